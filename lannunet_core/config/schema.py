@@ -1,0 +1,128 @@
+"""The core's part of a run's configuration: LaNNU-Net's words, lower-case. Each field says what it does.
+
+Importing this must not import torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Auto = Literal["auto"]
+Size = Annotated[tuple[Annotated[int, Field(ge=8, le=16384)], ...], Field(min_length=2, max_length=3)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class DatasetConfig(Section):
+    root: Path = Field(Path(), description="Folder that the image paths of the JSON are relative to.")
+    src_targets: Path = Field(description="The JSON of annotations, or a folder of foldK.json.")
+    landmarks: list[Annotated[int, Field(ge=0)]] | None = Field(
+        None, min_length=1, description="Which landmarks to train, by index; all when left out."
+    )
+    flip_pairs: list[tuple[int, int]] = Field(
+        [], description="Pairs of landmarks (dataset indices) that a mirror swaps."
+    )
+
+
+class PatchConfig(Section):
+    sample_patch_size: Size = Field((128, 128), description="Size of a patch (x, y[, z]).")
+    sampler_bias: float = Field(0.66, ge=0, le=1, description="Share of patches that hold a landmark.")
+    resolution_to_sample_from: Literal["input_size", "full"] = Field(
+        "input_size", description="Cut patches from the resized image or from the original one."
+    )
+    inference_mode: Literal["fully_convolutional", "patchify_and_stitch"] = Field(
+        "fully_convolutional", description="Predict the whole image at once, or patch by patch."
+    )
+
+
+class SamplerConfig(Section):
+    sample_mode: Literal["full"] = Field("full", description="What a training sample is: the full image.")
+    input_size: Size = Field((512, 512), description="Size (x, y[, z]) that images are resized to.")
+    resize: Literal["letterbox", "stretch"] = Field(
+        "letterbox", description="Keep the aspect ratio and pad, or stretch."
+    )
+    data_aug: str = Field("AffineComplex", description="Augmentation scheme, by name.")
+    data_aug_package: Literal["torch", "imgaug"] = Field(
+        "torch", description="What applies it: torch on the run's device, or imgaug in the loader's workers."
+    )
+    num_workers: Annotated[int, Field(ge=0, le=64)] | Auto = Field(
+        "auto", description="Loader processes; auto: chosen by a short measurement."
+    )
+    debug: bool = Field(False, description="Write pictures of training samples to the output folder.")
+    patch: PatchConfig = Field(default_factory=PatchConfig, description="Patch sampling.")
+
+
+class SolverConfig(Section):
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or LaNNU-Net's SGD.")
+    base_lr: Annotated[float, Field(gt=0, le=10)] | Auto = Field(
+        "auto", description="Learning rate at the start; auto: 2e-3 for adamw, 0.01 for sgd."
+    )
+    decay_policy: Literal["poly", "none"] = Field("poly", description="poly: (1 - progress)^0.9.")
+    budget_minutes: float = Field(
+        30, gt=0, le=100_000, description="Minutes of training that `max_epochs: auto` plans for."
+    )
+    max_epochs: Annotated[int, Field(ge=1)] | Auto = Field(
+        "auto", description="Epochs; auto: measured and sized to budget_minutes, then recorded."
+    )
+    mini_batch_size: int = Field(150, ge=1, description="Batches an epoch.")
+    data_loader_batch_size_train: int = Field(12, ge=1, description="Samples a training batch.")
+    data_loader_batch_size_eval: int = Field(12, ge=1, description="Samples an evaluation batch.")
+    early_stopping_patience: int = Field(
+        15, ge=1, description="Stop after this many validations without a better validation error."
+    )
+    deep_supervision: bool = Field(True, description="Supervise coarser resolutions too.")
+    num_res_supervisions: int = Field(5, ge=1, le=10, description="How many resolutions.")
+    loss_function: str = Field("kl", description="Loss, by name: kl, mse or one that a plugin brings.")
+    auto_mixed_precision: bool = Field(True, description="Mixed precision where the device has it.")
+    seed: int = Field(0, ge=0, description="All random numbers follow from it.")
+
+
+class TrainerConfig(Section):
+    fold: int = Field(0, ge=-1, description="Which foldK.json of a src_targets folder; -1: a plain file.")
+    validate_every: int = Field(10, ge=1, description="Validate every so many epochs, and after the last.")
+    cache_data: bool = Field(True, description="Keep prepared images in memory, as many as fit.")
+    inference_only: bool = Field(False, description="Skip training; evaluate `model.checkpoint`.")
+    plugins: list[str] = Field([], description="Extensions laid over the architecture, by name.")
+
+
+class ModelConfig(Section):
+    architecture: str = Field("unet", description="The plugin that brings the network, by name.")
+    gauss_sigma: float = Field(2.0, gt=0, le=100, description="Heatmap width in input pixels.")
+    hm_lambda_scale: float = Field(100.0, gt=0, description="Peak of a heatmap.")
+    checkpoint: Path | None = Field(None, description="Start from this model's weights.")
+
+
+class InferenceConfig(Section):
+    split: Literal["training", "validation", "testing"] = Field("testing", description="What to evaluate.")
+    evaluation_mode: Literal["scale_heatmap_first", "scale_pred_coords", "use_input_size"] = Field(
+        "scale_heatmap_first",
+        description="Decode at the original resolution, decode at the input's and map back, or do not map.",
+    )
+    decoder: str = Field("auto", description="Decoder, by name; auto: the peak with sub-pixel refinement.")
+    debug: bool = Field(False, description="Write pictures of predicted heatmaps to the output folder.")
+
+
+class OutputConfig(Section):
+    output_dir: Path = Field(description="Folder of this run's results.")
+    xlsx: bool = Field(False, description="Also write predictions.xlsx.")
+    success_radii: list[Annotated[float, Field(gt=0)]] = Field(
+        [2.0, 2.5, 3.0, 4.0], description="Radii of the success detection rates, in mm, in px if no spacing."
+    )
+
+
+class RunConfig(Section):
+    """A run's whole configuration, without the sections of its plugins (those are composed into it)."""
+
+    task: Literal["landmarks"] = Field("landmarks", description="What to learn.")
+    dataset: DatasetConfig = Field(description="Images and annotations.")
+    sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="How samples are made.")
+    solver: SolverConfig = Field(default_factory=SolverConfig, description="How the network is trained.")
+    trainer: TrainerConfig = Field(default_factory=TrainerConfig, description="The training loop.")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="The network and its labels.")
+    inference: InferenceConfig = Field(default_factory=InferenceConfig, description="Prediction.")
+    output: OutputConfig = Field(description="Where results go.")

@@ -1,0 +1,223 @@
+"""The whole contract between the core and its plugins.
+
+A plugin answers a hook with a method of the same name under `@hookimpl`, taking only the arguments it needs.
+Shapes: B batch, C channels, N landmarks, D dimensions (2 or 3), S spatial sizes ([z,] y, x), L supervised
+resolutions. Points and `*_size` arguments are (x, y[, z]); tensors are (…, [z,] y, x).
+
+Single-answer hooks ask the plugins from the last listed extension down to the core's defaults; the first
+answer counts. Collecting hooks gather the answers of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import pluggy
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor, nn
+
+    from lannunet_core.augment.schemes import Scheme, SpatialTransform
+    from lannunet_core.config.schema import SolverConfig
+    from lannunet_core.types import Floats, Prediction
+
+hookspec = pluggy.HookspecMarker("lannunet")
+
+EvaluationMode = Literal["scale_heatmap_first", "scale_pred_coords", "use_input_size"]
+
+
+class Loss(Protocol):
+    """What the `loss` hook answers. An `nn.Module` where it has parameters or buffers."""
+
+    def __call__(self, outputs: Any, labels: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Named terms, each a scalar; the total is their sum. Called outside of autocast, in float32."""
+        ...
+
+    def activation(self, outputs: Any) -> Any:
+        """Raw outputs to maps: 0 is background and 1 as certain as a perfect label's peak."""
+        ...
+
+
+class Sampling(Protocol):
+    """What the `sampling` hook answers. Travels to loader workers, so it pickles."""
+
+    output_size: tuple[int, ...]
+    """Size (x, y[, z]) of what is cut."""
+
+    def centre(
+        self,
+        rng: np.random.Generator,
+        image_size: tuple[int, ...],
+        landmarks: Floats,
+        states: np.ndarray,
+        transform: SpatialTransform,
+    ) -> Floats:
+        """Where the centre of the next sample lies, in pixels (D,) of the image it is cut from.
+
+        `transform` was drawn for this sample: `transform.to_source(points, centre, output_size)` says which
+        image pixel an output pixel will show.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """What the `get_coords_from_heatmap` hook answers.
+
+    Attributes:
+        points: (B, N, D) in input pixels; NaN where the map is flat.
+        confidence: (B, N) in 0 … 1, higher is more certain; 0 where the map is flat.
+        covariance: (B, N, D, D) in input pixels², or None.
+    """
+
+    points: Tensor
+    confidence: Tensor
+    covariance: Tensor | None = None
+
+
+Decoder = Callable[..., Coordinates]
+"""Takes the arguments of `get_coords_from_heatmap` by keyword."""
+
+
+@hookspec(firstresult=True)
+def network() -> nn.Module | None:  # type: ignore[empty-body]
+    """The network to train. The one hook that a new architecture needs; asked for once a run.
+
+    Returns:
+        A module that maps an image (B, C, *S) to one tensor (B, N, *S), or to a list of them with the finest
+        resolution first, or to any nest of tensors that the same plugin's `generate_labels`, `loss` and
+        `get_coords_from_heatmap` understand. Levels and their sizes are read from a probe forward.
+
+    Example:
+        >>> @hookimpl
+        ... def network(self):
+        ...     from torch import nn
+        ...     return nn.Conv2d(self.run.in_channels, len(self.run.outputs), 9, padding=4)
+    """
+
+
+@hookspec(firstresult=True)
+def optimizer_and_scheduler(  # type: ignore[empty-body]
+    module: nn.Module, solver: SolverConfig, base_lr: float, total_steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None] | None:
+    """The optimizer over all learnable parameters, and a scheduler or None; asked for once a run.
+
+    Args:
+        module: Holds the network, the label parameters and the loss; optimise `module.parameters()`.
+        solver: The `solver` section.
+        base_lr: `solver.base_lr`, with `auto` resolved for the configured optimizer.
+        total_steps: How many optimizer steps the run takes; the scheduler is stepped after each.
+    """
+
+
+@hookspec(firstresult=True)
+def loss() -> Loss | None:  # type: ignore[empty-body]
+    """The loss, asked for once a run; see `Loss`."""
+
+
+@hookspec(firstresult=True)
+def sampling() -> Sampling | None:  # type: ignore[empty-body]
+    """Where training samples are cut from their image, asked for once a run; see `Sampling`."""
+
+
+@hookspec(firstresult=True)
+def generate_labels(  # type: ignore[empty-body]
+    landmarks: Tensor,
+    states: Tensor,
+    corner: Tensor,
+    image_size: tuple[int, ...],
+    sigmas: Tensor,
+    num_res_levels: int,
+    level_sizes: Sequence[tuple[int, ...]],
+    lambda_scale: float,
+    sample: Mapping[str, Any],
+) -> dict[str, Any] | None:
+    """The labels of one batch, made on the run's device; gradients reach `sigmas`.
+
+    Args:
+        landmarks: (B, N, D) in pixels of the tensor that the network sees; NaN where there is no point.
+        states: (B, N) of `State`.
+        corner: (B, D) first pixel of the sample in the image it was cut from, for information.
+        image_size: (x, y[, z]) of the tensor that the network sees.
+        sigmas: (L, N) width of each landmark's Gaussian, in pixels of each level.
+        num_res_levels: L.
+        level_sizes: Size (x, y[, z]) of each of the network's outputs, finest first.
+        lambda_scale: The peak of a heatmap.
+        sample: The whole collated batch: what a dataset or an extension added is in it.
+
+    Returns:
+        A dict of tensors (or lists of them, one a level) with at least `state` (B, N), and `weight` where
+        there are weights or masks.
+    """
+
+
+@hookspec(firstresult=True)
+def get_coords_from_heatmap(  # type: ignore[empty-body]
+    heatmaps: Any, affine: Tensor, original_sizes: Tensor, evaluation_mode: EvaluationMode
+) -> Coordinates | None:
+    """Coordinates from one batch of activated maps.
+
+    Args:
+        heatmaps: What the loss's `activation` made of the network's outputs.
+        affine: (B, D + 1, D + 1) float64 from input pixels to original pixels.
+        original_sizes: (B, D) int64 sizes (x, y[, z]) of the original images.
+        evaluation_mode: `scale_heatmap_first` decodes at the original resolution, the others at the input's.
+    """
+
+
+@hookspec
+def losses() -> Mapping[str, Callable[[], Loss]]:  # type: ignore[empty-body]
+    """Further names for `solver.loss_function`, each with what builds it (collecting)."""
+
+
+@hookspec
+def decoders() -> Mapping[str, Callable[[], Decoder]]:  # type: ignore[empty-body]
+    """Further names for `inference.decoder`, each with what builds it (collecting)."""
+
+
+@hookspec
+def augmentations() -> Mapping[str, Callable[[], Scheme]]:  # type: ignore[empty-body]
+    """Further names for `sampler.data_aug`, each with what builds its `Scheme` (collecting)."""
+
+
+@hookspec
+def metrics(predictions: Sequence[Prediction]) -> Mapping[str, float]:  # type: ignore[empty-body]
+    """Named figures of this plugin's own, for the summary of an evaluated split (collecting)."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """What `observe` is told.
+
+    Attributes:
+        name: `start`, `epoch`, `end` or `failure`.
+        output_dir: The run's folder.
+        values: Numbers and names of the moment: the losses and the learning rate of an epoch, the summary
+            at the end, the error's text at a failure.
+    """
+
+    name: Literal["start", "epoch", "end", "failure"]
+    output_dir: Path
+    values: Mapping[str, Any]
+
+
+@hookspec
+def observe(event: Event) -> None:
+    """Told of a run's start, each epoch's end, its end and its failure: for trackers and the like."""
+
+
+@hookspec(firstresult=True)
+def debug_sample(batch: Mapping[str, Any], labels: Mapping[str, Any], folder: Path) -> bool | None:
+    """With `sampler.debug`: write pictures of a training batch and its labels to `folder`; True when done."""
+
+
+@hookspec(firstresult=True)
+def debug_prediction(
+    batch: Mapping[str, Any], heatmaps: Any, predictions: Sequence[Prediction], folder: Path
+) -> bool | None:
+    """With `inference.debug`: write pictures of predicted maps to `folder`; True when done."""

@@ -1,0 +1,1 @@
+"""Finding plugins, choosing those of a run, and calling their hooks."""

@@ -1,0 +1,75 @@
+"""What a plugin author imports. Needs neither torch nor NumPy.
+
+A complete plugin:
+
+    from lannunet_core import Plugin, hookimpl
+
+    class TinyNet(Plugin):
+        @hookimpl
+        def network(self):
+            from torch import nn
+            return nn.Conv2d(self.run.in_channels, len(self.run.outputs), 9, padding=4)
+
+and in its pyproject.toml:
+
+    [project.entry-points."lannunet.plugins"]
+    tiny = "my_package:TinyNet"
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import pluggy
+from pydantic import BaseModel, ConfigDict
+
+hookimpl = pluggy.HookimplMarker("lannunet")
+
+
+class PluginConfig(BaseModel):
+    """Base of a plugin's settings: unknown keys are refused, values do not change during a run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """A read-only description of the run that a plugin serves.
+
+    Attributes:
+        task: `landmarks` or `segmentation`.
+        dimensions: D, 2 or 3.
+        in_channels: C, channels of the image.
+        outputs: Names of the N landmarks (or K classes), in the order of the network's output channels.
+        input_size: Size of the tensor that the network is trained on, (x, y[, z]).
+        spacing: mm per input pixel (x, y[, z]), the training set's median; None where unknown.
+        supervised_resolutions: How many resolutions to supervise, 1 without deep supervision.
+        device: `cpu`, `cuda` or `mps`.
+        seed: The run's seed.
+    """
+
+    task: Literal["landmarks", "segmentation"]
+    dimensions: int
+    in_channels: int
+    outputs: tuple[str, ...]
+    input_size: tuple[int, ...]
+    spacing: tuple[float, ...] | None
+    supervised_resolutions: int
+    device: str
+    seed: int
+
+
+class Plugin:
+    """Base class of a plugin. The core makes one instance a run.
+
+    Attributes:
+        config: The validated section of the run's YAML, an instance of the class's own `Config`.
+        run: What is known of the run.
+    """
+
+    Config: ClassVar[type[PluginConfig]] = PluginConfig
+
+    def __init__(self, config: Any, run: RunInfo) -> None:
+        self.config = config
+        self.run = run

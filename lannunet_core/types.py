@@ -1,0 +1,75 @@
+"""The records that pass between the parts of a run. Importing this needs numpy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+class State(IntEnum):
+    """What is known of one landmark in one sample. Missing is not zero."""
+
+    VISIBLE = 0
+    """Annotated, and inside what the network sees."""
+    OUTSIDE = 1
+    """Annotated, but moved out by crop, patch or augmentation: a known negative."""
+    ABSENT = 2
+    """Annotated as `"absent"`: a known negative."""
+    UNLABELLED = 3
+    """Nobody looked (`null`): contributes nothing to loss or metrics."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One entry of a landmark dataset.
+
+    Attributes:
+        id: Unique within the dataset.
+        image: Path of the image file.
+        coordinates: (N, D) in original pixels, (x, y[, z]), pixel centres at integers; NaN where not visible.
+        states: (N,) int64 of `State`.
+        spacing: mm per pixel (x, y[, z]) as given in the JSON; None: ask the image file.
+        extra: Further keys of the JSON entry; they ride along into the outputs.
+    """
+
+    id: str
+    image: Path
+    coordinates: Floats
+    states: NDArray[np.int64]
+    spacing: tuple[float, ...] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about one image, with the annotation where there is one.
+
+    Attributes:
+        id: The sample's id (for loose images: the file name without its suffix).
+        image: Path of the image file.
+        coordinates: (N, D) in original pixels (in input pixels for `use_input_size`); NaN where the map
+            was flat and no point can be named.
+        confidence: (N,) in 0 … 1, higher is more certain; 0 where there is no point.
+        covariance: (N, D, D) in pixels², or None.
+        target: (N, D) annotated coordinates in the same frame, NaN where not visible; None: no annotation.
+        states: (N,) int64 of `State`; None without annotation.
+        spacing: mm per pixel (x, y[, z]) in the same frame; None where unknown.
+        extra: Further keys of the dataset's entry.
+    """
+
+    id: str
+    image: Path
+    coordinates: Floats
+    confidence: Floats
+    covariance: Floats | None = None
+    target: Floats | None = None
+    states: NDArray[np.int64] | None = None
+    spacing: tuple[float, ...] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)

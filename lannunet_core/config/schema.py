@@ -5,28 +5,106 @@ Importing this must not import torch.
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
+
+from lannunet_core.plugins.discovery import fold
+
+KeyPath = tuple[str, ...]
+
+MOST_PIXELS = 2**30
+
+LOSSES = ("kl", "mse")
+"""The core's own names for `solver.loss_function`."""
+DECODERS = ("auto",)
+"""The core's own names for `inference.decoder`."""
+SCHEMES = (
+    "AffineSimple",
+    "AffineComplex",
+    "AffineComplexElastic",
+    "AffineComplexElasticLight",
+    "AffineComplexElasticBlur",
+    "AffineComplexElasticBlurSharp",
+    "payer19",
+    "thaler21",
+    "CenterCropOnly",
+    "None",
+)
+"""The core's own names for `sampler.data_aug`."""
+
+
+def _holdable(size: tuple[int, ...]) -> tuple[int, ...]:
+    if prod(size) > MOST_PIXELS:
+        raise PydanticCustomError("size", "should be at most 2^30 pixels in all")
+    return size
+
+
+def _unique(indices: list[int]) -> list[int]:
+    if len(set(indices)) < len(indices):
+        raise PydanticCustomError("unique", "should name each landmark once")
+    return indices
+
+
+def _not_blank(path: Any) -> Any:
+    if path == "":
+        raise PydanticCustomError("blank", "should be a path")
+    return path
+
+
+def only(off: Any, *later: Any) -> BeforeValidator:
+    """A key whose other values (all but `off`, or those of `later`) a later version brings."""
+
+    def check(value: Any) -> Any:
+        if value in later or (not later and value != off):
+            raise PydanticCustomError("later", f"this version does not have that yet, only {off!r}")
+        return value
+
+    return BeforeValidator(check)
+
 
 Auto = Literal["auto"]
-Size = Annotated[tuple[Annotated[int, Field(ge=8, le=16384)], ...], Field(min_length=2, max_length=3)]
+Index = Annotated[int, Field(ge=0)]
+Size = Annotated[
+    tuple[Annotated[int, Field(ge=8, le=16384)], ...],
+    Field(min_length=2, max_length=3),
+    AfterValidator(_holdable),
+]
+File = Annotated[Path, BeforeValidator(_not_blank)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class DatasetConfig(Section):
-    root: Path = Field(Path(), description="Folder that the image paths of the JSON are relative to.")
-    src_targets: Path = Field(description="The JSON of annotations, or a folder of foldK.json.")
-    landmarks: list[Annotated[int, Field(ge=0)]] | None = Field(
-        None, min_length=1, description="Which landmarks to train, by index; all when left out."
+    root: File = Field(
+        None,  # type: ignore[assignment]  # filled in below
+        validate_default=False,
+        description="Folder that the image paths of the JSON are relative to; the JSON's own when left out.",
     )
-    flip_pairs: list[tuple[int, int]] = Field(
+    src_targets: File = Field(description="The JSON of annotations, or a folder of foldK.json.")
+    landmarks: Annotated[list[Index], Field(min_length=1), AfterValidator(_unique)] | None = Field(
+        None, description="Which landmarks to train, by index; all when left out."
+    )
+    flip_pairs: list[tuple[Index, Index]] = Field(
         [], description="Pairs of landmarks (dataset indices) that a mirror swaps."
     )
+
+    @model_validator(mode="after")
+    def _root_beside_annotations(self) -> DatasetConfig:
+        if self.root is None:
+            self.root = self.annotations_folder
+        return self
+
+    @property
+    def annotations_folder(self) -> Path:
+        is_file = self.src_targets.suffix.lower() == ".json" or self.src_targets.is_file()
+        return self.src_targets.parent if is_file else self.src_targets
 
 
 class PatchConfig(Section):
@@ -41,7 +119,9 @@ class PatchConfig(Section):
 
 
 class SamplerConfig(Section):
-    sample_mode: Literal["full"] = Field("full", description="What a training sample is: the full image.")
+    sample_mode: Annotated[Literal["full"], only("full", "patch", "patch_bias", "patch_centred")] = Field(
+        "full", description="What a training sample is: the full image."
+    )
     input_size: Size = Field((512, 512), description="Size (x, y[, z]) that images are resized to.")
     resize: Literal["letterbox", "stretch"] = Field(
         "letterbox", description="Keep the aspect ratio and pad, or stretch."
@@ -69,15 +149,19 @@ class SolverConfig(Section):
     max_epochs: Annotated[int, Field(ge=1)] | Auto = Field(
         "auto", description="Epochs; auto: measured and sized to budget_minutes, then recorded."
     )
-    mini_batch_size: int = Field(150, ge=1, description="Batches an epoch.")
-    data_loader_batch_size_train: int = Field(12, ge=1, description="Samples a training batch.")
-    data_loader_batch_size_eval: int = Field(12, ge=1, description="Samples an evaluation batch.")
+    mini_batch_size: int = Field(150, ge=1, le=1000000, description="Batches an epoch.")
+    data_loader_batch_size_train: int = Field(12, ge=1, le=65536, description="Samples a training batch.")
+    data_loader_batch_size_eval: int = Field(12, ge=1, le=65536, description="Samples an evaluation batch.")
     early_stopping_patience: int = Field(
         15, ge=1, description="Stop after this many validations without a better validation error."
     )
     deep_supervision: bool = Field(True, description="Supervise coarser resolutions too.")
     num_res_supervisions: int = Field(5, ge=1, le=10, description="How many resolutions.")
     loss_function: str = Field("kl", description="Loss, by name: kl, mse or one that a plugin brings.")
+    regress_sigma: Annotated[bool, only(False)] = Field(False, description="Learn the heatmaps' width.")
+    regress_sigma_loss_weight: float = Field(
+        0.005, ge=0, description="Weight of the learned width's penalty."
+    )
     auto_mixed_precision: bool = Field(True, description="Mixed precision where the device has it.")
     seed: int = Field(0, ge=0, description="All random numbers follow from it.")
 
@@ -94,7 +178,7 @@ class ModelConfig(Section):
     architecture: str = Field("unet", description="The plugin that brings the network, by name.")
     gauss_sigma: float = Field(2.0, gt=0, le=100, description="Heatmap width in input pixels.")
     hm_lambda_scale: float = Field(100.0, gt=0, description="Peak of a heatmap.")
-    checkpoint: Path | None = Field(None, description="Start from this model's weights.")
+    checkpoint: File | None = Field(None, description="Start from this model's weights.")
 
 
 class InferenceConfig(Section):
@@ -104,11 +188,19 @@ class InferenceConfig(Section):
         description="Decode at the original resolution, decode at the input's and map back, or do not map.",
     )
     decoder: str = Field("auto", description="Decoder, by name; auto: the peak with sub-pixel refinement.")
+    tta: Annotated[bool, only(False)] = Field(False, description="Average over mirrored images.")
+    presence: Annotated[bool, only(False)] = Field(False, description="Decide whether a landmark is there.")
+    ensemble_inference: Annotated[bool, only(False)] = Field(
+        False, description="Predict with several models."
+    )
+    ensemble_checkpoints: Annotated[list[File], only([])] = Field(
+        [], description="The models of an ensemble."
+    )
     debug: bool = Field(False, description="Write pictures of predicted heatmaps to the output folder.")
 
 
 class OutputConfig(Section):
-    output_dir: Path = Field(description="Folder of this run's results.")
+    output_dir: File = Field(description="Folder of this run's results.")
     xlsx: bool = Field(False, description="Also write predictions.xlsx.")
     success_radii: list[Annotated[float, Field(gt=0)]] = Field(
         [2.0, 2.5, 3.0, 4.0], description="Radii of the success detection rates, in mm, in px if no spacing."
@@ -118,7 +210,9 @@ class OutputConfig(Section):
 class RunConfig(Section):
     """A run's whole configuration, without the sections of its plugins (those are composed into it)."""
 
-    task: Literal["landmarks"] = Field("landmarks", description="What to learn.")
+    task: Annotated[Literal["landmarks"], only("landmarks", "segmentation")] = Field(
+        "landmarks", description="What to learn."
+    )
     dataset: DatasetConfig = Field(description="Images and annotations.")
     sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="How samples are made.")
     solver: SolverConfig = Field(default_factory=SolverConfig, description="How the network is trained.")
@@ -126,3 +220,46 @@ class RunConfig(Section):
     model: ModelConfig = Field(default_factory=ModelConfig, description="The network and its labels.")
     inference: InferenceConfig = Field(default_factory=InferenceConfig, description="Prediction.")
     output: OutputConfig = Field(description="Where results go.")
+
+
+def key_of(field_name: str, field: FieldInfo) -> str:
+    """How a field is spelled in YAML."""
+    return field.alias or field_name
+
+
+def section_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of a section's keys; None for a key that holds a value."""
+    found = field.annotation
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
+
+
+def canonical(path: KeyPath, model: type[BaseModel]) -> tuple[KeyPath, FieldInfo | None]:
+    """Our spelling of a key path written in any case, with the field that it ends in; None: no such key.
+
+    What follows the first unknown key, or a key that holds a value, is left as it is written.
+    """
+    spelled: list[str] = []
+    section: type[BaseModel] | None = model
+    field: FieldInfo | None = None
+    for depth, key in enumerate(path):
+        if section is None:
+            return (*spelled, *path[depth:]), field
+        found = [
+            (name, other) for name, other in section.model_fields.items() if _is_spelling(key, name, other)
+        ]
+        if not found:
+            return (*spelled, *path[depth:]), None
+        field = found[0][1]
+        spelled.append(key_of(*found[0]))
+        section = section_of(field)
+    return tuple(spelled), field
+
+
+class Spellings(tuple[str, ...]):
+    """Beside a plugin's section: its further names, in the form in which names are compared."""
+
+
+def _is_spelling(key: str, name: str, field: FieldInfo) -> bool:
+    if key.casefold() == key_of(name, field).casefold():
+        return True
+    return any(isinstance(names, Spellings) and fold(key) in names for names in field.metadata)

@@ -1,0 +1,172 @@
+"""YAML as a list of entries: one per key that holds a value, with the place where it is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lannunet_core.config.schema import KeyPath
+from lannunet_core.errors import UserError
+
+Place = tuple[str | int, ...]
+"""Keys and list indices that lead to a value."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One value.
+
+    Attributes:
+        path: The keys that lead to it, as written.
+        value: A scalar, a list, or an empty mapping.
+        source: The file's name, or the override.
+        folder: What relative paths start from: the file's folder, for an override the working folder.
+        lines: Line of each key and list item, by its path; empty for an override.
+    """
+
+    path: KeyPath
+    value: Any
+    source: str
+    folder: Path
+    lines: dict[Place, int] = field(repr=False)
+
+    def where(self, path: Place | None = None) -> str:
+        """`file:line` of `path`, or of the key that leads to it; the override itself for an override."""
+        path = self.path if path is None else path
+        while path and path not in self.lines:
+            path = path[:-1]
+        return f"{self.source}:{self.lines[path]}" if path else self.source
+
+
+def read_file(path: Path) -> list[Entry]:
+    """Read a YAML file.
+
+    Raises:
+        UserError: It cannot be read, is not YAML, is no mapping, or has a key twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file. Give the path of a configuration (YAML).") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start}).") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}.") from None
+    data, lines = parse(text, str(path))
+    if data is None:
+        raise UserError(
+            f"{path}: the file is empty. It needs at least dataset.src_targets and output.output_dir."
+        )
+    if not isinstance(data, dict):
+        raise UserError(
+            f"{path}:1: found {data!r:.60}, should be sections of keys (`dataset:`, `output:` …)."
+        )
+    return entries(data, str(path), path.parent, lines)
+
+
+def read_override(text: str) -> list[Entry]:
+    """Read one `--set a.b=c`; c is YAML."""
+    source = f"--set {text}"
+    keys, equals, written = text.partition("=")
+    path = tuple(key.strip() for key in keys.split("."))
+    if not equals or not all(path):
+        raise UserError(f"{source}: should be KEY=VALUE with a key such as solver.max_epochs.")
+    value, _ = parse(written, source)
+    for key in reversed(path):
+        value = {key: value}
+    return entries(value, source, Path(), {})
+
+
+def entries(data: dict[str, Any], source: str, folder: Path, lines: dict[Place, int]) -> list[Entry]:
+    """The values of nested mappings, in order."""
+
+    def walk(value: Any, path: KeyPath) -> Iterator[Entry]:
+        if isinstance(value, dict) and (value or not path):
+            for key, inner in value.items():
+                yield from walk(inner, (*path, key))
+        else:
+            yield Entry(path, value, source, folder, lines)
+
+    return list(walk(data, ()))
+
+
+def parse(text: str, source: str) -> tuple[Any, dict[Place, int]]:
+    """YAML to plain data, and the line of every key and list item by its path."""
+    loader = _Loader(text)
+    lines: dict[Place, int] = {}
+
+    def fail(mark: yaml.Mark | None, problem: str) -> UserError:
+        place = f":{mark.line + 1}:{mark.column + 1}" if mark and not source.startswith("--set") else ""
+        return UserError(f"{source}{place}: {problem}")
+
+    def build(node: yaml.Node, path: Place) -> Any:
+        lines.setdefault(path, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
+            return build_mapping(node, path)
+        if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
+            return [build(item, (*path, index)) for index, item in enumerate(node.value)]
+        if not isinstance(node, yaml.ScalarNode):
+            raise fail(node.start_mark, f"the YAML tag {node.tag} is not understood; remove it.")
+        try:
+            return loader.construct_object(node)
+        except ValueError:
+            raise fail(node.start_mark, f"'{node.value}' is not what its tag says.") from None
+
+    def build_mapping(node: yaml.MappingNode, path: Place) -> dict[str, Any]:
+        first: dict[str, int] = {}
+        for key_node, _ in node.value:
+            name, line = word(key_node), key_node.start_mark.line + 1
+            if name in first:
+                raise fail(
+                    key_node.start_mark,
+                    f"'{name}' is given twice, in lines {first[name]} and {line}. Remove one of them.",
+                )
+            first[name] = line
+        loader.flatten_mapping(node)  # `<<: *defaults`; what the mapping itself says comes last
+        data = {}
+        for key_node, value_node in node.value:
+            here = (*path, word(key_node))
+            lines[here] = key_node.start_mark.line + 1
+            data[word(key_node)] = build(value_node, here)
+        return data
+
+    def word(node: yaml.Node) -> str:
+        if not isinstance(node, yaml.ScalarNode):
+            raise fail(node.start_mark, "a key should be a word.")
+        return str(node.value)
+
+    try:
+        root = loader.get_single_node()
+        return (None if root is None else build(root, ())), lines
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise fail(mark, f"this is not YAML: {error.problem or error.context}.") from None
+    except yaml.reader.ReaderError as error:
+        raise UserError(
+            f"{source}: this is not YAML: {error.reason} at character {error.position}."
+        ) from None
+    except RecursionError:
+        raise UserError(f"{source}: a YAML alias (*name) stands within what it repeats.") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """As YAML 1.2 in what surprises: 1e-3 is a number, 2024-01-31 is text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in forms if not tag.endswith((":timestamp", ":float"))]
+    for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^(?:[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+    list("-+0123456789."),
+)

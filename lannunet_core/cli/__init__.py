@@ -1,1 +1,152 @@
-"""The command `lannunet`. Each sub-command lives in a module of its own, imported when it is called."""
+"""The command `lannunet`. Each sub-command lives in a module of its own, imported when it is called.
+
+`lannunet_core/cli/<name>.py` has `command`, a function, or `app`, a typer app of several.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from lannunet_core import __version__
+from lannunet_core.errors import RunFailed, UserError
+from lannunet_core.plugins import discovery
+
+COMMANDS = {
+    "demo": "Draw a small data set, train U-Net on it, test it and write a report.",
+    "train": "Train and evaluate what a YAML describes.",
+    "predict": "Find the landmarks in images with a trained model.",
+    "evaluate": "Compare a predictions file with annotations.",
+    "config": "Check, explain, import or describe a configuration.",
+    "plugins": "List the installed plugins.",
+}
+
+
+class LazyGroup(TyperGroup):
+    """Lists commands from their names and one-line help; imports one when it is called."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self._loaders: dict[str, Callable[[], Any]] = {
+            name: lambda name=name: _core_command(name)  # type: ignore[misc]
+            for name in COMMANDS
+        }
+        helps = dict(COMMANDS)
+        for command in discovery.scan().commands:
+            if command.name in COMMANDS:
+                continue
+            self._loaders[command.name] = lambda name=command.name: _installed_command(name)  # type: ignore[misc]
+            helps[command.name] = f"({command.distribution} {command.version})"
+        for name, help_text in helps.items():
+            self.add_command(TyperCommand(name, help=help_text, short_help=help_text))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        _warn_of_taken_names(name)
+        if name in self._loaders:
+            self.add_command(_as_click(name, self._loaders[name]()))
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        _warn_of_taken_names(*COMMANDS)
+        super().format_help(ctx, formatter)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (UserError, RunFailed) as error:
+            if ctx.params["debug"]:
+                traceback.print_exc()
+            else:
+                print(f"Error: {error}", file=sys.stderr)
+            raise typer.Exit(2 if isinstance(error, UserError) else 1) from error
+        except KeyboardInterrupt as interrupt:
+            print("Interrupted.", file=sys.stderr)
+            raise typer.Exit(130) from interrupt
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"lannunet-core {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error arose.")] = False,
+) -> None:
+    """Landmark localisation: every model is a plugin."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; ends with SystemExit: 0 done, 1 the run failed, 2 the user's input is wrong."""
+    warnings.formatwarning = _plain_warning
+    typer.main.get_command(app)(args=arguments, prog_name="lannunet")
+
+
+def _core_command(name: str) -> Any:
+    module = importlib.import_module(f"lannunet_core.cli.{name}")
+    return module.app if hasattr(module, "app") else module.command
+
+
+def _installed_command(name: str) -> Any:
+    claims = [command for command in discovery.scan().commands if command.name == name]
+    if len(claims) > 1:
+        claimants = " and by ".join(f"{c.distribution} {c.version} ({c.value})" for c in claims)
+        raise UserError(f"The command '{name}' is claimed by {claimants}. Uninstall one of them.")
+    found = claims[0].load()
+    if not callable(found):
+        raise UserError(
+            f"The command {claims[0]} is neither a function nor a typer app: '{claims[0].value}' is {found!r}. "
+            f"Update {claims[0].distribution}, or tell its author."
+        )
+    return found
+
+
+def _as_click(name: str, command: Any) -> Any:
+    """A function is one command, a typer app a group of them, however few."""
+    parent = typer.Typer(add_completion=False, rich_markup_mode=None)
+    parent.callback()(lambda: None)
+    if isinstance(command, typer.Typer):
+        parent.add_typer(command, name=name)
+    else:
+        parent.command(name)(command)
+    group: Any = typer.main.get_command(parent)
+    return group.commands[name]
+
+
+def _warn_of_taken_names(*names: str) -> None:
+    for command in discovery.scan().commands:
+        if command.name in names and command.name in COMMANDS:
+            print(
+                f"Warning: {command.distribution} {command.version} brings a command '{command.name}'; it is "
+                f"ignored, the name is the core's own.",
+                file=sys.stderr,
+            )
+
+
+def _plain_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any
+) -> str:
+    """What is meant for users says so in one line; the others keep the place that they come from."""
+    if category is UserWarning:
+        return f"Warning: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"

@@ -111,10 +111,11 @@ class InstalledCommand:
     version: str
     value: str
 
+    def __str__(self) -> str:
+        return f"'{self.name}' ({self.distribution} {self.version})"
+
     def load(self) -> Any:
-        return _import(
-            f"The command '{self.name}' ({self.distribution} {self.version})", self.distribution, self.value
-        )
+        return _import(f"The command {self}", self.distribution, self.value)
 
 
 @dataclass(frozen=True)

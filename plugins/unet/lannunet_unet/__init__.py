@@ -1,0 +1,1 @@
+"""U-Net as a LannU-Net plugin."""

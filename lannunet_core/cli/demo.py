@@ -1,0 +1,21 @@
+"""`lannunet demo`: the whole line on pictures that it draws itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(help="Where to put data, configuration and results.")] = Path(
+        "runs/demo"
+    ),
+    minutes: Annotated[float, typer.Option(min=0.05, help="Minutes of training.")] = 2.0,
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier demo in the folder.")] = False,
+) -> None:
+    """Draw a small data set, train U-Net on it, test, and write a report."""
+    from lannunet_core.training.demo import run_demo
+
+    run_demo(folder, minutes, overwrite)

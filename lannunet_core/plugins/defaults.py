@@ -1,0 +1,150 @@
+"""The core's own answers to every hook but `network`. They use nothing that a plugin cannot use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lannunet_core.errors import UserError
+from lannunet_core.plugins.api import RunInfo, hookimpl
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from lannunet_core.config.schema import RunConfig, SolverConfig
+    from lannunet_core.hookspecs import Coordinates, Decoder, EvaluationMode, Loss, Sampling
+    from lannunet_core.plugins.manager import Hooks
+    from lannunet_core.types import Prediction
+
+POLY_EXPONENT = 0.9
+NESTEROV_MOMENTUM = 0.99
+SGD_WEIGHT_DECAY = 3e-5
+
+
+def poly_schedule(optimizer: torch.optim.Optimizer, total_steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """The learning rate times (1 − progress)^0.9 (Chen et al. 2017, DeepLab)."""
+    from torch.optim.lr_scheduler import LambdaLR
+
+    return LambdaLR(optimizer, lambda step: max(0.0, 1 - step / total_steps) ** POLY_EXPONENT)
+
+
+class Defaults:
+    """Registered at the bottom of every run.
+
+    Attributes:
+        hooks: The run's hooks, set when they are built: names of losses and decoders are asked of all plugins.
+    """
+
+    hooks: Hooks
+
+    def __init__(self, config: RunConfig, run: RunInfo) -> None:
+        self.config = config
+        self.run = run
+
+    @hookimpl
+    def optimizer_and_scheduler(
+        self, module: nn.Module, solver: SolverConfig, base_lr: float, total_steps: int
+    ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
+        import torch
+
+        optimizer: torch.optim.Optimizer
+        if solver.optimizer == "sgd":
+            optimizer = torch.optim.SGD(
+                module.parameters(),
+                lr=base_lr,
+                momentum=NESTEROV_MOMENTUM,
+                nesterov=True,
+                weight_decay=SGD_WEIGHT_DECAY,
+            )
+        else:
+            optimizer = torch.optim.AdamW(module.parameters(), lr=base_lr)
+        return optimizer, poly_schedule(optimizer, total_steps) if solver.decay_policy == "poly" else None
+
+    @hookimpl
+    def loss(self) -> Loss:
+        name = self.config.solver.loss_function
+        return chosen("solver.loss_function", name, self.hooks.losses())()
+
+    @hookimpl
+    def losses(self) -> Mapping[str, Callable[[], Loss]]:
+        from lannunet_core.losses import LOSSES
+
+        model = self.config.model
+        return {
+            name: lambda build=build: build(model.hm_lambda_scale, model.gauss_sigma, self.run.dimensions)  # type: ignore[misc]
+            for name, build in LOSSES.items()
+        }
+
+    @hookimpl
+    def sampling(self) -> Sampling:
+        from lannunet_core.data.sampling import FullImage
+
+        return FullImage(self.run.input_size)
+
+    @hookimpl
+    def generate_labels(
+        self,
+        landmarks: Tensor,
+        states: Tensor,
+        corner: Tensor,
+        image_size: tuple[int, ...],
+        sigmas: Tensor,
+        num_res_levels: int,
+        level_sizes: Sequence[tuple[int, ...]],
+        lambda_scale: float,
+        sample: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        from lannunet_core.labels import generate_labels
+
+        return generate_labels(
+            landmarks, states, corner, image_size, sigmas, num_res_levels, level_sizes, lambda_scale, sample
+        )
+
+    @hookimpl
+    def get_coords_from_heatmap(
+        self, heatmaps: Any, affine: Tensor, original_sizes: Tensor, evaluation_mode: EvaluationMode
+    ) -> Coordinates:
+        return self._decoder(
+            heatmaps=heatmaps, affine=affine, original_sizes=original_sizes, evaluation_mode=evaluation_mode
+        )
+
+    @cached_property
+    def _decoder(self) -> Decoder:
+        return chosen("inference.decoder", self.config.inference.decoder, self.hooks.decoders())()
+
+    @hookimpl
+    def decoders(self) -> Mapping[str, Callable[[], Decoder]]:
+        from lannunet_core.decode import DECODERS
+
+        return {name: lambda decoder=decoder: decoder for name, decoder in DECODERS.items()}  # type: ignore[misc]
+
+    @hookimpl
+    def debug_sample(self, batch: Mapping[str, Any], labels: Mapping[str, Any], folder: Path) -> bool:
+        from lannunet_core.evaluation.pictures import draw_training_batch
+
+        draw_training_batch(batch, labels, folder)
+        return True
+
+    @hookimpl
+    def debug_prediction(
+        self, batch: Mapping[str, Any], heatmaps: Any, predictions: Sequence[Prediction], folder: Path
+    ) -> bool:
+        from lannunet_core.evaluation.pictures import draw_predicted_maps
+
+        draw_predicted_maps(batch, heatmaps, predictions, folder)
+        return True
+
+
+def chosen(key: str, name: str, known: Mapping[str, Any]) -> Any:
+    """What `name` stands for among `known`, in any spelling of its case."""
+    from difflib import get_close_matches
+
+    by_name = {other.lower(): value for other, value in known.items()}
+    if name.lower() in by_name:
+        return by_name[name.lower()]
+    nearest = get_close_matches(name.lower(), by_name, n=1)
+    hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
+    raise UserError(f"{key}: '{name}' is not known; there are {', '.join(sorted(known))}.{hint}")

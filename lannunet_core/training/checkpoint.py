@@ -1,0 +1,110 @@
+"""Model files. They hold tensors and plain values only, and load without executing anything."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lannunet_core.config.compose import LoadedConfig, load_resolved
+from lannunet_core.errors import UserError
+from lannunet_core.files import atomic_path
+from lannunet_core.plugins.api import RunInfo
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model with everything that is needed to use it, or to go on training it.
+
+    Attributes:
+        learner: State of the `Learner`.
+        config: The resolved configuration.
+        run: The `RunInfo` that the plugins were made with.
+        plugins: Name to distribution and version of the plugins that answered.
+        progress: Where training stood (see `loop.Progress`); empty in a model that is only for use.
+        optimizer: The optimizer's state; empty likewise.
+        scheduler: The scheduler's state; empty likewise.
+    """
+
+    learner: dict[str, Any]
+    config: dict[str, Any]
+    run: dict[str, Any]
+    plugins: list[dict[str, str]]
+    progress: dict[str, Any]
+    optimizer: dict[str, Any]
+    scheduler: dict[str, Any]
+
+    def run_info(self) -> RunInfo:
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in self.run.items()}
+        return RunInfo(**values)
+
+    def loaded_config(self, where: Path) -> LoadedConfig:
+        """The configuration with its plugins found again in this environment."""
+        return load_resolved(self.config, str(where))
+
+
+def plugin_versions(loaded: LoadedConfig) -> list[dict[str, str]]:
+    return [
+        {
+            "name": plugin.installed.name,
+            "distribution": plugin.installed.distribution,
+            "version": plugin.installed.version,
+        }
+        for plugin in (loaded.architecture, *loaded.extensions)
+    ]
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    with atomic_path(path) as temporary:
+        torch.save({"lannunet": FORMAT, **asdict(checkpoint)}, temporary)
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a model file, or that of a run's folder (its best model)."""
+    if path.is_dir():
+        path = path / "checkpoints" / "best.pt"
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such model file; give a .pt file or a run's folder.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{path}: not a model file that can be loaded safely ({reason}). Use one that lannunet train wrote."
+        ) from error
+    if not isinstance(content, dict) or content.pop("lannunet", None) != FORMAT:
+        raise UserError(
+            f"{path}: not a model of this version of LannU-Net; train it anew with lannunet train."
+        )
+    return Checkpoint(**content)
+
+
+def load_weights(
+    learner: torch.nn.Module, checkpoint: Checkpoint, run: RunInfo, architecture: str, path: Path
+) -> None:
+    """Put a checkpoint's weights into a learner of the same architecture, landmarks and channels."""
+    theirs = checkpoint.run_info()
+    name = checkpoint.plugins[0]["name"]
+    for what, found, wanted in (
+        ("architecture", name, architecture),
+        ("number of outputs", len(theirs.outputs), len(run.outputs)),
+        ("number of channels", theirs.in_channels, run.in_channels),
+        ("number of dimensions", theirs.dimensions, run.dimensions),
+    ):
+        if found != wanted:
+            raise UserError(
+                f"{path}: its {what} is {found}, this run's is {wanted}; give a model of the same kind."
+            )
+    try:
+        learner.load_state_dict(checkpoint.learner)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{path}: its weights do not fit this {architecture}; model.{architecture} has to be set as it was then "
+            f"({reason[:300]})."
+        ) from error

@@ -1,0 +1,104 @@
+"""A run's folder: claimed before anything is written, described by run.json and config.yaml."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from lannunet_core.config.compose import LoadedConfig
+from lannunet_core.errors import UserError
+from lannunet_core.files import write_text
+from lannunet_core.plugins.api import RunInfo
+from lannunet_core.plugins.manager import answers
+from lannunet_core.training.checkpoint import plugin_versions
+
+RUN_FILES = ("run.json", "config.yaml", "metrics.jsonl", "predictions.csv", "predictions.xlsx", "summary.json",
+             "report.html")  # fmt: skip
+RUN_FOLDERS = ("checkpoints", "debug", "failure")
+
+
+def claim(folder: Path, *, overwrite: bool, resume: bool) -> None:
+    """Make a run's folder, or empty it of an earlier run; refuse one that holds another run or cannot be written.
+
+    Only what a run writes is removed: whatever else lies in the folder stays.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial = folder / f".writable.{os.getpid()}"
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise UserError(
+            f"output.output_dir: {folder} cannot be written ({error.strerror}); name another folder."
+        ) from error
+    if resume:
+        return
+    earlier = [folder / name for name in RUN_FILES + RUN_FOLDERS if (folder / name).exists()]
+    if not earlier:
+        return
+    if not overwrite:
+        raise UserError(
+            f"output.output_dir: {folder} already holds a run; go on with it (--resume), replace it (--overwrite) or "
+            "name another folder."
+        )
+    for path in earlier:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the working folder and whether it has changes; None where it is no repository."""
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+        )
+        status = subprocess.run(
+            ["git", "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit.stdout.strip(), "changed": bool(status.stdout.strip())}
+
+
+def provenance(loaded: LoadedConfig, run: RunInfo, device: torch.device, **more: Any) -> dict[str, Any]:
+    """Everything that a reader needs to know where a result came from."""
+    libraries = ("lannunet-core", "torch", "numpy", "scipy", "SimpleITK", "lightning-fabric")
+    return {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "config": str(loaded.path),
+        "seed": run.seed,
+        "run": asdict(run),
+        "plugins": plugin_versions(loaded),
+        "hooks": [[hook, [list(who) for who in asked]] for hook, asked in answers(loaded)],
+        "libraries": {name: version(name) for name in libraries},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "cores": os.cpu_count(),
+        "git": git_state(),
+        **more,
+    }
+
+
+def write_run(folder: Path, resolved: dict[str, Any], description: dict[str, Any]) -> None:
+    write_text(folder / "config.yaml", yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
+    write_text(folder / "run.json", json.dumps(description, indent=1))
+
+
+def write_metrics(folder: Path, history: list[dict[str, Any]]) -> None:
+    write_text(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))

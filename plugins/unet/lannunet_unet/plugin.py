@@ -1,0 +1,32 @@
+"""The plugin: one hook. Labels, loss, decoding and training are the core's defaults."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lannunet_core import Plugin, hookimpl
+from lannunet_unet.config import UNetConfig
+
+if TYPE_CHECKING:
+    from lannunet_unet.network import UNet
+
+
+class UNetPlugin(Plugin):
+    """U-Net with instance normalisation, leaky ReLU and deep supervision, 2D and 3D."""
+
+    Config = UNetConfig
+    config: UNetConfig
+
+    @hookimpl
+    def network(self) -> UNet:
+        from lannunet_unet.network import UNet
+
+        return UNet(
+            in_channels=self.run.in_channels,
+            out_channels=len(self.run.outputs),
+            input_size=self.run.input_size,
+            init_features=self.config.init_features,
+            max_features=self.config.max_features,
+            min_feature_resolution=self.config.min_feature_resolution,
+            supervised_resolutions=self.run.supervised_resolutions,
+        )

@@ -1,0 +1,1 @@
+"""From files to tensors: annotations, images, resizing, and the loaders of training and evaluation."""

@@ -1,0 +1,357 @@
+"""What training and evaluation take from a data set: prepared images, samples, and their order.
+
+A training sample is a function of (seed, epoch, draw) and the image's index, whichever worker makes it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from lannunet_core.augment.schemes import Scheme
+from lannunet_core.data.annotations import check_inside
+from lannunet_core.data.prepare import prepare
+from lannunet_core.data.reader import image_header, read_image
+from lannunet_core.errors import UserError
+from lannunet_core.geometry import ResizeMode, affine, is_inside, transform_points
+from lannunet_core.hookspecs import Sampling
+from lannunet_core.types import Floats, Sample, State
+
+READING_THREADS = 4
+
+
+class Prepared(NamedTuple):
+    """An image as the network's input.
+
+    Attributes:
+        image: (C, *S) float32, z-scored.
+        affine: (D + 1, D + 1) from input pixels to original pixels.
+        original_size: (x, y[, z]).
+        spacing: mm per original pixel (x, y[, z]), from the annotations, else from the file; None: unknown.
+    """
+
+    image: Tensor
+    affine: Floats
+    original_size: tuple[int, ...]
+    spacing: tuple[float, ...] | None
+
+
+class Cache:
+    """How much memory the prepared images of a run may take; the splits draw on one.
+
+    Args:
+        budget_bytes: None takes half of what is available now.
+    """
+
+    def __init__(self, budget_bytes: int | None = None) -> None:
+        self.free_bytes = available_memory() // 2 if budget_bytes is None else budget_bytes
+
+    def reserve(self, count: int, bytes_each: int) -> int:
+        """Set memory aside for as many of `count` things as fit; returns how many that is."""
+        fitting = max(min(count, self.free_bytes // bytes_each), 0)
+        self.free_bytes -= fitting * bytes_each
+        return fitting
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take without swapping, as far as the system tells."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        available = int(fields["MemAvailable"].split()[0]) * 1024
+    elif hasattr(os, "sysconf"):
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    else:
+        available = 2 << 30
+    # A container or a batch system may allow less than the machine has.
+    group = Path("/sys/fs/cgroup")
+    limit, used = group / "memory.max", group / "memory.current"
+    if limit.exists() and used.exists() and (allowed := limit.read_text().strip()) != "max":
+        available = min(available, max(int(allowed) - int(used.read_text()), 0))
+    return available
+
+
+class PreparedImages:
+    """The prepared images of a split, kept in memory as far as the budget goes, read again otherwise.
+
+    Args:
+        samples: The split's samples.
+        dimensions: D.
+        channels: C, what every image must have.
+        input_size: (x, y[, z]).
+        resize: `letterbox` or `stretch`.
+        cache_data: Whether `preload` keeps images.
+        budget: The memory for that, shared between splits; None: one of its own.
+        reference: The image that `channels` was read from, for messages; None: the first of `samples`.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        dimensions: int,
+        channels: int,
+        input_size: tuple[int, ...],
+        resize: ResizeMode,
+        cache_data: bool = True,
+        budget: Cache | None = None,
+        reference: Path | None = None,
+    ) -> None:
+        self.samples = tuple(samples)
+        self.dimensions = dimensions
+        self.channels = channels
+        self.input_size = tuple(input_size)
+        self.resize = resize
+        self.reference = reference or (self.samples[0].image if self.samples else None)
+        self.fitting = 0
+        if cache_data:
+            bytes_each = 4 * channels * math.prod(input_size)
+            self.fitting = (budget or Cache()).reserve(len(self.samples), bytes_each)
+        # One tensor: forked workers share its pages, spawned ones its one handle.
+        self._pixels: Tensor | None = None
+        self._records: list[Prepared] = []
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Prepared:
+        return self._records[index] if index < len(self._records) else self._read(index)
+
+    def preload(self, progress: Callable[[int, int], None] = lambda done, total: None) -> tuple[int, int]:
+        """Read the images that fit into the budget, and check the headers of the others.
+
+        Args:
+            progress: Told how many of how many are done.
+
+        Returns:
+            How many are kept, of how many.
+
+        Raises:
+            UserError: An image is damaged, its channels differ, or a coordinate lies outside of it.
+        """
+        total = len(self.samples)
+        self._pixels = torch.empty((self.fitting, self.channels, *self.input_size[::-1]))
+        records = []
+        with ThreadPoolExecutor(READING_THREADS) as pool:
+            for done, record in enumerate(pool.map(self._load, range(total)), 1):
+                if record is not None:
+                    records.append(record)
+                progress(done, total)
+        self._records = records
+        return self.fitting, total
+
+    def _load(self, index: int) -> Prepared | None:
+        if index >= self.fitting or self._pixels is None:
+            sample = self.samples[index]
+            header = image_header(sample.image, self.dimensions)
+            self._check(sample, header.size, header.channels)
+            return None
+        prepared = self._read(index)
+        self._pixels[index] = prepared.image
+        return prepared._replace(image=self._pixels[index])
+
+    def _read(self, index: int) -> Prepared:
+        sample = self.samples[index]
+        stored = read_image(sample.image, self.dimensions)
+        size = tuple(stored.pixels.shape[:0:-1])
+        self._check(sample, size, stored.pixels.shape[0])
+        if stored.pixels.dtype.kind == "f" and not np.isfinite(stored.pixels).all():
+            raise UserError(
+                f"{sample.image}: holds pixels that are NaN or infinite. Replace them by numbers."
+            )
+        try:
+            image, matrix = prepare(stored.pixels, self.input_size, self.resize)
+        except UserError as error:
+            raise UserError(f"{sample.image}: {error}") from None
+        return Prepared(torch.from_numpy(image), matrix, size, sample.spacing or stored.spacing)
+
+    def _check(self, sample: Sample, size: tuple[int, ...], channels: int) -> None:
+        if channels != self.channels:
+            raise UserError(
+                f"{sample.image}: has {channels} channel(s) where {self.reference} has {self.channels}. "
+                "Convert the images to the same number of channels."
+            )
+        check_inside(sample, size)
+
+
+class TrainingSamples(Dataset[dict[str, Any]]):
+    """Training samples by (epoch, draw, index).
+
+    With the torch package a sample is the source region with what was `drawn` for it, and the device augments
+    the batch; its landmarks and states are those after augmentation already.
+
+    Args:
+        images: The training split's images.
+        samples: Its samples.
+        sampling: Where a sample is cut.
+        scheme: The augmentation.
+        seed: The run's seed.
+        in_worker_augment: Augment here, with imgaug.
+        flip_pairs: Pairs of landmarks that a mirror swaps.
+    """
+
+    def __init__(
+        self,
+        images: PreparedImages,
+        samples: Sequence[Sample],
+        sampling: Sampling,
+        scheme: Scheme,
+        seed: int,
+        in_worker_augment: bool = False,
+        flip_pairs: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        self.images = images
+        self.samples = tuple(samples)
+        self.sampling = sampling
+        self.scheme = scheme
+        self.seed = seed
+        self.in_worker_augment = in_worker_augment
+        self.swapped = np.arange(len(samples[0].states))
+        for left, right in flip_pairs:
+            self.swapped[[left, right]] = right, left
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, place: tuple[int, int, int]) -> dict[str, Any]:
+        epoch, draw, index = place
+        sample, prepared = self.samples[index], self.images[index]
+        size = self.sampling.output_size
+        landmarks = _in_input(sample, prepared)
+        rng = np.random.default_rng([self.seed, epoch, draw])
+        drawn = self.scheme.draw(rng, size)
+        centre = self.sampling.centre(rng, self.images.input_size, landmarks, sample.states, drawn.spatial)
+
+        landmarks = drawn.spatial.to_output(landmarks, centre, size)
+        left = (sample.states == State.VISIBLE) & ~is_inside(landmarks, size)
+        states = np.where(left, State.OUTSIDE, sample.states)
+        if drawn.spatial.mirrored:
+            landmarks, states = landmarks[self.swapped], states[self.swapped]
+        middle = (np.asarray(size) - 1) / 2
+        linear = drawn.spatial.linear
+        moved = affine(linear, centre + drawn.spatial.offset - linear @ middle)  # but for the elastic part
+        batch_item = _item(sample, prepared, index, landmarks, states)
+        batch_item["affine"] = torch.from_numpy(prepared.affine @ moved)
+        batch_item["corner"] = torch.from_numpy(centre - middle).float()
+        if self.in_worker_augment:
+            from lannunet_core.augment.with_imgaug import augment
+
+            batch_item["image"] = torch.from_numpy(augment(prepared.image.numpy(), drawn, centre, size))
+        else:
+            batch_item |= {"drawn": drawn, "centre": torch.from_numpy(centre).float()}
+        return batch_item
+
+
+class EvaluationSamples(Dataset[dict[str, Any]]):
+    """Every sample of a split once, those without annotation included; `target` has the original coordinates.
+
+    Args:
+        images: The split's images.
+        samples: Its samples.
+    """
+
+    def __init__(self, images: PreparedImages, samples: Sequence[Sample]) -> None:
+        self.images = images
+        self.samples = tuple(samples)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        sample, prepared = self.samples[index], self.images[index]
+        landmarks = _in_input(sample, prepared)
+        item = _item(sample, prepared, index, landmarks, sample.states)
+        return item | {"target": torch.from_numpy(sample.coordinates)}
+
+
+def _in_input(sample: Sample, prepared: Prepared) -> Floats:
+    inverse = np.linalg.inv(prepared.affine).astype(np.float64)
+    return transform_points(inverse, sample.coordinates)
+
+
+def _item(
+    sample: Sample, prepared: Prepared, index: int, landmarks: Floats, states: NDArray[np.int64]
+) -> dict[str, Any]:
+    dimensions = len(prepared.original_size)
+    return {
+        "image": prepared.image,
+        "landmarks": torch.from_numpy(landmarks).float(),
+        "states": torch.from_numpy(states),
+        "affine": torch.from_numpy(prepared.affine),
+        "original_size": torch.tensor(prepared.original_size),
+        "corner": torch.zeros(dimensions),
+        "spacing": torch.tensor(prepared.spacing or [math.nan] * dimensions, dtype=torch.float64),
+        "id": sample.id,
+        "index": torch.tensor(index),
+    }
+
+
+def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One batch: tensors stacked, everything else in lists."""
+    return {
+        key: torch.stack([item[key] for item in items])
+        if isinstance(value, Tensor)
+        else [i[key] for i in items]
+        for key, value in items[0].items()
+    }
+
+
+class EpochOrder(Sampler[list[tuple[int, int, int]]]):
+    """Batches of (epoch, draw, index), a function of (seed, epoch) only.
+
+    Epochs have a fixed number of batches and cut an endless row of permutations, so that every sample is used
+    equally often.
+
+    Args:
+        length: Samples of the split.
+        batch_size: Samples a batch.
+        batches: Batches an epoch.
+        seed: The run's seed.
+    """
+
+    def __init__(self, length: int, batch_size: int, batches: int, seed: int) -> None:
+        self.length = length
+        self.batch_size = batch_size
+        self.batches = batches
+        self.seed = seed
+        self.set_position(0)
+
+    def set_position(self, epoch: int, batch: int = 0) -> None:
+        """What the next iteration gives: an epoch, from one of its batches on."""
+        self.epoch = epoch
+        self.first = batch
+
+    def __len__(self) -> int:
+        return self.batches - self.first
+
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+        epoch, draws = self.epoch, self.batches * self.batch_size
+        permutation: NDArray[np.int64] = np.empty(0, np.int64)
+        number = -1
+        for batch in range(self.first, self.batches):
+            places = []
+            for draw in range(batch * self.batch_size, (batch + 1) * self.batch_size):
+                wanted, position = divmod(epoch * draws + draw, self.length)
+                if wanted != number:
+                    # The last number keeps these apart from the samples' own generators.
+                    permutation = np.random.default_rng([self.seed, wanted, 0, 1]).permutation(self.length)
+                    number = wanted
+                places.append((epoch, draw, int(permutation[position])))
+            yield places
+
+
+def batches(loader: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The batches of a loader; a user's mistake found in a worker comes without the worker's traceback."""
+    try:
+        yield from loader
+    except UserError as error:
+        raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None

@@ -1,0 +1,97 @@
+"""Elastic displacement: a cubic B-spline over a coarse grid of control points, never folding.
+
+imgaug makes an elastic field by smoothing uniform noise of ±alpha pixels with a Gaussian of sigma pixels. A
+cubic B-spline with independent uniform coefficients c, one every h pixels, is the same kind of field, small
+enough to travel and exact at any point. Over all positions, with Σβ² = 151/315 and Σβ'² = 2/3 an axis, it has
+
+    variance            Var(c) (151/315)^D                              imgaug: (alpha²/3) (2 √π sigma)^-D
+    gradient/amplitude  √((2/3) / (151/315)) / h                         imgaug: 1 / (√2 sigma)
+
+and equating both gives h = 1.668 sigma and Var(c). In 3D smoothing averages over more noise, so that the same
+alpha moves less: (2 √π sigma)^-3/2 instead of (2 √π sigma)^-1.
+
+q ↦ q + u(q) stays one-to-one when no coefficient exceeds h / K, K = 2.0464 in 2D, 2.4795 in 3D (Choi & Lee,
+Injectivity conditions of 2D and 3D uniform cubic B-spline functions, Graphical Models 62, 2000): K/h · max|c|
+bounds every row sum of |∂u|, and a map that moves points apart by less than their distance cannot fold. Ours
+keeps coefficients within `CONTRACTION` of that: larger alphas are cut to it, in 2D at alpha = 0.55 sigma². So
+u is a contraction and its inverse can be iterated, and a spot of a few pixels keeps its centroid within half a
+pixel of where its point goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lannunet_core.types import Floats
+
+CONTRACTION = 0.4
+"""How much less than their distance two points are moved apart, at most (in the maximum norm)."""
+
+_ONE_TO_ONE = {2: 2.046392675, 3: 2.479472335}
+_VARIANCE = 151 / 315  # of a cubic B-spline with unit coefficients, along one axis
+_KNOTS_PER_SIGMA = float(np.sqrt(2 * (2 / 3) / _VARIANCE))
+
+
+@dataclass(frozen=True, eq=False)
+class Elastic:
+    """A displacement field around the centre of the output.
+
+    Attributes:
+        control: (D, [z,] y, x) float32 coefficients of the displacement (x, y[, z]), in pixels; knots lie
+            symmetric about the centre.
+        spacing: Pixels between knots. Outside of the grid the nearest place in it counts.
+    """
+
+    control: NDArray[np.float32]
+    spacing: float
+
+    @staticmethod
+    def draw(rng: np.random.Generator, size: Sequence[int], alpha: float, sigma: float) -> Elastic:
+        """A random field for an output of `size` (x, y[, z]), with imgaug's alpha and sigma in pixels."""
+        dimensions = len(size)
+        spacing = _KNOTS_PER_SIGMA * sigma
+        deviation = alpha / np.sqrt(3) * (2 * np.sqrt(np.pi) * sigma) ** (-dimensions / 2)
+        asked = np.sqrt(3) * deviation / _VARIANCE ** (dimensions / 2)
+        largest = min(asked, CONTRACTION * spacing / _ONE_TO_ONE[dimensions])
+        # One knot beyond either end of the pixels, so that all of them lie between four knots.
+        knots = [int(np.ceil((length - 1) / spacing)) + 3 for length in reversed(size)]
+        control = rng.uniform(-largest, largest, (dimensions, *knots))
+        return Elastic(control.astype(np.float32), spacing)
+
+    def at(self, points: Floats) -> Floats:
+        """The displacement at points (P, D), given relative to the output's centre; 0 at NaN."""
+        dimensions = len(self.control)
+        knots = np.array(self.control.shape[:0:-1])  # (x, y[, z])
+        place = np.clip(np.nan_to_num(points) / self.spacing + (knots - 1) / 2, 1, knots - 2)
+        first = np.minimum(np.floor(place), knots - 3) - 1  # of the four knots around a point, (P, D)
+        near = first[..., None] + np.arange(4)  # (P, D, 4)
+        weights = _bspline(place[..., None] - near)
+        index: list[Any] = [slice(None)]  # then [z,] y, x: (P, 4, 1[, 1]), (P, 1, 4[, 1]) …
+        for axis in reversed(range(dimensions)):
+            around = [4 if other == axis else 1 for other in reversed(range(dimensions))]
+            index.append(near[:, axis].astype(np.intp).reshape(-1, *around))
+        values: Any = self.control.astype(np.float64)[tuple(index)]  # (D, P, [4,] 4, 4)
+        for axis in range(dimensions):  # the last is x, then y
+            values = (values * weights[:, axis].reshape(-1, *[1] * (dimensions - 1 - axis), 4)).sum(-1)
+        return np.asarray(values.T)
+
+    def basis(self, size: Sequence[int]) -> list[NDArray[np.float32]]:
+        """Per axis (x, y[, z]) a matrix (pixels, knots): control times all of them is the dense field."""
+        matrices = []
+        for length, knots in zip(size, self.control.shape[:0:-1], strict=True):
+            place = (np.arange(length) - (length - 1) / 2) / self.spacing + (knots - 1) / 2
+            place = np.clip(place, 1, knots - 2)
+            matrices.append(_bspline(place[:, None] - np.arange(knots)).astype(np.float32))
+        return matrices
+
+
+def _bspline(t: Floats) -> Floats:
+    """The centred cubic B-spline: (2 − |t|)³ / 6 minus the inner (1 − |t|)³ · 4 / 6, each where positive."""
+    t = np.abs(t)
+    outer, inner = np.maximum(2 - t, 0), np.maximum(1 - t, 0)
+    return (outer * outer * outer - 4 * inner * inner * inner) / 6  # type: ignore[no-any-return]

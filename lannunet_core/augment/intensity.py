@@ -1,0 +1,101 @@
+"""Intensity operations in torch, by the names and parameters that a scheme draws.
+
+Each takes one image (C, *S) and gives one of the same shape. The filters work in the x-y plane; a volume is
+filtered slice by slice. Images are z-scored, so contrast turns about 0, the image's mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lannunet_core.augment.schemes import IntensityOp
+
+Parameters = Mapping[str, float]
+
+
+def apply(image: Tensor, operation: IntensityOp) -> Tensor:
+    """One drawn operation on one image (C, *S), on the image's device."""
+    if operation.name in NOISE:
+        generator = torch.Generator(image.device).manual_seed(operation.seed)
+        # The same in all channels, as imgaug has it.
+        uniform = torch.rand(image.shape[1:], generator=generator, device=image.device) * 2 - 1
+        return NOISE[operation.name](image, uniform * operation.parameters["amplitude"])
+    if operation.name == "contrast":
+        return image * operation.parameters["factor"]
+    planes = image.reshape(-1, 1, *image.shape[-2:])  # (C · z, 1, y, x)
+    return FILTERS[operation.name](planes, operation.parameters).reshape(image.shape)
+
+
+def gaussian_blur(planes: Tensor, parameters: Parameters) -> Tensor:
+    sigma = max(parameters["sigma"], 1e-3)
+    radius = max(1, round(4 * sigma))
+    line = torch.exp(-((torch.arange(-radius, radius + 1) / sigma) ** 2) / 2)
+    line = line / line.sum()
+    return _correlate(planes, line[:, None] * line)
+
+
+def mean_blur(planes: Tensor, parameters: Parameters) -> Tensor:
+    size = int(parameters["size"])
+    return _correlate(planes, torch.full((size, size), 1 / size**2))
+
+
+def median_blur(planes: Tensor, parameters: Parameters) -> Tensor:
+    size = int(parameters["size"])
+    padded = functional.pad(planes, (size // 2,) * 4, mode="replicate")
+    windows = padded.unfold(2, size, 1).unfold(3, size, 1)  # (P, 1, y, x, size, size)
+    return windows.flatten(-2).median(-1).values
+
+
+def average_pooling(planes: Tensor, parameters: Parameters) -> Tensor:
+    """Means of blocks, each put back over its whole block; blocks at the far edge may be smaller."""
+    size = int(parameters["size"])
+    means = functional.avg_pool2d(planes, size, ceil_mode=True, count_include_pad=False)
+    spread = means.repeat_interleave(size, -2).repeat_interleave(size, -1)
+    return spread[..., : planes.shape[-2], : planes.shape[-1]]
+
+
+def sharpen(planes: Tensor, parameters: Parameters) -> Tensor:
+    """Blend with 8 + lightness times the pixel minus its neighbours, as in imgaug."""
+    kernel = -torch.ones(3, 3)
+    kernel[1, 1] = 8 + parameters["lightness"]
+    return _blend(planes, kernel, parameters["alpha"])
+
+
+def emboss(planes: Tensor, parameters: Parameters) -> Tensor:
+    """Blend with the image lit from one corner, as in imgaug."""
+    strength = parameters["strength"]
+    kernel = torch.tensor(
+        [[-1 - strength, -strength, 0], [-strength, 1, strength], [0, strength, 1 + strength]]
+    )
+    return _blend(planes, kernel, parameters["alpha"])
+
+
+FILTERS: dict[str, Callable[[Tensor, Parameters], Tensor]] = {
+    "gaussian_blur": gaussian_blur,
+    "mean_blur": mean_blur,
+    "median_blur": median_blur,
+    "average_pooling": average_pooling,
+    "sharpen": sharpen,
+    "emboss": emboss,
+}
+NOISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "add": lambda image, noise: image + noise,
+    "multiply": lambda image, noise: image * (1 + noise),
+}
+
+
+def _blend(planes: Tensor, kernel: Tensor, alpha: float) -> Tensor:
+    unchanged = torch.zeros(3, 3)
+    unchanged[1, 1] = 1
+    return _correlate(planes, (1 - alpha) * unchanged + alpha * kernel)
+
+
+def _correlate(planes: Tensor, kernel: Tensor) -> Tensor:
+    """Correlation with a small (k, k) kernel; the image is mirrored at its edges."""
+    radius = len(kernel) // 2
+    padded = functional.pad(planes, (radius,) * 4, mode="reflect")
+    return functional.conv2d(padded, kernel.to(planes)[None, None])

@@ -1,0 +1,114 @@
+"""Augmentation of whole batches in torch, on the device that the batch is on.
+
+The geometry of a batch is one grid_sample. Call it outside of autocast: coordinates need all of float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lannunet_core.augment import intensity
+from lannunet_core.augment.elastic import Elastic
+from lannunet_core.augment.schemes import Drawn
+
+
+@torch.no_grad()
+def augment(
+    images: Tensor, drawn: Sequence[Drawn], centres: Tensor, output_size: Sequence[int], fill: float = 0.0
+) -> Tensor:
+    """Apply what was drawn for each sample of a batch.
+
+    Args:
+        images: (B, C, *S) float32, z-scored.
+        drawn: B draws of a scheme.
+        centres: (B, D) source pixels (x, y[, z]) that are cut around; (S − 1) / 2 for a whole image.
+        output_size: (x, y[, z]).
+        fill: The value outside of the source.
+
+    Returns:
+        (B, C, *output) float32. A point of the source is at `Drawn.spatial.to_output` in it.
+    """
+    moved = warp(images, drawn, centres, output_size, fill=fill)
+    if not any(one.intensity for one in drawn):
+        return moved
+    finished = []
+    for image, one in zip(moved, drawn, strict=True):
+        for operation in one.intensity:
+            image = intensity.apply(image, operation)
+        finished.append(image)
+    return torch.stack(finished)
+
+
+@torch.no_grad()
+def warp(
+    maps: Tensor,
+    drawn: Sequence[Drawn],
+    centres: Tensor,
+    output_size: Sequence[int],
+    interpolation: Literal["linear", "nearest"] = "linear",
+    fill: float = 0.0,
+) -> Tensor:
+    """Only the geometry of `augment`, for images, weights (linear) and labels (nearest); keeps the dtype."""
+    shape = tuple(maps.shape[2:])
+    whole = (centres.cpu() * 2 + 1 == torch.tensor(shape[::-1])).all() and tuple(output_size) == shape[::-1]
+    if whole and all(one.spatial.is_identity for one in drawn):
+        return maps
+    grid = _sampling_grid(drawn, centres, shape, output_size, maps.device)
+    mode = "bilinear" if interpolation == "linear" else "nearest"
+    # Outside is 0 to grid_sample, so the fill is made 0 meanwhile.
+    sampled = functional.grid_sample(
+        maps.float() - fill, grid, mode=mode, padding_mode="zeros", align_corners=False
+    )
+    return (sampled + fill).to(maps.dtype)
+
+
+def _sampling_grid(
+    drawn: Sequence[Drawn],
+    centres: Tensor,
+    shape: tuple[int, ...],
+    output_size: Sequence[int],
+    device: torch.device,
+) -> Tensor:
+    """Where each output pixel samples, as grid_sample counts: (B, *output, D), −1 … 1 from edge to edge."""
+    dimensions = len(shape)
+    size = np.array(shape[::-1])
+    # A source pixel s is at (2 s + 1) / size − 1; folded into the transform here, in float64.
+    linear = np.stack([one.spatial.linear for one in drawn]) * (2 / size)[:, None]
+    middle = np.asarray(centres.cpu(), np.float64) + np.stack([one.spatial.offset for one in drawn])
+    shift = (2 * middle + 1) / size - 1
+    around = (-1, *[1] * dimensions)
+    linear_t = torch.as_tensor(linear, dtype=torch.float32, device=device)  # (B, D, D)
+    shift_t = torch.as_tensor(shift, dtype=torch.float32, device=device)  # (B, D)
+    # Per axis q' + u, (1 or B, *output) by broadcasting. No matrix product touches the coordinates: on some
+    # devices those round to ten bits, which is half a pixel.
+    places = []
+    for axis, length in enumerate(output_size):
+        line = torch.arange(length, dtype=torch.float32, device=device) - (length - 1) / 2
+        places.append(line.reshape(1, *[-1 if a == axis else 1 for a in reversed(range(dimensions))]))
+    if any(one.spatial.elastic for one in drawn):
+        fields = [_dense(one.spatial.elastic, output_size, device) for one in drawn]
+        field = torch.stack(fields)  # (B, D, *output)
+        places = [place + field[:, axis] for axis, place in enumerate(places)]
+    grid = torch.empty((len(drawn), *reversed(output_size), dimensions), device=device)
+    for row in range(dimensions):
+        terms = [linear_t[:, row, axis].reshape(around) * place for axis, place in enumerate(places)]
+        grid[..., row] = sum(terms, shift_t[:, row].reshape(around))
+    return grid
+
+
+def _dense(elastic: Elastic | None, output_size: Sequence[int], device: torch.device) -> Tensor:
+    """The displacement of every output pixel, (D, *output)."""
+    if elastic is None:
+        return torch.zeros((len(output_size), *reversed(output_size)), device=device)
+    field = torch.as_tensor(elastic.control, device=device)
+    # The last axis is expanded and rolled to the front D times: x, then y[, then z].
+    for matrix in elastic.basis(output_size):
+        basis = torch.as_tensor(matrix, device=device)
+        field = (field @ basis.T).movedim(-1, 1)  # (D, expanded, …, next axis)
+    return field

@@ -1,0 +1,260 @@
+"""The augmentation schemes: what each draws, in which order, with which probability.
+
+A scheme is drawn in a loader's worker from a generator of its own, so that it is a function of (seed, epoch,
+sample). Seen from the image, a draw rotates about the centre, scales, shears, translates, mirrors, and then
+deforms elastically; the intensity operations follow in their listed order.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Protocol
+
+import numpy as np
+
+from lannunet_core.augment.elastic import Elastic
+from lannunet_core.augment.spatial import SpatialTransform
+from lannunet_core.errors import UserError
+from lannunet_core.types import Floats
+
+__all__ = [
+    "SCHEMES",
+    "Drawn",
+    "IntensityOp",
+    "RandomAffine",
+    "RandomElastic",
+    "RandomIntensity",
+    "RandomScheme",
+    "Range",
+    "Scheme",
+    "SomeOf",
+    "SpatialTransform",
+    "make_scheme",
+]
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class IntensityOp:
+    """One drawn operation on the pixel values.
+
+    Attributes:
+        name: A key of `intensity.OPERATIONS`.
+        parameters: Its numbers, by name.
+        seed: Where its noise starts from; the result is a function of the operation and the image alone.
+    """
+
+    name: str
+    parameters: Mapping[str, float]
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What a scheme drew for one sample. It pickles small."""
+
+    spatial: SpatialTransform
+    intensity: tuple[IntensityOp, ...] = ()
+
+
+class Scheme(Protocol):
+    def draw(self, rng: np.random.Generator, size: tuple[int, ...]) -> Drawn:
+        """Draw the augmentation of one sample that will be `size` (x, y[, z]) pixels."""
+        ...
+
+
+@dataclass(frozen=True)
+class RandomAffine:
+    """One affine map, drawn with `probability` as a whole.
+
+    Attributes:
+        probability: Of drawing any of it.
+        rotation: Degrees either way; in 3D about each axis, z first, then y, then x.
+        scale: Factor of all axes together.
+        scale_each: Further factor of each axis alone.
+        translation: Share of the output's size either way, each axis.
+        translation_pixels: Output pixels either way, each axis.
+        shear: Degrees either way: x by y, and in 3D also x by z and y by z.
+    """
+
+    probability: float = 1.0
+    rotation: float = 0.0
+    scale: Range = (1.0, 1.0)
+    scale_each: Range = (1.0, 1.0)
+    translation: float = 0.0
+    translation_pixels: float = 0.0
+    shear: float = 0.0
+
+    def draw(self, rng: np.random.Generator, size: tuple[int, ...]) -> tuple[Floats, Floats]:
+        """The matrix (D, D) and shift (D,) that move content about the centre of the image."""
+        dimensions = len(size)
+        if rng.random() >= self.probability:
+            return np.eye(dimensions), np.zeros(dimensions)
+        planes = list(combinations(range(dimensions), 2))  # xy, then xz, yz
+        rotation, shear = np.eye(dimensions), np.eye(dimensions)
+        for plane in planes:
+            angle = np.deg2rad(rng.uniform(-self.rotation, self.rotation))
+            turn = np.eye(dimensions)
+            turn[np.ix_(plane, plane)] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+            rotation = turn @ rotation
+        scale = rng.uniform(*self.scale) * rng.uniform(*self.scale_each, dimensions)
+        for plane in planes:
+            shear[plane] = np.tan(np.deg2rad(rng.uniform(-self.shear, self.shear)))
+        shift = rng.uniform(-1, 1, dimensions) * (self.translation * np.array(size) + self.translation_pixels)
+        return shear @ np.diag(scale) @ rotation, shift
+
+
+@dataclass(frozen=True)
+class RandomElastic:
+    """An elastic deformation with imgaug's alpha and sigma in pixels, see `Elastic`."""
+
+    alpha: Range
+    sigma: Range
+    probability: float = 1.0
+
+    def draw(self, rng: np.random.Generator, size: tuple[int, ...]) -> Elastic | None:
+        if rng.random() >= self.probability:
+            return None
+        return Elastic.draw(rng, size, rng.uniform(*self.alpha), rng.uniform(*self.sigma))
+
+
+@dataclass(frozen=True)
+class RandomIntensity:
+    """An intensity operation. Of its parameters, a tuple is a range and a list what is chosen from."""
+
+    name: str
+    parameters: Mapping[str, Range | list[float]]
+
+    def draw(self, rng: np.random.Generator) -> IntensityOp:
+        drawn = {
+            key: float(rng.uniform(*values) if isinstance(values, tuple) else rng.choice(values))
+            for key, values in self.parameters.items()
+        }
+        return IntensityOp(self.name, drawn, int(rng.integers(2**31)))
+
+
+@dataclass(frozen=True)
+class SomeOf:
+    """With `probability`, from `fewest` to `most` (equally likely) different operations, in listed order."""
+
+    operations: tuple[RandomIntensity, ...]
+    fewest: int
+    most: int
+    probability: float = 1.0
+
+    def draw(self, rng: np.random.Generator) -> list[IntensityOp]:
+        if rng.random() >= self.probability:
+            return []
+        count = rng.integers(self.fewest, self.most + 1)
+        chosen = np.sort(rng.choice(len(self.operations), count, replace=False))
+        return [self.operations[index].draw(rng) for index in chosen]
+
+
+@dataclass(frozen=True)
+class RandomScheme:
+    """A scheme made of the parts above; `flip` is the probability of a vertical flip, along y also in 3D."""
+
+    affine: RandomAffine = RandomAffine(probability=0.0)
+    flip: float = 0.0
+    elastic: RandomElastic | None = None
+    intensity: tuple[SomeOf, ...] = ()
+
+    def draw(self, rng: np.random.Generator, size: tuple[int, ...]) -> Drawn:
+        forward, shift = self.affine.draw(rng, size)
+        if rng.random() < self.flip:
+            mirror = np.ones(len(size))
+            mirror[1] = -1
+            forward, shift = mirror[:, None] * forward, mirror * shift
+        elastic = self.elastic.draw(rng, size) if self.elastic else None
+        # An image is made by asking each output pixel where it comes from: the inverse of what moves content.
+        linear: Floats = np.linalg.inv(forward).astype(np.float64)
+        intensity = tuple(operation for step in self.intensity for operation in step.draw(rng))
+        return Drawn(SpatialTransform(linear, -linear @ shift, elastic), intensity)
+
+
+_AFFINE_SIMPLE = RandomScheme(RandomAffine(0.75, rotation=45, scale=(0.8, 1.2)), flip=0.5)
+_AFFINE_COMPLEX = RandomScheme(
+    RandomAffine(0.5, rotation=45, scale_each=(0.8, 1.2), translation=0.07, shear=16), flip=0.5
+)
+_BLUR = SomeOf(
+    (
+        RandomIntensity("gaussian_blur", {"sigma": (0, 0.2)}),
+        # Odd sizes only: a window of even size moves the picture by half a pixel.
+        RandomIntensity("mean_blur", {"size": [3, 5]}),
+        RandomIntensity("median_blur", {"size": [3, 5]}),
+        RandomIntensity("average_pooling", {"size": [2]}),
+    ),
+    fewest=1,
+    most=1,
+    probability=0.5,
+)
+_SHARP = SomeOf(
+    (
+        RandomIntensity("sharpen", {"alpha": (0, 0.75), "lightness": (0, 0.5)}),
+        RandomIntensity("emboss", {"alpha": (0, 0.5), "strength": (0, 1)}),
+        RandomIntensity("contrast", {"factor": (0.4, 1.6)}),
+    ),
+    fewest=0,
+    most=3,
+    probability=0.5,
+)
+_NOISE = SomeOf(
+    (RandomIntensity("add", {"amplitude": [0.25]}), RandomIntensity("multiply", {"amplitude": [0.25]})),
+    fewest=2,
+    most=2,
+)
+_ROUGH = RandomElastic(alpha=(0, 50), sigma=(2, 5))
+_ELASTIC_BLUR = replace(_AFFINE_COMPLEX, elastic=replace(_ROUGH, probability=0.5), intensity=(_BLUR,))
+
+_BUILT_IN = {
+    "AffineSimple": _AFFINE_SIMPLE,
+    "AffineComplex": _AFFINE_COMPLEX,
+    "AffineComplexElastic": replace(_AFFINE_COMPLEX, elastic=RandomElastic((0, 200), (9, 13), 0.5)),
+    "AffineComplexElasticLight": replace(_AFFINE_COMPLEX, elastic=RandomElastic((0, 50), (5, 10), 0.5)),
+    "AffineComplexElasticBlur": _ELASTIC_BLUR,
+    "AffineComplexElasticBlurSharp": replace(_ELASTIC_BLUR, intensity=(_BLUR, _SHARP)),
+    "payer19": RandomScheme(
+        RandomAffine(rotation=15, scale=(0.6, 1.4), translation_pixels=20),
+        elastic=_ROUGH,
+        intensity=(_NOISE,),
+    ),
+    "thaler21": RandomScheme(
+        RandomAffine(rotation=15, scale=(0.8, 1.2), scale_each=(0.8, 1.2), translation_pixels=10),
+        elastic=_ROUGH,
+        intensity=(_NOISE,),
+    ),
+    "CenterCropOnly": RandomScheme(),
+    "None": RandomScheme(),
+}
+
+SCHEMES: dict[str, Callable[[], Scheme]] = {
+    name: lambda scheme=scheme: scheme  # type: ignore[misc]
+    for name, scheme in _BUILT_IN.items()
+}
+"""The schemes by name; what `sampler.data_aug` takes, besides those of plugins."""
+
+
+def make_scheme(name: str, extra: Mapping[str, Callable[[], Scheme]] | None = None) -> Scheme:
+    """The scheme of a name, whatever its case and punctuation.
+
+    Args:
+        name: As in `sampler.data_aug`.
+        extra: Further schemes, from plugins; they win over the built-in ones of the same name.
+    """
+    schemes = {**SCHEMES, **(extra or {})}
+    folded = {_folded(known): known for known in schemes}
+    if _folded(name) not in folded:
+        nearest = difflib.get_close_matches(_folded(name), folded, n=1, cutoff=0.0)[0]
+        raise UserError(
+            f"sampler.data_aug: there is no augmentation scheme {name!r}. Nearest: {folded[nearest]}. "
+            f"Known: {', '.join(schemes)}."
+        )
+    return schemes[folded[_folded(name)]]()
+
+
+def _folded(name: str) -> str:
+    return "".join(character for character in name.casefold() if character.isalnum())

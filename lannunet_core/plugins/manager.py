@@ -309,7 +309,8 @@ class Hooks:
         return merged
 
     def _wrong(self, hook: str, expected: str, answer: Any) -> UserError:
-        got = "None" if answer is None else f"{type(answer).__name__}: {reprlib.repr(answer)}"
+        shown = " ".join(reprlib.repr(answer).split())
+        got = "None" if answer is None else f"{type(answer).__name__}: {shown}"
         return UserError(
             f"The hook '{hook}' must answer {expected}, but the answer was {got}. "
             f"It is answered by {self._who(hook)}: update it, or tell its author."

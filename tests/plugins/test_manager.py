@@ -1,0 +1,452 @@
+"""The plugins of one run, through `build`, `check` and `answers`."""
+
+import inspect
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lannunet_core import Plugin, PluginConfig, RunInfo, __version__, hookimpl, hookspecs
+from lannunet_core.config.schema import RunConfig
+from lannunet_core.errors import UserError
+from lannunet_core.hookspecs import Coordinates, Event
+from lannunet_core.plugins.defaults import Defaults
+from lannunet_core.plugins.discovery import InstalledPlugin
+from lannunet_core.plugins.manager import (
+    SPECS,
+    Hooks,
+    answers,
+    build,
+    check,
+    implemented_hooks,
+    replaced_keys,
+)
+from torch import nn
+
+RUN = RunInfo(
+    task="landmarks",
+    dimensions=2,
+    in_channels=1,
+    outputs=("tip", "root"),
+    input_size=(64, 48),
+    spacing=None,
+    supervised_resolutions=1,
+    device="cpu",
+    seed=0,
+)
+
+
+class Net(Plugin):
+    @hookimpl
+    def network(self):
+        return nn.Conv2d(self.run.in_channels, len(self.run.outputs), 3, padding=1)
+
+
+class Quiet:
+    """A loss."""
+
+    def __call__(self, outputs, labels):
+        return {"quiet": outputs.sum() * 0}
+
+    def activation(self, outputs):
+        return outputs
+
+
+class QuietLoss(Plugin):
+    @hookimpl
+    def loss(self):
+        return Quiet()
+
+
+def chosen(plugin_class, config=None, version="1.0"):
+    name = plugin_class.__name__.lower()
+    installed = InstalledPlugin(name, (), f"lannunet-{name}", version, f"m:{plugin_class.__name__}", None)
+    return SimpleNamespace(
+        installed=installed, plugin_class=plugin_class, config=config or plugin_class.Config()
+    )
+
+
+def loaded_with(architecture, *extensions):
+    run = RunConfig(dataset={"src_targets": "a.json"}, output={"output_dir": "out"})
+    return SimpleNamespace(
+        run=run,
+        architecture=chosen(architecture),
+        extensions=[chosen(extension, version="2.0") for extension in extensions],
+    )
+
+
+def built(architecture, *extensions) -> Hooks:
+    loaded = loaded_with(architecture, *extensions)
+    return build(loaded, RUN, Defaults(loaded.run, RUN))
+
+
+def refused(architecture, *extensions) -> str:
+    with pytest.raises(UserError) as error:
+        built(architecture, *extensions)
+    with pytest.raises(UserError) as again:
+        check(loaded_with(architecture, *extensions))
+    assert str(again.value) == str(error.value)
+    return str(error.value)
+
+
+def test_an_architecture_is_one_hook_and_the_core_answers_the_rest():
+    hooks = built(Net)
+    assert isinstance(hooks.network(), nn.Conv2d)
+    solver = loaded_with(Net).run.solver
+    optimizer, scheduler = hooks.optimizer_and_scheduler(nn.Linear(1, 1), solver, 0.5, 10)
+    assert optimizer.param_groups[0]["lr"] == 0.5
+    assert scheduler is not None
+
+
+def test_instances_get_their_section_and_the_run():
+    class Config(PluginConfig):
+        width: int = 3
+
+    seen = []
+
+    class Wide(Net):
+        def __init__(self, config, run):
+            super().__init__(config, run)
+            seen.append((config, run))
+
+    loaded = loaded_with(Wide)
+    loaded.architecture = chosen(Wide, Config(width=7))
+    build(loaded, RUN, Defaults(loaded.run, RUN))
+    assert seen == [(Config(width=7), RUN)]
+
+
+def test_architecture_answers_over_the_core_and_an_extension_over_both():
+    class Louder(Net):
+        @hookimpl
+        def loss(self):
+            return "not reached"
+
+    assert isinstance(built(Louder, QuietLoss).loss(), Quiet)
+
+
+def test_none_passes_the_question_on():
+    class Shy(Plugin):
+        @hookimpl
+        def network(self):
+            return None
+
+    class ShyLoss(Plugin):
+        @hookimpl
+        def optimizer_and_scheduler(self):
+            return None
+
+    assert built(Net, ShyLoss).optimizer_and_scheduler(nn.Linear(1, 1), loaded_with(Net).run.solver, 0.1, 2)
+    with pytest.raises(
+        UserError, match=r"'network' must answer a torch.nn.Module, but the answer was None.*shy"
+    ):
+        built(Shy).network()
+
+
+def test_a_wrapper_changes_an_answer_and_two_may():
+    class Doubled(Plugin):
+        @hookimpl(wrapper=True)
+        def network(self):
+            return nn.Sequential((yield), nn.Identity())
+
+    class Tripled(Plugin):
+        @hookimpl(wrapper=True)
+        def network(self):
+            return nn.Sequential((yield), nn.ReLU())
+
+    network = built(Net, Doubled, Tripled).network()
+    assert isinstance(network[1], nn.ReLU)  # the last listed is outermost
+    assert isinstance(network[0][1], nn.Identity)
+    assert isinstance(network[0][0], nn.Conv2d)
+
+
+def test_collecting_hooks_gather_all_answers():
+    told = []
+
+    class First(Plugin):
+        @hookimpl
+        def metrics(self, predictions):
+            return {"first": len(predictions)}
+
+        @hookimpl
+        def observe(self, event):
+            told.append(("first", event.name))
+
+        @hookimpl
+        def losses(self):
+            return {"quiet": Quiet}
+
+    class Second(Plugin):
+        @hookimpl
+        def metrics(self):
+            return {"second": 2.5}
+
+        @hookimpl
+        def observe(self, event):
+            told.append(("second", event.name))
+
+    hooks = built(Net, First, Second)
+    assert hooks.metrics([]) == {"first": 0, "second": 2.5}
+    hooks.observe(Event("start", None, {}))
+    assert told == [("second", "start"), ("first", "start")]
+    assert hooks.losses()["quiet"] is Quiet
+
+
+def test_one_name_from_two_plugins_is_refused():
+    class First(Plugin):
+        @hookimpl
+        def augmentations(self):
+            return {"Mine": Quiet}
+
+    class Second(First):
+        pass
+
+    with pytest.raises(UserError, match=r"'Mine' more than once.*'second' .*'first'"):
+        built(Net, First, Second).augmentations()
+
+
+def test_two_runs_do_not_see_each_other():
+    with_extension, without = built(Net, QuietLoss), built(Net)
+    assert isinstance(with_extension.loss(), Quiet)
+    assert not isinstance(without.loss(), Quiet)
+    assert built(Net).network() is not built(Net).network()
+
+
+def test_misspelt_hook_names_the_nearest():
+    class Slip(Net):
+        @hookimpl
+        def generate_label(self):
+            return None
+
+    message = refused(Slip)
+    assert "'slip' (lannunet-slip 1.0)" in message
+    assert "no hook 'generate_label'; did you mean 'generate_labels'?" in message
+
+
+def test_hook_of_a_later_core_may_be_optional():
+    class Ahead(Net):
+        @hookimpl(optionalhook=True)
+        def hook_of_tomorrow(self, anything):
+            return None
+
+    assert built(Ahead).network()
+
+
+def test_unknown_argument_names_the_nearest_and_what_there_is():
+    class Slip(Net):
+        @hookimpl
+        def generate_labels(self, landmark, states):
+            return {}
+
+    message = refused(Slip)
+    assert "'landmark' is not an argument of this hook" in message
+    assert "Did you mean 'landmarks'?" in message
+    assert "sigmas" in message
+
+
+def test_arguments_that_would_silently_not_be_given():
+    class WithDefault(Net):
+        @hookimpl
+        def metrics(self, predictions=()):
+            return {}
+
+    class WithRest(Net):
+        @hookimpl
+        def metrics(self, **rest):
+            return {}
+
+    assert "must have no default" in refused(WithDefault)
+    assert "'**rest' is not an argument" in refused(WithRest)
+
+
+def test_order_is_the_configurations_alone():
+    class Pushy(Net):
+        @hookimpl(tryfirst=True)
+        def loss(self):
+            return Quiet()
+
+    assert "tryfirst" in refused(Pushy)
+
+
+def test_wrapper_that_does_not_yield():
+    class NoYield(Net):
+        @hookimpl(wrapper=True)
+        def loss(self):
+            return Quiet()
+
+    assert "must yield once" in refused(NoYield)
+
+
+def test_two_extensions_that_answer_the_same_hook():
+    class OtherLoss(QuietLoss):
+        pass
+
+    message = refused(Net, QuietLoss, OtherLoss)
+    assert "'quietloss' (lannunet-quietloss 2.0) and 'otherloss' (lannunet-otherloss 2.0)" in message
+    assert "'loss'" in message
+
+
+def test_two_extensions_may_answer_a_collecting_hook_and_wrap_each_other():
+    class Counting(Plugin):
+        @hookimpl
+        def metrics(self):
+            return {"n": 1}
+
+        @hookimpl(wrapper=True)
+        def loss(self):
+            return (yield)
+
+    assert built(Net, QuietLoss, Counting).metrics([]) == {"n": 1}
+
+
+def test_two_plugins_that_bring_a_network():
+    class Other(Net):
+        pass
+
+    assert (
+        "Plugins 'net' (lannunet-net 1.0) and 'other' (lannunet-other 2.0) both bring a network"
+        in refused(Net, Other)
+    )
+
+
+def test_architecture_without_a_network():
+    class Forgot(Plugin):
+        def network(self):
+            return nn.Identity()
+
+    assert "'quietloss' (lannunet-quietloss 1.0) brings no network" in refused(QuietLoss)
+    assert "'network' lacks @hookimpl" in refused(Forgot)
+
+
+def test_plugin_listed_twice():
+    assert "'quietloss' is named more than once" in refused(Net, QuietLoss, QuietLoss)
+
+
+WRONG = {
+    "network": (lambda: 3, ()),
+    "optimizer_and_scheduler": (lambda: torch.optim.SGD([torch.zeros(1)], lr=1.0), (None, None, 0.1, 1)),
+    "loss": (lambda: abs, ()),
+    "sampling": (lambda: "full", ()),
+    "generate_labels": (
+        lambda: {"state": torch.zeros(1)},
+        (None, torch.zeros(2, 3), None, (8, 8), None, 1, [(8, 8)], 1.0, {}),
+    ),
+    "get_coords_from_heatmap": (
+        lambda: Coordinates(torch.zeros(2, 5, 3), torch.zeros(2, 5)),
+        (None, torch.eye(3), torch.zeros(2, 2), "use_input_size"),
+    ),
+    "losses": (lambda: ["kl"], ()),
+    "decoders": (lambda: {"peak": "peak"}, ()),
+    "augmentations": (lambda: {"None": None}, ()),
+    "metrics": (lambda: {"error": "small"}, ([],)),
+}
+
+
+@pytest.mark.parametrize("hook", WRONG)
+def test_wrong_answer_names_the_plugin_and_what_was_expected(hook):
+    answer, arguments = WRONG[hook]
+
+    def wrong(self):
+        return answer()
+
+    wrong.__name__ = hook
+    plugin = type("Wrong", (Net,), {hook: hookimpl(wrong)})
+    with pytest.raises(UserError, match=rf"'{hook}' must answer .*'wrong' \(lannunet-wrong 1\.0\)"):
+        getattr(built(plugin), hook)(*arguments)
+
+
+def test_right_answers_pass():
+    class Right(Net):
+        @hookimpl
+        def generate_labels(self, states):
+            return {"state": states}
+
+        @hookimpl
+        def get_coords_from_heatmap(self, heatmaps):
+            return Coordinates(heatmaps, heatmaps[..., 0])
+
+    hooks = built(Right)
+    states = torch.zeros(2, 3)
+    labels = hooks.generate_labels(None, states, None, (8, 8), None, 1, [(8, 8)], 1.0, {})
+    assert labels["state"] is states
+    found = hooks.get_coords_from_heatmap(
+        torch.ones(2, 3, 2), torch.eye(3), torch.zeros(2, 2), "use_input_size"
+    )
+    assert found.points.shape == (2, 3, 2)
+
+
+def test_every_hook_has_a_typed_method_with_the_same_arguments_and_answer():
+    for name in SPECS:
+        spec = inspect.signature(getattr(hookspecs, name))
+        method = inspect.signature(getattr(Hooks, name))
+        assert [str(p) for p in spec.parameters.values()] == [str(p) for p in method.parameters.values()][1:]
+    assert SPECS["network"].single
+    assert not SPECS["observe"].single
+    assert len(SPECS) == len([x for x in vars(Hooks) if not x.startswith("_")])
+
+
+def test_implemented_hooks_tell_wrappers_and_look_at_the_class_only():
+    class Mixed(Net):
+        @property
+        def costly(self):
+            raise AssertionError("was evaluated")
+
+        @hookimpl(wrapper=True)
+        def loss(self):
+            return (yield)
+
+        @hookimpl(specname="sampling")
+        def where_to_cut(self):
+            return None
+
+        def metrics(self):
+            return "not marked"
+
+    assert implemented_hooks(Mixed) == {"network": False, "loss": True, "sampling": False}
+
+
+def test_replaced_keys():
+    class All(Net):
+        @hookimpl
+        def loss(self): ...
+
+        @hookimpl
+        def get_coords_from_heatmap(self): ...
+
+        @hookimpl
+        def sampling(self): ...
+
+    class Wraps(Net):
+        @hookimpl(wrapper=True)
+        def loss(self):
+            return (yield)
+
+    assert replaced_keys(All) == {
+        "solver.loss_function": "loss",
+        "inference.decoder": "get_coords_from_heatmap",
+        "sampler.sample_mode": "sampling",
+    }
+    assert replaced_keys(Wraps) == {}
+
+
+def test_answers_are_in_the_order_in_which_they_are_asked():
+    class LossNet(Net):
+        @hookimpl
+        def loss(self):
+            return Quiet()
+
+    class Wraps(Plugin):
+        @hookimpl(wrapper=True)
+        def loss(self):
+            return (yield)
+
+    found = dict(answers(loaded_with(LossNet, Wraps, QuietLoss)))
+    core = ("lannunet-core", __version__)
+    assert found["loss"] == [("wraps", "2.0"), ("quietloss", "2.0"), ("lossnet", "1.0"), core]
+    assert found["network"] == [("lossnet", "1.0")]
+    assert found["generate_labels"] == [core]
+    assert list(found) == list(SPECS)
+
+
+def test_the_core_answers_every_hook_that_needs_an_answer_but_network():
+    need = {name for name, spec in SPECS.items() if spec.single}
+    assert need - set(implemented_hooks(Defaults)) == {"network"}
+    assert set(implemented_hooks(Defaults)) <= set(SPECS)

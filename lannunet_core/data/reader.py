@@ -56,6 +56,7 @@ SIMPLEITK = {
     "NRRD": "NrrdImageIO",
 }
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+DEEP_MODES = ("I;16", "I;16B", "F")  # of Pillow: grey of 16 bits, or floats
 DICOM_SPACING = ("0028|0030", "0018|1164", "0018|2010")  # pixel, imager pixel, nominal scanned pixel
 META_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
 
@@ -134,7 +135,8 @@ def image_header(path: Path, dimensions: int) -> Header:
             return Header(tuple(pixels.shape[:0:-1]), pixels.shape[0], None)
         if _is_picture(path, name):
             with _open_picture(path) as picture:
-                size, channels = _layout(picture.size, len(_plain_mode(picture.mode)), dimensions)
+                channels = 3 if _plain_mode(picture.mode) == "RGB" else 1
+                size, channels = _layout(picture.size, channels, dimensions)
             return Header(size, channels, None)
         with _simpleitk_reader(path, name) as reader:
             channels = _channels(name, reader.GetNumberOfComponents())
@@ -198,8 +200,8 @@ def _layout(size: tuple[int, ...], channels: int, dimensions: int) -> tuple[tupl
     """Size (x, y[, z]) and channels as D dimensions take them: single slices and a fourth axis folded."""
     while len(size) > dimensions and size[-1] == 1:
         size = size[:-1]
-    if len(size) == 4 and dimensions == 3 and channels == 1:
-        size, channels = size[:3], size[3]
+    if len(size) == dimensions + 1 == 4 and channels == 1:
+        size, channels = size[:-1], size[-1]
     if len(size) != dimensions:
         shape = "×".join(map(str, size))
         raise UserError(f"a {len(size)}D image ({shape}) where the coordinates are {dimensions}D.")
@@ -213,7 +215,7 @@ def _read_numpy(path: Path, name: str, dimensions: int) -> tuple[NDArray[Any], N
     if name == "NumPy":
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     else:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = archive.files
             chosen = names[0] if len(names) == 1 else next((n for n in ("image", "data") if n in names), None)
             if chosen is None:
@@ -232,10 +234,18 @@ def _read_numpy(path: Path, name: str, dimensions: int) -> tuple[NDArray[Any], N
 
 
 def _is_picture(path: Path, name: str) -> bool:
-    if name != "PNG":
-        return name in ("JPEG", "BMP")
-    with path.open("rb") as file:
-        return file.read(25)[24:] != b"\x10"  # Pillow would cut 16-bit colours down to 8
+    """Whether Pillow reads the file as it is; it would cut 16-bit colours down to 8 bits."""
+    if name == "PNG":
+        with path.open("rb") as file:
+            return file.read(25)[24:] != b"\x10"
+    if name == "TIFF":
+        try:
+            with _open_picture(path) as picture:
+                bits = max(picture.tag_v2.get(258, (1,)))
+                return picture.n_frames == 1 and (bits <= 8 or picture.mode in DEEP_MODES)
+        except (OSError, SyntaxError):
+            return False
+    return name in ("JPEG", "BMP")
 
 
 @contextmanager
@@ -248,6 +258,8 @@ def _open_picture(path: Path) -> Iterator[Any]:
 
 
 def _plain_mode(mode: str) -> str:
+    if mode in DEEP_MODES:
+        return mode
     return "L" if mode in ("1", "L", "LA", "La") else "RGB"
 
 
@@ -323,13 +335,13 @@ def _spacing(path: Path, name: str, reader: Any, dimensions: int) -> tuple[float
     if name == "DICOM":
         stated = any(_metadata(reader, key) for key in DICOM_SPACING) or any(step != 1 for step in spacing)
     elif name == "MetaImage":
-        fields, _ = _metaimage_header(path)
-        stated = "ElementSpacing" in fields or "ElementSize" in fields
-    else:
+        stated = not {"ElementSpacing", "ElementSize"}.isdisjoint(_metaimage_header(path)[0])
+    elif name == "NRRD":
         with path.open("rb") as file:
-            stated = name == "NRRD" and any(
-                key in file.read(65536) for key in (b"spacings:", b"space directions:")
-            )
+            fields = file.read(1 << 16).partition(b"\n\n")[0].lower()
+        stated = b"\nspacings:" in fields or b"\nspace directions:" in fields
+    else:
+        stated = False
     return spacing if stated else None
 
 

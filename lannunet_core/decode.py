@@ -1,0 +1,319 @@
+"""From activated heatmaps to coordinates.
+
+The coordinate is the highest pixel of the grid, moved by one Newton step on the logarithm of the map (the
+distribution-aware decoding of Zhang et al., CVPR 2020, without its smoothing): derivatives are central
+differences over the 3^D pixels around, so it is exact for a Gaussian of any covariance. At a border the 3^D
+pixels are shifted inside and the step reaches out.
+
+The grid is the input's, or for `scale_heatmap_first` the original image's, on which the map is its
+interpolating cubic spline (not-a-knot). The spline is never evaluated on the whole grid. An interpolating
+spline is local in effect, a sample's weight falls by 0.27 a pixel, so each of the highest local maxima of the
+map gets the spline of a small window around it, evaluated at the grid's points near it.
+
+- Only original pixels between the outermost pixel centres of the map are searched: a cubic must not
+  extrapolate noise. The Newton step may go on to the edge of the image.
+- On an axis where the original is coarser than the input, the input's grid is used: nothing is to be gained
+  by skipping pixels.
+- An affine that rotates or shears has no common grid: such samples are decoded on the input's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lannunet_core.hookspecs import Coordinates, Decoder, EvaluationMode
+
+BLOCK = 4  # of pixels a side: of two local maxima this close only the higher one is a candidate
+BLOCKS = 64  # highest blocks of a map whose highest pixel is looked at
+CANDIDATES = 8  # highest local maxima of a map whose spline is evaluated
+REACH = 1.5  # input pixels between a local maximum of the map and the spline's
+HALO = 9  # input pixels on either side that the spline of a window is made from
+
+
+def decode_peak(
+    heatmaps: Any, affine: Tensor, original_sizes: Tensor, evaluation_mode: EvaluationMode
+) -> Coordinates:
+    """The peak of each map with sub-pixel refinement.
+
+    A map that is flat, has no positive value or is not finite has no peak: NaN and confidence 0.
+
+    Args:
+        heatmaps: (B, N, *S) with 1 as certain as a perfect label's peak, or a list whose first is.
+        affine: (B, D + 1, D + 1) from input pixels to original pixels.
+        original_sizes: (B, D), (x, y[, z]).
+        evaluation_mode: `scale_heatmap_first` decodes on the original pixel grid, the others on the input's.
+
+    Returns:
+        Points in input pixels and the refined peak's value clipped to 0 … 1, float64 on the CPU.
+    """
+    maps: Tensor = (heatmaps if isinstance(heatmaps, Tensor) else heatmaps[0]).detach()
+    batch, landmarks, *shape = maps.shape
+    size = torch.tensor(shape[::-1])
+    grid = Grid.of_input(size, batch)
+    if evaluation_mode == "scale_heatmap_first":
+        grid = grid.refined_to_original(affine.cpu(), original_sizes.cpu())
+    first_pixel = grid.start.floor().long()
+    last_pixel = (grid.start + grid.step * (grid.count - 1)).ceil().long()
+    found = [candidates(m, low, high) for m, low, high in zip(maps, first_pixel, last_pixel, strict=True)]
+    most = max(pixels.shape[1] for pixels, _ in found)
+    pixels = torch.stack([_pad(p, most) for p, _ in found]).flatten(0, 1)  # (M = B · N, K, D)
+    has_peak = torch.stack([peak for _, peak in found]).flatten()
+    grid = grid.repeat(landmarks)
+
+    # Each candidate: its window of the map, and the highest grid point within reach.
+    of_map = torch.arange(batch * landmarks).repeat_interleave(most)
+    windows = Windows.around(maps.flatten(0, 1), of_map, pixels.flatten(0, 1))
+    of_candidate = grid.repeat(most)
+    coarse = (1 / of_candidate.step / 3).floor().clamp(min=1)  # at least three points an input pixel
+    reach = (REACH / of_candidate.step / coarse).ceil()
+    index, value = windows.highest(of_candidate, of_candidate.nearest(pixels.flatten(0, 1)), reach, coarse)
+
+    # The map's highest candidate: every grid point where only some were looked at, then the refinement.
+    best = value.view(-1, most).argmax(1) + torch.arange(batch * landmarks) * most
+    windows, index, coarse = windows[best], index[best], coarse[best]
+    index, _ = windows.highest(grid, index, coarse - 1, torch.ones_like(coarse))
+    centre = index.clamp(min=1).minimum((grid.count - 2).clamp(min=1))
+    values = windows.evaluate(grid, [c[:, None] + torch.arange(-1, 2) for c in centre.T])  # (M, [3,] 3, 3)
+    offset, value = refine(values, grid.count >= 3, *grid.limits(index, centre))
+    points = grid.start + grid.step * (torch.where(grid.count >= 3, centre + offset, index))
+
+    has_peak &= torch.isfinite(value)
+    points = torch.where(has_peak[:, None], points, math.nan)
+    confidence = torch.where(has_peak, value, 0).clamp(0, 1)
+    return Coordinates(points.view(batch, landmarks, -1), confidence.view(batch, landmarks))
+
+
+DECODERS: dict[str, Callable[[], Decoder]] = {"auto": lambda: decode_peak, "peak": lambda: decode_peak}
+
+
+def refine(values: Tensor, usable: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """One Newton step from the middle of 3^D pixels to the peak.
+
+    Where a value is not positive, or the logarithm's Hessian not negative definite: the vertex of a parabola
+    through the plain values along each axis, and no step along an axis where there is none.
+
+    Args:
+        values: (M, [3,] 3, 3).
+        usable: (M, D), False for axes (x, y[, z]) too short for a parabola.
+        low: (M, D), how far the step may go.
+        high: (M, D).
+
+    Returns:
+        The step (M, D) in pixels (x, y[, z]), and the value (M,) there.
+    """
+    positive = (values > 0).flatten(1).all(1)
+    gradient, hessian = derivatives(values.clamp(min=torch.finfo(values.dtype).tiny).log())
+    gradient = gradient * usable
+    pair = usable[:, :, None] & usable[:, None, :]
+    hessian = torch.where(pair, hessian, -torch.eye(usable.shape[1], dtype=hessian.dtype))
+    factor, failed = torch.linalg.cholesky_ex(-hessian)
+    gaussian = positive & (failed == 0)
+    factor = torch.where(gaussian[:, None, None], factor, torch.eye(usable.shape[1], dtype=hessian.dtype))
+    newton = torch.cholesky_solve(gradient[..., None], factor)[..., 0]
+
+    slope, curvature = derivatives(values)
+    curvature = curvature.diagonal(dim1=1, dim2=2)
+    bends = usable & (curvature < 0)
+    parabola = torch.where(bends, -slope / torch.where(bends, curvature, -1), 0)
+
+    step = torch.where(gaussian[:, None], newton, parabola).maximum(low).minimum(high)
+    middle = values.flatten(1)[:, 3 ** usable.shape[1] // 2]
+    change = (gradient * step).sum(1) + 0.5 * torch.einsum("mi,mij,mj->m", step, hessian, step)
+    return step, torch.where(gaussian, middle * change.exp(), middle)
+
+
+def derivatives(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient (M, D) and Hessian (M, D, D), axes (x, y[, z]), by central differences over (M, [3,] 3, 3)."""
+    dimensions = values.ndim - 1
+    flat = values.flatten(1)
+
+    def at(*steps: tuple[int, int]) -> Tensor:
+        return flat[:, 3**dimensions // 2 + sum(3**axis * step for axis, step in steps)]
+
+    gradient = torch.stack([(at((a, 1)) - at((a, -1))) / 2 for a in range(dimensions)], -1)
+    hessian = values.new_empty(len(values), dimensions, dimensions)
+    for a in range(dimensions):
+        hessian[:, a, a] = at((a, 1)) - 2 * at() + at((a, -1))
+    for a, b in itertools.combinations(range(dimensions), 2):
+        mixed = at((a, 1), (b, 1)) - at((a, 1), (b, -1)) - at((a, -1), (b, 1)) + at((a, -1), (b, -1))
+        hessian[:, a, b] = hessian[:, b, a] = mixed / 4
+    return gradient, hessian
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The points that are searched, in input pixels: start + step · (0 … count − 1); all (M, D) float64.
+
+    A peak lies between `low` and `high`, the edges of the image.
+    """
+
+    start: Tensor
+    step: Tensor
+    count: Tensor
+    low: Tensor
+    high: Tensor
+
+    @staticmethod
+    def of_input(size: Tensor, batch: int) -> Grid:
+        count = size.double().expand(batch, -1)
+        return Grid(torch.zeros_like(count), torch.ones_like(count), count, count * 0 - 0.5, count - 0.5)
+
+    def refined_to_original(self, affine: Tensor, original_sizes: Tensor) -> Grid:
+        """The original's pixel grid on every axis where it is finer than this, the input's."""
+        linear, shift = affine[:, :-1, :-1], affine[:, :-1, -1]
+        scale = linear.diagonal(dim1=1, dim2=2)  # original pixels an input pixel; negative if mirrored
+        diagonal = (linear - torch.diag_embed(scale)).abs().amax((1, 2)) < 1e-9
+        scale = torch.where(diagonal[:, None], scale, 1)
+        ends = torch.stack([-shift / scale, (original_sizes - 1 - shift) / scale]).sort(0).values
+        scale = scale.abs()
+        low = (ends[0] - 0.5 / scale).maximum(self.low)
+        high = (ends[1] + 0.5 / scale).minimum(self.high)
+        # A coarser original keeps the input's pixels, all that its own overlap.
+        finer = scale >= 1
+        start, step = torch.where(finer, ends[0], 0), torch.where(finer, 1 / scale, 1)
+        tolerance = 1e-6
+        first = torch.where(finer, (-start / step - tolerance).ceil(), (low - 0.5).ceil()).clamp(min=0)
+        last = torch.where(
+            finer,
+            ((self.count - 1 - start) / step + tolerance).floor().minimum(original_sizes - 1),
+            (high + 0.5).floor().minimum(self.count - 1),
+        )
+        usable = (diagonal & (last >= first).all(1))[:, None]
+        return Grid(
+            torch.where(usable, start + first * step, self.start),
+            torch.where(usable, step, self.step),
+            torch.where(usable, last - first + 1, self.count),
+            torch.where(usable, low, self.low),
+            torch.where(usable, high, self.high),
+        )
+
+    def repeat(self, times: int) -> Grid:
+        return Grid(*(t.repeat_interleave(times, 0) for t in vars(self).values()))
+
+    def nearest(self, points: Tensor) -> Tensor:
+        return ((points - self.start) / self.step).round().clamp(min=0).minimum(self.count - 1)
+
+    def limits(self, index: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
+        """How far from `centre` a peak may lie: a grid pixel around `index`, at an end up to the edge."""
+        low = torch.where(index == 0, (self.low - self.start) / self.step, index - 1)
+        high = torch.where(index == self.count - 1, (self.high - self.start) / self.step, index + 1)
+        return low - centre, high - centre
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows cut from maps: values (M, [Wz,] Wy, Wx) float64, and each one's first pixel (M, D)."""
+
+    values: Tensor
+    first: Tensor
+
+    @staticmethod
+    def around(maps: Tensor, of_map: Tensor, pixels: Tensor) -> Windows:
+        """Of maps (P, *S), those `of_map` (M,), around `pixels` (M, D); shifted inside at the borders."""
+        size = torch.tensor(maps.shape[:0:-1])
+        width = size.clamp(max=2 * HALO + 1)
+        first = (pixels - HALO).clamp(min=0).minimum(size - width)
+        axes = [first[:, axis, None] + torch.arange(int(width[axis])) for axis in range(len(size))]
+        return Windows(gather(maps, of_map, axes).cpu().double(), first)
+
+    def __getitem__(self, chosen: Tensor) -> Windows:
+        return Windows(self.values[chosen], self.first[chosen])
+
+    def evaluate(self, grid: Grid, indices: Sequence[Tensor]) -> Tensor:
+        """The spline at the grid points with `indices`, (M, T) for each axis: (M, [Tz,] Ty, Tx)."""
+        values = self.values
+        for axis, index in enumerate(indices):
+            position = grid.start[:, axis, None] + grid.step[:, axis, None] * index
+            rows = spline_rows(values.shape[-1], position - self.first[:, axis, None])
+            values = torch.einsum("m...w,mtw->mt...", values, rows)
+        return values
+
+    def highest(self, grid: Grid, around: Tensor, reach: Tensor, stride: Tensor) -> tuple[Tensor, Tensor]:
+        """The highest of the grid points around + stride · (−reach … reach); its index (M, D), its value."""
+        steps = torch.arange(-int(reach.max()), int(reach.max()) + 1)
+        # Whoever reaches less far looks at its last points again.
+        offsets = stride[..., None] * steps.maximum(-reach[..., None]).minimum(reach[..., None])  # (M, D, T)
+        indices = (around[..., None] + offsets).clamp(min=0).minimum(grid.count[..., None] - 1)
+        values = self.evaluate(grid, list(indices.unbind(1)))
+        value, flat = values.flatten(1).max(1)
+        chosen = torch.stack(torch.unravel_index(flat, values.shape[1:])[::-1], -1)  # (M, D)
+        return indices.gather(2, chosen[..., None])[..., 0], value
+
+
+def candidates(maps: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """The highest local maxima of maps (N, *S), between the pixels `low` and `high` (D,) (x, y[, z]).
+
+    Returns:
+        Their pixels (N, K, D), highest first, and whether each map has a peak (N,).
+    """
+    inside = [slice(a, b + 1) for a, b in zip(low.tolist(), high.tolist(), strict=True)][::-1]
+    box = (slice(None), *inside)
+    maps = maps[box]
+    shape = maps.shape[1:]
+    pool = functional.max_pool2d_with_indices if len(shape) == 2 else functional.max_pool3d_with_indices
+    block = [min(BLOCK, side) for side in shape]
+    top, where = pool(maps, block, block, ceil_mode=True)
+    top, where = top.flatten(1), where.flatten(1)
+    top, order = top.topk(min(BLOCKS, top.shape[1]))
+    pixels = torch.stack(torch.unravel_index(where.gather(1, order), shape)[::-1], -1)  # (N, BLOCKS, D)
+
+    has_peak = torch.isfinite(top[:, 0]) & (top[:, 0] > 0)
+    flat = top[:, 0] == top[:, -1]  # perhaps
+    if flat.any():
+        has_peak[flat] &= maps[flat].flatten(1).amin(1) < top[flat, 0]
+
+    of_map = torch.arange(len(maps)).repeat_interleave(top.shape[1])
+    around = pixels.flatten(0, 1)[..., None].cpu() + torch.arange(-1, 2)  # (N · BLOCKS, D, 3)
+    around = around.clamp(min=0).minimum(torch.tensor(shape[::-1])[:, None] - 1)
+    neighbours = gather(maps, of_map, list(around.unbind(1))).flatten(1).amax(1).view_as(top)
+    score = torch.where(top >= neighbours, top, -math.inf)
+    score, order = score.topk(min(CANDIDATES, top.shape[1]))
+    # The highest pixel is a local maximum: it stands in for those that are not.
+    order = torch.where(score > -math.inf, order, order[:, :1])
+    return pixels.gather(1, order[..., None].expand(-1, -1, len(shape))).cpu() + low, has_peak.cpu()
+
+
+def gather(maps: Tensor, of_map: Tensor, axes: Sequence[Tensor]) -> Tensor:
+    """Boxes (M, [Wz,] Wy, Wx) of maps (P, *S): of the maps `of_map` (M,), pixels (M, W) along x, y[, z]."""
+    dimensions = len(axes)
+    index = [of_map.reshape(-1, *[1] * dimensions)]
+    index += [
+        pixels.reshape(-1, *[1] * (dimensions - 1 - axis), pixels.shape[1], *[1] * axis)
+        for axis, pixels in reversed(list(enumerate(axes)))
+    ]
+    return maps[tuple(i.to(maps.device) for i in index)]
+
+
+def spline_rows(width: int, positions: Tensor) -> Tensor:
+    """Rows (M, T, W) so that row · samples is the interpolating spline of W samples at `positions` (M, T)."""
+    pieces = spline_pieces(width)
+    piece = positions.floor().clamp(0, len(pieces) - 1)
+    powers = (positions - piece)[..., None] ** torch.arange(pieces.shape[1])  # (M, T, 4)
+    return torch.einsum("mtk,mtkw->mtw", powers, pieces[piece.long()])
+
+
+@lru_cache
+def spline_pieces(width: int) -> Tensor:
+    """Coefficients (W − 1, 4, W) of the spline's polynomials between 0 … W − 1, for each unit impulse."""
+    import numpy as np
+    from scipy.interpolate import make_interp_spline
+
+    degree = min(3, width - 1)
+    spline = make_interp_spline(np.arange(width), np.eye(width), k=degree)
+    left = np.arange(max(width - 1, 1))
+    coefficients = [spline(left, nu=power) / math.factorial(power) for power in range(degree + 1)]
+    return torch.from_numpy(np.stack(coefficients, axis=1))
+
+
+def _pad(pixels: Tensor, most: int) -> Tensor:
+    """Candidates (N, K, D) to (N, most, D), the first one again and again."""
+    return torch.cat([pixels, pixels[:, :1].expand(-1, most - pixels.shape[1], -1)], 1)

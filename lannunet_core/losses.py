@@ -1,0 +1,107 @@
+"""The losses that the core brings, by name.
+
+Both take the network's outputs (one tensor, or a list with the finest resolution first) and the labels
+`state` (B, N), `heatmaps` (a list of (B, N, *S_l)) and, where there are weights, `weight` (B, N). A level's
+term is the weighted mean over the batch's labelled landmarks (weight 0 is as good as unlabelled, a common
+factor changes nothing); levels count 1, ½, ¼ …, normalised to sum 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lannunet_core.hookspecs import Loss
+from lannunet_core.types import State
+
+
+class SoftmaxCrossEntropy(nn.Module):
+    """`kl`: a landmark is at one of the positions of its map, or "not here", a class whose logit is 0.
+
+    The target is the label's Gaussian, normalised over the positions of the map. For a landmark known to be
+    outside or absent, all of it is "not here".
+
+    Args:
+        sigma: Width of the finest level's Gaussian, in its pixels.
+        dimensions: D.
+    """
+
+    def __init__(self, sigma: float, dimensions: int) -> None:
+        super().__init__()
+        # What a perfect prediction's probability at the centre has to be multiplied with to give 1.
+        self.mass = (math.sqrt(2 * math.pi) * max(sigma, 1.0)) ** dimensions
+
+    def forward(self, outputs: Any, labels: Mapping[str, Any]) -> dict[str, Tensor]:
+        return {"kl": supervise(self.term, outputs, labels)}
+
+    @staticmethod
+    def term(logits: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy (B, N). An all-zero target leaves −log p("not here"), as "not here" has logit 0."""
+        tiny = torch.finfo(target.dtype).tiny
+        expected = (target * logits).flatten(2).sum(-1) / target.flatten(2).sum(-1).clamp(min=tiny)
+        return log_partition(logits) - expected
+
+    def activation(self, outputs: Any) -> Tensor:
+        """Probabilities of the positions, scaled so that a perfect label's peak is 1: (B, N, *S)."""
+        logits = levels(outputs)[0].float()
+        partition = log_partition(logits).reshape(*logits.shape[:2], *[1] * (logits.ndim - 2))
+        return torch.exp(logits - partition) * self.mass
+
+
+class HeatmapMSE(nn.Module):
+    """`mse`: LaNNU-Net's mean squared error over a map's pixels; all-zero maps for known negatives.
+
+    Args:
+        peak: The labels' value at a landmark.
+    """
+
+    def __init__(self, peak: float) -> None:
+        super().__init__()
+        self.peak = peak
+
+    def forward(self, outputs: Any, labels: Mapping[str, Any]) -> dict[str, Tensor]:
+        return {"mse": supervise(self.term, outputs, labels)}
+
+    @staticmethod
+    def term(maps: Tensor, target: Tensor) -> Tensor:
+        return (maps - target).square().flatten(2).mean(-1)
+
+    def activation(self, outputs: Any) -> Tensor:
+        return levels(outputs)[0].float() / self.peak
+
+
+LOSSES: dict[str, Callable[[float, float, int], Loss]] = {
+    "kl": lambda peak, sigma, dimensions: SoftmaxCrossEntropy(sigma, dimensions),
+    "mse": lambda peak, sigma, dimensions: HeatmapMSE(peak),
+}
+"""Builders of (peak, sigma, dimensions): `hm_lambda_scale`, the finest level's sigma in its pixels, and D."""
+
+
+def levels(outputs: Any) -> Sequence[Tensor]:
+    return [outputs] if isinstance(outputs, Tensor) else outputs
+
+
+def log_partition(logits: Tensor) -> Tensor:
+    """log(1 + Σ exp(logits)) over the positions: (B, N, *S) to (B, N). The 1 is "not here"."""
+    positions = logits.flatten(2).logsumexp(-1)
+    return torch.logaddexp(positions, torch.zeros_like(positions))
+
+
+def supervise(term: Callable[[Tensor, Tensor], Tensor], outputs: Any, labels: Mapping[str, Any]) -> Tensor:
+    """The weighted sum over levels of the mean over labelled landmarks of `term`(output, heatmap) (B, N)."""
+    weight = (labels["state"] != State.UNLABELLED).float()
+    if "weight" in labels:
+        weight = weight * labels["weight"]
+    # Nothing labelled is 0 / tiny: a loss of exactly 0 with a gradient of 0.
+    weight = weight / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+    pairs = list(zip(levels(outputs), labels["heatmaps"], strict=True))
+    shares = [0.5**level for level in range(len(pairs))]
+    terms = [
+        share * (weight * term(output.float(), heatmap.float())).sum()
+        for share, (output, heatmap) in zip(shares, pairs, strict=True)
+    ]
+    return torch.stack(terms).sum() / sum(shares)

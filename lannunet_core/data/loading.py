@@ -46,23 +46,6 @@ class Prepared(NamedTuple):
     spacing: tuple[float, ...] | None
 
 
-class Cache:
-    """How much memory the prepared images of a run may take; the splits draw on one.
-
-    Args:
-        budget_bytes: None takes half of what is available now.
-    """
-
-    def __init__(self, budget_bytes: int | None = None) -> None:
-        self.free_bytes = available_memory() // 2 if budget_bytes is None else budget_bytes
-
-    def reserve(self, count: int, bytes_each: int) -> int:
-        """Set memory aside for as many of `count` things as fit; returns how many that is."""
-        fitting = max(min(count, self.free_bytes // bytes_each), 0)
-        self.free_bytes -= fitting * bytes_each
-        return fitting
-
-
 def available_memory() -> int:
     """Bytes that this process may still take without swapping, as far as the system tells."""
     meminfo = Path("/proc/meminfo")
@@ -91,7 +74,7 @@ class PreparedImages:
         input_size: (x, y[, z]).
         resize: `letterbox` or `stretch`.
         cache_data: Whether `preload` keeps images.
-        budget: The memory for that, shared between splits; None: one of its own.
+        budget_bytes: How much memory they may take; None: half of what is available at `preload`.
         reference: The image that `channels` was read from, for messages; None: the first of `samples`.
     """
 
@@ -103,7 +86,7 @@ class PreparedImages:
         input_size: tuple[int, ...],
         resize: ResizeMode,
         cache_data: bool = True,
-        budget: Cache | None = None,
+        budget_bytes: int | None = None,
         reference: Path | None = None,
     ) -> None:
         self.samples = tuple(samples)
@@ -112,52 +95,53 @@ class PreparedImages:
         self.input_size = tuple(input_size)
         self.resize = resize
         self.reference = reference or (self.samples[0].image if self.samples else None)
-        self.fitting = 0
-        if cache_data:
-            bytes_each = 4 * channels * math.prod(input_size)
-            self.fitting = (budget or Cache()).reserve(len(self.samples), bytes_each)
-        # One tensor: forked workers share its pages, spawned ones its one handle.
-        self._pixels: Tensor | None = None
-        self._records: list[Prepared] = []
+        self.cache_data = cache_data
+        self.budget_bytes = budget_bytes
+        self._kept: list[Prepared] = []
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Prepared:
-        return self._records[index] if index < len(self._records) else self._read(index)
+        return self._kept[index] if index < len(self._kept) else self._read(index)
 
-    def preload(self, progress: Callable[[int, int], None] = lambda done, total: None) -> tuple[int, int]:
+    def preload(self, progress: Callable[[int], object] = lambda count: None) -> int:
         """Read the images that fit into the budget, and check the headers of the others.
 
         Args:
-            progress: Told how many of how many are done.
+            progress: Told how many more are done.
 
         Returns:
-            How many are kept, of how many.
+            How many are kept.
 
         Raises:
             UserError: An image is damaged, its channels differ, or a coordinate lies outside of it.
         """
-        total = len(self.samples)
-        self._pixels = torch.empty((self.fitting, self.channels, *self.input_size[::-1]))
-        records = []
-        with ThreadPoolExecutor(READING_THREADS) as pool:
-            for done, record in enumerate(pool.map(self._load, range(total)), 1):
-                if record is not None:
-                    records.append(record)
-                progress(done, total)
-        self._records = records
-        return self.fitting, total
+        shape = (self.channels, *self.input_size[::-1])
+        fitting = 0
+        if self.cache_data:
+            budget = available_memory() // 2 if self.budget_bytes is None else self.budget_bytes
+            fitting = min(len(self.samples), budget // (4 * math.prod(shape)))
+        # One tensor: forked workers share its pages, spawned ones its one handle.
+        pixels = torch.empty((fitting, *shape))
 
-    def _load(self, index: int) -> Prepared | None:
-        if index >= self.fitting or self._pixels is None:
-            sample = self.samples[index]
-            header = image_header(sample.image, self.dimensions)
-            self._check(sample, header.size, header.channels)
-            return None
-        prepared = self._read(index)
-        self._pixels[index] = prepared.image
-        return prepared._replace(image=self._pixels[index])
+        def load(index: int) -> Prepared | None:
+            if index >= fitting:
+                header = image_header(self.samples[index].image, self.dimensions)
+                self._check(self.samples[index], header.size, header.channels)
+                return None
+            prepared = self._read(index)
+            pixels[index] = prepared.image
+            return prepared._replace(image=pixels[index])
+
+        kept = []
+        with ThreadPoolExecutor(READING_THREADS) as pool:
+            for prepared in pool.map(load, range(len(self.samples))):
+                if prepared is not None:
+                    kept.append(prepared)
+                progress(1)
+        self._kept = kept
+        return len(kept)
 
     def _read(self, index: int) -> Prepared:
         sample = self.samples[index]

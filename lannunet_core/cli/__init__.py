@@ -10,6 +10,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -35,14 +36,13 @@ class LazyGroup(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self._loaders: dict[str, Callable[[], Any]] = {
-            name: lambda name=name: _core_command(name)  # type: ignore[misc]
-            for name in COMMANDS
+            name: partial(_core_command, name) for name in COMMANDS
         }
         helps = dict(COMMANDS)
         for command in discovery.scan().commands:
             if command.name in COMMANDS:
                 continue
-            self._loaders[command.name] = lambda name=command.name: _installed_command(name)  # type: ignore[misc]
+            self._loaders[command.name] = partial(_installed_command, command.name)
             helps[command.name] = f"({command.distribution} {command.version})"
         for name, help_text in helps.items():
             self.add_command(TyperCommand(name, help=help_text, short_help=help_text))
@@ -98,7 +98,7 @@ def options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; ends with SystemExit: 0 done, 1 the run failed, 2 the user's input is wrong."""
-    warnings.formatwarning = _plain_warning
+    warnings.formatwarning = _plain_warning  # type: ignore[assignment]
     typer.main.get_command(app)(args=arguments, prog_name="lannunet")
 
 
@@ -115,7 +115,7 @@ def _installed_command(name: str) -> Any:
     found = claims[0].load()
     if not callable(found):
         raise UserError(
-            f"The command {claims[0]} is neither a function nor a typer app: '{claims[0].value}' is {found!r}. "
+            f"The command {claims[0]} is no function or typer app: '{claims[0].value}' is {found!r}. "
             f"Update {claims[0].distribution}, or tell its author."
         )
     return found

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+
 from lannunet_core import Plugin, __version__
 from lannunet_core.errors import UserError
 from lannunet_core.plugins import discovery
@@ -149,7 +150,7 @@ def test_a_plugin_that_cannot_be_loaded_is_one_message(distribution, source, cau
 
 def test_missing_module_of_the_plugin_itself(distribution):
     distribution("acme", {"Acme": "nowhere_here.sub:Good"})
-    with pytest.raises(UserError, match="No module named 'nowhere_here'.*install acme again"):
+    with pytest.raises(UserError, match=r"No module named 'nowhere_here'.*install acme again"):
         find("acme").load()
 
 

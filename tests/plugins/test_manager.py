@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
+
 from lannunet_core import Plugin, PluginConfig, RunInfo, __version__, hookimpl, hookspecs
 from lannunet_core.config.schema import RunConfig
 from lannunet_core.errors import UserError
@@ -20,7 +22,6 @@ from lannunet_core.plugins.manager import (
     implemented_hooks,
     replaced_keys,
 )
-from torch import nn
 
 RUN = RunInfo(
     task="landmarks",

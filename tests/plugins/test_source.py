@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+
 from lannunet_core.plugins.source import SourceError, hooks_in_source
 
 PLUGIN = """

@@ -1,0 +1,1 @@
+"""From predictions to files, figures and a page. Works on `lannunet_core.types.Prediction` alone."""

@@ -1,0 +1,259 @@
+"""Figures of an evaluated split: radial errors and success detection rates, with their uncertainty.
+
+Unlabelled landmarks contribute nothing. A visible landmark that the model could not place (a flat map, its
+coordinates are NaN) has no error, so it is left out of mean and median, but it is counted, listed, and a miss
+at every detection radius.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lannunet_core.types import Floats, Prediction, State
+
+DRAWS = 1000
+PERCENTILES = (2.5, 97.5)
+# Of the resampling weights held at once: draws × errors of int64.
+CHUNK_ELEMENTS = 4_000_000
+
+
+def radial_errors(prediction: Prediction) -> tuple[Floats, Floats]:
+    """Distances from each prediction to its annotation, NaN where either is missing.
+
+    Returns:
+        (N,) in pixels, and (N,) in mm (all NaN where the spacing is unknown). Spacing counts axis by axis.
+    """
+    missing = np.full(len(prediction.coordinates), np.nan)
+    if prediction.target is None:
+        return missing, missing
+    offset = prediction.coordinates - prediction.target
+    pixels = np.where(_visible(prediction), np.linalg.norm(offset, axis=-1), np.nan)
+    if prediction.spacing is None:
+        return pixels, missing
+    millimetres = np.linalg.norm(offset * np.asarray(prediction.spacing), axis=-1)
+    return pixels, np.where(_visible(prediction), millimetres, np.nan)
+
+
+def summarise(
+    predictions: Sequence[Prediction],
+    landmark_names: Sequence[str],
+    radii: Sequence[float],
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Everything that `summary.json` holds, ready for JSON: a figure that cannot be had is None.
+
+    Confidence intervals are 95 % percentile bootstraps (Efron 1979) over 1000 draws of whole images, since
+    the landmarks of one image are not independent.
+
+    Args:
+        predictions: Of one split.
+        landmark_names: The N names.
+        radii: Of the success detection rates, in mm where every image has a spacing, else in pixels.
+        seed: Of the bootstrap.
+
+    Returns:
+        `unit` (of the radii), `images`, `not_found` (id and landmark of each), `overall` and `per_landmark`
+        (by name). The last two hold `counts`, and `px` and `mm` (None without spacing) with mean, median and
+        sd of the radial error, and `detection_rates`: rows of radius, rate and its interval.
+    """
+    shape = (len(predictions), len(landmark_names))
+    errors = [radial_errors(prediction) for prediction in predictions]
+    pixels = np.array([error for error, _ in errors]).reshape(shape)
+    millimetres = np.array([error for _, error in errors]).reshape(shape)
+    states = np.array([_states(prediction) for prediction in predictions], dtype=np.int64).reshape(shape)
+    has_spacing = bool(predictions) and all(prediction.spacing is not None for prediction in predictions)
+
+    images = len(predictions)
+    generator = np.random.default_rng(seed)
+    # How often each image is in each draw, (draws, images).
+    weights = generator.multinomial(images, np.full(images, 1 / images), size=DRAWS) if images else None
+
+    def block(columns: slice) -> dict[str, Any]:
+        seen = states[:, columns]
+        chosen = pixels[:, columns]
+        counts = {
+            "evaluated": int(np.isfinite(chosen).sum()),
+            "not_found": int(((seen == State.VISIBLE) & np.isnan(chosen)).sum()),
+            "absent": int(np.isin(seen, (State.ABSENT, State.OUTSIDE)).sum()),
+            "unlabelled": int((seen == State.UNLABELLED).sum()),
+        }
+        result: dict[str, Any] = {"counts": counts}
+        units = {"px": pixels, "mm": millimetres if has_spacing else None}
+        rates_unit = "mm" if has_spacing else "px"
+        for unit, values in units.items():
+            if values is None:
+                result[unit] = None
+                continue
+            image, landmark = np.nonzero(seen == State.VISIBLE)
+            figures = _statistics(values[:, columns][image, landmark], image, weights, radii)
+            rates = figures.pop("detection_rates")
+            result[unit] = figures
+            if unit == rates_unit:
+                result["detection_rates"] = rates
+        return result
+
+    return {
+        "unit": "mm" if has_spacing else "px",
+        "images": images,
+        "overall": block(slice(None)),
+        "per_landmark": {name: block(slice(n, n + 1)) for n, name in enumerate(landmark_names)},
+        "not_found": [
+            {"id": predictions[i].id, "landmark": landmark_names[n]}
+            for i, n in zip(*np.nonzero((states == State.VISIBLE) & np.isnan(pixels)), strict=True)
+        ],
+    }
+
+
+def print_summary(
+    summary: Mapping[str, Any], title: str, comparison: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
+    """Print a table of a summary's figures.
+
+    Args:
+        summary: Of `summarise`.
+        title: Above the table.
+        comparison: Summaries of other methods on the same images, by name; one row each below the landmarks.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    unit = summary["unit"]
+    table = Table(
+        title=Text(f"{title}: radial errors in {unit}"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("landmark", no_wrap=True)
+    for heading in (
+        "mean",
+        "95 % interval",
+        "median",
+        "sd",
+        *(f"≤ {row['radius']:g}" for row in summary["overall"]["detection_rates"]),
+        "cases",
+        *(["not found"] if summary["not_found"] else []),
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+
+    def add(name: str, block: Mapping[str, Any], **style: Any) -> None:
+        figures = block[unit] or {"mean": None, "mean_ci95": None, "median": None, "sd": None}
+        counts = block["counts"]
+        table.add_row(
+            Text(name),
+            _text(figures["mean"]),
+            "–".join(map(_text, figures["mean_ci95"])) if figures["mean_ci95"] else "–",
+            _text(figures["median"]),
+            _text(figures["sd"]),
+            *("–" if row["rate"] is None else f"{row['rate']:.0%}" for row in block["detection_rates"]),
+            f"{counts['evaluated'] + counts['not_found']}",
+            *([str(counts["not_found"] or "")] if summary["not_found"] else []),
+            **style,
+        )
+
+    for name, block in summary["per_landmark"].items():
+        add(name, block)
+    table.add_section()
+    add("all", summary["overall"], style="bold")
+    for name, other in (comparison or {}).items():
+        add(name, other["overall"])
+    Console().print(table)
+
+
+def _visible(prediction: Prediction) -> NDArray[np.bool_]:
+    return np.equal(_states(prediction), State.VISIBLE)
+
+
+def _states(prediction: Prediction) -> NDArray[np.int64]:
+    if prediction.states is None:
+        return np.full(len(prediction.coordinates), int(State.UNLABELLED))
+    return prediction.states
+
+
+def _statistics(
+    errors: Floats, image: NDArray[np.int64], weights: NDArray[np.int64] | None, radii: Sequence[float]
+) -> dict[str, Any]:
+    """Mean, median, sd and detection rates of `errors` (E,), each with its interval.
+
+    Args:
+        errors: NaN where the landmark was not found.
+        image: (E,) the image of each.
+        weights: (draws, images) how often each image is in each draw.
+        radii: Of the detection rates.
+    """
+    order = np.argsort(errors)  # NaN last
+    errors, image = errors[order], image[order]
+    names = ("mean", "median", "sd", *(f"rate {radius}" for radius in radii))
+    value: Floats = np.full(len(names), np.nan)
+    low, high = value, value
+    if len(errors) and weights is not None:
+        value = _weighted(errors, np.ones((1, len(errors)), dtype=np.int64), radii)[0]
+        step = max(1, CHUNK_ELEMENTS // len(errors))
+        drawn = np.concatenate(
+            [_weighted(errors, weights[i : i + step, image], radii) for i in range(0, len(weights), step)]
+        )
+        # A draw can miss every image that shows this landmark: it says nothing.
+        usable = np.isfinite(drawn)
+        low, high = (
+            np.array(
+                [
+                    np.percentile(d[u], q) if u.any() else np.nan
+                    for d, u in zip(drawn.T, usable.T, strict=True)
+                ]
+            )
+            for q in PERCENTILES
+        )
+    rows: dict[str, Any] = {}
+    for i, name in enumerate(names[:3]):
+        rows[name] = _json(value[i])
+        rows[f"{name}_ci95"] = _interval(low[i], high[i])
+    rows["detection_rates"] = [
+        {"radius": float(radius), "rate": _json(value[3 + i]), "ci95": _interval(low[3 + i], high[3 + i])}
+        for i, radius in enumerate(radii)
+    ]
+    return rows
+
+
+def _weighted(errors: Floats, weights: NDArray[np.int64], radii: Sequence[float]) -> Floats:
+    """Mean, median, sd and rates (draws, 3 + R) of ascending `errors` (E,), weighted (draws, E)."""
+    found = int(np.isfinite(errors).sum())
+    kept, counts = errors[:found], weights[:, :found]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        total = counts.sum(axis=1)
+        centre = kept.mean() if found else 0.0  # keeps the difference of squares below accurate
+        shift = counts @ (kept - centre) / total
+        mean = centre + shift
+        sd = np.sqrt(np.maximum(counts @ (kept - centre) ** 2 / total - shift**2, 0))
+        if found:
+            running = counts.cumsum(axis=1)
+            middle = [
+                kept[np.minimum((running <= rank[:, None]).sum(axis=1), found - 1)]
+                for rank in ((total - 1) // 2, total // 2)
+            ]
+            median = np.where(total > 0, (middle[0] + middle[1]) / 2, np.nan)
+        else:
+            median = mean
+        asked = weights.sum(axis=1)
+        rates = [
+            counts[:, : np.searchsorted(kept, radius, side="right")].sum(axis=1) / asked for radius in radii
+        ]
+    return np.stack([mean, median, sd, *rates], axis=1)
+
+
+def _json(number: float) -> float | None:
+    return float(number) if np.isfinite(number) else None
+
+
+def _interval(low: float, high: float) -> list[float] | None:
+    return [float(low), float(high)] if np.isfinite(low) else None
+
+
+def _text(number: float | None) -> str:
+    return "–" if number is None else f"{number:.2f}"

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Literal, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lannunet_core.types import Floats
 
@@ -54,7 +55,7 @@ def resize_affine(
     return affine(np.diag(1 / scale), (0.5 - margin) / scale - 0.5)
 
 
-def is_inside(points: Floats, size: Sequence[int]) -> np.ndarray:
+def is_inside(points: Floats, size: Sequence[int]) -> NDArray[np.bool_]:
     """Whether points (…, D) lie on the pixels of an image of `size` (x, y[, z]); NaN is outside."""
     with np.errstate(invalid="ignore"):
         return np.all((points >= -0.5) & (points < np.asarray(size) - 0.5), axis=-1)  # type: ignore[no-any-return]

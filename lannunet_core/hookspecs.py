@@ -20,6 +20,7 @@ import pluggy
 if TYPE_CHECKING:
     import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from lannunet_core.augment.schemes import Scheme, SpatialTransform
@@ -46,15 +47,17 @@ class Loss(Protocol):
 class Sampling(Protocol):
     """What the `sampling` hook answers. Travels to loader workers, so it pickles."""
 
-    output_size: tuple[int, ...]
-    """Size (x, y[, z]) of what is cut."""
+    @property
+    def output_size(self) -> tuple[int, ...]:
+        """Size (x, y[, z]) of what is cut."""
+        ...
 
     def centre(
         self,
         rng: np.random.Generator,
         image_size: tuple[int, ...],
         landmarks: Floats,
-        states: np.ndarray,
+        states: NDArray[np.int64],
         transform: SpatialTransform,
     ) -> Floats:
         """Where the centre of the next sample lies, in pixels (D,) of the image it is cut from.

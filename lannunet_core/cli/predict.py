@@ -18,6 +18,6 @@ def command(
     overwrite: Annotated[bool, typer.Option(help="Replace results in the output folder.")] = False,
 ) -> None:
     """Predict loose images: coordinates in original pixels, with a confidence for each."""
-    from lannunet_core.training.run import predict
+    from lannunet_core.training.predict import predict
 
     predict(model, images, out, spacing=spacing, overwrite=overwrite)

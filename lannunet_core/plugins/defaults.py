@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lannunet_core.errors import UserError
 from lannunet_core.plugins.api import RunInfo, hookimpl
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from lannunet_core.hookspecs import Coordinates, Decoder, EvaluationMode, Loss, Sampling
     from lannunet_core.plugins.manager import Hooks
     from lannunet_core.types import Prediction
+
+Built = TypeVar("Built")
 
 POLY_EXPONENT = 0.9
 NESTEROV_MOMENTUM = 0.99
@@ -35,7 +37,7 @@ class Defaults:
     """Registered at the bottom of every run.
 
     Attributes:
-        hooks: The run's hooks, set when they are built: names of losses and decoders are asked of all plugins.
+        hooks: The run's hooks, set when they are built: all are asked for names.
     """
 
     hooks: Hooks
@@ -65,8 +67,7 @@ class Defaults:
 
     @hookimpl
     def loss(self) -> Loss:
-        name = self.config.solver.loss_function
-        return chosen("solver.loss_function", name, self.hooks.losses())()
+        return chosen("solver.loss_function", self.config.solver.loss_function, self.hooks.losses())()
 
     @hookimpl
     def losses(self) -> Mapping[str, Callable[[], Loss]]:
@@ -138,7 +139,7 @@ class Defaults:
         return True
 
 
-def chosen(key: str, name: str, known: Mapping[str, Any]) -> Any:
+def chosen(key: str, name: str, known: Mapping[str, Built]) -> Built:
     """What `name` stands for among `known`, in any spelling of its case."""
     from difflib import get_close_matches
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Checkpoint:
         config: The resolved configuration.
         run: The `RunInfo` that the plugins were made with.
         plugins: Name to distribution and version of the plugins that answered.
+        sizing: How long the run trains (see `sizing.Sizing`), so that a resumed one measures nothing anew.
         progress: Where training stood (see `loop.Progress`); empty in a model that is only for use.
         optimizer: The optimizer's state; empty likewise.
         scheduler: The scheduler's state; empty likewise.
@@ -35,12 +36,13 @@ class Checkpoint:
     config: dict[str, Any]
     run: dict[str, Any]
     plugins: list[dict[str, str]]
-    progress: dict[str, Any]
-    optimizer: dict[str, Any]
-    scheduler: dict[str, Any]
+    sizing: dict[str, Any]
+    progress: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    scheduler: dict[str, Any] = field(default_factory=dict)
 
     def run_info(self) -> RunInfo:
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in self.run.items()}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in self.run.items()}
         return RunInfo(**values)
 
     def loaded_config(self, where: Path) -> LoadedConfig:
@@ -75,7 +77,7 @@ def load(path: Path) -> Checkpoint:
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"{path}: not a model file that can be loaded safely ({reason}). Use one that lannunet train wrote."
+            f"{path}: cannot be loaded safely ({reason}). Use a model that lannunet train wrote."
         ) from error
     if not isinstance(content, dict) or content.pop("lannunet", None) != FORMAT:
         raise UserError(
@@ -105,6 +107,6 @@ def load_weights(
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"{path}: its weights do not fit this {architecture}; model.{architecture} has to be set as it was then "
-            f"({reason[:300]})."
+            f"{path}: its weights do not fit this {architecture}; set model.{architecture} as it was "
+            f"then ({reason[:300]})."
         ) from error

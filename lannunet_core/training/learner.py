@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lannunet_core.errors import UserError
 from lannunet_core.hookspecs import Loss
-from lannunet_core.labels import level_sigmas
+from lannunet_core.labels import level_scale, level_sigmas
 from lannunet_core.plugins.manager import Hooks
 
 
@@ -60,13 +59,15 @@ class Learner(nn.Module):
     def labels(self, batch: Mapping[str, Any], outputs: Any) -> dict[str, Any]:
         sizes = level_sizes_of(outputs)
         count = batch["landmarks"].shape[1]
+        image_size = spatial_size(batch["image"])
         sigma = torch.full((count,), self.sigma, device=batch["landmarks"].device)
+        strides = [max(level_scale(image_size, size)) for size in sizes]
         return self.hooks.generate_labels(
             landmarks=batch["landmarks"],
             states=batch["states"],
             corner=batch["corner"],
-            image_size=spatial_size(batch["image"]),
-            sigmas=level_sigmas(sigma, len(sizes)),
+            image_size=image_size,
+            sigmas=level_sigmas(sigma, strides),
             num_res_levels=len(sizes),
             level_sizes=sizes,
             lambda_scale=self.peak,
@@ -74,7 +75,7 @@ class Learner(nn.Module):
         )
 
     def forward(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """A training batch to its loss terms. Labels and loss are computed in float32, outside of autocast."""
+        """A training batch to its loss terms; labels and loss in float32, outside of autocast."""
         outputs = self.network(batch["image"])
         with torch.autocast(batch["image"].device.type, enabled=False):
             outputs = map_tensors(outputs, Tensor.float)
@@ -85,20 +86,3 @@ class Learner(nn.Module):
         outputs = self.network(image)
         with torch.autocast(image.device.type, enabled=False):
             return self.loss.activation(map_tensors(outputs, Tensor.float))
-
-
-def check_network(learner: Learner, probe: Tensor, outputs: int, plugin: str) -> None:
-    """One forward pass of `probe` (B, C, *S): a network of the wrong width is the author's to hear of early."""
-    was_training = learner.training
-    learner.eval()
-    with torch.inference_mode():
-        answer = learner.network(probe)
-    learner.train(was_training)
-    finest = answer[0] if isinstance(answer, (list, tuple)) else answer
-    if not isinstance(finest, Tensor):
-        return
-    if finest.dim() != probe.dim() or finest.shape[0] != probe.shape[0]:
-        raise UserError(
-            f"plugin {plugin}: its network answers a tensor of shape {tuple(finest.shape)} to an image of shape "
-            f"{tuple(probe.shape)}; the contract is (B, N, *S) with N = {outputs}."
-        )

@@ -184,12 +184,11 @@ class Training:
             self.hooks.debug_sample(batch=batch, labels=labels, folder=self.debug_folder)
             self.debug_folder = None
         terms: dict[str, Tensor] = self.wrapped(batch)
-        total = torch.stack(list(terms.values())).sum()
-        values = {name: float(value) for name, value in zip(terms, torch.stack(list(terms.values())).tolist(),
-                                                            strict=True)}  # fmt: skip
+        stacked = torch.stack(list(terms.values()))
+        values = dict(zip(terms, stacked.tolist(), strict=True))
         if not math.isfinite(sum(values.values())):
             self.fail(batch, values)
-        self.fabric.backward(total)
+        self.fabric.backward(stacked.sum())
         self.fabric.clip_gradients(
             self.wrapped, self.optimizer, max_norm=MAX_GRADIENT_NORM, error_if_nonfinite=False
         )
@@ -208,8 +207,8 @@ class Training:
             torch.save({**tensors, "id": list(batch["id"]), "terms": dict(values)}, temporary)
         terms = ", ".join(f"{name} = {value}" for name, value in values.items())
         raise RunFailed(
-            f"the loss is not a number in epoch {self.progress.epoch + 1}, batch {self.progress.step + 1} ({terms}), "
-            f"samples {', '.join(batch['id'])}; the batch is saved in {folder / 'batch.pt'}. "
+            f"the loss is not a number in epoch {self.progress.epoch + 1}, batch {self.progress.step + 1} "
+            f"({terms}), samples {', '.join(batch['id'])}; the batch is saved in {folder / 'batch.pt'}. "
             "Look at these images, or lower solver.base_lr."
         )
 
@@ -246,13 +245,14 @@ class Training:
         return self.folder / "checkpoints" / "best.pt"
 
     def save_best(self) -> None:
-        save(self.best_path, self.checkpoint())
+        save(self.best_path, self.checkpoint(learner=self.learner.state_dict()))
 
     def save_latest(self) -> None:
         """A state to go on from: everything that training reads."""
         save(
             self.folder / "checkpoints" / "latest.pt",
             self.checkpoint(
+                learner=self.learner.state_dict(),
                 progress=asdict(self.progress),
                 optimizer=self.optimizer.state_dict(),
                 scheduler={} if self.scheduler is None else self.scheduler.state_dict(),

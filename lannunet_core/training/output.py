@@ -24,13 +24,20 @@ from lannunet_core.plugins.api import RunInfo
 from lannunet_core.plugins.manager import answers
 from lannunet_core.training.checkpoint import plugin_versions
 
-RUN_FILES = ("run.json", "config.yaml", "metrics.jsonl", "predictions.csv", "predictions.xlsx", "summary.json",
-             "report.html")  # fmt: skip
+RUN_FILES = (
+    "run.json",
+    "config.yaml",
+    "metrics.jsonl",
+    "predictions.csv",
+    "predictions.xlsx",
+    "summary.json",
+    "report.html",
+)
 RUN_FOLDERS = ("checkpoints", "debug", "failure")
 
 
 def claim(folder: Path, *, overwrite: bool, resume: bool) -> None:
-    """Make a run's folder, or empty it of an earlier run; refuse one that holds another run or cannot be written.
+    """Make a run's folder, or empty it of an earlier run; refuse one that is taken or cannot be written.
 
     Only what a run writes is removed: whatever else lies in the folder stays.
     """
@@ -50,8 +57,8 @@ def claim(folder: Path, *, overwrite: bool, resume: bool) -> None:
         return
     if not overwrite:
         raise UserError(
-            f"output.output_dir: {folder} already holds a run; go on with it (--resume), replace it (--overwrite) or "
-            "name another folder."
+            f"output.output_dir: {folder} already holds a run; go on with it (--resume), replace it "
+            "(--overwrite) or name another folder."
         )
     for path in earlier:
         if path.is_dir():

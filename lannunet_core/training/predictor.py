@@ -47,7 +47,7 @@ def predict(
         fabric: Gives device and precision.
         batches: Batches of an `EvaluationSamples` loader.
         samples: What the batches' `index` counts.
-        mode: Where to decode, and the frame of the result: original pixels, or input pixels for `use_input_size`.
+        mode: Where to decode; the result is in original pixels, in input pixels for `use_input_size`.
         debug_folder: Where to write pictures of the first batch's maps; None: nowhere.
         done: Told how many samples each batch held.
     """
@@ -102,7 +102,7 @@ def in_frame(
     linear = affine[:-1, :-1]
     target = sample.coordinates
     if mode == "use_input_size":
-        target = transform_points(np.linalg.inv(affine), target)
+        target = transform_points(np.linalg.inv(affine).astype(np.float64), target)
         spacing = None if spacing is None else spacing * np.abs(np.diag(linear))
     else:
         points = transform_points(affine, points)

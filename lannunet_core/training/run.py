@@ -1,44 +1,282 @@
-"""A run from its configuration to its results: what `lannunet train` and `lannunet predict` do."""
+"""A run from its configuration to its results: what `lannunet train` does."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from lightning_fabric import Fabric
-from torch.utils.data import DataLoader
 
+from lannunet_core.augment.on_device import augment
 from lannunet_core.augment.schemes import make_scheme
 from lannunet_core.config.compose import LoadedConfig
-from lannunet_core.config.schema import RunConfig
 from lannunet_core.data.annotations import LandmarkDataset, load_dataset
-from lannunet_core.data.loading import EpochOrder, EvaluationSamples, PreparedImages, TrainingSamples, collate
-from lannunet_core.data.reader import SUFFIXES, image_header, read_image
-from lannunet_core.errors import RunFailed, UserError
-from lannunet_core.evaluation.predictions import write_predictions, write_workbook
-from lannunet_core.evaluation.report import Report, write_report
-from lannunet_core.evaluation.summary import print_summary, radial_errors, summarise
-from lannunet_core.files import write_text
+from lannunet_core.data.loading import EpochOrder, TrainingSamples, batches
+from lannunet_core.errors import UserError
 from lannunet_core.hookspecs import Event
-from lannunet_core.plugins.api import RunInfo
-from lannunet_core.plugins.defaults import Defaults
-from lannunet_core.plugins.manager import Hooks, build
 from lannunet_core.training import checkpoint as model_file
-from lannunet_core.training import progress as terminal
 from lannunet_core.training.checkpoint import Checkpoint, plugin_versions
-from lannunet_core.training.learner import Learner
 from lannunet_core.training.loop import Training
 from lannunet_core.training.output import claim, provenance, write_run
-from lannunet_core.training.predictor import predict as predict_batches
-from lannunet_core.training.sizing import Sizing, available_cores, seconds_per_batch, size_run, workers_for
-from lannunet_core.types import Prediction, Sample, State
+from lannunet_core.training.predictor import to_device
+from lannunet_core.training.results import write_results
+from lannunet_core.training.session import (
+    Evaluator,
+    Session,
+    describe,
+    make_fabric,
+    make_loader,
+    prepare_images,
+    start_session,
+)
+from lannunet_core.training.sizing import (
+    MEASURED_BATCHES,
+    WARM_UP,
+    Sizing,
+    seconds_per_batch,
+    size_run,
+    workers_for,
+)
+from lannunet_core.types import Prediction
 
 BASE_LR = {"adamw": 2e-3, "sgd": 0.01}
 MEASURING_EPOCH = 2**31  # its random numbers are no other epoch's
+
+
+def train(loaded: LoadedConfig, *, resume: bool = False, overwrite: bool = False) -> list[Prediction]:
+    """Train as configured, then evaluate the chosen split with the best model.
+
+    Args:
+        loaded: The run's configuration.
+        resume: Go on with the run in the output folder (from its start where it has not saved anything).
+        overwrite: Replace the run in the output folder.
+
+    Returns:
+        The predictions of the evaluated split.
+    """
+    config = loaded.run
+    for warning in loaded.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    dataset = load_dataset(config.dataset, config.trainer.fold)
+    if not dataset.samples[config.inference.split]:
+        raise UserError(
+            f'{dataset.path}: "{config.inference.split}" is empty, so nothing can be evaluated; '
+            "put samples there or set inference.split."
+        )
+    fabric = make_fabric(config)
+    run = describe(config, dataset, fabric.device.type)
+    session = start_session(loaded, run, fabric)
+    folder = config.output.output_dir
+    claim(folder, overwrite=overwrite, resume=resume)
+
+    best = folder / "checkpoints" / "best.pt"
+    if config.trainer.inference_only:
+        if config.model.checkpoint is None:
+            raise UserError("trainer.inference_only: needs a model; name it in model.checkpoint.")
+        best = config.model.checkpoint
+        history: list[dict[str, Any]] = []
+        description = provenance(loaded, run, fabric.device)
+        write_run(folder, loaded.resolved(), description)
+        fabric.to_device(session.learner)
+    else:
+        training, description = prepare_training(session, dataset, resume)
+        session.hooks.observe(event=Event("start", folder, description))
+        try:
+            training.run()
+        except BaseException as error:
+            session.hooks.observe(
+                event=Event("failure", folder, {"error": str(error) or type(error).__name__})
+            )
+            raise
+        history = training.progress.history
+
+    trained = model_file.load(best)
+    model_file.load_weights(session.learner, trained, run, loaded.architecture.installed.name, best)
+    split = config.inference.split
+    reference = dataset.samples["training"][0].image
+    images = prepare_images(session, dataset.samples[split], split, reference)
+    evaluator = Evaluator(session, images, dataset.samples[split], split)
+    predictions = evaluator.predict(folder / "debug" if config.inference.debug else None)
+    summary = write_results(session, predictions, folder, f"{dataset.name}: {split}", history, description)
+    session.hooks.observe(event=Event("end", folder, summary))
+    return predictions
+
+
+def prepare_training(
+    session: Session, dataset: LandmarkDataset, resume: bool
+) -> tuple[Training, dict[str, Any]]:
+    """Everything between a session and its first step, and what run.json says of it."""
+    config, run, fabric, hooks, learner = (
+        session.config, session.run, session.fabric, session.hooks, session.learner,
+    )  # fmt: skip
+    solver, folder = config.solver, config.output.output_dir
+    samples = dataset.samples["training"]
+    images = prepare_images(session, samples, "training")
+    held_out = dataset.samples["validation"]
+    validation = Evaluator(
+        session,
+        prepare_images(session, held_out, "validation", samples[0].image),
+        held_out,
+        "validation",
+    )
+
+    latest = folder / "checkpoints" / "latest.pt"
+    earlier = model_file.load(latest) if resume and latest.exists() else None
+    requested = session.loaded.resolved()
+    if earlier is not None:
+        refuse_changes(earlier.config, requested, latest)
+    elif config.model.checkpoint is not None:
+        start = model_file.load(config.model.checkpoint)
+        name = session.loaded.architecture.installed.name
+        model_file.load_weights(learner, start, run, name, config.model.checkpoint)
+
+    sampling = hooks.sampling()
+    training_samples = TrainingSamples(
+        images,
+        samples,
+        sampling,
+        make_scheme(config.sampler.data_aug, hooks.augmentations()),
+        run.seed,
+        in_worker_augment=config.sampler.data_aug_package == "imgaug",
+        flip_pairs=dataset.flip_pairs,
+    )
+    fabric.to_device(learner)
+    sizing, workers = measure(session, training_samples, validation, earlier)
+    order = EpochOrder(len(samples), solver.data_loader_batch_size_train, sizing.mini_batch_size, run.seed)
+    loader = make_loader(training_samples, workers, fabric.device, batch_sampler=order)
+
+    base_lr = BASE_LR[solver.optimizer] if solver.base_lr == "auto" else solver.base_lr
+    optimizer, scheduler = hooks.optimizer_and_scheduler(
+        module=learner,
+        solver=solver,
+        base_lr=base_lr,
+        total_steps=sizing.max_epochs * sizing.mini_batch_size,
+    )
+    training = Training(
+        learner,
+        hooks,
+        fabric,
+        loader,
+        order,
+        sizing,
+        optimizer,
+        scheduler,
+        validate=validation.error if held_out else lambda: None,
+        checkpoint=partial(
+            Checkpoint,
+            config=requested,
+            run=asdict(run),
+            plugins=plugin_versions(session.loaded),
+            sizing=asdict(sizing),
+        ),
+        patience=solver.early_stopping_patience,
+        output_size=sampling.output_size,
+        seed=run.seed,
+        folder=folder,
+        debug_folder=folder / "debug" if config.sampler.debug else None,
+    )
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    description = provenance(session.loaded, run, fabric.device, sizing=asdict(sizing), num_workers=workers)
+    if earlier is not None:
+        training.resume(earlier)
+        at = training.progress
+        print(f"resumed from {latest}: epoch {at.epoch + 1}, batch {at.step + 1}", flush=True)
+    elif resume:
+        print(f"nothing to resume in {folder}: starting from the beginning", flush=True)
+    write_run(folder, with_sizing(requested, sizing, base_lr), description)
+    return training, description
+
+
+def with_sizing(requested: Mapping[str, Any], sizing: Sizing, base_lr: float) -> dict[str, Any]:
+    """A configuration with what was measured in place of each `auto`: a repeat is the same run."""
+    resolved = json.loads(json.dumps(requested))
+    resolved["solver"] |= {
+        "max_epochs": sizing.max_epochs,
+        "mini_batch_size": sizing.mini_batch_size,
+        "base_lr": base_lr,
+    }
+    resolved["trainer"]["validate_every"] = sizing.validate_every
+    return resolved  # type: ignore[no-any-return]
+
+
+def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], where: Path) -> None:
+    """A resumed run is the same run: only what does not change its result may differ."""
+    free = {
+        "sampler.num_workers",
+        "trainer.cache_data",
+        "output.output_dir",
+        "dataset.root",
+        "dataset.src_targets",
+    }
+    old, new = dict(leaves(before)), dict(leaves(now))
+    changed = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key not in free]
+    if changed:
+        rows = "; ".join(f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in sorted(changed))
+        raise UserError(
+            f"--resume: {where} was trained differently: {rows}. Set it back, or start a new run."
+        )
+
+
+def leaves(nest: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in nest.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def measure(
+    session: Session, samples: TrainingSamples, validation: Evaluator, earlier: Checkpoint | None
+) -> tuple[Sizing, int]:
+    """Resolve `max_epochs: auto` and `num_workers: auto` by a few trial steps that leave no trace."""
+    config, learner, fabric = session.config, session.learner, session.fabric
+    workers = config.sampler.num_workers
+    sized = Sizing(**earlier.sizing) if earlier is not None else None
+    if sized is None and config.solver.max_epochs != "auto":
+        sized = size_run(config, step=0, validation=0)
+    if sized is not None and workers != "auto":
+        return sized, workers
+
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    output_size = samples.sampling.output_size
+
+    def step(loaded: Mapping[str, Any]) -> None:
+        batch = to_device(loaded, fabric.device)
+        if "drawn" in batch:
+            batch["image"] = augment(batch["image"], batch["drawn"], batch["centre"], output_size)
+        with fabric.autocast():
+            terms = learner(batch)
+        fabric.backward(torch.stack(list(terms.values())).sum())
+        learner.zero_grad()
+        if fabric.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    order = EpochOrder(
+        len(samples), config.solver.data_loader_batch_size_train, WARM_UP + MEASURED_BATCHES, 0
+    )
+    order.set_position(MEASURING_EPOCH)
+    learner.train()
+    trial = make_loader(samples, 0, fabric.device, batch_sampler=order)
+    loading, using = seconds_per_batch(batches(trial), step)
+    if workers == "auto":
+        workers = workers_for(loading, using)
+    if sized is None:
+        started = time.perf_counter()
+        if validation.samples:
+            validation.predict()
+        validating = time.perf_counter() - started
+        seconds = max(loading / workers, using) if workers else loading + using
+        sized = size_run(config, seconds, validating)
+        print(
+            f"{seconds:.2f} s a batch, {validating:.1f} s a validation: {sized.max_epochs} epochs of "
+            f"{sized.mini_batch_size} batches fit into {config.solver.budget_minutes:g} minutes",
+            flush=True,
+        )
+    learner.load_state_dict(before)
+    return sized, workers

@@ -1,0 +1,95 @@
+"""Predicting loose images with a trained model: what `lannunet predict` does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from lannunet_core.data.loading import PreparedImages
+from lannunet_core.data.reader import FORMATS, image_header
+from lannunet_core.errors import UserError
+from lannunet_core.plugins.api import RunInfo
+from lannunet_core.training import checkpoint as model_file
+from lannunet_core.training.output import claim, provenance, write_run
+from lannunet_core.training.results import write_results
+from lannunet_core.training.session import Evaluator, make_fabric, start_session
+from lannunet_core.types import Prediction, Sample, State
+
+
+def predict(
+    model: Path,
+    images: Sequence[Path],
+    folder: Path,
+    *,
+    spacing: float | None = None,
+    overwrite: bool = False,
+) -> list[Prediction]:
+    """Predict loose images with a trained model.
+
+    Args:
+        model: A model file or a run's folder.
+        images: Image files, and folders of them.
+        folder: Where predictions.csv, summary.json and report.html go.
+        spacing: mm per pixel where the files do not say.
+        overwrite: Replace earlier results there.
+    """
+    trained = model_file.load(model)
+    loaded = trained.loaded_config(model)
+    fabric = make_fabric(loaded.run)
+    run = replace(trained.run_info(), device=fabric.device.type)
+    session = start_session(loaded, run, fabric)
+    model_file.load_weights(session.learner, trained, run, loaded.architecture.installed.name, model)
+    fabric.to_device(session.learner)
+
+    samples = loose_samples(images, run)
+    if spacing is not None:
+        samples = [
+            sample
+            if image_header(sample.image, run.dimensions).spacing
+            else replace(sample, spacing=(spacing,) * run.dimensions)
+            for sample in samples
+        ]
+    claim(folder, overwrite=overwrite, resume=False)
+    prepared = PreparedImages(
+        samples, run.dimensions, run.in_channels, run.input_size, loaded.run.sampler.resize, cache_data=False,
+        reference=model,
+    )  # fmt: skip
+    evaluator = Evaluator(session, prepared, samples, "given")
+    predictions = evaluator.predict(folder / "debug" if loaded.run.inference.debug else None)
+    description = provenance(loaded, run, fabric.device, model=str(model))
+    write_run(folder, loaded.resolved(), description)
+    write_results(session, predictions, folder, f"Predictions of {model}", [], description)
+    return predictions
+
+
+def loose_samples(images: Sequence[Path], run: RunInfo) -> list[Sample]:
+    """Samples without annotation for image files and folders of them."""
+    suffixes = tuple(suffix for known in FORMATS.values() for suffix in known)
+    files: list[Path] = []
+    for path in images:
+        if path.is_dir():
+            found = sorted(file for file in path.iterdir() if file.name.lower().endswith(suffixes))
+            if not found:
+                raise UserError(
+                    f"{path}: there are no images in this folder; known are {', '.join(suffixes)}."
+                )
+            files += found
+        elif path.exists():
+            files.append(path)
+        else:
+            raise UserError(f"{path}: there is no such image.")
+    count, dimensions = len(run.outputs), run.dimensions
+    names = [file.name for file in files]
+    return [
+        Sample(
+            id=file.name if names.count(file.name) == 1 else str(file),
+            image=file,
+            coordinates=np.full((count, dimensions), math.nan),
+            states=np.full(count, State.UNLABELLED, np.int64),
+        )
+        for file in files
+    ]

@@ -1,0 +1,66 @@
+"""The files that a set of predictions leaves: tables, summary and report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from lannunet_core.data.prepare import prepare
+from lannunet_core.data.reader import read_image
+from lannunet_core.evaluation.predictions import write_predictions, write_workbook
+from lannunet_core.evaluation.report import Report, write_report
+from lannunet_core.evaluation.summary import print_summary, summarise
+from lannunet_core.files import write_text
+from lannunet_core.training.session import Session
+from lannunet_core.types import Prediction
+
+
+def write_results(
+    session: Session,
+    predictions: Sequence[Prediction],
+    folder: Path,
+    title: str,
+    history: Sequence[Mapping[str, Any]],
+    description: Mapping[str, Any],
+    comparison: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Tables, summary and report of a set of predictions; returns the summary."""
+    config, names = session.config, session.run.outputs
+    summary = summarise(predictions, names, config.output.success_radii, session.run.seed)
+    if plugin_metrics := session.hooks.metrics(predictions=predictions):
+        summary["metrics"] = {name: float(value) for name, value in plugin_metrics.items()}
+    write_predictions(folder / "predictions.csv", predictions, names)
+    if config.output.xlsx:
+        write_workbook(
+            folder / "predictions.xlsx", {session.loaded.architecture.installed.name: predictions}, names
+        )
+    write_text(folder / "summary.json", json.dumps(summary, indent=1))
+    report = Report(
+        title=title,
+        predictions=predictions,
+        summary=summary,
+        landmark_names=names,
+        image=partial(shown_image, session),
+        history=history,
+        config=session.loaded.resolved(),
+        provenance=description,
+        comparison=comparison or {},
+    )
+    write_report(folder / "report.html", report)
+    if any(prediction.target is not None for prediction in predictions):
+        print_summary(summary, title, comparison)
+    print(f"report: {folder / 'report.html'}", flush=True)
+    return summary
+
+
+def shown_image(session: Session, prediction: Prediction) -> NDArray[Any]:
+    """The pixels (C, *S) of a prediction's image, in the frame of its coordinates."""
+    pixels = read_image(prediction.image, session.run.dimensions).pixels
+    if session.config.inference.evaluation_mode == "use_input_size":
+        pixels, _ = prepare(pixels, session.run.input_size, session.config.sampler.resize)
+    return pixels

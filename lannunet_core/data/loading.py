@@ -58,9 +58,10 @@ def available_memory() -> int:
         available = 2 << 30
     # A container or a batch system may allow less than the machine has.
     group = Path("/sys/fs/cgroup")
-    limit, used = group / "memory.max", group / "memory.current"
+    limit, used, kinds = (group / name for name in ("memory.max", "memory.current", "memory.stat"))
     if limit.exists() and used.exists() and (allowed := limit.read_text().strip()) != "max":
-        available = min(available, max(int(allowed) - int(used.read_text()), 0))
+        reclaimable = dict(line.split() for line in kinds.read_text().splitlines())["inactive_file"]
+        available = min(available, max(int(allowed) - int(used.read_text()) + int(reclaimable), 0))
     return available
 
 
@@ -97,13 +98,17 @@ class PreparedImages:
         self.reference = reference or (self.samples[0].image if self.samples else None)
         self.cache_data = cache_data
         self.budget_bytes = budget_bytes
-        self._kept: list[Prepared] = []
+        # One tensor of all kept images: forked workers share its pages, spawned ones its one handle.
+        self._pixels = torch.empty(0)
+        self._kept: list[tuple[Floats, tuple[int, ...], tuple[float, ...] | None]] = []
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Prepared:
-        return self._kept[index] if index < len(self._kept) else self._read(index)
+        if index < len(self._kept):
+            return Prepared(self._pixels[index], *self._kept[index])
+        return self._read(index)
 
     def preload(self, progress: Callable[[int], object] = lambda count: None) -> int:
         """Read the images that fit into the budget, and check the headers of the others.
@@ -122,25 +127,23 @@ class PreparedImages:
         if self.cache_data:
             budget = available_memory() // 2 if self.budget_bytes is None else self.budget_bytes
             fitting = min(len(self.samples), budget // (4 * math.prod(shape)))
-        # One tensor: forked workers share its pages, spawned ones its one handle.
         pixels = torch.empty((fitting, *shape))
 
-        def load(index: int) -> Prepared | None:
+        def load(index: int) -> Any:
             if index >= fitting:
                 header = image_header(self.samples[index].image, self.dimensions)
                 self._check(self.samples[index], header.size, header.channels)
                 return None
-            prepared = self._read(index)
-            pixels[index] = prepared.image
-            return prepared._replace(image=pixels[index])
+            pixels[index], *record = self._read(index)
+            return tuple(record)
 
         kept = []
         with ThreadPoolExecutor(READING_THREADS) as pool:
-            for prepared in pool.map(load, range(len(self.samples))):
-                if prepared is not None:
-                    kept.append(prepared)
+            for record in pool.map(load, range(len(self.samples))):
+                if record is not None:
+                    kept.append(record)
                 progress(1)
-        self._kept = kept
+        self._pixels, self._kept = pixels, kept
         return len(kept)
 
     def _read(self, index: int) -> Prepared:
@@ -160,8 +163,9 @@ class PreparedImages:
 
     def _check(self, sample: Sample, size: tuple[int, ...], channels: int) -> None:
         if channels != self.channels:
+            other = "the first training image" if self.reference == sample.image else self.reference
             raise UserError(
-                f"{sample.image}: has {channels} channel(s) where {self.reference} has {self.channels}. "
+                f"{sample.image}: has {channels} channel(s) where {other} has {self.channels}. "
                 "Convert the images to the same number of channels."
             )
         check_inside(sample, size)

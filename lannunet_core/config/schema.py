@@ -21,7 +21,7 @@ MOST_PIXELS = 2**30
 
 LOSSES = ("kl", "mse")
 """The core's own names for `solver.loss_function`."""
-DECODERS = ("auto",)
+DECODERS = ("auto", "peak")
 """The core's own names for `inference.decoder`."""
 SCHEMES = (
     "AffineSimple",
@@ -50,9 +50,9 @@ def _unique(indices: list[int]) -> list[int]:
     return indices
 
 
-def _not_blank(path: Any) -> Any:
-    if path == "":
-        raise PydanticCustomError("blank", "should be a path")
+def _path(path: Any) -> Any:
+    if not isinstance(path, str | Path) or path == "":
+        raise PydanticCustomError("path", "should be a path")
     return path
 
 
@@ -61,7 +61,7 @@ def only(off: Any, *later: Any) -> BeforeValidator:
 
     def check(value: Any) -> Any:
         if value in later or (not later and value != off):
-            raise PydanticCustomError("later", f"this version does not have that yet, only {off!r}")
+            raise PydanticCustomError("later", f"this version does not have that yet; use {off!r}")
         return value
 
     return BeforeValidator(check)
@@ -74,7 +74,7 @@ Size = Annotated[
     Field(min_length=2, max_length=3),
     AfterValidator(_holdable),
 ]
-File = Annotated[Path, BeforeValidator(_not_blank)]
+File = Annotated[Path, BeforeValidator(_path)]
 
 
 class Section(BaseModel):
@@ -94,6 +94,13 @@ class DatasetConfig(Section):
     flip_pairs: list[tuple[Index, Index]] = Field(
         [], description="Pairs of landmarks (dataset indices) that a mirror swaps."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_root_is_none(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("root", "") in ("", None):
+            return {key: value for key, value in data.items() if key != "root"}
+        return data
 
     @model_validator(mode="after")
     def _root_beside_annotations(self) -> DatasetConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -97,7 +98,6 @@ def entries(data: dict[str, Any], source: str, folder: Path, lines: dict[Place, 
 
 def parse(text: str, source: str) -> tuple[Any, dict[Place, int]]:
     """YAML to plain data, and the line of every key and list item by its path."""
-    loader = _Loader(text)
     lines: dict[Place, int] = {}
 
     def fail(mark: yaml.Mark | None, problem: str) -> UserError:
@@ -141,17 +141,25 @@ def parse(text: str, source: str) -> tuple[Any, dict[Place, int]]:
         return str(node.value)
 
     try:
+        loader = _Loader(text)
         root = loader.get_single_node()
         return (None if root is None else build(root, ())), lines
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise fail(mark, f"this is not YAML: {error.problem or error.context}.") from None
+        problem = ", ".join(filter(None, (error.context, error.problem)))
+        raise fail(mark, f"this is not YAML: {problem}.") from None
     except yaml.reader.ReaderError as error:
         raise UserError(
             f"{source}: this is not YAML: {error.reason} at character {error.position}."
         ) from None
     except RecursionError:
         raise UserError(f"{source}: a YAML alias (*name) stands within what it repeats.") from None
+
+
+def inline(value: Any) -> str:
+    """A value as YAML in one line."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=math.inf)
+    return text.strip().removesuffix("\n...")
 
 
 class _Loader(yaml.SafeLoader):

@@ -1,0 +1,127 @@
+"""`lannunet config check|schema|explain|import`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lannunet_core.config.compose import LoadedConfig, Section, composed, load_config
+from lannunet_core.config.lannunet import import_config
+from lannunet_core.config.yaml import entries, inline
+from lannunet_core.errors import UserError
+from lannunet_core.files import write_text
+from lannunet_core.plugins import discovery, manager
+
+app = typer.Typer(help="Look at a configuration without running it.", no_args_is_help=True)
+
+Config = Annotated[Path, typer.Argument(help="The run's YAML.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the YAML.")
+]
+
+
+@app.command()
+def check(config: Config, overrides: Overrides = None) -> None:
+    """Say all that is wrong with a configuration."""
+    loaded = load_config(config, overrides or [])
+    _show_warnings(loaded)
+    _check_files(loaded)
+    typer.echo(f"{config}: OK ({', '.join(str(plugin.installed) for plugin in loaded.plugins)})")
+
+
+@app.command()
+def schema(
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write it to this file.")] = None,
+) -> None:
+    """Print the JSON schema of a configuration, with the sections of all installed plugins."""
+    architectures, extensions = [], []
+    for name in dict.fromkeys(plugin.name for plugin in discovery.installed()):
+        architecture, extension = _sections(name)
+        architectures += architecture
+        extensions += extension
+    described = composed(architectures, extensions).model_json_schema()
+    text = json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **described}, indent=2)
+    if out:
+        write_text(out, text + "\n")
+    else:
+        typer.echo(text)
+
+
+@app.command()
+def explain(config: Config, overrides: Overrides = None) -> None:
+    """Print every value that a run would use, where it comes from, and who answers each hook."""
+    loaded = load_config(config, overrides or [])
+    _show_warnings(loaded)
+    for value in entries(loaded.resolved(), "", Path(), {}):
+        _show(".".join(value.path), inline(value.value), loaded.given.get(".".join(value.path), "default"))
+    for key, plugin in loaded.replaced.items():
+        _show(key, "-", f"replaced by plugin {plugin.installed}")
+    typer.echo("\nHooks, and who is asked, in this order:")
+    for hook, asked in manager.answers(loaded):
+        typer.echo(f"  {hook}: {', '.join(f'{name} {version}' for name, version in asked) or 'nobody'}")
+
+
+@app.command("import")
+def import_(
+    old: Annotated[Path, typer.Argument(help="A YAML of LaNNU-Net.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write ours to this file.")] = None,
+) -> None:
+    """Rewrite a LaNNU-Net YAML, with its own defaults spelled out where ours differ."""
+    text, dropped = import_config(old)
+    for key, why in dropped:
+        typer.echo(f"{old}: {key} is dropped: {why}.", err=True)
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    if out.exists():
+        raise UserError(f"{out}: there is such a file already. Choose another name, or remove it.")
+    write_text(out, text)
+    typer.echo(f"{out} is written. `lannunet config check {out}` says whether it can run.")
+
+
+def _sections(name: str) -> tuple[list[Section], list[Section]]:
+    """A plugin's settings as those of an architecture or of an extension; nothing where it cannot be used."""
+    try:
+        plugin = discovery.find(name)
+        plugin_class = plugin.load()
+        section = [(plugin, plugin_class.Config)]
+        found = (section, []) if "network" in manager.implemented_hooks(plugin_class) else ([], section)
+        composed(*found)
+    except UserError as error:
+        typer.echo(f"Left out: {error}", err=True)
+        return [], []
+    return found
+
+
+def _show_warnings(loaded: LoadedConfig) -> None:
+    for warning in loaded.warnings:
+        typer.echo(f"Warning: {warning}", err=True)
+
+
+def _show(key: str, value: str, source: str) -> None:
+    typer.echo(f"{f'{key}: {value}':<64}  # {source}")
+
+
+def _check_files(loaded: LoadedConfig) -> None:
+    dataset, fold = loaded.run.dataset, loaded.run.trainer.fold
+    targets = dataset.src_targets
+    if targets.is_dir():
+        folds = sorted(path.name for path in targets.glob("fold*.json"))
+        if f"fold{fold}.json" not in folds:
+            raise _missing(
+                loaded, "trainer.fold", f"fold{fold}.json", f"{targets} has {', '.join(folds) or 'no fold'}"
+            )
+    elif not targets.is_file():
+        raise _missing(loaded, "dataset.src_targets", targets, "give the JSON, or a folder of foldK.json")
+    if not dataset.root.is_dir():
+        raise _missing(loaded, "dataset.root", dataset.root, "give the folder of the images")
+    checkpoint = loaded.run.model.checkpoint
+    if checkpoint and not checkpoint.exists():
+        raise _missing(loaded, "model.checkpoint", checkpoint, "give a model file or a run's folder")
+
+
+def _missing(loaded: LoadedConfig, key: str, what: Any, remedy: str) -> UserError:
+    return UserError(f"{loaded.given.get(key, loaded.path)}: {key}: {what} does not exist; {remedy}.")

@@ -1,7 +1,7 @@
 """Wheels of the core and U-Net in a fresh environment, where a stranger's plugin of one hook is trained.
 
 The plugin is the example of `docs/plugins.md`. The environment must not see this checkout, or a file missing
-from a wheel would go unnoticed; and downloading torch for every test run would take minutes. So the third-party
+from a wheel would go unnoticed; and downloading torch for every test run would take minutes. So third-party
 packages are borrowed from the environment that runs the tests, through a folder of links without anything of
 ours, while ours come from the wheels alone.
 """

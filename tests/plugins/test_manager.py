@@ -1,6 +1,8 @@
 """The plugins of one run, through `build`, `check` and `answers`."""
 
 import inspect
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -451,3 +453,13 @@ def test_the_core_answers_every_hook_that_needs_an_answer_but_network():
     need = {name for name, spec in SPECS.items() if spec.single}
     assert need - set(implemented_hooks(Defaults)) == {"network"}
     assert set(implemented_hooks(Defaults)) <= set(SPECS)
+
+
+def test_the_examples_of_the_documentation_work_together():
+    text = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
+    names = {}
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        exec(block, names)
+    network = built(names["TinyNet"], names["Frozen"]).network()
+    assert [p.requires_grad for p in network.parameters()] == [False, False, True, True]
+    assert network(torch.zeros(3, 1, 48, 64)).shape == (3, 2, 48, 64)

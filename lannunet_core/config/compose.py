@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -251,8 +250,7 @@ def _validate(
         if isinstance(data.setdefault(section, {}), dict):
             data[section].setdefault(name, {})
     try:
-        # As JSON, where strict means: no number for a string, but a list for a tuple and a string for a path.
-        return model.model_validate_json(json.dumps(data), strict=True)
+        return model.model_validate(data)
     except ValidationError as error:
         raise UserError("\n".join(problems(error, model, data, values, path))) from None
 

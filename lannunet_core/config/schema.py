@@ -9,7 +9,17 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -68,9 +78,9 @@ def only(off: Any, *later: Any) -> BeforeValidator:
 
 
 Auto = Literal["auto"]
-Index = Annotated[int, Field(ge=0)]
+Index = Annotated[StrictInt, Field(ge=0)]
 Size = Annotated[
-    tuple[Annotated[int, Field(ge=8, le=16384)], ...],
+    tuple[Annotated[StrictInt, Field(ge=8, le=16384)], ...],
     Field(min_length=2, max_length=3),
     AfterValidator(_holdable),
 ]
@@ -116,7 +126,7 @@ class DatasetConfig(Section):
 
 class PatchConfig(Section):
     sample_patch_size: Size = Field((128, 128), description="Size of a patch (x, y[, z]).")
-    sampler_bias: float = Field(0.66, ge=0, le=1, description="Share of patches that hold a landmark.")
+    sampler_bias: StrictFloat = Field(0.66, ge=0, le=1, description="Share of patches that hold a landmark.")
     resolution_to_sample_from: Literal["input_size", "full"] = Field(
         "input_size", description="Cut patches from the resized image or from the original one."
     )
@@ -137,54 +147,62 @@ class SamplerConfig(Section):
     data_aug_package: Literal["torch", "imgaug"] = Field(
         "torch", description="What applies it: torch on the run's device, or imgaug in the loader's workers."
     )
-    num_workers: Annotated[int, Field(ge=0, le=64)] | Auto = Field(
+    num_workers: Annotated[StrictInt, Field(ge=0, le=64)] | Auto = Field(
         "auto", description="Loader processes; auto: chosen by a short measurement."
     )
-    debug: bool = Field(False, description="Write pictures of training samples to the output folder.")
+    debug: StrictBool = Field(False, description="Write pictures of training samples to the output folder.")
     patch: PatchConfig = Field(default_factory=PatchConfig, description="Patch sampling.")
 
 
 class SolverConfig(Section):
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or LaNNU-Net's SGD.")
-    base_lr: Annotated[float, Field(gt=0, le=10)] | Auto = Field(
+    base_lr: Annotated[StrictFloat, Field(gt=0, le=10)] | Auto = Field(
         "auto", description="Learning rate at the start; auto: 2e-3 for adamw, 0.01 for sgd."
     )
     decay_policy: Literal["poly", "none"] = Field("poly", description="poly: (1 - progress)^0.9.")
-    budget_minutes: float = Field(
+    budget_minutes: StrictFloat = Field(
         30, gt=0, le=100_000, description="Minutes of training that `max_epochs: auto` plans for."
     )
-    max_epochs: Annotated[int, Field(ge=1)] | Auto = Field(
+    max_epochs: Annotated[StrictInt, Field(ge=1)] | Auto = Field(
         "auto", description="Epochs; auto: measured and sized to budget_minutes, then recorded."
     )
-    mini_batch_size: int = Field(150, ge=1, le=1000000, description="Batches an epoch.")
-    data_loader_batch_size_train: int = Field(12, ge=1, le=65536, description="Samples a training batch.")
-    data_loader_batch_size_eval: int = Field(12, ge=1, le=65536, description="Samples an evaluation batch.")
-    early_stopping_patience: int = Field(
+    mini_batch_size: StrictInt = Field(150, ge=1, le=1000000, description="Batches an epoch.")
+    data_loader_batch_size_train: StrictInt = Field(
+        12, ge=1, le=65536, description="Samples a training batch."
+    )
+    data_loader_batch_size_eval: StrictInt = Field(
+        12, ge=1, le=65536, description="Samples an evaluation batch."
+    )
+    early_stopping_patience: StrictInt = Field(
         15, ge=1, description="Stop after this many validations without a better validation error."
     )
-    deep_supervision: bool = Field(True, description="Supervise coarser resolutions too.")
-    num_res_supervisions: int = Field(5, ge=1, le=10, description="How many resolutions.")
+    deep_supervision: StrictBool = Field(True, description="Supervise coarser resolutions too.")
+    num_res_supervisions: StrictInt = Field(5, ge=1, le=10, description="How many resolutions.")
     loss_function: str = Field("kl", description="Loss, by name: kl, mse or one that a plugin brings.")
-    regress_sigma: Annotated[bool, only(False)] = Field(False, description="Learn the heatmaps' width.")
-    regress_sigma_loss_weight: float = Field(
+    regress_sigma: Annotated[StrictBool, only(False)] = Field(False, description="Learn the heatmaps' width.")
+    regress_sigma_loss_weight: StrictFloat = Field(
         0.005, ge=0, description="Weight of the learned width's penalty."
     )
-    auto_mixed_precision: bool = Field(True, description="Mixed precision where the device has it.")
-    seed: int = Field(0, ge=0, description="All random numbers follow from it.")
+    auto_mixed_precision: StrictBool = Field(True, description="Mixed precision where the device has it.")
+    seed: StrictInt = Field(0, ge=0, description="All random numbers follow from it.")
 
 
 class TrainerConfig(Section):
-    fold: int = Field(0, ge=-1, description="Which foldK.json of a src_targets folder; -1: a plain file.")
-    validate_every: int = Field(10, ge=1, description="Validate every so many epochs, and after the last.")
-    cache_data: bool = Field(True, description="Keep prepared images in memory, as many as fit.")
-    inference_only: bool = Field(False, description="Skip training; evaluate `model.checkpoint`.")
+    fold: StrictInt = Field(
+        0, ge=-1, description="Which foldK.json of a src_targets folder; -1: a plain file."
+    )
+    validate_every: StrictInt = Field(
+        10, ge=1, description="Validate every so many epochs, and after the last."
+    )
+    cache_data: StrictBool = Field(True, description="Keep prepared images in memory, as many as fit.")
+    inference_only: StrictBool = Field(False, description="Skip training; evaluate `model.checkpoint`.")
     plugins: list[str] = Field([], description="Extensions laid over the architecture, by name.")
 
 
 class ModelConfig(Section):
     architecture: str = Field("unet", description="The plugin that brings the network, by name.")
-    gauss_sigma: float = Field(2.0, gt=0, le=100, description="Heatmap width in input pixels.")
-    hm_lambda_scale: float = Field(100.0, gt=0, description="Peak of a heatmap.")
+    gauss_sigma: StrictFloat = Field(2.0, gt=0, le=100, description="Heatmap width in input pixels.")
+    hm_lambda_scale: StrictFloat = Field(100.0, gt=0, description="Peak of a heatmap.")
     checkpoint: File | None = Field(None, description="Start from this model's weights.")
 
 
@@ -195,21 +213,23 @@ class InferenceConfig(Section):
         description="Decode at the original resolution, decode at the input's and map back, or do not map.",
     )
     decoder: str = Field("auto", description="Decoder, by name; auto: the peak with sub-pixel refinement.")
-    tta: Annotated[bool, only(False)] = Field(False, description="Average over mirrored images.")
-    presence: Annotated[bool, only(False)] = Field(False, description="Decide whether a landmark is there.")
-    ensemble_inference: Annotated[bool, only(False)] = Field(
+    tta: Annotated[StrictBool, only(False)] = Field(False, description="Average over mirrored images.")
+    presence: Annotated[StrictBool, only(False)] = Field(
+        False, description="Decide whether a landmark is there."
+    )
+    ensemble_inference: Annotated[StrictBool, only(False)] = Field(
         False, description="Predict with several models."
     )
     ensemble_checkpoints: Annotated[list[File], only([])] = Field(
         [], description="The models of an ensemble."
     )
-    debug: bool = Field(False, description="Write pictures of predicted heatmaps to the output folder.")
+    debug: StrictBool = Field(False, description="Write pictures of predicted heatmaps to the output folder.")
 
 
 class OutputConfig(Section):
     output_dir: File = Field(description="Folder of this run's results.")
-    xlsx: bool = Field(False, description="Also write predictions.xlsx.")
-    success_radii: list[Annotated[float, Field(gt=0)]] = Field(
+    xlsx: StrictBool = Field(False, description="Also write predictions.xlsx.")
+    success_radii: list[Annotated[StrictFloat, Field(gt=0)]] = Field(
         [2.0, 2.5, 3.0, 4.0], description="Radii of the success detection rates, in mm, in px if no spacing."
     )
 

@@ -14,7 +14,7 @@ q ↦ q + u(q) stays one-to-one when no coefficient exceeds h / K, K = 2.0464 in
 Injectivity conditions of 2D and 3D uniform cubic B-spline functions, Graphical Models 62, 2000): K/h · max|c|
 bounds every row sum of |∂u|, and a map that moves points apart by less than their distance cannot fold. Ours
 keeps coefficients within `CONTRACTION` of that: larger alphas are cut to it, in 2D at alpha = 0.55 sigma². So
-u is a contraction and its inverse can be iterated, and a spot of a few pixels keeps its centroid within half a
+u is a contraction, its inverse can be iterated, and a spot of a few pixels keeps its centroid within half a
 pixel of where its point goes.
 """
 
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from lannunet_core.types import Floats
 
 CONTRACTION = 0.4
-"""How much less than their distance two points are moved apart, at most (in the maximum norm)."""
+"""By how much two points are moved apart at most, as a share of their distance (in the maximum norm)."""
 
 _ONE_TO_ONE = {2: 2.046392675, 3: 2.479472335}
 _VARIANCE = 151 / 315  # of a cubic B-spline with unit coefficients, along one axis

@@ -175,8 +175,6 @@ def _selection(path: Path, landmarks: Sequence[int] | None, count: int) -> list[
             raise UserError(
                 f"dataset.landmarks: {index} is none of the {count} landmarks (0 to {count - 1}) of {path}."
             )
-    if len(set(selected)) < len(selected):
-        raise UserError(f"dataset.landmarks: {selected} names a landmark twice.")
     return selected
 
 

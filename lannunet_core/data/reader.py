@@ -149,8 +149,8 @@ def read_image(path: Path, dimensions: int) -> Image:
 
     An alpha channel is dropped; a palette is resolved to RGB; the components of a vector image and the fourth
     axis of a volume are channels; a volume of one slice is a picture where `dimensions` is 2. An array of
-    D + 1 axes holds its channels first, or last where only the last axis has 4 or fewer entries. DICOM's
-    MONOCHROME1 (0 is white) is turned round, so that bright means bright.
+    D + 1 axes holds its channels first, or last where only the last axis has 4 or fewer entries. A DICOM file
+    where 0 is white (MONOCHROME1) is turned round, so that bright means bright.
 
     Args:
         path: The image file.
@@ -310,21 +310,13 @@ def _read_simpleitk(path: Path, name: str, dimensions: int) -> tuple[NDArray[Any
     with _simpleitk_reader(path, name) as reader:
         image = reader.Execute()
         spacing = _spacing(path, name, reader, dimensions)
-        inverted = name == "DICOM" and _metadata(reader, "0028|0004") == "MONOCHROME1"
     array = sitk.GetArrayFromImage(image)  # (…, z, y, x), and components last
     if image.GetNumberOfComponentsPerPixel() > 1:
         array = np.moveaxis(array, -1, 0)[: _channels(name, array.shape[-1])]
     else:
         array = array[None]
     size, channels = _layout(array.shape[:0:-1], array.shape[0], dimensions)
-    pixels = array.reshape(channels, *size[::-1])
-    if inverted:
-        pixels = pixels.max() - pixels + pixels.min()
-    return pixels, spacing
-
-
-def _metadata(reader: Any, key: str) -> str:
-    return str(reader.GetMetaData(key)).strip() if reader.HasMetaDataKey(key) else ""
+    return array.reshape(channels, *size[::-1]), spacing
 
 
 def _spacing(path: Path, name: str, reader: Any, dimensions: int) -> tuple[float, ...] | None:
@@ -333,7 +325,8 @@ def _spacing(path: Path, name: str, reader: Any, dimensions: int) -> tuple[float
     if name == "NIfTI":
         return spacing
     if name == "DICOM":
-        stated = any(_metadata(reader, key) for key in DICOM_SPACING) or any(step != 1 for step in spacing)
+        # Newer files keep it inside of sequences, which only the library looks into.
+        stated = spacing != (1,) * dimensions or any(reader.HasMetaDataKey(key) for key in DICOM_SPACING)
     elif name == "MetaImage":
         stated = not {"ElementSpacing", "ElementSize"}.isdisjoint(_metaimage_header(path)[0])
     elif name == "NRRD":

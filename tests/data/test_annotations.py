@@ -1,0 +1,273 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as pillow
+
+from lannunet_core.config.schema import DatasetConfig
+from lannunet_core.data.annotations import check_inside, load_dataset
+from lannunet_core.errors import UserError
+from lannunet_core.types import Sample, State
+
+WINGS = Path(__file__).parents[3] / "shared" / "data" / "wings"
+
+
+def sample(name, coordinates, **more):
+    return {"id": name, "image": f"{name}.png", "coordinates": coordinates, **more}
+
+
+def content():
+    return {
+        "name": "hands",
+        "description": "two landmarks",
+        "fold": 0,
+        "training": [
+            sample("a", [[1, 2], [3.25, 4], [5, 6]], age=7),
+            sample("b", [[1, 2], None, "absent"]),
+        ],
+        "validation": [sample("c", [[9, 8], [7, 6], [5, 4]])],
+        "testing": [sample("d", None, has_annotation=False)],
+    }
+
+
+@pytest.fixture
+def save(tmp_path):
+    """Writes a data set's JSON, and an image for each of its samples; returns its configuration."""
+
+    def write(data, name="annotations.json", **config):
+        target = tmp_path / name
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(data if isinstance(data, str) else json.dumps(data), encoding="utf-8")
+        for letter in "abcd":
+            pillow.new("L", (40, 30)).save(target.parent / f"{letter}.png")
+        return DatasetConfig(**{"src_targets": target, "root": tmp_path, **config})
+
+    return write
+
+
+def test_a_data_set_is_read(save, tmp_path):
+    dataset = load_dataset(save(content()), 0)
+    assert (dataset.name, dataset.description, dataset.fold) == ("hands", "two landmarks", 0)
+    assert dataset.path == tmp_path / "annotations.json"
+    assert dataset.dimensions == 2
+    assert dataset.landmark_names == ("0", "1", "2")
+    assert {split: [s.id for s in samples] for split, samples in dataset.samples.items()} == {
+        "training": ["a", "b"],
+        "validation": ["c"],
+        "testing": ["d"],
+    }
+    a, b = dataset.samples["training"]
+    assert a.image == tmp_path / "a.png"
+    np.testing.assert_array_equal(a.coordinates, [[1, 2], [3.25, 4], [5, 6]])
+    assert a.extra == {"age": 7}
+    assert b.states.tolist() == [State.VISIBLE, State.UNLABELLED, State.ABSENT]
+    np.testing.assert_array_equal(b.coordinates, [[1, 2], [np.nan, np.nan], [np.nan, np.nan]])
+    (d,) = dataset.samples["testing"]
+    assert d.states.tolist() == [State.UNLABELLED] * 3
+    assert np.isnan(d.coordinates).all()
+
+
+def test_landmarks_are_selected_by_index_and_flip_pairs_follow(save):
+    data = content() | {"landmark_names": ["left", "right", "middle"]}
+    dataset = load_dataset(save(data, landmarks=[2, 1, 0], flip_pairs=[[0, 1]]), 0)
+    assert dataset.landmark_names == ("middle", "right", "left")
+    assert dataset.flip_pairs == ((2, 1),)
+    np.testing.assert_array_equal(dataset.samples["training"][0].coordinates, [[5, 6], [3.25, 4], [1, 2]])
+    assert dataset.samples["training"][1].states.tolist() == [State.ABSENT, State.UNLABELLED, State.VISIBLE]
+    only_first = load_dataset(save(data, landmarks=[0]), 0)
+    assert only_first.landmark_names == ("left",)
+    assert load_dataset(save(data, landmarks=[2], flip_pairs=[[0, 1]]), 0).flip_pairs == ()
+
+
+def test_spacing_of_the_data_set_and_of_a_sample(save):
+    data = content() | {"spacing": 0.5}
+    data["training"][0]["spacing"] = [0.1, 0.2]
+    a, b = load_dataset(save(data), 0).samples["training"]
+    assert (a.spacing, b.spacing) == ((0.1, 0.2), (0.5, 0.5))
+    assert load_dataset(save(content()), 0).samples["training"][0].spacing is None
+
+
+def test_folds_of_a_folder(save, tmp_path):
+    for fold in (0, 1):
+        data = content() | {"name": f"fold {fold}"}
+        del data["fold"]
+        save(data, f"folds/fold{fold}.json")
+    save(content() | {"name": "plain"}, "folds/all.json")
+    config = DatasetConfig(src_targets=tmp_path / "folds", root=tmp_path / "folds")
+    for fold, name in ((0, "fold 0"), (1, "fold 1"), (-1, "plain")):
+        dataset = load_dataset(config, fold)
+        assert (dataset.name, dataset.fold) == (name, fold)
+    with pytest.raises(UserError, match=r"no fold2\.json .* all\.json, fold0\.json, fold1\.json"):
+        load_dataset(config, 2)
+    (tmp_path / "folds" / "all.json").unlink()
+    with pytest.raises(UserError, match=r"not named foldK\.json; it holds fold0\.json, fold1\.json"):
+        load_dataset(config, -1)
+
+
+def test_three_dimensions(save):
+    data = {
+        "training": [sample("a", [[1, 2, 3]])],
+        "validation": [],
+        "testing": [],
+    }
+    dataset = load_dataset(save(data), 0)
+    assert dataset.dimensions == 3
+    assert dataset.name == "annotations"
+
+
+def test_images_without_a_root_lie_beside_the_json(save, tmp_path):
+    config = save(content(), "data/annotations.json").model_copy(update={"root": None})
+    assert load_dataset(config, 0).samples["training"][0].image == tmp_path / "data" / "a.png"
+
+
+def replaced(path, value):
+    """The sound data set with one thing changed, by its path."""
+    data = content()
+    *parents, last = path
+    place = data
+    for key in parents:
+        place = place[key]
+    if value is KeyError:
+        del place[last]
+    else:
+        place[last] = value
+    return data
+
+
+BAD = {
+    "malformed": ('{"training": [\n  {"id": }]}', r"annotations\.json, line 2, column 10: malformed JSON"),
+    "not text": ("[1, 2]", r"annotations\.json: must be an object"),
+    "missing split": (replaced(["validation"], KeyError), r'the list "validation" is missing'),
+    "split no list": (replaced(["testing"], {}), r'the list "testing" is missing'),
+    "empty training": (replaced(["training"], []), r'"training" is empty'),
+    "duplicate": (replaced(["validation", 0, "id"], "a"), r'id "a" occurs twice'),
+    "no id": (replaced(["training", 1, "id"], KeyError), r'sample 2 of training: "id" is missing'),
+    "no image": (replaced(["training", 1, "image"], KeyError), r'sample "b" of training: "image" is missing'),
+    "no object": (replaced(["training", 1], "b.png"), r"sample 2 of training: must be an object"),
+    "no coordinates": (
+        replaced(["training", 1, "coordinates"], None),
+        r'"b" of training: has no coordinates',
+    ),
+    "without annotation": (
+        replaced(["training", 1, "has_annotation"], False),
+        r'"b" of training: has no coordinates. Annotate it',
+    ),
+    "null unsaid": (
+        replaced(["testing", 0, "has_annotation"], KeyError),
+        r'"d" of testing: has no coordinates. Say "has_annotation": false',
+    ),
+    "count": (
+        replaced(["validation", 0, "coordinates"], [[1, 2], [3, 4]]),
+        r'"c" of validation: has 2 landmarks where the others have 3',
+    ),
+    "dimensions": (
+        replaced(["validation", 0, "coordinates", 1], [1, 2, 3]),
+        r'"c" of validation: landmark 1 is \[1, 2, 3\] where the others have 2 dimensions',
+    ),
+    "one dimension": (replaced(["training", 0, "coordinates", 0], [1]), r'"a" of training: \[1\] is neither'),
+    "infinite": (
+        replaced(["training", 0, "coordinates", 2, 1], float("inf")),
+        r'"a" of training: landmark 2 is \[5, inf\], which is not finite',
+    ),
+    "not a number": (
+        replaced(["training", 0, "coordinates", 2, 1], float("nan")),
+        r'"a".* landmark 2 .* finite',
+    ),
+    "a text": (
+        replaced(["training", 0, "coordinates", 2, 1], "6"),
+        r'"a".* landmark 2 is \[5, "6"\]; it must',
+    ),
+    "a word": (replaced(["training", 0, "coordinates", 2], "gone"), r'"a".* landmark 2 is "gone"; it must'),
+    "a boolean": (replaced(["training", 0, "coordinates", 2, 1], True), r'"a".* landmark 2 is \[5, true\]'),
+    "spacing": (
+        replaced(["training", 0, "spacing"], [0.1, -1]),
+        r'"a" of training: "spacing" is \[0\.1, -1\]',
+    ),
+    "spacing axes": (replaced(["spacing"], [1, 1, 1]), r'"spacing" is \[1, 1, 1\]'),
+    "names": (replaced(["landmark_names"], ["l", "r"]), r'"landmark_names" must be 3 different names'),
+    "same names": (replaced(["landmark_names"], ["l", "r", "r"]), r'"landmark_names" must be 3 different'),
+    "strange file": (replaced(["testing", 0, "image"], "annotations.json"), r'suffix "\.json"'),
+}
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_what_is_wrong_is_said(save, fault):
+    data, message = BAD[fault]
+    with pytest.raises(UserError, match=message) as error:
+        load_dataset(save(data), 0)
+    assert "annotations.json" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_nothing_visible_to_train_on(save):
+    data = content()
+    data["training"] = [data["training"][1]]
+    with pytest.raises(UserError, match=r'no sample of "training" has a coordinate of a selected landmark'):
+        load_dataset(save(data, landmarks=[2]), 0)
+    data["training"] = [sample("a", [None, None, None])]
+    data["validation"] = []
+    with pytest.raises(UserError, match="no sample has a coordinate"):
+        load_dataset(save(data), 0)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"landmarks": [0, 3]}, r"dataset\.landmarks: 3 is none of the 3 landmarks \(0 to 2\)"),
+        ({"flip_pairs": [[0, 3]]}, r"dataset\.flip_pairs: 3 is none of the 3 landmarks"),
+        ({"flip_pairs": [[0, 1], [1, 2]]}, r"dataset\.flip_pairs: a landmark stands in two places"),
+        ({"flip_pairs": [[0, 1]], "landmarks": [0, 2]}, r"dataset\.flip_pairs: of \[0, 1\] only one"),
+    ],
+)
+def test_what_the_configuration_asks_for_must_exist(save, config, message):
+    with pytest.raises(UserError, match=message):
+        load_dataset(save(content(), **config), 0)
+
+
+def test_missing_images_are_counted_and_the_first_is_named(save, tmp_path):
+    config = save(content())
+    (tmp_path / "b.png").unlink()
+    (tmp_path / "d.png").unlink()
+    with pytest.raises(
+        UserError, match=r'sample "b": image .*b\.png does not exist \(2 of 4 images are missing\)'
+    ):
+        load_dataset(config, 0)
+
+
+def test_missing_annotations(tmp_path):
+    config = DatasetConfig(src_targets=tmp_path / "gone.json", root=tmp_path)
+    with pytest.raises(UserError, match=r"gone\.json: dataset\.src_targets names no file or folder"):
+        load_dataset(config, 0)
+    (tmp_path / "latin.json").write_bytes(b'{"name": "\xe9"}')
+    with pytest.raises(UserError, match=r"latin\.json: cannot be read as UTF-8"):
+        load_dataset(DatasetConfig(src_targets=tmp_path / "latin.json", root=tmp_path), 0)
+
+
+@pytest.mark.parametrize(
+    ("point", "inside"),
+    [([-0.5, 0], True), ([39.4, 29.4], True), ([39.5, 5], False), ([3, -0.6], False), ([20, 30], False)],
+)
+def test_coordinates_lie_inside_their_image(point, inside):
+    """The image's pixels reach from -0.5 to size - 0.5; what has no coordinate is nowhere."""
+    coordinates = np.array([[np.nan, np.nan], point])
+    one = Sample("s7", Path("x.png"), coordinates, np.array([State.ABSENT, State.VISIBLE]))
+    if inside:
+        check_inside(one, (40, 30))
+    else:
+        with pytest.raises(
+            UserError, match=r'sample "s7": landmark 1 at \(.*\) lies outside .* 40×30 pixels'
+        ):
+            check_inside(one, (40, 30))
+
+
+@pytest.mark.skipif(not WINGS.exists(), reason="the wings are not here")
+def test_wings():
+    dataset = load_dataset(DatasetConfig(src_targets=WINGS / "dataset.json", root=WINGS), 0)
+    assert {split: len(samples) for split, samples in dataset.samples.items()} == {
+        "training": 41,
+        "validation": 5,
+        "testing": 12,
+    }
+    assert len(dataset.landmark_names) == 12
+    assert all((s.states == State.VISIBLE).all() for samples in dataset.samples.values() for s in samples)

@@ -101,7 +101,9 @@ def _what(place: Place, found: list[Any], model: type[RunConfig]) -> str:
 def _phrase(message: str) -> str:
     for subject in ("Input ", "Tuple ", "List ", "String ", "Value error, "):
         message = message.removeprefix(subject)
-    return message.replace(" after validation", "").removesuffix(".")
+    for theirs, ours in (("a valid tuple", "a list"), ("a valid list", "a list"), (" after validation", "")):
+        message = message.replace(theirs, ours)
+    return message.removesuffix(".")
 
 
 def _unknown_key(path: KeyPath, is_section: bool, model: type[RunConfig]) -> str:
@@ -119,9 +121,7 @@ def _unknown_key(path: KeyPath, is_section: bool, model: type[RunConfig]) -> str
         if is_section:
             unknown = f"unknown section; no plugin '{key}' is installed."
     elsewhere = [known for known in _all_keys(model) if known.split(".")[-1] == key.casefold()]
-    hint = did_you_mean(key, allowed)
-    if not hint and elsewhere:
-        hint = f" Did you mean {' or '.join(elsewhere)}?"
+    hint = f" Did you mean {' or '.join(elsewhere)}?" if elsewhere else did_you_mean(key, allowed)
     return f"{unknown}{hint or ' Known here: ' + ', '.join(allowed) + '.'}"
 
 

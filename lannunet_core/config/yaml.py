@@ -146,7 +146,10 @@ def parse(text: str, source: str) -> tuple[Any, dict[Place, int]]:
         return (None if root is None else build(root, ())), lines
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        problem = ", ".join(filter(None, (error.context, error.problem)))
+        context = error.context
+        if context and error.context_mark and mark and error.context_mark.line != mark.line:
+            context += f" from line {error.context_mark.line + 1} on"
+        problem = ", ".join(filter(None, (context, error.problem)))
         raise fail(mark, f"this is not YAML: {problem}.") from None
     except yaml.reader.ReaderError as error:
         raise UserError(

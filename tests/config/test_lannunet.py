@@ -1,0 +1,305 @@
+"""LaNNU-Net's YAML: its documented examples load as they are, and become ours."""
+
+import pytest
+import yaml
+
+from lannunet_core.config import lannunet
+from lannunet_core.config.compose import load_config
+from lannunet_core.config.lannunet import import_config
+from lannunet_core.config.schema import RunConfig, canonical
+from lannunet_core.errors import UserError
+
+# The kind that its documentation shows for one's own data.
+OWN_DATA = """
+OUTPUT:
+    OUTPUT_DIR: "/results"
+SOLVER:
+    DATA_LOADER_BATCH_SIZE_TRAIN: 32
+DATASET:
+    ROOT: '/images'
+    SRC_TARGETS: '/annotations/no_cv.json'
+    LANDMARKS : [0,1,2,3,]
+TRAINER:
+    INFERENCE_ONLY: False
+    CACHE_DATA: False
+    FOLD: -1 #no cv
+SAMPLER:
+    INPUT_SIZE : [512,512]
+"""
+
+# The kind of its example of training and testing on cephalometric films.
+EXAMPLE = """
+OUTPUT:
+  OUTPUT_DIR: "../outputs/unet/"
+  USE_COMETML_LOGGING: True
+  COMET_API_KEY: "a-secret"
+  COMET_TAGS: ["default"]
+SOLVER:
+  SEED: None
+  DECAY_POLICY: None
+  MAX_EPOCHS: 500
+  EARLY_STOPPING_PATIENCE: 150
+INFERENCE:
+  SPLIT: "testing"
+  FIT_GAUSS: False
+  ENSEMBLE_UNCERTAINTY_KEYS: [smha]
+DATASET:
+  ROOT: '/data/images'
+  SRC_TARGETS: '/data/folds'
+  NAME:  "ISBI 2015 Junior"
+  LANDMARKS : []
+TRAINER:
+  PERFORM_VALIDATION: True
+  FOLD: 0
+SAMPLER:
+  NUM_WORKERS: 2
+  DATA_AUG: None
+  DATA_AUG_PACKAGE: albumentations
+  PATCH:
+    CENTRED_PATCH_JITTER: 0.0
+MODEL:
+  GAUSS_SIGMA: 8
+  ARCHITECTURE: "U-Net"
+  CHECKPOINT: None
+  MODEL_GDRIVE_DL_PATH: "https://example.org"
+  UNET:
+    INIT_FEATURES: 16
+  GPFLOW:
+    KERN: conv
+SSH:
+  AUTO_AMEND_PATHS: True
+"""
+
+# Its default configuration's keys, in its order.
+ITS_KEYS = yaml.safe_load("""
+DATASET: [DATASET_CLASS, ROOT, NAME, SRC_TARGETS, IMAGE_MODALITY, LANDMARKS, TRAINSET_SIZE,
+  TO_PYTORCH_TENSOR, STANDARDIZE_LANDMARKS]
+SAMPLER: [SAMPLE_MODE, DEBUG, INPUT_SIZE, EVALUATION_SAMPLE_MODE, DATA_AUG, DATA_AUG_PACKAGE,
+  DATA_AUG_GUARANTEE_LMS_IN_IMAGE, NUM_WORKERS]
+SAMPLER.PATCH: [RESOLUTION_TO_SAMPLE_FROM, SAMPLE_PATCH_SIZE, INFERENCE_MODE, SAMPLER_BIAS,
+  CENTRED_PATCH_COORDINATE_PATH, CENTRED_PATCH_COORDINATE_PATH_SHEET, CENTRED_PATCH_JITTER,
+  CENTRED_PATCH_DETERMINISTIC, CENTRED_PATCH_DETERMINISTIC_EVAL]
+SOLVER: [SEED, BASE_LR, DECAY_POLICY, MAX_EPOCHS, EARLY_STOPPING_PATIENCE, MINI_BATCH_SIZE,
+  DATA_LOADER_BATCH_SIZE_TRAIN, DATA_LOADER_BATCH_SIZE_EVAL, NUM_RES_SUPERVISIONS, AUTO_MIXED_PRECISION,
+  DEEP_SUPERVISION, LOSS_FUNCTION, REGRESS_SIGMA, REGRESS_SIGMA_LOSS_WEIGHT]
+TRAINER: [PERFORM_VALIDATION, SAVE_LATEST_ONLY, SAVE_EVERY, VALIDATE_EVERY, CACHE_DATA, FOLD,
+  INFERENCE_ONLY, VALIDATION_LOG_HEATMAPS]
+MODEL: [ARCHITECTURE, GAUSS_SIGMA, HM_LAMBDA_SCALE, CHECKPOINT, MODEL_GDRIVE_DL_PATH]
+MODEL.GPFLOW: [NUM_INDUCING_POINTS]
+INFERENCE: [SPLIT, EVALUATION_MODE, FIT_GAUSS, LOG_HEATMAPS, LOG_HEATMAP_PLOT_TARG,
+  LOG_HEATMAPS_WO_NOISE, ENSEMBLE_INFERENCE, ENSEMBLE_UNCERTAINTY_KEYS, UNCERTAINTY_SMHA_MODEL_IDX,
+  ENSEMBLE_CHECKPOINTS, DEBUG, SAVE_INTERMEDIATE_OUTPUTS_ONLY]
+OUTPUT: [VERBOSE, OUTPUT_DIR, LOCAL_LOGGER_TYPE, USE_COMETML_LOGGING, COMET_API_KEY, COMET_WORKSPACE,
+  COMET_PROJECT_NAME, COMET_TAGS, RESULTS_CSV_APPEND]
+SSH: [AUTO_AMEND_PATHS, LOCAL_PATH_TO_SSH_MOUNT, MATCH_SSH_STRING_FOR_AMEND]
+""")
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        path = tmp_path / "old.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("key", [f"{section}.{key}" for section, keys in ITS_KEYS.items() for key in keys])
+def test_each_of_its_keys_is_ours_or_has_a_reason(key):
+    ours, _, _ = lannunet.translate(key.lower(), False)
+    kept = canonical(tuple(ours.split(".")), RunConfig)[1] is not None
+    assert kept != (lannunet.why_dropped(ours) is not None)
+
+
+def test_no_key_of_ours_is_dropped():
+    for section, field in RunConfig.model_fields.items():
+        for name in getattr(field.annotation, "model_fields", ()):
+            assert lannunet.why_dropped(f"{section}.{name}") is None
+
+
+def test_a_documented_yaml_loads_unchanged(write):
+    loaded = load_config(write(OWN_DATA))
+    run = loaded.run
+    assert (run.solver.data_loader_batch_size_train, run.trainer.fold, run.trainer.cache_data) == (
+        32,
+        -1,
+        False,
+    )
+    assert run.dataset.landmarks == [0, 1, 2, 3]
+    assert loaded.architecture.installed.name == "unet"
+    (warning,) = loaded.warnings
+    assert "what is left out takes our defaults" in warning
+    assert "lannunet config import" in warning
+
+
+def test_what_means_nothing_is_named_with_its_line_and_the_rest_is_understood(write):
+    path = write(EXAMPLE)
+    loaded = load_config(path)
+    run = loaded.run
+    assert (run.sampler.data_aug, run.sampler.data_aug_package) == ("None", "torch")
+    assert (run.solver.seed, run.solver.decay_policy, run.inference.decoder) == (0, "none", "auto")
+    assert (run.dataset.landmarks, run.model.checkpoint) == (None, None)
+    assert loaded.architecture.config.init_features == 16
+    told = [warning.removeprefix(f"{path}:") for warning in loaded.warnings[1:]]
+    assert told == [
+        "4: OUTPUT.USE_COMETML_LOGGING is ignored: experiment trackers are plugins here.",
+        "5: OUTPUT.COMET_API_KEY is ignored: experiment trackers are plugins here.",
+        "6: OUTPUT.COMET_TAGS is ignored: experiment trackers are plugins here.",
+        "8: SOLVER.SEED: a run always has a seed; it is 0.",
+        "11: SOLVER.EARLY_STOPPING_PATIENCE: here it counts validations, not epochs.",
+        "15: INFERENCE.ENSEMBLE_UNCERTAINTY_KEYS is ignored: every measure of uncertainty is written.",
+        "19: DATASET.NAME is ignored: the JSON has the name.",
+        "22: TRAINER.PERFORM_VALIDATION is ignored: a validation list in the JSON is always used.",
+        "27: SAMPLER.DATA_AUG_PACKAGE: albumentations is not supported; torch applies the same schemes.",
+        "29: SAMPLER.PATCH.CENTRED_PATCH_JITTER is ignored: patches around earlier predictions are not "
+        "supported.",
+        "34: MODEL.MODEL_GDRIVE_DL_PATH is ignored: nothing is downloaded; name the file in "
+        "model.checkpoint.",
+        "38: MODEL.GPFLOW.KERN is ignored: there is no such model.",
+        "40: SSH.AUTO_AMEND_PATHS is ignored: paths are used as they are written.",
+    ]
+
+
+def test_lower_case_keys_of_its_own_are_understood_alike(write):
+    text = "dataset: {src_targets: a.json}\noutput: {output_dir: x, verbose: true}\n"
+    loaded = load_config(write(text + "sampler: {data_aug_package: albumentations, data_aug: null}\n"))
+    assert (loaded.run.sampler.data_aug_package, loaded.run.sampler.data_aug) == ("torch", "None")
+    assert [warning.split(": ")[1] for warning in loaded.warnings] == [
+        "output.verbose is ignored",
+        "sampler.data_aug_package",
+    ]
+
+
+def test_fit_gauss_asks_for_a_decoder(write):
+    path = write("dataset: {src_targets: a.json}\noutput: {output_dir: x}\ninference: {fit_gauss: true}\n")
+    with pytest.raises(UserError, match=r"inference\.fit_gauss: found 'gaussian_fit', should be auto, peak"):
+        load_config(path)
+
+
+def test_an_unknown_key_is_still_refused(write):
+    with pytest.raises(
+        UserError, match=r"old\.yaml:16: SAMPLER\.INPUT_SIZES: unknown key\. Did you mean input_size"
+    ):
+        load_config(write(OWN_DATA + "    INPUT_SIZES : [512,512]\n"))
+
+
+def test_the_import_spells_out_its_defaults(write, tmp_path):
+    text, dropped = import_config(write(OWN_DATA))
+    assert dropped == []
+    assert yaml.safe_load(text) == {
+        "dataset": {"root": "/images", "src_targets": "/annotations/no_cv.json", "landmarks": [0, 1, 2, 3]},
+        "sampler": {
+            "input_size": [512, 512],
+            "resize": "stretch",
+            "data_aug_package": "imgaug",
+            "num_workers": 0,
+        },
+        "solver": {
+            "data_loader_batch_size_train": 32,
+            "optimizer": "sgd",
+            "base_lr": 0.01,
+            "max_epochs": 1000,
+            "early_stopping_patience": 15,
+            "loss_function": "mse",
+        },
+        "trainer": {"inference_only": False, "cache_data": False, "fold": -1},
+        "model": {"gauss_sigma": 4},
+        "output": {"output_dir": "/results"},
+    }
+    assert "optimizer: sgd  # LaNNU-Net's default" in text
+    assert "early_stopping_patience: 15  # validations; LaNNU-Net counts epochs, 150" in text
+    new = tmp_path / "new.yaml"
+    new.write_text(text)
+    loaded = load_config(new)
+    assert loaded.warnings == ()
+    assert (loaded.run.solver.optimizer, loaded.run.model.gauss_sigma) == ("sgd", 4)
+
+
+def test_after_the_import_every_default_is_its_own(write, tmp_path):
+    """The defaults that its documentation gives, by our keys; those of ours that differ are in the YAML."""
+    (tmp_path / "new.yaml").write_text(
+        import_config(write("DATASET: {SRC_TARGETS: a.json}\nOUTPUT: {OUTPUT_DIR: x}\n"))[0]
+    )
+    resolved = load_config(tmp_path / "new.yaml").resolved()
+    its = {
+        "sampler.sample_mode": "full",
+        "sampler.input_size": [512, 512],
+        "sampler.data_aug": "AffineComplex",
+        "sampler.data_aug_package": "imgaug",
+        "sampler.num_workers": 0,
+        "solver.base_lr": 0.01,
+        "solver.decay_policy": "poly",
+        "solver.max_epochs": 1000,
+        "solver.mini_batch_size": 150,
+        "solver.data_loader_batch_size_train": 12,
+        "solver.data_loader_batch_size_eval": 12,
+        "solver.num_res_supervisions": 5,
+        "solver.auto_mixed_precision": True,
+        "solver.deep_supervision": True,
+        "solver.loss_function": "mse",
+        "trainer.validate_every": 10,
+        "trainer.cache_data": True,
+        "trainer.fold": 0,
+        "trainer.inference_only": False,
+        "model.gauss_sigma": 4,
+        "model.hm_lambda_scale": 100.0,
+        "model.checkpoint": None,
+        "inference.split": "testing",
+        "inference.evaluation_mode": "scale_heatmap_first",
+    }
+    ours = {key: resolved[key.split(".")[0]][key.split(".")[1]] for key in its}
+    assert ours == its
+    assert resolved["solver"]["early_stopping_patience"] * resolved["trainer"]["validate_every"] == 150
+    assert resolved["model"]["unet"] == {
+        "init_features": 32,
+        "max_features": 512,
+        "min_feature_resolution": 4,
+    }
+
+
+def test_the_import_lists_what_it_dropped_and_why_but_no_secret(write):
+    text, dropped = import_config(write(EXAMPLE + "NONSENSE: {A: 1}\n"))
+    assert [key for key, _ in dropped] == [
+        "OUTPUT.USE_COMETML_LOGGING",
+        "OUTPUT.COMET_API_KEY",
+        "OUTPUT.COMET_TAGS",
+        "INFERENCE.ENSEMBLE_UNCERTAINTY_KEYS",
+        "DATASET.NAME",
+        "TRAINER.PERFORM_VALIDATION",
+        "SAMPLER.PATCH.CENTRED_PATCH_JITTER",
+        "MODEL.MODEL_GDRIVE_DL_PATH",
+        "MODEL.GPFLOW.KERN",
+        "SSH.AUTO_AMEND_PATHS",
+        "NONSENSE.A",
+    ]
+    assert dropped[-1] == ("NONSENSE.A", "LaNNU-Net has no such key")
+    for key, why in dropped:
+        assert f"#   {key}: {why}\n" in text
+    assert "secret" not in text
+    data = yaml.safe_load(text)
+    assert data["sampler"]["data_aug_package"] == "torch"
+    assert data["inference"] == {"split": "testing", "decoder": "auto"}
+    assert data["model"]["unet"] == {"init_features": 16}
+
+
+def test_settings_of_a_model_that_is_not_installed_are_kept(write):
+    text, dropped = import_config(
+        write("MODEL: {ARCHITECTURE: PHD-Net, PHDNET: {MAXPOOL_FACTOR: 3}, GAUSS_SIGMA: 2}\n")
+    )
+    assert dropped == []
+    assert yaml.safe_load(text)["model"] == {
+        "architecture": "PHD-Net",
+        "phdnet": {"maxpool_factor": 3},
+        "gauss_sigma": 2,
+    }
+
+
+def test_patience_is_counted_in_validations(write):
+    text, _ = import_config(write("SOLVER: {EARLY_STOPPING_PATIENCE: 40}\nTRAINER: {VALIDATE_EVERY: 20}\n"))
+    assert yaml.safe_load(text)["solver"]["early_stopping_patience"] == 2
+
+
+def test_a_key_in_two_spellings_is_refused(write):
+    with pytest.raises(UserError, match=r"old\.yaml:2: solver\.seed is given twice"):
+        import_config(write("SOLVER: {SEED: 1}\nsolver: {seed: 2}\n"))

@@ -1,0 +1,396 @@
+import pickle
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as pillow
+from torch.utils.data import DataLoader
+
+from lannunet_core.augment.on_device import augment
+from lannunet_core.augment.schemes import Drawn, make_scheme
+from lannunet_core.augment.spatial import SpatialTransform
+from lannunet_core.config.schema import DatasetConfig
+from lannunet_core.data.annotations import load_dataset
+from lannunet_core.data.loading import (
+    EpochOrder,
+    EvaluationSamples,
+    PreparedImages,
+    TrainingSamples,
+    available_memory,
+    batches,
+    collate,
+)
+from lannunet_core.data.sampling import FullImage
+from lannunet_core.errors import UserError
+from lannunet_core.geometry import is_inside, transform_points
+from lannunet_core.types import Sample, State
+
+WINGS = Path(__file__).parents[3] / "shared" / "data" / "wings"
+INPUT = (96, 80)
+SIZES = ((150, 110), (90, 140), (200, 200))  # of the originals: mixed
+N = 4
+
+
+class Fixed:
+    """A scheme that always draws the same."""
+
+    def __init__(self, linear, offset=(0.0, 0.0)):
+        self.drawn = Drawn(SpatialTransform(np.array(linear, float), np.array(offset)), ())
+
+    def draw(self, rng, size):
+        return self.drawn
+
+
+def blobs(size, points, width):
+    axes = [np.arange(length) for length in size]
+    image = np.zeros(size[::-1])
+    for point in points:
+        blob = 1.0
+        for axis, centre in zip(axes, point, strict=True):
+            blob = np.multiply.outer(np.exp(-((axis - centre) ** 2) / (2 * width**2)), blob)
+        image += blob
+    return image
+
+
+@pytest.fixture
+def samples(tmp_path):
+    """Real files of mixed sizes with four blobs each, at the annotated positions."""
+    made = []
+    for number, size in enumerate(SIZES):
+        rng = np.random.default_rng(number)
+        corners = np.array([[0.28, 0.28], [0.72, 0.28], [0.28, 0.72], [0.72, 0.72]])
+        points = corners * size + rng.uniform(-3, 3, (N, 2))
+        path = tmp_path / f"{number}.png"
+        pillow.fromarray(np.round(60_000 * blobs(size, points, 3)).astype(np.uint16)).save(path)
+        made.append(Sample(f"s{number}", path, points, np.zeros(N, np.int64), extra={"age": number}))
+    return made
+
+
+def prepared(samples, **more):
+    return PreparedImages(samples, 2, 1, INPUT, "letterbox", **more)
+
+
+def training(samples, scheme=None, **more):
+    images = prepared(samples)
+    images.preload()
+    return TrainingSamples(
+        images, samples, FullImage(INPUT), scheme or make_scheme("AffineComplex"), seed=3, **more
+    )
+
+
+# Images
+
+
+def test_kept_images_are_the_same_as_read_ones(samples):
+    one = 4 * INPUT[0] * INPUT[1]
+    kept, read = prepared(samples, budget_bytes=2 * one + 5), prepared(samples, cache_data=False)
+    told = []
+    assert kept.preload(told.append) == 2
+    assert sum(told) == 3
+    assert read.preload() == 0
+    samples[0].image.unlink()
+    samples[1].image.unlink()
+    assert kept[0].original_size == SIZES[0]
+    for index, size in enumerate(SIZES):
+        assert kept[index].image.shape == (1, *INPUT[::-1])
+        assert kept[index].original_size == size
+    torch.testing.assert_close(kept[2].image, read[2].image, rtol=0, atol=0)
+    with pytest.raises(UserError, match=r"0\.png: cannot be read"):
+        read[0]
+
+
+def test_the_default_budget_leaves_memory_free(samples):
+    assert 0 < available_memory() < 1 << 50
+    assert prepared(samples).preload() == 3
+    assert prepared(samples, budget_bytes=0).preload() == 0
+
+
+def test_spacing_comes_from_the_annotations_or_the_file(tmp_path, samples):
+    image = sitk.GetImageFromArray(np.random.default_rng(0).random((40, 50)).astype(np.float32))
+    image.SetSpacing((0.5, 0.25))
+    sitk.WriteImage(image, str(tmp_path / "image.mha"))
+    nowhere = np.full((N, 2), np.nan), np.full(N, State.UNLABELLED)
+    from_file = Sample("f", tmp_path / "image.mha", *nowhere)
+    given_one = Sample("g", tmp_path / "image.mha", *nowhere, spacing=(2.0, 3.0))
+    images = prepared([from_file, given_one, samples[0]])
+    assert [images[k].spacing for k in range(3)] == [(0.5, 0.25), (2.0, 3.0), None]
+    batch = collate([EvaluationSamples(images, images.samples)[k] for k in range(3)])
+    np.testing.assert_array_equal(batch["spacing"], [[0.5, 0.25], [2, 3], [np.nan, np.nan]])
+
+
+@pytest.mark.parametrize("budget", [0, None])
+def test_what_is_wrong_with_images_is_found_before_training(tmp_path, samples, budget):
+    pillow.new("RGB", (50, 40)).save(tmp_path / "colour.png")
+    other = Sample("colour", tmp_path / "colour.png", np.full((N, 2), 9.0), np.zeros(N, np.int64))
+    with pytest.raises(UserError, match=r"colour\.png: has 3 channel\(s\) where .*0\.png has 1"):
+        prepared([*samples, other], budget_bytes=budget).preload()
+    with pytest.raises(UserError, match=r"colour\.png: has 3 channel\(s\) where .*train\.png has 1"):
+        prepared([other], budget_bytes=budget, reference=Path("train.png")).preload()
+    far = Sample(
+        "far", samples[0].image, np.array([[1.0, 1], [2, 2], [150, 3], [4, 4]]), np.zeros(N, np.int64)
+    )
+    with pytest.raises(UserError, match=r'"far": landmark 2 at \(150, 3\) lies outside .* 150×110'):
+        prepared([far], budget_bytes=budget).preload()
+
+
+def test_pixels_that_are_no_numbers(tmp_path):
+    for value in (np.nan, np.inf):
+        pixels = np.ones((20, 30), np.float32)
+        pixels[3, 4] = value
+        np.save(tmp_path / "image.npy", pixels)
+        one = Sample("x", tmp_path / "image.npy", np.full((N, 2), 9.0), np.zeros(N, np.int64))
+        with pytest.raises(UserError, match=r"image\.npy: holds pixels that are NaN or infinite"):
+            prepared([one]).preload()
+
+
+# Training samples
+
+
+def found(image, point, reach):
+    """Centre of mass (x, y) around a point of an image (y, x)."""
+    x, y = (round(float(c)) for c in point)
+    window = np.asarray(image, float)[y - reach : y + reach + 1, x - reach : x + reach + 1]
+    window = window - window.min()
+    offsets = np.arange(-reach, reach + 1)
+    return np.array([(window.sum(0) * offsets).sum(), (window.sum(1) * offsets).sum()]) / window.sum() + (
+        x,
+        y,
+    )
+
+
+def test_augmented_blobs_are_where_the_landmarks_say(samples):
+    """From a real file through resize and augmentation; the landmarks went their own way."""
+    dataset = training(samples)
+    items = [dataset[(0, draw, draw % 3)] for draw in range(30)]
+    batch = collate(items)
+    images = augment(batch["image"], batch["drawn"], batch["centre"], INPUT)
+    checked = 0
+    for image, points, states in zip(images, batch["landmarks"], batch["states"], strict=True):
+        others = points.numpy()
+        for point, state in zip(others, states, strict=True):
+            room = is_inside(point - 9, INPUT) and is_inside(point + 9, INPUT)
+            distances = np.sort(np.linalg.norm(others - point, axis=1))[1]
+            if state == State.VISIBLE and room and distances > 18:
+                assert np.abs(found(image[0], point, 8) - point).max() < 0.05
+                checked += 1
+    assert checked > 60
+
+
+def test_the_affine_leads_back_to_original_pixels(samples):
+    dataset = training(samples)
+    for draw in range(20):
+        item = dataset[(1, draw, draw % 3)]
+        original = transform_points(item["affine"], item["landmarks"].double())
+        expected = samples[draw % 3].coordinates
+        np.testing.assert_allclose(original, expected, atol=1e-3)
+
+
+def test_a_mirror_swaps_its_pairs(samples):
+    mirror = Fixed([[-1, 0], [0, 1]])
+    samples[0].states[2] = State.ABSENT
+    plain = training(samples, mirror)[(0, 0, 0)]
+    swapped = training(samples, mirror, flip_pairs=[(0, 1), (3, 2)])[(0, 0, 0)]
+    order = [1, 0, 3, 2]
+    torch.testing.assert_close(swapped["landmarks"], plain["landmarks"][order], rtol=0, atol=0)
+    assert swapped["states"].tolist() == [0, 0, 0, State.ABSENT]
+    still = training(samples, Fixed(np.eye(2)), flip_pairs=[(0, 1), (3, 2)])[(0, 0, 0)]
+    assert still["states"].tolist() == [0, 0, State.ABSENT, 0]
+    # What was on the left stays on the left once it is called by its mirror's name.
+    assert (swapped["landmarks"][0, 0] < swapped["landmarks"][1, 0]) == (
+        still["landmarks"][0, 0] < still["landmarks"][1, 0]
+    )
+
+
+def test_what_leaves_the_image_is_outside_and_keeps_its_point(samples):
+    coordinates = samples[0].coordinates.copy()
+    coordinates[1] = np.nan
+    states = np.array([State.VISIBLE, State.UNLABELLED, State.VISIBLE, State.VISIBLE])
+    samples[0] = Sample("s0", samples[0].image, coordinates, states)
+    moved = training(samples, Fixed(np.eye(2), (50.0, 0.0)))[(0, 0, 0)]
+    plain = training(samples, Fixed(np.eye(2)))[(0, 0, 0)]
+    assert plain["states"].tolist() == states.tolist()
+    torch.testing.assert_close(
+        moved["landmarks"], plain["landmarks"] - torch.tensor([50.0, 0]), equal_nan=True
+    )
+    inside = is_inside(moved["landmarks"].double().numpy(), INPUT)
+    assert moved["states"].tolist() == [
+        State.UNLABELLED if k == 1 else State.VISIBLE if inside[k] else State.OUTSIDE for k in range(N)
+    ]
+    assert State.OUTSIDE in moved["states"].tolist()
+    assert torch.isnan(moved["landmarks"][1]).all()
+
+
+def test_the_batch_holds_what_is_agreed(samples):
+    dataset = training(samples)
+    batch = collate([dataset[(0, 0, 2)], dataset[(0, 1, 0)]])
+    kinds = {key: (tuple(v.shape), v.dtype) for key, v in batch.items() if isinstance(v, torch.Tensor)}
+    assert kinds == {
+        "image": ((2, 1, *INPUT[::-1]), torch.float32),
+        "landmarks": ((2, N, 2), torch.float32),
+        "states": ((2, N), torch.int64),
+        "affine": ((2, 3, 3), torch.float64),
+        "original_size": ((2, 2), torch.int64),
+        "corner": ((2, 2), torch.float32),
+        "spacing": ((2, 2), torch.float64),
+        "index": ((2,), torch.int64),
+        "centre": ((2, 2), torch.float32),
+    }
+    assert batch["id"] == ["s2", "s0"]
+    assert batch["index"].tolist() == [2, 0]
+    assert batch["original_size"].tolist() == [list(SIZES[2]), list(SIZES[0])]
+    assert all(isinstance(drawn, Drawn) for drawn in batch["drawn"])
+
+
+def test_imgaug_augments_in_the_worker(samples):
+    try:
+        import cv2  # noqa: F401
+    except ImportError as error:
+        pytest.skip(f"imgaug's OpenCV does not load: {error}")
+    on_device, in_worker = training(samples), training(samples, in_worker_augment=True)
+    for draw in range(3):
+        expected, item = on_device[(0, draw, draw)], in_worker[(0, draw, draw)]
+        assert not {"drawn", "centre"} & set(item)
+        torch.testing.assert_close(item["landmarks"], expected["landmarks"])
+        batch = collate([expected])
+        image = augment(batch["image"], batch["drawn"], batch["centre"], INPUT)[0]
+        assert (item["image"] - image).abs().max() < 0.15  # OpenCV interpolates in steps of 1/32 pixel
+
+
+def everything(loader):
+    taken = []
+    for batch in loader:
+        taken.append(
+            {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in batch.items() if k != "drawn"}
+        )
+        taken[-1]["linear"] = np.stack([drawn.spatial.linear for drawn in batch["drawn"]])
+    return taken
+
+
+def test_workers_change_nothing(samples):
+    order = EpochOrder(3, 2, 4, seed=3)
+    order.set_position(5)
+    here, there = (
+        everything(DataLoader(training(samples), batch_sampler=order, num_workers=w, collate_fn=collate))
+        for w in (0, 2)
+    )
+    assert len(here) == 4
+    for one, other in zip(here, there, strict=True):
+        assert one["id"] == other["id"]
+        np.testing.assert_array_equal(one["linear"], other["linear"])
+        for key, value in one.items():
+            if isinstance(value, torch.Tensor):
+                torch.testing.assert_close(value, other[key], rtol=0, atol=0, equal_nan=True)
+
+
+def test_data_sets_pickle(samples):
+    dataset = training(samples)
+    copy = pickle.loads(pickle.dumps(dataset))
+    torch.testing.assert_close(copy[(2, 5, 1)]["landmarks"], dataset[(2, 5, 1)]["landmarks"], rtol=0, atol=0)
+    torch.testing.assert_close(copy[(2, 5, 1)]["image"], dataset[(2, 5, 1)]["image"], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_image_is_told_in_one_line(samples, workers):
+    images = prepared(samples, cache_data=False)
+    samples[1].image.write_bytes(samples[1].image.read_bytes()[:2000])
+    loader = DataLoader(EvaluationSamples(images, samples), num_workers=workers, collate_fn=collate)
+    with pytest.raises(UserError) as error:
+        list(batches(loader))
+    assert str(error.value).startswith(str(samples[1].image))
+    assert "\n" not in str(error.value)
+
+
+# Evaluation samples
+
+
+def test_evaluation_takes_every_sample_once_as_it_is(samples):
+    unannotated = Sample("u", samples[0].image, np.full((N, 2), np.nan), np.full(N, State.UNLABELLED))
+    samples.append(unannotated)
+    images = prepared(samples)
+    images.preload()
+    loader = DataLoader(EvaluationSamples(images, samples), batch_size=3, collate_fn=collate)
+    taken = list(batches(loader))
+    assert [name for batch in taken for name in batch["id"]] == ["s0", "s1", "s2", "u"]
+    for batch in taken:
+        assert "drawn" not in batch
+        back = transform_points(batch["affine"], batch["landmarks"].double())
+        np.testing.assert_allclose(back, batch["target"], atol=1e-3)
+        for k, index in enumerate(batch["index"].tolist()):
+            np.testing.assert_array_equal(batch["target"][k], samples[index].coordinates)
+            assert batch["states"][k].tolist() == samples[index].states.tolist()
+            for point in batch["landmarks"][k]:
+                if torch.isfinite(point).all():
+                    assert np.abs(found(batch["image"][k, 0], point, 8) - point.numpy()).max() < 0.05
+
+
+def test_volumes_of_two_channels(tmp_path):
+    points = np.array([[14.3, 15.6, 9.2]])
+    volume = np.stack([blobs((30, 28, 22), points, 2.5), np.random.default_rng(0).random((22, 28, 30))])
+    np.save(tmp_path / "volume.npy", volume)
+    one = Sample("v", tmp_path / "volume.npy", points, np.zeros(1, np.int64))
+    images = PreparedImages([one], 3, 2, (32, 24, 20), "stretch")
+    images.preload()
+    item = TrainingSamples(images, [one], FullImage((32, 24, 20)), make_scheme("None"), 0)[(0, 0, 0)]
+    assert item["image"].shape == (2, 20, 24, 32)
+    assert item["affine"].shape == (4, 4)
+    np.testing.assert_allclose(
+        transform_points(item["affine"], item["landmarks"].double()), points, atol=1e-4
+    )
+
+
+# Order
+
+
+@settings(max_examples=60)
+@given(
+    length=st.integers(1, 40),
+    size=st.integers(1, 9),
+    count=st.integers(1, 7),
+    epochs=st.integers(1, 8),
+    seed=st.integers(0, 2**40),
+)
+def test_every_sample_is_used_equally_often(length, size, count, epochs, seed):
+    order = EpochOrder(length, size, count, seed)
+    used = Counter()
+    for epoch in range(epochs):
+        order.set_position(epoch)
+        taken = list(order)
+        assert len(taken) == len(order) == count
+        assert [place[:2] for batch in taken for place in batch] == [(epoch, d) for d in range(count * size)]
+        used.update(index for batch in taken for _, _, index in batch)
+    counts = [used[index] for index in range(length)]
+    assert sum(counts) == epochs * count * size
+    assert max(counts) - min(counts) <= 1
+
+
+def test_the_order_follows_from_seed_and_epoch_alone():
+    def epoch(number, seed=1, first=0):
+        order = EpochOrder(20, 4, 6, seed)
+        order.set_position(number, first)
+        return [[index for _, _, index in batch] for batch in order]
+
+    assert epoch(3) == epoch(3)
+    assert epoch(3, first=2) == epoch(3)[2:]
+    assert epoch(3) != epoch(4)
+    assert epoch(3) != epoch(3, seed=2)
+    assert epoch(2**31)  # far out costs nothing
+
+
+@pytest.mark.skipif(not WINGS.exists(), reason="the wings are not here")
+def test_wings_load():
+    dataset = load_dataset(DatasetConfig(src_targets=WINGS / "dataset.json", root=WINGS), 0)
+    testing = dataset.samples["testing"]
+    images = PreparedImages(testing, 2, 1, (256, 192), "letterbox")
+    assert images.preload() == 12
+    samples = EvaluationSamples(images, testing)
+    batch = collate([samples[k] for k in range(12)])
+    assert batch["image"].shape == (12, 1, 192, 256)
+    assert is_inside(batch["landmarks"].numpy(), (256, 192)).all()
+    # 632 × 480 on 256 × 192: 2.5 pixels a pixel, edges on edges, 1.6 pixels of margin left and right.
+    expected = (testing[0].coordinates + 0.5) / 2.5 - 0.5 + (1.6, 0)
+    np.testing.assert_allclose(batch["landmarks"][0], expected, atol=1e-4)

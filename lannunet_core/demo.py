@@ -1,7 +1,7 @@
 """The data set of `lannunet demo`: drawn pictures that resemble radiographs of hands, and two plain methods.
 
-Left and right hands vary in pose, proportions, contrast and noise. Finger tips and joints look alike, and
-loose fingers lie about: a landmark is known by its place in the whole hand, not by its surroundings alone.
+Hands vary in pose, proportions, contrast and noise. Finger tips and joints look alike, and loose
+fingers lie about: a landmark is known by its place in the whole hand, not by its surroundings alone.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LANDMARKS = (
 )
 SIDES = (224, 289)  # width and height are drawn from this range, in pixels
 MARGIN = 8.0  # pixels that every landmark keeps from the border
-TEMPLATE_SIDE = 21  # pixels
+TEMPLATE_SIDE = 31  # pixels
 
 # Lengths in units of a hand from wrist to middle tip, y towards the fingers; thumb to little finger.
 KNUCKLE_ANGLES = np.radians([-50.0, -16.0, -3.0, 9.0, 22.0])  # of the metacarpals, from the y axis
@@ -69,7 +69,7 @@ def write_demo_dataset(folder: Path, seed: int = 0, sizes: Mapping[str, int] = S
         sizes: How many pictures each split holds.
 
     Returns:
-        The path of the JSON. Its samples have a spacing in mm, and width, height and hand as extra keys.
+        The path of the JSON. Its samples have a spacing in mm, and width and height as extra keys.
     """
     from PIL import Image
 
@@ -107,11 +107,6 @@ def draw_hand(rng: np.random.Generator) -> tuple[NDArray[np.uint8], Floats, dict
     """One picture (H, W), its landmarks (N, 2) in pixels, and what else its JSON says."""
     width, height = (int(side) for side in rng.integers(*SIDES, size=2))
     bones, landmarks = _skeleton(rng)
-    mirrored = bool(rng.random() < 0.5)
-    if mirrored:
-        bones = [Bone(bone.start * (-1, 1), bone.end * (-1, 1), bone.radius) for bone in bones]
-        landmarks = landmarks * (-1, 1)
-
     while True:  # until the whole hand is in the picture
         angle = rng.uniform(-np.pi, np.pi) * 25 / 180
         scale = rng.uniform(0.62, 0.88) * min(width, height)
@@ -127,13 +122,7 @@ def draw_hand(rng: np.random.Generator) -> tuple[NDArray[np.uint8], Floats, dict
 
     picture = _expose(rng, bones, (width, height))
     spacing = round(rng.normal(185, 12) / scale, 4)
-    described = {
-        "spacing": [spacing, spacing],
-        "width": width,
-        "height": height,
-        "hand": "left" if mirrored else "right",
-    }
-    return picture, places, described
+    return picture, places, {"spacing": [spacing, spacing], "width": width, "height": height}
 
 
 def baselines(dataset: LandmarkDataset, split: Split = "testing") -> dict[str, list[Prediction]]:

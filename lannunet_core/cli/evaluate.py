@@ -81,6 +81,8 @@ def join(
     """
     from dataclasses import replace
 
+    from lannunet_core.data.reader import image_header
+
     missing = [name for name in dataset.landmark_names if name not in names]
     if missing:
         raise UserError(
@@ -109,17 +111,11 @@ def join(
                 confidence=prediction.confidence[columns],
                 target=sample.coordinates,
                 states=sample.states,
-                spacing=sample.spacing or _stored_spacing(sample.image, dataset.dimensions),
+                spacing=sample.spacing or image_header(sample.image, dataset.dimensions).spacing,
                 extra=sample.extra,
             )
         )
     return joined
-
-
-def _stored_spacing(image: Path, dimensions: int) -> tuple[float, ...] | None:
-    from lannunet_core.data.reader import read_image
-
-    return read_image(image, dimensions).spacing
 
 
 def _index(word: str) -> int:

@@ -455,9 +455,10 @@ def _svg(figure: Figure, salt: str) -> str:
     from markupsafe import Markup
 
     buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with matplotlib.rc_context({"svg.hashsalt": salt}):
         for axis in figure.axes:
             axis.set_facecolor("none")
-        figure.savefig(buffer, format="svg", dpi=160, metadata={"Date": None, "Creator": None})
+        figure.savefig(buffer, format="svg", dpi=160, metadata=nothing)
     text = buffer.getvalue()
     return Markup(text[text.index("<svg") :].replace(INK, "currentColor"))

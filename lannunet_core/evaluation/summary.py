@@ -131,17 +131,13 @@ def print_summary(
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    table.add_column("landmark", no_wrap=True)
-    for heading in (
-        "mean",
-        "95 % interval",
-        "median",
-        "sd",
-        *(f"≤ {row['radius']:g}" for row in summary["overall"]["detection_rates"]),
-        "cases",
-        *(["not found"] if summary["not_found"] else []),
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("landmark", overflow="fold")
+    rates = [f"≤ {row['radius']:g}" for row in summary["overall"]["detection_rates"]]
+    missed = ["missed"] if summary["not_found"] else []
+    for heading in ("mean", "95 % CI", "median", "sd", *rates, "cases", *missed):
+        # The least width that no figure is cut at; the names fold before that.
+        least = {"95 % CI": 11, "sd": 5}.get(heading, len(heading))
+        table.add_column(heading, justify="right", no_wrap=True, min_width=least)
 
     def add(name: str, block: Mapping[str, Any], **style: Any) -> None:
         figures = block[unit] or {"mean": None, "mean_ci95": None, "median": None, "sd": None}
@@ -154,7 +150,7 @@ def print_summary(
             _text(figures["sd"]),
             *("–" if row["rate"] is None else f"{row['rate']:.0%}" for row in block["detection_rates"]),
             f"{counts['evaluated'] + counts['not_found']}",
-            *([str(counts["not_found"] or "")] if summary["not_found"] else []),
+            *([str(counts["not_found"] or "")] if missed else []),
             **style,
         )
 

@@ -1,0 +1,87 @@
+"""Debug pictures: what is in them is found again in their pixels."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lannunet_core.evaluation.pictures import draw_predicted_maps, draw_training_batch, to_display
+from lannunet_core.types import Prediction, State
+
+GREEN, ORANGE = (46, 230, 166), (255, 157, 46)
+
+
+def count(path, colour):
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    return int((np.abs(pixels - colour).max(axis=-1) < 12).sum())
+
+
+def batch_of(*size, landmarks):
+    """Two samples of noise of `size` ([z,] y, x)."""
+    dimensions = len(size)
+    points = torch.tensor(landmarks, dtype=torch.float32)
+    return {
+        "id": ["case/0", "case 1"],
+        "image": torch.randn(2, 1, *size, generator=torch.Generator().manual_seed(0)),
+        "landmarks": points,
+        "affine": torch.eye(dimensions + 1, dtype=torch.float64).repeat(2, 1, 1),
+    }
+
+
+def test_display_scales_any_type_to_grey_or_colour():
+    grey = to_display(np.array([[[0, 1000], [2000, 4000]]], dtype=np.uint16))
+    assert grey.shape == (2, 2, 3)
+    assert grey.dtype == np.uint8
+    assert (np.diff(grey[..., 0].ravel().astype(int)) > 0).all()
+    assert to_display(np.zeros((2, 5, 4, 3))).shape == (5, 4, 3, 3)
+    colours = to_display(np.stack([np.full((4, 4), level) for level in (0.0, 1.0, 2.0)]))
+    assert colours[0, 0].tolist() == [0, 128, 255]
+    assert to_display(np.full((1, 2, 2), np.nan)).max() == 0
+
+
+@pytest.mark.parametrize("size", [(40, 64), (12, 40, 64)])
+def test_training_pictures_show_landmarks_and_maps(tmp_path, size):
+    where = [30.0, 20.0, 5.0][: len(size)]
+    batch = batch_of(*size, landmarks=[[where, [np.nan] * len(size)], [[np.nan] * len(size)] * 2])
+    maps = torch.zeros(2, 2, *size)
+    maps[(0, 0, *[int(value) for value in reversed(where)])] = 100
+    draw_training_batch(
+        batch, {"state": torch.zeros(2, 2), "heatmaps": [maps, maps[..., ::2]]}, tmp_path / "new"
+    )
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["case_0.png", "case_1.png"]
+    assert count(tmp_path / "new" / "case_0.png", GREEN) > 20
+    assert count(tmp_path / "new" / "case_1.png", GREEN) == 0
+
+
+def test_pictures_need_no_maps(tmp_path):
+    draw_training_batch(
+        batch_of(40, 64, landmarks=[[[3, 4]], [[5, 6]]]), {"state": torch.zeros(2, 1)}, tmp_path
+    )
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("size", [(40, 64), (12, 40, 64)])
+def test_predictions_are_drawn_in_the_networks_frame(tmp_path, size):
+    dimensions = len(size)
+    batch = batch_of(*size, landmarks=[[[30.0] * dimensions], [[30.0] * dimensions]])
+    batch["affine"][:, :dimensions, -1] = 1000  # original pixels are far away
+    inside, outside = np.full((1, dimensions), 1006.0), np.full((1, dimensions), 30.0)
+
+    def prediction(number, point):
+        return Prediction(
+            f"case{number}", tmp_path, point, np.ones(1), target=point, states=np.array([State.VISIBLE])
+        )
+
+    maps = torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(0))
+    draw_predicted_maps(batch, [maps], [prediction(0, inside), prediction(1, outside)], tmp_path / "new")
+    # The legend shows either colour once; the points themselves are in the first picture only.
+    for colour in (GREEN, ORANGE):
+        drawn, not_drawn = (count(tmp_path / "new" / f"case{number}.png", colour) for number in (0, 1))
+        assert drawn > not_drawn + 10
+
+
+def test_predictions_without_annotation_or_points(tmp_path):
+    batch = batch_of(40, 64, landmarks=[[[np.nan] * 2]] * 2)
+    flat = [Prediction(f"f{n}", tmp_path, np.full((1, 2), np.nan), np.zeros(1)) for n in range(2)]
+    draw_predicted_maps(batch, torch.zeros(2, 1, 40, 64), flat, tmp_path / "new")
+    assert len(list((tmp_path / "new").iterdir())) == 2

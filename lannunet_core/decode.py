@@ -28,7 +28,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from lannunet_core.hookspecs import Coordinates, Decoder, EvaluationMode
 
@@ -258,28 +257,47 @@ def candidates(maps: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]
     inside = [slice(a, b + 1) for a, b in zip(low.tolist(), high.tolist(), strict=True)][::-1]
     box = (slice(None), *inside)
     maps = maps[box]
-    shape = maps.shape[1:]
-    pool = functional.max_pool2d_with_indices if len(shape) == 2 else functional.max_pool3d_with_indices
-    block = [min(BLOCK, side) for side in shape]
-    top, where = pool(maps, block, block, ceil_mode=True)
-    top, where = top.flatten(1), where.flatten(1)
-    top, order = top.topk(min(BLOCKS, top.shape[1]))
-    pixels = torch.stack(torch.unravel_index(where.gather(1, order), shape)[::-1], -1)  # (N, BLOCKS, D)
+    size = torch.tensor(maps.shape[:0:-1])
+    side = size.clamp(max=BLOCK)
+    top = maps
+    for axis in range(1, maps.ndim):
+        top = block_maxima(top, axis)
+    blocks = top.shape[1:]
+    top, order = top.flatten(1).topk(min(BLOCKS, blocks.numel()))  # (N, BLOCKS)
+    of_map = torch.arange(len(maps)).repeat_interleave(top.shape[1])
+    first = torch.stack(torch.unravel_index(order.flatten().cpu(), blocks)[::-1], -1)
+    first = (first * side).minimum(size - side)  # (N · BLOCKS, D)
+    axes = [first[:, axis, None] + torch.arange(int(side[axis])) for axis in range(len(size))]
+    inside_block = gather(maps, of_map, axes)
+    position = torch.unravel_index(inside_block.flatten(1).argmax(1).cpu(), inside_block.shape[1:])
+    pixels = first + torch.stack(position[::-1], -1)
 
     has_peak = torch.isfinite(top[:, 0]) & (top[:, 0] > 0)
     flat = top[:, 0] == top[:, -1]  # perhaps
     if flat.any():
         has_peak[flat] &= maps[flat].flatten(1).amin(1) < top[flat, 0]
 
-    of_map = torch.arange(len(maps)).repeat_interleave(top.shape[1])
-    around = pixels.flatten(0, 1)[..., None].cpu() + torch.arange(-1, 2)  # (N · BLOCKS, D, 3)
-    around = around.clamp(min=0).minimum(torch.tensor(shape[::-1])[:, None] - 1)
+    around = (pixels[..., None] + torch.arange(-1, 2)).clamp(min=0).minimum(size[:, None] - 1)
     neighbours = gather(maps, of_map, list(around.unbind(1))).flatten(1).amax(1).view_as(top)
     score = torch.where(top >= neighbours, top, -math.inf)
     score, order = score.topk(min(CANDIDATES, top.shape[1]))
     # The highest pixel is a local maximum: it stands in for those that are not.
-    order = torch.where(score > -math.inf, order, order[:, :1])
-    return pixels.gather(1, order[..., None].expand(-1, -1, len(shape))).cpu() + low, has_peak.cpu()
+    order = torch.where(score > -math.inf, order, order[:, :1]).cpu()
+    pixels = pixels.view(*top.shape, -1).gather(1, order[..., None].expand(-1, -1, len(size)))
+    return pixels + low, has_peak.cpu()
+
+
+def block_maxima(maps: Tensor, axis: int) -> Tensor:
+    """The maxima of every BLOCK pixels along `axis`; the last block ends where the map does."""
+    side = maps.shape[axis]
+    block = min(BLOCK, side)
+    whole = side // block * block
+    shape = (*maps.shape[:axis], -1, block, *maps.shape[axis + 1 :])
+    maxima = maps.narrow(axis, 0, whole).reshape(shape).amax(axis + 1)
+    if whole < side:
+        last = maps.narrow(axis, side - block, block).amax(axis, keepdim=True)
+        maxima = torch.cat([maxima, last], axis)
+    return maxima
 
 
 def gather(maps: Tensor, of_map: Tensor, axes: Sequence[Tensor]) -> Tensor:

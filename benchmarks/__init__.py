@@ -1,0 +1,71 @@
+"""Speed as ratios, measured in one run on one machine: `make bench`.
+
+Every module of this package has `rows() -> list[Row]`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison.
+
+    Attributes:
+        name: What is done.
+        plain_way: What it is compared with.
+        plain: Seconds of the plain way.
+        ours: Seconds of ours.
+        at_least: How many times faster than the plain way ours has to be, or
+        at_most: how many times its time ours may take; neither: for information.
+        note: What else was compared, such as the results' difference.
+        same: Whether the results agree as they have to.
+    """
+
+    name: str
+    plain_way: str
+    plain: float
+    ours: float
+    at_least: float | None = None
+    at_most: float | None = None
+    note: str = ""
+    same: bool = True
+
+    @property
+    def ratio(self) -> float:
+        return self.plain / self.ours if self.at_most is None else self.ours / self.plain
+
+    @property
+    def required(self) -> str:
+        if self.at_most is not None:
+            return f"≤ {self.at_most:g}"
+        return "" if self.at_least is None else f"≥ {self.at_least:g}"
+
+    @property
+    def holds(self) -> bool:
+        fast = self.at_least is None or self.ratio >= self.at_least
+        return self.same and fast and (self.at_most is None or self.ratio <= self.at_most)
+
+
+def seconds(*ways: Callable[[], Any], repeats: int = 5, threads: int = 1) -> list[float]:
+    """The best time of each way: whatever else the machine does only ever adds. Taken in turns.
+
+    One thread by default: NumPy and SciPy have no more, and threads that wait for each other measure how busy
+    the machine is.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    best = [float("inf")] * len(ways)
+    for _ in range(repeats):
+        for i, way in enumerate(ways):
+            start = time.perf_counter()
+            way()
+            best[i] = min(best[i], time.perf_counter() - start)
+    torch.set_num_threads(before)
+    return best

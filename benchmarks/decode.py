@@ -1,0 +1,85 @@
+"""Coordinates of 19 maps of 512² at an original resolution of 2400×1935."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch.nn import functional
+
+from benchmarks import Row, seconds
+from lannunet_core.decode import decode_peak
+from lannunet_core.geometry import resize_affine
+from lannunet_core.labels import gaussian_heatmaps
+
+SIZE, ORIGINAL, LANDMARKS = (512, 512), (2400, 1935), 19
+
+
+def rows() -> list[Row]:
+    rng = np.random.default_rng(0)
+    points = torch.tensor(rng.uniform(50, 460, (1, LANDMARKS, 2)), dtype=torch.float32)
+    states = torch.zeros(1, LANDMARKS, dtype=torch.long)
+    blobs = gaussian_heatmaps(points, states, torch.tensor([[3.0]]), SIZE, [SIZE], 1.0)[0]
+    noise = ndimage.gaussian_filter(rng.standard_normal(blobs.shape), (0, 0, 2, 2))
+    maps = (blobs + 0.1 + 0.02 * torch.from_numpy(noise / noise.std()).float()).clamp(min=1e-6)
+    matrix = resize_affine(ORIGINAL, SIZE, "stretch")
+    affine, sizes = torch.from_numpy(matrix)[None], torch.tensor([ORIGINAL])
+    to_input = np.linalg.inv(matrix)
+    x, y = (np.arange(o) * to_input[i, i] + to_input[i, 2] for i, o in enumerate(ORIGINAL))
+
+    def ours() -> NDArray[Any]:
+        return decode_peak(maps, affine, sizes, "scale_heatmap_first").points[0].numpy()
+
+    def spline() -> NDArray[Any]:
+        where = np.meshgrid(y, x, indexing="ij")
+        found = []
+        for heatmap in maps[0].numpy():
+            coefficients = ndimage.spline_filter(heatmap, mode="mirror")
+            upsampled = ndimage.map_coordinates(coefficients, where, prefilter=False, mode="mirror")
+            found.append(peak(upsampled))
+        return np.array(found)
+
+    def bicubic() -> NDArray[Any]:
+        upsampled = functional.interpolate(maps, ORIGINAL[::-1], mode="bicubic", align_corners=False)
+        return np.array([peak(heatmap) for heatmap in upsampled[0].numpy()])
+
+    def peak(upsampled: NDArray[Any]) -> tuple[float, float]:
+        """The highest pixel, moved by a Newton step on the logarithm; in input pixels."""
+        row, column = map(int, np.unravel_index(upsampled.argmax(), upsampled.shape))
+        row = min(max(row, 1), upsampled.shape[0] - 2)
+        column = min(max(column, 1), upsampled.shape[1] - 2)
+        box = np.log(upsampled[row - 1 : row + 2, column - 1 : column + 2].astype(float))
+        gradient = np.array([box[1, 2] - box[1, 0], box[2, 1] - box[0, 1]]) / 2
+        mixed = (box[0, 0] + box[2, 2] - box[0, 2] - box[2, 0]) / 4
+        bend_x = box[1, 2] + box[1, 0] - 2 * box[1, 1]
+        bend_y = box[2, 1] + box[0, 1] - 2 * box[1, 1]
+        step = -np.linalg.solve([[bend_x, mixed], [mixed, bend_y]], gradient)
+        return x[column] + step[0] * (x[1] - x[0]), y[row] + step[1] * (y[1] - y[0])
+
+    apart = np.linalg.norm(ours() - spline(), axis=1).max()
+    apart_bicubic = np.linalg.norm(ours() - bicubic(), axis=1).max()
+    (spline_seconds,) = seconds(spline, repeats=1)
+    bicubic_seconds, our_seconds = seconds(bicubic, ours, repeats=15)
+    name = "scale_heatmap_first, 19 maps, 512² to 2400×1935"
+    return [
+        Row(
+            name,
+            "SciPy cubic spline of whole maps",
+            spline_seconds,
+            our_seconds,
+            at_least=50,
+            note=f"at most {apart:.4f} px apart",
+            same=bool(apart < 0.05),
+        ),
+        Row(
+            name,
+            "torch bicubic (another, cheaper kernel) of whole maps",
+            bicubic_seconds,
+            our_seconds,
+            at_least=50,
+            note=f"at most {apart_bicubic:.4f} px apart",
+        ),
+    ]

@@ -1,0 +1,150 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp
+
+from lannunet_core.labels import gaussian_heatmaps, level_scale, level_sigmas
+from lannunet_core.losses import LOSSES
+from lannunet_core.types import State
+
+PEAK, SIGMA = 100.0, 2.0
+CASES = [((24, 18), [(24, 18), (12, 9)]), ((12, 10, 8), [(12, 10, 8), (6, 5, 4), (3, 3, 2)])]
+V, OUT, A, U = State.VISIBLE, State.OUTSIDE, State.ABSENT, State.UNLABELLED
+
+
+def batch(size, levels, states, seed=0, spread=3.0):
+    """Random outputs that need a gradient, and the labels of random landmarks in `states` (B, N)."""
+    generator = torch.Generator().manual_seed(seed)
+    states = torch.tensor(states)
+    points = torch.rand(*states.shape, len(size), generator=generator) * (torch.tensor(size) - 1)
+    points[states >= State.ABSENT] = math.nan
+    sigmas = level_sigmas(SIGMA, [level_scale(size, s)[0] for s in levels])
+    heatmaps = gaussian_heatmaps(points, states, sigmas, size, levels, PEAK)
+    outputs = [(spread * torch.randn(h.shape, generator=generator)).requires_grad_() for h in heatmaps]
+    return outputs, {"state": states, "heatmaps": heatmaps}
+
+
+def total(name, outputs, labels):
+    size = labels["heatmaps"][0].ndim - 2
+    terms = LOSSES[name](PEAK, SIGMA, size)(outputs, labels)
+    assert all(term.ndim == 0 for term in terms.values())
+    return torch.stack(list(terms.values())).sum()
+
+
+def reference(name, outputs, labels, weight=None):
+    """The loss in float64, one landmark at a time, straight from its definition."""
+    states = labels["state"].numpy()
+    value, shares = 0.0, 0.0
+    for level, (output, heatmap) in enumerate(zip(outputs, labels["heatmaps"], strict=True)):
+        terms, weights = [], []
+        for b, n in np.ndindex(*states.shape):
+            if states[b, n] == U:
+                continue
+            out = output[b, n].detach().double().numpy().ravel()
+            hm = heatmap[b, n].double().numpy().ravel()
+            if name == "mse":
+                terms.append(((out - hm) ** 2).mean())
+            else:
+                log_p = np.append(out, 0.0) - logsumexp(np.append(out, 0.0))  # the last is "not here"
+                target = np.append(hm / hm.sum(), 0.0) if states[b, n] == V else np.append(0 * hm, 1.0)
+                terms.append(-(target * log_p).sum())
+            weights.append(1.0 if weight is None else weight[b, n])
+        value += 0.5**level * np.average(terms, weights=weights)
+        shares += 0.5**level
+    return value / shares
+
+
+@pytest.mark.parametrize("name", ["kl", "mse"])
+@pytest.mark.parametrize(("size", "levels"), CASES)
+def test_against_the_definition_in_float64(name, size, levels):
+    outputs, labels = batch(size, levels, [[V, OUT, U, V], [A, V, V, U]])
+    expected = reference(name, outputs, labels)
+    assert total(name, outputs, labels).item() == pytest.approx(expected, rel=1e-5)
+    weight = torch.tensor([[0.5, 2.0, 1.0, 0.0], [1.0, 3.0, 0.25, 1.0]])
+    weighted = total(name, outputs, {**labels, "weight": weight}).item()
+    assert weighted == pytest.approx(reference(name, outputs, labels, weight.numpy()), rel=1e-5)
+    assert abs(weighted - expected) > 1e-4 * expected
+    rescaled = total(name, outputs, {**labels, "weight": 7 * weight}).item()
+    assert rescaled == pytest.approx(weighted, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["kl", "mse"])
+def test_unlabelled_landmarks_contribute_nothing(name):
+    outputs, labels = batch(*CASES[0], [[V, U, OUT]])
+    with_unlabelled = total(name, outputs, labels)
+    with_unlabelled.backward()
+    for output in outputs:
+        assert torch.all(output.grad[0, 1] == 0)
+        assert torch.any(output.grad[0, 0] != 0)
+        assert torch.any(output.grad[0, 2] != 0)  # known to be elsewhere: it teaches
+    rest = [0, 2]
+    without = {"state": labels["state"][:, rest], "heatmaps": [h[:, rest] for h in labels["heatmaps"]]}
+    assert total(name, [o[:, rest] for o in outputs], without).item() == pytest.approx(with_unlabelled.item())
+
+
+@pytest.mark.parametrize("name", ["kl", "mse"])
+@pytest.mark.parametrize("how", ["state", "weight"])
+def test_a_batch_without_labels_is_exactly_zero(name, how):
+    outputs, labels = batch(*CASES[0], [[U, U]] if how == "state" else [[V, OUT]])
+    if how == "weight":
+        labels["weight"] = torch.zeros(1, 2)
+    value = total(name, outputs, labels)
+    value.backward()
+    assert value.item() == 0
+    assert all(torch.all(output.grad == 0) for output in outputs)
+
+
+def test_kl_gradient_is_softmax_minus_target():
+    outputs, labels = batch((24, 18), [(24, 18)], [[V, A]])
+    total("kl", outputs, labels).backward()
+    logits = outputs[0].detach()[0].flatten(1)
+    probabilities = torch.cat([logits, torch.zeros(2, 1)], 1).softmax(1)[:, :-1]
+    target = labels["heatmaps"][0][0].flatten(1)
+    target = target / target.sum(1, keepdim=True).clamp(min=1)
+    torch.testing.assert_close(
+        outputs[0].grad[0].flatten(1), (probabilities - target) / 2, atol=1e-6, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", ["kl", "mse"])
+def test_one_tensor_is_a_list_of_one(name):
+    outputs, labels = batch((24, 18), [(24, 18)], [[V, OUT]])
+    assert total(name, outputs[0], labels) == total(name, outputs, labels)
+    loss = LOSSES[name](PEAK, SIGMA, 2)
+    torch.testing.assert_close(loss.activation(outputs[0]), loss.activation(outputs))
+
+
+@pytest.mark.parametrize("size", [(40, 36), (20, 18, 16)])
+@pytest.mark.parametrize("name", ["kl", "mse"])
+def test_activation_of_a_perfect_output_peaks_at_one(name, size):
+    centre = torch.tensor([[[s // 2 for s in size]]], dtype=torch.float32)
+    heatmap = gaussian_heatmaps(
+        centre, torch.zeros(1, 1, dtype=torch.long), torch.tensor([[SIGMA]]), size, [size], PEAK
+    )[0]
+    output = heatmap.clamp(min=1e-30).log() + 60 if name == "kl" else heatmap
+    activated = LOSSES[name](PEAK, SIGMA, len(size)).activation([output, output[..., ::2]])
+    torch.testing.assert_close(activated, heatmap / PEAK, atol=2e-4, rtol=0)
+
+
+def test_kl_activation_of_not_here_is_nothing():
+    logits = torch.full((1, 1, 64, 64), -30.0)
+    assert LOSSES["kl"](PEAK, SIGMA, 2).activation(logits).max() < 1e-10
+    _, labels = batch((64, 64), [(64, 64)], [[A]])
+    assert total("kl", logits, labels) < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("scale", [3e4, -3e4])
+def test_kl_bears_large_logits_and_half_precision(dtype, scale):
+    outputs, labels = batch((24, 18), [(24, 18)], [[V, OUT]])
+    logits = (torch.sign(outputs[0].detach()) * scale).to(dtype).requires_grad_()
+    value = total("kl", logits, labels)
+    value.backward()
+    assert value.dtype == torch.float32
+    assert torch.isfinite(value)
+    assert torch.all(torch.isfinite(logits.grad))
+    activated = LOSSES["kl"](PEAK, SIGMA, 2).activation(logits)
+    assert activated.dtype == torch.float32
+    assert torch.all(torch.isfinite(activated))

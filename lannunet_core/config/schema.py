@@ -130,9 +130,9 @@ class PatchConfig(Section):
     resolution_to_sample_from: Literal["input_size", "full"] = Field(
         "input_size", description="Cut patches from the resized image or from the original one."
     )
-    inference_mode: Literal["fully_convolutional", "patchify_and_stitch"] = Field(
-        "fully_convolutional", description="Predict the whole image at once, or patch by patch."
-    )
+    inference_mode: Annotated[
+        Literal["fully_convolutional"], only("fully_convolutional", "patchify_and_stitch")
+    ] = Field("fully_convolutional", description="Predict the whole image at once.")
 
 
 class SamplerConfig(Section):
@@ -151,7 +151,7 @@ class SamplerConfig(Section):
         "auto", description="Loader processes; auto: chosen by a short measurement."
     )
     debug: StrictBool = Field(False, description="Write pictures of training samples to the output folder.")
-    patch: PatchConfig = Field(default_factory=PatchConfig, description="Patch sampling.")
+    patch: PatchConfig = Field(default_factory=PatchConfig, description="Used by patch sampling.")
 
 
 class SolverConfig(Section):

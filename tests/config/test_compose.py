@@ -435,6 +435,11 @@ def test_a_wrong_override_is_named(refusal, override, message):
             "sampler.sample_mode",
             "'patch_bias'; this version does not have that yet; use 'full'.",
         ),
+        (
+            "sampler: {patch: {inference_mode: patchify_and_stitch}}",
+            "sampler.patch.inference_mode",
+            "'patchify_and_stitch'; this version does not have that yet; use 'fully_convolutional'.",
+        ),
     ],
 )
 def test_what_comes_later_says_so(refusal, text, key, found):

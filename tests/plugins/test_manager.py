@@ -441,9 +441,18 @@ def test_answers_are_in_the_order_in_which_they_are_asked():
         def loss(self):
             return (yield)
 
-    found = dict(answers(loaded_with(LossNet, Wraps, QuietLoss)))
+        @hookimpl
+        def metrics(self):
+            return {}
+
+    class Counts(Wraps):
+        pass
+
+    found = dict(answers(loaded_with(LossNet, Wraps, QuietLoss, Counts)))
     core = ("lannunet-core", __version__)
-    assert found["loss"] == [("wraps", "2.0"), ("quietloss", "2.0"), ("lossnet", "1.0"), core]
+    wrapping = [("counts", "2.0"), ("wraps", "2.0")]
+    assert found["loss"] == [*wrapping, ("quietloss", "2.0"), ("lossnet", "1.0"), core]
+    assert found["metrics"] == wrapping
     assert found["network"] == [("lossnet", "1.0")]
     assert found["generate_labels"] == [core]
     assert list(found) == list(SPECS)

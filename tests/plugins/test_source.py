@@ -19,10 +19,13 @@ class Net(Ground):
     @hookimpl(wrapper=True)
     def loss(self): ...
 
-    @hookimpl(specname="sampling")
+    @hookimpl(specname="generate_labels")
     def cut(self): ...
 
     def metrics(self): "not marked"
+
+    @property
+    def sampling(self): "marked as something else"
 """
 BASE = """
 import lannunet_core
@@ -51,7 +54,7 @@ def test_hooks_of_a_class_and_its_bases_without_running_them(folder):
     write(folder, far_pkg__sub__plugin=PLUGIN, far_pkg__sub__base=BASE)
     (folder / "far_pkg" / "__init__.py").write_text("raise RuntimeError('was run')")
     (folder / "far_pkg" / "sub" / "__init__.py").write_text("raise RuntimeError('was run')")
-    assert hooks_in_source("far_pkg.sub.plugin:Net") == ["observe", "network", "loss", "sampling"]
+    assert hooks_in_source("far_pkg.sub.plugin:Net") == ["observe", "network", "loss", "generate_labels"]
     assert not any(name.startswith("far_pkg") for name in sys.modules)
 
 

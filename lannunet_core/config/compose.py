@@ -37,6 +37,10 @@ NAMES = {
 """Keys that choose by name: the hook with which plugins bring further names, and the core's own names."""
 
 
+Section = tuple[InstalledPlugin, type[PluginConfig]]
+"""A plugin and the model of its settings."""
+
+
 @dataclass(frozen=True)
 class ChosenPlugin:
     """A plugin that the run uses, imported, with its validated section."""
@@ -118,9 +122,6 @@ def composed(architectures: Iterable[Section], extensions: Iterable[Section]) ->
     )
 
 
-Section = tuple[InstalledPlugin, type[PluginConfig]]
-
-
 def _with_sections(core: type[BaseModel], section: str, plugins: Iterable[Section]) -> type[BaseModel]:
     taken = {discovery.fold(name): name for name in core.model_fields}
     fields: dict[str, Any] = {}
@@ -179,7 +180,7 @@ def _load(written: list[Entry], path: Path) -> LoadedConfig:
 
 def _translated(written: list[Entry], model: type[RunConfig], warnings: list[str]) -> Iterator[Value]:
     """Each entry under our key; what means nothing here goes into `warnings`."""
-    if any(entry.lines and entry.path[-1].isupper() for entry in written):
+    if any(entry.lines and entry.path[0].isupper() for entry in written):
         warnings.append(
             f"{written[0].source}: LaNNU-Net's keys are understood, but what is left out takes our defaults, "
             "and relative paths start at this file. `lannunet config import` spells out LaNNU-Net's defaults."
@@ -281,7 +282,8 @@ def _settled(
         return value
 
     settled: RunConfig = absolute(run, ())
-    if ("dataset", "root") not in values:
+    root = values.get(("dataset", "root"))
+    if root is None or root.value in ("", None):
         settled.dataset.root = settled.dataset.annotations_folder
     settled.model.architecture = architecture.name
     settled.trainer.plugins = [plugin.name for plugin in extensions]

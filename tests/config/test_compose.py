@@ -220,6 +220,8 @@ def test_images_lie_beside_the_annotations_unless_said_otherwise(load, tmp_path)
     assert load(text).run.dataset.root == folder
     assert load(text, "dataset.src_targets=/data/all.json").run.dataset.root == Path("/data")
     assert load(text, "dataset.root=/images").run.dataset.root == Path("/images")
+    for nothing in ("''", "null"):
+        assert load(text.replace("folds.v1}", f"folds.v1, root: {nothing}}}")).run.dataset.root == folder
 
 
 FULL = SHORT + "trainer: {plugins: [names, wraps]}\nmodel: {architecture: tiny, tiny: {rates: {A: 1e-3}}}\n"
@@ -242,7 +244,9 @@ def test_what_a_run_resolved_is_the_same_run(load, tmp_path, text):
 
 
 def test_keys_inside_a_value_keep_their_case(load):
-    assert load(FULL).architecture.config.rates == {"A": 0.001}
+    loaded = load(FULL)
+    assert loaded.architecture.config.rates == {"A": 0.001}
+    assert loaded.warnings == ()
 
 
 @pytest.mark.parametrize(

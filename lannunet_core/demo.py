@@ -176,7 +176,7 @@ def percent_of_side(predictions: Sequence[Prediction]) -> float:
 def _skeleton(rng: np.random.Generator) -> tuple[list[Bone], Floats]:
     """A right hand, upright: its bones and its landmarks (N, 2)."""
     bones, tips, knuckles = [], [], []
-    spread = rng.normal(1.0, 0.18)
+    spread = rng.normal(1.0, 0.13)
     slender = rng.normal(1.0, 0.07)
     for base, straight, lengths in zip(METACARPAL_BASES, KNUCKLE_ANGLES, BONE_LENGTHS, strict=True):
         angle = straight * spread + rng.normal(0, np.radians(1.5))

@@ -220,7 +220,8 @@ def _panels_3d(pixels: NDArray[Any], marks: list[dict[str, Any]], scale: Floats)
             {**mark, "prediction": mark["prediction"][kept], "target": mark["target"][kept]} for mark in marks
         ]
         panel = _panel(cut, (0, 0, cut.shape[1], cut.shape[0]), flat, scale[kept])
-        panels.append({**panel, "caption": f"{'xyz'[axis]} = {plane[axis]}"})
+        # Three share the width of one, so marks are drawn larger.
+        panels.append({**panel, "unit": 2 * panel["unit"], "caption": f"{'xyz'[axis]} = {plane[axis]}"})
     return panels
 
 

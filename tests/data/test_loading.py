@@ -190,6 +190,20 @@ def test_the_affine_leads_back_to_original_pixels(samples):
         np.testing.assert_allclose(original, expected, atol=1e-3)
 
 
+def test_what_is_drawn_follows_from_seed_epoch_and_draw(samples):
+    def linear(dataset, place):
+        return dataset[place]["drawn"].spatial.linear.tolist()
+
+    scheme = make_scheme("payer19")  # always draws something
+    dataset = training(samples, scheme)
+    first = linear(dataset, (4, 7, 0))
+    assert linear(dataset, (4, 7, 0)) == first
+    assert linear(dataset, (4, 7, 1)) == first
+    other_seed = TrainingSamples(dataset.images, samples, FullImage(INPUT), scheme, seed=4)
+    for changed in (linear(dataset, (5, 7, 0)), linear(dataset, (4, 8, 0)), linear(other_seed, (4, 7, 0))):
+        assert changed != first
+
+
 def test_a_mirror_swaps_its_pairs(samples):
     mirror = Fixed([[-1, 0], [0, 1]])
     samples[0].states[2] = State.ABSENT

@@ -66,32 +66,33 @@ class Elastic:
     def at(self, points: Floats) -> Floats:
         """The displacement at points (P, D), given relative to the output's centre; 0 at NaN."""
         dimensions = len(self.control)
-        knots = np.array(self.control.shape[:0:-1])  # (x, y[, z])
-        place = np.clip(np.nan_to_num(points) / self.spacing + (knots - 1) / 2, 1, knots - 2)
-        first = np.minimum(np.floor(place), knots - 3) - 1  # of the four knots around a point, (P, D)
-        near = first[..., None] + np.arange(4)  # (P, D, 4)
-        weights = _bspline(place[..., None] - near)
         index: list[Any] = [slice(None)]  # then [z,] y, x: (P, 4, 1[, 1]), (P, 1, 4[, 1]) …
+        weights: list[Floats] = []  # of x, y[, z]: (P, 4)
         for axis in reversed(range(dimensions)):
+            near, weight = self._taps(points[:, axis], self.control.shape[-1 - axis])
             around = [4 if other == axis else 1 for other in reversed(range(dimensions))]
-            index.append(near[:, axis].astype(np.intp).reshape(-1, *around))
+            index.append(near.reshape(-1, *around))
+            weights.insert(0, weight)
         values: Any = self.control.astype(np.float64)[tuple(index)]  # (D, P, [4,] 4, 4)
-        for axis in range(dimensions):  # the last is x, then y
-            values = (values * weights[:, axis].reshape(-1, *[1] * (dimensions - 1 - axis), 4)).sum(-1)
+        for axis, weight in enumerate(weights):  # the last of values is x, then y
+            values = (values * weight.reshape(-1, *[1] * (dimensions - 1 - axis), 4)).sum(-1)
         return np.asarray(values.T)
 
     def basis(self, size: Sequence[int]) -> list[NDArray[np.float32]]:
         """Per axis (x, y[, z]) a matrix (pixels, knots): control times all of them is the dense field."""
-        matrices = []
+        matrices: list[NDArray[np.float32]] = []
         for length, knots in zip(size, self.control.shape[:0:-1], strict=True):
-            place = (np.arange(length) - (length - 1) / 2) / self.spacing + (knots - 1) / 2
-            place = np.clip(place, 1, knots - 2)
-            matrices.append(_bspline(place[:, None] - np.arange(knots)).astype(np.float32))
+            near, weight = self._taps(np.arange(length, dtype=np.float64) - (length - 1) / 2, knots)
+            matrix = np.zeros((length, knots), np.float32)
+            np.put_along_axis(matrix, near, weight.astype(np.float32), axis=1)
+            matrices.append(matrix)
         return matrices
 
-
-def _bspline(t: Floats) -> Floats:
-    """The centred cubic B-spline: (2 − |t|)³ / 6 minus the inner (1 − |t|)³ · 4 / 6, each where positive."""
-    t = np.abs(t)
-    outer, inner = np.maximum(2 - t, 0), np.maximum(1 - t, 0)
-    return (outer * outer * outer - 4 * inner * inner * inner) / 6  # type: ignore[no-any-return]
+    def _taps(self, positions: Floats, knots: int) -> tuple[NDArray[np.intp], Floats]:
+        """The four knots around positions (P,) on one axis and their cubic B-spline weights, both (P, 4)."""
+        place = np.clip(np.nan_to_num(positions) / self.spacing + (knots - 1) / 2, 1, knots - 2)
+        first = np.minimum(np.floor(place), knots - 3) - 1
+        near = first[:, None] + np.arange(4)
+        distance = np.abs(place[:, None] - near)
+        outer, inner = 2 - distance, np.maximum(1 - distance, 0)  # no knot is farther than 2
+        return near.astype(np.intp), (outer**3 - 4 * inner**3) / 6

@@ -46,8 +46,20 @@ def mean_blur(planes: Tensor, parameters: Parameters) -> Tensor:
 def median_blur(planes: Tensor, parameters: Parameters) -> Tensor:
     size = int(parameters["size"])
     padded = functional.pad(planes, (size // 2,) * 4, mode="replicate")
-    windows = padded.unfold(2, size, 1).unfold(3, size, 1)  # (P, 1, y, x, size, size)
-    return windows.flatten(-2).median(-1).values
+    height, width = planes.shape[-2:]
+    rest = [padded[..., y : y + height, x : x + width] for y in range(size) for x in range(size)]
+    # Of (n + 3) / 2 of n values neither the least nor the greatest is the median: drop both, take in one
+    # more, and so on until one is left. On a CPU several times as fast as sorting each window.
+    pool = [rest.pop() for _ in range((size**2 + 3) // 2)]
+    while True:
+        for index in range(1, len(pool)):
+            pool[0], pool[index] = torch.minimum(pool[0], pool[index]), torch.maximum(pool[0], pool[index])
+        for index in range(1, len(pool) - 1):
+            pool[index], pool[-1] = torch.minimum(pool[index], pool[-1]), torch.maximum(pool[index], pool[-1])
+        pool = pool[1:-1]
+        if not rest:
+            return pool[0]
+        pool.append(rest.pop())
 
 
 def average_pooling(planes: Tensor, parameters: Parameters) -> Tensor:

@@ -95,11 +95,13 @@ def _sampling_grid(
         fields = [_dense(one.spatial.elastic, output_size, device) for one in drawn]
         field = torch.stack(fields)  # (B, D, *output)
         places = [place + field[:, axis] for axis, place in enumerate(places)]
-    grid = torch.empty((len(drawn), *reversed(output_size), dimensions), device=device)
+    rows = []
     for row in range(dimensions):
-        terms = [linear_t[:, row, axis].reshape(around) * place for axis, place in enumerate(places)]
-        grid[..., row] = sum(terms, shift_t[:, row].reshape(around))
-    return grid
+        total = shift_t[:, row].reshape(around)
+        for axis, place in enumerate(places):
+            total = torch.addcmul(total, linear_t[:, row, axis].reshape(around), place)
+        rows.append(total)
+    return torch.stack(rows, -1)
 
 
 def _dense(elastic: Elastic | None, output_size: Sequence[int], device: torch.device) -> Tensor:

@@ -94,7 +94,7 @@ def test_neighbours_never_change_places(seed, sigma, size):
 
 @pytest.mark.parametrize(("size", "alpha"), [((900, 700), 3.0), ((110, 100, 90), 12.0)])
 def test_strength_and_smoothness_are_those_of_smoothed_noise(size, alpha):
-    """Where alpha is not cut, against uniform noise smoothed by SciPy: the spread, and that of the gradient."""
+    """Where alpha is not cut, against uniform noise smoothed by SciPy: spread of field and gradient."""
     sigma = 4.0
     elastic = draw(5, size, alpha, sigma)
     ours = dense(elastic, size)[:, 0].reshape(size[::-1])

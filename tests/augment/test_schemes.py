@@ -30,7 +30,7 @@ def draws(name: str, size: tuple[int, ...] = SIZE) -> list[Drawn]:
 
 
 def parts(drawn: Drawn) -> dict[str, float]:
-    """The parameters of a 2D draw, read off the map it makes: flip · (shear · scale · rotation, then shift)."""
+    """The parameters of a 2D draw, read off its map: flip · (shear · scale · rotation, then shift)."""
     forward = np.linalg.inv(drawn.spatial.linear)
     shift = -forward @ drawn.spatial.offset
     flipped = np.linalg.det(forward) < 0

@@ -88,7 +88,7 @@ Decoder = Callable[..., Coordinates]
 
 
 @hookspec(firstresult=True)
-def network() -> nn.Module | None:  # type: ignore[empty-body]
+def network() -> nn.Module | None:
     """The network to train. The one hook that a new architecture needs; asked for once a run.
 
     Returns:
@@ -105,7 +105,7 @@ def network() -> nn.Module | None:  # type: ignore[empty-body]
 
 
 @hookspec(firstresult=True)
-def optimizer_and_scheduler(  # type: ignore[empty-body]
+def optimizer_and_scheduler(
     module: nn.Module, solver: SolverConfig, base_lr: float, total_steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None] | None:
     """The optimizer over all learnable parameters, and a scheduler or None; asked for once a run.
@@ -119,17 +119,17 @@ def optimizer_and_scheduler(  # type: ignore[empty-body]
 
 
 @hookspec(firstresult=True)
-def loss() -> Loss | None:  # type: ignore[empty-body]
+def loss() -> Loss | None:
     """The loss, asked for once a run; see `Loss`."""
 
 
 @hookspec(firstresult=True)
-def sampling() -> Sampling | None:  # type: ignore[empty-body]
+def sampling() -> Sampling | None:
     """Where training samples are cut from their image, asked for once a run; see `Sampling`."""
 
 
 @hookspec(firstresult=True)
-def generate_labels(  # type: ignore[empty-body]
+def generate_labels(
     landmarks: Tensor,
     states: Tensor,
     corner: Tensor,
@@ -160,7 +160,7 @@ def generate_labels(  # type: ignore[empty-body]
 
 
 @hookspec(firstresult=True)
-def get_coords_from_heatmap(  # type: ignore[empty-body]
+def get_coords_from_heatmap(
     heatmaps: Any, affine: Tensor, original_sizes: Tensor, evaluation_mode: EvaluationMode
 ) -> Coordinates | None:
     """Coordinates from one batch of activated maps.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -74,8 +74,9 @@ class Defaults:
         from lannunet_core.losses import LOSSES
 
         model = self.config.model
+        finest = max(model.gauss_sigma, 1.0)  # no level's Gaussian is narrower than a pixel
         return {
-            name: lambda build=build: build(model.hm_lambda_scale, model.gauss_sigma, self.run.dimensions)  # type: ignore[misc]
+            name: partial(build, model.hm_lambda_scale, finest, self.run.dimensions)
             for name, build in LOSSES.items()
         }
 
@@ -120,7 +121,7 @@ class Defaults:
     def decoders(self) -> Mapping[str, Callable[[], Decoder]]:
         from lannunet_core.decode import DECODERS
 
-        return {name: lambda decoder=decoder: decoder for name, decoder in DECODERS.items()}  # type: ignore[misc]
+        return DECODERS
 
     @hookimpl
     def debug_sample(self, batch: Mapping[str, Any], labels: Mapping[str, Any], folder: Path) -> bool:

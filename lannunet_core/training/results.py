@@ -27,11 +27,13 @@ def write_results(
     title: str,
     history: Sequence[Mapping[str, Any]],
     description: Mapping[str, Any],
-    comparison: Mapping[str, Mapping[str, Any]] | None = None,
+    others: Mapping[str, Sequence[Prediction]] | None = None,
 ) -> dict[str, Any]:
     """Tables, summary and report of a set of predictions; returns the summary."""
     config, names = session.config, session.run.outputs
-    summary = summarise(predictions, names, config.output.success_radii, session.run.seed)
+    radii, seed = config.output.success_radii, session.run.seed
+    summary = summarise(predictions, names, radii, seed)
+    comparison = {name: summarise(other, names, radii, seed) for name, other in (others or {}).items()}
     if plugin_metrics := session.hooks.metrics(predictions=predictions):
         summary["metrics"] = {name: float(value) for name, value in plugin_metrics.items()}
     write_predictions(folder / "predictions.csv", predictions, names)
@@ -49,7 +51,7 @@ def write_results(
         history=history,
         config=session.loaded.resolved(),
         provenance=description,
-        comparison=comparison or {},
+        comparison=comparison,
     )
     write_report(folder / "report.html", report)
     if any(prediction.target is not None for prediction in predictions):

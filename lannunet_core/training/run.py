@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -46,16 +46,24 @@ from lannunet_core.training.sizing import (
 from lannunet_core.types import Prediction
 
 BASE_LR = {"adamw": 2e-3, "sgd": 0.01}
+Compare = Callable[[LandmarkDataset], Mapping[str, list[Prediction]]]
 MEASURING_EPOCH = 2**31  # its random numbers are no other epoch's
 
 
-def train(loaded: LoadedConfig, *, resume: bool = False, overwrite: bool = False) -> list[Prediction]:
+def train(
+    loaded: LoadedConfig,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    compare: Compare | None = None,
+) -> list[Prediction]:
     """Train as configured, then evaluate the chosen split with the best model.
 
     Args:
         loaded: The run's configuration.
         resume: Go on with the run in the output folder (from its start where it has not saved anything).
         overwrite: Replace the run in the output folder.
+        compare: Other methods' predictions of the evaluated split, to stand beside the model's.
 
     Returns:
         The predictions of the evaluated split.
@@ -103,7 +111,10 @@ def train(loaded: LoadedConfig, *, resume: bool = False, overwrite: bool = False
     images = prepare_images(session, dataset.samples[split], split, reference)
     evaluator = Evaluator(session, images, dataset.samples[split], split)
     predictions = evaluator.predict(folder / "debug" if config.inference.debug else None)
-    summary = write_results(session, predictions, folder, f"{dataset.name}: {split}", history, description)
+    others = compare(dataset) if compare is not None else {}
+    summary = write_results(
+        session, predictions, folder, f"{dataset.name}: {split}", history, description, others
+    )
     session.hooks.observe(event=Event("end", folder, summary))
     return predictions
 

@@ -108,9 +108,7 @@ def prepare_images(
     with terminal.bar(f"reading {title} images", len(samples)) as bar:
         kept = images.preload(bar.advance)
     if session.config.trainer.cache_data and kept < len(samples):
-        print(
-            f"{kept} of {len(samples)} {title} images fit into memory; the others are read when they are needed."
-        )
+        print(f"{kept} of {len(samples)} {title} images fit into memory; the others are read when needed.")
     return images
 
 

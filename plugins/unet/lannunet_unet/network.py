@@ -6,6 +6,7 @@ Shapes: B batch, C channels, F features, N outputs, S spatial sizes ([z,] y, x).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -31,9 +32,9 @@ def double_convolution(dimensions: int, inputs: int, outputs: int, stride: int =
 
 def count_downsamplings(input_size: Sequence[int], min_feature_resolution: int) -> int:
     """How often the smaller side can be halved without falling under `min_feature_resolution`."""
-    side, count = min(input_size), 0
-    while side / 2 >= min_feature_resolution:
-        side, count = side / 2, count + 1
+    count = 0
+    while min(input_size) / 2 ** (count + 1) >= min_feature_resolution:
+        count += 1
     return count
 
 
@@ -68,7 +69,7 @@ class UNet(nn.Module):
         self.encoder = nn.ModuleList([double_convolution(dimensions, in_channels, features[0])])
         self.upsample = nn.ModuleList()
         self.decoder = nn.ModuleList()
-        for fine, coarse in zip(features, features[1:], strict=False):
+        for fine, coarse in pairwise(features):
             self.encoder.append(double_convolution(dimensions, fine, coarse, stride=2))
             self.upsample.append(TRANSPOSED[dimensions](coarse, fine, 2, 2))
             self.decoder.append(double_convolution(dimensions, 2 * fine, fine))
@@ -96,8 +97,8 @@ class UNet(nn.Module):
                 x = torch.cat([skips[level], self.upsample[level](x)], dim=1)
                 x = self.decoder[level](x)
             if level < len(self.heads):
-                kept = tuple(slice(-(-side // 2**level)) for side in size)
-                outputs.append(self.heads[level](x)[(..., *kept)])
+                kept = (..., *(slice(-(-side // 2**level)) for side in size))
+                outputs.append(self.heads[level](x)[kept])
         return outputs[::-1]
 
 

@@ -1,0 +1,43 @@
+"""The demo: the whole line on pictures of hands that the product draws itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from lannunet_core.config.compose import load_config
+from lannunet_core.demo import baselines, percent_of_side, write_demo_dataset
+from lannunet_core.files import write_text
+from lannunet_core.training.run import train
+from lannunet_core.types import Prediction
+
+
+def run_demo(folder: Path, minutes: float, overwrite: bool) -> list[Prediction]:
+    """Draw the data set, write a YAML for it, and run that YAML.
+
+    Args:
+        folder: Gets `data/`, `demo.yaml` and the run's results.
+        minutes: Of training.
+        overwrite: Replace an earlier demo there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    annotations = write_demo_dataset(folder / "data")
+    config = folder / "demo.yaml"
+    content = {
+        "dataset": {"src_targets": str(annotations.relative_to(folder))},
+        "sampler": {"input_size": [192, 192]},
+        "solver": {
+            "budget_minutes": minutes,
+            "mini_batch_size": 40,
+            "data_loader_batch_size_train": 4,
+        },
+        "trainer": {"validate_every": 2},
+        "model": {"architecture": "unet", "unet": {"init_features": 16, "max_features": 128}},
+        "output": {"output_dir": "."},
+    }
+    write_text(config, yaml.safe_dump(content, sort_keys=False, default_flow_style=None))
+    print(f"drew {annotations.parent}; running {config}", flush=True)
+    predictions = train(load_config(config), overwrite=overwrite, compare=baselines)
+    print(f"mean error: {percent_of_side(predictions):.2f} % of the image's side")
+    return predictions

@@ -2,8 +2,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lannunet_unet.network import UNet, count_downsamplings
 from torch import nn
+
+from lannunet_unet.network import UNet, count_downsamplings
 
 
 @pytest.mark.parametrize(

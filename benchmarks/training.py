@@ -1,0 +1,78 @@
+"""A training iteration against a bare PyTorch loop over the same network, with its batches held in memory."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+import yaml
+
+from benchmarks import Row, seconds
+from lannunet_core.config.compose import load_config
+from lannunet_core.data.annotations import load_dataset
+from lannunet_core.data.loading import batches
+from lannunet_core.demo import write_demo_dataset
+from lannunet_core.training.output import claim
+from lannunet_core.training.run import prepare_training
+from lannunet_core.training.session import describe, make_fabric, start_session
+
+REPEATS = 8
+
+
+def rows() -> list[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        return [unet_iteration(Path(folder))]
+
+
+def unet_iteration(folder: Path) -> Row:
+    annotations = write_demo_dataset(folder / "data", sizes={"training": 8, "validation": 1, "testing": 1})
+    path = folder / "run.yaml"
+    content = {
+        "dataset": {"src_targets": str(annotations)},
+        "sampler": {"input_size": [256, 256]},
+        "solver": {"data_loader_batch_size_train": 4, "max_epochs": 1, "mini_batch_size": 10 * REPEATS},
+        "output": {"output_dir": str(folder / "run")},
+    }
+    path.write_text(yaml.safe_dump(content))
+
+    loaded = load_config(path)
+    dataset = load_dataset(loaded.run.dataset, loaded.run.trainer.fold)
+    fabric = make_fabric(loaded.run)
+    run = describe(loaded.run, dataset, fabric.device.type)
+    claim(loaded.run.output.output_dir, overwrite=False, resume=False)
+
+    training, _ = prepare_training(start_session(loaded, run, fabric), dataset, resume=False)
+    training.learner.train()
+    stream = batches(training.loader)
+
+    def ours() -> None:
+        training.train_step(training.on_device(next(stream)))
+
+    bare = start_session(loaded, run, fabric).learner.to(fabric.device).train()
+    network, loss = bare.network, bare.loss
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
+    held = training.on_device(next(stream))
+    with torch.no_grad():
+        labels = bare.labels(held, network(held["image"]))
+
+    def plain() -> None:
+        with fabric.autocast():
+            outputs = network(held["image"])
+        total = torch.stack(list(loss([output.float() for output in outputs], labels).values())).sum()
+        total.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    plain()
+    ours()
+    threads = torch.get_num_threads()
+    bare_time, our_time = seconds(plain, ours, repeats=REPEATS, threads=threads)
+    return Row(
+        name="training iteration, U-Net, 4 × 256²",
+        plain_way="bare loop, batch and labels in memory",
+        plain=bare_time,
+        ours=our_time,
+        at_most=1.08,
+        note=f"{threads} threads on {fabric.device.type}; ours loads, augments and makes labels",
+    )

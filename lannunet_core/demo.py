@@ -43,7 +43,7 @@ BONE_LENGTHS = (
     (0.19, 0.12, 0.08),
     (0.28, 0.15, 0.08, 0.045),
     (0.27, 0.17, 0.10, 0.05),
-    (0.24, 0.16, 0.09, 0.05),
+    (0.23, 0.14, 0.08, 0.045),
     (0.22, 0.115, 0.06, 0.04),
 )
 BONE_RADII = (0.027, 0.023, 0.020, 0.017)  # from the metacarpal outwards
@@ -180,7 +180,7 @@ def _skeleton(rng: np.random.Generator) -> tuple[list[Bone], Floats]:
     slender = rng.normal(1.0, 0.07)
     for base, straight, lengths in zip(METACARPAL_BASES, KNUCKLE_ANGLES, BONE_LENGTHS, strict=True):
         angle = straight * spread + rng.normal(0, np.radians(1.5))
-        stretch = rng.normal(1.0, 0.05)
+        stretch = rng.normal(1.0, 0.035)
         bend = rng.normal(0, np.radians(2.5))
         start = base + rng.normal(0, 0.006, size=2)
         radii = BONE_RADII[-len(lengths) :]

@@ -1,11 +1,22 @@
 """What tests of several parts share."""
 
+import csv
+import json
+import os
+import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 
+from lannunet_core import cli
 from lannunet_core.plugins import discovery
+
+SPLITS = {"training": 4, "validation": 2, "testing": 2}
 
 
 @pytest.fixture
@@ -50,3 +61,144 @@ def distribution(tmp_path, monkeypatch):
         file = getattr(sys.modules[module], "__file__", None)
         if file and Path(file).is_relative_to(tmp_path):
             del sys.modules[module]
+
+
+@dataclass
+class Project:
+    """A user's folder: a drawn dataset, a YAML beside it, and the command line called on them.
+
+    Tests change `annotations` and `config`; every call writes them first.
+    """
+
+    folder: Path
+    annotations: dict[str, Any]
+    config: dict[str, Any]
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    @property
+    def yaml(self) -> Path:
+        return self.folder / "run.yaml"
+
+    @property
+    def json(self) -> Path:
+        return self.folder / "points.json"
+
+    def write(self) -> None:
+        self.json.write_text(json.dumps(self.annotations, indent=1))
+        self.yaml.write_text(yaml.safe_dump(self.config, sort_keys=False))
+
+    def set(self, **sections) -> None:
+        """Change keys of the configuration, section by section."""
+        for section, keys in sections.items():
+            self.config.setdefault(section, {}).update(keys)
+
+    def lannunet(self, *arguments) -> int:
+        """The exit code of a command in this process."""
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(argument) for argument in arguments])
+        return end.value.code or 0
+
+    def train(self, *arguments) -> int:
+        self.write()
+        return self.lannunet("train", self.yaml, *arguments)
+
+    def start(self, *arguments, **environment) -> subprocess.CompletedProcess[str]:
+        """A command in a process and a process group of its own; it finds the installed test distributions."""
+        self.write()
+        paths = [path for path in sys.path if Path(path).is_relative_to(self.folder.parent)]
+        return subprocess.run(
+            [sys.executable, "-c", "from lannunet_core.cli import main; main()", *map(str, arguments)],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | environment,
+            capture_output=True,
+            text=True,
+            start_new_session=True,
+        )
+
+    def rows(self, folder: Path | None = None) -> list[dict[str, str]]:
+        """The predictions of a run."""
+        with ((folder or self.out) / "predictions.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.out / "metrics.jsonl").read_text().splitlines()]
+
+
+def draw(rng, size, landmarks, channels) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (C, *S) uint8 with noise and N blobs, bright and dark ones by turns, and their centres (N, D).
+
+    The blobs go round the channels, and keep apart from each other and from the border.
+    """
+    low = np.minimum(8.0, np.array(size) / 6)
+    while True:
+        points = rng.uniform(low, np.array(size) - 1 - low, (landmarks, len(size)))
+        apart = np.linalg.norm(points[:, None] - points[None], axis=-1) + 1e3 * np.eye(landmarks)
+        if apart.min() > min(size) / 4:
+            break
+    grid = np.stack(np.indices(size[::-1])[::-1], axis=-1)  # (*S, D) of (x, y[, z])
+    pixels = rng.normal(110, 6, (channels, *size[::-1]))
+    for n, point in enumerate(points):
+        blob = np.exp(-((grid - point) ** 2).sum(-1) / (2 * (2 + n // 2) ** 2))
+        pixels[n % channels] += (1 - 2 * (n % 2)) * 100 * blob
+    return pixels.clip(0, 255).astype(np.uint8), points
+
+
+@pytest.fixture
+def make_project(tmp_path):
+    """Draws a dataset and gives the `Project` of a small U-Net on it, two epochs of three batches.
+
+    Sizes (x, y[, z]) are taken by turns. Images are PNG, NumPy arrays where they have two channels, or
+    MetaImages (with a spacing) in 3D.
+    """
+
+    def make(*, sizes=((64, 64),), splits=SPLITS, landmarks=2, channels=1, input_size=None) -> Project:
+        folder = tmp_path / "project"
+        (folder / "images").mkdir(parents=True)
+        rng = np.random.default_rng(0)
+        annotations: dict[str, Any] = {"name": "blobs", "description": "", "fold": 0}
+        number = 0
+        for split, count in splits.items():
+            annotations[split] = []
+            for _ in range(count):
+                size = sizes[number % len(sizes)]
+                pixels, points = draw(rng, size, landmarks, channels)
+                name = write_image(folder / "images", f"{split}{number}", pixels)
+                sample = {"id": f"{split}{number}", "image": f"images/{name}", "coordinates": points.tolist()}
+                annotations[split].append(sample)
+                number += 1
+        config = {
+            "dataset": {"src_targets": "points.json"},
+            "sampler": {"input_size": list(input_size or [32] * len(sizes[0])), "num_workers": 0},
+            "solver": {"max_epochs": 2, "mini_batch_size": 3, "data_loader_batch_size_train": 2},
+            "trainer": {"validate_every": 1},
+            "model": {"architecture": "unet", "unet": {"init_features": 4, "max_features": 8}},
+            "output": {"output_dir": "out"},
+        }
+        return Project(folder, annotations, config)
+
+    return make
+
+
+def write_image(folder: Path, stem: str, pixels: np.ndarray) -> str:
+    """Write pixels (C, *S); the file's name."""
+    if pixels.ndim == 4:
+        import SimpleITK as sitk
+
+        image = sitk.GetImageFromArray(pixels[0])
+        image.SetSpacing((0.5, 0.5, 2.0))
+        sitk.WriteImage(image, str(folder / f"{stem}.mha"))
+        return f"{stem}.mha"
+    if len(pixels) == 2:
+        np.save(folder / f"{stem}.npy", pixels)
+        return f"{stem}.npy"
+    from PIL import Image
+
+    Image.fromarray(np.moveaxis(pixels, 0, -1).squeeze()).save(folder / f"{stem}.png")
+    return f"{stem}.png"
+
+
+@pytest.fixture
+def project(make_project) -> Project:
+    return make_project()

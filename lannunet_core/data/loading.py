@@ -21,7 +21,7 @@ from torch.utils.data import Dataset, Sampler
 from lannunet_core.augment.schemes import Scheme
 from lannunet_core.data.annotations import check_inside
 from lannunet_core.data.prepare import prepare
-from lannunet_core.data.reader import image_header, read_image
+from lannunet_core.data.reader import Image, read_image
 from lannunet_core.errors import UserError
 from lannunet_core.geometry import ResizeMode, affine, is_inside, transform_points
 from lannunet_core.hookspecs import Sampling
@@ -111,7 +111,7 @@ class PreparedImages:
         return self._read(index)
 
     def preload(self, progress: Callable[[int], object] = lambda count: None) -> int:
-        """Read the images that fit into the budget, and check the headers of the others.
+        """Read all images and keep those that fit into the budget.
 
         Args:
             progress: Told how many more are done.
@@ -131,8 +131,7 @@ class PreparedImages:
 
         def load(index: int) -> Any:
             if index >= fitting:
-                header = image_header(self.samples[index].image, self.dimensions)
-                self._check(self.samples[index], header.size, header.channels)
+                self._stored(self.samples[index])
                 return None
             pixels[index], *record = self._read(index)
             return tuple(record)
@@ -148,18 +147,22 @@ class PreparedImages:
 
     def _read(self, index: int) -> Prepared:
         sample = self.samples[index]
-        stored = read_image(sample.image, self.dimensions)
-        size = tuple(stored.pixels.shape[:0:-1])
-        self._check(sample, size, stored.pixels.shape[0])
-        if stored.pixels.dtype.kind == "f" and not np.isfinite(stored.pixels).all():
-            raise UserError(
-                f"{sample.image}: holds pixels that are NaN or infinite. Replace them by numbers."
-            )
+        stored = self._stored(sample)
         try:
             image, matrix = prepare(stored.pixels, self.input_size, self.resize)
         except UserError as error:
             raise UserError(f"{sample.image}: {error}") from None
+        size = tuple(stored.pixels.shape[:0:-1])
         return Prepared(torch.from_numpy(image), matrix, size, sample.spacing or stored.spacing)
+
+    def _stored(self, sample: Sample) -> Image:
+        stored = read_image(sample.image, self.dimensions)
+        self._check(sample, tuple(stored.pixels.shape[:0:-1]), stored.pixels.shape[0])
+        if stored.pixels.dtype.kind == "f" and not np.isfinite(stored.pixels).all():
+            raise UserError(
+                f"{sample.image}: holds pixels that are NaN or infinite. Replace them by numbers."
+            )
+        return stored
 
     def _check(self, sample: Sample, size: tuple[int, ...], channels: int) -> None:
         if channels != self.channels:

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,8 @@ def write_workbook(
     path: Path, methods: Mapping[str, Sequence[Prediction]], landmark_names: Sequence[str]
 ) -> None:
     """Write an .xlsx with the same table once a method, each in a sheet of its name."""
-    try:
-        from openpyxl import Workbook
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{path}: writing .xlsx needs openpyxl, which is not installed. "
-            "Install it with: pip install 'lannunet-core[xlsx]'"
-        ) from error
+    need_openpyxl(str(path))
+    from openpyxl import Workbook
 
     book = Workbook()
     book.remove(book.active)
@@ -62,6 +58,15 @@ def write_workbook(
         sheet.freeze_panes = "C2"
     with atomic_path(path) as temporary:
         book.save(temporary)
+
+
+def need_openpyxl(where: str) -> None:
+    """Refuse to go on where .xlsx files cannot be written."""
+    if find_spec("openpyxl") is None:
+        raise UserError(
+            f"{where}: writing .xlsx needs openpyxl, which is not installed. "
+            "Install it with: pip install 'lannunet-core[xlsx]'"
+        )
 
 
 def read_predictions(path: Path) -> tuple[list[Prediction], list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ class Checkpoint:
         run: The `RunInfo` that the plugins were made with.
         plugins: Name to distribution and version of the plugins that answered.
         sizing: How long the run trains (see `sizing.Sizing`), so that a resumed one measures nothing anew.
+        provenance: What run.json says.
         progress: Where training stood (see `loop.Progress`); empty in a model that is only for use.
         optimizer: The optimizer's state; empty likewise.
         scheduler: The scheduler's state; empty likewise.
@@ -37,6 +37,7 @@ class Checkpoint:
     run: dict[str, Any]
     plugins: list[dict[str, str]]
     sizing: dict[str, Any]
+    provenance: dict[str, Any] = field(default_factory=dict)
     progress: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     scheduler: dict[str, Any] = field(default_factory=dict)
@@ -74,8 +75,8 @@ def load(path: Path) -> Checkpoint:
         raise UserError(f"{path}: there is no such model file; give a .pt file or a run's folder.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # a damaged file makes it raise anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"{path}: cannot be loaded safely ({reason}). Use a model that lannunet train wrote."
         ) from error
@@ -107,6 +108,6 @@ def load_weights(
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"{path}: its weights do not fit this {architecture}; set model.{architecture} as it was "
-            f"then ({reason[:300]})."
+            f"{path}: its weights do not fit this {architecture}; set model.{architecture} and "
+            f"sampler.input_size as they were then ({reason[:300]})."
         ) from error

@@ -9,6 +9,7 @@ import yaml
 from lannunet_core.config.compose import load_config
 from lannunet_core.demo import baselines, percent_of_side, write_demo_dataset
 from lannunet_core.files import write_text
+from lannunet_core.training.output import refuse_folder
 from lannunet_core.training.run import train
 from lannunet_core.types import Prediction
 
@@ -21,7 +22,7 @@ def run_demo(folder: Path, minutes: float, overwrite: bool) -> list[Prediction]:
         minutes: Of training.
         overwrite: Replace an earlier demo there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    refuse_folder(folder, "FOLDER", None if overwrite else "replace it (--overwrite)")
     annotations = write_demo_dataset(folder / "data")
     config = folder / "demo.yaml"
     content = {

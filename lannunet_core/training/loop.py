@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from lannunet_core.augment.on_device import augment
-from lannunet_core.data.loading import EpochOrder
+from lannunet_core.data.loading import EpochOrder, batches
 from lannunet_core.errors import RunFailed
 from lannunet_core.files import atomic_path
 from lannunet_core.hookspecs import Event
@@ -147,6 +147,8 @@ class Training:
             while self.progress.epoch < self.sizing.max_epochs and self.progress.stale < self.patience:
                 self.train_epoch(stopping)
                 self.finish_epoch()
+                if stopping():
+                    raise self.interrupted()
         if not self.best_path.exists():  # nothing to validate on: the last model is the best
             self.save_best()
 
@@ -158,7 +160,7 @@ class Training:
         title = f"epoch {progress.epoch + 1}/{self.sizing.max_epochs}"
         with terminal.bar(title, self.sizing.mini_batch_size) as bar:
             bar.advance(progress.step)
-            for loaded in self.loader:
+            for loaded in batches(self.loader):
                 batch = self.on_device(loaded)
                 seed_step(self.seed, progress.epoch, progress.step)
                 terms = self.train_step(batch)
@@ -168,19 +170,28 @@ class Training:
                 bar.advance(1, f"loss {sum(terms.values()):.4g}")
                 if stopping():
                     self.save_latest()
-                    raise Interrupted
+                    raise self.interrupted()
+
+    def interrupted(self) -> Interrupted:
+        at = self.progress
+        print(f"saved at epoch {at.epoch + 1}, batch {at.step + 1}; go on with --resume", flush=True)
+        return Interrupted("stopped on request")
 
     def on_device(self, loaded: Mapping[str, Any]) -> dict[str, Any]:
         """Move a batch to the device, and augment it there unless the loader's workers did."""
         batch = to_device(loaded, self.fabric.device)
         if "drawn" in batch:
-            batch["image"] = augment(batch["image"], batch["drawn"], batch["centre"], self.output_size)
+            batch["image"] = augment(
+                batch["image"], batch.pop("drawn"), batch.pop("centre"), self.output_size
+            )
         return batch
 
     def train_step(self, batch: Mapping[str, Any]) -> dict[str, float]:
         if self.debug_folder is not None:
+            self.learner.eval()  # looking on changes no running statistics and draws no dropout
             with torch.no_grad():
                 labels = self.learner.labels(batch, self.learner.network(batch["image"]))
+            self.learner.train()
             self.hooks.debug_sample(batch=batch, labels=labels, folder=self.debug_folder)
             self.debug_folder = None
         terms: dict[str, Tensor] = self.wrapped(batch)

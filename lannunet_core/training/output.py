@@ -1,4 +1,5 @@
-"""A run's folder: claimed before anything is written, described by run.json and config.yaml."""
+"""A run's folder: looked at early, claimed when the input is known to be right, described by run.json and
+config.yaml."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -36,31 +38,40 @@ RUN_FILES = (
 RUN_FOLDERS = ("checkpoints", "debug", "failure")
 
 
-def claim(folder: Path, *, overwrite: bool, resume: bool) -> None:
-    """Make a run's folder, or empty it of an earlier run; refuse one that is taken or cannot be written.
+def earlier_results(folder: Path) -> list[Path]:
+    """What a run has written there."""
+    return [folder / name for name in RUN_FILES + RUN_FOLDERS if (folder / name).exists()]
+
+
+def refuse_folder(folder: Path, key: str, ways_out: str | None) -> None:
+    """Refuse a folder that cannot be written, or that holds a run; nothing is made or removed.
+
+    Args:
+        folder: May not exist yet.
+        key: How messages call the setting that names it.
+        ways_out: What else can be done about a run there; None: it may be there.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryDirectory(dir=existing):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{key}: {folder} cannot be written ({error.strerror}); name another folder."
+        ) from error
+    if ways_out is not None and earlier_results(folder):
+        raise UserError(f"{key}: {folder} already holds a run; {ways_out} or name another folder.")
+
+
+def claim(folder: Path, *, resume: bool = False) -> None:
+    """Make a run's folder; empty it of an earlier run that is not resumed.
 
     Only what a run writes is removed: whatever else lies in the folder stays.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        trial = folder / f".writable.{os.getpid()}"
-        trial.touch()
-        trial.unlink()
-    except OSError as error:
-        raise UserError(
-            f"output.output_dir: {folder} cannot be written ({error.strerror}); name another folder."
-        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
     if resume:
         return
-    earlier = [folder / name for name in RUN_FILES + RUN_FOLDERS if (folder / name).exists()]
-    if not earlier:
-        return
-    if not overwrite:
-        raise UserError(
-            f"output.output_dir: {folder} already holds a run; go on with it (--resume), replace it "
-            "(--overwrite) or name another folder."
-        )
-    for path in earlier:
+    for path in earlier_results(folder):
         if path.is_dir():
             shutil.rmtree(path)
         else:

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from lannunet_core.data.loading import PreparedImages
-from lannunet_core.data.reader import FORMATS, image_header
+from lannunet_core.data.reader import SUFFIXES, image_header
 from lannunet_core.errors import UserError
 from lannunet_core.plugins.api import RunInfo
 from lannunet_core.training import checkpoint as model_file
-from lannunet_core.training.output import claim, provenance, write_run
+from lannunet_core.training.output import claim, provenance, refuse_folder, write_run
 from lannunet_core.training.results import write_results
-from lannunet_core.training.session import Evaluator, make_fabric, start_session
+from lannunet_core.training.session import Evaluator, make_fabric, prepare_images, start_session
 from lannunet_core.types import Prediction, Sample, State
 
 
@@ -37,6 +36,7 @@ def predict(
         spacing: mm per pixel where the files do not say.
         overwrite: Replace earlier results there.
     """
+    refuse_folder(folder, "--out", None if overwrite else "replace it (--overwrite)")
     trained = model_file.load(model)
     loaded = trained.loaded_config(model)
     fabric = make_fabric(loaded.run)
@@ -53,35 +53,33 @@ def predict(
             else replace(sample, spacing=(spacing,) * run.dimensions)
             for sample in samples
         ]
-    claim(folder, overwrite=overwrite, resume=False)
-    prepared = PreparedImages(
-        samples, run.dimensions, run.in_channels, run.input_size, loaded.run.sampler.resize, cache_data=False,
-        reference=model,
-    )  # fmt: skip
+    prepared = prepare_images(session, samples, "given", reference=model)
+    claim(folder)
     evaluator = Evaluator(session, prepared, samples, "given")
     predictions = evaluator.predict(folder / "debug" if loaded.run.inference.debug else None)
     description = provenance(loaded, run, fabric.device, model=str(model))
-    write_run(folder, loaded.resolved(), description)
-    write_results(session, predictions, folder, f"Predictions of {model}", [], description)
+    resolved = loaded.resolved()
+    write_run(folder, resolved, description)
+    write_results(session, predictions, folder, f"Predictions of {model}", [], resolved, description)
     return predictions
 
 
 def loose_samples(images: Sequence[Path], run: RunInfo) -> list[Sample]:
     """Samples without annotation for image files and folders of them."""
-    suffixes = tuple(suffix for known in FORMATS.values() for suffix in known)
     files: list[Path] = []
     for path in images:
         if path.is_dir():
-            found = sorted(file for file in path.iterdir() if file.name.lower().endswith(suffixes))
+            found = sorted(file for file in path.iterdir() if file.name.lower().endswith(SUFFIXES))
             if not found:
                 raise UserError(
-                    f"{path}: there are no images in this folder; known are {', '.join(suffixes)}."
+                    f"{path}: there are no images in this folder; known are {', '.join(SUFFIXES)}."
                 )
             files += found
         elif path.exists():
             files.append(path)
         else:
             raise UserError(f"{path}: there is no such image.")
+    files = list(dict.fromkeys(files))
     count, dimensions = len(run.outputs), run.dimensions
     names = [file.name for file in files]
     return [

@@ -26,6 +26,7 @@ def write_results(
     folder: Path,
     title: str,
     history: Sequence[Mapping[str, Any]],
+    resolved: Mapping[str, Any],
     description: Mapping[str, Any],
     others: Mapping[str, Sequence[Prediction]] | None = None,
 ) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def write_results(
         landmark_names=names,
         image=partial(shown_image, session),
         history=history,
-        config=session.loaded.resolved(),
+        config=resolved,
         provenance=description,
         comparison=comparison,
     )

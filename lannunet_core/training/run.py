@@ -16,14 +16,15 @@ import torch
 from lannunet_core.augment.on_device import augment
 from lannunet_core.augment.schemes import make_scheme
 from lannunet_core.config.compose import LoadedConfig
-from lannunet_core.data.annotations import LandmarkDataset, load_dataset
-from lannunet_core.data.loading import EpochOrder, TrainingSamples, batches
+from lannunet_core.data.annotations import LandmarkDataset, Split, load_dataset
+from lannunet_core.data.loading import EpochOrder, PreparedImages, TrainingSamples, batches
 from lannunet_core.errors import UserError
+from lannunet_core.evaluation.predictions import need_openpyxl
 from lannunet_core.hookspecs import Event
 from lannunet_core.training import checkpoint as model_file
 from lannunet_core.training.checkpoint import Checkpoint, plugin_versions
 from lannunet_core.training.loop import Training
-from lannunet_core.training.output import claim, provenance, write_run
+from lannunet_core.training.output import claim, provenance, refuse_folder, write_run
 from lannunet_core.training.predictor import to_device
 from lannunet_core.training.results import write_results
 from lannunet_core.training.session import (
@@ -68,74 +69,80 @@ def train(
     Returns:
         The predictions of the evaluated split.
     """
-    config = loaded.run
+    config, folder, split = loaded.run, loaded.run.output.output_dir, loaded.run.inference.split
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    dataset = load_dataset(config.dataset, config.trainer.fold)
-    if not dataset.samples[config.inference.split]:
+    ways_out = None if resume or overwrite else "go on with it (--resume), replace it (--overwrite)"
+    refuse_folder(folder, "output.output_dir", ways_out)
+    if overwrite and config.model.checkpoint is not None and config.model.checkpoint.is_relative_to(folder):
         raise UserError(
-            f'{dataset.path}: "{config.inference.split}" is empty, so nothing can be evaluated; '
+            f"model.checkpoint: {config.model.checkpoint} lies in output.output_dir, which --overwrite "
+            "empties; name another folder."
+        )
+    dataset = load_dataset(config.dataset, config.trainer.fold)
+    if not dataset.samples[split]:
+        raise UserError(
+            f'{dataset.path}: "{split}" is empty, so nothing can be evaluated; '
             "put samples there or set inference.split."
         )
+    if config.output.xlsx:
+        need_openpyxl("output.xlsx")
     fabric = make_fabric(config)
     run = describe(config, dataset, fabric.device.type)
     session = start_session(loaded, run, fabric)
-    folder = config.output.output_dir
-    claim(folder, overwrite=overwrite, resume=resume)
+    # All images are read before anything is written: a damaged one is not found after hours of training.
+    used: list[Split] = [split] if config.trainer.inference_only else ["training", "validation", split]
+    reference = dataset.samples["training"][0].image
+    images = {
+        name: prepare_images(session, dataset.samples[name], name, reference) for name in dict.fromkeys(used)
+    }
 
-    best = folder / "checkpoints" / "best.pt"
+    training: Training | None = None
     if config.trainer.inference_only:
         if config.model.checkpoint is None:
             raise UserError("trainer.inference_only: needs a model; name it in model.checkpoint.")
-        best = config.model.checkpoint
-        history: list[dict[str, Any]] = []
-        description = provenance(loaded, run, fabric.device)
-        write_run(folder, loaded.resolved(), description)
+        start_from(session, config.model.checkpoint)
         fabric.to_device(session.learner)
+        claim(folder, resume=resume)
+        resolved, description = loaded.resolved(), provenance(loaded, run, fabric.device)
     else:
-        training, description = prepare_training(session, dataset, resume)
-        session.hooks.observe(event=Event("start", folder, description))
-        try:
-            training.run()
-        except BaseException as error:
-            session.hooks.observe(
-                event=Event("failure", folder, {"error": str(error) or type(error).__name__})
-            )
-            raise
-        history = training.progress.history
+        training, resolved, description = prepare_training(session, dataset, images, resume)
+    write_run(folder, resolved, description)
 
-    trained = model_file.load(best)
-    model_file.load_weights(session.learner, trained, run, loaded.architecture.installed.name, best)
-    split = config.inference.split
-    reference = dataset.samples["training"][0].image
-    images = prepare_images(session, dataset.samples[split], split, reference)
-    evaluator = Evaluator(session, images, dataset.samples[split], split)
-    predictions = evaluator.predict(folder / "debug" if config.inference.debug else None)
-    others = compare(dataset) if compare is not None else {}
-    summary = write_results(
-        session, predictions, folder, f"{dataset.name}: {split}", history, description, others
-    )
+    session.hooks.observe(event=Event("start", folder, description))
+    try:
+        if training is not None:
+            training.run()
+            start_from(session, training.best_path)
+        evaluator = Evaluator(session, images[split], dataset.samples[split], split)
+        predictions = evaluator.predict(folder / "debug" if config.inference.debug else None)
+        others = compare(dataset) if compare is not None else {}
+        history = training.progress.history if training is not None else []
+        title = f"{dataset.name}: {split}"
+        summary = write_results(session, predictions, folder, title, history, resolved, description, others)
+    except BaseException as error:
+        session.hooks.observe(event=Event("failure", folder, {"error": str(error) or type(error).__name__}))
+        raise
     session.hooks.observe(event=Event("end", folder, summary))
     return predictions
 
 
+def start_from(session: Session, path: Path) -> None:
+    """Put a model file's weights into the session's learner."""
+    architecture = session.loaded.architecture.installed.name
+    model_file.load_weights(session.learner, model_file.load(path), session.run, architecture, path)
+
+
 def prepare_training(
-    session: Session, dataset: LandmarkDataset, resume: bool
-) -> tuple[Training, dict[str, Any]]:
-    """Everything between a session and its first step, and what run.json says of it."""
+    session: Session, dataset: LandmarkDataset, images: Mapping[Split, PreparedImages], resume: bool
+) -> tuple[Training, dict[str, Any], dict[str, Any]]:
+    """Everything between a session and its first step, its resolved configuration and its provenance."""
     config, run, fabric, hooks, learner = (
         session.config, session.run, session.fabric, session.hooks, session.learner,
     )  # fmt: skip
     solver, folder = config.solver, config.output.output_dir
-    samples = dataset.samples["training"]
-    images = prepare_images(session, samples, "training")
-    held_out = dataset.samples["validation"]
-    validation = Evaluator(
-        session,
-        prepare_images(session, held_out, "validation", samples[0].image),
-        held_out,
-        "validation",
-    )
+    samples, held_out = dataset.samples["training"], dataset.samples["validation"]
+    validation = Evaluator(session, images["validation"], held_out, "validation")
 
     latest = folder / "checkpoints" / "latest.pt"
     earlier = model_file.load(latest) if resume and latest.exists() else None
@@ -143,13 +150,11 @@ def prepare_training(
     if earlier is not None:
         refuse_changes(earlier.config, requested, latest)
     elif config.model.checkpoint is not None:
-        start = model_file.load(config.model.checkpoint)
-        name = session.loaded.architecture.installed.name
-        model_file.load_weights(learner, start, run, name, config.model.checkpoint)
+        start_from(session, config.model.checkpoint)
 
     sampling = hooks.sampling()
     training_samples = TrainingSamples(
-        images,
+        images["training"],
         samples,
         sampling,
         make_scheme(config.sampler.data_aug, hooks.augmentations()),
@@ -157,6 +162,7 @@ def prepare_training(
         in_worker_augment=config.sampler.data_aug_package == "imgaug",
         flip_pairs=dataset.flip_pairs,
     )
+    claim(folder, resume=resume)
     fabric.to_device(learner)
     sizing, workers = measure(session, training_samples, validation, earlier)
     order = EpochOrder(len(samples), solver.data_loader_batch_size_train, sizing.mini_batch_size, run.seed)
@@ -169,6 +175,7 @@ def prepare_training(
         base_lr=base_lr,
         total_steps=sizing.max_epochs * sizing.mini_batch_size,
     )
+    description = provenance(session.loaded, run, fabric.device, sizing=asdict(sizing), num_workers=workers)
     training = Training(
         learner,
         hooks,
@@ -185,6 +192,7 @@ def prepare_training(
             run=asdict(run),
             plugins=plugin_versions(session.loaded),
             sizing=asdict(sizing),
+            provenance=description,
         ),
         patience=solver.early_stopping_patience,
         output_size=sampling.output_size,
@@ -193,15 +201,13 @@ def prepare_training(
         debug_folder=folder / "debug" if config.sampler.debug else None,
     )
     (folder / "checkpoints").mkdir(exist_ok=True)
-    description = provenance(session.loaded, run, fabric.device, sizing=asdict(sizing), num_workers=workers)
     if earlier is not None:
         training.resume(earlier)
         at = training.progress
         print(f"resumed from {latest}: epoch {at.epoch + 1}, batch {at.step + 1}", flush=True)
     elif resume:
         print(f"nothing to resume in {folder}: starting from the beginning", flush=True)
-    write_run(folder, with_sizing(requested, sizing, base_lr), description)
-    return training, description
+    return training, with_sizing(requested, sizing, base_lr), description
 
 
 def with_sizing(requested: Mapping[str, Any], sizing: Sizing, base_lr: float) -> dict[str, Any]:
@@ -260,7 +266,7 @@ def measure(
     def step(loaded: Mapping[str, Any]) -> None:
         batch = to_device(loaded, fabric.device)
         if "drawn" in batch:
-            batch["image"] = augment(batch["image"], batch["drawn"], batch["centre"], output_size)
+            batch["image"] = augment(batch["image"], batch.pop("drawn"), batch.pop("centre"), output_size)
         with fabric.autocast():
             terms = learner(batch)
         fabric.backward(torch.stack(list(terms.values())).sum())

@@ -45,11 +45,20 @@ class Session:
         return self.loaded.run
 
 
+def cpu_has_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16, as far as the system tells."""
+    described = Path("/proc/cpuinfo")
+    return described.exists() and bool({"avx512_bf16", "amx_bf16"} & set(described.read_text().split()))
+
+
 def make_fabric(config: RunConfig) -> Fabric:
     """One device, the best there is, in mixed precision where that is asked for and the device has it."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
-    if config.solver.auto_mixed_precision and torch.cuda.is_available():
-        precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    if config.solver.auto_mixed_precision:
+        if torch.cuda.is_available():
+            precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        elif not torch.backends.mps.is_available() and cpu_has_bfloat16():
+            precision = "bf16-mixed"
     return Fabric(accelerator="auto", devices=1, precision=precision)
 
 
@@ -161,7 +170,7 @@ class Evaluator:
     def error(self) -> float | None:
         """Mean radial error in pixels, None where nothing is annotated.
 
-        A landmark that was not found counts as the extent of all annotations.
+        A landmark that was not found counts as far off as the first pixel is from the farthest annotation.
         """
         predictions = self.predict()
         targets = np.concatenate(
@@ -169,7 +178,7 @@ class Evaluator:
         )
         if not np.isfinite(targets).any():
             return None
-        lost = float(np.linalg.norm(np.nanmax(targets, axis=0) - np.nanmin(targets, axis=0)))
+        lost = float(np.nanmax(np.linalg.norm(targets, axis=-1)))
         errors = []
         for prediction in predictions:
             if prediction.target is not None and prediction.states is not None:

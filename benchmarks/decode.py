@@ -46,18 +46,20 @@ def rows() -> list[Row]:
         upsampled = functional.interpolate(maps, ORIGINAL[::-1], mode="bicubic", align_corners=False)
         return np.array([peak(heatmap) for heatmap in upsampled[0].numpy()])
 
+    strides = [round(1 / (axis[1] - axis[0])) for axis in (y, x)]  # pixels an input pixel
+    rows_, columns = (places.ravel() for places in np.mgrid[-2:3, -2:3])
+    design = np.stack([np.ones(25), rows_, columns, rows_**2, rows_ * columns, columns**2], 1)
+
     def peak(upsampled: NDArray[Any]) -> tuple[float, float]:
-        """The highest pixel, moved by a Newton step on the logarithm; in input pixels."""
+        """The highest pixel, moved to the vertex of the weighted fit to the logarithms; in input pixels."""
         row, column = map(int, np.unravel_index(upsampled.argmax(), upsampled.shape))
-        row = min(max(row, 1), upsampled.shape[0] - 2)
-        column = min(max(column, 1), upsampled.shape[1] - 2)
-        box = np.log(upsampled[row - 1 : row + 2, column - 1 : column + 2].astype(float))
-        gradient = np.array([box[1, 2] - box[1, 0], box[2, 1] - box[0, 1]]) / 2
-        mixed = (box[0, 0] + box[2, 2] - box[0, 2] - box[2, 0]) / 4
-        bend_x = box[1, 2] + box[1, 0] - 2 * box[1, 1]
-        bend_y = box[2, 1] + box[0, 1] - 2 * box[1, 1]
-        step = -np.linalg.solve([[bend_x, mixed], [mixed, bend_y]], gradient)
-        return x[column] + step[0] * (x[1] - x[0]), y[row] + step[1] * (y[1] - y[0])
+        box = upsampled[row + strides[0] * rows_, column + strides[1] * columns].astype(float)
+        fit = np.linalg.lstsq(design * box[:, None], np.log(box) * box, rcond=None)[0]
+        step = -np.linalg.solve([[2 * fit[3], fit[4]], [fit[4], 2 * fit[5]]], fit[1:3])
+        return (
+            x[column] + strides[1] * step[1] * (x[1] - x[0]),
+            y[row] + strides[0] * step[0] * (y[1] - y[0]),
+        )
 
     apart = np.linalg.norm(ours() - spline(), axis=1).max()
     apart_bicubic = np.linalg.norm(ours() - bicubic(), axis=1).max()

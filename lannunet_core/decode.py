@@ -1,9 +1,11 @@
 """From activated heatmaps to coordinates.
 
-The coordinate is the highest pixel of the grid, moved by one Newton step on the logarithm of the map (the
-distribution-aware decoding of Zhang et al., CVPR 2020, without its smoothing): derivatives are central
-differences over the 3^D pixels around, so it is exact for a Gaussian of any covariance. At a border the 3^D
-pixels are shifted inside and the step reaches out.
+The coordinate is the vertex of the Gaussian that fits the map around its highest pixel: a quadratic through
+the logarithms of 5^D points an input pixel apart, by least squares weighted with the squared values (Guo
+2011, A simple algorithm for fitting a Gaussian function, eq. 13). It is exact for a Gaussian of any
+covariance, and its many points average the noise of a network's map, which the usual Taylor expansion over
+3^D pixels (Zhang et al., CVPR 2020) follows. At a border the points are shifted inside, and the vertex may
+lie beyond them.
 
 The grid is the input's, or for `scale_heatmap_first` the original image's, on which the map is its
 interpolating cubic spline (not-a-knot). The spline is never evaluated on the whole grid. An interpolating
@@ -11,7 +13,7 @@ spline is local in effect, a sample's weight falls by 0.27 a pixel, so each of t
 map gets the spline of a small window around it, evaluated at the grid's points near it.
 
 - Only original pixels between the outermost pixel centres of the map are searched: a cubic must not
-  extrapolate noise. The Newton step may go on to the edge of the image.
+  extrapolate noise. The vertex may lie on to the edge of the image.
 - On an axis where the original is coarser than the input, the input's grid is used: nothing is to be gained
   by skipping pixels.
 - An affine that rotates or shears has no common grid: such samples are decoded on the input's.
@@ -35,6 +37,8 @@ BLOCK = 4  # of pixels a side: of two local maxima this close only the higher on
 BLOCKS = 64  # highest blocks of a map whose highest pixel is looked at
 CANDIDATES = 8  # highest local maxima of a map whose spline is evaluated
 REACH = 1.5  # input pixels between a local maximum of the map and the spline's
+MOST_STEP = 1.5  # input pixels between the highest pixel and the vertex of the fit
+LEAST_SHARE = 1e-4  # of the highest value that a point has to have to count for the fit
 HALO = 9  # input pixels on either side that the spline of a window is made from
 
 
@@ -80,10 +84,15 @@ def decode_peak(
     best = value.view(-1, most).argmax(1) + torch.arange(batch * landmarks) * most
     windows, index, coarse = windows[best], index[best], coarse[best]
     index, _ = windows.highest(grid, index, coarse - 1, torch.ones_like(coarse))
-    centre = index.clamp(min=1).minimum((grid.count - 2).clamp(min=1))
-    values = windows.evaluate(grid, [c[:, None] + torch.arange(-1, 2) for c in centre.T])  # (M, [3,] 3, 3)
-    offset, value = refine(values, grid.count >= 3, *grid.limits(index, centre))
-    points = grid.start + grid.step * (torch.where(grid.count >= 3, centre + offset, index))
+    usable = grid.count >= 5
+    stride = (1 / grid.step).round().minimum(((grid.count - 1) / 4).floor()).clamp(min=1)  # an input pixel
+    centre = index.maximum(2 * stride).minimum(grid.count - 1 - 2 * stride)
+    centre = torch.where(usable, centre, index)
+    offsets = torch.where(usable, stride, 0)[..., None] * torch.arange(-2, 3)  # (M, D, 5)
+    values = windows.evaluate(grid, list((centre[..., None] + offsets).unbind(1)))  # (M, [5,] 5, 5)
+    low, high = grid.limits(index, centre, MOST_STEP * stride)
+    step, value = refine(values, usable, low / stride, high / stride)
+    points = grid.start + grid.step * (centre + stride * step * usable)
 
     has_peak &= torch.isfinite(value)
     points = torch.where(has_peak[:, None], points, math.nan)
@@ -95,57 +104,64 @@ DECODERS: dict[str, Callable[[], Decoder]] = {"auto": lambda: decode_peak, "peak
 
 
 def refine(values: Tensor, usable: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """One Newton step from the middle of 3^D pixels to the peak.
+    """The step from the middle of 5^D points to the vertex of the Gaussian that fits them.
 
-    Where a value is not positive, or the logarithm's Hessian not negative definite: the vertex of a parabola
-    through the plain values along each axis, and no step along an axis where there is none.
+    Where too few values are positive, or what fits has no peak: the vertex of a parabola through the values
+    along each axis, and no step along an axis where there is none.
 
     Args:
-        values: (M, [3,] 3, 3).
-        usable: (M, D), False for axes (x, y[, z]) too short for a parabola.
+        values: (M, [5,] 5, 5).
+        usable: (M, D), False for axes (x, y[, z]) too short for a fit.
         low: (M, D), how far the step may go.
         high: (M, D).
 
     Returns:
-        The step (M, D) in pixels (x, y[, z]), and the value (M,) there.
+        The step (M, D) in points (x, y[, z]), and the value (M,) there.
     """
-    positive = (values > 0).flatten(1).all(1)
-    gradient, hessian = derivatives(values.clamp(min=torch.finfo(values.dtype).tiny).log())
-    gradient = gradient * usable
-    pair = usable[:, :, None] & usable[:, None, :]
-    hessian = torch.where(pair, hessian, -torch.eye(usable.shape[1], dtype=hessian.dtype))
-    factor, failed = torch.linalg.cholesky_ex(-hessian)
-    gaussian = positive & (failed == 0)
-    factor = torch.where(gaussian[:, None, None], factor, torch.eye(usable.shape[1], dtype=hessian.dtype))
-    newton = torch.cholesky_solve(gradient[..., None], factor)[..., 0]
+    dimensions = usable.shape[1]
+    places = torch.cartesian_prod(*[torch.arange(-2.0, 3.0, dtype=values.dtype)] * dimensions).flip(1)
+    pairs = list(itertools.combinations_with_replacement(range(dimensions), 2))
+    terms = [places[:, a] * places[:, b] for a, b in pairs]
+    design = torch.stack([torch.ones(len(places), dtype=values.dtype), *places.T, *terms], 1)  # (P, Q)
+    first, second = zip(*pairs, strict=True)
+    of_axis = torch.cat([usable.new_ones(len(values), 1), usable, usable[:, first] & usable[:, second]], 1)
 
-    slope, curvature = derivatives(values)
-    curvature = curvature.diagonal(dim1=1, dim2=2)
-    bends = usable & (curvature < 0)
-    parabola = torch.where(bends, -slope / torch.where(bends, curvature, -1), 0)
-
-    step = torch.where(gaussian[:, None], newton, parabola).maximum(low).minimum(high)
-    middle = values.flatten(1)[:, 3 ** usable.shape[1] // 2]
-    change = (gradient * step).sum(1) + 0.5 * torch.einsum("mi,mij,mj->m", step, hessian, step)
-    return step, torch.where(gaussian, middle * change.exp(), middle)
-
-
-def derivatives(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient (M, D) and Hessian (M, D, D), axes (x, y[, z]), by central differences over (M, [3,] 3, 3)."""
-    dimensions = values.ndim - 1
     flat = values.flatten(1)
+    top = flat.amax(1, keepdim=True).clamp(min=torch.finfo(values.dtype).tiny)
+    relative = (flat / top).clamp(min=0)
+    logarithm = torch.where(relative > 0, relative, 1).log()
+    weighted = design * relative.square()[..., None]  # (M, P, Q)
+    normal = torch.where(of_axis[:, :, None] & of_axis[:, None], weighted.mT @ design, 0)
+    normal = normal + torch.diag_embed((~of_axis).to(values.dtype))
+    right = torch.where(of_axis, torch.einsum("mpq,mp->mq", weighted, logarithm), 0)
+    factor, failed = torch.linalg.cholesky_ex(normal)
+    enough = (relative > LEAST_SHARE).sum(1) >= of_axis.sum(1)
+    fitted = enough & (failed == 0)
+    factor = torch.where(fitted[:, None, None], factor, torch.eye(design.shape[1], dtype=values.dtype))
+    coefficient = torch.cholesky_solve(right[..., None], factor)[..., 0]
 
-    def at(*steps: tuple[int, int]) -> Tensor:
-        return flat[:, 3**dimensions // 2 + sum(3**axis * step for axis, step in steps)]
+    gradient = coefficient[:, 1 : 1 + dimensions]
+    hessian = coefficient.new_zeros(len(values), dimensions, dimensions)
+    for (a, b), bend in zip(pairs, coefficient[:, 1 + dimensions :].T, strict=True):
+        hessian[:, a, b] += bend
+        hessian[:, b, a] += bend
+    hessian = hessian - torch.diag_embed((~usable).to(values.dtype))
+    factor, failed = torch.linalg.cholesky_ex(-hessian)
+    fitted &= failed == 0
+    factor = torch.where(fitted[:, None, None], factor, torch.eye(dimensions, dtype=values.dtype))
+    vertex = torch.cholesky_solve(gradient[..., None], factor)[..., 0]
 
-    gradient = torch.stack([(at((a, 1)) - at((a, -1))) / 2 for a in range(dimensions)], -1)
-    hessian = values.new_empty(len(values), dimensions, dimensions)
-    for a in range(dimensions):
-        hessian[:, a, a] = at((a, 1)) - 2 * at() + at((a, -1))
-    for a, b in itertools.combinations(range(dimensions), 2):
-        mixed = at((a, 1), (b, 1)) - at((a, 1), (b, -1)) - at((a, -1), (b, 1)) + at((a, -1), (b, -1))
-        hessian[:, a, b] = hessian[:, b, a] = mixed / 4
-    return gradient, hessian
+    middle = flat.shape[1] // 2
+    beside = [torch.stack([flat[:, middle - 5**a], flat[:, middle + 5**a]]) for a in range(dimensions)]
+    before, after = torch.stack(beside, -1)  # (M, D) each
+    bend = before + after - 2 * flat[:, middle, None]
+    bends = usable & (bend < 0)
+    parabola = torch.where(bends, (before - after) / 2 / torch.where(bends, bend, -1), 0)
+
+    step = torch.where(fitted[:, None], vertex, parabola).maximum(low).minimum(high)
+    log_value = coefficient[:, 0] + (gradient * step).sum(1)
+    log_value = log_value + 0.5 * torch.einsum("mi,mij,mj->m", step, hessian, step)
+    return step, torch.where(fitted, top[:, 0] * log_value.exp(), flat[:, middle])
 
 
 @dataclass(frozen=True)
@@ -201,10 +217,10 @@ class Grid:
     def nearest(self, points: Tensor) -> Tensor:
         return ((points - self.start) / self.step).round().clamp(min=0).minimum(self.count - 1)
 
-    def limits(self, index: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
-        """How far from `centre` a peak may lie: a grid pixel around `index`, at an end up to the edge."""
-        low = torch.where(index == 0, (self.low - self.start) / self.step, index - 1)
-        high = torch.where(index == self.count - 1, (self.high - self.start) / self.step, index + 1)
+    def limits(self, index: Tensor, centre: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
+        """How far from `centre` a peak may lie: `most` around `index`, and not beyond the edge."""
+        low = ((self.low - self.start) / self.step).maximum(index - most)
+        high = ((self.high - self.start) / self.step).minimum(index + most)
         return low - centre, high - centre
 
 

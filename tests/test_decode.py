@@ -32,16 +32,19 @@ def decode(heatmaps, mode, size, originals=None, resize="letterbox"):
     )
 
 
-def newton(values, index):
-    """The vertex of the quadratic through the logarithms around `index`, in array order; reference for 2D."""
-    centre = [min(max(i, 1), s - 2) for i, s in zip(index, values.shape, strict=True)]
-    box = np.log(values[tuple(slice(c - 1, c + 2) for c in centre)])
-    rows, columns = np.mgrid[-1:2, -1:2]
-    gradient = np.array([box[2, 1] - box[0, 1], box[1, 2] - box[1, 0]]) / 2
-    mixed = (box * rows * columns).sum() / 4
-    bends = [box[2, 1] + box[0, 1] - 2 * box[1, 1], box[1, 2] + box[1, 0] - 2 * box[1, 1]]
-    hessian = np.array([[bends[0], mixed], [mixed, bends[1]]])
-    return np.array(centre) - np.linalg.solve(hessian, gradient)
+def vertex(values, index, strides=(1, 1)):
+    """Vertex of the weighted fit to the logarithms around `index`, in array order; a 2D reference by lstsq."""
+    centre = [min(max(i, 2 * k), s - 1 - 2 * k) for i, s, k in zip(index, values.shape, strides, strict=True)]
+    rows, columns = (c.ravel() for c in np.mgrid[-2:3, -2:3])
+    box = values[centre[0] + strides[0] * rows, centre[1] + strides[1] * columns]
+    design = np.stack([np.ones(25), rows, columns, rows**2, rows * columns, columns**2], 1)
+    fit = np.linalg.lstsq(design * box[:, None], np.log(box) * box, rcond=None)[0]
+    hessian = np.array([[2 * fit[3], fit[4]], [fit[4], 2 * fit[5]]])
+    step = -np.linalg.solve(hessian, fit[1:3])
+    if np.linalg.eigvalsh(hessian).max() >= 0:
+        step = np.zeros(2)
+    reach = [1.5 + (i - c) / k for i, c, k in zip(index, centre, strides, strict=True)]
+    return np.array(centre) + np.array(strides) * np.clip(step, np.array(reach) - 3, reach)
 
 
 def random_maps(rng, count, size, smoothness=2.5, noise=0.3):
@@ -147,7 +150,9 @@ def test_scale_first_is_what_upsampling_the_whole_map_gives(smoothness, noise):
     for heatmap in maps:
         spline = RectBivariateSpline(np.arange(size[1]), np.arange(size[0]), heatmap, s=0)
         upsampled = spline(y, x)
-        row, column = newton(upsampled, np.unravel_index(upsampled.argmax(), upsampled.shape))
+        highest = np.unravel_index(upsampled.argmax(), upsampled.shape)
+        strides = [round(1 / (axis[1] - axis[0])) for axis in (y, x)]
+        row, column = vertex(upsampled, highest, strides)
         expected.append([x[0] + column * (x[1] - x[0]), y[0] + row * (y[1] - y[0])])
     distance = np.linalg.norm(found - expected, axis=1)
     assert distance.max() < 0.005
@@ -168,7 +173,9 @@ def test_scale_first_is_what_ndimage_gives_in_a_letterbox():
         filtered = ndimage.spline_filter(heatmap, mode="mirror")
         where = np.meshgrid(axes[1], axes[0], indexing="ij")
         upsampled = ndimage.map_coordinates(filtered, where, prefilter=False, mode="mirror")
-        row, column = newton(upsampled, np.unravel_index(upsampled.argmax(), upsampled.shape))
+        highest = np.unravel_index(upsampled.argmax(), upsampled.shape)
+        strides = [round(1 / (axis[1] - axis[0])) for axis in axes[::-1]]
+        row, column = vertex(upsampled, highest, strides)
         expected = transform_points(to_input, np.array([[column, row]]))[0]
         np.testing.assert_allclose(found.points[0, n].numpy(), expected, atol=0.005)
 

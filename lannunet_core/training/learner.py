@@ -83,6 +83,4 @@ class Learner(nn.Module):
 
     def maps(self, image: Tensor) -> Any:
         """Image (B, C, *S) to activated maps in float32."""
-        outputs = self.network(image)
-        with torch.autocast(image.device.type, enabled=False):
-            return self.loss.activation(map_tensors(outputs, Tensor.float))
+        return self.loss.activation(map_tensors(self.network(image), Tensor.float))

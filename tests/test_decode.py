@@ -33,7 +33,7 @@ def decode(heatmaps, mode, size, originals=None, resize="letterbox"):
 
 
 def vertex(values, index, strides=(1, 1)):
-    """Vertex of the weighted fit to the logarithms around `index`, in array order; a 2D reference by lstsq."""
+    """Vertex of the weighted fit to the logarithms around `index`, in array order; reference for 2D."""
     centre = [min(max(i, 2 * k), s - 1 - 2 * k) for i, s, k in zip(index, values.shape, strides, strict=True)]
     rows, columns = (c.ravel() for c in np.mgrid[-2:3, -2:3])
     box = values[centre[0] + strides[0] * rows, centre[1] + strides[1] * columns]

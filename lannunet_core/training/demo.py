@@ -27,11 +27,11 @@ def run_demo(folder: Path, minutes: float, overwrite: bool) -> list[Prediction]:
     config = folder / "demo.yaml"
     content = {
         "dataset": {"src_targets": str(annotations.relative_to(folder))},
-        "sampler": {"input_size": [192, 192]},
+        "sampler": {"input_size": [128, 128]},
         "solver": {
             "budget_minutes": minutes,
             "mini_batch_size": 40,
-            "data_loader_batch_size_train": 4,
+            "data_loader_batch_size_train": 8,
         },
         "trainer": {"validate_every": 2},
         "model": {"architecture": "unet", "unet": {"init_features": 16, "max_features": 128}},

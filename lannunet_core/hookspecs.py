@@ -10,7 +10,7 @@ answer counts. Collecting hooks gather the answers of all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from lannunet_core.augment.schemes import Scheme, SpatialTransform
     from lannunet_core.config.schema import SolverConfig
-    from lannunet_core.types import Floats, Prediction
+    from lannunet_core.stitch import Windows
+    from lannunet_core.types import Floats, Prediction, Sample
 
 hookspec = pluggy.HookspecMarker("lannunet")
 
@@ -59,11 +60,20 @@ class Sampling(Protocol):
         landmarks: Floats,
         states: NDArray[np.int64],
         transform: SpatialTransform,
+        sample: Sample,
+        affine: Floats,
     ) -> Floats:
         """Where the centre of the next sample lies, in pixels (D,) of the image it is cut from.
 
-        `transform` was drawn for this sample: `transform.to_source(points, centre, output_size)` says which
-        image pixel an output pixel will show.
+        Args:
+            rng: Belongs to this draw.
+            image_size: (x, y[, z]).
+            landmarks: (N, D) in pixels of the image; NaN where there is no point.
+            states: (N,) of `State`.
+            transform: What was drawn for this sample: `transform.to_source(points, centre, output_size)` says
+                which image pixel an output pixel will show.
+            sample: The data set's entry.
+            affine: (D + 1, D + 1) from pixels of the image to original pixels.
         """
         ...
 
@@ -173,6 +183,23 @@ def get_coords_from_heatmap(
     """
 
 
+@hookspec(firstresult=True)
+def stitch_heatmap(patches: Iterable[tuple[Any, Sequence[tuple[int, ...]]]], windows: Windows) -> Any | None:
+    """The outputs for a whole image from those for patches of it, with `patchify_and_stitch`.
+
+    What normalises over the whole map, the loss's `activation`, comes after it.
+
+    Args:
+        patches: To be gone through once: the network's raw outputs in float32 for a batch of patches, and
+            these patches' first pixels (x, y[, z]) in the image. Add them up as they come: an image has more
+            of them than fit into memory. Nothing is computed before they are asked for.
+        windows: Where all patches lie, and what the pixels of each should weigh.
+
+    Returns:
+        What the loss's `activation` takes, for one image: a nest of tensors (1, K, *S).
+    """
+
+
 @hookspec
 def losses() -> Mapping[str, Callable[[], Loss]]:  # type: ignore[empty-body]
     """Further names for `solver.loss_function`, each with what builds it (collecting)."""
@@ -200,8 +227,9 @@ class Event:
     Attributes:
         name: `start`, `epoch`, `end` or `failure`.
         output_dir: The run's folder.
-        values: Numbers and names of the moment: the losses and the learning rate of an epoch, the summary
-            at the end, the error's text at a failure.
+        values: Numbers and names of the moment: at the start what `run.json` says and `epoch`, how many epochs
+            are done (those before a resume); the losses and the learning rate of an epoch; the summary at
+            the end; the error's text at a failure.
     """
 
     name: Literal["start", "epoch", "end", "failure"]
@@ -211,7 +239,11 @@ class Event:
 
 @hookspec
 def observe(event: Event) -> None:
-    """Told of a run's start, each epoch's end, its end and its failure: for trackers and the like."""
+    """Told of a run's start, each epoch's end, its end and its failure: for trackers and the like.
+
+    What it raises at the start ends the run, before anything is trained. Later, the training is worth more
+    than its record: the run goes on, a warning names the plugin and the cause, and the other plugins are told.
+    """
 
 
 @hookspec(firstresult=True)

@@ -28,6 +28,10 @@ DISABLE_VARIABLE = "LANNUNET_DISABLE_PLUGINS"
 SLOW_IMPORT_SECONDS = 5.0
 
 
+class PluginWarning(UserWarning):
+    """What a user or an author should know of a plugin that works nevertheless."""
+
+
 def fold(name: str) -> str:
     """The form in which names are compared: `U-Net`, `unet` and `UNet` are one."""
     return re.sub(r"[\W_]+", "", name.casefold())
@@ -151,6 +155,7 @@ def scan() -> Scan:
             name, version = distribution.metadata["Name"], distribution.version
             entries = list(distribution.entry_points)
             seen_before = fold(name) in seen
+            found = _plugins_of(distribution, name, version, entries)
         except Exception as error:
             problems.append(
                 f"The metadata of a distribution with plugins in {distribution.locate_file('')} "
@@ -160,7 +165,7 @@ def scan() -> Scan:
         if seen_before:
             continue
         seen.add(fold(name))
-        plugins += _plugins_of(distribution, name, version, entries)
+        plugins += found
         commands += [
             InstalledCommand(entry.name, name, version, _without_extras(entry))
             for entry in entries
@@ -186,7 +191,7 @@ def find(name: str) -> InstalledPlugin:
     if len(claims) > 1:
         raise UserError(
             f"The plugin name '{name}' is claimed by {' and by '.join(map(_claim, claims))}. "
-            f"Uninstall one of them."
+            f"Uninstall one of them: lannunet plugins uninstall DISTRIBUTION."
         )
     if claims:
         return claims[0]
@@ -201,7 +206,7 @@ def find(name: str) -> InstalledPlugin:
                 f"No plugin '{name}' is installed.",
                 *(f"Did you mean '{spelled[match]}'?" for match in nearest),
                 f"Installed: {', '.join(plugin.name for plugin in installed()) or 'none'}.",
-                "To add one, pip install the distribution that brings it.",
+                "To add one: lannunet plugins install DISTRIBUTION.",
                 *scan().problems,
             ]
         )
@@ -270,22 +275,25 @@ def _import(what: str, distribution: str, value: str) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        if isinstance(error, ModuleNotFoundError) and error.name:
-            own = module_name == error.name or module_name.startswith(error.name + ".")
-            remedy = (
-                f"install {distribution} again"
-                if own
-                else f"install the missing '{error.name}', or {distribution} again with its dependencies"
-            )
-        else:
-            remedy = f"update or reinstall {distribution}, or tell its author"
-        cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        cause, remedy = cause_and_remedy(error, distribution, module_name)
         raise UserError(f"{what} cannot be imported from '{value}': {cause}. To go on, {remedy}.") from error
     if stdout.written:
-        warnings.warn(f"{what} prints while it is imported; this went to stderr.", stacklevel=3)
+        warnings.warn(f"{what} prints while it is imported; this went to stderr.", PluginWarning, 3)
     if (seconds := time.monotonic() - started) > SLOW_IMPORT_SECONDS:
-        warnings.warn(f"{what} took {seconds:.0f} s to import.", stacklevel=3)
+        warnings.warn(f"{what} took {seconds:.0f} s to import.", PluginWarning, 3)
     return found
+
+
+def cause_and_remedy(error: BaseException, distribution: str, module: str) -> tuple[str, str]:
+    """What a plugin's code raised in one line, and what its user can do."""
+    # The message of an error may have many lines; the first says what it is.
+    said = str(error).strip().partition("\n")[0]
+    cause = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    if not (isinstance(error, ModuleNotFoundError) and error.name):
+        return cause, f"update or reinstall {distribution}, or tell its author"
+    if module == error.name or module.startswith(error.name + "."):
+        return cause, f"install {distribution} again"
+    return cause, f"install the missing '{error.name}', or {distribution} again with its dependencies"
 
 
 class _ToStderr:

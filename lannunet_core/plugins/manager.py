@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import inspect
 import reprlib
+import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from lannunet_core import __version__, hookspecs
-from lannunet_core.errors import UserError
-from lannunet_core.plugins.api import RunInfo
+from lannunet_core.errors import RunFailed, UserError
+from lannunet_core.plugins import deprecations
+from lannunet_core.plugins.api import Plugin, RunInfo
+from lannunet_core.plugins.discovery import InstalledPlugin, PluginWarning, cause_and_remedy
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from lannunet_core.config.schema import SolverConfig
     from lannunet_core.hookspecs import Coordinates, Decoder, EvaluationMode, Event, Loss, Sampling
     from lannunet_core.plugins.defaults import Defaults
+    from lannunet_core.stitch import Windows
     from lannunet_core.types import Prediction
 
 CORE = "lannunet-core"
@@ -57,9 +62,15 @@ SPECS = {
 }
 
 
+class WrongAnswer(UserError):
+    """A plugin answered a hook with something of another kind than the hook asks for."""
+
+
 def implemented_hooks(plugin: type) -> dict[str, bool]:
     """The hooks that a class implements, and whether in wrapper form (one that only changes an answer)."""
-    return {name: _is_wrapper(options) for name, _, options in _implementations(plugin)}
+    return {
+        deprecations.present_hook(name): _is_wrapper(options) for name, _, options in _implementations(plugin)
+    }
 
 
 def replaced_keys(plugin: type) -> dict[str, str]:
@@ -76,7 +87,7 @@ def check(loaded: LoadedConfig) -> None:
     """
     chosen = [loaded.architecture, *loaded.extensions]
     for plugin in chosen:
-        _check_class(plugin)
+        check_class(plugin.installed, plugin.plugin_class)
     twice = [name for name, count in Counter(plugin.installed.name for plugin in chosen).items() if count > 1]
     if twice:
         raise UserError(
@@ -128,14 +139,40 @@ def answers(loaded: LoadedConfig) -> list[tuple[str, list[tuple[str, str]]]]:
 def build(loaded: LoadedConfig, run: RunInfo, defaults: Defaults) -> Hooks:
     """Makes the chosen plugins' instances and lays them over the core's defaults."""
     check(loaded)
+    return assemble([loaded.architecture, *loaded.extensions], run, defaults)
+
+
+def assemble(plugins: Sequence[ChosenPlugin], run: RunInfo, defaults: Defaults) -> Hooks:
+    """The hooks of plugins that were checked before; the last is asked first, the defaults last.
+
+    Raises:
+        RunFailed: A plugin cannot be made.
+    """
     manager = pluggy.PluginManager("lannunet")
     manager.add_hookspecs(hookspecs)
     manager.register(defaults, CORE)
-    for plugin in [loaded.architecture, *loaded.extensions]:
-        manager.register(plugin.plugin_class(plugin.config, run), str(plugin.installed))
+    for plugin in plugins:
+        try:
+            instance = plugin.plugin_class(plugin.config, run)
+        except (UserError, RunFailed, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            raise _failed(plugin.installed, "when it is made for a run", error) from error
+        manager.register(_Registered(plugin.installed, instance), str(plugin.installed))
     hooks = Hooks(manager)
     defaults.hooks = hooks
     return hooks
+
+
+class _Registered:
+    """What pluggy sees of a plugin: its hook methods, under the present names of hooks and arguments."""
+
+    def __init__(self, installed: InstalledPlugin, plugin: Plugin) -> None:
+        self._installed = installed
+        for attribute in dir(type(plugin)):
+            if _options(getattr(type(plugin), attribute, None)) is not None:
+                method = deprecations.under_present_names(getattr(plugin, attribute), attribute)
+                setattr(self, attribute, method)
 
 
 class Hooks:
@@ -252,6 +289,16 @@ class Hooks:
         )
         return answer
 
+    def stitch_heatmap(
+        self, patches: Iterable[tuple[Any, Sequence[tuple[int, ...]]]], windows: Windows
+    ) -> Any:
+        return self._one(
+            "stitch_heatmap",
+            {"patches": patches, "windows": windows},
+            "the whole image's outputs",
+            lambda answer: answer is not None,
+        )
+
     def losses(self) -> dict[str, Callable[[], Loss]]:
         return self._merged("losses", {}, "a mapping from names to callables", callable)
 
@@ -270,24 +317,51 @@ class Hooks:
         )
 
     def observe(self, event: Event) -> None:
-        self._manager.hook.observe(event=event)
+        """Tells each plugin. One that fails ends the run only before its first step (see `hookspecs`)."""
+        plugins = dict.fromkeys(impl.plugin for impl in self._manager.hook.observe.get_hookimpls())
+        for plugin in reversed(plugins):
+            others = [other for other in plugins if other is not plugin]
+            try:
+                self._manager.subset_hook_caller("observe", others)(event=event)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                if event.name == "start" and isinstance(error, UserError):
+                    raise
+                where = f"in its hook 'observe' at the event '{event.name}'"
+                failed = _failed(plugin._installed, where, error)
+                if event.name == "start":
+                    raise failed from error
+                warnings.warn(f"{failed} The run goes on.", PluginWarning, 3)
 
     def debug_sample(self, batch: Mapping[str, Any], labels: Mapping[str, Any], folder: Path) -> bool | None:
-        answer: bool | None = self._manager.hook.debug_sample(batch=batch, labels=labels, folder=folder)
+        answer: bool | None = self._call("debug_sample", {"batch": batch, "labels": labels, "folder": folder})
         return answer
 
     def debug_prediction(
         self, batch: Mapping[str, Any], heatmaps: Any, predictions: Sequence[Prediction], folder: Path
     ) -> bool | None:
-        answer: bool | None = self._manager.hook.debug_prediction(
-            batch=batch, heatmaps=heatmaps, predictions=predictions, folder=folder
+        answer: bool | None = self._call(
+            "debug_prediction",
+            {"batch": batch, "heatmaps": heatmaps, "predictions": predictions, "folder": folder},
         )
         return answer
+
+    def _call(self, hook: str, arguments: Mapping[str, Any]) -> Any:
+        caller = getattr(self._manager.hook, hook)
+        try:
+            return caller(**arguments)
+        except (UserError, RunFailed, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            if (plugin := _raised_by(caller, error)) is None:
+                raise
+            raise _failed(plugin, f"in its hook '{hook}'", error) from error
 
     def _one(
         self, hook: str, arguments: Mapping[str, Any], expected: str, fits: Callable[[Any], bool]
     ) -> Any:
-        answer = getattr(self._manager.hook, hook)(**arguments)
+        answer = self._call(hook, arguments)
         if hook not in self._checked and not fits(answer):
             raise self._wrong(hook, expected, answer)
         self._checked.add(hook)
@@ -297,7 +371,7 @@ class Hooks:
         self, hook: str, arguments: Mapping[str, Any], expected: str, fits: Callable[[Any], bool]
     ) -> dict[str, Any]:
         merged: dict[str, Any] = {}
-        for answer in getattr(self._manager.hook, hook)(**arguments):
+        for answer in self._call(hook, arguments):
             if not (isinstance(answer, Mapping) and all(fits(value) for value in answer.values())):
                 raise self._wrong(hook, expected, answer)
             if both := sorted(merged.keys() & answer.keys()):
@@ -308,10 +382,10 @@ class Hooks:
             merged.update(answer)
         return merged
 
-    def _wrong(self, hook: str, expected: str, answer: Any) -> UserError:
+    def _wrong(self, hook: str, expected: str, answer: Any) -> WrongAnswer:
         shown = " ".join(reprlib.repr(answer).split())
         got = "None" if answer is None else f"{type(answer).__name__}: {shown}"
-        return UserError(
+        return WrongAnswer(
             f"The hook '{hook}' must answer {expected}, but the answer was {got}. "
             f"It is answered by {self._who(hook)}: update it, or tell its author."
         )
@@ -325,48 +399,97 @@ def _implementations(plugin: type) -> list[tuple[str, Callable[..., Any], Mappin
     """(hook, function, the options of its @hookimpl) of every marked method, inherited ones included."""
     found: list[tuple[str, Callable[..., Any], Mapping[str, Any]]] = []
     for attribute in dir(plugin):
-        function = getattr(plugin, attribute, None)
-        options = getattr(function, "lannunet_impl", None)
-        if inspect.isroutine(function) and isinstance(options, dict):
+        function: Any = getattr(plugin, attribute, None)
+        options = _options(function)
+        if options is not None:
             found.append((options.get("specname") or attribute, function, options))
     return found
+
+
+def _options(function: Any) -> Mapping[str, Any] | None:
+    options = getattr(function, "lannunet_impl", None)
+    return options if inspect.isroutine(function) and isinstance(options, dict) else None
 
 
 def _is_wrapper(options: Mapping[str, Any]) -> bool:
     return bool(options.get("wrapper") or options.get("hookwrapper"))
 
 
-def _check_class(plugin: ChosenPlugin) -> None:
-    for hook, function, options in _implementations(plugin.plugin_class):
-        where = f"Plugin {plugin.installed}, {function.__qualname__}"
+def _raised_by(caller: pluggy.HookCaller, error: BaseException) -> InstalledPlugin | None:
+    """The plugin in whose answer an error arose; None: in the core's own."""
+    answering: dict[CodeType, InstalledPlugin | None] = {}
+    for impl in caller.get_hookimpls():
+        function = inspect.unwrap(getattr(impl.function, "__func__", impl.function))
+        answering[function.__code__] = getattr(impl.plugin, "_installed", None)
+    found = None
+    traceback = error.__traceback__
+    while traceback is not None:
+        found = answering.get(traceback.tb_frame.f_code, found)
+        traceback = traceback.tb_next
+    return found
+
+
+def _failed(plugin: InstalledPlugin, where: str, error: BaseException) -> RunFailed:
+    cause, remedy = cause_and_remedy(error, plugin.distribution, plugin.value.partition(":")[0])
+    return RunFailed(
+        f"Plugin {plugin} failed {where}: {cause}. To go on, {remedy} (lannunet --debug shows where)."
+    )
+
+
+def check_class(installed: InstalledPlugin, plugin_class: type[Plugin]) -> None:
+    """Looks at how a class implements its hooks.
+
+    Raises:
+        UserError: A hook is misspelt, or asks for what it is not given.
+    """
+    for name, function, options in _implementations(plugin_class):
+        where = f"Plugin {installed}, {function.__qualname__}"
+        hook = deprecations.present_hook(name)
+        _warn_of(installed, deprecations.of_hook(name))
         if hook not in SPECS:
             if options.get("optionalhook"):
                 continue
             nearest = get_close_matches(hook, SPECS, n=1)
             hint = f"did you mean '{nearest[0]}'? " if nearest else ""
-            raise UserError(f"{where}: there is no hook '{hook}'; {hint}Hooks: {', '.join(SPECS)}.")
+            raise UserError(
+                f"{where}: there is no hook '{hook}'; {hint}Hooks: {', '.join(SPECS)}. {_tell(installed)}"
+            )
         allowed = SPECS[hook].arguments
         # pluggy hands over by name what is asked for without a default, and silently nothing else.
         for parameter in inspect.signature(function).parameters.values():
             if parameter.name == "self":
                 continue
+            _warn_of(installed, deprecations.of_argument(hook, parameter.name))
+            known = deprecations.present_argument(hook, parameter.name) in allowed
             plain = parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is parameter.empty
-            if parameter.name not in allowed or not plain:
-                problem = (
-                    "must have no default" if parameter.name in allowed else "is not an argument of this hook"
-                )
+            if not (known and plain):
+                problem = "must have no default" if known else "is not an argument of this hook"
                 nearest = get_close_matches(parameter.name, allowed, n=1)
                 hint = f" Did you mean '{nearest[0]}'?" if nearest and nearest[0] != parameter.name else ""
                 raise UserError(
                     f"{where}: '{parameter}' {problem}. "
-                    f"It may ask for: {', '.join(allowed) or 'nothing'}.{hint}"
+                    f"It may ask for: {', '.join(allowed) or 'nothing'}.{hint} {_tell(installed)}"
                 )
         if options.get("tryfirst") or options.get("trylast"):
             raise UserError(
-                f"{where}: tryfirst and trylast are not allowed; the run's configuration gives the order."
+                f"{where}: tryfirst and trylast are not allowed; the run's configuration gives the order. "
+                f"{_tell(installed)}"
             )
         if _is_wrapper(options) and not inspect.isgeneratorfunction(function):
-            raise UserError(f"{where}: a hook in wrapper form must yield once, and return the answer.")
+            raise UserError(
+                f"{where}: a hook in wrapper form must yield once, and return the answer. {_tell(installed)}"
+            )
+
+
+def _warn_of(installed: InstalledPlugin, deprecated: deprecations.Deprecated | None) -> None:
+    if deprecated:
+        warnings.warn(
+            f"Plugin {installed} uses an old name: {deprecated} {_tell(installed)}", PluginWarning, 4
+        )
+
+
+def _tell(installed: InstalledPlugin) -> str:
+    return f"Update {installed.distribution}, or tell its author."
 
 
 def _unmarked_hint(plugin: ChosenPlugin, hook: str) -> str:

@@ -54,7 +54,7 @@ def test_unknown_name_names_the_nearest_and_what_is_installed(distribution):
         UserError, match=r"No plugin 'hourglas' is installed. Did you mean 'Hourglass'\?"
     ) as error:
         find("hourglas")
-    assert "pip install" in str(error.value)
+    assert "lannunet plugins install" in str(error.value)
 
 
 def test_editable_installation_listed_twice_is_one_plugin(distribution, tmp_path, monkeypatch):

@@ -11,10 +11,10 @@ from torch import nn
 
 from lannunet_core import Plugin, PluginConfig, RunInfo, __version__, hookimpl, hookspecs
 from lannunet_core.config.schema import RunConfig
-from lannunet_core.errors import UserError
+from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.hookspecs import Coordinates, Event
 from lannunet_core.plugins.defaults import Defaults
-from lannunet_core.plugins.discovery import InstalledPlugin
+from lannunet_core.plugins.discovery import InstalledPlugin, PluginWarning
 from lannunet_core.plugins.manager import (
     SPECS,
     Hooks,
@@ -191,6 +191,42 @@ def test_collecting_hooks_gather_all_answers():
     hooks.observe(Event("start", None, {}))
     assert told == [("second", "start"), ("first", "start")]
     assert hooks.losses()["quiet"] is Quiet
+
+
+class Watching(Plugin):
+    @hookimpl
+    def observe(self, event):
+        event.values["told"].append("watching")
+
+
+class Failing(Plugin):
+    @hookimpl
+    def observe(self, event):
+        raise event.values["error"]
+
+
+@pytest.mark.parametrize("error", [ValueError("the server is away"), SystemExit(3), UserError("no token")])
+@pytest.mark.parametrize("event", ["epoch", "end", "failure"])
+def test_an_observer_that_fails_is_named_and_the_run_goes_on(event, error):
+    told = []
+    hooks = built(Net, Watching, Failing)  # the failing one is told first
+    with pytest.warns(
+        PluginWarning, match=rf"'failing' \(lannunet-failing 2.0\) .*'{event}'.*{error}.*run goes on"
+    ):
+        hooks.observe(Event(event, Path(), {"told": told, "error": error}))
+    assert told == ["watching"]
+
+
+def test_an_observer_that_fails_at_the_start_ends_the_run():
+    def started(error):
+        built(Net, Failing).observe(Event("start", Path(), {"error": error}))
+
+    with pytest.raises(RunFailed, match=r"'failing' \(lannunet-failing 2.0\) .*ValueError: no disk"):
+        started(ValueError("no disk"))
+    with pytest.raises(UserError, match=r"^set trainer.failing.token$"):
+        started(UserError("set trainer.failing.token"))
+    with pytest.raises(KeyboardInterrupt):
+        started(KeyboardInterrupt())
 
 
 def test_one_name_from_two_plugins_is_refused():
@@ -374,6 +410,80 @@ def test_right_answers_pass():
         torch.ones(2, 3, 2), torch.eye(3), torch.zeros(2, 2), "use_input_size"
     )
     assert found.points.shape == (2, 3, 2)
+
+
+def failure(error_type, *plugins, hook="network") -> str:
+    with pytest.raises(error_type) as error:
+        getattr(built(*plugins), hook)()
+    return str(error.value)
+
+
+def test_what_a_plugin_raises_in_a_hook_is_a_message_that_names_it():
+    class Crashing(Plugin):
+        @hookimpl
+        def network(self):
+            return self.helper()
+
+        def helper(self):
+            raise ValueError("bad width\nand more")
+
+        @hookimpl
+        def loss(self):
+            import not_there_at_all  # noqa: F401
+
+        @hookimpl
+        def sampling(self):
+            raise SystemExit(3)
+
+    class Around(Plugin):
+        @hookimpl(wrapper=True)
+        def network(self):
+            return (yield)
+
+    named = r"Plugin 'crashing' (lannunet-crashing 1.0) failed in its hook"
+    message = failure(RunFailed, Crashing, Around)
+    assert f"{named} 'network': ValueError: bad width. To go on, update or reinstall" in message
+    assert "install the missing 'not_there_at_all'" in failure(RunFailed, Crashing, hook="loss")
+    assert f"{named} 'sampling': SystemExit: 3" in failure(RunFailed, Crashing, hook="sampling")
+
+
+def test_what_a_wrapper_raises_is_its_own():
+    class Around(Plugin):
+        @hookimpl(wrapper=True)
+        def network(self):
+            yield
+            raise ValueError("cannot")
+
+    assert "'around' (lannunet-around 2.0) failed in its hook 'network'" in failure(RunFailed, Net, Around)
+
+
+def test_messages_of_plugins_to_users_and_ctrl_c_pass():
+    class Picky(Plugin):
+        @hookimpl
+        def network(self):
+            raise UserError("model.picky.size is too small")
+
+    class Interrupted(Plugin):
+        @hookimpl
+        def network(self):
+            raise KeyboardInterrupt
+
+    assert failure(UserError, Picky) == "model.picky.size is too small"
+    failure(KeyboardInterrupt, Interrupted)
+
+
+def test_errors_of_the_core_are_not_a_plugins():
+    with pytest.raises(AttributeError):
+        built(Net).optimizer_and_scheduler(nn.Linear(1, 1), None, 0.1, 1)
+
+
+def test_a_plugin_that_cannot_be_made_is_named():
+    class Unmakable(Net):
+        def __init__(self, config, run):
+            raise OSError("no licence")
+
+    message = failure(RunFailed, Unmakable)
+    assert "Plugin 'unmakable' (lannunet-unmakable 1.0) failed when it is made for a run: OSError" in message
 
 
 def test_every_hook_has_a_typed_method_with_the_same_arguments_and_answer():

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ class Project:
 
     def write(self) -> None:
         self.json.write_text(json.dumps(self.annotations, indent=1))
-        self.yaml.write_text(yaml.safe_dump(self.config, sort_keys=False))
+        self.yaml.write_text(yaml.safe_dump(self.config, default_flow_style=None, width=1000))
 
     def set(self, **sections) -> None:
         """Change keys of the configuration, section by section."""
@@ -106,9 +107,10 @@ class Project:
         return self.lannunet("train", self.yaml, *arguments)
 
     def start(self, *arguments, **environment) -> subprocess.CompletedProcess[str]:
-        """A command in a process and a process group of its own; it finds the installed test distributions."""
+        """A command in a process (and group) of its own; it finds the test's distributions."""
         self.write()
         paths = [path for path in sys.path if Path(path).is_relative_to(self.folder.parent)]
+        paths += filter(None, [os.environ.get("PYTHONPATH")])
         return subprocess.run(
             [sys.executable, "-c", "from lannunet_core.cli import main; main()", *map(str, arguments)],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | environment,
@@ -145,40 +147,36 @@ def draw(rng, size, landmarks, channels) -> tuple[np.ndarray, np.ndarray]:
     return pixels.clip(0, 255).astype(np.uint8), points
 
 
-@pytest.fixture
-def make_project(tmp_path):
-    """Draws a dataset and gives the `Project` of a small U-Net on it, two epochs of three batches.
+def draw_project(
+    folder: Path, *, sizes=((64, 64),), splits=SPLITS, landmarks=2, channels=1, input_size=None
+) -> Project:
+    """Draw a dataset; the `Project` trains a small U-Net on it, two epochs of three batches.
 
     Sizes (x, y[, z]) are taken by turns. Images are PNG, NumPy arrays where they have two channels, or
     MetaImages (with a spacing) in 3D.
     """
-
-    def make(*, sizes=((64, 64),), splits=SPLITS, landmarks=2, channels=1, input_size=None) -> Project:
-        folder = tmp_path / "project"
-        (folder / "images").mkdir(parents=True)
-        rng = np.random.default_rng(0)
-        annotations: dict[str, Any] = {"name": "blobs", "description": "", "fold": 0}
-        number = 0
-        for split, count in splits.items():
-            annotations[split] = []
-            for _ in range(count):
-                size = sizes[number % len(sizes)]
-                pixels, points = draw(rng, size, landmarks, channels)
-                name = write_image(folder / "images", f"{split}{number}", pixels)
-                sample = {"id": f"{split}{number}", "image": f"images/{name}", "coordinates": points.tolist()}
-                annotations[split].append(sample)
-                number += 1
-        config = {
-            "dataset": {"src_targets": "points.json"},
-            "sampler": {"input_size": list(input_size or [32] * len(sizes[0])), "num_workers": 0},
-            "solver": {"max_epochs": 2, "mini_batch_size": 3, "data_loader_batch_size_train": 2},
-            "trainer": {"validate_every": 1},
-            "model": {"architecture": "unet", "unet": {"init_features": 4, "max_features": 8}},
-            "output": {"output_dir": "out"},
-        }
-        return Project(folder, annotations, config)
-
-    return make
+    (folder / "images").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    annotations: dict[str, Any] = {"name": "blobs", "description": "", "fold": 0}
+    number = 0
+    for split, count in splits.items():
+        annotations[split] = []
+        for _ in range(count):
+            size = sizes[number % len(sizes)]
+            pixels, points = draw(rng, size, landmarks, channels)
+            name = write_image(folder / "images", f"{split}{number}", pixels)
+            sample = {"id": f"{split}{number}", "image": f"images/{name}", "coordinates": points.tolist()}
+            annotations[split].append(sample)
+            number += 1
+    config = {
+        "dataset": {"src_targets": "points.json"},
+        "sampler": {"input_size": list(input_size or [32] * len(sizes[0])), "num_workers": 0},
+        "solver": {"max_epochs": 2, "mini_batch_size": 3, "data_loader_batch_size_train": 2},
+        "trainer": {"validate_every": 1},
+        "model": {"architecture": "unet", "unet": {"init_features": 4, "max_features": 8}},
+        "output": {"output_dir": "out"},
+    }
+    return Project(folder, annotations, config)
 
 
 def write_image(folder: Path, stem: str, pixels: np.ndarray) -> str:
@@ -200,5 +198,19 @@ def write_image(folder: Path, stem: str, pixels: np.ndarray) -> str:
 
 
 @pytest.fixture
+def make_project(tmp_path):
+    """`draw_project` in a folder of the test's."""
+    return partial(draw_project, tmp_path / "project")
+
+
+@pytest.fixture
 def project(make_project) -> Project:
     return make_project()
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Project:
+    """A project that has been trained; tests look at its results and change nothing."""
+    project = draw_project(tmp_path_factory.mktemp("trained") / "project")
+    assert project.train() == 0
+    return project

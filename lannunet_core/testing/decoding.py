@@ -1,0 +1,151 @@
+"""Checks of `get_coords_from_heatmap` and `decoders`. Each docstring is the contract.
+
+Where labels and loss are the core's, a decoder gets drawn Gaussians of peak 1; else what the plugin's own
+loss makes of perfect outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lannunet_core.geometry import resize_affine
+from lannunet_core.hookspecs import Coordinates, EvaluationMode
+from lannunet_core.testing.running import (
+    activate,
+    build,
+    compare_points,
+    decode,
+    gaussians,
+    isolated,
+    make_batch,
+    perfect_outputs,
+    untouched,
+)
+from lannunet_core.testing.subject import Broken, Subject
+from lannunet_core.training.learner import map_tensors
+
+MODES: tuple[EvaluationMode, ...] = ("use_input_size", "scale_pred_coords", "scale_heatmap_first")
+
+
+def decodes_to_the_point(subject: Subject) -> None:
+    """A perfect map decodes to its point (x, y[, z]) in input pixels, unrounded, in every evaluation mode."""
+    for dimensions, session, batch, maps in _perfect(subject):
+        size = session.run.input_size
+        original = tuple(3 * side + 1 for side in size)
+        resized = {
+            **batch,
+            "affine": torch.from_numpy(resize_affine(original, size)).expand(2, -1, -1).clone(),
+            "original_size": torch.tensor(original).expand(2, -1).clone(),
+        }
+        for mode in MODES:
+            found = decode(session, maps, batch if mode == "use_input_size" else resized, mode)
+            what = f"decoding in {dimensions}D ({mode})"
+            compare_points(found.points, batch["landmarks"], subject.decoding_error, what)
+
+
+def decoded_shapes(subject: Subject) -> None:
+    """Points are (B, N, D), confidence (B, N), covariance (B, N, D, D) with positive variances, or None."""
+    for dimensions, session, batch, maps in _perfect(subject):
+        found = decode(session, maps, batch)
+        wanted = tuple(batch["landmarks"].shape)
+        if not isinstance(found, Coordinates):
+            raise Broken(f"in {dimensions}D the answer is {found!r:.200}, should be hookspecs.Coordinates")
+        if tuple(found.points.shape) != wanted or tuple(found.confidence.shape) != wanted[:2]:
+            raise Broken(
+                f"in {dimensions}D points are {tuple(found.points.shape)} and confidence "
+                f"{tuple(found.confidence.shape)}, should be {wanted} and {wanted[:2]}"
+            )
+        if not (found.points.is_floating_point() and found.confidence.is_floating_point()):
+            raise Broken(
+                f"points are {found.points.dtype} and confidence {found.confidence.dtype}, should be floats"
+            )
+        covariance = found.covariance
+        if covariance is None:
+            continue
+        if tuple(covariance.shape) != (*wanted, dimensions):
+            raise Broken(
+                f"in {dimensions}D covariance is {tuple(covariance.shape)}, should be {(*wanted, dimensions)}"
+            )
+        covariance = covariance.double()
+        if (
+            not torch.allclose(covariance, covariance.mT, atol=1e-6)
+            or torch.linalg.eigvalsh(covariance).min() < -1e-6
+        ):
+            raise Broken(
+                f"in {dimensions}D a covariance is not symmetric with positive variances: {covariance[0, 0]}"
+            )
+
+
+def flat_maps_have_no_point(subject: Subject) -> None:
+    """A map that is 0 everywhere names no point: NaN, with confidence 0, and never a coordinate."""
+    for dimensions, session, batch, maps in _perfect(subject):
+        found = decode(session, map_tensors(maps, torch.zeros_like), batch)
+        if not found.points.isnan().all():
+            raise Broken(
+                f"in {dimensions}D a map of zeros decodes to {found.points[0, 0].tolist()}, should be NaN"
+            )
+        if not (found.confidence == 0).all():
+            raise Broken(
+                f"in {dimensions}D the confidence in maps of zeros is {found.confidence.tolist()}, not 0"
+            )
+
+
+def confidence_is_a_share(subject: Subject) -> None:
+    """Confidence lies in 0 … 1, and a higher peak of a map never has less of it."""
+    for dimensions, session, batch, maps in _perfect(subject):
+        confidences = []
+        for height in (0.2, 1.0, 3.0):
+            confidence = decode(session, map_tensors(maps, partial(torch.mul, height)), batch).confidence
+            if not ((confidence >= 0) & (confidence <= 1)).all():
+                raise Broken(
+                    f"in {dimensions}D confidence is {confidence.tolist()} in perfect maps times {height}; "
+                    "it should lie in 0 … 1"
+                )
+            confidences.append(confidence)
+        if confidences[1].min() < 0.5:
+            raise Broken(f"in {dimensions}D perfect maps have the low confidence {confidences[1].tolist()}")
+        if (confidences[0] > confidences[1] + 1e-6).any():
+            raise Broken(
+                f"in {dimensions}D the confidence is {confidences[0].tolist()} in maps of a fifth of the "
+                f"height and {confidences[1].tolist()} in perfect ones; higher is more certain"
+            )
+
+
+def samples_are_decoded_alone(subject: Subject) -> None:
+    """What a sample decodes to does not depend on the others of its batch, nor on chance."""
+    for dimensions, session, batch, maps in _perfect(subject):
+        with isolated(), untouched("decoding"):
+            first, again = (
+                session.hooks.get_coords_from_heatmap(
+                    heatmaps=maps,
+                    affine=batch["affine"],
+                    original_sizes=batch["original_size"],
+                    evaluation_mode="use_input_size",
+                )
+                for _ in range(2)
+            )
+        swapped = decode(session, map_tensors(maps, lambda tensor: tensor.flip(0)), batch)
+        for other, what in ((again, "twice"), (Coordinates(*_flipped(swapped)), "in another order")):
+            if not torch.allclose(first.points, other.points, atol=1e-4, equal_nan=True):
+                raise Broken(f"in {dimensions}D a batch decoded {what} gives other points")
+
+
+def _flipped(found: Coordinates) -> tuple[Tensor, Tensor]:
+    return found.points.flip(0), found.confidence.flip(0)
+
+
+def _perfect(subject: Subject) -> Iterator[tuple[int, Any, dict[str, Any], Any]]:
+    """For each number of dimensions a session, a batch, and activated maps of its landmarks."""
+    for dimensions in subject.dimensions():
+        session = build(subject, dimensions)
+        batch = make_batch(session)
+        if subject.answers("generate_labels", "loss", "losses"):
+            maps = activate(session, perfect_outputs(subject, session, batch))
+        else:
+            maps = gaussians(batch["landmarks"], session.run.input_size)
+        yield dimensions, session, batch, maps

@@ -1,0 +1,196 @@
+"""The test classes that an author derives from, and running them without pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lannunet_core.testing import architecture, decoding, labels, losses, package, sampling
+from lannunet_core.testing.subject import NotClaimed, Subject
+
+Check = Callable[[Subject], None]
+
+
+def test_of(check: Check) -> Callable[[Any], None]:
+    """A test method that runs a check on its own class; its docstring is the contract."""
+
+    def test(self: Subject) -> None:
+        check(self)
+
+    test.__doc__ = check.__doc__
+    return test
+
+
+class Conformance(Subject):
+    """What holds for every plugin."""
+
+    test_is_found_by_name = test_of(package.is_found_by_name)
+    test_says_which_core_it_is_for = test_of(package.says_which_core_it_is_for)
+    test_imports_without_torch = test_of(package.imports_without_torch)
+    test_config_is_valid_by_default = test_of(package.config_is_valid_by_default)
+    test_config_describes_every_field = test_of(package.config_describes_every_field)
+    test_config_refuses_unknown_keys = test_of(package.config_refuses_unknown_keys)
+    test_hooks_are_those_of_the_core = test_of(package.hooks_are_those_of_the_core)
+
+
+class ArchitectureConformance(Conformance):
+    """What holds for a plugin that brings a network, with the labels, loss and decoder that it runs with."""
+
+    test_two_dimensions = test_of(architecture.two_dimensions)
+    test_three_dimensions = test_of(architecture.three_dimensions)
+    test_shapes_and_dtypes = test_of(architecture.shapes_and_dtypes)
+    test_mixed_precision = test_of(architecture.mixed_precision)
+    test_deep_supervision = test_of(architecture.deep_supervision)
+    test_other_sizes = test_of(architecture.other_sizes)
+    test_gradients_reach_every_parameter = test_of(architecture.gradients_reach_every_parameter)
+    test_optimizer_holds_every_parameter = test_of(architecture.optimizer_holds_every_parameter)
+    test_overfits_a_tiny_problem = test_of(architecture.overfits_a_tiny_problem)
+    test_same_seed_same_result = test_of(architecture.same_seed_same_result)
+    test_prediction_is_deterministic = test_of(architecture.prediction_is_deterministic)
+    test_images_do_not_mix = test_of(architecture.images_do_not_mix)
+    test_state_survives_save_and_load = test_of(architecture.state_survives_save_and_load)
+    test_missing_landmarks_do_not_matter = test_of(architecture.missing_landmarks_do_not_matter)
+    test_batches_without_labels = test_of(architecture.batches_without_labels)
+    test_labels_decode_back = test_of(labels.labels_decode_back)
+
+
+class LabelConformance(Conformance):
+    """What holds for a plugin that answers `generate_labels`."""
+
+    test_labels_hold_states = test_of(labels.labels_hold_states)
+    test_missing_landmarks_leave_no_label = test_of(labels.missing_landmarks_leave_no_label)
+    test_labels_follow_subpixel_moves = test_of(labels.labels_follow_subpixel_moves)
+    test_labels_decode_back = test_of(labels.labels_decode_back)
+    test_known_negatives_are_learned = test_of(losses.known_negatives_are_learned)
+    test_labels_are_a_function_of_the_batch = test_of(labels.labels_are_a_function_of_the_batch)
+    test_gradients_reach_sigmas = test_of(labels.gradients_reach_sigmas)
+
+
+class LossConformance(Conformance):
+    """What holds for a plugin that answers `loss`, or `losses`: then `loss_function` names the one tested."""
+
+    test_terms_are_named_scalars = test_of(losses.terms_are_named_scalars)
+    test_loss_is_differentiable = test_of(losses.loss_is_differentiable)
+    test_unlabelled_contributes_nothing = test_of(losses.unlabelled_contributes_nothing)
+    test_nothing_labelled_is_finite = test_of(losses.nothing_labelled_is_finite)
+    test_weights_count = test_of(losses.weights_count)
+    test_activation_is_a_map = test_of(losses.activation_is_a_map)
+    test_labels_decode_back = test_of(labels.labels_decode_back)
+    test_known_negatives_are_learned = test_of(losses.known_negatives_are_learned)
+    test_loss_is_a_function = test_of(losses.loss_is_a_function)
+    test_learnable_loss_is_a_module = test_of(losses.learnable_loss_is_a_module)
+    test_state_survives_save_and_load = test_of(architecture.state_survives_save_and_load)
+
+
+class SamplingConformance(Conformance):
+    """What holds for a plugin that answers `sampling`."""
+
+    test_sampling_is_complete = test_of(sampling.sampling_is_complete)
+    test_centres_lie_in_the_image = test_of(sampling.centres_lie_in_the_image)
+    test_sampling_draws_from_rng_only = test_of(sampling.sampling_draws_from_rng_only)
+    test_sampling_pickles = test_of(sampling.sampling_pickles)
+    test_sampling_does_without_landmarks = test_of(sampling.sampling_does_without_landmarks)
+
+
+class DecodeConformance(Conformance):
+    """What holds for a plugin that answers `get_coords_from_heatmap`, or `decoders`: `decoder` names one."""
+
+    test_decoded_shapes = test_of(decoding.decoded_shapes)
+    test_decodes_to_the_point = test_of(decoding.decodes_to_the_point)
+    test_flat_maps_have_no_point = test_of(decoding.flat_maps_have_no_point)
+    test_confidence_is_a_share = test_of(decoding.confidence_is_a_share)
+    test_samples_are_decoded_alone = test_of(decoding.samples_are_decoded_alone)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of one check.
+
+    Attributes:
+        check: Its name, `test_` left out; with the name of the loss or decoder where several are tested.
+        contract: What is asked for.
+        outcome: What came of it.
+        message: What was found, or why it was not checked; empty where it passed.
+    """
+
+    check: str
+    contract: str
+    outcome: Literal["passed", "failed", "not claimed"]
+    message: str = ""
+
+
+def run(suite: Subject) -> Iterator[Result]:
+    """Run all tests of a test class, one after the other."""
+    for name in tests(type(suite)):
+        yield run_one(suite, name)
+
+
+def tests(suite: type[Subject]) -> list[str]:
+    """The names of its test methods, those of its bases first."""
+    names = [name for part in reversed(suite.__mro__) for name in vars(part) if name.startswith("test_")]
+    return list(dict.fromkeys(names))
+
+
+def run_one(suite: Subject, name: str) -> Result:
+    """Run one test; whatever it raises is its outcome."""
+    test = getattr(suite, name)
+    check, contract = name.removeprefix("test_"), " ".join((test.__doc__ or "").split())
+    try:
+        test()
+    except NotClaimed as reason:
+        return Result(check, contract, "not claimed", str(reason))
+    except AssertionError as found:
+        return Result(check, contract, "failed", str(found))
+    except Exception as error:
+        return Result(check, contract, "failed", f"it raises {type(error).__name__}: {error}")
+    return Result(check, contract, "passed")
+
+
+def suites_for(plugin: str, settings: dict[str, Any]) -> Iterable[tuple[str, Subject]]:
+    """A suite for each kind of hook that a plugin answers, none of which claims more than the plugin shows.
+
+    Args:
+        plugin: Its name.
+        settings: Its section of the YAML.
+
+    Returns:
+        Each with the name of the loss or decoder that it is about, if any.
+    """
+    from lannunet_core.plugins import discovery, manager
+
+    hooks = manager.implemented_hooks(discovery.find(plugin).load())
+    unclaimed = {name: None for name in vars(Subject) if name.startswith("supports_")}
+
+    def suite(base: type[Conformance], **attributes: Any) -> Subject:
+        made: Subject = type(
+            base.__name__, (base,), {"plugin": plugin, "config": settings, **unclaimed, **attributes}
+        )()
+        return made
+
+    found = [("", suite(Conformance))]
+    if "network" in hooks:
+        found.append(("", suite(ArchitectureConformance)))
+    for hook, base in (
+        ("generate_labels", LabelConformance),
+        ("loss", LossConformance),
+        ("sampling", SamplingConformance),
+        ("get_coords_from_heatmap", DecodeConformance),
+    ):
+        if hook in hooks:
+            found.append(("", suite(base)))
+    if "losses" in hooks:
+        found += [(name, suite(LossConformance, loss_function=name)) for name in named(found[0][1], "losses")]
+    if "decoders" in hooks:
+        found += [(name, suite(DecodeConformance, decoder=name)) for name in named(found[0][1], "decoders")]
+    return found
+
+
+def named(suite: Subject, hook: str) -> list[str]:
+    """The names that a plugin adds to those of the core."""
+    from lannunet_core.config import schema
+    from lannunet_core.testing.running import build
+
+    core = schema.LOSSES if hook == "losses" else schema.DECODERS
+    session = build(suite, next(iter(suite.dimensions())))
+    return [name for name in getattr(session.hooks, hook)() if name not in core]

@@ -49,7 +49,7 @@ class SoftmaxCrossEntropy(nn.Module):
         """Probabilities of the positions, scaled so that a perfect label's peak is 1: (B, N, *S)."""
         logits = levels(outputs)[0].float()
         partition = log_partition(logits).reshape(*logits.shape[:2], *[1] * (logits.ndim - 2))
-        return torch.exp(logits - partition) * self.mass
+        return (logits - (partition - math.log(self.mass))).exp_()  # one map in memory beside the logits
 
 
 class HeatmapMSE(nn.Module):

@@ -61,6 +61,14 @@ class SpatialTransform:
                 break
         return relative + (np.asarray(output_size) - 1) / 2
 
+    def source_box(self, centre: Floats, output_size: Sequence[int]) -> tuple[Floats, Floats]:
+        """The lowest and the highest source point (D,) that any output pixel may show."""
+        half = (np.asarray(output_size) - 1) / 2
+        if self.elastic is not None:
+            half = half + np.abs(self.elastic.control).max()  # a B-spline stays within its coefficients
+        reach = np.abs(self.linear) @ half
+        return centre + self.offset - reach, centre + self.offset + reach
+
     def _displacement(self, relative: Floats) -> Floats:
         if self.elastic is None:
             return np.zeros_like(relative)

@@ -15,7 +15,6 @@ from lannunet_core.errors import UserError
 from lannunet_core.plugins import discovery
 
 _TRACKERS = "experiment trackers are plugins here"
-_CENTRED = "patches around earlier predictions are not supported"
 _PICTURES = "inference.debug writes pictures of heatmaps"
 _PATHS = "paths are used as they are written"
 
@@ -30,11 +29,8 @@ DROPPED = {
     "sampler.evaluation_sample_mode": "sampler.patch.inference_mode says how images are predicted",
     "sampler.patch.evaluation_sample_mode": "sampler.patch.inference_mode says how images are predicted",
     "sampler.data_aug_guarantee_lms_in_image": "a landmark moved out of the image is a known negative",
-    "sampler.patch.centred_patch_coordinate_path": _CENTRED,
-    "sampler.patch.centred_patch_coordinate_path_sheet": _CENTRED,
-    "sampler.patch.centred_patch_jitter": _CENTRED,
-    "sampler.patch.centred_patch_deterministic": _CENTRED,
-    "sampler.patch.centred_patch_deterministic_eval": _CENTRED,
+    "sampler.patch.centred_patch_coordinate_path_sheet": "a predictions.csv has no sheets",
+    "sampler.patch.centred_patch_deterministic_eval": "patches are never moved when predicting",
     "trainer.perform_validation": "a validation list in the JSON is always used",
     "trainer.save_latest_only": "the best and the latest model are kept",
     "trainer.save_every": "the best and the latest model are kept",
@@ -63,6 +59,7 @@ DEFAULTS: dict[str, Any] = {
     "sampler.resize": "stretch",
     "sampler.data_aug_package": "imgaug",
     "sampler.num_workers": 0,
+    "sampler.patch.jitter": 0,
     "solver.optimizer": "sgd",
     "solver.base_lr": 0.01,
     "solver.max_epochs": 1000,
@@ -71,6 +68,13 @@ DEFAULTS: dict[str, Any] = {
     "model.gauss_sigma": 4,
 }
 """LaNNU-Net's defaults where ours differ, in our words and its units."""
+
+RENAMED = {
+    "sampler.patch.centred_patch_coordinate_path": "sampler.patch.centres",
+    "sampler.patch.centred_patch_jitter": "sampler.patch.jitter",
+    "sampler.patch.centred_patch_deterministic": "sampler.patch.deterministic_jitter",
+}
+"""Its keys that have another name here."""
 
 PATIENCE = "solver.early_stopping_patience"
 
@@ -85,7 +89,12 @@ def translate(key: str, value: Any) -> tuple[str, Any, str | None]:
 
     Its parser reads the word None as nothing, as we do in the keys where nothing is a choice.
     """
+    key = RENAMED.get(key, key)
     match key, value:
+        case "sampler.sample_mode", "patch":
+            return key, "patch_bias", None
+        case "sampler.patch.centres", "" | "None":
+            return key, None, None
         case "inference.fit_gauss", bool():
             return "inference.decoder", "gaussian_fit" if value else "auto", None
         case "sampler.data_aug_package", "albumentations":

@@ -126,18 +126,34 @@ class DatasetConfig(Section):
 
 class PatchConfig(Section):
     sample_patch_size: Size = Field((128, 128), description="Size of a patch (x, y[, z]).")
-    sampler_bias: StrictFloat = Field(0.66, ge=0, le=1, description="Share of patches that hold a landmark.")
+    sampler_bias: StrictFloat = Field(
+        0.66, ge=0, le=1, description="patch_bias: this share of patches is placed to hold a landmark."
+    )
     resolution_to_sample_from: Literal["input_size", "full"] = Field(
         "input_size", description="Cut patches from the resized image or from the original one."
     )
-    inference_mode: Annotated[
-        Literal["fully_convolutional"], only("fully_convolutional", "patchify_and_stitch")
-    ] = Field("fully_convolutional", description="Predict the whole image at once.")
+    inference_mode: Literal["fully_convolutional", "patchify_and_stitch"] = Field(
+        "fully_convolutional", description="Predict the whole image at once, or patch by patch."
+    )
+    centres: File | None = Field(
+        None,
+        description="patch_centred: predictions.csv to cut patches around; the annotations if left out.",
+    )
+    jitter: StrictFloat = Field(
+        8,
+        ge=0,
+        le=4096,
+        description="patch_centred: training patches are moved by up to so many pixels an axis.",
+    )
+    deterministic_jitter: StrictBool = Field(
+        False, description="patch_centred: a landmark's patch is moved alike in every epoch."
+    )
 
 
 class SamplerConfig(Section):
-    sample_mode: Annotated[Literal["full"], only("full", "patch", "patch_bias", "patch_centred")] = Field(
-        "full", description="What a training sample is: the full image."
+    sample_mode: Literal["full", "patch_bias", "patch_centred"] = Field(
+        "full",
+        description="A training sample is the full image, a patch anywhere, or a patch around a prediction.",
     )
     input_size: Size = Field((512, 512), description="Size (x, y[, z]) that images are resized to.")
     resize: Literal["letterbox", "stretch"] = Field(
@@ -152,6 +168,21 @@ class SamplerConfig(Section):
     )
     debug: StrictBool = Field(False, description="Write pictures of training samples to the output folder.")
     patch: PatchConfig = Field(default_factory=PatchConfig, description="Used by patch sampling.")
+
+    @property
+    def in_patches(self) -> bool:
+        return self.sample_mode != "full"
+
+    @property
+    def image_size(self) -> tuple[int, ...] | None:
+        """Size (x, y[, z]) that images are resized to; None where each keeps its own."""
+        native = self.in_patches and self.patch.resolution_to_sample_from == "full"
+        return None if native else self.input_size
+
+    @property
+    def sample_size(self) -> tuple[int, ...]:
+        """Size (x, y[, z]) of a training sample."""
+        return self.patch.sample_patch_size if self.in_patches else self.input_size
 
 
 class SolverConfig(Section):

@@ -19,9 +19,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from lannunet_core.augment.schemes import Scheme
+from lannunet_core.augment.spatial import SpatialTransform
 from lannunet_core.data.annotations import check_inside
 from lannunet_core.data.prepare import prepare
-from lannunet_core.data.reader import Image, read_image
+from lannunet_core.data.reader import Image, image_header, read_image
 from lannunet_core.errors import UserError
 from lannunet_core.geometry import ResizeMode, affine, is_inside, transform_points
 from lannunet_core.hookspecs import Sampling
@@ -44,6 +45,14 @@ class Prepared(NamedTuple):
     affine: Floats
     original_size: tuple[int, ...]
     spacing: tuple[float, ...] | None
+
+
+class _Kept(NamedTuple):
+    """Where the pixels of a kept image start and their shape, and the rest of its `Prepared`."""
+
+    first: int
+    shape: tuple[int, ...]
+    record: tuple[Any, ...]
 
 
 def available_memory() -> int:
@@ -72,7 +81,7 @@ class PreparedImages:
         samples: The split's samples.
         dimensions: D.
         channels: C, what every image must have.
-        input_size: (x, y[, z]).
+        input_size: (x, y[, z]) that images are resized to; None: each keeps its own size.
         resize: `letterbox` or `stretch`.
         cache_data: Whether `preload` keeps images.
         budget_bytes: How much memory they may take; None: half of what is available at `preload`.
@@ -84,7 +93,7 @@ class PreparedImages:
         samples: Sequence[Sample],
         dimensions: int,
         channels: int,
-        input_size: tuple[int, ...],
+        input_size: tuple[int, ...] | None,
         resize: ResizeMode,
         cache_data: bool = True,
         budget_bytes: int | None = None,
@@ -93,21 +102,24 @@ class PreparedImages:
         self.samples = tuple(samples)
         self.dimensions = dimensions
         self.channels = channels
-        self.input_size = tuple(input_size)
+        self.input_size = input_size
         self.resize = resize
         self.reference = reference or (self.samples[0].image if self.samples else None)
         self.cache_data = cache_data
         self.budget_bytes = budget_bytes
-        # One tensor of all kept images: forked workers share its pages, spawned ones its one handle.
+        # The pixels of all kept images in one tensor, one image after the other: forked workers share its
+        # pages, spawned ones its one handle.
         self._pixels = torch.empty(0)
-        self._kept: list[tuple[Floats, tuple[int, ...], tuple[float, ...] | None]] = []
+        self._kept: list[_Kept] = []
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Prepared:
         if index < len(self._kept):
-            return Prepared(self._pixels[index], *self._kept[index])
+            kept = self._kept[index]
+            pixels = self._pixels[kept.first : kept.first + math.prod(kept.shape)]
+            return Prepared(pixels.view(kept.shape), *kept.record)
         return self._read(index)
 
     def preload(self, progress: Callable[[int], object] = lambda count: None) -> int:
@@ -122,28 +134,39 @@ class PreparedImages:
         Raises:
             UserError: An image is damaged, its channels differ, or a coordinate lies outside of it.
         """
-        shape = (self.channels, *self.input_size[::-1])
-        fitting = 0
+        budget = 0
         if self.cache_data:
             budget = available_memory() // 2 if self.budget_bytes is None else self.budget_bytes
-            fitting = min(len(self.samples), budget // (4 * math.prod(shape)))
-        pixels = torch.empty((fitting, *shape))
-
-        def load(index: int) -> Any:
-            if index >= fitting:
-                self._stored(self.samples[index])
-                return None
-            pixels[index], *record = self._read(index)
-            return tuple(record)
-
-        kept = []
         with ThreadPoolExecutor(READING_THREADS) as pool:
-            for record in pool.map(load, range(len(self.samples))):
-                if record is not None:
-                    kept.append(record)
+            sizes = [self.input_size] * len(self.samples)
+            if self.input_size is None:
+                sizes = list(pool.map(self._size_in_header, self.samples))
+            shapes = [(self.channels, *size[::-1]) for size in sizes if size]
+            ends = np.cumsum([math.prod(shape) for shape in shapes], dtype=np.int64)
+            fitting = int(np.searchsorted(4 * ends, budget, side="right"))
+            pixels = torch.empty(int(ends[fitting - 1]) if fitting else 0)
+
+            def load(index: int) -> _Kept | None:
+                if index >= fitting:
+                    self._stored(self.samples[index])
+                    return None
+                image, *record = self._read(index)
+                first, last = int(ends[index]) - image.numel(), int(ends[index])
+                pixels[first:last] = image.flatten()
+                return _Kept(first, shapes[index], tuple(record))
+
+            kept = []
+            for one in pool.map(load, range(len(self.samples))):
+                if one is not None:
+                    kept.append(one)
                 progress(1)
         self._pixels, self._kept = pixels, kept
         return len(kept)
+
+    def _size_in_header(self, sample: Sample) -> tuple[int, ...]:
+        header = image_header(sample.image, self.dimensions)
+        self._check(sample, header.size, header.channels)
+        return header.size
 
     def _read(self, index: int) -> Prepared:
         sample = self.samples[index]
@@ -177,8 +200,9 @@ class PreparedImages:
 class TrainingSamples(Dataset[dict[str, Any]]):
     """Training samples by (epoch, draw, index).
 
-    With the torch package a sample is the source region with what was `drawn` for it, and the device augments
-    the batch; its landmarks and states are those after augmentation already.
+    With the torch package a sample is the part of the image that it shows with what was `drawn` for it, and
+    the device augments the batch; its landmarks and states are those after augmentation already. `centre`
+    then counts the pixels of that part.
 
     Args:
         images: The training split's images.
@@ -216,11 +240,19 @@ class TrainingSamples(Dataset[dict[str, Any]]):
     def __getitem__(self, place: tuple[int, int, int]) -> dict[str, Any]:
         epoch, draw, index = place
         sample, prepared = self.samples[index], self.images[index]
-        size = self.sampling.output_size
-        landmarks = _in_input(sample, prepared)
+        size, image_size = self.sampling.output_size, _size(prepared.image)
+        landmarks = _in_input(sample.coordinates, prepared)
         rng = np.random.default_rng([self.seed, epoch, draw])
         drawn = self.scheme.draw(rng, size)
-        centre = self.sampling.centre(rng, self.images.input_size, landmarks, sample.states, drawn.spatial)
+        centre = self.sampling.centre(
+            rng=rng,
+            image_size=image_size,
+            landmarks=landmarks,
+            states=sample.states,
+            transform=drawn.spatial,
+            sample=sample,
+            affine=prepared.affine,
+        )
 
         landmarks = drawn.spatial.to_output(landmarks, centre, size)
         left = (sample.states == State.VISIBLE) & ~is_inside(landmarks, size)
@@ -233,13 +265,38 @@ class TrainingSamples(Dataset[dict[str, Any]]):
         batch_item = _item(sample, prepared, index, landmarks, states)
         batch_item["affine"] = torch.from_numpy(prepared.affine @ moved)
         batch_item["corner"] = torch.from_numpy(centre - middle).float()
+        source = prepared.image
+        if tuple(size) != image_size:
+            box = shown_box(drawn.spatial, centre, size, image_size, sample.id)
+            source = source[(slice(None), *reversed(box))]
+            centre = centre - [side.start for side in box]
         if self.in_worker_augment:
             from lannunet_core.augment.with_imgaug import augment
 
-            batch_item["image"] = torch.from_numpy(augment(prepared.image.numpy(), drawn, centre, size))
+            batch_item["image"] = torch.from_numpy(augment(source.numpy(), drawn, centre, size))
         else:
-            batch_item |= {"drawn": drawn, "centre": torch.from_numpy(centre).float()}
+            batch_item |= {"image": source, "drawn": drawn, "centre": torch.from_numpy(centre).float()}
         return batch_item
+
+
+def shown_box(
+    transform: SpatialTransform,
+    centre: Floats,
+    output_size: Sequence[int],
+    image_size: Sequence[int],
+    name: str,
+) -> list[slice]:
+    """The pixels of an image that a sample of it shows, per axis (x, y[, z]), and one more at either side."""
+    low, high = transform.source_box(centre, output_size)
+    first = np.maximum(np.floor(low).astype(int) - 1, 0)
+    last = np.minimum(np.ceil(high).astype(int) + 1, np.asarray(image_size) - 1)
+    if (last < first).any():
+        point = ", ".join(f"{value:g}" for value in centre)
+        raise UserError(
+            f'sample "{name}": a patch around ({point}) shows nothing of its image of '
+            f"{'×'.join(map(str, image_size))} pixels. Look at where patches are to be cut (sampler.patch)."
+        )
+    return [slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True)]
 
 
 class EvaluationSamples(Dataset[dict[str, Any]]):
@@ -248,25 +305,40 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
     Args:
         images: The split's images.
         samples: Its samples.
+        centres: Where each sample's landmarks are looked for (N, D), by its id, in original pixels; in
+            `centres` in pixels of the image.
     """
 
-    def __init__(self, images: PreparedImages, samples: Sequence[Sample]) -> None:
+    def __init__(
+        self,
+        images: PreparedImages,
+        samples: Sequence[Sample],
+        centres: Mapping[str, Floats] | None = None,
+    ) -> None:
         self.images = images
         self.samples = tuple(samples)
+        self.centres = centres
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         sample, prepared = self.samples[index], self.images[index]
-        landmarks = _in_input(sample, prepared)
+        landmarks = _in_input(sample.coordinates, prepared)
         item = _item(sample, prepared, index, landmarks, sample.states)
-        return item | {"target": torch.from_numpy(sample.coordinates)}
+        item["target"] = torch.from_numpy(sample.coordinates)
+        if self.centres is not None:
+            item["centres"] = torch.from_numpy(_in_input(self.centres[sample.id], prepared))
+        return item
 
 
-def _in_input(sample: Sample, prepared: Prepared) -> Floats:
-    inverse = np.linalg.inv(prepared.affine).astype(np.float64)
-    return transform_points(inverse, sample.coordinates)
+def _in_input(points: Floats, prepared: Prepared) -> Floats:
+    return transform_points(np.linalg.inv(prepared.affine).astype(np.float64), points)
+
+
+def _size(image: Tensor) -> tuple[int, ...]:
+    """(x, y[, z]) of an image (C, *S)."""
+    return tuple(reversed(image.shape[1:]))
 
 
 def _item(
@@ -287,13 +359,24 @@ def _item(
 
 
 def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One batch: tensors stacked, everything else in lists."""
+    """One batch: tensors stacked, everything else in lists.
+
+    Images of different sizes get zeros on their far sides, which is what augmentation finds outside anyway.
+    """
     return {
-        key: torch.stack([item[key] for item in items])
-        if isinstance(value, Tensor)
-        else [i[key] for i in items]
+        key: _stack([item[key] for item in items]) if isinstance(value, Tensor) else [i[key] for i in items]
         for key, value in items[0].items()
     }
+
+
+def _stack(tensors: Sequence[Tensor]) -> Tensor:
+    if all(tensor.shape == tensors[0].shape for tensor in tensors):
+        return torch.stack(list(tensors))
+    largest = [max(sides) for sides in zip(*(tensor.shape for tensor in tensors), strict=True)]
+    batch = tensors[0].new_zeros(len(tensors), *largest)
+    for into, tensor in zip(batch, tensors, strict=True):
+        into[tuple(slice(side) for side in tensor.shape)] = tensor
+    return batch
 
 
 class EpochOrder(Sampler[list[tuple[int, int, int]]]):

@@ -51,13 +51,13 @@ def _hat_integral(t: Floats) -> Floats:
 
 
 def prepare(
-    pixels: NDArray[Any], input_size: Sequence[int], resize: ResizeMode
+    pixels: NDArray[Any], input_size: Sequence[int] | None, resize: ResizeMode
 ) -> tuple[NDArray[np.float32], Floats]:
     """Resize to the input size, then z-score each channel over the image; zero (the mean) outside of it.
 
     Args:
         pixels: (C, [z,] y, x) of any number type, finite.
-        input_size: (x, y[, z]).
+        input_size: (x, y[, z]); None: the image keeps its size.
         resize: `letterbox` or `stretch`.
 
     Returns:
@@ -65,12 +65,16 @@ def prepare(
         channel of one value becomes zeros.
     """
     original_size = pixels.shape[:0:-1]
+    input_size = input_size or original_size
     matrix = resize_affine(original_size, input_size, resize)
     image = pixels.astype(np.float32)
     region: list[slice] = [slice(None)]  # of the output that shows the image
     for axis in range(1, image.ndim):
         along = image.ndim - 1 - axis  # x is the last axis
         scale, shift = matrix[along, along], matrix[along, -1]
+        if (scale, shift) == (1, 0) and input_size[along] == original_size[along]:
+            region.append(slice(None))
+            continue
         positions = scale * np.arange(input_size[along]) + shift
         inside = np.flatnonzero((positions >= -0.5) & (positions < original_size[along] - 0.5))
         if not len(inside):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lannunet_core.config.schema import RunConfig, SolverConfig
     from lannunet_core.hookspecs import Coordinates, Decoder, EvaluationMode, Loss, Sampling
     from lannunet_core.plugins.manager import Hooks
+    from lannunet_core.stitch import Windows
     from lannunet_core.types import Prediction
 
 Built = TypeVar("Built")
@@ -82,9 +83,18 @@ class Defaults:
 
     @hookimpl
     def sampling(self) -> Sampling:
-        from lannunet_core.data.sampling import FullImage
+        from lannunet_core.data.centres import read_centres
+        from lannunet_core.data.sampling import FullImage, PatchBias, PatchCentred
 
-        return FullImage(self.run.input_size)
+        sampler = self.config.sampler
+        patch = sampler.patch
+        if sampler.sample_mode == "patch_bias":
+            return PatchBias(patch.sample_patch_size, patch.sampler_bias)
+        if sampler.sample_mode == "patch_centred":
+            centres = None if patch.centres is None else read_centres(patch.centres, self.run.outputs)
+            seed = self.run.seed if patch.deterministic_jitter else None
+            return PatchCentred(patch.sample_patch_size, patch.jitter, centres, seed)
+        return FullImage(sampler.sample_size)
 
     @hookimpl
     def generate_labels(
@@ -116,6 +126,14 @@ class Defaults:
     @cached_property
     def _decoder(self) -> Decoder:
         return chosen("inference.decoder", self.config.inference.decoder, self.hooks.decoders())()
+
+    @hookimpl
+    def stitch_heatmap(
+        self, patches: Iterable[tuple[Any, Sequence[tuple[int, ...]]]], windows: Windows
+    ) -> Any:
+        from lannunet_core.stitch import stitch
+
+        return stitch(patches, windows)
 
     @hookimpl
     def decoders(self) -> Mapping[str, Callable[[], Decoder]]:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from lannunet_core.geometry import transform_points
-from lannunet_core.hookspecs import EvaluationMode
+from lannunet_core.hookspecs import Coordinates, EvaluationMode
 from lannunet_core.plugins.manager import Hooks
-from lannunet_core.training.learner import Learner
 from lannunet_core.types import Floats, Prediction, Sample, State
 
 
@@ -29,8 +29,27 @@ def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     return moved
 
 
+Locate = Callable[[Mapping[str, Any], EvaluationMode], tuple[Any, Coordinates]]
+"""The activated maps of a batch, and the coordinates that they give, in pixels of its images."""
+
+
+def locate_in_maps(maps_of: Callable[[Tensor], Any], hooks: Hooks) -> Locate:
+    """By decoding the maps that `maps_of` makes of whole images (B, C, *S)."""
+
+    def locate(batch: Mapping[str, Any], mode: EvaluationMode) -> tuple[Any, Coordinates]:
+        maps = maps_of(batch["image"])
+        return maps, hooks.get_coords_from_heatmap(
+            heatmaps=maps,
+            affine=batch["affine"],
+            original_sizes=batch["original_size"],
+            evaluation_mode=mode,
+        )
+
+    return locate
+
+
 def predict(
-    learner: Learner,
+    locate: Locate,
     hooks: Hooks,
     fabric: Fabric,
     batches: Iterable[Mapping[str, Any]],
@@ -42,27 +61,20 @@ def predict(
     """Predict every sample of `batches`.
 
     Args:
-        learner: In any mode; left in evaluation mode.
+        locate: Finds the coordinates of a batch.
         hooks: The run's hooks.
-        fabric: Gives device and precision.
+        fabric: Gives the device.
         batches: Batches of an `EvaluationSamples` loader.
         samples: What the batches' `index` counts.
         mode: Where to decode; the result is in original pixels, in input pixels for `use_input_size`.
         debug_folder: Where to write pictures of the first batch's maps; None: nowhere.
         done: Told how many samples each batch held.
     """
-    learner.eval()
     predictions: list[Prediction] = []
     for batch in batches:
         moved = to_device(batch, fabric.device)
         with torch.inference_mode():  # in float32: half precision would cost tenths of a pixel
-            maps = learner.maps(moved["image"])
-            found = hooks.get_coords_from_heatmap(
-                heatmaps=maps,
-                affine=moved["affine"],
-                original_sizes=moved["original_size"],
-                evaluation_mode=mode,
-            )
+            maps, found = locate(moved, mode)
         points = found.points.double().cpu().numpy()
         confidence = found.confidence.double().cpu().numpy()
         covariance = None if found.covariance is None else found.covariance.double().cpu().numpy()

@@ -65,5 +65,5 @@ def shown_image(session: Session, prediction: Prediction) -> NDArray[Any]:
     """The pixels (C, *S) of a prediction's image, in the frame of its coordinates."""
     pixels = read_image(prediction.image, session.run.dimensions).pixels
     if session.config.inference.evaluation_mode == "use_input_size":
-        pixels, _ = prepare(pixels, session.run.input_size, session.config.sampler.resize)
+        pixels, _ = prepare(pixels, session.config.sampler.image_size, session.config.sampler.resize)
     return pixels

@@ -35,6 +35,7 @@ from lannunet_core.training.session import (
     make_loader,
     prepare_images,
     start_session,
+    training_precision,
 )
 from lannunet_core.training.sizing import (
     MEASURED_BATCHES,
@@ -90,6 +91,12 @@ def train(
     fabric = make_fabric(config)
     run = describe(config, dataset, fabric.device.type)
     session = start_session(loaded, run, fabric)
+    if config.sampler.sample_mode == "patch_centred" and session.centres is None:
+        print(
+            "warning: without sampler.patch.centres patches are cut around the annotations, those of "
+            f"{split} too: the errors are those of a search that starts close.",
+            file=sys.stderr,
+        )
     # All images are read before anything is written: a damaged one is not found after hours of training.
     used: list[Split] = [split] if config.trainer.inference_only else ["training", "validation", split]
     reference = dataset.samples["training"][0].image
@@ -175,7 +182,14 @@ def prepare_training(
         base_lr=base_lr,
         total_steps=sizing.max_epochs * sizing.mini_batch_size,
     )
-    description = provenance(session.loaded, run, fabric.device, sizing=asdict(sizing), num_workers=workers)
+    description = provenance(
+        session.loaded,
+        run,
+        fabric.device,
+        precision=training_precision(config),
+        sizing=asdict(sizing),
+        num_workers=workers,
+    )
     training = Training(
         learner,
         hooks,
@@ -226,6 +240,7 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], where: Pat
     """A resumed run is the same run: only what does not change its result may differ."""
     free = {
         "sampler.num_workers",
+        "sampler.patch.centres",
         "trainer.cache_data",
         "output.output_dir",
         "dataset.root",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +18,7 @@ from torch.utils.data import DataLoader
 from lannunet_core.config.compose import LoadedConfig
 from lannunet_core.config.schema import RunConfig
 from lannunet_core.data.annotations import LandmarkDataset
+from lannunet_core.data.centres import Centres, annotated_centres, check_centres, read_centres
 from lannunet_core.data.loading import EvaluationSamples, PreparedImages, batches, collate
 from lannunet_core.data.reader import image_header
 from lannunet_core.errors import UserError
@@ -27,7 +30,12 @@ from lannunet_core.plugins.manager import Hooks, build
 from lannunet_core.training import predictor
 from lannunet_core.training import progress as terminal
 from lannunet_core.training.learner import Learner
+from lannunet_core.training.patchwise import coordinates_around, output_strides, stitched_maps
 from lannunet_core.types import Prediction, Sample, State
+
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+
+STITCHED = "patchify_and_stitch"
 
 
 @dataclass
@@ -39,6 +47,8 @@ class Session:
     fabric: Fabric
     hooks: Hooks
     learner: Learner
+    centres: Centres | None = None
+    """With patch_centred: where the landmarks are looked for; None: where they are annotated."""
 
     @property
     def config(self) -> RunConfig:
@@ -51,31 +61,48 @@ def cpu_has_bfloat16() -> bool:
     return described.exists() and bool({"avx512_bf16", "amx_bf16"} & set(described.read_text().split()))
 
 
+def training_precision(config: RunConfig) -> Precision:
+    """Mixed precision where it is asked for and the device has it. Prediction is always in float32."""
+    if not config.solver.auto_mixed_precision:
+        return "32-true"
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    on_cpu = not torch.backends.mps.is_available()
+    return "bf16-mixed" if on_cpu and cpu_has_bfloat16() else "32-true"
+
+
 def make_fabric(config: RunConfig) -> Fabric:
-    """One device, the best there is, in mixed precision where that is asked for and the device has it."""
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
-    if config.solver.auto_mixed_precision:
-        if torch.cuda.is_available():
-            precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-        elif not torch.backends.mps.is_available() and cpu_has_bfloat16():
-            precision = "bf16-mixed"
-    return Fabric(accelerator="auto", devices=1, precision=precision)
+    """One device, the best there is."""
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # run.json tells device and precision
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    return Fabric(accelerator="auto", devices=1, precision=training_precision(config))
 
 
 def describe(config: RunConfig, dataset: LandmarkDataset, device: str) -> RunInfo:
     """What plugins are told, from the configuration and the headers of the training images."""
-    size, dimensions = config.sampler.input_size, dataset.dimensions
-    if len(size) != dimensions:
-        raise UserError(
-            f"sampler.input_size: {list(size)} has {len(size)} numbers, but the coordinates in "
-            f"{dataset.path} have {dimensions}; give one a dimension."
-        )
+    sampler, dimensions = config.sampler, dataset.dimensions
+    sizes = {"sampler.input_size": sampler.image_size}
+    if sampler.in_patches:
+        sizes["sampler.patch.sample_patch_size"] = sampler.sample_size
+    for key, size in sizes.items():
+        if size is not None and len(size) != dimensions:
+            raise UserError(
+                f"{key}: {list(size)} has {len(size)} numbers, but the coordinates in "
+                f"{dataset.path} have {dimensions}; give one a dimension."
+            )
     headers = [image_header(sample.image, dimensions) for sample in dataset.samples["training"]]
-    spacings = []  # of input pixels
+    spacings = []  # of the pixels that samples are cut from
     for sample, header in zip(dataset.samples["training"], headers, strict=True):
+        image_size = sampler.image_size or header.size
+        if any(patch > image for patch, image in zip(sampler.sample_size, image_size, strict=True)):
+            what = "sampler.input_size" if sampler.image_size else f"the training image {sample.image}"
+            raise UserError(
+                f"sampler.patch.sample_patch_size: {list(sampler.sample_size)} is larger than {what}, "
+                f"{list(image_size)}; choose a smaller patch."
+            )
         spacing = sample.spacing or header.spacing
         if spacing is not None:
-            matrix = resize_affine(header.size, size, config.sampler.resize)
+            matrix = resize_affine(header.size, image_size, sampler.resize)
             spacings.append(np.diag(matrix)[:-1] * spacing)
     known = len(spacings) == len(headers)
     return RunInfo(
@@ -83,7 +110,7 @@ def describe(config: RunConfig, dataset: LandmarkDataset, device: str) -> RunInf
         dimensions=dimensions,
         in_channels=headers[0].channels,
         outputs=dataset.landmark_names,
-        input_size=size,
+        input_size=sampler.sample_size,
         spacing=tuple(float(s) for s in np.median(spacings, axis=0)) if known else None,
         supervised_resolutions=config.solver.num_res_supervisions if config.solver.deep_supervision else 1,
         device=device,
@@ -91,13 +118,42 @@ def describe(config: RunConfig, dataset: LandmarkDataset, device: str) -> RunInf
     )
 
 
-def start_session(loaded: LoadedConfig, run: RunInfo, fabric: Fabric) -> Session:
-    """Plugins, network and loss of a run; the same seed gives the same weights."""
+def start_session(
+    loaded: LoadedConfig, run: RunInfo, fabric: Fabric, centres: Centres | None = None
+) -> Session:
+    """Plugins, network and loss of a run; the same seed gives the same weights.
+
+    Args:
+        loaded: The configuration.
+        run: What plugins are told of it.
+        fabric: The device.
+        centres: Where patches are cut around, in place of what the configuration says.
+    """
     config = loaded.run
     hooks = build(loaded, run, Defaults(config, run))
     torch.manual_seed(run.seed)
     learner = Learner(hooks, config.model.gauss_sigma, config.model.hm_lambda_scale)
-    return Session(loaded, run, fabric, hooks, learner)
+    sampler = config.sampler
+    if sampler.in_patches:
+        try_patch(learner, run, str(loaded.architecture.installed))
+    if centres is None and sampler.sample_mode == "patch_centred" and sampler.patch.centres is not None:
+        centres = read_centres(sampler.patch.centres, run.outputs)
+    return Session(loaded, run, fabric, hooks, learner, centres)
+
+
+def try_patch(learner: Learner, run: RunInfo, architecture: str) -> None:
+    """Refuse a patch size that the network cannot take, or divides into something with a remainder."""
+    size = "×".join(map(str, run.input_size))
+    refused = f"sampler.patch.sample_patch_size: the network of {architecture} cannot take patches of {size}"
+    try:
+        output_strides(learner.network.eval(), run.in_channels, run.input_size)
+    except UserError as error:
+        raise UserError(f"{refused}: {error}") from None
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{refused} ({reason}). Choose another size, such as a multiple of a larger power of two."
+        ) from error
 
 
 def prepare_images(
@@ -105,11 +161,13 @@ def prepare_images(
 ) -> PreparedImages:
     """A split's images, read into memory as far as they fit."""
     sampler, run = session.config.sampler, session.run
+    if session.centres is not None:
+        check_centres(session.centres, samples, run.input_size, run.outputs)
     images = PreparedImages(
         samples,
         run.dimensions,
         run.in_channels,
-        run.input_size,
+        sampler.image_size,
         sampler.resize,
         cache_data=session.config.trainer.cache_data,
         reference=reference,
@@ -146,18 +204,31 @@ class Evaluator:
         self, session: Session, images: PreparedImages, samples: Sequence[Sample], title: str
     ) -> None:
         self.session, self.samples, self.title = session, samples, title
+        config = session.config
+        self.batch_size = config.solver.data_loader_batch_size_eval
+        patch = config.sampler.patch
+        self.centred = config.sampler.sample_mode == "patch_centred"
+        self.stitches = config.sampler.sample_mode == "patch_bias" and patch.inference_mode == STITCHED
+        one_by_one = self.centred or self.stitches or config.sampler.image_size is None  # sizes may differ
+        centres = session.centres
+        if self.centred and centres is None:
+            sampler = config.sampler
+            centres = annotated_centres(
+                samples, sampler.image_size, sampler.resize, patch.jitter, session.run.seed
+            )
         self.loader = make_loader(
-            EvaluationSamples(images, samples),
+            EvaluationSamples(images, samples, centres if self.centred else None),
             0,
             session.fabric.device,
-            batch_size=session.config.solver.data_loader_batch_size_eval,
+            batch_size=1 if one_by_one else self.batch_size,
         )
 
     def predict(self, debug_folder: Path | None = None) -> list[Prediction]:
         session = self.session
+        session.learner.eval()
         with terminal.bar(f"predicting {self.title} images", len(self.samples)) as bar:
             return predictor.predict(
-                session.learner,
+                self.locate(),
                 session.hooks,
                 session.fabric,
                 batches(self.loader),
@@ -166,6 +237,16 @@ class Evaluator:
                 debug_folder,
                 bar.advance,
             )
+
+    def locate(self) -> predictor.Locate:
+        learner, hooks, run = self.session.learner, self.session.hooks, self.session.run
+        if self.centred:
+            around = partial(coordinates_around, learner, hooks, run.input_size, self.batch_size)
+            return lambda batch, mode: ([], around(batch, mode))  # there are no maps of the image
+        maps = learner.maps
+        if self.stitches:
+            maps = stitched_maps(learner, hooks, run.input_size, self.batch_size, run.in_channels)
+        return predictor.locate_in_maps(maps, hooks)
 
     def error(self) -> float | None:
         """Mean radial error in pixels, None where nothing is annotated.

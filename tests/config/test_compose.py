@@ -15,7 +15,7 @@ dataset:   {root: images/, src_targets: annotations.json, landmarks: [0, 1, 2], 
 sampler:   {sample_mode: full, input_size: [512, 512], resize: letterbox, data_aug: AffineComplex,
             data_aug_package: torch, num_workers: auto, debug: false,
             patch: {sample_patch_size: [128, 128], sampler_bias: 0.66, resolution_to_sample_from: input_size,
-                    inference_mode: fully_convolutional}}
+                    inference_mode: fully_convolutional, centres: null, jitter: 8, deterministic_jitter: false}}
 solver:    {optimizer: adamw, base_lr: auto, decay_policy: poly, budget_minutes: 30, max_epochs: auto,
             mini_batch_size: 150, data_loader_batch_size_train: 12, early_stopping_patience: 15,
             deep_supervision: true, num_res_supervisions: 5, loss_function: kl, regress_sigma: false,
@@ -433,16 +433,6 @@ def test_a_wrong_override_is_named(refusal, override, message):
             "inference: {ensemble_checkpoints: [a.pt]}",
             "inference.ensemble_checkpoints",
             "['a.pt']; this version does not have that yet; use [].",
-        ),
-        (
-            "sampler: {sample_mode: patch_bias}",
-            "sampler.sample_mode",
-            "'patch_bias'; this version does not have that yet; use 'full'.",
-        ),
-        (
-            "sampler: {patch: {inference_mode: patchify_and_stitch}}",
-            "sampler.patch.inference_mode",
-            "'patchify_and_stitch'; this version does not have that yet; use 'fully_convolutional'.",
         ),
     ],
 )

@@ -138,6 +138,7 @@ def test_what_means_nothing_is_named_with_its_line_and_the_rest_is_understood(wr
     loaded = load_config(path)
     run = loaded.run
     assert (run.sampler.data_aug, run.sampler.data_aug_package) == ("None", "torch")
+    assert run.sampler.patch.jitter == 0
     assert (run.solver.seed, run.solver.decay_policy, run.inference.decoder) == (0, "none", "auto")
     assert (run.dataset.landmarks, run.model.checkpoint) == (None, None)
     assert loaded.architecture.config.init_features == 16
@@ -152,8 +153,6 @@ def test_what_means_nothing_is_named_with_its_line_and_the_rest_is_understood(wr
         "19: DATASET.NAME is ignored: the JSON has the name.",
         "22: TRAINER.PERFORM_VALIDATION is ignored: a validation list in the JSON is always used.",
         "27: SAMPLER.DATA_AUG_PACKAGE: albumentations is not supported; torch applies the same schemes.",
-        "29: SAMPLER.PATCH.CENTRED_PATCH_JITTER is ignored: patches around earlier predictions are not "
-        "supported.",
         "34: MODEL.MODEL_GDRIVE_DL_PATH is ignored: nothing is downloaded; name the file in "
         "model.checkpoint.",
         "38: MODEL.GPFLOW.KERN is ignored: there is no such model.",
@@ -169,6 +168,29 @@ def test_lower_case_keys_of_its_own_are_understood_alike(write):
         "output.verbose is ignored",
         "sampler.data_aug_package",
     ]
+
+
+def test_patches_around_earlier_predictions(write, tmp_path):
+    loaded = load_config(
+        write(
+            "DATASET: {SRC_TARGETS: a.json}\nOUTPUT: {OUTPUT_DIR: x}\nSAMPLER:\n  SAMPLE_MODE: patch_centred\n"
+            "  PATCH: {CENTRED_PATCH_COORDINATE_PATH: first.csv, CENTRED_PATCH_JITTER: 5,\n"
+            "          CENTRED_PATCH_DETERMINISTIC: true, CENTRED_PATCH_DETERMINISTIC_EVAL: true,\n"
+            "          CENTRED_PATCH_COORDINATE_PATH_SHEET: 0}\n"
+        )
+    )
+    patch = loaded.run.sampler.patch
+    assert (patch.centres, patch.jitter, patch.deterministic_jitter) == (tmp_path / "first.csv", 5, True)
+    assert [warning.split(" is ignored")[0].split(": ")[1] for warning in loaded.warnings[1:]] == [
+        "SAMPLER.PATCH.CENTRED_PATCH_DETERMINISTIC_EVAL",
+        "SAMPLER.PATCH.CENTRED_PATCH_COORDINATE_PATH_SHEET",
+    ]
+
+
+def test_its_word_patch_is_patch_bias(write):
+    text = "DATASET: {SRC_TARGETS: a.json}\nOUTPUT: {OUTPUT_DIR: x}\nSAMPLER: {SAMPLE_MODE: patch, "
+    loaded = load_config(write(text + "PATCH: {CENTRED_PATCH_COORDINATE_PATH: None}}\n"))
+    assert (loaded.run.sampler.sample_mode, loaded.run.sampler.patch.centres) == ("patch_bias", None)
 
 
 def test_fit_gauss_asks_for_a_decoder(write):
@@ -194,6 +216,7 @@ def test_the_import_spells_out_its_defaults(write, tmp_path):
             "resize": "stretch",
             "data_aug_package": "imgaug",
             "num_workers": 0,
+            "patch": {"jitter": 0},
         },
         "solver": {
             "data_loader_batch_size_train": 32,
@@ -267,7 +290,6 @@ def test_the_import_lists_what_it_dropped_and_why_but_no_secret(write):
         "INFERENCE.ENSEMBLE_UNCERTAINTY_KEYS",
         "DATASET.NAME",
         "TRAINER.PERFORM_VALIDATION",
-        "SAMPLER.PATCH.CENTRED_PATCH_JITTER",
         "MODEL.MODEL_GDRIVE_DL_PATH",
         "MODEL.GPFLOW.KERN",
         "SSH.AUTO_AMEND_PATHS",

@@ -1,0 +1,80 @@
+"""Where an earlier run saw the landmarks: its predictions.csv as points that patches are cut around."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lannunet_core.data.reader import image_header
+from lannunet_core.data.sampling import jitter_generator
+from lannunet_core.errors import UserError
+from lannunet_core.evaluation.predictions import read_predictions
+from lannunet_core.geometry import ResizeMode, resize_affine
+from lannunet_core.types import Floats, Sample
+
+Centres = Mapping[str, Floats]
+"""(N, D) in original pixels by a sample's id; NaN where a landmark was not found."""
+
+KEY = "sampler.patch.centres"
+
+
+def read_centres(path: Path, landmark_names: Sequence[str]) -> Centres:
+    """The points of the named landmarks."""
+    predictions, known = read_predictions(path)
+    for name in landmark_names:
+        if name not in known:
+            raise UserError(
+                f"{KEY}: {path} has no landmark '{name}'; it has {', '.join(known)}. Give the predictions of "
+                "a run with the same landmarks."
+            )
+    columns = [known.index(name) for name in landmark_names]
+    return {prediction.id: prediction.coordinates[columns] for prediction in predictions}
+
+
+def annotated_centres(
+    samples: Sequence[Sample], image_size: Sequence[int] | None, resize: ResizeMode, jitter: float, seed: int
+) -> Centres:
+    """The annotations, each moved by up to `jitter` pixels an axis of the image as it is resized.
+
+    The moves belong to seed, sample and landmark, so that every evaluation sees the same.
+    """
+    centres = {}
+    for sample in samples:
+        size = image_header(sample.image, sample.coordinates.shape[1]).size
+        scale = np.diag(resize_affine(size, image_size or size, resize))[:-1]
+        moves = [
+            jitter_generator(seed, sample.id, landmark).uniform(-jitter, jitter, len(size))
+            for landmark in range(len(sample.coordinates))
+        ]
+        centres[sample.id] = sample.coordinates + np.array(moves) * scale
+    return centres
+
+
+def check_centres(
+    centres: Centres, samples: Sequence[Sample], patch_size: Sequence[int], landmark_names: Sequence[str]
+) -> None:
+    """Raise a UserError unless each sample has its points, with something of its image to see around them."""
+    for sample in samples:
+        if sample.id not in centres:
+            raise UserError(
+                f'{KEY}: the file has no sample "{sample.id}". It needs the predictions of every sample of '
+                "the training, the validation and the evaluated split."
+            )
+        points = centres[sample.id]
+        size = image_header(sample.image, len(patch_size)).size
+        if points.shape[1] != len(size):
+            raise UserError(
+                f"{KEY}: the file's points have {points.shape[1]} dimensions, {sample.image} has {len(size)}."
+            )
+        reach = np.asarray(patch_size) / 2
+        with np.errstate(invalid="ignore"):
+            beyond = ((points < -reach) | (points > np.asarray(size) - 1 + reach)).any(1)
+        for landmark in np.flatnonzero(beyond):
+            point = ", ".join(f"{value:g}" for value in points[landmark])
+            raise UserError(
+                f"{KEY}: a patch around landmark '{landmark_names[landmark]}' of sample \"{sample.id}\" at "
+                f"({point}) shows nothing of its image of {'×'.join(map(str, size))} pixels. Points are in "
+                "pixels of the original image."
+            )

@@ -1,0 +1,187 @@
+"""The maps of a whole image from those of overlapping patches.
+
+Along each axis a patch's outputs weigh as a Gaussian around its middle, and nothing in a margin at its inner
+edges, where the network saw zeros instead of the image. The weights are divided by their sum over the patches
+of that axis, so that they sum to 1 at every pixel: adding up is all that is left to do, in one map.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lannunet_core.errors import UserError
+from lannunet_core.labels import level_scale
+from lannunet_core.training.learner import map_tensors
+
+WIDTH = 1 / 8  # of the Gaussian, as a share of the patch (Isensee et al. 2021)
+
+Corner = tuple[int, ...]
+"""The first pixel (x, y[, z]) of a patch."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A grid of patches that covers an image. Everything is (x, y[, z]).
+
+    Attributes:
+        image_size: In pixels.
+        patch_size: In pixels.
+        starts: The first pixels of the patches along each axis, ascending; the grid is all combinations. They
+            are multiples of the stride of each of the network's outputs.
+        margin: Pixels at a patch's inner edges whose outputs depend on what lies outside of the patch.
+    """
+
+    image_size: tuple[int, ...]
+    patch_size: tuple[int, ...]
+    starts: tuple[tuple[int, ...], ...]
+    margin: tuple[int, ...]
+
+    @staticmethod
+    def over(
+        image_size: Sequence[int],
+        patch_size: Sequence[int],
+        margin: Sequence[int],
+        strides: Sequence[int] | None = None,
+    ) -> Windows:
+        """Patches every half of their size, the last of each axis at the image's border.
+
+        Args:
+            image_size: In pixels. Where it is less than the patch's, one patch reaches beyond it.
+            patch_size: In pixels.
+            margin: In pixels; used as far as every pixel keeps a patch.
+            strides: What corners are to be multiples of; the last patch may reach beyond the border for it.
+        """
+        starts = []
+        strides = strides or [1] * len(image_size)
+        for image, patch, stride in zip(image_size, patch_size, strides, strict=True):
+            if stride > patch:
+                raise UserError(
+                    f"sampler.patch: an output of the network has one pixel for {stride} of the image, more "
+                    f"than the {patch} of a patch, so nothing can be stitched. Use larger patches, or "
+                    "inference_mode: fully_convolutional."
+                )
+            last = max(math.ceil((image - patch) / stride), 0) * stride
+            step = max(patch // 2 // stride, 1) * stride
+            starts.append((*range(0, last, step), last))
+        return Windows(tuple(image_size), tuple(patch_size), tuple(starts), tuple(margin))
+
+    @property
+    def covered_size(self) -> tuple[int, ...]:
+        """Size of all patches together: the image's, or more."""
+        return tuple(starts[-1] + patch for starts, patch in zip(self.starts, self.patch_size, strict=True))
+
+    def corners(self) -> Iterator[Corner]:
+        return itertools.product(*self.starts)
+
+    def box(self, corner: Corner) -> list[slice]:
+        """The patch at `corner` in a tensor (…, [z,] y, x)."""
+        return [slice(a, a + p) for a, p in zip(corner, self.patch_size, strict=True)][::-1]
+
+    def weights(self, axis: int, stride: int = 1) -> dict[int, Tensor]:
+        """What the pixels of each patch weigh along an axis, by the patch's start.
+
+        Args:
+            axis: 0 is x.
+            stride: Of the output, in image pixels.
+
+        Returns:
+            (patch / stride,) float64 each; at every output pixel of the image the patches' weights sum to 1.
+        """
+        starts = self.starts[axis]
+        patch, image = (math.ceil(s[axis] / stride) for s in (self.patch_size, self.image_size))
+        step = max((b - a for a, b in itertools.pairwise(starts)), default=0) // stride
+        # No more than half of what neighbours share, so that one of them counts at every pixel.
+        margin = min(math.ceil(self.margin[axis] / stride), (patch - step) // 2)
+        offset = torch.arange(patch, dtype=torch.float64) - (patch - 1) / 2
+        gaussian = torch.exp(-0.5 * (offset / (WIDTH * patch)) ** 2)
+        total = torch.zeros(starts[-1] // stride + patch, dtype=torch.float64)
+        weights = {}
+        for start in starts:
+            first = start // stride
+            weight = gaussian.clone()
+            if start > 0:
+                weight[:margin] = 0
+            if start < starts[-1]:
+                weight[patch - margin :] = 0
+            weight[max(image - first, 0) :] = 0
+            total[first : first + patch] += weight
+            weights[start] = weight
+        return {
+            start: torch.where(weight > 0, weight / total[start // stride :][:patch], 0)
+            for start, weight in weights.items()
+        }
+
+
+def stitch(patches: Iterable[tuple[Any, Sequence[Corner]]], windows: Windows) -> Any:
+    """The core's answer to the hook `stitch_heatmap`.
+
+    Of a list of resolutions only the finest is stitched; of a tuple or a mapping, everything.
+    """
+    nest, canvases = None, []
+    for outputs, corners in patches:
+        nest = finest(outputs)
+        parts = list(tensors(nest))
+        canvases = canvases or [Canvas(windows, part) for part in parts]
+        for canvas, part in zip(canvases, parts, strict=True):
+            for one, corner in zip(part, corners, strict=True):
+                canvas.add(one, corner)
+    maps = iter(canvases)
+    return map_tensors(nest, lambda part: next(maps).total)
+
+
+class Canvas:
+    """One output for the whole image, (1, K, *S) in `total`, from patches that are added one by one."""
+
+    def __init__(self, windows: Windows, part: Tensor) -> None:
+        size = tuple(reversed(part.shape[2:]))
+        if len(size) != len(windows.patch_size):
+            raise UserError(
+                f"an output of shape {tuple(part.shape)} has no place in the image, so patches cannot be "
+                "stitched; the plugin has to answer the hook stitch_heatmap."
+            )
+        self.strides = [round(stride) for stride in level_scale(windows.patch_size, size)]
+        self.weights = [
+            {start: weight.to(part) for start, weight in windows.weights(axis, stride).items()}
+            for axis, stride in enumerate(self.strides)
+        ]
+        full = [
+            math.ceil(side / stride) for side, stride in zip(windows.image_size, self.strides, strict=True)
+        ]
+        self.total = part.new_zeros(1, part.shape[1], *reversed(full))
+
+    def add(self, part: Tensor, corner: Corner) -> None:
+        """Add the output (K, *P) of the patch at `corner`."""
+        place: list[slice] = []
+        for axis, start in enumerate(corner):
+            weight = self.weights[axis][start]
+            part = part * weight.reshape(-1, *[1] * axis)
+            place.insert(0, slice(start // self.strides[axis], start // self.strides[axis] + len(weight)))
+        target = self.total[(0, slice(None), *place)]
+        target += part[(slice(None), *(slice(side) for side in target.shape[1:]))]  # cut at the border
+
+
+def finest(outputs: Any) -> Any:
+    """Outputs with each list of resolutions, finest first, cut to its first."""
+    if isinstance(outputs, list):
+        return [finest(outputs[0])]
+    if isinstance(outputs, tuple):
+        return tuple(finest(output) for output in outputs)
+    if isinstance(outputs, Mapping):
+        return {name: finest(output) for name, output in outputs.items()}
+    return outputs
+
+
+def tensors(nest: Any) -> Iterator[Tensor]:
+    """The tensors of a nest of lists, tuples and mappings, in order."""
+    if isinstance(nest, Tensor):
+        yield nest
+    elif isinstance(nest, (list, tuple, Mapping)):
+        for inner in nest.values() if isinstance(nest, Mapping) else nest:
+            yield from tensors(inner)

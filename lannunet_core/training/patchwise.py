@@ -1,0 +1,166 @@
+"""Predicting a whole image patch by patch, with any network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lannunet_core.errors import UserError
+from lannunet_core.hookspecs import Coordinates, EvaluationMode
+from lannunet_core.labels import level_scale
+from lannunet_core.plugins.manager import Hooks
+from lannunet_core.stitch import Corner, Windows, finest, tensors
+from lannunet_core.training.learner import Learner, map_tensors, spatial_size
+
+PROBES = 2  # random images that the receptive field is measured with
+
+
+def stitched_maps(
+    learner: Learner, hooks: Hooks, patch_size: tuple[int, ...], batch_size: int, channels: int
+) -> Callable[[Tensor], Any]:
+    """What makes activated float32 maps of one image (1, C, *S), as `Learner.maps` does, but in patches."""
+    network = learner.network.eval()
+    strides = output_strides(network, channels, patch_size)
+    margin = receptive_radius(network, channels, patch_size)
+
+    def maps(image: Tensor) -> Any:
+        windows = Windows.over(spatial_size(image), patch_size, margin, strides)
+        patches = predicted_patches(network, image, windows, batch_size)
+        return learner.loss.activation(hooks.stitch_heatmap(patches=patches, windows=windows))
+
+    return maps
+
+
+def coordinates_around(
+    learner: Learner,
+    hooks: Hooks,
+    patch_size: tuple[int, ...],
+    batch_size: int,
+    batch: Mapping[str, Any],
+    mode: EvaluationMode,
+) -> Coordinates:
+    """Each landmark of one image from a patch around its place in `centres`; NaN where that is unknown.
+
+    Of a patch's N maps only that of its own landmark counts.
+
+    Args:
+        learner: In evaluation mode.
+        hooks: The run's hooks.
+        patch_size: (x, y[, z]).
+        batch_size: Patches at a time.
+        batch: Of one image; `centres` is (1, N, D) in its pixels.
+        mode: As `get_coords_from_heatmap` takes it.
+    """
+    image, centres = batch["image"], batch["centres"][0].cpu().double()
+    half = (torch.tensor(patch_size) - 1) / 2
+    known = torch.isfinite(centres).all(1).nonzero()[:, 0]
+    # Whole pixels, so that nothing is resampled; on the image, so that there is something to see.
+    last = torch.tensor(spatial_size(image)) - 1
+    corners = (centres[known].clamp(min=torch.zeros(len(half)), max=last) - half).round()
+    count, dimensions = centres.shape
+    points = centres.new_full((count, dimensions), math.nan)
+    confidence = centres.new_zeros(count)
+    covariance: Tensor | None = None
+    for first in range(0, len(known), batch_size):
+        landmarks, chosen = known[first : first + batch_size], corners[first : first + batch_size]
+        shift = torch.eye(dimensions + 1, dtype=torch.float64).repeat(len(chosen), 1, 1)
+        shift[:, :-1, -1] = chosen
+        patches = torch.stack([cut(image[0], corner, patch_size) for corner in chosen.long()])
+        found = hooks.get_coords_from_heatmap(
+            heatmaps=learner.maps(patches),
+            affine=(batch["affine"].cpu().double() @ shift).to(batch["affine"]),
+            original_sizes=batch["original_size"].expand(len(chosen), -1),
+            evaluation_mode=mode,
+        )
+        own = torch.arange(len(chosen)), landmarks
+        points[landmarks] = found.points.cpu().double()[own] + chosen
+        confidence[landmarks] = found.confidence.cpu().double()[own]
+        if found.covariance is not None:
+            if covariance is None:
+                covariance = centres.new_full((count, dimensions, dimensions), math.nan)
+            covariance[landmarks] = found.covariance.cpu().double()[own]
+    return Coordinates(points[None], confidence[None], None if covariance is None else covariance[None])
+
+
+def cut(image: Tensor, corner: Tensor, size: tuple[int, ...]) -> Tensor:
+    """The patch of `size` at `corner` (x, y[, z]) of an image (C, *S), with zeros beyond its border."""
+    pads = []
+    for first, length, side in zip(corner.tolist(), size, image.shape[:0:-1], strict=True):
+        pads += [-first, first + length - side]  # negative ones crop
+    return functional.pad(image, pads)
+
+
+def predicted_patches(
+    network: nn.Module, image: Tensor, windows: Windows, batch_size: int
+) -> Iterator[tuple[Any, Sequence[Corner]]]:
+    """The network's outputs for batches of patches of an image (1, C, *S), and the patches' corners."""
+    beyond = [a - b for a, b in zip(windows.covered_size, spatial_size(image), strict=True)]
+    image = functional.pad(image, [pad for side in beyond for pad in (0, side)])
+    corners = list(windows.corners())
+    for first in range(0, len(corners), batch_size):
+        chosen = corners[first : first + batch_size]
+        patches = [image[(0, slice(None), *windows.box(corner))] for corner in chosen]
+        yield map_tensors(network(torch.stack(patches)), Tensor.float), chosen
+
+
+def output_strides(network: nn.Module, channels: int, size: tuple[int, ...]) -> tuple[int, ...]:
+    """The least common multiple (x, y[, z]) of the strides of a network's outputs, for an input of `size`.
+
+    Raises:
+        UserError: An output has no whole stride: the network does not divide the size.
+    """
+    with torch.no_grad():
+        outputs = network(blank(network, 1, channels, size))
+    common = [1] * len(size)
+    for output in tensors(outputs):
+        if output.ndim != 2 + len(size):
+            continue
+        strides = level_scale(size, spatial_size(output))
+        if any(stride != int(stride) for stride in strides):
+            shape = "×".join(map(str, spatial_size(output)))
+            raise UserError(
+                f"one of its outputs is {shape}, which is no whole fraction. Choose a multiple of "
+                f"{' and '.join(str(math.ceil(stride)) for stride in dict.fromkeys(strides))}."
+            )
+        common = [math.lcm(a, int(b)) for a, b in zip(common, strides, strict=True)]
+    return tuple(common)
+
+
+def receptive_radius(network: nn.Module, channels: int, size: tuple[int, ...]) -> tuple[int, ...]:
+    """How many pixels (x, y[, z]) beyond its own an output depends on, for an input of `size`.
+
+    Measured as the footprint of the gradient of the finest outputs' middles; at most what the size shows.
+    """
+    image = blank(network, PROBES, channels, size)
+    generator = torch.Generator().manual_seed(0)
+    image = (image.cpu() + torch.randn(image.shape, generator=generator)).to(image.device)
+    radius = [0] * len(size)
+    with torch.inference_mode(False), torch.enable_grad():
+        image = image.clone().requires_grad_()
+        for output in tensors(finest(network(image))):
+            strides = level_scale(size, spatial_size(output))
+            middle = [side // 2 for side in spatial_size(output)]
+            values = output[(slice(None), slice(None), *reversed(middle))].float()
+            # Of random weight, so that no two paths cancel.
+            weights = torch.randn(values.shape, generator=generator).to(values.device)
+            (gradient,) = torch.autograd.grad((values * weights).sum(), image, retain_graph=True)
+            seen = (gradient != 0).flatten(0, 1).any(0)
+            for axis, (position, stride) in enumerate(zip(middle, strides, strict=True)):
+                others = [a for a in range(seen.ndim) if a != seen.ndim - 1 - axis]
+                touched = seen.any(dim=others).nonzero()
+                if len(touched):
+                    before = position * stride - int(touched.min())
+                    after = int(touched.max()) - (position * stride + stride - 1)
+                    radius[axis] = max(radius[axis], math.ceil(before), math.ceil(after))
+    return tuple(radius)
+
+
+def blank(network: nn.Module, batch: int, channels: int, size: tuple[int, ...]) -> Tensor:
+    """Zeros (B, C, *S) where the network is."""
+    parameter = next(network.parameters(), torch.empty(0))
+    return torch.zeros(batch, channels, *reversed(size), device=parameter.device)

@@ -26,7 +26,7 @@ COMMANDS = {
     "predict": "Find the landmarks in images with a trained model.",
     "evaluate": "Compare a predictions file with annotations.",
     "config": "Check, explain, import or describe a configuration.",
-    "plugins": "List the installed plugins.",
+    "plugins": "See, write, check, install and uninstall plugins.",
 }
 
 
@@ -51,7 +51,7 @@ class LazyGroup(TyperGroup):
         name = args[0]
         _warn_of_taken_names(name)
         if name in self._loaders:
-            self.add_command(_as_click(name, self._loaders[name]()))
+            self.add_command(as_click(name, self._loaders[name]()))
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -121,7 +121,7 @@ def _installed_command(name: str) -> Any:
     return found
 
 
-def _as_click(name: str, command: Any) -> Any:
+def as_click(name: str, command: Any) -> Any:
     """A function is one command, a typer app a group of them, however few."""
     parent = typer.Typer(add_completion=False, rich_markup_mode=None)
     parent.callback()(lambda: None)
@@ -147,6 +147,6 @@ def _plain_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any
 ) -> str:
     """What is meant for users says so in one line; the others keep the place that they come from."""
-    if category is UserWarning:
+    if category in (UserWarning, discovery.PluginWarning):
         return f"Warning: {message}\n"
     return f"{filename}:{lineno}: {category.__name__}: {message}\n"

@@ -8,12 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from lannunet_core.config.compose import LoadedConfig, Section, composed, load_config
+from lannunet_core.config.compose import LoadedConfig, load_config
+from lannunet_core.config.json_schema import json_schema
 from lannunet_core.config.lannunet import import_config
 from lannunet_core.config.yaml import entries, inline
 from lannunet_core.errors import UserError
 from lannunet_core.files import write_text
 from lannunet_core.plugins import discovery, manager
+from lannunet_core.plugins.discovery import InstalledPlugin
+from lannunet_core.plugins.inspection import Look, look
 
 app = typer.Typer(help="Look at a configuration without running it.", no_args_is_help=True)
 
@@ -36,14 +39,8 @@ def check(config: Config, overrides: Overrides = None) -> None:
 def schema(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Write it to this file.")] = None,
 ) -> None:
-    """Print the JSON schema of a configuration, with the sections of all installed plugins."""
-    architectures, extensions = [], []
-    for name in dict.fromkeys(plugin.name for plugin in discovery.installed()):
-        architecture, extension = _sections(name)
-        architectures += architecture
-        extensions += extension
-    described = composed(architectures, extensions).model_json_schema()
-    text = json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **described}, indent=2)
+    """Print the JSON schema of a configuration, with the settings of every installed plugin that loads."""
+    text = json.dumps(json_schema(_usable_plugins()), indent=2, ensure_ascii=False)
     if out:
         write_text(out, text + "\n")
     else:
@@ -82,18 +79,27 @@ def import_(
     typer.echo(f"{out} is written. `lannunet config check {out}` says whether it can run.")
 
 
-def _sections(name: str) -> tuple[list[Section], list[Section]]:
-    """A plugin's settings as those of an architecture or of an extension; nothing where it cannot be used."""
+def _usable_plugins() -> list[tuple[InstalledPlugin, Look]]:
+    """Those that a run can name, looked at in processes of their own; the others are named on stderr."""
+    names = dict.fromkeys(plugin.name for plugin in discovery.installed())
+    found = [plugin for plugin in map(_find, names) if plugin is not None]
+    usable = []
+    for plugin, seen in zip(found, look(found), strict=True):
+        for warning in seen.warnings:
+            typer.echo(f"Warning: {warning}", err=True)
+        if seen.problems:
+            typer.echo(f"Left out: {' '.join(seen.problems)}", err=True)
+        else:
+            usable.append((plugin, seen))
+    return usable
+
+
+def _find(name: str) -> InstalledPlugin | None:
     try:
-        plugin = discovery.find(name)
-        plugin_class = plugin.load()
-        section = [(plugin, plugin_class.Config)]
-        found = (section, []) if "network" in manager.implemented_hooks(plugin_class) else ([], section)
-        composed(*found)
+        return discovery.find(name)
     except UserError as error:
         typer.echo(f"Left out: {error}", err=True)
-        return [], []
-    return found
+        return None
 
 
 def _show_warnings(loaded: LoadedConfig) -> None:

@@ -13,17 +13,22 @@ from lannunet_core import cli
 HEAVY = ("torch", "imgaug", "SimpleITK", "matplotlib", "lightning_fabric", "numpy", "scipy", "cv2")
 SHORT = "dataset: {src_targets: wings.json}\noutput: {output_dir: runs}\n"
 NETWORK = """
+from typing import Literal
 from pydantic import Field
 from lannunet_core import Plugin, PluginConfig, hookimpl
+class Inner(PluginConfig):
+    depth: int = Field(3, description="Layers.")
 class C(PluginConfig):
-    width: int = Field(8, description="Features.")
+    width: int = Field(8, ge=1, description="Features.")
+    unit: Literal["mm", "px"] = "px"
+    inner: Inner = Inner()
 class P(Plugin):
     Config = C
     @hookimpl
     def network(self): ...
 """
 LOSS = """
-from lannunet_core import Plugin, hookimpl
+from lannunet_core import Plugin, PluginConfig, hookimpl
 class P(Plugin):
     @hookimpl
     def loss(self): ...
@@ -136,27 +141,134 @@ def test_explain_shows_values_with_their_place_and_who_answers(config, capsys, d
     assert "observe: nobody" in hooks
 
 
-def test_schema_has_every_installed_plugin_and_names_those_that_do_not_load(capsys, distribution, tmp_path):
-    distribution(
-        "toys", {"toynet": "toy_net:P", "toyloss": "toy_loss:P"}, {"toy_net.py": NETWORK, "toy_loss.py": LOSS}
-    )
-    distribution(
-        "broken", {"broken": "broken_toy:P"}, {"broken_toy.py": "raise RuntimeError('no')"}, version="2.0"
-    )
-    assert run("schema") == 0
-    printed = capsys.readouterr()
-    assert "Left out: Plugin 'broken' (broken 2.0) cannot be imported" in printed.err
-    schema = json.loads(printed.out)
-    sections = {name: schema["$defs"][f"{name.title()}Config"]["properties"] for name in ("model", "trainer")}
-    assert {"unet", "toynet", "architecture"} <= set(sections["model"])
-    assert "toyloss" in sections["trainer"]
-    assert "broken" not in sections["model"]
-    assert schema["$defs"]["C"]["properties"]["width"]["description"] == "Features."
-    assert schema["required"] == ["dataset", "output"]
-    assert schema["$defs"]["DatasetConfig"]["required"] == ["src_targets"]
+def refused(value, schema, root) -> list[str]:
+    """What a JSON Schema (the part of it that pydantic writes) does not allow, by its path."""
+    if "$ref" in schema:
+        part = root
+        for key in schema["$ref"].removeprefix("#/").split("/"):
+            part = part[key]
+        return refused(value, part, root)
+    if "anyOf" in schema:
+        tried = [refused(value, alternative, root) for alternative in schema["anyOf"]]
+        return [] if [] in tried else tried[0]
+    if ("enum" in schema and value not in schema["enum"]) or ("const" in schema and value != schema["const"]):
+        return [""]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    fits = {
+        "string": isinstance(value, str),
+        "boolean": isinstance(value, bool),
+        "null": value is None,
+        "number": is_number,
+        "integer": is_number and value == int(value),
+        "array": isinstance(value, list),
+        "object": isinstance(value, dict),
+    }
+    if "type" in schema and not fits[schema["type"]]:
+        return [""]
+    found = []
+    if is_number:
+        bounds = {
+            "minimum": float.__ge__,
+            "maximum": float.__le__,
+            "exclusiveMinimum": float.__gt__,
+            "exclusiveMaximum": float.__lt__,
+        }
+        found += [
+            ""
+            for key, holds in bounds.items()
+            if key in schema and not holds(float(value), float(schema[key]))
+        ]
+    if isinstance(value, list):
+        if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", 99):
+            found.append("")
+        kinds = schema.get("prefixItems") or [schema.get("items", {})] * len(value)
+        for i, (item, kind) in enumerate(zip(value, kinds, strict=False)):
+            found += [f".{i}{path}" for path in refused(item, kind, root)]
+    if isinstance(value, dict):
+        properties = schema.get("properties", {})
+        found += [f".{key}" for key in schema.get("required", ()) if key not in value]
+        for key, inner in value.items():
+            if key in properties:
+                found += [f".{key}{path}" for path in refused(inner, properties[key], root)]
+            elif schema.get("additionalProperties") is False:
+                found.append(f".{key}")
+    return found
 
+
+@pytest.fixture
+def schema(distribution, tmp_path):
+    distribution(
+        "toys",
+        {"toynet": "toy_net:P", "Toy-Net-2": "toy_net:P", "toyloss": "toy_loss:P"},
+        {"toy_net.py": NETWORK, "toy_loss.py": LOSS},
+    )
     assert run("schema", "-o", tmp_path / "schema.json") == 0
-    assert json.loads((tmp_path / "schema.json").read_text()) == schema
+    return json.loads((tmp_path / "schema.json").read_text())
+
+
+def test_schema_is_of_its_dialect_and_has_every_installed_plugin(schema):
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    model = schema["$defs"]["ModelConfig"]["properties"]
+    assert {"unet", "toynet", "Toy-Net-2"} <= set(model)
+    assert {"unet", "toynet"} <= set(model["architecture"]["anyOf"][0]["enum"])
+    assert "toyloss" in schema["$defs"]["TrainerConfig"]["properties"]
+    # A plugin's own definitions do not meet those of another.
+    assert schema["$defs"]["toynet.Inner"]["properties"]["depth"]["description"] == "Layers."
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "configs").glob("*.yaml")))
+def test_schema_takes_our_own_configurations(schema, path):
+    assert refused(yaml.safe_load(path.read_text()), schema, schema) == []
+
+
+def test_schema_takes_what_is_valid_and_refuses_what_is_wrong(schema, config):
+    config.write_text(
+        SHORT + "sampler: {input_size: [64, 48, 32], num_workers: auto}\n"
+        "model: {architecture: toynet, toynet: {width: 4, inner: {depth: 2}, unit: mm}}\n"
+        "trainer: {plugins: [toyloss], toyloss: {}}\nsolver: {loss_function: of_a_plugin, base_lr: 0.01}\n"
+    )
+    assert refused(yaml.safe_load(config.read_text()), schema, schema) == []
+    config.write_text(
+        "dataset: {root: images}\noutput: {output_dir: runs}\nsampler: {input_size: [64]}\n"
+        "model: {architecture: 3, toynet: {widht: 4, width: 0, inner: {depth: x}, unit: cm}}\n"
+        "trainer: {plugins: toyloss, fold: -2}\nsolver: {seed: 1.5, deep_supervision: maybe}\nsolvr: {}\n"
+    )
+    assert refused(yaml.safe_load(config.read_text()), schema, schema) == [
+        ".dataset.src_targets",
+        ".sampler.input_size",
+        ".model.architecture",
+        ".model.toynet.widht",
+        ".model.toynet.width",
+        ".model.toynet.inner.depth",
+        ".model.toynet.unit",
+        ".trainer.plugins",
+        ".trainer.fold",
+        ".solver.seed",
+        ".solver.deep_supervision",
+        ".solvr",
+    ]
+
+
+def test_schema_leaves_out_what_does_not_load_and_names_it(capfd, distribution):
+    odd = LOSS + "    class Config(PluginConfig):\n        key: Callable[[], int] = len\n"
+    distribution("broken", {"broken": "broken_toy:P"}, {"broken_toy.py": "raise RuntimeError('no')"})
+    distribution("gone", {"gone": "gone_toy:P"}, {"gone_toy.py": "import os\nprint('bye')\nos._exit(0)"})
+    distribution("one", {"same": "toy_loss:P"}, {"toy_loss.py": LOSS})
+    distribution("other", {"same": "toy_loss:P"})
+    distribution("odd", {"odd": "odd_toy:P"}, {"odd_toy.py": "from collections.abc import Callable\n" + odd})
+    assert run("schema") == 0
+    printed = capfd.readouterr()
+    definitions = json.loads(printed.out)["$defs"]
+    sections = definitions["ModelConfig"]["properties"] | definitions["TrainerConfig"]["properties"]
+    assert "unet" in sections
+    assert not {"broken", "gone", "same", "odd"} & set(sections)
+    for message in (
+        "Left out: Plugin 'broken' (broken 1.0) cannot be imported",
+        "Left out: Plugin 'gone' (gone 1.0) ended the interpreter (exit code 0)",
+        "Left out: The plugin name 'same' is claimed by one 1.0",
+        "Left out: Plugin 'odd' (odd 1.0): its Config cannot be described: ",
+    ):
+        assert message in printed.err
 
 
 def test_import_writes_ours_and_lists_what_it_dropped(config, capsys):

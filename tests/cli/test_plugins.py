@@ -108,7 +108,7 @@ def test_nothing_installed_says_what_to_do(capsys, monkeypatch):
     from lannunet_core.plugins import discovery
 
     monkeypatch.setattr(discovery, "installed", tuple)
-    assert "pip install" in listed(capsys)
+    assert "lannunet plugins install" in listed(capsys)
 
 
 def test_unreadable_metadata_is_mentioned(distribution, capsys):

@@ -1,0 +1,43 @@
+"""`lannunet plugins install SPEC…`: pip, in the Python that runs lannunet."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Annotated
+
+import typer
+
+from lannunet_core.cli.pip import pip
+from lannunet_core.plugins import discovery, listing
+
+
+def command(
+    specs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SPEC...", help="What pip takes: names, files, folders, addresses; its options too."
+        ),
+    ],
+) -> None:
+    """Install plugins with pip, into the Python that runs lannunet, and say what they brought.
+
+    Options of pip follow `--`: lannunet plugins install -- --upgrade lannunet-unet
+    """
+    before = discovery.scan()
+    pip("install", *specs)
+    importlib.invalidate_caches()
+    discovery.scan.cache_clear()
+    after = discovery.scan()
+    plugins = [plugin for plugin in after.plugins if plugin not in before.plugins]
+    commands = [command for command in after.commands if command not in before.commands]
+    if not plugins and not commands:
+        print("No new plugin: what was asked for was there already, or brings none.")
+    claims = listing.name_claims()
+    for plugin in plugins:
+        print(f"Plugin {plugin} is installed: lannunet plugins show {plugin.name}")
+        visible = discovery.fold(plugin.name) in claims
+        problems = listing.from_metadata(plugin, claims)["problems"] if visible else []
+        for problem in problems:
+            print(f"  problem: {problem}")
+    for command in commands:
+        print(f"Command {command} is installed: lannunet {command.name} --help")

@@ -1,0 +1,71 @@
+"""`lannunet plugins uninstall NAME`."""
+
+from __future__ import annotations
+
+import importlib
+from importlib import metadata
+from typing import Annotated
+
+import typer
+
+from lannunet_core.cli.pip import pip
+from lannunet_core.errors import RunFailed, UserError
+from lannunet_core.plugins import discovery
+from lannunet_core.plugins.discovery import fold
+
+
+def command(
+    name: Annotated[str, typer.Argument(help="A plugin, by any of its names, or its distribution.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Uninstall the distribution that brings a plugin, however broken it is."""
+    distribution = owner(name)
+    scan = discovery.scan()
+    brings = [str(found) for found in (*scan.plugins, *scan.commands) if found.distribution == distribution]
+    what = f"{distribution}, which brings {', '.join(brings)}" if brings else distribution
+    if not yes:
+        typer.confirm(f"Uninstall {what}?", abort=True)
+    pip("uninstall", "--yes", distribution)
+    importlib.invalidate_caches()
+    discovery.scan.cache_clear()
+    left = list(metadata.distributions(name=distribution))
+    if left:
+        raise RunFailed(
+            f"{distribution} is still in {left[0].locate_file('')}, where pip has not put it. "
+            f"Remove it there."
+        )
+    print(f"{distribution} is uninstalled.")
+
+
+def owner(name: str) -> str:
+    """The distribution that goes by this name, or that brings what goes by it.
+
+    Raises:
+        UserError: There is none with a plugin or command, or several.
+    """
+    scan = discovery.scan()
+    known = (*scan.plugins, *scan.commands)
+    by_own_name = {found.distribution for found in known if fold(found.distribution) == fold(name)}
+    bringing = {plugin.distribution for plugin in scan.plugins if plugin.answers_to(name)}
+    bringing |= {command.distribution for command in scan.commands if command.name == name}
+    found = sorted(by_own_name or bringing)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(
+            f"'{name}' is brought by {' and by '.join(found)}. Name the distribution to uninstall."
+        )
+    if any(map(is_unreadable, metadata.distributions(name=name))):
+        return name
+    raise UserError(
+        f"No installed distribution brings a plugin '{name}'. "
+        f"Installed: {', '.join(str(plugin) for plugin in scan.plugins) or 'none'}."
+    )
+
+
+def is_unreadable(distribution: metadata.Distribution) -> bool:
+    """Is this one of those that `discovery.scan` reports as problems?"""
+    try:
+        return "lannunet." in (distribution.read_text("entry_points.txt") or "")
+    except (OSError, ValueError):
+        return True

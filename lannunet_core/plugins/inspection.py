@@ -1,0 +1,230 @@
+"""Looking at plugins in processes of their own, so that nothing they do reaches this one.
+
+A plugin may raise, hang, end the interpreter or write where it likes: the process that asked gets an answer.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections import deque
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+from lannunet_core.errors import RunFailed, UserError
+from lannunet_core.plugins.api import Plugin, RunInfo
+from lannunet_core.plugins.discovery import InstalledPlugin, PluginWarning, cause_and_remedy, fold
+
+TIME_LIMIT = 60.0
+"""Seconds for one plugin; the libraries that it imports may be slow to load from a network drive."""
+
+# It sees the path that we see, before anything but the interpreter is imported.
+PROGRAM = (
+    "import os, sys; sys.path[:] = sys.argv[1].split(os.pathsep); "
+    "from lannunet_core.plugins.inspection import answer; answer(sys.argv[2])"
+)
+
+QUESTIONS = ("network", "loss", "sampling", "losses", "decoders", "augmentations")
+"""The hooks that can be asked without data."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a plugin turned out to be.
+
+    Attributes:
+        description: First paragraph of the class's docstring; empty where it has none.
+        schema: JSON schema of its Config, with references into `#/$defs/<folded name>.…`; None: it has not
+            come so far.
+        hooks: What it implements, under the present names.
+        problems: Why it cannot be used.
+        warnings: What else a user or an author should know.
+    """
+
+    description: str = ""
+    schema: dict[str, Any] | None = None
+    hooks: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def look(plugins: Sequence[InstalledPlugin], *, ask: bool = False) -> list[Look]:
+    """Looks at each plugin, several at a time.
+
+    Args:
+        plugins: Which.
+        ask: Also ask them, with the default settings, what they answer to the hooks that need no data.
+    """
+    seen: list[Look] = []
+    running: deque[_Process] = deque()
+    with ExitStack() as stack:
+        for plugin in _progress(plugins):
+            if len(running) >= (os.cpu_count() or 1):
+                seen.append(running.popleft().result())
+            running.append(stack.enter_context(_Process(plugin, ask)))
+        seen += [process.result() for process in running]
+    return seen
+
+
+def _progress(plugins: Sequence[InstalledPlugin]) -> Iterable[InstalledPlugin]:
+    if len(plugins) < 5 or not sys.stderr.isatty():
+        return plugins
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(plugins, "looking at plugins", transient=True, console=Console(stderr=True))
+
+
+class _Process:
+    def __init__(self, plugin: InstalledPlugin, ask: bool) -> None:
+        self.plugin = plugin
+        # Not pipes: what a plugin leaves running may hold those open.
+        self.answer: IO[bytes] = TemporaryFile()  # noqa: SIM115
+        self.said: IO[bytes] = TemporaryFile()  # noqa: SIM115
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(
+            [
+                sys.executable, "-c", PROGRAM, os.pathsep.join(sys.path),
+                json.dumps({"plugin": asdict(plugin), "ask": ask}),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=self.answer,
+            stderr=self.said,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def result(self) -> Look:
+        plugin = self.plugin
+        remedy = f"Update or reinstall {plugin.distribution}, or tell its author."
+        try:
+            code = self.process.wait(max(0.0, self.started + TIME_LIMIT - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            return Look(problems=[f"Plugin {plugin} has not answered within {TIME_LIMIT:g} s. {remedy}"])
+        self.answer.seek(0)
+        try:
+            return Look(**json.load(self.answer))
+        except ValueError:
+            self.said.seek(0)
+            said = self.said.read().decode(errors="replace").strip().splitlines()[-1:]
+            last = "".join(f", after writing: {line}" for line in said)
+            return Look(
+                problems=[f"Plugin {plugin} ended the interpreter (exit code {code}){last}. {remedy}"]
+            )
+
+    def __enter__(self) -> _Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends it, and with it what the plugin may have started."""
+        try:
+            if hasattr(os, "killpg"):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            else:
+                self.process.kill()
+        except (ProcessLookupError, PermissionError):
+            pass  # it has ended, and left nothing
+        self.process.wait()
+        self.answer.close()
+        self.said.close()
+
+
+def answer(request: str) -> None:
+    """What the process does."""
+    stdout = os.dup(1)
+    os.dup2(2, 1)  # whatever a plugin writes there goes to stderr
+    asked = json.loads(request)
+    plugin = InstalledPlugin(**{**asked["plugin"], "aliases": tuple(asked["plugin"]["aliases"])})
+    seen = look_here(plugin, ask=asked["ask"])
+    with open(stdout, "w", encoding="utf-8") as file:  # noqa: PTH123
+        json.dump(asdict(seen), file)
+    os._exit(0)  # threads and exit handlers of the plugin get no say
+
+
+def look_here(plugin: InstalledPlugin, *, ask: bool) -> Look:
+    """Looks at a plugin in this process."""
+    from lannunet_core.config.compose import composed
+    from lannunet_core.plugins import manager
+
+    seen = Look()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", PluginWarning)
+        try:
+            plugin_class = plugin.load()
+            manager.check_class(plugin, plugin_class)
+            implemented = manager.implemented_hooks(plugin_class)
+            hooks = [hook for hook in manager.SPECS if hook in implemented]
+            section = [(plugin, plugin_class.Config)]
+            composed(*((section, []) if "network" in hooks else ([], section)))
+            schema = plugin_class.Config.model_json_schema(
+                ref_template=f"#/$defs/{fold(plugin.name)}.{{model}}"
+            )
+            description = inspect.cleandoc(vars(plugin_class).get("__doc__") or "").partition("\n\n")[0]
+            seen = Look(" ".join(description.split()), schema, hooks)
+            if ask:
+                seen.problems.extend(_wrong_answers(plugin, plugin_class))
+        except (UserError, RunFailed) as error:
+            seen.problems.append(str(error))
+        except Exception as error:
+            cause, remedy = cause_and_remedy(error, plugin.distribution, plugin.value.partition(":")[0])
+            seen.problems.append(
+                f"Plugin {plugin}: its Config cannot be described: {cause}. To go on, {remedy}."
+            )
+    seen.warnings.extend(dict.fromkeys(str(warning.message) for warning in caught))
+    return seen
+
+
+def _wrong_answers(plugin: InstalledPlugin, plugin_class: type[Plugin]) -> list[str]:
+    """What is wrong with the answers to an invented run in 2D; nothing where those in 3D are right."""
+    from pydantic import ValidationError
+
+    from lannunet_core.config.compose import ChosenPlugin
+    from lannunet_core.config.schema import RunConfig
+    from lannunet_core.plugins import manager
+    from lannunet_core.plugins.defaults import Defaults
+
+    try:
+        chosen = ChosenPlugin(plugin, plugin_class, plugin_class.Config())
+    except ValidationError:
+        return []  # some setting has no default
+    asked = [
+        hook
+        for hook, wrapper in manager.implemented_hooks(plugin_class).items()
+        if hook in QUESTIONS and not wrapper
+    ]
+    config = RunConfig.model_validate(
+        {"dataset": {"src_targets": "annotations.json"}, "output": {"output_dir": "run"}}
+    )
+    problems = []
+    for dimensions in (2, 3):
+        run = RunInfo(
+            task="landmarks",
+            dimensions=dimensions,
+            in_channels=1,
+            outputs=("first", "second"),
+            input_size=(64,) * dimensions,
+            spacing=None,
+            supervised_resolutions=1,
+            device="cpu",
+            seed=0,
+        )
+        try:
+            hooks = manager.assemble([chosen], run, Defaults(config, run))
+            for hook in asked:
+                getattr(hooks, hook)()
+        except (manager.WrongAnswer, RunFailed) as error:
+            problems.append(str(error))
+        except UserError:
+            pass  # it does not do such runs
+        else:
+            return []
+    return problems[:1]

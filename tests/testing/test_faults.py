@@ -486,7 +486,8 @@ FAULTS = {
         "loss",
         "learnable_loss_is_a_module",
         "class Loss(nn.Module):\n    def forward",
-        "class Loss:\n    def __init__(self):\n        self.width = nn.Parameter(torch.ones(1))\n\n    def __call__",
+        "class Loss:\n    def __init__(self):\n        self.width = nn.Parameter(torch.ones(1))\n\n"
+        "    def __call__",
         "Loss holds width and is no nn.Module",
     ),
     # sampling

@@ -1,0 +1,32 @@
+"""What the core answers where a plugin does not keeps the contracts too."""
+
+from lannunet_core.testing import DecodeConformance, LabelConformance, LossConformance, SamplingConformance
+
+SMALL = {"init_features": 4, "max_features": 8}
+
+
+class TestLabels(LabelConformance):
+    plugin = "unet"
+    config = SMALL
+
+
+class TestSampling(SamplingConformance):
+    plugin = "unet"
+    config = SMALL
+
+
+class TestDecoder(DecodeConformance):
+    plugin = "unet"
+    config = SMALL
+
+
+class TestCrossEntropy(LossConformance):
+    plugin = "unet"
+    config = SMALL
+    loss_function = "kl"
+
+
+class TestMeanSquaredError(LossConformance):
+    plugin = "unet"
+    config = SMALL
+    loss_function = "mse"

@@ -55,17 +55,6 @@ def owner(name: str) -> str:
         raise UserError(
             f"'{name}' is brought by {' and by '.join(found)}. Name the distribution to uninstall."
         )
-    if any(map(is_unreadable, metadata.distributions(name=name))):
-        return name
-    raise UserError(
-        f"No installed distribution brings a plugin '{name}'. "
-        f"Installed: {', '.join(str(plugin) for plugin in scan.plugins) or 'none'}."
-    )
-
-
-def is_unreadable(distribution: metadata.Distribution) -> bool:
-    """Is this one of those that `discovery.scan` reports as problems?"""
-    try:
-        return "lannunet." in (distribution.read_text("entry_points.txt") or "")
-    except (OSError, ValueError):
-        return True
+    installed = ", ".join(str(plugin) for plugin in scan.plugins) or "none"
+    message = f"No installed distribution brings a plugin '{name}'. Installed: {installed}."
+    raise UserError(" ".join([message, *scan.problems]))

@@ -159,7 +159,7 @@ def scan() -> Scan:
         except Exception as error:
             problems.append(
                 f"The metadata of a distribution with plugins in {distribution.locate_file('')} "
-                f"cannot be read ({error!r}): install it again."
+                f"cannot be read ({error!r}): remove its .dist-info folder there, and install it again."
             )
             continue
         if seen_before:

@@ -67,10 +67,10 @@ def shapes_and_dtypes(subject: Subject) -> None:
             where = f"for an image {tuple(batch['image'].shape)} and {landmarks} landmark(s)"
             outputs = outputs_of(session, batch["image"])
             _check_tensors(outputs, count, where)
-            if not subject.answers("generate_labels", "loss", "losses"):
+            if not subject.has_own_outputs():
                 _check_levels(outputs, batch["image"], landmarks, where)
             maps = activate(session, outputs)
-            if not subject.answers("get_coords_from_heatmap", "decoders"):
+            if not subject.has_own_decoder():
                 check_maps(maps, batch["image"], landmarks, where)
             found = decode(session, maps, batch)
             if tuple(found.points.shape) != (count, landmarks, dimensions):
@@ -148,7 +148,7 @@ def mixed_precision(subject: Subject) -> None:
 
 def deep_supervision(subject: Subject) -> None:
     """Asked for several resolutions the network gives several, finest first; asked for one it gives one."""
-    own_outputs = subject.supports_deep_supervision is None and subject.answers("generate_labels", "loss")
+    own_outputs = subject.supports_deep_supervision is None and subject.has_own_outputs()
     if subject.supports_deep_supervision is False or own_outputs:
         raise NotClaimed("deep supervision is not claimed")
     for dimensions in subject.dimensions():

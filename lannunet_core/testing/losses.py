@@ -139,7 +139,7 @@ def activation_is_a_map(subject: Subject) -> None:
             raise Broken(
                 f"in {dimensions}D the activated maps of perfect outputs have values that are NaN or infinite"
             )
-        if subject.answers("get_coords_from_heatmap", "decoders"):
+        if subject.has_own_decoder():
             continue  # what its own decoder makes of its maps is its own affair
         check_maps(maps, batch["image"], 2, f"in {dimensions}D")
         first = (maps if isinstance(maps, Tensor) else maps[0]).flatten(2)

@@ -90,6 +90,15 @@ class Subject:
             for hook in hooks
         )
 
+    def has_own_outputs(self) -> bool:
+        """Whether labels or loss of its runs are not the core's: then only they know what outputs mean."""
+        named = self.loss_function is not None and self.answers("losses")
+        return named or self.answers("generate_labels", "loss")
+
+    def has_own_decoder(self) -> bool:
+        named = self.decoder is not None and self.answers("decoders")
+        return named or self.answers("get_coords_from_heatmap")
+
     def session(
         self,
         dimensions: int,

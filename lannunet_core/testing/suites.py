@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lannunet_core.config import schema
+from lannunet_core.plugins import discovery, manager
 from lannunet_core.testing import architecture, decoding, labels, losses, package, sampling
+from lannunet_core.testing.running import build
 from lannunet_core.testing.subject import NotClaimed, Subject
 
 Check = Callable[[Subject], None]
@@ -103,6 +106,16 @@ class DecodeConformance(Conformance):
     test_samples_are_decoded_alone = test_of(decoding.samples_are_decoded_alone)
 
 
+SUITES: dict[str, type[Conformance]] = {
+    "network": ArchitectureConformance,
+    "generate_labels": LabelConformance,
+    "loss": LossConformance,
+    "sampling": SamplingConformance,
+    "get_coords_from_heatmap": DecodeConformance,
+}
+"""The suite for each hook that has one."""
+
+
 @dataclass(frozen=True)
 class Result:
     """The outcome of one check.
@@ -132,10 +145,11 @@ def tests(suite: type[Subject]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def run_one(suite: Subject, name: str) -> Result:
-    """Run one test; whatever it raises is its outcome."""
+def run_one(suite: Subject, name: str, about: str = "") -> Result:
+    """Run one test; whatever it raises is its outcome. `about` stands beside the check's name."""
     test = getattr(suite, name)
-    check, contract = name.removeprefix("test_"), " ".join((test.__doc__ or "").split())
+    check = name.removeprefix("test_") + (f" ({about})" if about else "")
+    contract = " ".join((test.__doc__ or "").split())
     try:
         test()
     except NotClaimed as reason:
@@ -147,50 +161,46 @@ def run_one(suite: Subject, name: str) -> Result:
     return Result(check, contract, "passed")
 
 
-def suites_for(plugin: str, settings: dict[str, Any]) -> Iterable[tuple[str, Subject]]:
-    """A suite for each kind of hook that a plugin answers, none of which claims more than the plugin shows.
+Planned = tuple[Subject, str, str]
+"""A suite, the name of one of its tests, and the name of the loss or decoder that it is about, if any."""
+
+
+def plan(plugin: str, settings: Mapping[str, Any]) -> list[Planned]:
+    """Every check of an installed plugin once, of the suites for the hooks that it answers.
+
+    Nothing is claimed: what the plugin refuses with a message counts as not claimed.
 
     Args:
         plugin: Its name.
         settings: Its section of the YAML.
-
-    Returns:
-        Each with the name of the loss or decoder that it is about, if any.
     """
-    from lannunet_core.plugins import discovery, manager
-
     hooks = manager.implemented_hooks(discovery.find(plugin).load())
     unclaimed = {name: None for name in vars(Subject) if name.startswith("supports_")}
 
-    def suite(base: type[Conformance], **attributes: Any) -> Subject:
-        made: Subject = type(
-            base.__name__, (base,), {"plugin": plugin, "config": settings, **unclaimed, **attributes}
-        )()
+    def suite(base: type[Conformance], **chosen: str) -> Subject:
+        attributes = {"plugin": plugin, "config": settings, **unclaimed, **chosen}
+        made: Subject = type(base.__name__, (base,), attributes)()
         return made
 
-    found = [("", suite(Conformance))]
-    if "network" in hooks:
-        found.append(("", suite(ArchitectureConformance)))
-    for hook, base in (
-        ("generate_labels", LabelConformance),
-        ("loss", LossConformance),
-        ("sampling", SamplingConformance),
-        ("get_coords_from_heatmap", DecodeConformance),
-    ):
-        if hook in hooks:
-            found.append(("", suite(base)))
+    suites = [(suite(Conformance), "")]
+    suites += [(suite(base), "") for hook, base in SUITES.items() if hook in hooks]
     if "losses" in hooks:
-        found += [(name, suite(LossConformance, loss_function=name)) for name in named(found[0][1], "losses")]
+        names = brought(suites[0][0], "losses")
+        suites += [(suite(LossConformance, loss_function=name), name) for name in names]
     if "decoders" in hooks:
-        found += [(name, suite(DecodeConformance, decoder=name)) for name in named(found[0][1], "decoders")]
-    return found
+        names = brought(suites[0][0], "decoders")
+        suites += [(suite(DecodeConformance, decoder=name), name) for name in names]
+
+    planned: dict[tuple[str, str], Planned] = {}
+    for tested, about in suites:
+        for name in tests(type(tested)):
+            key = ("" if hasattr(Conformance, name) else about, name)
+            planned.setdefault(key, (tested, name, about))
+    return list(planned.values())
 
 
-def named(suite: Subject, hook: str) -> list[str]:
-    """The names that a plugin adds to those of the core."""
-    from lannunet_core.config import schema
-    from lannunet_core.testing.running import build
-
+def brought(suite: Subject, hook: str) -> list[str]:
+    """The names that a plugin's `losses` or `decoders` adds to those of the core."""
     core = schema.LOSSES if hook == "losses" else schema.DECODERS
-    session = build(suite, next(iter(suite.dimensions())))
-    return [name for name in getattr(session.hooks, hook)() if name not in core]
+    hooks = build(suite, next(iter(suite.dimensions()))).hooks
+    return [name for name in getattr(hooks, hook)() if name not in core]

@@ -17,7 +17,7 @@ from lannunet_core.testing import (
     SamplingConformance,
     run,
 )
-from lannunet_core.testing.suites import run_one, suites_for
+from lannunet_core.testing.suites import plan, run_one
 
 ONLY_2D = """
 from lannunet_core import Plugin, hookimpl
@@ -114,7 +114,7 @@ class Model(Plugin):
     @hookimpl
     def losses(self):
         from lannunet_core.losses import HeatmapMSE
-        return {"halved": lambda: HeatmapMSE(100.0), "other": lambda: HeatmapMSE(100.0)}
+        return {"sound": lambda: HeatmapMSE(100.0), "spoilt": lambda: HeatmapMSE(20.0)}
 
     @hookimpl
     def decoders(self):
@@ -209,22 +209,32 @@ def test_perfect_outputs_of_the_author(install):
         assert run_one(TestModel(), "test_labels_decode_back").outcome == outcome
 
 
-def test_suites_follow_from_the_hooks(install):
+def test_the_plan_follows_from_the_hooks(install):
     install(NAMES)
-    found = [(name, type(suite).__name__) for name, suite in suites_for("model", {})]
-    assert found == [
-        ("", "Conformance"),
-        ("halved", "LossConformance"),
-        ("other", "LossConformance"),
-        ("mine", "DecodeConformance"),
-    ]
-    assert failures(dict(suites_for("model", {}))["mine"]) == []
+    planned = [(type(suite).__name__, name, about) for suite, name, about in plan("model", {})]
+    assert {(suite, about) for suite, _, about in planned} == {
+        ("Conformance", ""),
+        ("LossConformance", "sound"),
+        ("LossConformance", "spoilt"),
+        ("DecodeConformance", "mine"),
+    }
+    assert len(planned) == len(set(planned))
+    assert [name for _, name, _ in planned].count("test_is_found_by_name") == 1
+    assert [about for _, name, about in planned if name == "test_weights_count"] == ["sound", "spoilt"]
+
+
+def test_the_suite_of_a_name_tests_what_bears_it(install):
+    install(NAMES)
+    suites = {about: suite for suite, _, about in plan("model", {})}
+    assert failures(suites["mine"]) == []
+    with pytest.raises(AssertionError, match="peak at"):
+        suites["spoilt"].test_activation_is_a_map()
 
 
 def test_an_architecture_named_by_the_author(install):
     install(NAMES)
     suite = type("TestModel", (LossConformance,), {"plugin": "model", "architecture": "unet"})()
-    suite.loss_function = "other"
+    suite.loss_function = "spoilt"
     session = suite.session(2)
     assert [type(session.learner.network).__name__, type(session.learner.loss).__name__] == [
         "UNet",

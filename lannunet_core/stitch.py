@@ -80,9 +80,10 @@ class Windows:
     def corners(self) -> Iterator[Corner]:
         return itertools.product(*self.starts)
 
-    def box(self, corner: Corner) -> list[slice]:
-        """The patch at `corner` in a tensor (…, [z,] y, x)."""
-        return [slice(a, a + p) for a, p in zip(corner, self.patch_size, strict=True)][::-1]
+    def box(self, corner: Corner) -> tuple[slice, ...]:
+        """The patch at `corner` in an image (C, *S)."""
+        sides = [slice(a, a + p) for a, p in zip(corner, self.patch_size, strict=True)]
+        return (slice(None), *reversed(sides))
 
     def weights(self, axis: int, stride: int = 1) -> dict[int, Tensor]:
         """What the pixels of each patch weigh along an axis, by the patch's start.
@@ -124,7 +125,8 @@ def stitch(patches: Iterable[tuple[Any, Sequence[Corner]]], windows: Windows) ->
 
     Of a list of resolutions only the finest is stitched; of a tuple or a mapping, everything.
     """
-    nest, canvases = None, []
+    nest: Any = None
+    canvases: list[Canvas] = []
     for outputs, corners in patches:
         nest = finest(outputs)
         parts = list(tensors(nest))
@@ -158,13 +160,13 @@ class Canvas:
 
     def add(self, part: Tensor, corner: Corner) -> None:
         """Add the output (K, *P) of the patch at `corner`."""
-        place: list[slice] = []
+        target = self.total[0]
         for axis, start in enumerate(corner):
-            weight = self.weights[axis][start]
+            weight, first = self.weights[axis][start], start // self.strides[axis]
             part = part * weight.reshape(-1, *[1] * axis)
-            place.insert(0, slice(start // self.strides[axis], start // self.strides[axis] + len(weight)))
-        target = self.total[(0, slice(None), *place)]
-        target += part[(slice(None), *(slice(side) for side in target.shape[1:]))]  # cut at the border
+            inside = min(len(weight), target.shape[-1 - axis] - first)  # cut at the border
+            target, part = target.narrow(-1 - axis, first, inside), part.narrow(-1 - axis, 0, inside)
+        target += part
 
 
 def finest(outputs: Any) -> Any:

@@ -268,8 +268,8 @@ class TrainingSamples(Dataset[dict[str, Any]]):
         source = prepared.image
         if tuple(size) != image_size:
             box = shown_box(drawn.spatial, centre, size, image_size, sample.id)
-            source = source[(slice(None), *reversed(box))]
-            centre = centre - [side.start for side in box]
+            source = source[box]
+            centre = centre - [side.start for side in reversed(box[1:])]
         if self.in_worker_augment:
             from lannunet_core.augment.with_imgaug import augment
 
@@ -285,8 +285,8 @@ def shown_box(
     output_size: Sequence[int],
     image_size: Sequence[int],
     name: str,
-) -> list[slice]:
-    """The pixels of an image that a sample of it shows, per axis (x, y[, z]), and one more at either side."""
+) -> tuple[slice, ...]:
+    """The part of an image (C, *S) that a sample of it shows, and a pixel more at either side."""
     low, high = transform.source_box(centre, output_size)
     first = np.maximum(np.floor(low).astype(int) - 1, 0)
     last = np.minimum(np.ceil(high).astype(int) + 1, np.asarray(image_size) - 1)
@@ -296,7 +296,8 @@ def shown_box(
             f'sample "{name}": a patch around ({point}) shows nothing of its image of '
             f"{'×'.join(map(str, image_size))} pixels. Look at where patches are to be cut (sampler.patch)."
         )
-    return [slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True)]
+    sides = [slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True)]
+    return (slice(None), *reversed(sides))
 
 
 class EvaluationSamples(Dataset[dict[str, Any]]):

@@ -144,4 +144,5 @@ def on_pixels(centre: Floats, transform: SpatialTransform, output_size: tuple[in
     ):
         return centre
     first = transform.to_source(np.zeros_like(centre), centre, output_size) @ linear  # linear is orthogonal
-    return centre - linear @ (first - np.floor(first + 0.5))
+    surplus: Floats = first - np.floor(first + 0.5)
+    return centre - linear @ surplus

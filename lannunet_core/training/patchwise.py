@@ -104,7 +104,7 @@ def predicted_patches(
     corners = list(windows.corners())
     for first in range(0, len(corners), batch_size):
         chosen = corners[first : first + batch_size]
-        patches = [image[(0, slice(None), *windows.box(corner))] for corner in chosen]
+        patches = [image[0][windows.box(corner)] for corner in chosen]
         yield map_tensors(network(torch.stack(patches)), Tensor.float), chosen
 
 
@@ -145,7 +145,9 @@ def receptive_radius(network: nn.Module, channels: int, size: tuple[int, ...]) -
         for output in tensors(finest(network(image))):
             strides = level_scale(size, spatial_size(output))
             middle = [side // 2 for side in spatial_size(output)]
-            values = output[(slice(None), slice(None), *reversed(middle))].float()
+            values = output.float()
+            for position in reversed(middle):
+                values = values.select(2, position)  # in the end (B, K)
             # Of random weight, so that no two paths cancel.
             weights = torch.randn(values.shape, generator=generator).to(values.device)
             (gradient,) = torch.autograd.grad((values * weights).sum(), image, retain_graph=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lannunet_core.config.compose import LoadedConfig
@@ -243,7 +244,7 @@ class Evaluator:
         if self.centred:
             around = partial(coordinates_around, learner, hooks, run.input_size, self.batch_size)
             return lambda batch, mode: ([], around(batch, mode))  # there are no maps of the image
-        maps = learner.maps
+        maps: Callable[[Tensor], Any] = learner.maps
         if self.stitches:
             maps = stitched_maps(learner, hooks, run.input_size, self.batch_size, run.in_channels)
         return predictor.locate_in_maps(maps, hooks)

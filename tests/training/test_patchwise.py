@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torch import nn
+
+from lannunet_core.errors import UserError
+from lannunet_core.training.patchwise import cut, output_strides, receptive_radius
+
+
+def stack(*layers):
+    torch.manual_seed(0)
+    return nn.Sequential(*layers).eval()
+
+
+def three(inputs=1, outputs=3, **options):
+    return nn.Conv2d(inputs, outputs, 3, padding=options.get("dilation", 1), **options)
+
+
+@pytest.mark.parametrize(
+    ("network", "radius"),
+    [
+        (stack(nn.Conv2d(1, 2, 1)), (0, 0)),
+        (stack(three()), (1, 1)),
+        (stack(three(), nn.ReLU(), three(3), nn.ReLU(), three(3)), (3, 3)),
+        (stack(three(dilation=4), nn.ReLU(), nn.Conv2d(3, 2, (1, 5), padding=(0, 2))), (6, 4)),
+        # A window of 2 pixels, then one on the coarse grid on either side.
+        (stack(nn.MaxPool2d(2), three()), (2, 2)),
+        # Everything depends on everything.
+        (stack(three(), nn.InstanceNorm2d(3)), (20, 16)),
+        (stack(nn.Dropout(0.5), three(), nn.BatchNorm2d(3)), (1, 1)),
+    ],
+)
+def test_the_receptive_field_is_measured(network, radius):
+    before = torch.get_rng_state()
+    assert receptive_radius(network, 1, (40, 32)) == radius
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_it_is_measured_in_volumes_and_of_the_finest_output():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fine = nn.Conv3d(2, 1, (1, 3, 5), padding=(0, 1, 2))
+
+        def forward(self, image):
+            fine = self.fine(image)
+            return [fine, nn.functional.avg_pool3d(fine, 4)]
+
+    network = Two()
+    with torch.inference_mode():  # as in prediction
+        assert receptive_radius(network, 2, (16, 12, 8)) == (2, 1, 0)
+    assert output_strides(network, 2, (16, 12, 8)) == (4, 4, 4)
+
+
+def test_strides_of_outputs():
+    assert output_strides(stack(three()), 1, (33, 20)) == (1, 1)
+    assert output_strides(stack(nn.MaxPool2d((2, 3)), three()), 1, (33, 20)) == (3, 2)
+    with pytest.raises(UserError, match=r"one of its outputs is 12×12, which is no whole fraction"):
+        output_strides(stack(nn.MaxPool2d(8)), 1, (100, 100))
+
+
+def test_patches_are_cut_with_zeros_beyond_the_border():
+    image = torch.arange(1.0, 31).reshape(1, 5, 6)
+    inside = cut(image, torch.tensor([2, 1]), (3, 4))
+    assert torch.equal(inside, image[:, 1:5, 2:5])
+    over = cut(image, torch.tensor([-1, 3]), (3, 4))
+    assert torch.equal(over[:, :2, 1:], image[:, 3:, :2])
+    assert over.sum() == image[:, 3:, :2].sum()

@@ -1,0 +1,1 @@
+"""PHD-Net as a LannU-Net plugin."""

@@ -1,0 +1,72 @@
+"""The settings of `model.phdnet`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
+
+from lannunet_core import PluginConfig
+
+
+class PHDNetConfig(PluginConfig):
+    variant: Literal["plain", "residual"] = Field(
+        "plain",
+        description="The backbone: plain convolutions as published, or residual blocks of two, which see "
+        "about twice as far.",
+    )
+    maxpool_factor: StrictInt = Field(
+        3, ge=1, le=6, description="How often the backbone halves its input; a patch is 2^this pixels wide."
+    )
+    branch_scheme: Literal["multi", "heatmap", "displacement"] = Field(
+        "multi", description="Which branches the network has; multi: both."
+    )
+    class_label_scheme: Literal["gaussian", "binary", "binary_weighted"] = Field(
+        "gaussian",
+        description="Label of the heatmap branch: a Gaussian around the landmark, or 1 in the landmark's "
+        "patch only; weighted: this patch counts as much as all others together.",
+    )
+    weight_disp_loss_by_heatmap: StrictBool = Field(
+        True, description="Displacements count more the nearer the landmark; else all patches count the same."
+    )
+    log_transform_displacements: StrictBool = Field(
+        True, description="Regress sign(d) · log(1 + |d|) in place of a displacement d."
+    )
+    clamp_dist: StrictFloat | None = Field(
+        None,
+        gt=0,
+        le=1e5,
+        description="Longer displacements are labelled as ones of this length in pixels; none when left out.",
+    )
+
+    @property
+    def patch_size(self) -> int:
+        """Pixels a side."""
+        return int(2**self.maxpool_factor)
+
+    @property
+    def has_heatmap(self) -> bool:
+        return self.branch_scheme != "displacement"
+
+    @property
+    def has_displacement(self) -> bool:
+        return self.branch_scheme != "heatmap"
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> PHDNetConfig:
+        if not self.has_heatmap and self.class_label_scheme != "gaussian":
+            raise ValueError(
+                f"class_label_scheme {self.class_label_scheme} labels a heatmap, and branch_scheme "
+                "displacement has none; leave it out or use branch_scheme multi or heatmap"
+            )
+        if self.clamp_dist is not None and not self.has_displacement:
+            raise ValueError(
+                "clamp_dist limits displacements, and branch_scheme heatmap has none; leave it out or use "
+                "branch_scheme multi or displacement"
+            )
+        if self.clamp_dist is not None and self.clamp_dist < self.patch_size:
+            raise ValueError(
+                f"clamp_dist {self.clamp_dist:g} is less than a patch of {self.patch_size} pixels "
+                "(2^maxpool_factor): neighbouring patches could not reach a landmark; use at least that"
+            )
+        return self

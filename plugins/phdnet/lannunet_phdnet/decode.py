@@ -1,0 +1,517 @@
+"""From activated outputs to coordinates: candidate smoothing (Schobs et al., ISBI 2021).
+
+Each patch votes with a small Gaussian at its centre + displacement. The sum of a landmark's votes, multiplied
+by its bilinearly upsampled heatmap, is its map; the map's peak is the landmark and the height there its
+confidence. Of a network without the branch of heatmaps the votes alone are the map; of one without
+displacements the heatmap, whose peak is the vertex of a parabola through logarithms, exact for a Gaussian.
+
+The map is never made as a whole, which at 512² and 19 landmarks is five million pixels with up to 4096 votes
+each. How high it can be at most within a patch follows from how many votes lie around; where this is more
+than what was found already, from how many lie in each quarter around; and only patches that are still
+promising are looked at point by point (branch and bound). Votes from beyond the neighbouring patches, at
+least five widths of a vote away, are left out.
+
+The map is a function of any point, and its peak is refined between pixels: all evaluation modes give the same
+point, but `scale_heatmap_first` searches only where the original image is.
+
+Shapes: M maps (B · N), D dimensions, P patches an axis ([z,] y, x), V patches in all, R regions looked at,
+each a patch in a map; K votes near a region; T points of an axis. Places are (x, y[, z]) in patches: patch i
+covers i − ½ … i + ½ of an axis.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lannunet_core.hookspecs import Coordinates, EvaluationMode
+
+BLOB = 0.2  # width of a vote
+TAIL = math.exp(-0.5 / BLOB**2)  # of a vote, a patch away
+QUARTERS = 4  # of a patch's axis, for bounds
+POINTS = 8  # of a patch's axis that are looked at
+STEPS = 2  # of going uphill
+NUMBERS = 2**18  # in the largest array of regions, about: it stays in the processor's cache
+MOST = 2**22  # in any array of maps, about
+FAR = 1e6  # where votes go that are not numbers
+
+
+def decode(
+    maps: Mapping[str, Tensor],
+    affine: Tensor,
+    original_sizes: Tensor,
+    evaluation_mode: EvaluationMode,
+    patch_size: int,
+    every_patch_votes: bool = False,
+) -> Coordinates:
+    """Coordinates from what the loss's `activation` made of the network's outputs.
+
+    Args:
+        maps: `heatmap` (B, N, *P) and `displacement` (B, N · D, *P) in pixels, or one of them.
+        affine: (B, D + 1, D + 1) from input pixels to original pixels.
+        original_sizes: (B, D), (x, y[, z]).
+        evaluation_mode: See above.
+        patch_size: Pixels a side.
+        every_patch_votes: All patches were trained to know the way; else only those around a landmark.
+
+    Returns:
+        Points in input pixels, and as confidence the peak's height: votes as a share of those that can be
+        expected, times the heatmap. NaN and 0 where nothing stands out.
+    """
+    batch, dimensions = original_sizes.shape
+    heatmap = maps["heatmap"].flatten(0, 1) if "heatmap" in maps else None
+    if "displacement" in maps:
+        displacement = maps["displacement"].unflatten(1, (-1, dimensions)).flatten(0, 1)
+        landmarks = len(displacement) // batch
+        covered = None
+        if evaluation_mode == "scale_heatmap_first":
+            to_original = (affine @ to_pixels(patch_size, affine)).repeat_interleave(landmarks, 0)
+            covered = Region(to_original, original_sizes.repeat_interleave(landmarks, 0))
+        patches = math.prod(displacement.shape[2:])
+        nearby = (2 * math.pi) ** (dimensions / 2)  # mass of the narrowest Gaussian that weighs displacements
+        expected = patches if every_patch_votes else min(patches, nearby)
+        places, confidence = smooth_candidates(displacement / patch_size, heatmap, expected, covered)
+    else:
+        assert heatmap is not None
+        landmarks = len(heatmap) // batch
+        places, confidence = heatmap_peaks(heatmap)
+    points = (places + 0.5) * patch_size - 0.5
+    return Coordinates(points.view(batch, landmarks, -1), confidence.view(batch, landmarks))
+
+
+def to_pixels(patch_size: int, like: Tensor) -> Tensor:
+    """The matrix (D + 1, D + 1) from patches to pixels."""
+    matrix = patch_size * torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
+    matrix[:-1, -1] = (patch_size - 1) / 2
+    matrix[-1, -1] = 1
+    return matrix
+
+
+def heatmap_peaks(heatmap: Tensor) -> tuple[Tensor, Tensor]:
+    """Of maps (M, *P): the places (M, D) of the peaks and the heights there, within 0 … 1."""
+    flat = heatmap.flatten(1)
+    height, index = flat.max(1)
+    has_peak = torch.isfinite(flat).all(1) & (height > 0) & (flat.amin(1) < height)
+    highest = torch.stack(torch.unravel_index(index, heatmap.shape[1:])[::-1], -1)  # (M, D)
+    places = highest.to(heatmap.dtype)
+    for axis in range(highest.shape[1]):
+        side = heatmap.shape[-1 - axis]
+        if side < 3:
+            continue
+        # At a border the parabola goes through the three outermost patches.
+        middle = highest[:, axis].clamp(1, side - 2)
+        around = []
+        for step in (-1, 0, 1):
+            patch = highest.clone()
+            patch[:, axis] = middle + step
+            around.append(heatmap[(torch.arange(len(heatmap), device=heatmap.device), *patch.flip(1).T)])
+        slope, bend = log_parabola(*around)
+        beyond = middle - highest[:, axis]
+        offset = (beyond - slope / bend).clamp(-0.5, 0.5)
+        rise = slope * offset + 0.5 * bend * ((offset - beyond) ** 2 - beyond**2)
+        places[:, axis] += offset.nan_to_num(0)
+        height = height * rise.nan_to_num(0).exp()
+    places = torch.where(has_peak[:, None], places, math.nan)
+    return places, torch.where(has_peak, height, 0).clamp(0, 1)
+
+
+def log_parabola(before: Tensor, centre: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+    """Slope and curvature at the middle of the parabola through three logarithms; NaN if it has no peak."""
+    tiny = torch.finfo(centre.dtype).tiny
+    first, second, third = (value.clamp(min=tiny).log() for value in (before, centre, after))
+    slope, bend = (third - first) / 2, first - 2 * second + third
+    peaked = (before > 0) & (centre > 0) & (after > 0) & (bend < 0)
+    return torch.where(peaked, slope, math.nan), torch.where(peaked, bend, math.nan)
+
+
+def smooth_candidates(
+    displacement: Tensor, heatmap: Tensor | None, expected: float, covered: Region | None = None
+) -> tuple[Tensor, Tensor]:
+    """The peaks of votes · heatmap.
+
+    Args:
+        displacement: (M, D, *P) in patches.
+        heatmap: (M, *P); None: 1 everywhere.
+        expected: How many votes a certain landmark gets.
+        covered: Search there only; None: wherever patches are.
+
+    Returns:
+        Places (M, D), NaN where there is no peak, and the heights there (M,), in `expected` votes and at most
+        the heatmap.
+    """
+    maps, dimensions, *patches = displacement.shape
+    found = [
+        find_peaks(
+            displacement[part],
+            None if heatmap is None else heatmap[part],
+            None if covered is None else covered[part],
+        )
+        for part in chunks(maps, MOST // (math.prod(patches) * QUARTERS**dimensions))
+    ]
+    place, height, certain = (torch.cat(parts) for parts in zip(*found, strict=True))
+    confidence = (height / expected).minimum(certain).clamp(0, 1)
+    # A network that says the same everywhere has found nothing.
+    flat = displacement.flatten(2)
+    has_peak = (confidence > 0) & ((flat.amin(2) < flat.amax(2)).any(1) | (flat.shape[2] == 1))
+    if heatmap is not None:
+        has_peak &= torch.isfinite(heatmap).flatten(1).all(1)
+    return torch.where(has_peak[:, None], place, math.nan), torch.where(has_peak, confidence, 0)
+
+
+def find_peaks(
+    displacement: Tensor, heatmap: Tensor | None, covered: Region | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of these maps the places of the peaks (M, D), the heights and the heatmap there (M,)."""
+    candidates = Candidates(displacement, heatmap, covered)
+    maps = torch.arange(len(displacement), device=displacement.device)
+    bounds = candidates.bounds()
+    place, height = candidates.near_mode(bounds.argmax(1))
+
+    of_map, patch = (bounds > height[:, None]).nonzero(as_tuple=True)
+    promising = candidates.tight_bounds(of_map, patch) > height[of_map]
+    of_map, patch = of_map[promising], patch[promising]
+    rival_height, rival_place = candidates.highest(of_map, patch)
+    height, place = torch.cat([height, rival_height]), torch.cat([place, rival_place])
+    winner = first_highest(height, torch.cat([maps, of_map]), len(maps))
+    return candidates.uphill(place[winner])
+
+
+def first_highest(values: Tensor, group: Tensor, groups: int) -> Tensor:
+    """Of values (K,) in groups (K,): the index (G,) of each group's first highest. No group is empty."""
+    top = values.new_full((groups,), -math.inf).scatter_reduce(0, group, values, "amax")
+    index = torch.arange(len(values), device=values.device)
+    index = torch.where(values == top[group], index, len(values))
+    return torch.full_like(index[:groups], len(values)).scatter_reduce(0, group, index, "amin")
+
+
+class Region:
+    """Where the original image is.
+
+    Args:
+        affine: (M, D + 1, D + 1) from places to original pixels.
+        size: (M, D), of the original image.
+    """
+
+    def __init__(self, affine: Tensor, size: Tensor) -> None:
+        self.affine = affine.float()
+        self.size = size.float()
+
+    def __getitem__(self, maps: slice) -> Region:
+        return Region(self.affine[maps], self.size[maps])
+
+    def covers(self, of_map: Tensor, centre: Tensor, offsets: Tensor) -> Tensor:
+        """At centres (R, D) + offsets (T,) along each axis: (R, [Tz,] Ty, Tx)."""
+        dimensions = centre.shape[1]
+        along = [centre[:, axis, None] + offsets for axis in range(dimensions)]
+        places = torch.stack(torch.broadcast_tensors(*spread(along)), -1)
+        matrix = self.affine[of_map]
+        pixels = places.flatten(1, -2) @ matrix[:, :-1, :-1].mT + matrix[:, None, :-1, -1]
+        tolerance = 1e-3  # of rounding
+        inside = (pixels > -0.5 - tolerance) & (pixels < self.size[of_map][:, None] - 0.5 + tolerance)
+        return inside.all(-1).view(places.shape[:-1])
+
+
+def spread(along: Sequence[Tensor]) -> list[Tensor]:
+    """(R, T) along x, y[, z] as (R, [Tz,] Ty, Tx) with 1 for the others' T."""
+    axes = len(along)
+    return [
+        values.reshape(len(values), *[1] * (axes - 1 - axis), -1, *[1] * axis)
+        for axis, values in enumerate(along)
+    ]
+
+
+def count_in_cells(along: Tensor, sides: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Votes (M, D, V) in cells along x, y[, z] of grids *sides ([z,] y, x); all maps' cells in one row.
+
+    Returns:
+        The cell of each vote (M · V,), one after the last where it is in none, and how many are in each cell.
+    """
+    cell = torch.arange(len(along), device=along.device)[:, None]
+    inside = torch.ones_like(along[:, 0], dtype=torch.bool)
+    for axis, side in zip(reversed(range(len(sides))), sides, strict=True):  # [z,] y, x
+        cell = cell * side + along[:, axis]
+        inside &= (along[:, axis] >= 0) & (along[:, axis] < side)
+    total = len(along) * math.prod(sides)
+    cell = torch.where(inside, cell, total).flatten()
+    count = torch.zeros(total + 1, device=along.device)
+    return cell, count.index_add_(0, cell, count.new_ones(1).expand(len(cell)))[:-1]
+
+
+def over_neighbours(values: Tensor, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Each 3^D values of (M, *P + 2) combined: (M, *P)."""
+    for axis in range(1, values.ndim):
+        length = values.shape[axis] - 2
+        first, second, third = (values.narrow(axis, start, length) for start in range(3))
+        values = combine(combine(first, second), third)
+    return values
+
+
+def chunks(length: int, size: int) -> Iterator[slice]:
+    for start in range(0, length, max(size, 1)):
+        yield slice(start, start + max(size, 1))
+
+
+def heatmap_at(around: Tensor, places: Sequence[Tensor]) -> Tensor:
+    """Heatmaps, linear between patch centres.
+
+    Args:
+        around: (R, *3), of a patch and its neighbours.
+        places: (R, T) or (T,) along x, y[, z], from the patch's centre, within ± 1.
+
+    Returns:
+        (R, [Tz,] Ty, Tx).
+    """
+    for along in places:
+        weight = (1 - (along[..., None] - torch.arange(-1, 2, device=along.device)).abs()).clamp(min=0)
+        # The last axis becomes the first.
+        around = torch.einsum("tn,r...n->rt..." if along.ndim == 1 else "rtn,r...n->rt...", weight, around)
+    return around
+
+
+class Near(NamedTuple):
+    """What counts in some patches.
+
+    Attributes:
+        of_map: (R,).
+        patch: (R, D).
+        votes: Those in the 3^D patches around, (R, K) along x, y[, z], from the patch's centre.
+        missing: (R, K), where there is none any more, because other patches have more of them.
+        heatmap: (R, *3) or None.
+    """
+
+    of_map: Tensor
+    patch: Tensor
+    votes: list[Tensor]
+    missing: Tensor
+    heatmap: Tensor | None
+
+
+class Candidates:
+    """The votes of all patches, sorted by the patch that they fall into, and the heatmaps.
+
+    Args:
+        displacement: (M, D, *P).
+        heatmap: (M, *P) or None.
+        covered: Elsewhere the map is 0; None: nowhere.
+    """
+
+    def __init__(self, displacement: Tensor, heatmap: Tensor | None, covered: Region | None) -> None:
+        self.heatmap: Tensor | None = None  # (M, *P + 2), with a ring of copies
+        if heatmap is not None:
+            ring = (1, 1) * (heatmap.ndim - 1)
+            heatmap = torch.nan_to_num(heatmap).clamp(min=0)
+            self.heatmap = functional.pad(heatmap[:, None], ring, mode="replicate")[:, 0]
+        self.covered = covered
+        self.shape = displacement.shape[2:]  # *P
+        self.dimensions = len(self.shape)
+        sides = [torch.arange(side).to(displacement) for side in self.shape]
+        centres = torch.stack(torch.meshgrid(*sides, indexing="ij")[::-1])
+        votes = torch.nan_to_num(displacement + centres, nan=FAR).clamp(-FAR, FAR).flatten(2)
+        self.votes = votes  # (M, D, V)
+
+        # Cells are the patches and a ring around them, which catches votes from just outside.
+        self.cells = [side + 2 for side in self.shape]
+        cell, self.counts = count_in_cells((votes + 1.5).floor().long(), self.cells)
+        # How many votes come before each cell's, once they are sorted.
+        self.before = functional.pad(self.counts.long().cumsum(0), (1, 0))
+        order = cell.int().sort(stable=True).indices
+        self.sorted = [votes[:, axis].flatten()[order] for axis in range(self.dimensions)]
+
+        quarters = [QUARTERS * side for side in self.cells]
+        _, counts = count_in_cells(((votes + 1.5) * QUARTERS).floor().long(), quarters)
+        self.quarter_counts = counts.view(-1, *quarters)
+
+    def bounds(self) -> Tensor:
+        """What the map is nowhere above in each patch: (M, V)."""
+        counts = over_neighbours(self.counts.view(-1, *self.cells), torch.add)
+        bounds = counts + TAIL * self.votes.shape[2]
+        if self.heatmap is not None:
+            bounds = bounds * over_neighbours(self.heatmap, torch.maximum)
+        return bounds.flatten(1)
+
+    def tight_bounds(self, of_map: Tensor, patch: Tensor) -> Tensor:
+        """The same in patches (R,), flat index, of maps (R,): from how near each quarter can be to votes."""
+        # A vote j quarters away is at least |j| − 1 quarters away from any point.
+        apart = torch.arange(QUARTERS, 2 * QUARTERS)[:, None] - torch.arange(3 * QUARTERS)
+        most = (-0.5 * ((apart.abs() - 1).clamp(min=0) / QUARTERS / BLOB) ** 2).exp().to(self.votes)
+        corners = (torch.arange(QUARTERS + 1) / QUARTERS - 0.5).to(self.votes)
+        around = torch.arange(3 * QUARTERS, device=patch.device)
+        bounds = [self.votes.new_empty(0)]
+        for part in chunks(len(patch), NUMBERS // (3 * QUARTERS) ** self.dimensions):
+            index = torch.stack(torch.unravel_index(patch[part], self.shape)[::-1], -1)  # (R, D)
+            quarter = [QUARTERS * index[:, axis, None] + around for axis in range(self.dimensions)]
+            rows = of_map[part].reshape(-1, *[1] * self.dimensions)
+            near = self.quarter_counts[(rows, *spread(quarter)[::-1])]  # (R, *3Q)
+            for _ in range(self.dimensions):
+                near = torch.einsum("qn,r...n->rq...", most, near)  # the last axis becomes the first
+            near = near + TAIL * self.votes.shape[2]
+            if self.heatmap is not None:
+                # Linear between corners that lie on patch centres and edges: the highest corner counts.
+                heatmap = heatmap_at(self.heatmaps(of_map[part], index), [corners] * self.dimensions)
+                for axis in range(1, heatmap.ndim):
+                    heatmap = heatmap.narrow(axis, 0, QUARTERS).maximum(heatmap.narrow(axis, 1, QUARTERS))
+                near = near * heatmap
+            bounds.append(near.flatten(1).amax(1))
+        return torch.cat(bounds)
+
+    def near_mode(self, patch: Tensor) -> tuple[Tensor, Tensor]:
+        """A place with many votes, from around a patch (M,) of each map by mean shift (Cheng 1995).
+
+        Returns:
+            Places (M, D), and the map there (M,).
+        """
+        index = torch.stack(torch.unravel_index(patch, self.shape)[::-1], -1)  # (M, D)
+        place = index.to(self.votes)
+        for width in (1.0, *[BLOB] * STEPS):
+            square = (self.votes - place[..., None]).square_().sum(1)
+            # Less the tail, so that votes from far away are not in the sum.
+            weight = square.mul_(-0.5 / width**2).clamp_(min=math.log(TAIL)).exp_().sub_(TAIL)
+            votes = weight.sum(1, keepdim=True).clamp(min=TAIL)
+            before, place = place, self.inside((self.votes @ weight[..., None])[..., 0] / votes)
+        maps, patch = torch.arange(len(place), device=place.device), self.patch_at(before)
+        height = votes[:, 0] * self.heatmap_in(maps, patch, before)
+        if self.covered is not None:
+            height = height * self.covered.covers(maps, before, place.new_zeros(1)).flatten()
+        return before, height
+
+    def highest(self, of_map: Tensor, patch: Tensor) -> tuple[Tensor, Tensor]:
+        """The highest point of each region, of patches (R,), flat index: its value (R,), its place (R, D)."""
+        index = torch.stack(torch.unravel_index(patch, self.shape)[::-1], -1)  # (R, D)
+        offsets = (torch.arange(POINTS, device=patch.device).to(self.votes) + 0.5) / POINTS - 0.5
+        # Regions of about as many votes together, so that little of an array is padding.
+        amount, order = self.runs(of_map, index)[1].sum(1).sort(descending=True, stable=True)
+        values, places = [self.votes.new_empty(0)], [self.votes.new_empty(0, self.dimensions)]
+        start = 0
+        while start < len(order):
+            numbers = (int(amount[start]) + POINTS) * POINTS ** (self.dimensions - 1)
+            chosen = order[start : start + max(NUMBERS // numbers, 1)]
+            start += len(chosen)
+            near = self.near(of_map[chosen], index[chosen])
+            centre = self.votes.new_zeros(len(chosen), self.dimensions)
+            value, flat = self.map_at(near, centre, offsets).flatten(1).max(1)
+            at = torch.stack(torch.unravel_index(flat, [POINTS] * self.dimensions)[::-1], -1)
+            values.append(value)
+            places.append(index[chosen] + offsets[at])
+        back = order.argsort()
+        return torch.cat(values)[back], torch.cat(places)[back]
+
+    def uphill(self, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """From places (M, D), one a map, to the vertices of parabolas along the axes.
+
+        Returns:
+            Places (M, D), the map there (M,), and the heatmap (M,).
+        """
+        maps, patch = torch.arange(len(place), device=place.device), self.patch_at(place)
+        near = self.near(maps, patch)
+        place = place - patch
+        spacing = 0.5 / POINTS
+        offsets = spacing * torch.arange(-1, 2, device=place.device).to(place)
+        middle = 3**self.dimensions // 2
+        height = self.map_at(near, place, offsets[1:2]).flatten()
+        for _ in range(STEPS):
+            values = self.map_at(near, place, offsets, everywhere=True).flatten(1)
+            moves = []
+            for axis in range(self.dimensions):
+                slope, bend = log_parabola(*(values[:, middle + side * 3**axis] for side in (-1, 0, 1)))
+                moves.append((-slope / bend).nan_to_num(0).clamp(-2, 2))
+            moved = self.inside(patch + place + spacing * torch.stack(moves, 1)) - patch
+            there = self.map_at(near, moved, offsets[1:2]).flatten()
+            place = torch.where((there > height)[:, None], moved, place)
+            height = there.maximum(height)
+        place = patch + place
+        return place, height, self.heatmap_in(maps, patch, place)
+
+    def patch_at(self, place: Tensor) -> Tensor:
+        """The patch (R, D) nearest to each place (R, D)."""
+        limits = torch.tensor(self.shape[::-1], device=place.device) - 1
+        return (place + 0.5).floor().long().clamp(min=0).minimum(limits)
+
+    def inside(self, place: Tensor) -> Tensor:
+        """The nearest place on the patches."""
+        sides = torch.tensor(self.shape[::-1], device=place.device)
+        return place.clamp(min=-0.5).minimum(sides - 0.5)
+
+    def runs(self, of_map: Tensor, patch: Tensor) -> tuple[Tensor, Tensor]:
+        """The votes in the 3^D cells around patches (R, D): a run of sorted votes for each row along x.
+
+        Returns:
+            Where runs start and how long they are, both (R, 3^(D − 1)).
+        """
+        starts, ends = [], []
+        for steps in itertools.product((0, 1, 2), repeat=self.dimensions - 1):  # the ring shifts cells by 1
+            cell = of_map
+            for axis, step in zip(reversed(range(1, self.dimensions)), steps, strict=True):  # [z,] y
+                cell = cell * self.cells[-1 - axis] + patch[:, axis] + step
+            cell = cell * self.cells[-1] + patch[:, 0]
+            starts.append(self.before[cell])
+            ends.append(self.before[cell + 3])
+        start = torch.stack(starts, 1)
+        return start, torch.stack(ends, 1) - start
+
+    def near(self, of_map: Tensor, patch: Tensor) -> Near:
+        """What counts in patches (R, D)."""
+        start, length = self.runs(of_map, patch)
+        last = length.cumsum(1)
+        number = torch.arange(int(last[:, -1].max()), device=start.device)
+        index = start[:, :1] + number  # (R, K)
+        for run in range(1, start.shape[1]):
+            jump = start[:, run] - start[:, run - 1] - length[:, run - 1]
+            index += jump[:, None] * (number >= last[:, run - 1, None])
+        missing = number >= last[:, -1:]
+        index.masked_fill_(missing, 0)
+        votes = [along[index] - patch[:, axis, None] for axis, along in enumerate(self.sorted)]
+        heatmap = None if self.heatmap is None else self.heatmaps(of_map, patch)
+        return Near(of_map, patch, votes, missing, heatmap)
+
+    def heatmap_in(self, of_map: Tensor, patch: Tensor, place: Tensor) -> Tensor:
+        """The heatmap at places (R, D) in patches (R, D): (R,)."""
+        if self.heatmap is None:
+            return torch.ones_like(place[:, 0])
+        offset = (place - patch)[..., None]
+        return heatmap_at(self.heatmaps(of_map, patch), offset.unbind(1)).flatten()
+
+    def heatmaps(self, of_map: Tensor, patch: Tensor) -> Tensor:
+        """Of patches (R, D) and their neighbours: (R, *3)."""
+        assert self.heatmap is not None
+        around = patch[..., None] + torch.arange(3, device=patch.device)  # the ring shifts patches by 1
+        rows = of_map.reshape(-1, *[1] * self.dimensions)
+        return self.heatmap[(rows, *spread(around.unbind(1))[::-1])]
+
+    def map_at(self, near: Near, places: Tensor, offsets: Tensor, everywhere: bool = False) -> Tensor:
+        """Votes · heatmap at places (R, D) + offsets (T,) along each axis: (R, [Tz,] Ty, Tx).
+
+        Args:
+            near: What counts there.
+            places: From the centres of the patches.
+            offsets: (T,).
+            everywhere: Not 0 where it is not to be searched.
+        """
+        # exp(−(v − o)² / 2) = exp(−v² / 2) · exp(v · o) · exp(−o² / 2), with v from the place to a vote and
+        # o to a point, in widths.
+        step = offsets / BLOB
+        square = torch.zeros_like(near.votes[0])
+        factors = []
+        for axis, along in enumerate(near.votes):
+            vote = ((along - places[:, axis, None]) / BLOB).masked_fill_(near.missing, 0)
+            square += vote.square()
+            factors.append((step[:, None] * vote[:, None]).exp_())  # (R, T, K)
+        alone = (-0.5 * square).exp_().masked_fill_(near.missing, 0)
+        product = factors.pop().mul_(alone[:, None])
+        while len(factors) > 1:
+            product = (product[:, :, None] * factors.pop()[:, None]).flatten(1, 2)
+        values = product @ factors.pop().mT
+        values = values.view(len(places), *[len(offsets)] * self.dimensions)
+        alone = (-0.5 * step.square()).exp()
+        for axis in range(self.dimensions):
+            values = values * alone.reshape(-1, *[1] * axis)
+        if near.heatmap is not None:
+            values = values * heatmap_at(near.heatmap, [p[:, None] + offsets for p in places.unbind(1)])
+        if self.covered is not None and not everywhere:
+            values = values * self.covered.covers(near.of_map, near.patch + places, offsets)
+        return values

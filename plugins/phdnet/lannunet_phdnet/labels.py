@@ -1,0 +1,137 @@
+"""What the network should answer for every patch, made for a whole batch on the device of its landmarks.
+
+Patch i of an axis covers the pixels i · p … (i + 1) · p − 1 of the tensor that the network sees; its centre
+is pixel (i + ½) · p − ½. The last patch may reach beyond the image. The grid starts at the tensor's first
+pixel, so where the tensor was cut from does not matter.
+
+Shapes: B batch, N landmarks, D dimensions, P patches an axis ([z,] y, x).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lannunet_core.labels import gaussian_heatmaps
+from lannunet_core.types import State
+
+ClassLabels = Literal["gaussian", "binary", "binary_weighted"]
+
+
+def generate_labels(
+    landmarks: Tensor,
+    states: Tensor,
+    image_size: Sequence[int],
+    sigma: Tensor,
+    patch_size: int,
+    class_labels: ClassLabels | None = "gaussian",
+    with_displacement: bool = True,
+    weight_by_distance: bool = True,
+    log_displacement: bool = True,
+    longest: float | None = None,
+) -> dict[str, Any]:
+    """Labels of every patch.
+
+    Args:
+        landmarks: (B, N, D) in pixels of the tensor that the network sees; anything where not visible.
+        states: (B, N) of `State`.
+        image_size: (x, y[, z]) of that tensor.
+        sigma: (N,) or (1,), width of the Gaussians in patches.
+        patch_size: Pixels a side.
+        class_labels: What the heatmap is; None: there is none.
+        with_displacement: Whether there are displacements.
+        weight_by_distance: Weigh displacements by a Gaussian around the landmark.
+        log_displacement: Displacements are log-transformed.
+        longest: Longer displacements are shortened to this many pixels; their direction stays.
+
+    Returns:
+        `state`; `heatmap` (B, N, *P), 0 … 1, and `heatmap_weight`, what a patch's squared error counts, which
+        makes an error of a whole peak count 1; `displacement` (B, N · D, *P) from each patch's centre to the
+        landmark in pixels, (x, y[, z]) of each landmark, and `displacement_weight` (B, N, *P), 0 … 1. Where a
+        landmark is not visible, the heatmap and the displacement's weight are 0.
+    """
+    patches = patch_counts(image_size, patch_size)
+    visible = (states == State.VISIBLE).reshape(*states.shape, *[1] * len(patches))
+    landmarks = torch.where((states == State.VISIBLE)[..., None], landmarks, 0)  # 0 · NaN is NaN
+    # The patches' grid as a level of the network whose image is the one that all patches cover.
+    covered = [count * patch_size for count in patches]
+    (gaussian,) = gaussian_heatmaps(landmarks, states, sigma[None], covered, [patches], 1.0)
+
+    labels: dict[str, Any] = {"state": states}
+    if class_labels == "gaussian":
+        labels["heatmap"] = gaussian
+        energy = (math.sqrt(math.pi) * sigma.detach()) ** len(patches)  # of a whole Gaussian, squared
+        labels["heatmap_weight"] = (1 / energy).reshape(-1, *[1] * len(patches)).expand_as(gaussian)
+    elif class_labels is not None:
+        heatmap = one_patch(landmarks, patches, patch_size).to(gaussian.dtype) * visible
+        labels["heatmap"] = heatmap
+        labels["heatmap_weight"] = torch.ones_like(heatmap)
+        if class_labels == "binary_weighted":
+            others = max(math.prod(patches) - 1, 1)
+            labels["heatmap_weight"] = torch.where(heatmap > 0, 1, 1 / others)
+    if with_displacement:
+        displacement = displacements(landmarks, patches, patch_size)  # (B, N, D, *P)
+        if longest is not None:
+            displacement = shorten(displacement, longest)
+        if log_displacement:
+            displacement = log_transform(displacement)
+        labels["displacement"] = displacement.flatten(1, 2)
+        labels["displacement_weight"] = (
+            gaussian if weight_by_distance else visible.to(gaussian.dtype).expand_as(gaussian)
+        )
+    return labels
+
+
+def patch_counts(image_size: Sequence[int], patch_size: int) -> tuple[int, ...]:
+    """Patches along each axis (x, y[, z]); the last may reach beyond the image."""
+    return tuple(-(-side // patch_size) for side in image_size)
+
+
+def patch_centres(patches: int, patch_size: int, like: Tensor) -> Tensor:
+    """(P,) pixels of an axis, in the dtype and on the device of `like`."""
+    return (torch.arange(patches, dtype=like.dtype, device=like.device) + 0.5) * patch_size - 0.5
+
+
+def displacements(landmarks: Tensor, patches: Sequence[int], patch_size: int) -> Tensor:
+    """From each patch's centre to the landmarks (B, N, D): (B, N, D, *P), pixels along (x, y[, z])."""
+    dimensions = len(patches)
+    components = []
+    for axis, count in enumerate(patches):
+        along = landmarks[..., axis, None] - patch_centres(count, patch_size, landmarks)  # (B, N, P_axis)
+        # x is the last axis of a tensor, y the one before it.
+        shape = [1] * dimensions
+        shape[-1 - axis] = count
+        components.append(along.reshape(*landmarks.shape[:2], *shape).expand(-1, -1, *patches[::-1]))
+    return torch.stack(components, dim=2)
+
+
+def one_patch(landmarks: Tensor, patches: Sequence[int], patch_size: int) -> Tensor:
+    """Whether it is the patch that holds the landmark (B, N, D): (B, N, *P)."""
+    inside: Tensor | None = None
+    for axis in reversed(range(len(patches))):  # [z,] y, x
+        index = ((landmarks[..., axis] + 0.5) / patch_size).floor().clamp(0, patches[axis] - 1)
+        along = torch.arange(patches[axis], device=landmarks.device) == index[..., None]
+        along = along.reshape(*landmarks.shape[:2], *[1] * (0 if inside is None else inside.ndim - 2), -1)
+        inside = along if inside is None else inside[..., None] & along
+    assert inside is not None
+    return inside
+
+
+def shorten(displacement: Tensor, longest: float) -> Tensor:
+    """Vectors (B, N, D, *P), those longer than `longest` scaled to it."""
+    length = displacement.square().sum(dim=2, keepdim=True).sqrt()
+    return displacement * (longest / length.clamp(min=longest))
+
+
+def log_transform(displacement: Tensor) -> Tensor:
+    """sign(d) · log(1 + |d|): near landmarks count more (Noothout et al. 2018); 0 stays 0."""
+    return displacement.sign() * displacement.abs().log1p()
+
+
+def undo_log_transform(transformed: Tensor) -> Tensor:
+    """The inverse of `log_transform`."""
+    return transformed.sign() * transformed.abs().expm1()

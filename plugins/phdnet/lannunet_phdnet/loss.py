@@ -1,0 +1,67 @@
+"""The loss: squared errors of heatmap and displacement, in units in which knowing nothing costs about 1.
+
+Shapes: B batch, N landmarks, D dimensions, P patches an axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lannunet_core.types import State
+from lannunet_phdnet.labels import undo_log_transform
+
+
+class PatchLoss(nn.Module):
+    """Named terms `heatmap` and `displacement`, of those branches that the network has.
+
+    Args:
+        log_displacement: Displacements are log-transformed.
+        displacement_unit: What counts as an error of 1 in the displacement that the network puts out.
+    """
+
+    def __init__(self, log_displacement: bool, displacement_unit: float) -> None:
+        super().__init__()
+        self.log_displacement = log_displacement
+        self.displacement_unit = displacement_unit
+
+    def forward(self, outputs: Mapping[str, Tensor], labels: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Outputs of `PHDNet`, labels of `generate_labels`, with `weight` (B, N) if there is one."""
+        state = labels["state"]
+        counts = torch.ones(state.shape, device=state.device)
+        counts = counts * labels.get("weight", counts)
+        terms = {}
+        if "heatmap" in outputs:
+            error = (outputs["heatmap"].float() - labels["heatmap"].float()).square()
+            of_landmark = (labels["heatmap_weight"].float() * error).flatten(2).sum(-1)
+            terms["heatmap"] = weighted_mean(
+                of_landmark.flatten(), (counts * (state != State.UNLABELLED)).flatten()
+            )
+        if "displacement" in outputs:
+            error = (outputs["displacement"].float() - labels["displacement"].float()).square()
+            dimensions = error.ndim - 2
+            error = error.unflatten(1, (-1, dimensions)).mean(2) / self.displacement_unit**2  # (B, N, *P)
+            of_landmark = weighted_mean(error.flatten(2), labels["displacement_weight"].float().flatten(2))
+            terms["displacement"] = weighted_mean(
+                of_landmark.flatten(), (counts * (state == State.VISIBLE)).flatten()
+            )
+        return terms
+
+    def activation(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Heatmaps within 0 … 1, displacements in pixels."""
+        maps = {}
+        if "heatmap" in outputs:
+            maps["heatmap"] = outputs["heatmap"].float().clamp(0, 1)
+        if "displacement" in outputs:
+            displacement = outputs["displacement"].float()
+            maps["displacement"] = undo_log_transform(displacement) if self.log_displacement else displacement
+        return maps
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Over the last axis; where nothing has weight it is 0, with a gradient of 0."""
+    total = weights.sum(-1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+    return (values * (weights / total)).sum(-1)

@@ -82,6 +82,14 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+def end_workers(loader: DataLoader[Any]) -> None:
+    """End persistent workers now. The garbage collector, which would do it, takes its time and then waits."""
+    iterator = loader._iterator
+    if iterator is not None and loader.num_workers > 0:
+        iterator._shutdown_workers()  # type: ignore[attr-defined]  # there is no public way
+    loader._iterator = None
+
+
 def seed_step(seed: int, epoch: int, step: int) -> None:
     """Dropout and the like are a function of (seed, epoch, step), so that a resumed run draws the same."""
     torch.manual_seed(int(np.random.SeedSequence([seed, epoch, step]).generate_state(1)[0]))
@@ -143,12 +151,15 @@ class Training:
         self.progress = Progress(**checkpoint.progress)
 
     def run(self) -> None:
-        with stop_requested() as stopping:
-            while self.progress.epoch < self.sizing.max_epochs and self.progress.stale < self.patience:
-                self.train_epoch(stopping)
-                self.finish_epoch()
-                if stopping():
-                    raise self.interrupted()
+        try:
+            with stop_requested() as stopping:
+                while self.progress.epoch < self.sizing.max_epochs and self.progress.stale < self.patience:
+                    self.train_epoch(stopping)
+                    self.finish_epoch()
+                    if stopping():
+                        raise self.interrupted()
+        finally:
+            end_workers(self.loader)
         if not self.best_path.exists():  # nothing to validate on: the last model is the best
             self.save_best()
 

@@ -1,0 +1,52 @@
+"""`lannunet demo` on a few of its pictures; the whole of it is run by `make demo`."""
+
+import json
+from functools import partial
+
+import pytest
+
+from lannunet_core import cli
+from lannunet_core.training import demo
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["demo", *map(str, arguments)])
+    return end.value.code or 0
+
+
+@pytest.fixture
+def few_pictures(monkeypatch):
+    sizes = {"training": 4, "validation": 2, "testing": 2}
+    monkeypatch.setattr(demo, "write_demo_dataset", partial(demo.write_demo_dataset, sizes=sizes))
+
+
+def test_the_whole_line(tmp_path, few_pictures, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # names fold where the terminal is narrow
+    folder = tmp_path / "new" / "demo"
+    assert run(folder, "--minutes", "0.05") == 0
+    assert {"data", "demo.yaml", "report.html", "predictions.csv", "checkpoints"} <= {
+        path.name for path in folder.iterdir()
+    }
+    printed = capsys.readouterr().out
+    assert "mean position" in printed
+    assert "template matching" in printed
+    assert "% of the image's side" in printed
+    assert str(folder / "report.html") in printed
+    assert json.loads((folder / "summary.json").read_text())["images"] == 2
+
+    drawn = (folder / "data" / "dataset.json").stat().st_mtime_ns
+    assert run(folder, "--minutes", "0.05") == 2
+    assert "already holds a run; replace it (--overwrite)" in capsys.readouterr().err
+    assert (folder / "data" / "dataset.json").stat().st_mtime_ns == drawn
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert run(tmp_path / "file" / "demo") == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_time_that_is_none(tmp_path):
+    assert run(tmp_path / "demo", "--minutes", "0") == 2
+    assert not (tmp_path / "demo").exists()

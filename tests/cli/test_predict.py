@@ -1,0 +1,103 @@
+"""`lannunet predict` as its users call it: loose images, without annotations."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+
+def rows(folder):
+    with (folder / "predictions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def points(rows):
+    return [(row["x"], row["y"], row["confidence"]) for row in rows]
+
+
+@pytest.fixture
+def images(trained):
+    return [trained.folder / sample["image"] for sample in trained.annotations["testing"]]
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "found"
+
+
+def test_as_in_the_run(trained, images, out):
+    """From a run's folder, and from a model file."""
+    for number, model in enumerate((trained.out, trained.out / "checkpoints" / "best.pt")):
+        folder = out / str(number)
+        assert trained.lannunet("predict", model, *images, "-o", folder) == 0
+        assert points(rows(folder)) == points(trained.rows())
+        assert [row["id"] for row in rows(folder)] == ["testing6.png"] * 2 + ["testing7.png"] * 2
+        assert all(not row["error_px"] and not row["state"] for row in rows(folder))
+
+
+def test_what_it_leaves(trained, images, out):
+    assert trained.lannunet("predict", trained.out, *images, "-o", out) == 0
+    assert {path.name for path in out.iterdir()} == {
+        "config.yaml",
+        "run.json",
+        "predictions.csv",
+        "summary.json",
+        "report.html",
+    }
+    assert json.loads((out / "run.json").read_text())["model"] == str(trained.out)
+
+
+def test_folders_and_files(trained, out, tmp_path):
+    folder = tmp_path / "images"
+    shutil.copytree(trained.folder / "images", folder)
+    (folder / "notes.txt").write_text("no image")
+    (folder / "within").mkdir()
+    twice = folder / "testing6.png"
+    assert trained.lannunet("predict", trained.out, folder, twice, "-o", out) == 0
+    assert len(rows(out)) == 2 * 8
+
+
+def test_files_of_one_name_keep_apart(trained, images, out, tmp_path):
+    same = tmp_path / images[0].name
+    shutil.copy(images[1], same)
+    assert trained.lannunet("predict", trained.out, images[0], same, "-o", out) == 0
+    assert [row["id"] for row in rows(out)[::2]] == [str(images[0]), str(same)]
+    assert points(rows(out)) == points(trained.rows())
+
+
+def test_other_sizes_and_formats(trained, out, tmp_path):
+    np.save(tmp_path / "wide.npy", np.random.default_rng(0).uniform(0, 1, (50, 200)))
+    assert trained.lannunet("predict", trained.out, tmp_path / "wide.npy", "-o", out) == 0
+    assert max(float(row["x"]) for row in rows(out)) < 200
+
+
+def test_spacing(trained, images, out):
+    assert trained.lannunet("predict", trained.out, *images, "-o", out, "--spacing", 0.5) == 0
+    assert points(rows(out)) == points(trained.rows())
+
+
+@pytest.mark.parametrize("spacing", ["0", "-1"])
+def test_impossible_spacing(trained, images, out, spacing):
+    assert trained.lannunet("predict", trained.out, *images, "-o", out, "--spacing", spacing) == 2
+    assert not out.exists()
+
+
+def test_overwriting(trained, images, out):
+    assert trained.lannunet("predict", trained.out, images[0], "-o", out) == 0
+    assert trained.lannunet("predict", trained.out, *images, "-o", out) == 2
+    assert len(rows(out)) == 2
+    assert trained.lannunet("predict", trained.out, *images, "-o", out, "--overwrite") == 0
+    assert len(rows(out)) == 4
+
+
+def test_volumes(make_project):
+    project = make_project(sizes=((32, 28, 20),), input_size=[24, 24, 16])
+    assert project.train("--set", "inference.debug=true") == 0
+    found = project.folder / "found"
+    assert project.lannunet("predict", project.out, project.folder / "images", "-o", found) == 0
+    assert [row["z"] for row in rows(found)][8:12] != [""] * 4
+    of_test = [row for row in rows(found) if row["id"].startswith("testing")]
+    assert [row["z"] for row in of_test] == [row["z"] for row in project.rows()]
+    assert {path.suffix for path in (found / "debug").iterdir()} == {".png"}

@@ -1,0 +1,315 @@
+"""The training loop through whole runs: steps, schedule, stopping, interruption and resumption."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+
+from lannunet_core.training import checkpoint, run
+
+# Two workers on a small machine, and forks of a process with threads.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:.*multi-threaded")
+
+
+@pytest.fixture
+def stoppable(project, workshop):
+    """A project of four epochs of three batches that `SABOTAGE` stops."""
+    project.set(solver={"max_epochs": 4}, trainer={"plugins": ["saboteur"]})
+    return project
+
+
+def whole(project):
+    """The results of an uninterrupted run."""
+    folder = project.folder / "whole"
+    assert project.train("--set", f"output.output_dir={folder}") == 0
+    return folder
+
+
+def assert_same(one, other):
+    assert (one / "predictions.csv").read_bytes() == (other / "predictions.csv").read_bytes()
+    a, b = (checkpoint.load(folder / "checkpoints" / "latest.pt") for folder in (one, other))
+    assert a.learner.keys() == b.learner.keys()
+    assert all(torch.equal(a.learner[name], b.learner[name]) for name in a.learner)
+    rows = [
+        [{key: value for key, value in row.items() if key != "seconds"} for row in c.progress["history"]]
+        for c in (a, b)
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_same_seed_same_predictions(stoppable):
+    assert stoppable.train() == 0
+    assert_same(whole(stoppable), stoppable.out)
+    assert stoppable.train("--overwrite", "--set", "solver.seed=1") == 0
+    assert (stoppable.out / "predictions.csv").read_bytes() != (
+        stoppable.folder / "whole" / "predictions.csv"
+    ).read_bytes()
+
+
+def test_killed_in_the_third_epoch(stoppable, capsys):
+    killed = stoppable.start("train", stoppable.yaml, SABOTAGE="step 8 SIGKILL")
+    assert killed.returncode == -9
+    assert [row["epoch"] for row in stoppable.metrics()] == [1, 2]
+    assert not (stoppable.out / "predictions.csv").exists()
+    reference = whole(stoppable)
+
+    for workers in (0, 2):
+        copy = stoppable.folder / f"with {workers} workers"
+        shutil.copytree(stoppable.out, copy)
+        capsys.readouterr()
+        settings = ("--set", f"output.output_dir={copy}", "--set", f"sampler.num_workers={workers}")
+        assert stoppable.train("--resume", *settings) == 0
+        latest = copy / "checkpoints" / "latest.pt"
+        assert f"resumed from {latest}: epoch 3, batch 1" in capsys.readouterr().out
+        assert_same(reference, copy)
+
+
+def test_ctrl_c_within_an_epoch(stoppable, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setenv("SABOTAGE", "step 8 SIGINT")
+        assert stoppable.train() == 130
+    printed = capsys.readouterr()
+    assert "saved at epoch 3, batch 3; go on with --resume" in printed.out
+    assert printed.err == "Interrupted.\n"
+    assert stoppable.train("--resume") == 0
+    assert "epoch 3, batch 3" in capsys.readouterr().out
+    assert_same(whole(stoppable), stoppable.out)
+
+
+def test_ctrl_c_reaches_the_whole_group_of_processes(stoppable):
+    ended = stoppable.start(
+        "train",
+        stoppable.yaml,
+        "--set",
+        "sampler.num_workers=2",
+        SABOTAGE="step 9 SIGINT",
+        SABOTAGE_GROUP="yes",
+    )
+    assert (ended.returncode, ended.stderr) == (130, "Interrupted.\n")
+    assert "saved at epoch 3, batch 4" in ended.stdout  # all of its three batches are done
+    assert stoppable.train("--resume") == 0
+    assert_same(whole(stoppable), stoppable.out)
+
+
+@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM"])
+def test_stopped_at_the_end_of_the_last_epoch(stoppable, monkeypatch, capsys, signal):
+    with monkeypatch.context() as patch:
+        patch.setenv("SABOTAGE", f"epoch 4 {signal}")
+        assert stoppable.train() == 130
+    assert not (stoppable.out / "predictions.csv").exists()
+    assert stoppable.train("--resume") == 0
+    assert_same(whole(stoppable), stoppable.out)
+
+
+def test_crash_while_a_checkpoint_is_written(stoppable, monkeypatch, capsys):
+    save = torch.save
+
+    def full_disk(content, path):
+        if "latest" in str(path) and content["progress"]["epoch"] == 3:
+            Path(path).write_bytes(b"half of it")
+            raise OSError("no space left on device")
+        save(content, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full_disk)
+        with pytest.raises(OSError, match="no space left"):
+            stoppable.train()
+    folder = stoppable.out / "checkpoints"
+    assert sorted(path.name for path in folder.iterdir()) == ["best.pt", "latest.pt"]
+    assert checkpoint.load(folder / "latest.pt").progress["epoch"] == 2
+    assert stoppable.train("--resume") == 0
+    assert "epoch 3, batch 1" in capsys.readouterr().out
+    assert_same(whole(stoppable), stoppable.out)
+
+
+def test_resuming_a_run_that_has_not_begun_starts_it(project, capsys):
+    assert project.train("--resume") == 0
+    assert f"nothing to resume in {project.out}: starting from the beginning" in capsys.readouterr().out
+
+
+def test_resuming_a_finished_run_evaluates_it_again(project, capsys):
+    assert project.train() == 0
+    before = (project.out / "predictions.csv").read_bytes()
+    (project.out / "predictions.csv").unlink()
+    assert project.train("--resume") == 0
+    assert (project.out / "predictions.csv").read_bytes() == before
+    assert len(project.metrics()) == 2
+
+
+def test_resuming_another_run_is_refused(project, capsys):
+    assert project.train() == 0
+    before = {path: path.read_bytes() for path in project.out.rglob("*") if path.is_file()}
+    project.set(solver={"base_lr": 0.1}, model={"unet": {"init_features": 8, "max_features": 8}})
+    assert project.train("--resume") == 2
+    error = capsys.readouterr().err
+    assert "solver.base_lr was 'auto', is 0.1" in error
+    assert "model.unet.init_features was 4, is 8" in error
+    assert {path: path.read_bytes() for path in project.out.rglob("*") if path.is_file()} == before
+
+
+# Stopping
+
+
+def validated(project):
+    return [row["epoch"] for row in project.metrics() if "validation_error" in row]
+
+
+def test_patience_counts_validations(project, workshop):
+    project.set(
+        solver={"max_epochs": 12, "early_stopping_patience": 2, "mini_batch_size": 1},
+        trainer={"validate_every": 2, "plugins": ["drifting"]},
+    )
+    assert project.train() == 0
+    assert validated(project) == [2, 4, 6]
+    assert len(project.metrics()) == 6
+    progress = checkpoint.load(project.out / "checkpoints" / "latest.pt").progress
+    assert (progress["best_epoch"], progress["stale"]) == (2, 2)
+
+
+def test_the_last_epoch_is_validated(project):
+    project.set(solver={"max_epochs": 5, "mini_batch_size": 1}, trainer={"validate_every": 2})
+    assert project.train() == 0
+    assert validated(project) == [2, 4, 5]
+
+
+def test_the_best_model_is_used(project, workshop):
+    """With errors that rise from the first validation on, it is that of the first epoch."""
+    project.set(solver={"max_epochs": 1}, trainer={"plugins": ["drifting"]})
+    project.set(solver={"decay_policy": "none"})
+    assert project.train() == 0
+    first = checkpoint.load(project.out / "checkpoints" / "best.pt").learner
+    assert project.train("--overwrite", "--set", "solver.max_epochs=3") == 0
+    best = checkpoint.load(project.out / "checkpoints" / "best.pt").learner
+    last = checkpoint.load(project.out / "checkpoints" / "latest.pt").learner
+    assert all(torch.equal(best[name], first[name]) for name in first)
+    assert any(not torch.equal(best[name], last[name]) for name in first)
+
+
+def test_without_a_validation_split_the_last_model_is_used(project):
+    project.annotations["validation"] = []
+    assert project.train() == 0
+    assert validated(project) == []
+    best, last = (checkpoint.load(project.out / "checkpoints" / f"{n}.pt") for n in ("best", "latest"))
+    assert all(torch.equal(best.learner[name], last.learner[name]) for name in best.learner)
+
+
+def test_a_model_that_finds_nothing_is_not_a_good_one(project, workshop):
+    """Also where one landmark of one image is all that there is to validate on."""
+    project.annotations["validation"] = project.annotations["validation"][:1]
+    project.set(dataset={"landmarks": [0]}, trainer={"plugins": ["blind"]})
+    assert project.train() == 0
+    assert all(row["validation_error"] > 10 for row in project.metrics())
+    assert all(row["x"] == "" and float(row["confidence"]) == 0 for row in project.rows())
+
+
+# Steps
+
+
+def test_adamw_and_the_poly_schedule(project, workshop):
+    project.set(trainer={"plugins": ["watcher"]})
+    assert project.train() == 0
+    (optimizer,) = workshop().optimizers
+    assert isinstance(optimizer, torch.optim.AdamW)
+    expected = [2e-3 * (1 - step / 6) ** 0.9 for step in range(6)]
+    assert workshop().rates == pytest.approx(expected)
+    assert [row["lr"] for row in project.metrics()] == pytest.approx([expected[3], 0])
+
+
+def test_sgd_as_in_lannunet(project, workshop):
+    project.set(trainer={"plugins": ["watcher"]}, solver={"optimizer": "sgd", "decay_policy": "none"})
+    assert project.train() == 0
+    (optimizer,) = workshop().optimizers
+    assert isinstance(optimizer, torch.optim.SGD)
+    group = optimizer.param_groups[0]
+    assert (group["momentum"], group["nesterov"], group["weight_decay"]) == (0.99, True, 3e-5)
+    assert workshop().rates == [0.01] * 6
+
+
+def test_gradients_are_clipped(project, workshop):
+    project.set(trainer={"plugins": ["watcher", "losses"]}, solver={"loss_function": "steep"})
+    assert project.train() == 0
+    assert workshop().norms == pytest.approx([12] * 6, rel=1e-3)
+
+
+def test_backward_runs_outside_autocast(project, workshop, monkeypatch):
+    monkeypatch.setattr(
+        run, "make_fabric", lambda config: Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    )
+    project.set(model={"architecture": "probe"})
+    del project.config["model"]["unet"]
+    assert project.train() == 0
+    seen = workshop("workshop_losses").Recording.seen
+    assert ("forward", True) in seen
+    assert seen.count(("backward", False)) == 6
+    assert ("backward", True) not in seen
+
+
+def test_parameters_of_a_loss_are_trained_saved_and_resumed(stoppable, monkeypatch):
+    stoppable.set(trainer={"plugins": ["saboteur", "losses"]}, solver={"loss_function": "learned"})
+    with monkeypatch.context() as patch:
+        patch.setenv("SABOTAGE", "step 5 SIGINT")
+        assert stoppable.train() == 130
+    stopped = checkpoint.load(stoppable.out / "checkpoints" / "latest.pt").learner["loss.width"]
+    assert 1 < stopped < 3
+    assert stoppable.train("--resume") == 0
+    assert checkpoint.load(stoppable.out / "checkpoints" / "latest.pt").learner["loss.width"] > stopped
+    assert_same(whole(stoppable), stoppable.out)
+    assert {"kl", "width"} == set(stoppable.metrics()[-1]["terms"])
+
+
+@pytest.mark.parametrize("name", ["kl", "mse", "MSE"])
+def test_losses_by_name(project, name):
+    project.set(solver={"loss_function": name})
+    assert project.train() == 0
+    assert [set(row["terms"]) for row in project.metrics()] == [{name.lower()}] * 2
+
+
+def test_a_name_that_no_plugin_brings(project, workshop, capsys):
+    project.set(trainer={"plugins": ["losses"]}, solver={"loss_function": "brekaing"})
+    assert project.train() == 2
+    assert "solver.loss_function: 'brekaing' is not known" in (error := capsys.readouterr().err)
+    assert "Did you mean 'breaking'?" in error
+    assert not project.out.exists()
+
+
+def test_a_loss_that_is_not_a_number(project, workshop, capsys):
+    project.set(trainer={"plugins": ["losses", "watcher"]}, solver={"loss_function": "breaking"})
+    assert project.train() == 1
+    error = capsys.readouterr().err
+    saved = project.out / "failure" / "batch.pt"
+    batch = torch.load(saved, weights_only=True)
+    assert "not a number in epoch 2, batch 2" in error
+    assert "odd = nan" in error
+    assert str(saved) in error
+    assert "Traceback" not in error
+    assert all(name in error for name in batch["id"])
+    assert batch["image"].shape == (2, 1, 32, 32)
+
+    latest = checkpoint.load(project.out / "checkpoints" / "latest.pt")
+    assert latest.progress["epoch"] == 1
+    assert all(torch.isfinite(value).all() for value in latest.learner.values())
+    image = project.folder / project.annotations["testing"][0]["image"]
+    assert project.lannunet("predict", project.out, image, "-o", project.folder / "found") == 0
+
+    told = workshop().events
+    assert [event.name for event in told] == ["start", "epoch", "failure"]
+    assert "epoch 2, batch 2" in told[-1].values["error"]
+
+
+def test_what_a_worker_refuses_comes_without_its_traceback(project, workshop, capsys):
+    project.set(trainer={"plugins": ["stumbling"]}, sampler={"num_workers": 1})
+    assert project.train() == 2
+    assert capsys.readouterr().err == "Error: a.yaml: this is refused. Do that instead.\n"
+
+
+def test_debug_pictures_change_nothing(project, workshop):
+    """Not even where the network has dropout and running statistics."""
+    project.set(model={"architecture": "probe"}, sampler={"debug": True})
+    del project.config["model"]["unet"]
+    assert project.train() == 0
+    drawn = [path.name for path in (project.out / "debug").iterdir()]
+    assert len(drawn) == 2
+    project.set(sampler={"debug": False})
+    assert_same(whole(project), project.out)

@@ -1,0 +1,96 @@
+import math
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from lannunet_core.config.schema import RunConfig
+from lannunet_core.training import sizing
+
+
+def configured(budget=30.0, batches=150, epochs="auto", every=10):
+    return RunConfig.model_validate(
+        {
+            "dataset": {"src_targets": "a.json"},
+            "output": {"output_dir": "out"},
+            "solver": {"budget_minutes": budget, "mini_batch_size": batches, "max_epochs": epochs},
+            "trainer": {"validate_every": every},
+        }
+    )
+
+
+def seconds(sized, step, validation):
+    """What a run of this size takes; the last epoch is validated in any case."""
+    return (
+        sized.max_epochs * sized.mini_batch_size * step
+        + math.ceil(sized.max_epochs / sized.validate_every) * validation
+    )
+
+
+def test_a_given_number_of_epochs_stays():
+    sized = sizing.size_run(configured(epochs=7, batches=3, every=2, budget=0.01), 100, 100)
+    assert sized == sizing.Sizing(max_epochs=7, mini_batch_size=3, validate_every=2)
+
+
+def test_a_long_run_is_filled_as_configured():
+    sized = sizing.size_run(configured(), step=0.1, validation=3)
+    assert (sized.mini_batch_size, sized.validate_every) == (150, 10)
+    assert sized.max_epochs == int(30 * 60 * 0.97 / (150 * 0.1 + 0.3))
+
+
+def test_a_short_run_has_shorter_epochs_and_at_least_five_validations():
+    sized = sizing.size_run(configured(budget=1), step=1, validation=1)
+    assert sized.mini_batch_size < 150
+    assert sized.max_epochs / sized.validate_every >= 4
+    assert sized.validate_every < 10
+
+
+@given(
+    budget=st.floats(0.05, 600),
+    batches=st.integers(1, 1000),
+    every=st.integers(1, 50),
+    step=st.floats(1e-3, 30),
+    validation=st.floats(0, 300),
+)
+def test_the_budget_is_used_and_kept(budget, batches, every, step, validation):
+    total = budget * 60
+    assume(5 * (step + validation) < 0.5 * total)
+    sized = sizing.size_run(configured(budget, batches, every=every), step, validation)
+    assert sized.max_epochs >= 1
+    assert 1 <= sized.mini_batch_size <= batches
+    assert 1 <= sized.validate_every <= every
+    took = seconds(sized, step, validation)
+    # The last epoch's validation may come on top, and an epoch that does not fit is left out.
+    assert took <= total * 0.97 + validation
+    assert took >= total * 0.97 - (sized.mini_batch_size * step + validation) * 1.01
+
+
+def test_workers_keep_up_with_the_device(monkeypatch):
+    monkeypatch.setattr(sizing, "available_cores", lambda: 8)
+    assert sizing.workers_for(loading=0.001, using=0.1) == 0
+    assert sizing.workers_for(loading=0.05, using=0.1) == 1
+    assert sizing.workers_for(loading=0.25, using=0.1) == 3
+    assert sizing.workers_for(loading=10, using=0.1) == 7
+    assert sizing.workers_for(loading=1, using=0) == 7
+
+
+def test_workers_on_one_core(monkeypatch):
+    monkeypatch.setattr(sizing, "available_cores", lambda: 1)
+    assert sizing.workers_for(loading=10, using=0.1) == 1
+
+
+@pytest.mark.parametrize(("count", "expected"), [(100, (2.0, 3.0)), (1, (50.0, 70.0)), (0, (0.0, 0.0))])
+def test_the_first_batches_do_not_count(monkeypatch, count, expected):
+    now = 0.0
+    monkeypatch.setattr(sizing.time, "perf_counter", lambda: now)
+
+    def slow_at_first(number, warm, cold):
+        nonlocal now
+        now += cold if number < sizing.WARM_UP else warm
+
+    def batches():
+        for number in range(count):
+            slow_at_first(number, 2.0, 50.0)
+            yield number
+
+    assert sizing.seconds_per_batch(batches(), lambda n: slow_at_first(n, 3.0, 70.0)) == expected

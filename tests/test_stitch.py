@@ -1,3 +1,4 @@
+import itertools
 import math
 import subprocess
 import sys
@@ -153,7 +154,7 @@ def test_weights_sum_to_one_at_every_pixel(side):
     assert starts[0] == 0
     # The last patch ends at the border, and beyond it only for the stride's sake.
     assert max(image, patch) <= windows.covered_size[0] < max(image, patch) + stride
-    assert all(b - a <= max(patch // 2, stride) for a, b in zip(starts, starts[1:], strict=False))
+    assert all(b - a <= max(patch // 2, stride) for a, b in itertools.pairwise(starts))
     for level in (1, stride):
         total = np.zeros(windows.covered_size[0] + patch)
         for start, weight in windows.weights(0, level).items():

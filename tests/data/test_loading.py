@@ -25,7 +25,7 @@ from lannunet_core.data.loading import (
     batches,
     collate,
 )
-from lannunet_core.data.sampling import FullImage
+from lannunet_core.data.sampling import FullImage, PatchBias, PatchCentred
 from lannunet_core.errors import UserError
 from lannunet_core.geometry import is_inside, transform_points
 from lannunet_core.types import Sample, State
@@ -355,6 +355,126 @@ def test_volumes_of_two_channels(tmp_path):
     np.testing.assert_allclose(
         transform_points(item["affine"], item["landmarks"].double()), points, atol=1e-4
     )
+
+
+# Patches
+
+
+def natively(samples, **more):
+    images = PreparedImages(samples, 2, 1, None, "letterbox", **more)
+    images.preload()
+    return images
+
+
+def patches(samples, sampling, scheme="AffineComplexElastic", **more):
+    return TrainingSamples(natively(samples), samples, sampling, make_scheme(scheme), seed=3, **more)
+
+
+def test_images_of_their_own_size_share_the_budget(samples):
+    bytes_of = [4 * x * y for x, y in SIZES]
+    read = natively(samples, cache_data=False)
+    for budget, fitting in ((sum(bytes_of[:2]), 2), (sum(bytes_of[:2]) - 1, 1), (sum(bytes_of), 3), (0, 0)):
+        told = []
+        images = PreparedImages(samples, 2, 1, None, "letterbox", budget_bytes=budget)
+        assert images.preload(told.append) == fitting
+        assert sum(told) == 3
+        for index, size in enumerate(SIZES):
+            one = images[index]
+            torch.testing.assert_close(one.image, read[index].image, rtol=0, atol=0)
+            assert one.image.shape == (1, *size[::-1])
+            assert one.original_size == size
+            np.testing.assert_array_equal(one.affine, np.eye(3))
+    pixels = np.asarray(pillow.open(samples[1].image), float)
+    expected = (pixels - pixels.mean()) / pixels.std()
+    np.testing.assert_allclose(read[1].image[0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("sampling", [PatchBias((48, 40), 0.66), PatchCentred((48, 40), 6.0)])
+def test_the_part_that_a_worker_cuts_shows_what_the_whole_image_would(samples, sampling):
+    """With rotation, shear and elastic deformation: no corner is empty where the image had content."""
+    dataset = patches(samples, sampling)
+    items = [dataset[(0, draw, draw % 3)] for draw in range(24)]
+    assert len({item["image"].shape for item in items}) > 5
+    batch = collate(items)  # of parts of different sizes
+    images = augment(batch["image"], batch["drawn"], batch["centre"], (48, 40))
+    for image, item in zip(images, items, strict=True):
+        whole = dataset.images[int(item["index"])].image
+        centre = item["corner"].double() + torch.tensor([47, 39]) / 2
+        expected = augment(whole[None], [item["drawn"]], centre[None], (48, 40))[0]
+        torch.testing.assert_close(image, expected, atol=2e-3, rtol=0)
+    assert sum(item["image"].numel() for item in items) < 0.5 * sum(24 / 3 * x * y for x, y in SIZES)
+
+
+def test_blobs_in_patches_are_where_the_landmarks_say(samples):
+    dataset = patches(samples, PatchBias((64, 56), 1.0), "AffineComplex")
+    items = [dataset[(0, draw, draw % 3)] for draw in range(40)]
+    batch = collate(items)
+    images = augment(batch["image"], batch["drawn"], batch["centre"], (64, 56))
+    checked = 0
+    for image, points, states, item in zip(images, batch["landmarks"], batch["states"], items, strict=True):
+        inside = is_inside(points.double().numpy(), (64, 56))
+        assert inside.any()
+        assert states.tolist() == [State.VISIBLE if one else State.OUTSIDE for one in inside]
+        np.testing.assert_allclose(
+            transform_points(item["affine"], points.double()), samples[item["index"]].coordinates, atol=1e-3
+        )
+        for point in points.numpy()[inside]:
+            if is_inside(point - 9, (64, 56)) and is_inside(point + 9, (64, 56)):
+                assert np.abs(found(image[0], point, 8) - point).max() < 0.05
+                checked += 1
+    assert checked > 15
+
+
+def test_imgaug_cuts_patches_alike(samples):
+    try:
+        import cv2  # noqa: F401
+    except ImportError as error:
+        pytest.skip(f"imgaug's OpenCV does not load: {error}")
+    sampling = PatchBias((48, 40), 0.66)
+    on_device = patches(samples, sampling)
+    in_worker = patches(samples, sampling, in_worker_augment=True)
+    for draw in range(6):
+        expected, item = on_device[(0, draw, draw % 3)], in_worker[(0, draw, draw % 3)]
+        batch = collate([expected])
+        image = augment(batch["image"], batch["drawn"], batch["centre"], (48, 40))[0]
+        torch.testing.assert_close(item["landmarks"], expected["landmarks"])
+        assert item["image"].shape == (1, 40, 48)
+        assert (item["image"] - image).abs().max() < 0.2
+
+
+def test_patches_of_volumes(tmp_path):
+    points = np.array([[24.3, 15.6, 9.2]])
+    volume = blobs((40, 28, 22), points, 2.5)[None]
+    np.save(tmp_path / "volume.npy", volume)
+    one = Sample("v", tmp_path / "volume.npy", points, np.zeros(1, np.int64))
+    images = PreparedImages([one], 3, 1, None, "letterbox")
+    dataset = TrainingSamples(images, [one], PatchCentred((20, 18, 16), 1.0), make_scheme("AffineComplex"), 0)
+    for draw in range(4):
+        item = dataset[(0, draw, 0)]
+        batch = collate([item])
+        image = augment(batch["image"], batch["drawn"], batch["centre"], (20, 18, 16))[0, 0]
+        x, y, z = item["landmarks"][0].round().long()
+        near = image[z - 1 : z + 2, y - 1 : y + 2, x - 1 : x + 2]
+        assert near.max() == image.max()
+
+
+def test_a_patch_that_shows_nothing_is_refused(samples):
+    class Astray(PatchBias):
+        def centre(self, **_):
+            return np.array([400.0, 20.0])
+
+    with pytest.raises(UserError, match=r'"s0": a patch around \(400, 20\) shows nothing .* 150×110 pixels'):
+        patches(samples, Astray((48, 40), 1.0), "None")[(0, 0, 0)]
+
+
+def test_evaluation_says_where_to_look_in_pixels_of_the_image(samples):
+    centres = {sample.id: sample.coordinates + 2.5 for sample in samples}
+    images = prepared(samples)
+    item = EvaluationSamples(images, samples, centres)[1]
+    np.testing.assert_allclose(
+        transform_points(item["affine"], item["centres"]), samples[1].coordinates + 2.5, atol=1e-9
+    )
+    assert "centres" not in EvaluationSamples(images, samples)[1]
 
 
 # Order

@@ -63,8 +63,9 @@ def plugin_versions(loaded: LoadedConfig) -> list[dict[str, str]]:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    with atomic_path(path) as temporary:
-        torch.save({"lannunet": FORMAT, **asdict(checkpoint)}, temporary)
+    # Through Python's file, whose errors (a full disk) say what they are.
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        torch.save({"lannunet": FORMAT, **asdict(checkpoint)}, file)
 
 
 def load(path: Path) -> Checkpoint:

@@ -18,7 +18,7 @@ from lannunet_core.augment.schemes import make_scheme
 from lannunet_core.config.compose import LoadedConfig
 from lannunet_core.data.annotations import LandmarkDataset, Split, load_dataset
 from lannunet_core.data.loading import EpochOrder, PreparedImages, TrainingSamples, batches
-from lannunet_core.errors import UserError
+from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.evaluation.predictions import need_openpyxl
 from lannunet_core.hookspecs import Event
 from lannunet_core.training import checkpoint as model_file
@@ -129,6 +129,8 @@ def train(
         summary = write_results(session, predictions, folder, title, history, resolved, description, others)
     except BaseException as error:
         session.hooks.observe(event=Event("failure", folder, {"error": str(error) or type(error).__name__}))
+        if isinstance(error, OSError):
+            raise RunFailed(f"{error}. When that is mended, go on with --resume.") from error
         raise
     session.hooks.observe(event=Event("end", folder, summary))
     return predictions

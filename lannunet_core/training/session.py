@@ -26,7 +26,7 @@ from lannunet_core.errors import UserError
 from lannunet_core.evaluation.summary import radial_errors
 from lannunet_core.geometry import resize_affine
 from lannunet_core.plugins.api import RunInfo
-from lannunet_core.plugins.defaults import Defaults
+from lannunet_core.plugins.defaults import Defaults, chosen
 from lannunet_core.plugins.manager import Hooks, build
 from lannunet_core.training import predictor
 from lannunet_core.training import progress as terminal
@@ -134,6 +134,7 @@ def start_session(
     hooks = build(loaded, run, Defaults(config, run))
     torch.manual_seed(run.seed)
     learner = Learner(hooks, config.model.gauss_sigma, config.model.hm_lambda_scale)
+    chosen("inference.decoder", config.inference.decoder, hooks.decoders())  # refused now if unknown
     sampler = config.sampler
     if sampler.in_patches:
         try_patch(learner, run, str(loaded.architecture.installed))

@@ -75,6 +75,20 @@ class Losses(Plugin):
         return {"breaking": Breaking, "learned": Learned, "steep": Steep}
 
 
+class Names(Plugin):
+    @hookimpl
+    def losses(self):
+        return {"beside": dict}
+
+    @hookimpl
+    def decoders(self):
+        return {"beside": dict}
+
+    @hookimpl
+    def augmentations(self):
+        return {"beside": dict}
+
+
 class Drifting(Plugin):
     """Every evaluated batch comes out further off than the one before."""
 
@@ -195,7 +209,7 @@ class ProbeNetwork(nn.Module):
 @pytest.fixture
 def workshop(distribution, monkeypatch):
     """Installs the plugins above; the answer gives their module when it is called (in a run, not before)."""
-    names = ("Saboteur", "Watcher", "Losses", "Drifting", "Blind", "Stumbling", "Probe")
+    names = ("Saboteur", "Watcher", "Losses", "Names", "Drifting", "Blind", "Stumbling", "Probe")
     distribution(
         "workshop",
         {name.lower(): f"workshop:{name}" for name in names},

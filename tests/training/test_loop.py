@@ -1,7 +1,6 @@
 """The training loop through whole runs: steps, schedule, stopping, interruption and resumption."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
@@ -67,6 +66,9 @@ def test_killed_in_the_third_epoch(stoppable, capsys):
 
 
 def test_ctrl_c_within_an_epoch(stoppable, monkeypatch, capsys):
+    """Also where the network has dropout and running statistics."""
+    stoppable.set(model={"architecture": "probe"})
+    del stoppable.config["model"]["unet"]
     with monkeypatch.context() as patch:
         patch.setenv("SABOTAGE", "step 8 SIGINT")
         assert stoppable.train() == 130
@@ -106,16 +108,17 @@ def test_stopped_at_the_end_of_the_last_epoch(stoppable, monkeypatch, capsys, si
 def test_crash_while_a_checkpoint_is_written(stoppable, monkeypatch, capsys):
     save = torch.save
 
-    def full_disk(content, path):
-        if "latest" in str(path) and content["progress"]["epoch"] == 3:
-            Path(path).write_bytes(b"half of it")
-            raise OSError("no space left on device")
-        save(content, path)
+    def full_disk(content, file):
+        if "latest" in file.name and content["progress"]["epoch"] == 3:
+            file.write(b"half of it")
+            raise OSError(28, "No space left on device")
+        save(content, file)
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", full_disk)
-        with pytest.raises(OSError, match="no space left"):
-            stoppable.train()
+        assert stoppable.train() == 1
+    error = "Error: [Errno 28] No space left on device. When that is mended, go on with --resume.\n"
+    assert capsys.readouterr().err == error
     folder = stoppable.out / "checkpoints"
     assert sorted(path.name for path in folder.iterdir()) == ["best.pt", "latest.pt"]
     assert checkpoint.load(folder / "latest.pt").progress["epoch"] == 2
@@ -266,11 +269,17 @@ def test_losses_by_name(project, name):
     assert [set(row["terms"]) for row in project.metrics()] == [{name.lower()}] * 2
 
 
-def test_a_name_that_no_plugin_brings(project, workshop, capsys):
-    project.set(trainer={"plugins": ["losses"]}, solver={"loss_function": "brekaing"})
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [("solver", "loss_function"), ("inference", "decoder"), ("sampler", "data_aug")],
+)
+def test_a_name_that_a_plugin_might_have_brought(project, workshop, capsys, section, key):
+    project.set(trainer={"plugins": ["names"]}, **{section: {key: "besdie"}})
     assert project.train() == 2
-    assert "solver.loss_function: 'brekaing' is not known" in (error := capsys.readouterr().err)
-    assert "Did you mean 'breaking'?" in error
+    error = capsys.readouterr().err
+    assert error.startswith(f"Error: {section}.{key}: ")
+    assert "'besdie'" in error
+    assert "beside" in error
     assert not project.out.exists()
 
 

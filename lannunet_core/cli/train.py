@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lannunet_core.config.compose import load_config
+from lannunet_core.config.compose import load_config, written_output_dir
+from lannunet_core.errors import UserError
+from lannunet_core.plugins import recorded
 
 
 def command(
@@ -19,10 +22,23 @@ def command(
     overwrite: Annotated[bool, typer.Option(help="Replace the run in the output folder.")] = False,
 ) -> None:
     """Train a model, predict the chosen split, and write tables and a report."""
-    loaded = load_config(config, overrides or [])
+    try:
+        loaded = load_config(config, overrides or [])
+    except UserError:
+        if resume:
+            _require_plugins_of_run(config, overrides or [])
+        raise
     if resume and overwrite:
         raise typer.BadParameter("--resume goes on with a run and --overwrite replaces it: give one of them.")
 
-    from lannunet_core.training.run import train
+    from lannunet_core.training.stages import train_stages
 
-    train(loaded, resume=resume, overwrite=overwrite)
+    train_stages(loaded, resume=resume, overwrite=overwrite)
+
+
+def _require_plugins_of_run(config: Path, overrides: list[str]) -> None:
+    """Where the plugins of the run to go on with are missing, its run.json knows what to install."""
+    folder = written_output_dir(config, overrides)
+    description = folder / "run.json" if folder else None
+    if description and description.is_file():
+        recorded.require(json.loads(description.read_text(encoding="utf-8"))["plugins"], str(description))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +28,9 @@ from lannunet_core.errors import UserError
 from lannunet_core.plugins import discovery, manager
 from lannunet_core.plugins.api import Plugin, PluginConfig
 from lannunet_core.plugins.discovery import InstalledPlugin
+
+STAGE_SECTIONS = ("sampler", "solver", "trainer", "model")
+"""What a second stage may have of its own."""
 
 NAMES = {
     "solver.loss_function": ("losses", schema.LOSSES),
@@ -61,6 +64,7 @@ class LoadedConfig:
         path: The file, or where else it comes from.
         given: Where each key that was set is written (`my.yaml:4`, `--set …`), by its dotted path.
         warnings: What the user should know.
+        refine: The second stage, a run of its own.
     """
 
     run: RunConfig
@@ -69,6 +73,7 @@ class LoadedConfig:
     path: Path
     given: Mapping[str, str] = field(repr=False)
     warnings: tuple[str, ...] = ()
+    refine: LoadedConfig | None = None
 
     @property
     def plugins(self) -> tuple[ChosenPlugin, ...]:
@@ -85,6 +90,12 @@ class LoadedConfig:
         for key in self.replaced:
             section, name = key.split(".")
             del data[section][name]
+        if self.refine is None:
+            del data["refine"]
+        else:
+            second = self.refine.resolved()
+            data["refine"] = {section: second[section] for section in STAGE_SECTIONS}
+            del second["sampler"]["sample_mode"], second["sampler"]["patch"]["centres"]
         return data
 
 
@@ -102,6 +113,17 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> LoadedConfig:
     for override in overrides:
         written += read_override(override)
     return _load(written, path)
+
+
+def written_output_dir(path: Path, overrides: Sequence[str] = ()) -> Path | None:
+    """`output.output_dir` of a configuration that need not be valid; None where it is not given."""
+    written = read_file(path)
+    for override in overrides:
+        written += read_override(override)
+    value = _merge(_translated(written, RunConfig, [])).get(("output", "output_dir"))
+    if value is None or not isinstance(value.value, str):
+        return None
+    return value.entry.folder / Path(value.value).expanduser()
 
 
 def load_resolved(data: dict[str, Any], where: str) -> LoadedConfig:
@@ -151,9 +173,11 @@ _composed = functools.cache(composed)  # so that configurations of the same plug
 def _load(written: list[Entry], path: Path) -> LoadedConfig:
     warnings: list[str] = []
     values = _merge(_translated(written, RunConfig, []))
-    architecture = _find(values.get(("model", "architecture")), ModelConfig().architecture)
-    extensions = _find_all(values.get(("trainer", "plugins")))
-    classes = {plugin: plugin.load() for plugin in (architecture, *extensions)}
+    choice, choices = values.get(("model", "architecture")), values.get(("trainer", "plugins"))
+    architecture = _find(choice, ModelConfig().architecture)
+    extensions = _find_all(choices)
+    classes = {architecture: _load_class(architecture, choice)}
+    classes |= {plugin: _load_class(plugin, choices) for plugin in extensions}
     model = _composed(
         ((architecture, classes[architecture].Config),),
         tuple((plugin, classes[plugin].Config) for plugin in extensions),
@@ -175,7 +199,63 @@ def _load(written: list[Entry], path: Path) -> LoadedConfig:
     )
     manager.check(loaded)
     _check_meaning(loaded, values)
-    return loaded
+    if run.refine is None:
+        return loaded
+    return replace(loaded, refine=_second_stage(written, values, run, path))
+
+
+def _second_stage(
+    written: list[Entry], values: Mapping[KeyPath, Value], first: RunConfig, path: Path
+) -> LoadedConfig:
+    """The run of the first with the keys of `refine` laid over it, on patches around its predictions."""
+    own = {
+        tuple(key.casefold() for key in value.path[1:]): value
+        for value in values.values()
+        if value.path[0] == "refine" and len(value.path) > 1
+    }
+    for keys, value in own.items():
+        if keys[0] not in STAGE_SECTIONS:
+            raise UserError(
+                f"{value.at}: a second stage has its own {', '.join(STAGE_SECTIONS)}; "
+                "the rest is the first's."
+            )
+        if keys in (("sampler", "sample_mode"), ("sampler", "patch", "centres")):
+            raise UserError(
+                f"{value.at}: a second stage looks around the first's predictions. Remove this key."
+            )
+    if first.inference.evaluation_mode == "use_input_size":
+        raise UserError(
+            f"{path}: refine: the first stage has to predict in original pixels, so "
+            "inference.evaluation_mode cannot be use_input_size."
+        )
+
+    def shared(entry: Entry) -> bool:
+        """Not what the first stage has for itself: its model file, and settings of another architecture."""
+        keys = tuple(key.casefold() for key in entry.path)
+        settings = keys[0] == "model" and len(keys) > 2 and ("model", "architecture") in own
+        return keys[0] != "refine" and keys[:2] != ("model", "checkpoint") and not settings
+
+    laid_over = [
+        replace(
+            value.entry,
+            path=value.entry.path[1:],
+            lines={
+                place[1:]: line
+                for place, line in value.entry.lines.items()
+                if place[:1] == value.entry.path[:1]
+            },
+        )
+        for value in own.values()
+    ]
+    sampler: dict[str, Any] = {"sample_mode": "patch_centred"}
+    if ("sampler", "patch", "resolution_to_sample_from") not in own:
+        sampler["patch"] = {"resolution_to_sample_from": "full"}
+    fixed = {"sampler": sampler, "output": {"output_dir": str(first.output.output_dir / "refine")}}
+    every = [entry for entry in written if shared(entry)] + laid_over
+    try:
+        return _load(every + entries(fixed, "refine", path.parent, {}), path)
+    except UserError as error:
+        raise UserError(f"refine (the second stage): {error}") from None
 
 
 def _translated(written: list[Entry], model: type[RunConfig], warnings: list[str]) -> Iterator[Value]:
@@ -233,6 +313,13 @@ def _find_all(value: Value | None) -> tuple[InstalledPlugin, ...]:
         return ()
     names = [name for name in value.value if isinstance(name, str)]
     return tuple(_find(Value(value.path, name, value.entry), name) for name in names)
+
+
+def _load_class(plugin: InstalledPlugin, value: Value | None) -> type[Plugin]:
+    try:
+        return plugin.load()
+    except UserError as error:
+        raise UserError(f"{value.at}: {error}" if value else str(error)) from error
 
 
 def _validate(

@@ -11,6 +11,7 @@ import torch
 from lannunet_core.config.compose import LoadedConfig, load_resolved
 from lannunet_core.errors import UserError
 from lannunet_core.files import atomic_path
+from lannunet_core.plugins import recorded
 from lannunet_core.plugins.api import RunInfo
 
 FORMAT = 1
@@ -24,9 +25,9 @@ class Checkpoint:
         learner: State of the `Learner`.
         config: The resolved configuration.
         run: The `RunInfo` that the plugins were made with.
-        plugins: Name to distribution and version of the plugins that answered.
+        plugins: Name, distribution and version of the plugins that answered.
         sizing: How long the run trains (see `sizing.Sizing`), so that a resumed one measures nothing anew.
-        provenance: What run.json says.
+        provenance: What run.json says, with who answers each hook.
         progress: Where training stood (see `loop.Progress`); empty in a model that is only for use.
         optimizer: The optimizer's state; empty likewise.
         scheduler: The scheduler's state; empty likewise.
@@ -47,7 +48,12 @@ class Checkpoint:
         return RunInfo(**values)
 
     def loaded_config(self, where: Path) -> LoadedConfig:
-        """The configuration with its plugins found again in this environment."""
+        """The configuration with its plugins found again in this environment.
+
+        Raises:
+            UserError: Some are missing, or of another major version.
+        """
+        recorded.require(self.plugins, str(where))
         return load_resolved(self.config, str(where))
 
 

@@ -21,6 +21,7 @@ from lannunet_core.data.loading import EpochOrder, PreparedImages, TrainingSampl
 from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.evaluation.predictions import need_openpyxl
 from lannunet_core.hookspecs import Event
+from lannunet_core.plugins import recorded
 from lannunet_core.training import checkpoint as model_file
 from lannunet_core.training.checkpoint import Checkpoint, plugin_versions
 from lannunet_core.training.loop import Training
@@ -108,7 +109,7 @@ def train(
     if config.trainer.inference_only:
         if config.model.checkpoint is None:
             raise UserError("trainer.inference_only: needs a model; name it in model.checkpoint.")
-        start_from(session, config.model.checkpoint)
+        start_from(session, config.model.checkpoint, same_plugins=True)
         fabric.to_device(session.learner)
         claim(folder, resume=resume)
         resolved, description = loaded.resolved(), provenance(loaded, run, fabric.device)
@@ -116,7 +117,12 @@ def train(
         training, resolved, description = prepare_training(session, dataset, images, resume)
     write_run(folder, resolved, description)
 
-    session.hooks.observe(event=Event("start", folder, description))
+    done = training.progress.epoch if training is not None else 0
+    try:
+        session.hooks.observe(event=Event("start", folder, {**description, "epoch": done}))
+    except BaseException:
+        claim(folder, resume=resume)  # nothing has been trained: leave nothing behind
+        raise
     try:
         if training is not None:
             training.run()
@@ -136,10 +142,17 @@ def train(
     return predictions
 
 
-def start_from(session: Session, path: Path) -> None:
-    """Put a model file's weights into the session's learner."""
+def start_from(session: Session, path: Path, *, same_plugins: bool = False) -> None:
+    """Put a model file's weights into the session's learner.
+
+    `same_plugins`: those that the model and this run both name have to be of compatible versions.
+    """
+    trained = model_file.load(path)
+    if same_plugins:
+        names = [plugin.installed.name for plugin in session.loaded.plugins]
+        recorded.require([plugin for plugin in trained.plugins if plugin["name"] in names], str(path))
     architecture = session.loaded.architecture.installed.name
-    model_file.load_weights(session.learner, model_file.load(path), session.run, architecture, path)
+    model_file.load_weights(session.learner, trained, session.run, architecture, path)
 
 
 def prepare_training(
@@ -157,6 +170,7 @@ def prepare_training(
     earlier = model_file.load(latest) if resume and latest.exists() else None
     requested = session.loaded.resolved()
     if earlier is not None:
+        recorded.require(earlier.plugins, str(latest))
         refuse_changes(earlier.config, requested, latest)
     elif config.model.checkpoint is not None:
         start_from(session, config.model.checkpoint)
@@ -249,7 +263,11 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], where: Pat
         "dataset.src_targets",
     }
     old, new = dict(leaves(before)), dict(leaves(now))
-    changed = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key not in free]
+    changed = [
+        key
+        for key in old.keys() | new.keys()
+        if old.get(key) != new.get(key) and key not in free and not key.startswith("refine.")
+    ]
     if changed:
         rows = "; ".join(f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in sorted(changed))
         raise UserError(

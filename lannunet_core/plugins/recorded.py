@@ -1,0 +1,73 @@
+"""The plugins that a model was trained with, against those that are installed."""
+
+from __future__ import annotations
+
+import shlex
+import warnings
+from collections.abc import Mapping, Sequence
+
+from lannunet_core.errors import UserError
+from lannunet_core.plugins import discovery
+from lannunet_core.plugins.discovery import InstalledPlugin, PluginWarning, fold
+
+
+def require(recorded: Sequence[Mapping[str, str]], where: str) -> None:
+    """Sees that a model finds the plugins that it was trained with.
+
+    Another major version (of 0.x: another minor one) may build another network or read a map differently.
+
+    Args:
+        recorded: Each plugin's `name`, `distribution` and `version`.
+        where: The model, for messages.
+
+    Raises:
+        UserError: Some are missing, or of another major version; it says what to install.
+    """
+    problems, pins = [], []
+    for plugin in recorded:
+        named = f"plugin '{plugin['name']}' ({plugin['distribution']} {plugin['version']})"
+        here = _same(plugin, discovery.installed())
+        if here is not None and _major(here.version) == _major(plugin["version"]):
+            _warn_of_minor(where, named, plugin["version"], here.version)
+            continue
+        if here is None and _same(plugin, discovery.scan().plugins):
+            problems.append(f"{named}, which {discovery.DISABLE_VARIABLE} hides: take it out of there")
+            continue
+        pins.append(shlex.quote(f"{plugin['distribution']}=={plugin['version'].partition('+')[0]}"))
+        if here is not None:
+            problems.append(f"{named}, but {here.version} is installed, which need not understand it")
+            continue
+        problems.append(f"{named}, which is not installed")
+        if rivals := [other for other in discovery.installed() if other.answers_to(plugin["name"])]:
+            remedy = f"lannunet plugins uninstall {rivals[0].distribution}"
+            problems[-1] += f" (here {rivals[0]} has its name: {remedy})"
+    if problems:
+        remedy = f" To go on: lannunet plugins install {' '.join(pins)}" if pins else ""
+        raise UserError(f"{where}: it was trained with {'; and with '.join(problems)}.{remedy}")
+
+
+def _same(plugin: Mapping[str, str], installed: Sequence[InstalledPlugin]) -> InstalledPlugin | None:
+    for here in installed:
+        if here.answers_to(plugin["name"]) and fold(here.distribution) == fold(plugin["distribution"]):
+            return here
+    return None
+
+
+def _major(version: str) -> tuple[int | str, ...]:
+    """What two versions share that go together; every version is its own that is no version."""
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        parsed = Version(version)
+    except InvalidVersion:
+        return (version,)
+    return (parsed.epoch, parsed.major) if parsed.major else (parsed.epoch, 0, parsed.minor)
+
+
+def _warn_of_minor(where: str, named: str, then: str, now: str) -> None:
+    from packaging.version import Version
+
+    if then != now and Version(then).release[:2] != Version(now).release[:2]:
+        warnings.warn(
+            f"{where}: it was trained with {named}; {now} is installed. Results may differ.", PluginWarning, 3
+        )

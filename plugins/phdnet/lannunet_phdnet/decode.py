@@ -36,6 +36,7 @@ BLOB = 0.2  # width of a vote
 TAIL = math.exp(-0.5 / BLOB**2)  # of a vote, a patch away
 QUARTERS = 4  # of a patch's axis, for bounds
 POINTS = 8  # of a patch's axis that are looked at
+SPACING = 0.5 / POINTS  # of those that a parabola goes through
 STEPS = 2  # of going uphill
 NUMBERS = 2**18  # in the largest array of regions, about: it stays in the processor's cache
 MOST = 2**22  # in any array of maps, about
@@ -62,21 +63,26 @@ def decode(
 
     Returns:
         Points in input pixels, and as confidence the peak's height: votes as a share of those that can be
-        expected, times the heatmap. NaN and 0 where nothing stands out.
+        expected, at most 1, times the heatmap. NaN and 0 where nothing stands out.
     """
     batch, dimensions = original_sizes.shape
     heatmap = maps["heatmap"].flatten(0, 1) if "heatmap" in maps else None
     if "displacement" in maps:
-        displacement = maps["displacement"].unflatten(1, (-1, dimensions)).flatten(0, 1)
-        landmarks = len(displacement) // batch
+        displacement = maps["displacement"].unflatten(1, (-1, dimensions)).flatten(0, 1) / patch_size
+        landmarks, patches = len(displacement) // batch, math.prod(displacement.shape[2:])
         covered = None
         if evaluation_mode == "scale_heatmap_first":
             to_original = (affine @ to_pixels(patch_size, affine)).repeat_interleave(landmarks, 0)
             covered = Region(to_original, original_sizes.repeat_interleave(landmarks, 0))
-        patches = math.prod(displacement.shape[2:])
-        nearby = (2 * math.pi) ** (dimensions / 2)  # mass of the narrowest Gaussian that weighs displacements
-        expected = patches if every_patch_votes else min(patches, nearby)
-        places, confidence = smooth_candidates(displacement / patch_size, heatmap, expected, covered)
+        places, votes, certain = smooth_candidates(displacement, heatmap, covered)
+        nearby = min((2 * math.pi) ** (dimensions / 2), patches)  # whom the narrowest Gaussian gives weight
+        if every_patch_votes:
+            share = votes / patches
+        elif heatmap is None:
+            share = votes / (votes + nearby)  # the heatmap's part is to say no
+        else:
+            share = votes / nearby
+        confidence = certain * share.clamp(max=1)
     else:
         assert heatmap is not None
         landmarks = len(heatmap) // batch
@@ -131,19 +137,17 @@ def log_parabola(before: Tensor, centre: Tensor, after: Tensor) -> tuple[Tensor,
 
 
 def smooth_candidates(
-    displacement: Tensor, heatmap: Tensor | None, expected: float, covered: Region | None = None
-) -> tuple[Tensor, Tensor]:
+    displacement: Tensor, heatmap: Tensor | None, covered: Region | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """The peaks of votes · heatmap.
 
     Args:
         displacement: (M, D, *P) in patches.
         heatmap: (M, *P); None: 1 everywhere.
-        expected: How many votes a certain landmark gets.
         covered: Search there only; None: wherever patches are.
 
     Returns:
-        Places (M, D), NaN where there is no peak, and the heights there (M,), in `expected` votes and at most
-        the heatmap.
+        Places (M, D), NaN where there is no peak, and the votes and the heatmap there (M,), 0 likewise.
     """
     maps, dimensions, *patches = displacement.shape
     found = [
@@ -154,32 +158,23 @@ def smooth_candidates(
         )
         for part in chunks(maps, MOST // (math.prod(patches) * QUARTERS**dimensions))
     ]
-    place, height, certain = (torch.cat(parts) for parts in zip(*found, strict=True))
-    confidence = (height / expected).minimum(certain).clamp(0, 1)
-    # A network that says the same everywhere has found nothing.
+    place, votes, certain = (torch.cat(parts) for parts in zip(*found, strict=True))
+    # Displacements that are the same everywhere vote for as many places as there are patches.
     flat = displacement.flatten(2)
-    has_peak = (confidence > 0) & ((flat.amin(2) < flat.amax(2)).any(1) | (flat.shape[2] == 1))
+    has_peak = (votes * certain > 0) & ((flat.amin(2) < flat.amax(2)).any(1) | (flat.shape[2] == 1))
     if heatmap is not None:
         has_peak &= torch.isfinite(heatmap).flatten(1).all(1)
-    return torch.where(has_peak[:, None], place, math.nan), torch.where(has_peak, confidence, 0)
+    place = torch.where(has_peak[:, None], place, math.nan)
+    return place, torch.where(has_peak, votes, 0), torch.where(has_peak, certain, 0)
 
 
 def find_peaks(
     displacement: Tensor, heatmap: Tensor | None, covered: Region | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of these maps the places of the peaks (M, D), the heights and the heatmap there (M,)."""
+    """Of these maps the places of the peaks (M, D), and the votes and the heatmap there (M,)."""
     candidates = Candidates(displacement, heatmap, covered)
-    maps = torch.arange(len(displacement), device=displacement.device)
-    bounds = candidates.bounds()
-    place, height = candidates.near_mode(bounds.argmax(1))
-
-    of_map, patch = (bounds > height[:, None]).nonzero(as_tuple=True)
-    promising = candidates.tight_bounds(of_map, patch) > height[of_map]
-    of_map, patch = of_map[promising], patch[promising]
-    rival_height, rival_place = candidates.highest(of_map, patch)
-    height, place = torch.cat([height, rival_height]), torch.cat([place, rival_place])
-    winner = first_highest(height, torch.cat([maps, of_map]), len(maps))
-    return candidates.uphill(place[winner])
+    place, _ = candidates.peaks()
+    return candidates.uphill(place)
 
 
 def first_highest(values: Tensor, group: Tensor, groups: int) -> Tensor:
@@ -275,21 +270,47 @@ def heatmap_at(around: Tensor, places: Sequence[Tensor]) -> Tensor:
 
 
 class Near(NamedTuple):
-    """What counts in some patches.
+    """The votes around some patches.
 
     Attributes:
         of_map: (R,).
         patch: (R, D).
         votes: Those in the 3^D patches around, (R, K) along x, y[, z], from the patch's centre.
         missing: (R, K), where there is none any more, because other patches have more of them.
-        heatmap: (R, *3) or None.
     """
 
     of_map: Tensor
     patch: Tensor
     votes: list[Tensor]
     missing: Tensor
-    heatmap: Tensor | None
+
+
+def votes_at(near: Near, places: Tensor, offsets: Tensor) -> Tensor:
+    """The sum of the votes around at places + offsets along each axis: (R, [Tz,] Ty, Tx).
+
+    Args:
+        near: The votes.
+        places: (R, D), from the centres of the patches.
+        offsets: (T,).
+    """
+    # exp(−(v − o)² / 2) = exp(−v² / 2) · exp(v · o) · exp(−o² / 2), with v from the place to a vote and o to
+    # a point, in widths.
+    step = offsets / BLOB
+    square = torch.zeros_like(near.votes[0])
+    factors = []
+    for axis, along in enumerate(near.votes):
+        vote = ((along - places[:, axis, None]) / BLOB).masked_fill_(near.missing, 0)
+        square += vote.square()
+        factors.append((step[:, None] * vote[:, None]).exp_())  # (R, T, K)
+    alone = square.mul_(-0.5).exp_().masked_fill_(near.missing, 0)
+    product = factors.pop().mul_(alone[:, None])
+    while len(factors) > 1:
+        product = (product[:, :, None] * factors.pop()[:, None]).flatten(1, 2)
+    values = (product @ factors.pop().mT).view(len(places), *[len(offsets)] * places.shape[1])
+    alone = step.square().mul_(-0.5).exp_()
+    for axis in range(places.shape[1]):
+        values = values * alone.reshape(-1, *[1] * axis)
+    return values
 
 
 class Candidates:
@@ -326,6 +347,19 @@ class Candidates:
         quarters = [QUARTERS * side for side in self.cells]
         _, counts = count_in_cells(((votes + 1.5) * QUARTERS).floor().long(), quarters)
         self.quarter_counts = counts.view(-1, *quarters)
+
+    def peaks(self) -> tuple[Tensor, Tensor]:
+        """The highest points: places (M, D) and the maps there (M,)."""
+        maps = torch.arange(len(self.votes), device=self.votes.device)
+        bounds = self.bounds()
+        place, height = self.near_mode(bounds.argmax(1))
+        of_map, patch = (bounds > height[:, None]).nonzero(as_tuple=True)
+        promising = self.tight_bounds(of_map, patch) > height[of_map]
+        of_map, patch = of_map[promising], patch[promising]
+        rival_height, rival_place = self.highest(of_map, patch)
+        height, place = torch.cat([height, rival_height]), torch.cat([place, rival_place])
+        winner = first_highest(height, torch.cat([maps, of_map]), len(maps))
+        return place[winner], height[winner]
 
     def bounds(self) -> Tensor:
         """What the map is nowhere above in each patch: (M, V)."""
@@ -393,8 +427,7 @@ class Candidates:
             chosen = order[start : start + max(NUMBERS // numbers, 1)]
             start += len(chosen)
             near = self.near(of_map[chosen], index[chosen])
-            centre = self.votes.new_zeros(len(chosen), self.dimensions)
-            value, flat = self.map_at(near, centre, offsets).flatten(1).max(1)
+            value, flat = self.map_at(near, offsets).flatten(1).max(1)
             at = torch.stack(torch.unravel_index(flat, [POINTS] * self.dimensions)[::-1], -1)
             values.append(value)
             places.append(index[chosen] + offsets[at])
@@ -402,30 +435,32 @@ class Candidates:
         return torch.cat(values)[back], torch.cat(places)[back]
 
     def uphill(self, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """From places (M, D), one a map, to the vertices of parabolas along the axes.
+        """From places (M, D), one a map, to where the most votes are: the vertices of parabolas along axes.
+
+        A heatmap, which is not as fine, chooses among the votes' peaks but does not move them.
 
         Returns:
-            Places (M, D), the map there (M,), and the heatmap (M,).
+            Places (M, D), and the votes and the heatmap there (M,).
         """
         maps, patch = torch.arange(len(place), device=place.device), self.patch_at(place)
         near = self.near(maps, patch)
-        place = place - patch
-        spacing = 0.5 / POINTS
-        offsets = spacing * torch.arange(-1, 2, device=place.device).to(place)
+        offsets = (torch.arange(-1, 2, device=place.device) * SPACING).to(place)
         middle = 3**self.dimensions // 2
-        height = self.map_at(near, place, offsets[1:2]).flatten()
+        votes = votes_at(near, place - patch, offsets[1:2]).flatten()
         for _ in range(STEPS):
-            values = self.map_at(near, place, offsets, everywhere=True).flatten(1)
+            values = votes_at(near, place - patch, offsets).flatten(1)
             moves = []
             for axis in range(self.dimensions):
                 slope, bend = log_parabola(*(values[:, middle + side * 3**axis] for side in (-1, 0, 1)))
                 moves.append((-slope / bend).nan_to_num(0).clamp(-2, 2))
-            moved = self.inside(patch + place + spacing * torch.stack(moves, 1)) - patch
-            there = self.map_at(near, moved, offsets[1:2]).flatten()
-            place = torch.where((there > height)[:, None], moved, place)
-            height = there.maximum(height)
-        place = patch + place
-        return place, height, self.heatmap_in(maps, patch, place)
+            moved = self.inside(place + SPACING * torch.stack(moves, 1))
+            there = votes_at(near, moved - patch, offsets[1:2]).flatten()
+            better = there > votes
+            if self.covered is not None:
+                better &= self.covered.covers(maps, moved, offsets[1:2]).flatten()
+            place = torch.where(better[:, None], moved, place)
+            votes = torch.where(better, there, votes)
+        return place, votes, self.heatmap_in(maps, patch, place)
 
     def patch_at(self, place: Tensor) -> Tensor:
         """The patch (R, D) nearest to each place (R, D)."""
@@ -466,8 +501,7 @@ class Candidates:
         missing = number >= last[:, -1:]
         index.masked_fill_(missing, 0)
         votes = [along[index] - patch[:, axis, None] for axis, along in enumerate(self.sorted)]
-        heatmap = None if self.heatmap is None else self.heatmaps(of_map, patch)
-        return Near(of_map, patch, votes, missing, heatmap)
+        return Near(of_map, patch, votes, missing)
 
     def heatmap_in(self, of_map: Tensor, patch: Tensor, place: Tensor) -> Tensor:
         """The heatmap at places (R, D) in patches (R, D): (R,)."""
@@ -483,35 +517,12 @@ class Candidates:
         rows = of_map.reshape(-1, *[1] * self.dimensions)
         return self.heatmap[(rows, *spread(around.unbind(1))[::-1])]
 
-    def map_at(self, near: Near, places: Tensor, offsets: Tensor, everywhere: bool = False) -> Tensor:
-        """Votes · heatmap at places (R, D) + offsets (T,) along each axis: (R, [Tz,] Ty, Tx).
-
-        Args:
-            near: What counts there.
-            places: From the centres of the patches.
-            offsets: (T,).
-            everywhere: Not 0 where it is not to be searched.
-        """
-        # exp(−(v − o)² / 2) = exp(−v² / 2) · exp(v · o) · exp(−o² / 2), with v from the place to a vote and
-        # o to a point, in widths.
-        step = offsets / BLOB
-        square = torch.zeros_like(near.votes[0])
-        factors = []
-        for axis, along in enumerate(near.votes):
-            vote = ((along - places[:, axis, None]) / BLOB).masked_fill_(near.missing, 0)
-            square += vote.square()
-            factors.append((step[:, None] * vote[:, None]).exp_())  # (R, T, K)
-        alone = (-0.5 * square).exp_().masked_fill_(near.missing, 0)
-        product = factors.pop().mul_(alone[:, None])
-        while len(factors) > 1:
-            product = (product[:, :, None] * factors.pop()[:, None]).flatten(1, 2)
-        values = product @ factors.pop().mT
-        values = values.view(len(places), *[len(offsets)] * self.dimensions)
-        alone = (-0.5 * step.square()).exp()
-        for axis in range(self.dimensions):
-            values = values * alone.reshape(-1, *[1] * axis)
-        if near.heatmap is not None:
-            values = values * heatmap_at(near.heatmap, [p[:, None] + offsets for p in places.unbind(1)])
-        if self.covered is not None and not everywhere:
-            values = values * self.covered.covers(near.of_map, near.patch + places, offsets)
+    def map_at(self, near: Near, offsets: Tensor) -> Tensor:
+        """Votes · heatmap at the patches' centres + offsets (T,) along each axis: (R, [Tz,] Ty, Tx)."""
+        values = votes_at(near, torch.zeros_like(near.patch, dtype=offsets.dtype), offsets)
+        if self.heatmap is not None:
+            around = self.heatmaps(near.of_map, near.patch)
+            values = values * heatmap_at(around, [offsets] * self.dimensions)
+        if self.covered is not None:
+            values = values * self.covered.covers(near.of_map, near.patch, offsets)
         return values

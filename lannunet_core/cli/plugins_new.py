@@ -1,0 +1,48 @@
+"""`lannunet plugins new NAME`: a plugin package that works as it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lannunet_core.scaffold import check_name, check_package, defaults, write_package
+
+QUESTIONS = {
+    "distribution": "Distribution (what one pip-installs)",
+    "package": "Package (what one imports)",
+    "description": "Description, in one line",
+    "author": "Author",
+}
+
+
+def command(
+    name: Annotated[str, typer.Argument(help="The plugin's name, as in model.architecture: my-model.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Take the default of every question.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="The new folder; named like the distribution by default."),
+    ] = None,
+) -> None:
+    """Write a plugin package: network, settings, tests, README and CI, ready to be installed and trained."""
+    check_name(name)
+    answers = defaults(name)
+    if not yes:
+        given = {key: ask(text, getattr(answers, key)) for key, text in QUESTIONS.items()}
+        answers = replace(answers, **given)
+    check_package(answers)
+    folder = out or Path(answers.distribution)
+    written = write_package(answers, folder)
+    for path in written:
+        typer.echo(f"  {path}")
+    typer.echo(
+        f"{folder} is written. Next: pip install -e '{folder}[dev]', then lannunet plugins check {name}, and "
+        f"architecture: {name} in a YAML."
+    )
+
+
+def ask(question: str, default: str) -> str:
+    answer: str = typer.prompt(question, default=default)
+    return answer.strip()

@@ -1,0 +1,157 @@
+"""Writing a plugin package from templates: what `lannunet plugins new` does once it knows the answers."""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import re
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from string import Template
+
+from lannunet_core import __version__
+from lannunet_core.config.schema import ModelConfig
+from lannunet_core.errors import UserError
+from lannunet_core.files import write_text
+from lannunet_core.plugins import discovery
+from lannunet_core.plugins.discovery import fold
+
+TEMPLATES = Path(__file__).parent
+
+FILES = {
+    "pyproject.toml": "pyproject.toml",
+    "README.md": "README.md",
+    ".gitignore": "gitignore",
+    ".github/workflows/test.yml": "test.yml",
+    "$package/__init__.py": "init.py",
+    "$package/py.typed": "py.typed",
+    "$package/plugin.py": "plugin.py",
+    "$package/config.py": "config.py",
+    "$package/network.py": "network.py",
+    "tests/test_conformance.py": "test_conformance.py",
+    "tests/test_network.py": "test_network.py",
+}
+"""What is written, and the name of its template, `.template` left out."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a new package is called.
+
+    Attributes:
+        name: The plugin's name, as in `model.architecture`.
+        distribution: What one pip-installs.
+        package: What one imports.
+        description: One line.
+        author: May be empty.
+    """
+
+    name: str
+    distribution: str
+    package: str
+    description: str
+    author: str = ""
+
+    @property
+    def class_name(self) -> str:
+        """`my-model` is MyModel."""
+        return "".join(word[0].upper() + word[1:] for word in re.findall(r"[A-Za-z0-9]+", self.name))
+
+
+def defaults(name: str) -> Answers:
+    word = "-".join(re.findall(r"[a-z0-9]+", name.lower()))
+    return Answers(
+        name=name,
+        distribution=f"lannunet-{word}",
+        package=f"lannunet_{word.replace('-', '_')}",
+        description=f"{name}, a network for LannU-Net.",
+    )
+
+
+def check_name(name: str) -> None:
+    """Refuses what cannot be a plugin's name, or is one's already.
+
+    Raises:
+        UserError: It cannot.
+    """
+    if not re.fullmatch(r"[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])?", name):
+        raise UserError(
+            f"'{name}' is no name for a plugin: take letters, digits and hyphens, a letter first (my-model)."
+        )
+    keys = {fold(key): key for key in ModelConfig.model_fields}
+    if fold(name) in keys:
+        raise UserError(
+            f"'{name}' is no name for a plugin: its settings would be model.{name}, and the core has a key "
+            f"model.{keys[fold(name)]}. Choose another."
+        )
+    for plugin in discovery.installed():
+        if plugin.answers_to(name):
+            raise UserError(f"The name '{name}' is taken by the plugin {plugin}. Choose another.")
+
+
+def check_package(answers: Answers) -> None:
+    """Refuses names of distribution and package that are no such names, or taken in this environment.
+
+    Raises:
+        UserError: There is such a name.
+    """
+    package, distribution = answers.package, answers.distribution
+    if not package.isidentifier() or keyword.iskeyword(package):
+        raise UserError(f"'{package}' is no name for a Python package: take letters, digits and underscores.")
+    if importlib.util.find_spec(package) is not None:
+        raise UserError(f"There is a Python module '{package}' already. Choose another name for the package.")
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", distribution):
+        raise UserError(
+            f"'{distribution}' is no name for a distribution: take letters, digits and hyphens, as in "
+            f"lannunet-my-model."
+        )
+    installed = {fold(found.metadata["Name"] or ""): found for found in metadata.distributions()}
+    if found := installed.get(fold(distribution)):
+        raise UserError(
+            f"{found.metadata['Name']} {found.version} is installed already. Choose another name."
+        )
+
+
+def write_package(answers: Answers, folder: Path) -> list[Path]:
+    """Write a complete plugin package.
+
+    Args:
+        answers: How it is called.
+        folder: Where; must not exist.
+
+    Returns:
+        The files, relative to `folder`.
+    """
+    if folder.exists():
+        raise UserError(f"{folder} exists already. Choose another folder with -o, or remove it.")
+    words = {
+        "name": answers.name,
+        "distribution": answers.distribution,
+        "package": answers.package,
+        "description": toml_string(answers.description),
+        "summary": answers.description,
+        "class_name": answers.class_name,
+        "authors": f"authors = [{{ name = {toml_string(answers.author)} }}]\n" if answers.author else "",
+        "core": core_requirement(__version__),
+    }
+    written = []
+    for target, template in FILES.items():
+        path = Path(Template(target).substitute(words))
+        text = (TEMPLATES / f"{template}.template").read_text(encoding="utf-8")
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        write_text(folder / path, Template(text).substitute(words))
+        written.append(path)
+    return written
+
+
+def core_requirement(version: str) -> str:
+    """What a plugin written today is made for: hooks change with a major version, and with a 0.x one."""
+    major, minor = (int(part) for part in re.findall(r"\d+", version)[:2])
+    above = f"{major + 1}" if major else f"0.{minor + 1}"
+    return f"lannunet-core>={major}.{minor},<{above}"
+
+
+def toml_string(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -70,6 +70,8 @@ def claim(folder: Path, *, resume: bool = False) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     if resume:
+        for half in folder.glob("checkpoints/.*"):  # of a run that was killed while it wrote
+            half.unlink()
         return
     for path in earlier_results(folder):
         if path.is_dir():

@@ -35,6 +35,12 @@ def test_claiming_to_resume_removes_nothing(run_folder):
     assert everything(run_folder) == before
 
 
+def test_what_a_killed_run_left_half_written_goes(run_folder):
+    (run_folder / "checkpoints" / ".latest.123.pt").touch()
+    output.claim(run_folder, resume=True)
+    assert [path.name for path in (run_folder / "checkpoints").iterdir()] == ["file"]
+
+
 def test_a_folder_with_other_things_is_free(tmp_path):
     (tmp_path / "notes.txt").touch()
     output.refuse_folder(tmp_path, "key", "do this")

@@ -55,8 +55,10 @@ def test_it_is_measured_in_volumes_and_of_the_finest_output():
 def test_strides_of_outputs():
     assert output_strides(stack(three()), 1, (33, 20)) == (1, 1)
     assert output_strides(stack(nn.MaxPool2d((2, 3)), three()), 1, (33, 20)) == (3, 2)
-    with pytest.raises(UserError, match=r"one of its outputs is 12×12, which is no whole fraction"):
-        output_strides(stack(nn.MaxPool2d(8)), 1, (100, 100))
+    assert output_strides(stack(nn.MaxPool2d(8, ceil_mode=True)), 1, (100, 36)) == (8, 8)
+    for size, output in (((100, 96), "12×12"), ((36, 32), "4×4")):
+        with pytest.raises(UserError, match=f"an output of {output} is no whole fraction"):
+            output_strides(stack(nn.MaxPool2d(8)), 1, size)
 
 
 def test_patches_are_cut_with_zeros_beyond_the_border():

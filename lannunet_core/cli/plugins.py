@@ -13,8 +13,8 @@ from lannunet_core.cli import as_click
 COMMANDS = {
     "list": "List the installed plugins, their hooks and what is wrong with them.",
     "show": "Describe one plugin and its settings.",
-    "check": "Check that a plugin keeps its contracts.",
-    "new": "Write a plugin package that installs, trains and passes its tests as it is.",
+    "check": "Test a plugin against the contract, and print a table.",
+    "new": "Write a new package with a plugin that trains.",
     "install": "Install plugins with pip, into the Python that runs lannunet.",
     "uninstall": "Uninstall the distribution that brings a plugin.",
 }

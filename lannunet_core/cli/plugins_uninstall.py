@@ -11,7 +11,7 @@ import typer
 from lannunet_core.cli.pip import pip
 from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.plugins import discovery
-from lannunet_core.plugins.discovery import fold
+from lannunet_core.plugins.discovery import InstalledCommand, InstalledPlugin, fold
 
 
 def command(
@@ -20,8 +20,7 @@ def command(
 ) -> None:
     """Uninstall the distribution that brings a plugin, however broken it is."""
     distribution = owner(name)
-    scan = discovery.scan()
-    brings = [str(found) for found in (*scan.plugins, *scan.commands) if found.distribution == distribution]
+    brings = [str(found) for found in everything() if found.distribution == distribution]
     what = f"{distribution}, which brings {', '.join(brings)}" if brings else distribution
     if not yes:
         typer.confirm(f"Uninstall {what}?", abort=True)
@@ -37,6 +36,10 @@ def command(
     print(f"{distribution} is uninstalled.")
 
 
+def everything() -> list[InstalledPlugin | InstalledCommand]:
+    return [*discovery.scan().plugins, *discovery.scan().commands]
+
+
 def owner(name: str) -> str:
     """The distribution that goes by this name, or that brings what goes by it.
 
@@ -44,8 +47,7 @@ def owner(name: str) -> str:
         UserError: There is none with a plugin or command, or several.
     """
     scan = discovery.scan()
-    known = (*scan.plugins, *scan.commands)
-    by_own_name = {found.distribution for found in known if fold(found.distribution) == fold(name)}
+    by_own_name = {found.distribution for found in everything() if fold(found.distribution) == fold(name)}
     bringing = {plugin.distribution for plugin in scan.plugins if plugin.answers_to(name)}
     bringing |= {command.distribution for command in scan.commands if command.name == name}
     found = sorted(by_own_name or bringing)

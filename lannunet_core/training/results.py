@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,15 @@ def write_results(
     radii, seed = config.output.success_radii, session.run.seed
     summary = summarise(predictions, names, radii, seed)
     comparison = {name: summarise(other, names, radii, seed) for name, other in (others or {}).items()}
-    if plugin_metrics := session.hooks.metrics(predictions=predictions):
-        summary["metrics"] = {name: float(value) for name, value in plugin_metrics.items()}
     write_predictions(folder / "predictions.csv", predictions, names)
     if config.output.xlsx:
         write_workbook(
             folder / "predictions.xlsx", {session.loaded.architecture.installed.name: predictions}, names
         )
+    # A plugin that fails here does not cost the predictions.
+    figures = {name: float(value) for name, value in session.hooks.metrics(predictions=predictions).items()}
+    if figures:
+        summary["metrics"] = {name: value if isfinite(value) else None for name, value in figures.items()}
     write_text(folder / "summary.json", json.dumps(summary, indent=1))
     report = Report(
         title=title,
@@ -57,6 +60,8 @@ def write_results(
     write_report(folder / "report.html", report)
     if any(prediction.target is not None for prediction in predictions):
         print_summary(summary, title, comparison)
+    for name, value in figures.items():
+        print(f"{name}: {value:.4g}")
     print(f"report: {folder / 'report.html'}", flush=True)
     return summary
 

@@ -1,0 +1,1 @@
+"""Records of a run as a LannU-Net plugin."""

@@ -1,0 +1,42 @@
+"""The plugin: it answers `observe` and `metrics`, and changes nothing of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lannunet_core import Plugin, hookimpl
+from lannunet_observer.config import ObserverConfig
+
+if TYPE_CHECKING:
+    from lannunet_core.hookspecs import Event
+    from lannunet_core.types import Prediction
+    from lannunet_observer.records import TensorBoard
+
+
+class ObserverPlugin(Plugin):
+    """Writes every epoch to a CSV file and for TensorBoard; counts images with every landmark found."""
+
+    Config = ObserverConfig
+    config: ObserverConfig
+    _tensorboard: TensorBoard | None = None
+
+    @hookimpl
+    def observe(self, event: Event) -> None:
+        from lannunet_observer.records import TensorBoard, scalars, write_row
+
+        if event.name == "start" and self.config.tensorboard:
+            self._tensorboard = TensorBoard(event.output_dir / "tensorboard", done=event.values["epoch"])
+        if event.name == "epoch":
+            row = scalars(event.values)
+            write_row(event.output_dir / "observer.csv", row)
+            if self._tensorboard:
+                self._tensorboard.add(row)
+        if event.name in ("end", "failure") and self._tensorboard:
+            self._tensorboard.close()
+
+    @hookimpl
+    def metrics(self, predictions: Sequence[Prediction]) -> Mapping[str, float]:
+        from lannunet_observer.figures import figures
+
+        return figures(predictions, self.config.radius)

@@ -125,17 +125,43 @@ def optimizer_and_scheduler(
         solver: The `solver` section.
         base_lr: `solver.base_lr`, with `auto` resolved for the configured optimizer.
         total_steps: How many optimizer steps the run takes; the scheduler is stepped after each.
+
+    Example:
+        >>> @hookimpl
+        ... def optimizer_and_scheduler(self, module, base_lr, total_steps):
+        ...     from torch.optim import RAdam
+        ...     from torch.optim.lr_scheduler import OneCycleLR
+        ...     optimizer = RAdam(module.parameters(), lr=base_lr)
+        ...     return optimizer, OneCycleLR(optimizer, base_lr, total_steps)
     """
 
 
 @hookspec(firstresult=True)
 def loss() -> Loss | None:
-    """The loss, asked for once a run; see `Loss`."""
+    """The loss, asked for once a run; see `Loss`.
+
+    Example:
+        >>> @hookimpl
+        ... def loss(self):
+        ...     from lannunet_core.losses import HeatmapMSE
+        ...     class AbsoluteError(HeatmapMSE):
+        ...         @staticmethod
+        ...         def term(maps, target):  # (B, N, *S) each, to (B, N)
+        ...             return (maps - target).abs().flatten(2).mean(-1)
+        ...     return AbsoluteError(peak=100)
+    """
 
 
 @hookspec(firstresult=True)
 def sampling() -> Sampling | None:
-    """Where training samples are cut from their image, asked for once a run; see `Sampling`."""
+    """Where training samples are cut from their image, asked for once a run; see `Sampling`.
+
+    Example:
+        >>> @hookimpl
+        ... def sampling(self):
+        ...     from lannunet_core.data.sampling import PatchBias
+        ...     return PatchBias(output_size=self.run.input_size, bias=1.0)
+    """
 
 
 @hookspec(firstresult=True)
@@ -166,6 +192,14 @@ def generate_labels(
     Returns:
         A dict of tensors (or lists of them, one a level) with at least `state` (B, N), and `weight` where
         there are weights or masks.
+
+    Example:
+        >>> @hookimpl
+        ... def generate_labels(self, landmarks, states, image_size, sigmas, level_sizes, lambda_scale):
+        ...     from lannunet_core.labels import gaussian_heatmaps
+        ...     wider = 1.5 * sigmas
+        ...     maps = gaussian_heatmaps(landmarks, states, wider, image_size, level_sizes, lambda_scale)
+        ...     return {"state": states, "heatmaps": maps}
     """
 
 
@@ -180,6 +214,19 @@ def get_coords_from_heatmap(
         affine: (B, D + 1, D + 1) float64 from input pixels to original pixels.
         original_sizes: (B, D) int64 sizes (x, y[, z]) of the original images.
         evaluation_mode: `scale_heatmap_first` decodes at the original resolution, the others at the input's.
+
+    Example:
+        >>> @hookimpl
+        ... def get_coords_from_heatmap(self, heatmaps):
+        ...     import torch
+        ...     from lannunet_core.hookspecs import Coordinates
+        ...     maps = (heatmaps if torch.is_tensor(heatmaps) else heatmaps[0]).double()
+        ...     peak = maps.flatten(2).amax(-1)
+        ...     mass = maps * (maps > peak.view(*peak.shape, *[1] * (maps.ndim - 2)) / 20)
+        ...     axes = torch.meshgrid(*[torch.arange(side) for side in maps.shape[2:]], indexing="ij")
+        ...     means = [(mass * axis).flatten(2).sum(-1) for axis in reversed(axes)]  # x, y[, z]
+        ...     points = torch.stack(means, -1) / mass.flatten(2).sum(-1)[..., None]  # NaN for a flat map
+        ...     return Coordinates(points, peak.clamp(0, 1))
     """
 
 
@@ -197,27 +244,68 @@ def stitch_heatmap(patches: Iterable[tuple[Any, Sequence[tuple[int, ...]]]], win
 
     Returns:
         What the loss's `activation` takes, for one image: a nest of tensors (1, K, *S).
+
+    Example:
+        >>> @hookimpl
+        ... def stitch_heatmap(self, patches, windows):
+        ...     from dataclasses import replace
+        ...     from lannunet_core.stitch import stitch
+        ...     whole = replace(windows, margin=(0,) * len(windows.margin))  # trusts its borders
+        ...     return stitch(patches, whole)
     """
 
 
 @hookspec
 def losses() -> Mapping[str, Callable[[], Loss]]:  # type: ignore[empty-body]
-    """Further names for `solver.loss_function`, each with what builds it (collecting)."""
+    """Further names for `solver.loss_function`, each with what builds it (collecting).
+
+    Example:
+        >>> @hookimpl
+        ... def losses(self):
+        ...     from lannunet_core.losses import HeatmapMSE
+        ...     return {"mse-of-peak-1": lambda: HeatmapMSE(peak=1)}
+    """
 
 
 @hookspec
 def decoders() -> Mapping[str, Callable[[], Decoder]]:  # type: ignore[empty-body]
-    """Further names for `inference.decoder`, each with what builds it (collecting)."""
+    """Further names for `inference.decoder`, each with what builds it (collecting).
+
+    Example:
+        >>> @hookimpl
+        ... def decoders(self):
+        ...     from dataclasses import replace
+        ...     from lannunet_core.decode import decode_peak
+        ...     def unsure(**given):
+        ...         found = decode_peak(**given)
+        ...         return replace(found, confidence=found.confidence / 2)
+        ...     return {"unsure": lambda: unsure}
+    """
 
 
 @hookspec
 def augmentations() -> Mapping[str, Callable[[], Scheme]]:  # type: ignore[empty-body]
-    """Further names for `sampler.data_aug`, each with what builds its `Scheme` (collecting)."""
+    """Further names for `sampler.data_aug`, each with what builds its `Scheme` (collecting).
+
+    Example:
+        >>> @hookimpl
+        ... def augmentations(self):
+        ...     from lannunet_core.augment.schemes import RandomAffine, RandomScheme
+        ...     return {"UpsideDown": lambda: RandomScheme(RandomAffine(rotation=10), flip=0.5)}
+    """
 
 
 @hookspec
 def metrics(predictions: Sequence[Prediction]) -> Mapping[str, float]:  # type: ignore[empty-body]
-    """Named figures of this plugin's own, for the summary of an evaluated split (collecting)."""
+    """Named figures of this plugin's own, for the summary of an evaluated split (collecting).
+
+    Example:
+        >>> @hookimpl
+        ... def metrics(self, predictions):
+        ...     import numpy as np
+        ...     missed = [np.isnan(prediction.coordinates).any(axis=-1) for prediction in predictions]
+        ...     return {"share without a point": float(np.mean(missed))}
+    """
 
 
 @dataclass(frozen=True)
@@ -227,9 +315,9 @@ class Event:
     Attributes:
         name: `start`, `epoch`, `end` or `failure`.
         output_dir: The run's folder.
-        values: Numbers and names of the moment: at the start what `run.json` says and `epoch`, how many epochs
-            are done (those before a resume); the losses and the learning rate of an epoch; the summary at
-            the end; the error's text at a failure.
+        values: Numbers and names of the moment: at the start what `run.json` says and `epoch`, how many
+            epochs are done (those before a resume); the losses and the learning rate of an epoch; the
+            summary at the end; the error's text at a failure.
     """
 
     name: Literal["start", "epoch", "end", "failure"]
@@ -242,17 +330,43 @@ def observe(event: Event) -> None:
     """Told of a run's start, each epoch's end, its end and its failure: for trackers and the like.
 
     What it raises at the start ends the run, before anything is trained. Later, the training is worth more
-    than its record: the run goes on, a warning names the plugin and the cause, and the other plugins are told.
+    than its record: the run goes on, a warning names the plugin and the cause, and the other plugins are
+    told.
+
+    Example:
+        >>> @hookimpl
+        ... def observe(self, event):
+        ...     if event.name == "epoch":
+        ...         with (event.output_dir / "losses.txt").open("a") as file:
+        ...             print(event.values["epoch"], event.values["loss"], file=file)
     """
 
 
 @hookspec(firstresult=True)
 def debug_sample(batch: Mapping[str, Any], labels: Mapping[str, Any], folder: Path) -> bool | None:
-    """With `sampler.debug`: write pictures of a training batch and its labels to `folder`; True when done."""
+    """With `sampler.debug`: write pictures of a training batch and its labels to `folder`; True when done.
+
+    Example:
+        >>> @hookimpl
+        ... def debug_sample(self, batch, labels, folder):
+        ...     import numpy as np
+        ...     folder.mkdir(parents=True, exist_ok=True)
+        ...     np.savez(folder / "batch.npz", image=batch["image"].cpu(), label=labels["heatmaps"][0].cpu())
+        ...     return True
+    """
 
 
 @hookspec(firstresult=True)
 def debug_prediction(
     batch: Mapping[str, Any], heatmaps: Any, predictions: Sequence[Prediction], folder: Path
 ) -> bool | None:
-    """With `inference.debug`: write pictures of predicted maps to `folder`; True when done."""
+    """With `inference.debug`: write pictures of predicted maps to `folder`; True when done.
+
+    Example:
+        >>> @hookimpl
+        ... def debug_prediction(self, predictions, folder):
+        ...     folder.mkdir(parents=True, exist_ok=True)
+        ...     lines = [f"{prediction.id}: {prediction.confidence}" for prediction in predictions]
+        ...     (folder / "confidence.txt").write_text("\\n".join(lines))
+        ...     return True
+    """

@@ -28,6 +28,7 @@ def write_distribution_to(
     *,
     version="1.0",
     requires=(),
+    summary="",
     commands=None,
     entry_points="",
     extra=None,
@@ -43,6 +44,7 @@ def write_distribution_to(
         "Metadata-Version: 2.1",
         f"Name: {name}",
         f"Version: {version}",
+        *([f"Summary: {summary}"] if summary else []),
         *(f"Requires-Dist: {r}" for r in requires),
     ]
     (metadata / "METADATA").write_text("\n".join(lines) + "\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from importlib import metadata
 from typing import Any
@@ -23,10 +23,10 @@ def static_rows(plugins: Sequence[InstalledPlugin]) -> list[dict[str, Any]]:
     for plugin in plugins:
         row = from_metadata(plugin, claims)
         try:
-            row["hooks"] = hooks_in_source(plugin.value)
+            row["hooks"] = in_order(hooks_in_source(plugin.value))
         except SourceError as error:
             row["problems"].append(f"{error}: reinstall or update {plugin.distribution}")
-        for hook in map(deprecations.present_hook, row["hooks"]):
+        for hook in row["hooks"]:
             if hook not in SPECS:
                 nearest = get_close_matches(hook, SPECS, n=1)
                 hint = f", did you mean '{nearest[0]}'?" if nearest else ""
@@ -84,8 +84,14 @@ def seen_row(plugin: InstalledPlugin, seen: Look, claims: Claims) -> dict[str, A
     row["hooks"] = seen.hooks
     if not seen.hooks:
         with contextlib.suppress(SourceError):
-            row["hooks"] = hooks_in_source(plugin.value)
+            row["hooks"] = in_order(hooks_in_source(plugin.value))
     return {**row, "warnings": seen.warnings}
+
+
+def in_order(hooks: Iterable[str]) -> list[str]:
+    """As the contract has them, under their present names; what it does not have comes last."""
+    present = {deprecations.present_hook(hook) for hook in hooks}
+    return [*(hook for hook in SPECS if hook in present), *sorted(present - SPECS.keys())]
 
 
 def source(distribution: str) -> str:

@@ -42,7 +42,7 @@ def require(recorded: Sequence[Mapping[str, str]], where: str) -> None:
             remedy = f"lannunet plugins uninstall {rivals[0].distribution}"
             problems[-1] += f" (here {rivals[0]} has its name: {remedy})"
     if problems:
-        remedy = f" To go on: lannunet plugins install {' '.join(pins)}" if pins else ""
+        remedy = f" To go on: lannunet plugins install {' '.join(dict.fromkeys(pins))}" if pins else ""
         raise UserError(f"{where}: it was trained with {'; and with '.join(problems)}.{remedy}")
 
 

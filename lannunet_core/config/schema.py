@@ -28,6 +28,7 @@ from lannunet_core.plugins.discovery import fold
 KeyPath = tuple[str, ...]
 
 MOST_PIXELS = 2**30
+DEFAULT_JITTER = 8.0
 
 LOSSES = ("kl", "mse")
 """The core's own names for `solver.loss_function`."""
@@ -139,15 +140,18 @@ class PatchConfig(Section):
         None,
         description="patch_centred: predictions.csv to cut patches around; the annotations if left out.",
     )
-    jitter: StrictFloat = Field(
-        8,
-        ge=0,
-        le=4096,
-        description="patch_centred: training patches are moved by up to so many pixels an axis.",
+    jitter: Annotated[StrictFloat, Field(ge=0, le=4096)] | Auto = Field(
+        "auto",
+        description="patch_centred: training patches are moved by up to so many pixels an axis; "
+        "auto: 8, in a second stage the validation error of the first.",
     )
     deterministic_jitter: StrictBool = Field(
         False, description="patch_centred: a landmark's patch is moved alike in every epoch."
     )
+
+    @property
+    def jitter_pixels(self) -> float:
+        return DEFAULT_JITTER if self.jitter == "auto" else self.jitter
 
 
 class SamplerConfig(Section):
@@ -278,6 +282,11 @@ class RunConfig(Section):
     model: ModelConfig = Field(default_factory=ModelConfig, description="The network and its labels.")
     inference: InferenceConfig = Field(default_factory=InferenceConfig, description="Prediction.")
     output: OutputConfig = Field(description="Where results go.")
+    refine: dict[str, Any] | None = Field(
+        None,
+        description="A second stage on patches around this run's predictions: its own `sampler`, `solver`, "
+        "`trainer` and `model` keys.",
+    )
 
 
 def key_of(field_name: str, field: FieldInfo) -> str:

@@ -93,7 +93,7 @@ class Defaults:
         if sampler.sample_mode == "patch_centred":
             centres = None if patch.centres is None else read_centres(patch.centres, self.run.outputs)
             seed = self.run.seed if patch.deterministic_jitter else None
-            return PatchCentred(patch.sample_patch_size, patch.jitter, centres, seed)
+            return PatchCentred(patch.sample_patch_size, patch.jitter_pixels, centres, seed)
         return FullImage(sampler.sample_size)
 
     @hookimpl

@@ -26,6 +26,8 @@ from lannunet_core.plugins.api import RunInfo
 from lannunet_core.plugins.manager import answers
 from lannunet_core.training.checkpoint import plugin_versions
 
+CENTRES = "centres.csv"  # what the first of two stages found in all splits
+SECOND_STAGE = "refine"
 RUN_FILES = (
     "run.json",
     "config.yaml",
@@ -34,8 +36,9 @@ RUN_FILES = (
     "predictions.xlsx",
     "summary.json",
     "report.html",
+    CENTRES,
 )
-RUN_FOLDERS = ("checkpoints", "debug", "failure")
+RUN_FOLDERS = ("checkpoints", "debug", "failure", SECOND_STAGE)
 
 
 def earlier_results(folder: Path) -> list[Path]:

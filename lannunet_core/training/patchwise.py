@@ -114,21 +114,30 @@ def output_strides(network: nn.Module, channels: int, size: tuple[int, ...]) -> 
     Raises:
         UserError: An output has no whole stride: the network does not divide the size.
     """
-    with torch.no_grad():
-        outputs = network(blank(network, 1, channels, size))
+    sizes = output_sizes(network, channels, size)
     common = [1] * len(size)
-    for output in tensors(outputs):
-        if output.ndim != 2 + len(size):
-            continue
-        strides = level_scale(size, spatial_size(output))
-        if any(stride != int(stride) for stride in strides):
-            shape = "×".join(map(str, spatial_size(output)))
+    doubled = None
+    for number, output in enumerate(sizes):
+        strides = level_scale(size, output)
+        whole = all(stride == int(stride) for stride in strides)
+        if whole and any(int(stride).bit_count() > 1 for stride in strides):
+            # 36 pixels to 4 may be a stride of 9, or one of 8 with a remainder: twice as many pixels tell.
+            doubled = doubled or output_sizes(network, channels, tuple(2 * side for side in size))
+            whole = doubled[number] == tuple(2 * side for side in output)
+        if not whole:
             raise UserError(
-                f"one of its outputs is {shape}, which is no whole fraction. Choose a multiple of "
-                f"{' and '.join(str(math.ceil(stride)) for stride in dict.fromkeys(strides))}."
+                f"an output of {'×'.join(map(str, output))} is no whole fraction of it. Choose another size, "
+                "such as a multiple of 32."
             )
         common = [math.lcm(a, int(b)) for a, b in zip(common, strides, strict=True)]
     return tuple(common)
+
+
+def output_sizes(network: nn.Module, channels: int, size: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Sizes (x, y[, z]) of all outputs that have a place in the image."""
+    with torch.no_grad():
+        outputs = network(blank(network, 1, channels, size))
+    return [spatial_size(output) for output in tensors(outputs) if output.ndim == 2 + len(size)]
 
 
 def receptive_radius(network: nn.Module, channels: int, size: tuple[int, ...]) -> tuple[int, ...]:

@@ -9,13 +9,21 @@ from pathlib import Path
 
 import numpy as np
 
+from lannunet_core.data.centres import Centres
 from lannunet_core.data.reader import SUFFIXES, image_header
 from lannunet_core.errors import UserError
 from lannunet_core.plugins.api import RunInfo
 from lannunet_core.training import checkpoint as model_file
 from lannunet_core.training.output import claim, provenance, refuse_folder, write_run
 from lannunet_core.training.results import write_results
-from lannunet_core.training.session import Evaluator, make_fabric, prepare_images, start_session
+from lannunet_core.training.session import (
+    Evaluator,
+    Session,
+    make_fabric,
+    prepare_images,
+    start_session,
+)
+from lannunet_core.training.stages import second_model
 from lannunet_core.types import Prediction, Sample, State
 
 
@@ -37,31 +45,52 @@ def predict(
         overwrite: Replace earlier results there.
     """
     refuse_folder(folder, "--out", None if overwrite else "replace it (--overwrite)")
-    trained = model_file.load(model)
-    loaded = trained.loaded_config(model)
-    fabric = make_fabric(loaded.run)
-    run = replace(trained.run_info(), device=fabric.device.type)
-    session = start_session(loaded, run, fabric)
-    model_file.load_weights(session.learner, trained, run, loaded.architecture.installed.name, model)
-    fabric.to_device(session.learner)
-
-    samples = loose_samples(images, run)
+    session = open_model(model)
+    samples = loose_samples(images, session.run)
     if spacing is not None:
         samples = [
             sample
-            if image_header(sample.image, run.dimensions).spacing
-            else replace(sample, spacing=(spacing,) * run.dimensions)
+            if image_header(sample.image, session.run.dimensions).spacing
+            else replace(sample, spacing=(spacing,) * session.run.dimensions)
             for sample in samples
         ]
     prepared = prepare_images(session, samples, "given", reference=model)
     claim(folder)
-    evaluator = Evaluator(session, prepared, samples, "given")
-    predictions = evaluator.predict(folder / "debug" if loaded.run.inference.debug else None)
-    description = provenance(loaded, run, fabric.device, model=str(model))
+    debug = folder / "debug" if session.config.inference.debug else None
+    predictions = Evaluator(session, prepared, samples, "given").predict(debug)
+    if session.loaded.refine is not None:
+        centres = {prediction.id: prediction.coordinates for prediction in predictions}
+        session = open_model(second_model(model), centres)
+        prepared = prepare_images(session, samples, "given", reference=model)
+        predictions = Evaluator(session, prepared, samples, "given").predict()
+    loaded = session.loaded
+    description = provenance(loaded, session.run, session.fabric.device, model=str(model))
     resolved = loaded.resolved()
     write_run(folder, resolved, description)
     write_results(session, predictions, folder, f"Predictions of {model}", [], resolved, description)
     return predictions
+
+
+def open_model(path: Path, centres: Centres | None = None) -> Session:
+    """A trained model on the device.
+
+    Args:
+        path: A model file or a run's folder.
+        centres: What a second stage looks around.
+    """
+    trained = model_file.load(path)
+    loaded = trained.loaded_config(path)
+    if loaded.run.sampler.sample_mode == "patch_centred" and centres is None:
+        raise UserError(
+            f"{path}: looks at patches around the predictions of another model, so it cannot predict alone; "
+            "give the folder of the run in two stages that it belongs to."
+        )
+    fabric = make_fabric(loaded.run)
+    run = replace(trained.run_info(), device=fabric.device.type)
+    session = start_session(loaded, run, fabric, centres)
+    model_file.load_weights(session.learner, trained, run, loaded.architecture.installed.name, path)
+    fabric.to_device(session.learner)
+    return session
 
 
 def loose_samples(images: Sequence[Path], run: RunInfo) -> list[Sample]:

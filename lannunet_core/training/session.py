@@ -216,7 +216,7 @@ class Evaluator:
         if self.centred and centres is None:
             sampler = config.sampler
             centres = annotated_centres(
-                samples, sampler.image_size, sampler.resize, patch.jitter, session.run.seed
+                samples, sampler.image_size, sampler.resize, patch.jitter_pixels, session.run.seed
             )
         self.loader = make_loader(
             EvaluationSamples(images, samples, centres if self.centred else None),

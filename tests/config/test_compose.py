@@ -15,7 +15,8 @@ dataset:   {root: images/, src_targets: annotations.json, landmarks: [0, 1, 2], 
 sampler:   {sample_mode: full, input_size: [512, 512], resize: letterbox, data_aug: AffineComplex,
             data_aug_package: torch, num_workers: auto, debug: false,
             patch: {sample_patch_size: [128, 128], sampler_bias: 0.66, resolution_to_sample_from: input_size,
-                    inference_mode: fully_convolutional, centres: null, jitter: 8, deterministic_jitter: false}}
+                    inference_mode: fully_convolutional, centres: null, jitter: auto,
+                    deterministic_jitter: false}}
 solver:    {optimizer: adamw, base_lr: auto, decay_policy: poly, budget_minutes: 30, max_epochs: auto,
             mini_batch_size: 150, data_loader_batch_size_train: 12, early_stopping_patience: 15,
             deep_supervision: true, num_res_supervisions: 5, loss_function: kl, regress_sigma: false,
@@ -539,3 +540,77 @@ def test_two_configurations_do_not_see_each_other(load):
     assert list(with_extension.replaced) == ["solver.loss_function"]
     assert without.replaced == {}
     assert "My-Sharp" not in str(without.resolved())
+
+
+# A second stage
+
+STAGES = (
+    SHORT
+    + """sampler: {input_size: [160, 120], patch: {jitter: 3}}
+solver: {seed: 7, max_epochs: 5}
+model: {tiny: {width: 9}, checkpoint: first.pt}
+refine:
+  sampler: {patch: {sample_patch_size: [64, 48]}}
+  solver: {max_epochs: 2}
+"""
+)
+
+
+def test_a_second_stage_is_the_first_with_its_own_keys_over_it(load, tmp_path):
+    loaded = load(STAGES)
+    second = loaded.refine
+    assert second.refine is None
+    run = second.run
+    assert (run.sampler.sample_mode, run.sampler.patch.resolution_to_sample_from) == ("patch_centred", "full")
+    assert (run.sampler.patch.sample_patch_size, run.sampler.patch.jitter) == ((64, 48), 3)
+    assert (run.solver.seed, run.solver.max_epochs) == (7, 2)
+    assert run.output.output_dir == loaded.run.output.output_dir / "refine"
+    assert run.dataset == loaded.run.dataset
+    assert second.architecture.config.width == 9
+    assert run.model.checkpoint is None  # that is the first's
+    assert load(SHORT).refine is None
+    assert load(STAGES, "refine.solver.max_epochs=3").refine.run.solver.max_epochs == 3
+    assert load(STAGES, "refine=null").refine is None
+    assert load(SHORT, "refine={}").refine.run.sampler.sample_mode == "patch_centred"
+    resized = load(STAGES, "refine.sampler.patch.resolution_to_sample_from=input_size")
+    assert resized.refine.run.sampler.image_size == (160, 120)
+
+
+def test_a_second_stage_is_read_back(load, tmp_path):
+    loaded = load(STAGES, "refine.model.checkpoint=there.pt")
+    again = load_resolved(loaded.resolved(), str(tmp_path / "elsewhere" / "config.yaml"))
+    assert again.refine.run == loaded.refine.run
+    assert again.resolved() == loaded.resolved()
+    assert again.refine.run.model.checkpoint.is_absolute()
+    assert "refine" not in load(SHORT).resolved()
+
+
+def test_a_second_stage_of_another_architecture(load, distribution):
+    module = MODULE.replace("Tiny", "Other")
+    distribution("lannunet-other", {"other": "other_net:Other"}, {"other_net.py": module})
+    loaded = load(STAGES, "refine.model={architecture: other, other: {rates: {a: 1.0}}}")
+    assert loaded.architecture.installed.name == "tiny"
+    assert loaded.refine.architecture.installed.name == "other"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("refine.sampler.sample_mode=full", "refine.sampler.sample_mode: a second stage looks around"),
+        ("refine.sampler.patch.centres=a.csv", "refine.sampler.patch.centres: a second stage looks around"),
+        ("refine.dataset.root=x", "refine.dataset.root: a second stage has its own sampler, solver"),
+        ("inference.evaluation_mode=use_input_size", "evaluation_mode cannot be use_input_size"),
+        ("refine=3", "refine: found 3, should be a valid dictionary"),
+    ],
+)
+def test_what_a_second_stage_cannot_have(load, override, message):
+    with pytest.raises(UserError) as error:
+        load(STAGES, override)
+    assert message in str(error.value)
+
+
+def test_a_mistake_in_the_second_stage_has_its_line(refusal):
+    (line,) = refusal(STAGES.replace("max_epochs: 2", "max_epoch: 2"))
+    assert line.startswith(
+        "refine (the second stage): my.yaml:8: solver.max_epoch: unknown key. Did you mean"
+    )

@@ -173,7 +173,8 @@ def test_lower_case_keys_of_its_own_are_understood_alike(write):
 def test_patches_around_earlier_predictions(write, tmp_path):
     loaded = load_config(
         write(
-            "DATASET: {SRC_TARGETS: a.json}\nOUTPUT: {OUTPUT_DIR: x}\nSAMPLER:\n  SAMPLE_MODE: patch_centred\n"
+            "DATASET: {SRC_TARGETS: a.json}\nOUTPUT: {OUTPUT_DIR: x}\n"
+            "SAMPLER:\n  SAMPLE_MODE: patch_centred\n"
             "  PATCH: {CENTRED_PATCH_COORDINATE_PATH: first.csv, CENTRED_PATCH_JITTER: 5,\n"
             "          CENTRED_PATCH_DETERMINISTIC: true, CENTRED_PATCH_DETERMINISTIC_EVAL: true,\n"
             "          CENTRED_PATCH_COORDINATE_PATH_SHEET: 0}\n"

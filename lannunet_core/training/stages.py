@@ -1,0 +1,107 @@
+"""A run in one stage, or in two: the second looks again, on patches around what the first found.
+
+What the first says of images that it was trained on is better than what it will say of others. So the second
+is trained on patches that are moved by as much as the first errs on the validation images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from lannunet_core.config.compose import LoadedConfig
+from lannunet_core.data.annotations import SPLITS, LandmarkDataset, Split, load_dataset
+from lannunet_core.evaluation.predictions import write_predictions
+from lannunet_core.evaluation.summary import radial_errors
+from lannunet_core.training.output import CENTRES, SECOND_STAGE
+from lannunet_core.training.run import start_from, train
+from lannunet_core.training.session import Evaluator, describe, make_fabric, prepare_images, start_session
+from lannunet_core.types import Prediction, State
+
+REACHED = 0.95  # share of the first stage's validation errors that training patches are moved by
+LEAST_JITTER = 1.0  # pixels
+
+
+def train_stages(loaded: LoadedConfig, *, resume: bool = False, overwrite: bool = False) -> list[Prediction]:
+    """Train as configured, and a second stage on patches around its predictions where there is one.
+
+    The first stage's results are in the output folder as always, the second's in a folder `refine` in it.
+
+    Args:
+        loaded: The run's configuration.
+        resume: Go on where the run in the output folder stopped, in either stage.
+        overwrite: Replace the run in the output folder.
+
+    Returns:
+        The last stage's predictions of the evaluated split.
+    """
+    second = loaded.refine
+    if second is None:
+        return train(loaded, resume=resume, overwrite=overwrite)
+    dataset = load_dataset(loaded.run.dataset, loaded.run.trainer.fold)
+    fabric = make_fabric(second.run)
+    start_session(second, describe(second.run, dataset, fabric.device.type), fabric)  # is it possible at all
+    coarse = train(loaded, resume=resume, overwrite=overwrite)
+
+    found = predict_all(loaded, dataset)
+    centres = loaded.run.output.output_dir / CENTRES
+    write_predictions(centres, [one for split in SPLITS for one in found[split]], dataset.landmark_names)
+    patch = second.run.sampler.patch
+    jitter = patch.jitter
+    if jitter == "auto":
+        jitter = jitter_for(found["validation"], patch.sample_patch_size)
+        print(
+            f"second stage: patches around the predictions, in training up to {jitter:g} px off", flush=True
+        )
+    return train(
+        around(second, centres, jitter),
+        resume=resume,
+        overwrite=overwrite,
+        compare=lambda _: {"first stage": coarse},
+    )
+
+
+def predict_all(loaded: LoadedConfig, dataset: LandmarkDataset) -> dict[Split, list[Prediction]]:
+    """What the run's best model says of every split."""
+    config = loaded.run
+    fabric = make_fabric(config)
+    session = start_session(loaded, describe(config, dataset, fabric.device.type), fabric)
+    trained = config.model.checkpoint if config.trainer.inference_only else None
+    start_from(session, trained or config.output.output_dir)
+    fabric.to_device(session.learner)
+    reference = dataset.samples["training"][0].image
+    predictions = {}
+    for split, samples in dataset.samples.items():
+        images = prepare_images(session, samples, split, reference)
+        predictions[split] = Evaluator(session, images, samples, split).predict()
+    return predictions
+
+
+def jitter_for(validation: Sequence[Prediction], patch_size: Sequence[int]) -> float:
+    """How far training patches are moved: as the first stage errs, and no further than the patch allows.
+
+    A quarter of the patch where there is nothing to measure the error on.
+    """
+    most = min(patch_size) / 4
+    errors = [
+        radial_errors(one)[0][one.states == State.VISIBLE] for one in validation if one.states is not None
+    ]
+    known = [error for of_image in errors for error in of_image if np.isfinite(error)]
+    wanted = float(np.quantile(known, REACHED)) if known else most
+    return round(min(max(wanted, LEAST_JITTER), most), 1)
+
+
+def around(second: LoadedConfig, centres: Path, jitter: float) -> LoadedConfig:
+    """The second stage as a run of its own."""
+    sampler = second.run.sampler
+    patch = sampler.patch.model_copy(update={"centres": centres, "jitter": jitter})
+    sampler = sampler.model_copy(update={"patch": patch})
+    return replace(second, run=second.run.model_copy(update={"sampler": sampler}))
+
+
+def second_model(model: Path) -> Path:
+    """Where the second stage of a run is, given the first's model file or folder."""
+    return (model if model.is_dir() else model.parent.parent) / SECOND_STAGE

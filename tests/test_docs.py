@@ -27,8 +27,9 @@ HEAD = """# Hooks
 <!-- Written by `python tests/test_docs.py` from lannunet_core/hookspecs.py. -->
 
 """
-TYPES = """Types are those of `lannunet_core.hookspecs`. With `plugins = ["lannunet_core.mypy"]` in its settings, mypy
-checks a plugin's hooks against these signatures; [the tutorial](tutorial.md) shows the tests."""
+TYPES = """Types are those of `lannunet_core.hookspecs`. With `plugins = ["lannunet_core.mypy"]` in its
+settings, mypy checks a plugin's hooks against these signatures. [The tutorial](tutorial.md) builds a plugin
+and tests it."""
 
 
 def page() -> str:

@@ -13,9 +13,8 @@ from lannunet_core.config.compose import load_config
 from lannunet_core.data.annotations import load_dataset
 from lannunet_core.data.loading import batches
 from lannunet_core.demo import write_demo_dataset
-from lannunet_core.training.output import claim
 from lannunet_core.training.run import prepare_training
-from lannunet_core.training.session import describe, make_fabric, start_session
+from lannunet_core.training.session import describe, make_fabric, prepare_images, start_session
 
 REPEATS = 8
 
@@ -40,9 +39,10 @@ def unet_iteration(folder: Path) -> Row:
     dataset = load_dataset(loaded.run.dataset, loaded.run.trainer.fold)
     fabric = make_fabric(loaded.run)
     run = describe(loaded.run, dataset, fabric.device.type)
-    claim(loaded.run.output.output_dir, overwrite=False, resume=False)
+    session = start_session(loaded, run, fabric)
+    images = {name: prepare_images(session, samples, name) for name, samples in dataset.samples.items()}
 
-    training, _ = prepare_training(start_session(loaded, run, fabric), dataset, resume=False)
+    training, _, _ = prepare_training(session, dataset, images, resume=False)
     training.learner.train()
     stream = batches(training.loader)
 

@@ -3,8 +3,10 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +19,7 @@ import yaml
 from lannunet_core import cli
 from lannunet_core.plugins import discovery
 
+REPOSITORY = Path(__file__).parents[1]
 SPLITS = {"training": 4, "validation": 2, "testing": 2}
 
 
@@ -236,3 +239,75 @@ def trained(tmp_path_factory) -> Project:
     project = draw_project(tmp_path_factory.mktemp("trained") / "project")
     assert project.train() == 0
     return project
+
+
+@dataclass
+class Environment:
+    """A virtual environment of its own, without anything of this checkout.
+
+    Third-party packages are borrowed from the environment that runs the tests, through a folder of links:
+    downloading torch for every test run would take minutes. What is ours comes from wheels alone, or a file
+    that is missing from one would go unnoticed.
+    """
+
+    programs: Path
+
+    def call(self, program, *arguments, cwd, code=0) -> subprocess.CompletedProcess[str]:
+        """Run one of its programs, and see how it ends."""
+        return call(self.programs / program, *arguments, cwd=cwd, code=code)
+
+
+def call(*command, cwd=None, code=0) -> subprocess.CompletedProcess[str]:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "LANNUNET"))}
+    clean |= {"PYTHONNOUSERSITE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(list(map(str, command)), cwd=cwd, env=clean, capture_output=True, text=True)
+    assert ended.returncode == code, ended.stdout + ended.stderr
+    return ended
+
+
+@pytest.fixture(scope="session")
+def build_wheel(tmp_path_factory):
+    """Builds the wheel of a source folder, from a copy without what earlier builds left."""
+
+    def build(source: Path) -> Path:
+        folder = tmp_path_factory.mktemp("wheel")
+        ignored = shutil.ignore_patterns("*.egg-info", "build", "__pycache__", ".*")
+        shutil.copytree(source, folder / "source", ignore=ignored)
+        options = ("--no-deps", "--no-build-isolation", "-w", folder)
+        call(sys.executable, "-m", "pip", "wheel", *options, folder / "source")
+        (wheel,) = folder.glob("*.whl")
+        return wheel
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def core_and_unet(tmp_path_factory, build_wheel) -> list[Path]:
+    """Their wheels."""
+    core = tmp_path_factory.mktemp("core")
+    shutil.copytree(REPOSITORY / "lannunet_core", core / "lannunet_core")
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / file, core / file)
+    return [build_wheel(core), build_wheel(REPOSITORY / "plugins" / "unet")]
+
+
+@pytest.fixture(scope="session")
+def fresh_environment(tmp_path_factory):
+    """Makes an `Environment` with the given wheels."""
+
+    def make(*wheels: Path) -> Environment:
+        folder = tmp_path_factory.mktemp("fresh")
+        call(sys.executable, "-m", "venv", "--without-pip", folder / "venv")
+        python = folder / "venv" / "bin" / "python"
+        call(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", *wheels)
+        borrowed = folder / "borrowed"
+        borrowed.mkdir()
+        for packages in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+            for entry in Path(packages).iterdir():
+                if not entry.name.startswith(("lannunet", "__editable__")):
+                    (borrowed / entry.name).symlink_to(entry)
+        (site_packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
+        (site_packages / "borrowed.pth").write_text(f"{borrowed}\n")
+        return Environment(python.parent)
+
+    return make

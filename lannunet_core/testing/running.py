@@ -205,7 +205,7 @@ def perfect_outputs(subject: Subject, session: Session, batch: Mapping[str, Any]
     free = free_outputs(outputs, fill=0.0)
     leaves = [tensor for tensor in tensors(free) if tensor.requires_grad]
     minimiser = torch.optim.LBFGS(
-        leaves, max_iter=100, tolerance_grad=1e-10, tolerance_change=1e-14, line_search_fn="strong_wolfe"
+        leaves, max_iter=60, tolerance_grad=1e-10, tolerance_change=1e-14, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:

@@ -15,7 +15,7 @@ from lannunet_core.testing.subject import NotClaimed, Subject
 Check = Callable[[Subject], None]
 
 
-def test_of(check: Check) -> Callable[[Any], None]:
+def as_test(check: Check) -> Callable[[Any], None]:
     """A test method that runs a check on its own class; its docstring is the contract."""
 
     def test(self: Subject) -> None:
@@ -28,82 +28,82 @@ def test_of(check: Check) -> Callable[[Any], None]:
 class Conformance(Subject):
     """What holds for every plugin."""
 
-    test_is_found_by_name = test_of(package.is_found_by_name)
-    test_says_which_core_it_is_for = test_of(package.says_which_core_it_is_for)
-    test_imports_without_torch = test_of(package.imports_without_torch)
-    test_config_is_valid_by_default = test_of(package.config_is_valid_by_default)
-    test_config_describes_every_field = test_of(package.config_describes_every_field)
-    test_config_refuses_unknown_keys = test_of(package.config_refuses_unknown_keys)
-    test_hooks_are_those_of_the_core = test_of(package.hooks_are_those_of_the_core)
+    test_is_found_by_name = as_test(package.is_found_by_name)
+    test_says_which_core_it_is_for = as_test(package.says_which_core_it_is_for)
+    test_imports_without_torch = as_test(package.imports_without_torch)
+    test_config_is_valid_by_default = as_test(package.config_is_valid_by_default)
+    test_config_describes_every_field = as_test(package.config_describes_every_field)
+    test_config_refuses_unknown_keys = as_test(package.config_refuses_unknown_keys)
+    test_hooks_are_those_of_the_core = as_test(package.hooks_are_those_of_the_core)
 
 
 class ArchitectureConformance(Conformance):
     """What holds for a plugin that brings a network, with the labels, loss and decoder that it runs with."""
 
-    test_two_dimensions = test_of(architecture.two_dimensions)
-    test_three_dimensions = test_of(architecture.three_dimensions)
-    test_shapes_and_dtypes = test_of(architecture.shapes_and_dtypes)
-    test_mixed_precision = test_of(architecture.mixed_precision)
-    test_deep_supervision = test_of(architecture.deep_supervision)
-    test_other_sizes = test_of(architecture.other_sizes)
-    test_gradients_reach_every_parameter = test_of(architecture.gradients_reach_every_parameter)
-    test_optimizer_holds_every_parameter = test_of(architecture.optimizer_holds_every_parameter)
-    test_overfits_a_tiny_problem = test_of(architecture.overfits_a_tiny_problem)
-    test_same_seed_same_result = test_of(architecture.same_seed_same_result)
-    test_prediction_is_deterministic = test_of(architecture.prediction_is_deterministic)
-    test_images_do_not_mix = test_of(architecture.images_do_not_mix)
-    test_state_survives_save_and_load = test_of(architecture.state_survives_save_and_load)
-    test_missing_landmarks_do_not_matter = test_of(architecture.missing_landmarks_do_not_matter)
-    test_batches_without_labels = test_of(architecture.batches_without_labels)
-    test_labels_decode_back = test_of(labels.labels_decode_back)
+    test_two_dimensions = as_test(architecture.two_dimensions)
+    test_three_dimensions = as_test(architecture.three_dimensions)
+    test_shapes_and_dtypes = as_test(architecture.shapes_and_dtypes)
+    test_mixed_precision = as_test(architecture.mixed_precision)
+    test_deep_supervision = as_test(architecture.deep_supervision)
+    test_other_sizes = as_test(architecture.other_sizes)
+    test_gradients_reach_every_parameter = as_test(architecture.gradients_reach_every_parameter)
+    test_optimizer_holds_every_parameter = as_test(architecture.optimizer_holds_every_parameter)
+    test_overfits_a_tiny_problem = as_test(architecture.overfits_a_tiny_problem)
+    test_same_seed_same_result = as_test(architecture.same_seed_same_result)
+    test_prediction_is_deterministic = as_test(architecture.prediction_is_deterministic)
+    test_images_do_not_mix = as_test(architecture.images_do_not_mix)
+    test_state_survives_save_and_load = as_test(architecture.state_survives_save_and_load)
+    test_missing_landmarks_do_not_matter = as_test(architecture.missing_landmarks_do_not_matter)
+    test_batches_without_labels = as_test(architecture.batches_without_labels)
+    test_labels_decode_back = as_test(labels.labels_decode_back)
 
 
 class LabelConformance(Conformance):
     """What holds for a plugin that answers `generate_labels`."""
 
-    test_labels_hold_states = test_of(labels.labels_hold_states)
-    test_missing_landmarks_leave_no_label = test_of(labels.missing_landmarks_leave_no_label)
-    test_labels_follow_subpixel_moves = test_of(labels.labels_follow_subpixel_moves)
-    test_labels_decode_back = test_of(labels.labels_decode_back)
-    test_known_negatives_are_learned = test_of(losses.known_negatives_are_learned)
-    test_labels_are_a_function_of_the_batch = test_of(labels.labels_are_a_function_of_the_batch)
-    test_gradients_reach_sigmas = test_of(labels.gradients_reach_sigmas)
+    test_labels_hold_states = as_test(labels.labels_hold_states)
+    test_missing_landmarks_leave_no_label = as_test(labels.missing_landmarks_leave_no_label)
+    test_labels_follow_subpixel_moves = as_test(labels.labels_follow_subpixel_moves)
+    test_labels_decode_back = as_test(labels.labels_decode_back)
+    test_known_negatives_are_learned = as_test(losses.known_negatives_are_learned)
+    test_labels_are_a_function_of_the_batch = as_test(labels.labels_are_a_function_of_the_batch)
+    test_gradients_reach_sigmas = as_test(labels.gradients_reach_sigmas)
 
 
 class LossConformance(Conformance):
     """What holds for a plugin that answers `loss`, or `losses`: then `loss_function` names the one tested."""
 
-    test_terms_are_named_scalars = test_of(losses.terms_are_named_scalars)
-    test_loss_is_differentiable = test_of(losses.loss_is_differentiable)
-    test_unlabelled_contributes_nothing = test_of(losses.unlabelled_contributes_nothing)
-    test_nothing_labelled_is_finite = test_of(losses.nothing_labelled_is_finite)
-    test_weights_count = test_of(losses.weights_count)
-    test_activation_is_a_map = test_of(losses.activation_is_a_map)
-    test_labels_decode_back = test_of(labels.labels_decode_back)
-    test_known_negatives_are_learned = test_of(losses.known_negatives_are_learned)
-    test_loss_is_a_function = test_of(losses.loss_is_a_function)
-    test_learnable_loss_is_a_module = test_of(losses.learnable_loss_is_a_module)
-    test_state_survives_save_and_load = test_of(architecture.state_survives_save_and_load)
+    test_terms_are_named_scalars = as_test(losses.terms_are_named_scalars)
+    test_loss_is_differentiable = as_test(losses.loss_is_differentiable)
+    test_unlabelled_contributes_nothing = as_test(losses.unlabelled_contributes_nothing)
+    test_nothing_labelled_is_finite = as_test(losses.nothing_labelled_is_finite)
+    test_weights_count = as_test(losses.weights_count)
+    test_activation_is_a_map = as_test(losses.activation_is_a_map)
+    test_labels_decode_back = as_test(labels.labels_decode_back)
+    test_known_negatives_are_learned = as_test(losses.known_negatives_are_learned)
+    test_loss_is_a_function = as_test(losses.loss_is_a_function)
+    test_learnable_loss_is_a_module = as_test(losses.learnable_loss_is_a_module)
+    test_state_survives_save_and_load = as_test(architecture.state_survives_save_and_load)
 
 
 class SamplingConformance(Conformance):
     """What holds for a plugin that answers `sampling`."""
 
-    test_sampling_is_complete = test_of(sampling.sampling_is_complete)
-    test_centres_lie_in_the_image = test_of(sampling.centres_lie_in_the_image)
-    test_sampling_draws_from_rng_only = test_of(sampling.sampling_draws_from_rng_only)
-    test_sampling_pickles = test_of(sampling.sampling_pickles)
-    test_sampling_does_without_landmarks = test_of(sampling.sampling_does_without_landmarks)
+    test_sampling_is_complete = as_test(sampling.sampling_is_complete)
+    test_centres_lie_in_the_image = as_test(sampling.centres_lie_in_the_image)
+    test_sampling_draws_from_rng_only = as_test(sampling.sampling_draws_from_rng_only)
+    test_sampling_pickles = as_test(sampling.sampling_pickles)
+    test_sampling_does_without_landmarks = as_test(sampling.sampling_does_without_landmarks)
 
 
 class DecodeConformance(Conformance):
     """What holds for a plugin that answers `get_coords_from_heatmap`, or `decoders`: `decoder` names one."""
 
-    test_decoded_shapes = test_of(decoding.decoded_shapes)
-    test_decodes_to_the_point = test_of(decoding.decodes_to_the_point)
-    test_flat_maps_have_no_point = test_of(decoding.flat_maps_have_no_point)
-    test_confidence_is_a_share = test_of(decoding.confidence_is_a_share)
-    test_samples_are_decoded_alone = test_of(decoding.samples_are_decoded_alone)
+    test_decoded_shapes = as_test(decoding.decoded_shapes)
+    test_decodes_to_the_point = as_test(decoding.decodes_to_the_point)
+    test_flat_maps_have_no_point = as_test(decoding.flat_maps_have_no_point)
+    test_confidence_is_a_share = as_test(decoding.confidence_is_a_share)
+    test_samples_are_decoded_alone = as_test(decoding.samples_are_decoded_alone)
 
 
 SUITES: dict[str, type[Conformance]] = {
@@ -135,11 +135,11 @@ class Result:
 
 def run(suite: Subject) -> Iterator[Result]:
     """Run all tests of a test class, one after the other."""
-    for name in tests(type(suite)):
+    for name in checks_of(type(suite)):
         yield run_one(suite, name)
 
 
-def tests(suite: type[Subject]) -> list[str]:
+def checks_of(suite: type[Subject]) -> list[str]:
     """The names of its test methods, those of its bases first."""
     names = [name for part in reversed(suite.__mro__) for name in vars(part) if name.startswith("test_")]
     return list(dict.fromkeys(names))
@@ -193,7 +193,7 @@ def plan(plugin: str, settings: Mapping[str, Any]) -> list[Planned]:
 
     planned: dict[tuple[str, str], Planned] = {}
     for tested, about in suites:
-        for name in tests(type(tested)):
+        for name in checks_of(type(tested)):
             key = ("" if hasattr(Conformance, name) else about, name)
             planned.setdefault(key, (tested, name, about))
     return list(planned.values())

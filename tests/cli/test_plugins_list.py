@@ -119,20 +119,23 @@ def test_unreadable_metadata_is_mentioned(distribution, capsys):
     assert "cannot be read" in listed(capsys)
 
 
-def test_fifty_plugins_are_listed_without_importing_any(distribution):
+@pytest.mark.parametrize("arguments", [["plugins", "list", "--json"], ["--help"], ["plugins", "--help"]])
+def test_fifty_plugins_are_not_imported(distribution, arguments):
+    touch = "from pathlib import Path\nPath(__file__).with_suffix('.imported').touch()\n"
+    source = PLUGIN.format(hook="loss").replace('raise RuntimeError("was run")', touch)
     folders = [
-        distribution(
-            f"acme-{i}", {f"acme{i}": f"acme_{i}:Net"}, {f"acme_{i}.py": PLUGIN.format(hook="loss")}
-        ).parent
+        distribution(f"acme-{i}", {f"acme{i}": f"acme_{i}:Net"}, {f"acme_{i}.py": source}).parent
         for i in range(50)
     ]
     ended = subprocess.run(
-        [sys.executable, "-c", "from lannunet_core.cli import main; main(['plugins', 'list', '--json'])"],
+        [sys.executable, "-c", f"from lannunet_core.cli import main; main({arguments!r})"],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))},
     )
     assert ended.returncode == 0, ended.stderr
-    rows = json.loads(ended.stdout)["plugins"]
-    assert {row["name"] for row in rows} >= {f"acme{i}" for i in range(50)}
-    assert not [p for row in rows if row["name"].startswith("acme") for p in row["problems"]]
+    assert not [path for folder in folders for path in folder.glob("*.imported")]
+    if "list" in arguments:
+        rows = json.loads(ended.stdout)["plugins"]
+        assert {row["name"] for row in rows} >= {f"acme{i}" for i in range(50)}
+        assert not [p for row in rows if row["name"].startswith("acme") for p in row["problems"]]

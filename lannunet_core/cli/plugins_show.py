@@ -25,7 +25,8 @@ def command(
     plugin = discovery.find(name)
     (seen,) = look([plugin])
     row = listing.seen_row(plugin, seen, listing.name_claims())
-    description = seen.description or metadata.distribution(plugin.distribution).metadata["Summary"] or ""
+    summary = metadata.metadata(plugin.distribution).get_all("Summary") or [""]
+    description = seen.description or summary[0]
     found = settings(seen.schema) if seen.schema is not None else []
     if as_json:
         print(

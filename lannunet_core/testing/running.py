@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 BLOB = 2.0  # width of what is drawn, in pixels
 BASE_LR = 2e-3  # what `solver.base_lr: auto` means for AdamW
 MAX_GRADIENT_NORM = 12.0
+FINE_STEPS = 300
 
 
 @contextmanager
@@ -203,22 +204,34 @@ def perfect_outputs(subject: Subject, session: Session, batch: Mapping[str, Any]
     if given is not None:
         return given
     free = free_outputs(outputs, fill=0.0)
-    leaves = [tensor for tensor in tensors(free) if tensor.requires_grad]
-    minimiser = torch.optim.LBFGS(
-        leaves, max_iter=60, tolerance_grad=1e-10, tolerance_change=1e-14, line_search_fn="strong_wolfe"
-    )
+    with isolated():
+        minimise(
+            lambda: torch.stack(list(session.learner.loss(free, labels).values())).sum(),
+            [tensor for tensor in tensors(free) if tensor.requires_grad],
+        )
+    return map_tensors(free, Tensor.detach)
 
-    def closure() -> Tensor:
-        minimiser.zero_grad()
-        total = torch.stack(list(session.learner.loss(free, labels).values())).sum()
+
+def minimise(loss: Callable[[], Tensor], leaves: list[Tensor]) -> None:
+    """Move `leaves` to the minimum of `loss`, whatever its scale and however little some of them weigh."""
+
+    def gradient() -> float:
+        coarse.zero_grad()
+        total = loss()
         if not total.requires_grad:
             raise Broken("the loss is not differentiable: its terms do not depend on the outputs")
         total.backward()  # type: ignore[no-untyped-call]
-        return total
+        return float(total.detach())
 
-    with isolated():
-        minimiser.step(closure)  # type: ignore[no-untyped-call]
-    return map_tensors(free, Tensor.detach)
+    # Finds the scale, of which Adam knows nothing; Adam gives each number its own step.
+    coarse = torch.optim.LBFGS(leaves, max_iter=20, line_search_fn="strong_wolfe")
+    coarse.step(gradient)  # type: ignore[no-untyped-call]
+    fine = torch.optim.Adam(leaves, lr=0.5, betas=(0.9, 0.99), eps=1e-12)
+    decay = torch.optim.lr_scheduler.LambdaLR(fine, lambda step: (1 - step / FINE_STEPS) ** 2)
+    for _ in range(FINE_STEPS):
+        gradient()
+        fine.step()
+        decay.step()
 
 
 def decode(

@@ -106,25 +106,33 @@ def heatmap_peaks(heatmap: Tensor) -> tuple[Tensor, Tensor]:
     has_peak = torch.isfinite(flat).all(1) & (height > 0) & (flat.amin(1) < height)
     highest = torch.stack(torch.unravel_index(index, heatmap.shape[1:])[::-1], -1)  # (M, D)
     places = highest.to(heatmap.dtype)
-    for axis in range(highest.shape[1]):
-        side = heatmap.shape[-1 - axis]
-        if side < 3:
+    sides = heatmap.shape[:0:-1]
+    bends: list[Tensor] = []
+    for axis in sorted(range(len(sides)), key=lambda axis: sides[axis] < 3):
+        line = line_through(heatmap, highest, axis)  # (M, P_axis)
+        middle = places.new_full((len(line),), 0.5)
+        if sides[axis] >= 3:  # at a border the parabola goes through the three outermost patches
+            centre = highest[:, axis].clamp(1, sides[axis] - 2)
+            slope, bend = log_parabola(*line.gather(1, centre[:, None] + torch.arange(-1, 2).to(centre)).T)
+            middle = centre.to(places)
+            bends.append(bend)
+        elif sides[axis] == 2 and bends:  # two patches leave the width open, which is that of other axes
+            slope = line.clamp(min=torch.finfo(line.dtype).tiny).log().diff()[:, 0]
+            bend = torch.stack(bends).nanmean(0)
+        else:
             continue
-        # At a border the parabola goes through the three outermost patches.
-        middle = highest[:, axis].clamp(1, side - 2)
-        around = []
-        for step in (-1, 0, 1):
-            patch = highest.clone()
-            patch[:, axis] = middle + step
-            around.append(heatmap[(torch.arange(len(heatmap), device=heatmap.device), *patch.flip(1).T)])
-        slope, bend = log_parabola(*around)
-        beyond = middle - highest[:, axis]
-        offset = (beyond - slope / bend).clamp(-0.5, 0.5)
-        rise = slope * offset + 0.5 * bend * ((offset - beyond) ** 2 - beyond**2)
+        offset = (middle - highest[:, axis] - slope / bend).clamp(-0.5, 0.5)
         places[:, axis] += offset.nan_to_num(0)
-        height = height * rise.nan_to_num(0).exp()
+        height = height * (-0.5 * bend * offset**2).nan_to_num(0).exp()
     places = torch.where(has_peak[:, None], places, math.nan)
     return places, torch.where(has_peak, height, 0).clamp(0, 1)
+
+
+def line_through(maps: Tensor, at: Tensor, axis: int) -> Tensor:
+    """Of maps (M, *P) the values along an axis (0 is x) through patches (M, D): (M, P_axis)."""
+    patch = list(at[..., None].unbind(1))
+    patch[axis] = torch.arange(maps.shape[-1 - axis], device=maps.device)
+    return maps[(torch.arange(len(maps), device=maps.device)[:, None], *patch[::-1])]
 
 
 def log_parabola(before: Tensor, centre: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
@@ -406,8 +414,9 @@ class Candidates:
             square = (self.votes - place[..., None]).square_().sum(1)
             # Less the tail, so that votes from far away are not in the sum.
             weight = square.mul_(-0.5 / width**2).clamp_(min=math.log(TAIL)).exp_().sub_(TAIL)
-            votes = weight.sum(1, keepdim=True).clamp(min=TAIL)
-            before, place = place, self.inside((self.votes @ weight[..., None])[..., 0] / votes)
+            votes = weight.sum(1, keepdim=True)
+            mean = (self.votes @ weight[..., None])[..., 0] / votes.clamp(min=TAIL)
+            before, place = place, self.inside(mean)
         maps, patch = torch.arange(len(place), device=place.device), self.patch_at(before)
         height = votes[:, 0] * self.heatmap_in(maps, patch, before)
         if self.covered is not None:

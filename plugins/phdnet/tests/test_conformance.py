@@ -1,0 +1,43 @@
+from collections.abc import Mapping
+from typing import Any
+
+from lannunet_core.testing import (
+    ArchitectureConformance,
+    DecodeConformance,
+    LabelConformance,
+    LossConformance,
+    Subject,
+)
+
+
+class PHDNet(Subject):
+    plugin = "phdnet"
+    supports_deep_supervision = False  # it looks at patches of one size
+    supports_learned_sigma = None  # it is the core that leaves no gradient where a sigma is under a patch
+
+    def perfect_outputs(self, labels: Mapping[str, Any], outputs: Any) -> Any:
+        return {name: labels[name] for name in outputs}
+
+
+class TestNetwork(PHDNet, ArchitectureConformance):
+    pass
+
+
+class TestLabels(PHDNet, LabelConformance):
+    pass
+
+
+class TestLoss(PHDNet, LossConformance):
+    pass
+
+
+class TestDecoding(PHDNet, DecodeConformance):
+    pass
+
+
+class TestHeatmapAlone(PHDNet, ArchitectureConformance):
+    config = {"branch_scheme": "heatmap"}  # noqa: RUF012
+
+
+class TestDisplacementAlone(PHDNet, ArchitectureConformance):
+    config = {"branch_scheme": "displacement", "variant": "residual"}  # noqa: RUF012

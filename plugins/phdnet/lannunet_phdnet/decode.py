@@ -68,12 +68,14 @@ def decode(
     batch, dimensions = original_sizes.shape
     heatmap = maps["heatmap"].flatten(0, 1) if "heatmap" in maps else None
     if "displacement" in maps:
-        displacement = maps["displacement"].unflatten(1, (-1, dimensions)).flatten(0, 1) / patch_size
+        displacement = maps["displacement"] / patch_size
+        displacement = displacement.reshape(-1, dimensions, *displacement.shape[2:])  # (M, D, *P)
         landmarks, patches = len(displacement) // batch, math.prod(displacement.shape[2:])
         covered = None
         if evaluation_mode == "scale_heatmap_first":
             to_original = (affine @ to_pixels(patch_size, affine)).repeat_interleave(landmarks, 0)
-            covered = Region(to_original, original_sizes.repeat_interleave(landmarks, 0))
+            sizes = original_sizes.repeat_interleave(landmarks, 0)
+            covered = Region(to_original.to(displacement), sizes.to(displacement))
         places, votes, certain = smooth_candidates(displacement, heatmap, covered)
         nearby = min((2 * math.pi) ** (dimensions / 2), patches)  # whom the narrowest Gaussian gives weight
         if every_patch_votes:
@@ -132,7 +134,8 @@ def line_through(maps: Tensor, at: Tensor, axis: int) -> Tensor:
     """Of maps (M, *P) the values along an axis (0 is x) through patches (M, D): (M, P_axis)."""
     patch = list(at[..., None].unbind(1))
     patch[axis] = torch.arange(maps.shape[-1 - axis], device=maps.device)
-    return maps[(torch.arange(len(maps), device=maps.device)[:, None], *patch[::-1])]
+    index = (torch.arange(len(maps), device=maps.device)[:, None], *patch[::-1])
+    return maps[index]
 
 
 def log_parabola(before: Tensor, centre: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
@@ -202,8 +205,8 @@ class Region:
     """
 
     def __init__(self, affine: Tensor, size: Tensor) -> None:
-        self.affine = affine.float()
-        self.size = size.float()
+        self.affine = affine
+        self.size = size
 
     def __getitem__(self, maps: slice) -> Region:
         return Region(self.affine[maps], self.size[maps])
@@ -212,7 +215,8 @@ class Region:
         """At centres (R, D) + offsets (T,) along each axis: (R, [Tz,] Ty, Tx)."""
         dimensions = centre.shape[1]
         along = [centre[:, axis, None] + offsets for axis in range(dimensions)]
-        places = torch.stack(torch.broadcast_tensors(*spread(along)), -1)
+        points = [len(centre), *[len(offsets)] * dimensions]
+        places = torch.stack([values.expand(points) for values in spread(along)], -1)
         matrix = self.affine[of_map]
         pixels = places.flatten(1, -2) @ matrix[:, :-1, :-1].mT + matrix[:, None, :-1, -1]
         tolerance = 1e-3  # of rounding
@@ -388,8 +392,8 @@ class Candidates:
         for part in chunks(len(patch), NUMBERS // (3 * QUARTERS) ** self.dimensions):
             index = torch.stack(torch.unravel_index(patch[part], self.shape)[::-1], -1)  # (R, D)
             quarter = [QUARTERS * index[:, axis, None] + around for axis in range(self.dimensions)]
-            rows = of_map[part].reshape(-1, *[1] * self.dimensions)
-            near = self.quarter_counts[(rows, *spread(quarter)[::-1])]  # (R, *3Q)
+            cells = (of_map[part].reshape(-1, *[1] * self.dimensions), *spread(quarter)[::-1])
+            near = self.quarter_counts[cells]  # (R, *3Q)
             for _ in range(self.dimensions):
                 near = torch.einsum("qn,r...n->rq...", most, near)  # the last axis becomes the first
             near = near + TAIL * self.votes.shape[2]
@@ -523,8 +527,8 @@ class Candidates:
         """Of patches (R, D) and their neighbours: (R, *3)."""
         assert self.heatmap is not None
         around = patch[..., None] + torch.arange(3, device=patch.device)  # the ring shifts patches by 1
-        rows = of_map.reshape(-1, *[1] * self.dimensions)
-        return self.heatmap[(rows, *spread(around.unbind(1))[::-1])]
+        index = (of_map.reshape(-1, *[1] * self.dimensions), *spread(around.unbind(1))[::-1])
+        return self.heatmap[index]
 
     def map_at(self, near: Near, offsets: Tensor) -> Tensor:
         """Votes · heatmap at the patches' centres + offsets (T,) along each axis: (R, [Tz,] Ty, Tx)."""

@@ -44,7 +44,9 @@ def rows() -> list[Row]:
 
     doubles, singles = plain(np.float64), plain(np.float32)
     apart = max(float(np.abs(a - b[0].numpy()).max()) for a, b in zip(doubles(), ours(), strict=True))
-    doubles_seconds, singles_seconds, our_seconds = seconds(doubles, singles, ours, repeats=30)
+    doubles_seconds, singles_seconds, our_seconds = seconds(
+        doubles, singles, ours, repeats=30, threads=torch.get_num_threads()
+    )
     name = "labels, 19 landmarks, 512², 5 levels"
     return [
         Row(

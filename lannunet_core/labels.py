@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,6 +57,7 @@ def gaussian_heatmaps(
     image_size: Sequence[int],
     level_sizes: Sequence[Sequence[int]],
     peak: float,
+    out: Sequence[Tensor] | None = None,
 ) -> list[Tensor]:
     """One Gaussian a landmark and level; all zero where the landmark is not visible.
 
@@ -66,6 +68,8 @@ def gaussian_heatmaps(
         image_size: Size (x, y[, z]) of the input.
         level_sizes: Size (x, y[, z]) of each level.
         peak: The Gaussian's value at its centre.
+        out: Maps of an earlier call that nobody needs any more, to be overwritten: most of the time goes into
+            fresh memory. Not used where their shapes differ, or where `sigmas` are learned.
 
     Returns:
         (B, N, *S_l) for each level, in the landmarks' dtype.
@@ -73,19 +77,52 @@ def gaussian_heatmaps(
     visible = states == State.VISIBLE
     landmarks = torch.where(visible[..., None], landmarks, 0)  # before any arithmetic: 0 · NaN is NaN
     amplitude = peak * visible.to(landmarks.dtype)  # (B, N)
-    maps = []
-    for level, size in enumerate(level_sizes):
-        centres = level_points(landmarks, level_scale(image_size, size))
-        precision = sigmas[level, :, None].to(landmarks.dtype) ** -2  # (N, 1)
-        product = amplitude
-        for axis in reversed(range(len(size))):  # [z,] y, x
-            pixels = torch.arange(size[axis], dtype=landmarks.dtype, device=landmarks.device)
-            gaussian = torch.exp(
-                -0.5 * precision * (pixels - centres[..., axis, None]) ** 2
-            )  # (B, N, S_axis)
-            product = product[..., None] * gaussian.reshape(*visible.shape, *[1] * (product.ndim - 2), -1)
-        maps.append(product)
+    shapes = [(*visible.shape, *reversed(size)) for size in level_sizes]
+    if sigmas.requires_grad or [maps.shape for maps in out or []] != shapes:
+        out = None
+    sizes = tuple(tuple(size) for size in level_sizes)
+    maps = [amplitude] * len(shapes)
+    for axis in reversed(range(len(image_size))):  # [z,] y, x
+        grid = _level_pixels(tuple(image_size), sizes, axis, landmarks.dtype, landmarks.device)
+        widths = sigmas.to(landmarks.dtype).T[:, grid.levels] * grid.strides  # (N, T), in input pixels
+        offsets = grid.positions - landmarks[..., axis, None]  # (B, N, T)
+        gaussians = torch.exp(-0.5 * (offsets / widths) ** 2)
+        for level, gaussian in enumerate(gaussians.split(grid.lengths, -1)):
+            product = maps[level]
+            factor = gaussian.reshape(*visible.shape, *[1] * (product.ndim - 2), -1)
+            into = out[level] if axis == 0 and out is not None else None
+            maps[level] = torch.mul(product[..., None], factor, out=into)
     return maps
+
+
+class _LevelPixels(NamedTuple):
+    """The pixels of all levels along one axis, one level after the other: T in all."""
+
+    positions: Tensor  # (T,) where they lie, in input pixels
+    strides: Tensor  # (T,)
+    levels: Tensor  # (T,)
+    lengths: list[int]  # L
+
+
+@lru_cache(maxsize=32)
+def _level_pixels(
+    image_size: tuple[int, ...],
+    level_sizes: tuple[tuple[int, ...], ...],
+    axis: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> _LevelPixels:
+    """Kept, since many small operations take longer than filling the maps."""
+    lengths = [size[axis] for size in level_sizes]
+    with torch.inference_mode(False):  # what is kept must serve training too
+        each = torch.tensor(lengths)
+        levels = torch.arange(len(lengths)).repeat_interleave(each)
+        pixels = torch.cat([torch.arange(length) for length in lengths])
+        strides = torch.tensor([level_scale(image_size, size)[axis] for size in level_sizes]).double()[levels]
+        positions = (pixels + 0.5) * strides - 0.5
+        return _LevelPixels(
+            positions.to(device, dtype), strides.to(device, dtype), levels.to(device), lengths
+        )
 
 
 def generate_labels(
@@ -98,9 +135,11 @@ def generate_labels(
     level_sizes: Sequence[tuple[int, ...]],
     lambda_scale: float,
     sample: Mapping[str, Any],
+    out: Sequence[Tensor] | None = None,
 ) -> dict[str, Any]:
-    """The core's answer to the hook of the same name: `state` (B, N) and `heatmaps`, (B, N, *S_l) a level."""
-    return {
-        "state": states,
-        "heatmaps": gaussian_heatmaps(landmarks, states, sigmas, image_size, level_sizes, lambda_scale),
-    }
+    """The core's answer to the hook of the same name: `state` (B, N) and `heatmaps`, (B, N, *S_l) a level.
+
+    `out`: see `gaussian_heatmaps`.
+    """
+    maps = gaussian_heatmaps(landmarks, states, sigmas, image_size, level_sizes, lambda_scale, out)
+    return {"state": states, "heatmaps": maps}

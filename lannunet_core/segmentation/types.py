@@ -104,7 +104,7 @@ class ExtraMap:
             is only brought along.
         interpolation: How it is resampled and augmented.
         fill: Its value outside of the image.
-        paths: The file of each case, by the case's id: one number a voxel, (*S) or (1, *S), in the grid of the
+        paths: The file of each case, by its id: one number a voxel, (*S) or (1, *S), in the grid of the
             case's image file (of a preprocessed folder: in that of the preprocessed image).
     """
 
@@ -120,8 +120,8 @@ class Settings:
     """How images become the network's input.
 
     Attributes:
-        spacing: mm per voxel (x, y[, z]) that cases are resampled to; None: each keeps its own.
-        normalisation: One a channel: `zscore` of the image, `ct`, which clips to `clip` and then z-scores with
+        spacing: mm per voxel (x, y[, z]) that cases are resampled to; None: their own.
+        normalisation: One a channel: `zscore` of the image, `ct`, which clips to `clip` and z-scores with
             the training set's foreground, or `none`.
         clip: Per channel the 0.5 and 99.5 percentile, mean and standard deviation of the training set's
             foreground voxels; only read where the normalisation is `ct`.

@@ -14,7 +14,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     On an exception the temporary file is removed and `target` is left as it was.
     """
     # Beside the target, since a rename is atomic only within a file system; libraries choose by the suffix.
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
+    temporary = target.with_name(f".{os.getpid()}.{target.name}")
     try:
         yield temporary
         with temporary.open("rb") as written:

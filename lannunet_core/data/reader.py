@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lannunet_core.errors import UserError
+from lannunet_core.types import Floats
 
 FORMATS = {
     "PNG": (".png",),
@@ -89,6 +90,21 @@ class Image:
     spacing: tuple[float, ...] | None
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Where the voxels of a medical file lie in the patient, as many axes as the file has.
+
+    Attributes:
+        spacing: mm per voxel.
+        origin: World position of the first voxel.
+        direction: The direction matrix, (axes, axes).
+    """
+
+    spacing: tuple[float, ...]
+    origin: tuple[float, ...]
+    direction: Floats
+
+
 def image_format(path: Path) -> str:
     """The format of a file by its content, of `FORMATS`.
 
@@ -142,6 +158,17 @@ def image_header(path: Path, dimensions: int) -> Header:
             channels = _channels(name, reader.GetNumberOfComponents())
             size, channels = _layout(reader.GetSize(), channels, dimensions)
             return Header(size, channels, _spacing(path, name, reader, dimensions))
+
+
+def image_placement(path: Path) -> Placement | None:
+    """Where a file says that its voxels lie; None for the formats that say nothing."""
+    name = image_format(path)
+    if name not in ("NIfTI", "MetaImage", "NRRD", "DICOM"):
+        return None
+    with _errors_named(path, name), _simpleitk_reader(path, name) as reader:
+        axes = reader.GetDimension()
+        direction = np.reshape(reader.GetDirection(), (axes, axes))
+        return Placement(tuple(reader.GetSpacing()), tuple(reader.GetOrigin()), direction)
 
 
 def read_image(path: Path, dimensions: int) -> Image:

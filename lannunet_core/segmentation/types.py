@@ -26,6 +26,7 @@ class Geometry:
         origin: World position of the first voxel, as many numbers as the file has axes.
         direction: The file's direction matrix, row by row.
         axes: How many axes the file has: 3 for a 2D image that is stored as a volume of one slice.
+        thickness: mm, of that one slice.
     """
 
     size: tuple[int, ...]
@@ -33,6 +34,7 @@ class Geometry:
     origin: tuple[float, ...]
     direction: tuple[float, ...]
     axes: int
+    thickness: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,11 @@ class ExtraMap:
     interpolation: Literal["linear", "nearest"]
     fill: float
     paths: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Under which a batch has it."""
+        return f"map.{self.name}"
 
 
 @dataclass(frozen=True)

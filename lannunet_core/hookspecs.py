@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from lannunet_core.augment.schemes import Scheme, SpatialTransform
     from lannunet_core.config.schema import SolverConfig
+    from lannunet_core.segmentation.types import ExtraMap, SegmentationDataset
     from lannunet_core.stitch import Windows
-    from lannunet_core.types import Floats, Prediction, Sample
+    from lannunet_core.types import Floats, Prediction
 
 hookspec = pluggy.HookspecMarker("lannunet")
 
@@ -60,7 +61,7 @@ class Sampling(Protocol):
         landmarks: Floats,
         states: NDArray[np.int64],
         transform: SpatialTransform,
-        sample: Sample,
+        sample: Any,
         affine: Floats,
     ) -> Floats:
         """Where the centre of the next sample lies, in pixels (D,) of the image it is cut from.
@@ -72,7 +73,8 @@ class Sampling(Protocol):
             states: (N,) of `State`.
             transform: What was drawn for this sample: `transform.to_source(points, centre, output_size)` says
                 which image pixel an output pixel will show.
-            sample: The data set's entry.
+            sample: The data set's `Sample`; with `task: segmentation` a `PreparedCase`, which knows the
+                voxels of each class and those that are annotated.
             affine: (D + 1, D + 1) from pixels of the image to original pixels.
         """
         ...
@@ -187,7 +189,9 @@ def generate_labels(
         num_res_levels: L.
         level_sizes: Size (x, y[, z]) of each of the network's outputs, finest first.
         lambda_scale: The peak of a heatmap.
-        sample: The whole collated batch: what a dataset or an extension added is in it.
+        sample: The whole collated batch: what a dataset or an extension added is in it. With `task:
+            segmentation` N is 0, and it has `label` (B, *S), −1 where nobody annotated, and, where extensions
+            bring weights or masks, their product `weight` (B, *S).
 
     Returns:
         A dict of tensors (or lists of them, one a level) with at least `state` (B, N), and `weight` where
@@ -255,6 +259,50 @@ def stitch_heatmap(patches: Iterable[tuple[Any, Sequence[tuple[int, ...]]]], win
     """
 
 
+@hookspec(firstresult=True)
+def get_segmentation(maps: Tensor) -> Tensor | None:
+    """The labels of an evaluated case, with `task: segmentation`.
+
+    Asked for slab after slab of a case in the grid of its image file, so that all classes of a whole volume
+    need not be in memory at once.
+
+    Args:
+        maps: (K, *S) activated maps of a slab, averaged over the patches that show it.
+
+    Returns:
+        (*S) label values, integers.
+
+    Example:
+        >>> @hookimpl
+        ... def get_segmentation(self, maps):
+        ...     sure = maps[1:].amax(0) > 0.8  # background unless a class is certain
+        ...     return maps.argmax(0) * sure
+    """
+
+
+@hookspec
+def extra_maps(dataset: SegmentationDataset) -> Sequence[ExtraMap]:  # type: ignore[empty-body]
+    """Further arrays of one number a voxel, with `task: segmentation`; asked for once a run (collecting).
+
+    They are resampled, cut and augmented with their image. Those of role `weight` or `mask` are multiplied
+    into `labels["weight"]`, so a plugin that brings them needs no loss of its own.
+
+    Args:
+        dataset: The nnU-Net folder, with its cases and their files.
+
+    Returns:
+        Each map with the file of each case that has one; the others count as 1 everywhere.
+
+    Example:
+        >>> @hookimpl
+        ... def extra_maps(self, dataset):
+        ...     from lannunet_core.segmentation.types import ExtraMap
+        ...     files = {case.id: dataset.path / "trust" / f"{case.id}.npy" for case in dataset.training}
+        ...     found = {case: file for case, file in files.items() if file.exists()}
+        ...     return [ExtraMap("trust", "weight", "linear", 0.0, found)]
+    """
+
+
 @hookspec
 def losses() -> Mapping[str, Callable[[], Loss]]:  # type: ignore[empty-body]
     """Further names for `solver.loss_function`, each with what builds it (collecting).
@@ -296,8 +344,11 @@ def augmentations() -> Mapping[str, Callable[[], Scheme]]:  # type: ignore[empty
 
 
 @hookspec
-def metrics(predictions: Sequence[Prediction]) -> Mapping[str, float]:  # type: ignore[empty-body]
+def metrics(predictions: Sequence[Any]) -> Mapping[str, float]:  # type: ignore[empty-body]
     """Named figures of this plugin's own, for the summary of an evaluated split (collecting).
+
+    Args:
+        predictions: A `Prediction` an image; with `task: segmentation` a `SegmentedCase`.
 
     Example:
         >>> @hookimpl

@@ -81,47 +81,52 @@ def gaussian_heatmaps(
     if sigmas.requires_grad or [maps.shape for maps in out or []] != shapes:
         out = None
     sizes = tuple(tuple(size) for size in level_sizes)
-    maps = [amplitude] * len(shapes)
-    for axis in reversed(range(len(image_size))):  # [z,] y, x
-        grid = _level_pixels(tuple(image_size), sizes, axis, landmarks.dtype, landmarks.device)
-        widths = sigmas.to(landmarks.dtype).T[:, grid.levels] * grid.strides  # (N, T), in input pixels
-        offsets = grid.positions - landmarks[..., axis, None]  # (B, N, T)
-        gaussians = torch.exp(-0.5 * (offsets / widths) ** 2)
-        for level, gaussian in enumerate(gaussians.split(grid.lengths, -1)):
-            product = maps[level]
-            factor = gaussian.reshape(*visible.shape, *[1] * (product.ndim - 2), -1)
-            into = out[level] if axis == 0 and out is not None else None
-            maps[level] = torch.mul(product[..., None], factor, out=into)
+    lines = _level_lines(tuple(image_size), sizes, landmarks.dtype, landmarks.device)
+    widths = sigmas.to(landmarks.dtype).T[:, lines.levels] * lines.strides  # (N, T), in input pixels
+    offsets = lines.positions - landmarks[..., lines.axes]  # (B, N, T)
+    gaussians = torch.split(torch.exp(-0.5 * (offsets / widths) ** 2), lines.lengths, -1)
+    maps = []
+    for level, size in enumerate(sizes):
+        *others, x = reversed(range(len(size)))  # [z,] y, and x
+        product = amplitude
+        for axis in others:
+            line = gaussians[level * len(size) + axis]
+            product = product[..., None] * line.reshape(*visible.shape, *[1] * (product.ndim - 2), -1)
+        line = gaussians[level * len(size) + x].reshape(*visible.shape, *[1] * len(others), -1)
+        maps.append(torch.mul(product[..., None], line, out=None if out is None else out[level]))
     return maps
 
 
-class _LevelPixels(NamedTuple):
-    """The pixels of all levels along one axis, one level after the other: T in all."""
+class _Lines(NamedTuple):
+    """The pixels along each axis (x, y[, z]) of each level, one line after the other: T in all."""
 
     positions: Tensor  # (T,) where they lie, in input pixels
     strides: Tensor  # (T,)
     levels: Tensor  # (T,)
-    lengths: list[int]  # L
+    axes: Tensor  # (T,)
+    lengths: list[int]
 
 
-@lru_cache(maxsize=32)
-def _level_pixels(
+@lru_cache(maxsize=16)
+def _level_lines(
     image_size: tuple[int, ...],
     level_sizes: tuple[tuple[int, ...], ...],
-    axis: int,
     dtype: torch.dtype,
     device: torch.device,
-) -> _LevelPixels:
-    """Kept, since many small operations take longer than filling the maps."""
-    lengths = [size[axis] for size in level_sizes]
+) -> _Lines:
+    """Kept, and all in one, since many small operations take longer than filling the maps."""
+    lengths = [length for size in level_sizes for length in size]
     with torch.inference_mode(False):  # what is kept must serve training too
-        each = torch.tensor(lengths)
-        levels = torch.arange(len(lengths)).repeat_interleave(each)
+        line = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
         pixels = torch.cat([torch.arange(length) for length in lengths])
-        strides = torch.tensor([level_scale(image_size, size)[axis] for size in level_sizes]).double()[levels]
-        positions = (pixels + 0.5) * strides - 0.5
-        return _LevelPixels(
-            positions.to(device, dtype), strides.to(device, dtype), levels.to(device), lengths
+        scales = [stride for size in level_sizes for stride in level_scale(image_size, size)]
+        strides = torch.tensor(scales, dtype=torch.float64)[line]
+        return _Lines(
+            positions=((pixels + 0.5) * strides - 0.5).to(device, dtype),
+            strides=strides.to(device, dtype),
+            levels=(line // len(image_size)).to(device),
+            axes=(line % len(image_size)).to(device),
+            lengths=lengths,
         )
 
 

@@ -31,6 +31,11 @@ def command(
     if resume and overwrite:
         raise typer.BadParameter("--resume goes on with a run and --overwrite replaces it: give one of them.")
 
+    if loaded.run.task == "segmentation":
+        from lannunet_core.segmentation.work import train
+
+        train(loaded, resume=resume, overwrite=overwrite)
+        return
     from lannunet_core.training.stages import train_stages
 
     train_stages(loaded, resume=resume, overwrite=overwrite)

@@ -14,11 +14,12 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 from lannunet_core.config import lannunet, schema
 from lannunet_core.config.problems import Value, did_you_mean, problems
 from lannunet_core.config.schema import (
+    DatasetConfig,
     KeyPath,
     ModelConfig,
     RunConfig,
+    SegmentationRunConfig,
     Spellings,
-    TrainerConfig,
     canonical,
     key_of,
     section_of,
@@ -32,12 +33,18 @@ from lannunet_core.plugins.discovery import InstalledPlugin
 STAGE_SECTIONS = ("sampler", "solver", "trainer", "model")
 """What a second stage may have of its own."""
 
-NAMES = {
-    "solver.loss_function": ("losses", schema.LOSSES),
-    "inference.decoder": ("decoders", schema.DECODERS),
-    "sampler.data_aug": ("augmentations", schema.SCHEMES),
+NAMES: Mapping[str, Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "landmarks": {
+        "solver.loss_function": ("losses", schema.LOSSES),
+        "inference.decoder": ("decoders", schema.DECODERS),
+        "sampler.data_aug": ("augmentations", schema.SCHEMES),
+    },
+    "segmentation": {
+        "solver.loss_function": ("losses", schema.SEGMENTATION_LOSSES),
+        "sampler.data_aug": ("augmentations", schema.SCHEMES),
+    },
 }
-"""Keys that choose by name: the hook with which plugins bring further names, and the core's own names."""
+"""By task: keys that choose by name, the hook with which plugins bring further names, and the core's own."""
 
 
 Section = tuple[InstalledPlugin, type[PluginConfig]]
@@ -131,14 +138,16 @@ def load_resolved(data: dict[str, Any], where: str) -> LoadedConfig:
     return _load(entries(data, where, Path(where).parent, {}), Path(where))
 
 
-def composed(architectures: Iterable[Section], extensions: Iterable[Section]) -> type[RunConfig]:
+def composed(
+    architectures: Iterable[Section], extensions: Iterable[Section], core: type[RunConfig] = RunConfig
+) -> type[RunConfig]:
     """The core's schema with the plugins' sections: model.<name> and trainer.<name>."""
-    model = _with_sections(ModelConfig, "model", architectures)
-    trainer = _with_sections(TrainerConfig, "trainer", extensions)
-    fields = RunConfig.model_fields
+    fields = core.model_fields
+    model = _with_sections(_section(core, "model"), "model", architectures)
+    trainer = _with_sections(_section(core, "trainer"), "trainer", extensions)
     return create_model(
         "Configuration",
-        __base__=RunConfig,
+        __base__=core,
         model=(model, Field(default_factory=model, description=fields["model"].description)),
         trainer=(trainer, Field(default_factory=trainer, description=fields["trainer"].description)),
     )
@@ -163,6 +172,12 @@ def _with_sections(core: type[BaseModel], section: str, plugins: Iterable[Sectio
     return create_model(core.__name__, __base__=core, **fields)
 
 
+def _section(core: type[RunConfig], name: str) -> type[BaseModel]:
+    found = section_of(core.model_fields[name])
+    assert found is not None
+    return found
+
+
 def _field_name(index: int) -> str:
     return f"plugin_{index}"
 
@@ -173,6 +188,8 @@ _composed = functools.cache(composed)  # so that configurations of the same plug
 def _load(written: list[Entry], path: Path) -> LoadedConfig:
     warnings: list[str] = []
     values = _merge(_translated(written, RunConfig, []))
+    task = values.get(("task",))
+    core = SegmentationRunConfig if task and task.value == "segmentation" else RunConfig
     choice, choices = values.get(("model", "architecture")), values.get(("trainer", "plugins"))
     architecture = _find(choice, ModelConfig().architecture)
     extensions = _find_all(choices)
@@ -181,6 +198,7 @@ def _load(written: list[Entry], path: Path) -> LoadedConfig:
     model = _composed(
         ((architecture, classes[architecture].Config),),
         tuple((plugin, classes[plugin].Config) for plugin in extensions),
+        core,
     )
     values = _merge(_translated(written, model, warnings))
     sections = [("model", architecture.name), *(("trainer", plugin.name) for plugin in extensions)]
@@ -370,7 +388,7 @@ def _settled(
 
     settled: RunConfig = absolute(run, ())
     root = values.get(("dataset", "root"))
-    if root is None or root.value in ("", None):
+    if isinstance(settled.dataset, DatasetConfig) and (root is None or root.value in ("", None)):
         settled.dataset.root = settled.dataset.annotations_folder
     settled.model.architecture = architecture.name
     settled.trainer.plugins = [plugin.name for plugin in extensions]
@@ -389,7 +407,7 @@ def _check_meaning(loaded: LoadedConfig, values: Mapping[KeyPath, Value]) -> Non
                 f"(hook '{hook}'). Remove this key."
             )
     hooks = {hook for plugin in loaded.plugins for hook in manager.implemented_hooks(plugin.plugin_class)}
-    for key, (hook, known) in NAMES.items():
+    for key, (hook, known) in NAMES[loaded.run.task].items():
         section, name = key.split(".")
         found = getattr(getattr(loaded.run, section), name)
         if key in loaded.replaced or hook in hooks or found.lower() in map(str.lower, known):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lannunet_core.config.compose import NAMES
-from lannunet_core.config.schema import RunConfig
+from lannunet_core.config.schema import RunConfig, SegmentationRunConfig
 from lannunet_core.plugins.discovery import InstalledPlugin, fold
 from lannunet_core.plugins.inspection import Look
 
@@ -15,7 +15,24 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def json_schema(plugins: Iterable[tuple[InstalledPlugin, Look]]) -> dict[str, Any]:
     """The schema of any run with these plugins, each with what a look at it found."""
-    schema = {"$schema": DIALECT, **RunConfig.model_json_schema()}
+    plugins = list(plugins)
+    landmarks = _of_task(RunConfig, "landmarks", plugins)
+    segmentation = _of_task(SegmentationRunConfig, "segmentation", plugins)
+    definitions = landmarks.pop("$defs") | segmentation.pop("$defs")
+    chosen = {"properties": {"task": {"const": "segmentation"}}, "required": ["task"]}
+    return {
+        "$schema": DIALECT,
+        "$defs": definitions,
+        "if": chosen,
+        "then": segmentation,
+        "else": landmarks,
+    }
+
+
+def _of_task(
+    core: type[RunConfig], task: str, plugins: Iterable[tuple[InstalledPlugin, Look]]
+) -> dict[str, Any]:
+    schema = core.model_json_schema()
     definitions = schema["$defs"]
     names: dict[str, list[str]] = {"model": [], "trainer": []}
     for plugin, seen in plugins:
@@ -33,7 +50,7 @@ def json_schema(plugins: Iterable[tuple[InstalledPlugin, Look]]) -> dict[str, An
             }
     _suggest(_keys(schema, "model")["architecture"], names["model"])
     _suggest(_keys(schema, "trainer")["plugins"]["items"], names["trainer"])
-    for path, (_, known) in NAMES.items():
+    for path, (_, known) in NAMES[task].items():
         section, key = path.split(".")
         _suggest(_keys(schema, section)[key], known)
     return schema

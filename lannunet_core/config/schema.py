@@ -32,6 +32,8 @@ DEFAULT_JITTER = 8.0
 
 LOSSES = ("kl", "mse")
 """The core's own names for `solver.loss_function`."""
+SEGMENTATION_LOSSES = ("ce_dice",)
+"""Those for `task: segmentation`."""
 DECODERS = ("auto", "peak")
 """The core's own names for `inference.decoder`."""
 SCHEMES = (
@@ -272,9 +274,7 @@ class OutputConfig(Section):
 class RunConfig(Section):
     """A run's whole configuration, without the sections of its plugins (those are composed into it)."""
 
-    task: Annotated[Literal["landmarks"], only("landmarks", "segmentation")] = Field(
-        "landmarks", description="What to learn."
-    )
+    task: Literal["landmarks", "segmentation"] = Field("landmarks", description="What to learn.")
     dataset: DatasetConfig = Field(description="Images and annotations.")
     sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="How samples are made.")
     solver: SolverConfig = Field(default_factory=SolverConfig, description="How the network is trained.")
@@ -287,6 +287,104 @@ class RunConfig(Section):
         description="A second stage on patches around this run's predictions: its own `sampler`, `solver`, "
         "`trainer` and `model` keys.",
     )
+
+
+class SegmentationDatasetConfig(Section):
+    root: File = Field(description="An nnU-Net folder: raw of version 1 or 2, or preprocessed of version 1.")
+
+
+class PreprocessConfig(Section):
+    spacing: list[Annotated[StrictFloat, Field(gt=0)]] | None = Field(
+        None, description="mm per voxel (x, y[, z]) that images are resampled to; null: each keeps its own."
+    )
+    normalisation: list[Literal["zscore", "ct", "none"]] = Field(
+        ["zscore"],
+        description="One a channel, or one for all: zscore of the image; ct: clipped, z-scored with `clip`.",
+    )
+    clip: list[tuple[StrictFloat, StrictFloat, StrictFloat, StrictFloat] | None] = Field(
+        [], description="One a channel, for ct: lower and upper bound, mean and standard deviation."
+    )
+
+
+PatchSize = Annotated[
+    tuple[Annotated[StrictInt, Field(ge=1, le=16384)], ...],
+    Field(min_length=2, max_length=3),
+    AfterValidator(_holdable),
+]
+
+
+class SegmentationPatchConfig(Section):
+    sample_patch_size: PatchSize = Field(description="Size of a patch (x, y[, z]).")
+
+
+class SegmentationSamplerConfig(Section):
+    sample_mode: Literal["foreground"] = Field(
+        "foreground", description="Patches anywhere, a share of them around a voxel of a class."
+    )
+    foreground_share: StrictFloat = Field(1 / 3, ge=0, le=1, description="That share.")
+    data_aug: str = Field("nnunet", description="Augmentation scheme, by name.")
+    num_workers: Annotated[StrictInt, Field(ge=0, le=64)] | Auto = Field(
+        "auto", description="Loader processes; auto: chosen by a short measurement."
+    )
+    debug: StrictBool = Field(False, description="Write pictures of training samples to the output folder.")
+    patch: SegmentationPatchConfig = Field(description="What the network sees at once.")
+
+
+class SegmentationSolverConfig(SolverConfig):
+    mini_batch_size: StrictInt = Field(50, ge=1, le=1000000, description="Batches an epoch.")
+    data_loader_batch_size_train: StrictInt = Field(
+        2, ge=1, le=65536, description="Samples a training batch."
+    )
+    data_loader_batch_size_eval: StrictInt = Field(
+        1, ge=1, le=65536, description="Patches predicted at once."
+    )
+    loss_function: str = Field("ce_dice", description="Loss, by name: ce_dice or one that a plugin brings.")
+
+
+class SegmentationTrainerConfig(TrainerConfig):
+    fold: Annotated[StrictInt, Field(ge=0)] | Literal["all"] = Field(  # type: ignore[assignment]
+        0, description="Which fold is held out for validation; all: every case trains, none is held out."
+    )
+
+
+class SegmentationInferenceConfig(Section):
+    split: Literal["training", "validation", "testing"] = Field("testing", description="What to evaluate.")
+    tta: StrictBool = Field(False, description="Average over mirrored images.")
+
+
+class SegmentationModelConfig(Section):
+    architecture: str = Field("unet", description="The plugin that brings the network, by name.")
+    checkpoint: File | None = Field(None, description="Start from this model's weights.")
+
+
+class SegmentationOutputConfig(Section):
+    output_dir: File = Field(description="Folder of this run's results.")
+
+
+class SegmentationRunConfig(RunConfig):
+    """The configuration of a run with `task: segmentation`, without the sections of its plugins."""
+
+    # mypy: these sections take the place of the landmark task's, whose code never sees them.
+    task: Literal["segmentation"] = Field("segmentation", description="What to learn.")
+    dataset: SegmentationDatasetConfig = Field(description="Images and labels.")  # type: ignore[assignment]
+    preprocess: PreprocessConfig = Field(
+        default_factory=PreprocessConfig, description="From image files to the network's input."
+    )
+    sampler: SegmentationSamplerConfig = Field(description="How samples are made.")  # type: ignore[assignment]
+    solver: SegmentationSolverConfig = Field(
+        default_factory=SegmentationSolverConfig, description="How the network is trained."
+    )
+    trainer: SegmentationTrainerConfig = Field(
+        default_factory=SegmentationTrainerConfig, description="The training loop."
+    )
+    model: SegmentationModelConfig = Field(  # type: ignore[assignment]
+        default_factory=SegmentationModelConfig, description="The network."
+    )
+    inference: SegmentationInferenceConfig = Field(  # type: ignore[assignment]
+        default_factory=SegmentationInferenceConfig, description="Prediction."
+    )
+    output: SegmentationOutputConfig = Field(description="Where results go.")  # type: ignore[assignment]
+    refine: None = Field(None, description="Landmarks only.")
 
 
 def key_of(field_name: str, field: FieldInfo) -> str:

@@ -26,6 +26,7 @@ from lannunet_core.data.reader import Image, image_header, read_image
 from lannunet_core.errors import UserError
 from lannunet_core.geometry import ResizeMode, affine, is_inside, transform_points
 from lannunet_core.hookspecs import Sampling
+from lannunet_core.segmentation.types import IGNORE
 from lannunet_core.types import Floats, Sample, State
 
 READING_THREADS = 4
@@ -362,19 +363,22 @@ def _item(
 def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One batch: tensors stacked, everything else in lists.
 
-    Images of different sizes get zeros on their far sides, which is what augmentation finds outside anyway.
+    Images of different sizes get zeros on their far sides, and label maps what nobody annotated: what
+    augmentation finds outside anyway.
     """
     return {
-        key: _stack([item[key] for item in items]) if isinstance(value, Tensor) else [i[key] for i in items]
+        key: _stack([item[key] for item in items], IGNORE if key == "label" else 0)
+        if isinstance(value, Tensor)
+        else [item[key] for item in items]
         for key, value in items[0].items()
     }
 
 
-def _stack(tensors: Sequence[Tensor]) -> Tensor:
+def _stack(tensors: Sequence[Tensor], fill: float) -> Tensor:
     if all(tensor.shape == tensors[0].shape for tensor in tensors):
         return torch.stack(list(tensors))
     largest = [max(sides) for sides in zip(*(tensor.shape for tensor in tensors), strict=True)]
-    batch = tensors[0].new_zeros(len(tensors), *largest)
+    batch = tensors[0].new_full((len(tensors), *largest), fill)
     for into, tensor in zip(batch, tensors, strict=True):
         into[tuple(slice(side) for side in tensor.shape)] = tensor
     return batch

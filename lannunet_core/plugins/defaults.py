@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lannunet_core.config.schema import SegmentationRunConfig
 from lannunet_core.errors import UserError
 from lannunet_core.plugins.api import RunInfo, hookimpl
 
@@ -72,6 +73,10 @@ class Defaults:
 
     @hookimpl
     def losses(self) -> Mapping[str, Callable[[], Loss]]:
+        if self.run.task == "segmentation":
+            from lannunet_core.segmentation.loss import CrossEntropyDice
+
+            return {"ce_dice": CrossEntropyDice}
         from lannunet_core.losses import LOSSES
 
         model = self.config.model
@@ -83,6 +88,11 @@ class Defaults:
 
     @hookimpl
     def sampling(self) -> Sampling:
+        if isinstance(self.config, SegmentationRunConfig):
+            from lannunet_core.segmentation.sampling import ForegroundBias
+
+            patches = self.config.sampler
+            return ForegroundBias(patches.patch.sample_patch_size, patches.foreground_share)
         from lannunet_core.data.centres import read_centres
         from lannunet_core.data.sampling import FullImage, PatchBias, PatchCentred
 
@@ -109,6 +119,11 @@ class Defaults:
         lambda_scale: float,
         sample: Mapping[str, Any],
     ) -> dict[str, Any]:
+        if self.run.task == "segmentation":
+            from lannunet_core.segmentation.labels import segmentation_labels
+
+            levels = segmentation_labels(sample["label"], level_sizes, sample.get("weight"))
+            return {"state": states, **levels}
         from lannunet_core.labels import generate_labels
 
         return generate_labels(
@@ -134,6 +149,10 @@ class Defaults:
         from lannunet_core.stitch import stitch
 
         return stitch(patches, windows)
+
+    @hookimpl
+    def get_segmentation(self, maps: Tensor) -> Tensor:
+        return maps.argmax(0)
 
     @hookimpl
     def decoders(self) -> Mapping[str, Callable[[], Decoder]]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lannunet_core.config.schema import SolverConfig
     from lannunet_core.hookspecs import Coordinates, Decoder, EvaluationMode, Event, Loss, Sampling
     from lannunet_core.plugins.defaults import Defaults
+    from lannunet_core.segmentation.types import ExtraMap, SegmentationDataset
     from lannunet_core.stitch import Windows
     from lannunet_core.types import Prediction
 
@@ -299,6 +300,33 @@ class Hooks:
             lambda answer: answer is not None,
         )
 
+    def get_segmentation(self, maps: Tensor) -> Tensor:
+        answer: Tensor = self._one(
+            "get_segmentation",
+            {"maps": maps},
+            f"integer labels of shape {tuple(maps.shape[1:])}",
+            lambda answer: (
+                getattr(answer, "shape", None) == maps.shape[1:] and not answer.is_floating_point()
+            ),
+        )
+        return answer
+
+    def extra_maps(self, dataset: SegmentationDataset) -> list[ExtraMap]:
+        from lannunet_core.segmentation.types import ExtraMap
+
+        maps: list[ExtraMap] = []
+        for answer in self._call("extra_maps", {"dataset": dataset}):
+            if not (isinstance(answer, Sequence) and all(isinstance(one, ExtraMap) for one in answer)):
+                raise self._wrong("extra_maps", "a list of ExtraMap", answer)
+            maps += answer
+        names = [one.name for one in maps]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise UserError(
+                f"The hook 'extra_maps' is answered with the name '{twice[0]}' more than once, by some of "
+                f"{self._who('extra_maps')}. Choose one of them."
+            )
+        return maps
+
     def losses(self) -> dict[str, Callable[[], Loss]]:
         return self._merged("losses", {}, "a mapping from names to callables", callable)
 
@@ -308,7 +336,7 @@ class Hooks:
     def augmentations(self) -> dict[str, Callable[[], Scheme]]:
         return self._merged("augmentations", {}, "a mapping from names to callables", callable)
 
-    def metrics(self, predictions: Sequence[Prediction]) -> dict[str, float]:
+    def metrics(self, predictions: Sequence[Any]) -> dict[str, float]:
         return self._merged(
             "metrics",
             {"predictions": predictions},

@@ -3,7 +3,7 @@ checkpointed and resumed alike."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lannunet_core.hookspecs import Loss
 from lannunet_core.labels import level_scale, level_sigmas
 from lannunet_core.plugins.manager import Hooks
+from lannunet_core.segmentation.types import ExtraMap
 
 
 def map_tensors(nest: Any, function: Callable[[Tensor], Tensor]) -> Any:
@@ -46,9 +47,14 @@ class Learner(nn.Module):
         hooks: The run's hooks.
         sigma: Width of the Gaussians in input pixels.
         peak: Height of a heatmap.
+
+    Attributes:
+        extra_maps: What batches hold beside images and labels.
     """
 
-    def __init__(self, hooks: Hooks, sigma: float, peak: float) -> None:
+    extra_maps: Sequence[ExtraMap] = ()
+
+    def __init__(self, hooks: Hooks, sigma: float = 1.0, peak: float = 1.0) -> None:
         super().__init__()
         self.network = hooks.network()
         self.loss: Loss = hooks.loss()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,12 +20,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
-from lannunet_core.augment.on_device import augment
+from lannunet_core.augment.on_device import augment, warp
 from lannunet_core.data.loading import EpochOrder, batches
 from lannunet_core.errors import RunFailed
 from lannunet_core.files import atomic_path
 from lannunet_core.hookspecs import Event
 from lannunet_core.plugins.manager import Hooks
+from lannunet_core.segmentation.types import IGNORE, ExtraMap
 from lannunet_core.training import progress as terminal
 from lannunet_core.training.checkpoint import Checkpoint, save
 from lannunet_core.training.learner import Learner
@@ -93,6 +94,40 @@ def end_workers(loader: DataLoader[Any]) -> None:
 def seed_step(seed: int, epoch: int, step: int) -> None:
     """Dropout and the like are a function of (seed, epoch, step), so that a resumed run draws the same."""
     torch.manual_seed(int(np.random.SeedSequence([seed, epoch, step]).generate_state(1)[0]))
+
+
+def on_device(
+    loaded: Mapping[str, Any],
+    device: torch.device,
+    output_size: tuple[int, ...],
+    extra_maps: Sequence[ExtraMap] = (),
+) -> dict[str, Any]:
+    """Move a training batch to the device, and augment it there unless the loader's workers did.
+
+    Args:
+        loaded: As collated. Beside `image` (B, C, *S) there may be `label` (B, *S) and extra maps (B, *S).
+        device: Of the run.
+        output_size: (x, y[, z]) of a sample.
+        extra_maps: Which these are.
+
+    Returns:
+        The batch; all weights and masks multiplied are in its `weight` (B, *S).
+    """
+    batch = to_device(loaded, device)
+    if "drawn" in batch:
+        drawn, centre = batch.pop("drawn"), batch.pop("centre")
+        batch["image"] = augment(batch["image"], drawn, centre, output_size)
+        if "label" in batch:
+            label = batch["label"][:, None]
+            batch["label"] = warp(label, drawn, centre, output_size, "nearest", fill=IGNORE)[:, 0]
+        for extra in extra_maps:
+            values = batch[extra.key][:, None]
+            moved = warp(values, drawn, centre, output_size, extra.interpolation, extra.fill)
+            batch[extra.key] = moved[:, 0]
+    weights = [batch[extra.key] for extra in extra_maps if extra.role != "label"]
+    if weights:
+        batch["weight"] = math.prod(weights[1:], start=weights[0])
+    return batch
 
 
 class Training:
@@ -172,7 +207,7 @@ class Training:
         with terminal.bar(title, self.sizing.mini_batch_size) as bar:
             bar.advance(progress.step)
             for loaded in batches(self.loader):
-                batch = self.on_device(loaded)
+                batch = on_device(loaded, self.fabric.device, self.output_size, self.learner.extra_maps)
                 seed_step(self.seed, progress.epoch, progress.step)
                 terms = self.train_step(batch)
                 for name, value in terms.items():
@@ -187,15 +222,6 @@ class Training:
         at = self.progress
         print(f"saved at epoch {at.epoch + 1}, batch {at.step + 1}; go on with --resume", flush=True)
         return Interrupted("stopped on request")
-
-    def on_device(self, loaded: Mapping[str, Any]) -> dict[str, Any]:
-        """Move a batch to the device, and augment it there unless the loader's workers did."""
-        batch = to_device(loaded, self.fabric.device)
-        if "drawn" in batch:
-            batch["image"] = augment(
-                batch["image"], batch.pop("drawn"), batch.pop("centre"), self.output_size
-            )
-        return batch
 
     def train_step(self, batch: Mapping[str, Any]) -> dict[str, float]:
         if self.debug_folder is not None:

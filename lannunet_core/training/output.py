@@ -34,11 +34,12 @@ RUN_FILES = (
     "metrics.jsonl",
     "predictions.csv",
     "predictions.xlsx",
+    "cases.csv",
     "summary.json",
     "report.html",
     CENTRES,
 )
-RUN_FOLDERS = ("checkpoints", "debug", "failure", SECOND_STAGE)
+RUN_FOLDERS = ("checkpoints", "debug", "failure", "predictions", SECOND_STAGE)
 
 
 def earlier_results(folder: Path) -> list[Path]:

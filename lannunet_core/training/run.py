@@ -9,32 +9,24 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 
-from lannunet_core.augment.on_device import augment
-from lannunet_core.augment.schemes import make_scheme
 from lannunet_core.config.compose import LoadedConfig
-from lannunet_core.data.annotations import LandmarkDataset, Split, load_dataset
-from lannunet_core.data.loading import EpochOrder, PreparedImages, TrainingSamples, batches
+from lannunet_core.data.loading import EpochOrder, batches
 from lannunet_core.errors import RunFailed, UserError
-from lannunet_core.evaluation.predictions import need_openpyxl
-from lannunet_core.hookspecs import Event
+from lannunet_core.hookspecs import Event, Sampling
 from lannunet_core.plugins import recorded
+from lannunet_core.plugins.api import RunInfo
 from lannunet_core.training import checkpoint as model_file
 from lannunet_core.training.checkpoint import Checkpoint, plugin_versions
-from lannunet_core.training.loop import Training
+from lannunet_core.training.loop import Training, on_device
 from lannunet_core.training.output import claim, provenance, refuse_folder, write_run
-from lannunet_core.training.predictor import to_device
-from lannunet_core.training.results import write_results
 from lannunet_core.training.session import (
-    Evaluator,
     Session,
-    describe,
     make_fabric,
     make_loader,
-    prepare_images,
     start_session,
     training_precision,
 )
@@ -48,9 +40,50 @@ from lannunet_core.training.sizing import (
 )
 from lannunet_core.types import Prediction
 
+if TYPE_CHECKING:
+    from lannunet_core.training.landmarks import Compare
+
 BASE_LR = {"adamw": 2e-3, "sgd": 0.01}
-Compare = Callable[[LandmarkDataset], Mapping[str, list[Prediction]]]
+W = TypeVar("W", bound="Work")
 MEASURING_EPOCH = 2**31  # its random numbers are no other epoch's
+
+
+class Work(Protocol):
+    """What a task brings to a run: its data, its samples, how far off a model is, and its results."""
+
+    def describe(self, device: str) -> RunInfo:
+        """What plugins are told of the run."""
+        ...
+
+    def read(self, session: Session) -> None:
+        """Read all that the run will use, so that what is damaged is not found after hours of training."""
+        ...
+
+    def training_samples(self, session: Session) -> TrainingSet: ...
+
+    def validation(self, session: Session) -> Callable[[], float | None] | None:
+        """Gives the model's present error, whatever its unit; None: nothing is held out."""
+        ...
+
+    def evaluate(
+        self,
+        session: Session,
+        history: list[dict[str, Any]],
+        resolved: dict[str, Any],
+        description: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Predict the evaluated split, write all results, and answer the summary."""
+        ...
+
+
+class TrainingSet(Protocol):
+    """A data set whose items are asked for by (epoch, draw, index)."""
+
+    sampling: Sampling
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: tuple[int, int, int]) -> dict[str, Any]: ...
 
 
 def train(
@@ -60,7 +93,7 @@ def train(
     overwrite: bool = False,
     compare: Compare | None = None,
 ) -> list[Prediction]:
-    """Train as configured, then evaluate the chosen split with the best model.
+    """Train on landmarks as configured, then evaluate the chosen split with the best model.
 
     Args:
         loaded: The run's configuration.
@@ -71,7 +104,22 @@ def train(
     Returns:
         The predictions of the evaluated split.
     """
-    config, folder, split = loaded.run, loaded.run.output.output_dir, loaded.run.inference.split
+    from lannunet_core.training.landmarks import LandmarkWork
+
+    work = carry_out(loaded, lambda: LandmarkWork(loaded, compare), resume=resume, overwrite=overwrite)
+    return work.predictions
+
+
+def carry_out(loaded: LoadedConfig, open_work: Callable[[], W], *, resume: bool, overwrite: bool) -> W:
+    """A run of any task, from its configuration to its results.
+
+    Args:
+        loaded: The run's configuration.
+        open_work: Reads what the data set says of itself.
+        resume: Go on with the run in the output folder.
+        overwrite: Replace it.
+    """
+    config, folder = loaded.run, loaded.run.output.output_dir
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     ways_out = None if resume or overwrite else "go on with it (--resume), replace it (--overwrite)"
@@ -81,29 +129,11 @@ def train(
             f"model.checkpoint: {config.model.checkpoint} lies in output.output_dir, which --overwrite "
             "empties; name another folder."
         )
-    dataset = load_dataset(config.dataset, config.trainer.fold)
-    if not dataset.samples[split]:
-        raise UserError(
-            f'{dataset.path}: "{split}" is empty, so nothing can be evaluated; '
-            "put samples there or set inference.split."
-        )
-    if config.output.xlsx:
-        need_openpyxl("output.xlsx")
+    work = open_work()
     fabric = make_fabric(config)
-    run = describe(config, dataset, fabric.device.type)
+    run = work.describe(fabric.device.type)
     session = start_session(loaded, run, fabric)
-    if config.sampler.sample_mode == "patch_centred" and session.centres is None:
-        print(
-            "warning: without sampler.patch.centres patches are cut around the annotations, those of "
-            f"{split} too: the errors are those of a search that starts close.",
-            file=sys.stderr,
-        )
-    # All images are read before anything is written: a damaged one is not found after hours of training.
-    used: list[Split] = [split] if config.trainer.inference_only else ["training", "validation", split]
-    reference = dataset.samples["training"][0].image
-    images = {
-        name: prepare_images(session, dataset.samples[name], name, reference) for name in dict.fromkeys(used)
-    }
+    work.read(session)
 
     training: Training | None = None
     if config.trainer.inference_only:
@@ -114,7 +144,7 @@ def train(
         claim(folder, resume=resume)
         resolved, description = loaded.resolved(), provenance(loaded, run, fabric.device)
     else:
-        training, resolved, description = prepare_training(session, dataset, images, resume)
+        training, resolved, description = prepare_training(session, work, resume)
     write_run(folder, resolved, description)
 
     done = training.progress.epoch if training is not None else 0
@@ -127,19 +157,15 @@ def train(
         if training is not None:
             training.run()
             start_from(session, training.best_path)
-        evaluator = Evaluator(session, images[split], dataset.samples[split], split)
-        predictions = evaluator.predict(folder / "debug" if config.inference.debug else None)
-        others = compare(dataset) if compare is not None else {}
         history = training.progress.history if training is not None else []
-        title = f"{dataset.name}: {split}"
-        summary = write_results(session, predictions, folder, title, history, resolved, description, others)
+        summary = work.evaluate(session, history, resolved, description)
     except BaseException as error:
         session.hooks.observe(event=Event("failure", folder, {"error": str(error) or type(error).__name__}))
         if isinstance(error, OSError):
             raise RunFailed(f"{error}. When that is mended, go on with --resume.") from error
         raise
     session.hooks.observe(event=Event("end", folder, summary))
-    return predictions
+    return work
 
 
 def start_from(session: Session, path: Path, *, same_plugins: bool = False) -> None:
@@ -156,15 +182,14 @@ def start_from(session: Session, path: Path, *, same_plugins: bool = False) -> N
 
 
 def prepare_training(
-    session: Session, dataset: LandmarkDataset, images: Mapping[Split, PreparedImages], resume: bool
+    session: Session, work: Work, resume: bool
 ) -> tuple[Training, dict[str, Any], dict[str, Any]]:
     """Everything between a session and its first step, its resolved configuration and its provenance."""
     config, run, fabric, hooks, learner = (
         session.config, session.run, session.fabric, session.hooks, session.learner,
     )  # fmt: skip
     solver, folder = config.solver, config.output.output_dir
-    samples, held_out = dataset.samples["training"], dataset.samples["validation"]
-    validation = Evaluator(session, images["validation"], held_out, "validation")
+    validation = work.validation(session)
 
     latest = folder / "checkpoints" / "latest.pt"
     earlier = model_file.load(latest) if resume and latest.exists() else None
@@ -175,21 +200,12 @@ def prepare_training(
     elif config.model.checkpoint is not None:
         start_from(session, config.model.checkpoint)
 
-    sampling = hooks.sampling()
-    training_samples = TrainingSamples(
-        images["training"],
-        samples,
-        sampling,
-        make_scheme(config.sampler.data_aug, hooks.augmentations()),
-        run.seed,
-        in_worker_augment=config.sampler.data_aug_package == "imgaug",
-        flip_pairs=dataset.flip_pairs,
-    )
+    samples = work.training_samples(session)
     claim(folder, resume=resume)
     fabric.to_device(learner)
-    sizing, workers = measure(session, training_samples, validation, earlier)
+    sizing, workers = measure(session, samples, validation, earlier)
     order = EpochOrder(len(samples), solver.data_loader_batch_size_train, sizing.mini_batch_size, run.seed)
-    loader = make_loader(training_samples, workers, fabric.device, batch_sampler=order)
+    loader = make_loader(samples, workers, fabric.device, batch_sampler=order)
 
     base_lr = BASE_LR[solver.optimizer] if solver.base_lr == "auto" else solver.base_lr
     optimizer, scheduler = hooks.optimizer_and_scheduler(
@@ -215,7 +231,7 @@ def prepare_training(
         sizing,
         optimizer,
         scheduler,
-        validate=validation.error if held_out else lambda: None,
+        validate=validation or (lambda: None),
         checkpoint=partial(
             Checkpoint,
             config=requested,
@@ -225,7 +241,7 @@ def prepare_training(
             provenance=description,
         ),
         patience=solver.early_stopping_patience,
-        output_size=sampling.output_size,
+        output_size=samples.sampling.output_size,
         seed=run.seed,
         folder=folder,
         debug_folder=folder / "debug" if config.sampler.debug else None,
@@ -284,7 +300,10 @@ def leaves(nest: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def measure(
-    session: Session, samples: TrainingSamples, validation: Evaluator, earlier: Checkpoint | None
+    session: Session,
+    samples: TrainingSet,
+    validation: Callable[[], float | None] | None,
+    earlier: Checkpoint | None,
 ) -> tuple[Sizing, int]:
     """Resolve `max_epochs: auto` and `num_workers: auto` by a few trial steps that leave no trace."""
     config, learner, fabric = session.config, session.learner, session.fabric
@@ -299,9 +318,7 @@ def measure(
     output_size = samples.sampling.output_size
 
     def step(loaded: Mapping[str, Any]) -> None:
-        batch = to_device(loaded, fabric.device)
-        if "drawn" in batch:
-            batch["image"] = augment(batch["image"], batch.pop("drawn"), batch.pop("centre"), output_size)
+        batch = on_device(loaded, fabric.device, output_size, learner.extra_maps)
         with fabric.autocast():
             terms = learner(batch)
         fabric.backward(torch.stack(list(terms.values())).sum())
@@ -320,8 +337,8 @@ def measure(
         workers = workers_for(loading, using)
     if sized is None:
         started = time.perf_counter()
-        if validation.samples:
-            validation.predict()
+        if validation is not None:
+            validation()
         validating = time.perf_counter() - started
         seconds = max(loading / workers, using) if workers else loading + using
         sized = size_run(config, seconds, validating)

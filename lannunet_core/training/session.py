@@ -133,6 +133,8 @@ def start_session(
     config = loaded.run
     hooks = build(loaded, run, Defaults(config, run))
     torch.manual_seed(run.seed)
+    if run.task == "segmentation":
+        return Session(loaded, run, fabric, hooks, Learner(hooks))
     learner = Learner(hooks, config.model.gauss_sigma, config.model.hm_lambda_scale)
     chosen("inference.decoder", config.inference.decoder, hooks.decoders())  # refused now if unknown
     sampler = config.sampler

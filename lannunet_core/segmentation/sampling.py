@@ -1,0 +1,53 @@
+"""Where patches are cut: anywhere, a share of them around a voxel of a class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lannunet_core.augment.spatial import SpatialTransform
+from lannunet_core.data.sampling import on_pixels, showing
+from lannunet_core.types import Floats
+
+
+@dataclass(frozen=True)
+class ForegroundBias:
+    """Patches inside the image, a share of them around a voxel of a class (Isensee et al. 2021).
+
+    Each class that the case has, but the background, is chosen as often, and each of its voxels. The patch is
+    moved as little as is needed to lie inside the image; along an axis where it is larger, it is centred.
+
+    Attributes:
+        output_size: (x, y[, z]) of a patch.
+        share: The share.
+    """
+
+    output_size: tuple[int, ...]
+    share: float
+
+    def centre(
+        self,
+        rng: np.random.Generator,
+        image_size: tuple[int, ...],
+        landmarks: Floats,
+        states: NDArray[np.int64],
+        transform: SpatialTransform,
+        sample: Any,
+        affine: Floats,
+    ) -> Floats:
+        size, image = np.asarray(self.output_size), np.asarray(image_size)
+        room = np.maximum(image - size, 0)
+        classes = [index for index in sample.classes_present if index > 0]
+        if rng.random() < self.share and classes:
+            voxel = sample.voxels(int(rng.choice(classes))).draw(rng)
+            first = np.clip(voxel - size // 2, 0, room)
+        else:
+            first = rng.integers(room + 1)
+        first = np.where(image < size, (image - size) // 2, first)
+        middle = (size - 1) / 2
+        return on_pixels(
+            showing(first + middle, middle, transform, self.output_size), transform, self.output_size
+        )

@@ -1,0 +1,277 @@
+"""A run that learns segmentation: its data set, prepared cases and predictions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from lannunet_core.augment.schemes import make_scheme
+from lannunet_core.config.compose import LoadedConfig
+from lannunet_core.config.schema import SegmentationRunConfig
+from lannunet_core.errors import UserError
+from lannunet_core.plugins.api import RunInfo
+from lannunet_core.segmentation.folders import check_case, read_case, read_dataset, split, write_label
+from lannunet_core.segmentation.loading import TrainingPatches
+from lannunet_core.segmentation.predict import predict_scores
+from lannunet_core.segmentation.preprocess import PreparedCase, cache_folder, prepare_cases, prepare_image
+from lannunet_core.segmentation.resample import label_map
+from lannunet_core.segmentation.types import (
+    IGNORE,
+    Case,
+    ExtraMap,
+    Labels,
+    SegmentationDataset,
+    SegmentedCase,
+    Settings,
+)
+from lannunet_core.training import progress as terminal
+from lannunet_core.training.run import carry_out
+from lannunet_core.training.session import Session
+
+SCORES_IN_MEMORY = 2 << 30  # bytes; larger ones go to a file
+
+PREDICTIONS = "predictions"
+
+
+def train(loaded: LoadedConfig, *, resume: bool = False, overwrite: bool = False) -> list[SegmentedCase]:
+    """Train as configured, then segment and evaluate the chosen split with the best model.
+
+    Args:
+        loaded: The run's configuration, of `task: segmentation`.
+        resume: Go on with the run in the output folder.
+        overwrite: Replace the run in the output folder.
+    """
+    work = carry_out(loaded, lambda: SegmentationWork(loaded), resume=resume, overwrite=overwrite)
+    return work.segmented
+
+
+class SegmentationWork:
+    """See `run.Work`.
+
+    Args:
+        loaded: The run's configuration.
+
+    Attributes:
+        segmented: The cases of the evaluated split, once it is evaluated.
+    """
+
+    segmented: list[SegmentedCase]
+
+    def __init__(self, loaded: LoadedConfig) -> None:
+        config = cast(SegmentationRunConfig, loaded.run)
+        self.config = config
+        self.dataset = read_dataset(config.dataset.root)
+        self.settings = settings_of(config, self.dataset)
+        training, validation = split(self.dataset, config.trainer.fold, config.solver.seed)
+        self.cases = {"training": training, "validation": validation, "testing": self.dataset.testing}
+        if not self.cases[config.inference.split]:
+            raise UserError(
+                f"{self.dataset.path}: there are no {config.inference.split} cases, so nothing can be "
+                "evaluated; set inference.split (validation needs trainer.fold: 0 … 4)."
+            )
+
+    def describe(self, device: str) -> RunInfo:
+        config, dimensions = self.config, self.dataset.dimensions
+        patch = config.sampler.patch.sample_patch_size
+        if len(patch) != dimensions:
+            raise UserError(
+                f"sampler.patch.sample_patch_size: {list(patch)} has {len(patch)} numbers, but the images in "
+                f"{self.dataset.path} have {dimensions} dimensions; give one a dimension."
+            )
+        supervised = config.solver.num_res_supervisions if config.solver.deep_supervision else 1
+        return RunInfo(
+            task="segmentation",
+            dimensions=dimensions,
+            in_channels=len(self.dataset.channel_names),
+            outputs=self.dataset.class_names,
+            input_size=patch,
+            spacing=self.settings.spacing,
+            supervised_resolutions=config.solver.num_res_supervisions
+            if config.solver.deep_supervision
+            else 1,
+            device=device,
+            seed=config.solver.seed,
+        )
+
+    def read(self, session: Session) -> None:
+        config, dataset = self.config, self.dataset
+        make_scheme(config.sampler.data_aug, session.hooks.augmentations())  # refused now if unknown
+        used = [self.cases[config.inference.split]]
+        if not config.trainer.inference_only:
+            used += [self.cases["training"], self.cases["validation"]]
+        with terminal.bar("checking cases", len(every := unique(used))) as bar:
+            for case in every:
+                check_case(case, dataset)
+                bar.advance()
+        session.learner.extra_maps = session.hooks.extra_maps(dataset)
+        if config.trainer.inference_only:
+            return
+        self.training = annotated(self._prepared(self.cases["training"], session.learner.extra_maps), dataset)
+        self.held_out = self._prepared(self.cases["validation"], ())
+
+    def _prepared(self, cases: Sequence[Case], extra_maps: Sequence[ExtraMap]) -> list[PreparedCase]:
+        folder = cache_folder(self.dataset, self.settings, extra_maps, self.config.output.output_dir.parent)
+        return prepare_cases(cases, self.dataset, self.settings, folder, extra_maps)
+
+    def training_samples(self, session: Session) -> TrainingPatches:
+        scheme = make_scheme(self.config.sampler.data_aug, session.hooks.augmentations())
+        sampling, maps = session.hooks.sampling(), session.learner.extra_maps
+        return TrainingPatches(self.training, sampling, scheme, session.run.seed, maps)
+
+    def validation(self, session: Session) -> Callable[[], float | None] | None:
+        held_out = [case for case in self.held_out if case.annotated_count]
+        if not held_out:
+            return None
+        return partial(validation_error, session, held_out)
+
+    def evaluate(
+        self,
+        session: Session,
+        history: list[dict[str, Any]],
+        resolved: dict[str, Any],
+        description: dict[str, Any],
+    ) -> dict[str, Any]:
+        from lannunet_core.segmentation.report import write_results
+
+        folder, chosen = self.config.output.output_dir, self.config.inference.split
+        self.segmented = segment(
+            session, self.cases[chosen], self.dataset, self.settings, folder / PREDICTIONS, chosen
+        )
+        title = f"{self.dataset.name}: {chosen}"
+        figures = session.hooks.metrics(predictions=self.segmented)
+        return write_results(
+            self.segmented, self.dataset, folder, title, history, resolved, description, figures=figures
+        )
+
+
+def settings_of(config: SegmentationRunConfig, dataset: SegmentationDataset) -> Settings:
+    """How images are prepared, with one entry a channel.
+
+    Raises:
+        UserError: The configuration says more or fewer than the data set has.
+    """
+    wanted, channels = config.preprocess, len(dataset.channel_names)
+    if wanted.spacing is not None and len(wanted.spacing) != dataset.dimensions:
+        raise UserError(
+            f"preprocess.spacing: {wanted.spacing} has {len(wanted.spacing)} numbers, but the images in "
+            f"{dataset.path} have {dataset.dimensions} dimensions; give one a dimension."
+        )
+    normalisation = wanted.normalisation * (channels if len(wanted.normalisation) == 1 else 1)
+    clip = wanted.clip or [None] * channels
+    for key, entries in (("normalisation", normalisation), ("clip", clip)):
+        if len(entries) != channels:
+            raise UserError(
+                f"preprocess.{key}: has {len(entries)} entries, but the images in {dataset.path} have "
+                f"{channels} channel(s); give one a channel."
+            )
+    if missing := [k for k, kind in enumerate(normalisation) if kind == "ct" and clip[k] is None]:
+        raise UserError(
+            f"preprocess.clip: channel {missing[0]} is normalised as ct, which needs its four numbers here; "
+            "`lannunet plan` measures them."
+        )
+    spacing = None if wanted.spacing is None else tuple(wanted.spacing)
+    return Settings(spacing, tuple(normalisation), tuple(clip))
+
+
+def unique(groups: Iterable[Iterable[Case]]) -> list[Case]:
+    return list({case.id: case for group in groups for case in group}.values())
+
+
+def annotated(cases: Sequence[PreparedCase], dataset: SegmentationDataset) -> list[PreparedCase]:
+    """The cases that have something to learn from; the others are named once.
+
+    Raises:
+        UserError: There are none.
+    """
+    without = [case.id for case in cases if not case.annotated_count]
+    if len(without) == len(cases):
+        raise UserError(
+            f"{dataset.path}: no voxel of any training case is annotated. Annotate some voxels of at least "
+            "one case (all others may stay -1)."
+        )
+    if without:
+        print(
+            f"warning: not trained on, as nothing in them is annotated: {', '.join(without)}", file=sys.stderr
+        )
+    return [case for case in cases if case.annotated_count]
+
+
+@torch.inference_mode()
+def scores_of(session: Session, image: np.ndarray[Any, np.dtype[np.float32]], mirror: bool) -> torch.Tensor:
+    """The activated maps (K, *S) of a prepared image (C, *S)."""
+    run, learner = session.run, session.learner
+    size = 2 * len(run.outputs) * int(np.prod(image.shape[1:]))
+    folder = session.config.output.output_dir
+    return predict_scores(
+        learner.network.eval(),
+        image,
+        run.input_size,
+        session.fabric.device,
+        classes=len(run.outputs),
+        batch_size=session.config.solver.data_loader_batch_size_eval,
+        mirror=mirror,
+        scratch=folder if size > SCORES_IN_MEMORY and folder.is_dir() else None,
+        activation=learner.loss.activation,
+    )
+
+
+def segment(
+    session: Session,
+    cases: Sequence[Case],
+    dataset: SegmentationDataset,
+    settings: Settings,
+    folder: Path,
+    title: str,
+) -> list[SegmentedCase]:
+    """Predict cases and write their label maps to `folder`, in the geometry of their images."""
+    config = cast(SegmentationRunConfig, session.config)
+    folder.mkdir(exist_ok=True)
+    done = []
+    ending = dataset.file_ending if dataset.layout != "preprocessed" else ".nii.gz"
+    with terminal.bar(f"segmenting {title} cases", len(cases)) as bar:
+        for case in cases:
+            stored = read_case(case, dataset, with_label=False)
+            image, affine = prepare_image(stored, settings, dataset)
+            scores = scores_of(session, image, config.inference.tta)
+            labels = label_map(
+                scores,
+                affine,
+                stored.pixels.shape[:0:-1],
+                lambda maps: session.hooks.get_segmentation(maps=maps),
+            )
+            path = folder / f"{case.id}{ending}"
+            write_label(path, labels, stored.geometry)
+            done.append(SegmentedCase(case.id, case.images, path, case.label))
+            bar.advance()
+    return done
+
+
+def validation_error(session: Session, cases: Sequence[PreparedCase]) -> float | None:
+    """1 − the mean Dice of all classes and cases, on the prepared grid, of the annotated voxels."""
+    session.learner.eval()
+    scores = []
+    with terminal.bar("validating", len(cases)) as bar:
+        for case in cases:
+            label = case.label()
+            assert label is not None
+            maps = scores_of(session, case.image(), mirror=False)
+            predicted = session.hooks.get_segmentation(maps=maps.float()).numpy()
+            scores += dice_of_classes(predicted, label, len(session.run.outputs))
+            bar.advance()
+    return 1 - float(np.mean(scores)) if scores else None
+
+
+def dice_of_classes(predicted: np.ndarray[Any, Any], label: Labels, classes: int) -> list[float]:
+    """Dice of each class but the background that is predicted or annotated, of the annotated voxels."""
+    known = label != IGNORE
+    found = np.bincount(predicted[known], minlength=classes)
+    wanted = np.bincount(label[known], minlength=classes)
+    common = np.bincount(label[known & (predicted == label)], minlength=classes)
+    total = (found + wanted)[1:]
+    return [float(2 * both / all_) for both, all_ in zip(common[1:], total, strict=True) if all_]

@@ -1,0 +1,99 @@
+"""A run that learns landmarks: its data set, images and predictions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lannunet_core.augment.schemes import make_scheme
+from lannunet_core.config.compose import LoadedConfig
+from lannunet_core.data.annotations import LandmarkDataset, Split, load_dataset
+from lannunet_core.data.loading import PreparedImages, TrainingSamples
+from lannunet_core.errors import UserError
+from lannunet_core.evaluation.predictions import need_openpyxl
+from lannunet_core.plugins.api import RunInfo
+from lannunet_core.training.results import write_results
+from lannunet_core.training.session import Evaluator, Session, describe, prepare_images
+from lannunet_core.types import Prediction
+
+Compare = Callable[[LandmarkDataset], Mapping[str, list[Prediction]]]
+
+
+class LandmarkWork:
+    """See `run.Work`.
+
+    Args:
+        loaded: The run's configuration.
+        compare: Other methods' predictions of the evaluated split, to stand beside the model's.
+
+    Attributes:
+        predictions: Of the evaluated split, once it is evaluated.
+    """
+
+    predictions: list[Prediction]
+
+    def __init__(self, loaded: LoadedConfig, compare: Compare | None = None) -> None:
+        config = loaded.run
+        self.config, self.compare = config, compare
+        self.split: Split = config.inference.split
+        self.dataset = load_dataset(config.dataset, config.trainer.fold)
+        self.images: dict[Split, PreparedImages] = {}
+        if not self.dataset.samples[self.split]:
+            raise UserError(
+                f'{self.dataset.path}: "{self.split}" is empty, so nothing can be evaluated; '
+                "put samples there or set inference.split."
+            )
+        if config.output.xlsx:
+            need_openpyxl("output.xlsx")
+
+    def describe(self, device: str) -> RunInfo:
+        return describe(self.config, self.dataset, device)
+
+    def read(self, session: Session) -> None:
+        config, samples = self.config, self.dataset.samples
+        if config.sampler.sample_mode == "patch_centred" and session.centres is None:
+            print(
+                "warning: without sampler.patch.centres patches are cut around the annotations, those of "
+                f"{self.split} too: the errors are those of a search that starts close.",
+                file=sys.stderr,
+            )
+        used: list[Split] = ["training", "validation", self.split]
+        if config.trainer.inference_only:
+            used = [self.split]
+        reference = samples["training"][0].image
+        self.images = {
+            name: prepare_images(session, samples[name], name, reference) for name in dict.fromkeys(used)
+        }
+
+    def training_samples(self, session: Session) -> TrainingSamples:
+        sampler = self.config.sampler
+        return TrainingSamples(
+            self.images["training"],
+            self.dataset.samples["training"],
+            session.hooks.sampling(),
+            make_scheme(sampler.data_aug, session.hooks.augmentations()),
+            session.run.seed,
+            in_worker_augment=sampler.data_aug_package == "imgaug",
+            flip_pairs=self.dataset.flip_pairs,
+        )
+
+    def validation(self, session: Session) -> Callable[[], float | None] | None:
+        samples = self.dataset.samples["validation"]
+        if not samples:
+            return None
+        return Evaluator(session, self.images["validation"], samples, "validation").error
+
+    def evaluate(
+        self,
+        session: Session,
+        history: list[dict[str, Any]],
+        resolved: dict[str, Any],
+        description: dict[str, Any],
+    ) -> dict[str, Any]:
+        folder, samples = self.config.output.output_dir, self.dataset.samples[self.split]
+        evaluator = Evaluator(session, self.images[self.split], samples, self.split)
+        self.predictions = evaluator.predict(folder / "debug" if self.config.inference.debug else None)
+        others = self.compare(self.dataset) if self.compare is not None else {}
+        title = f"{self.dataset.name}: {self.split}"
+        return write_results(session, self.predictions, folder, title, history, resolved, description, others)

@@ -1,0 +1,523 @@
+"""From the files of cases to arrays that patches are cut from: resampled, normalised, indexed, memory-mapped.
+
+Every case has a folder of its own; it is complete when its `case.json` stands, which is written last. The
+`case.json` says what the arrays were made of: settings, and content of the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lannunet_core.data.prepare import resample_matrix
+from lannunet_core.data.reader import read_image
+from lannunet_core.errors import RunFailed, UserError
+from lannunet_core.files import atomic_path, write_text
+from lannunet_core.geometry import resize_affine
+from lannunet_core.segmentation.folders import read_case
+from lannunet_core.segmentation.runs import Runs
+from lannunet_core.segmentation.types import (
+    IGNORE,
+    Case,
+    CaseImage,
+    ExtraMap,
+    Geometry,
+    Labels,
+    SegmentationDataset,
+    Settings,
+)
+from lannunet_core.training.progress import bar
+from lannunet_core.types import Floats
+
+VERSION = 1
+"""Of what is written; a cache of another one is made again."""
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCase:
+    """A case that patches can be cut from. Pickles small: each access opens its array, memory-mapped.
+
+    Attributes:
+        id: The case's id.
+        folder: Where its arrays lie.
+        stored: The file of the image; outside of `folder` where a preprocessed file is used as it is.
+        channels: C.
+        size: (x, y[, z]) of the arrays.
+        spacing: mm per voxel (x, y[, z]) of the arrays.
+        affine: (D + 1, D + 1) from prepared pixels to original pixels.
+        geometry: Of the original file.
+        classes_present: The labels of annotated voxels, background included.
+        annotated_count: How many voxels are annotated.
+    """
+
+    id: str
+    folder: Path
+    stored: Path
+    channels: int
+    size: tuple[int, ...]
+    spacing: tuple[float, ...]
+    affine: Floats
+    geometry: Geometry
+    classes_present: tuple[int, ...]
+    annotated_count: int
+
+    def image(self) -> NDArray[np.float32]:
+        """(C, *S) float32."""
+        image: NDArray[np.float32] = np.load(self.stored, mmap_mode="r")[: self.channels]
+        # A preprocessed picture is a volume of one slice, and may hold the segmentation as the last channel.
+        return image[:, 0] if image.ndim > len(self.size) + 1 else image
+
+    def label(self) -> Labels | None:
+        """(*S) int16 with `IGNORE` where nobody annotated; None: without label."""
+        return self._array("label")
+
+    def extra(self, name: str) -> NDArray[np.float16] | None:
+        """An extra map (*S) float16 by its name; None where the case has none."""
+        return self._array(f"map_{name}")
+
+    def annotated(self) -> Runs:
+        """All annotated voxels."""
+        return self._runs("annotated") if self.annotated_count else Runs.none(self.size)
+
+    def voxels(self, label: int) -> Runs:
+        """The annotated voxels of a class."""
+        return self._runs(f"class_{label}") if label in self.classes_present else Runs.none(self.size)
+
+    def _array(self, name: str) -> NDArray[Any] | None:
+        path = self.folder / f"{name}.npy"
+        return np.load(path, mmap_mode="r") if path.exists() else None
+
+    def _runs(self, name: str) -> Runs:
+        return Runs.open(self.folder / f"{name}.npy", self.size)
+
+
+def cache_folder(
+    dataset: SegmentationDataset, settings: Settings, extra_maps: Sequence[ExtraMap], beside: Path
+) -> Path:
+    """The folder of the cases that are prepared so.
+
+    Args:
+        dataset: What the cases belong to.
+        settings: How they are prepared.
+        extra_maps: What is prepared with them.
+        beside: The folder that holds the folders of runs.
+    """
+    maps = [(_recipe(extra), sorted(map(str, extra.paths.values()))) for extra in extra_maps]
+    everything = _hash_of([str(dataset.path.resolve()), asdict(settings), maps])
+    return beside / "preprocessed" / f"{dataset.name}-{everything[:12]}"
+
+
+def prepare_cases(
+    cases: Sequence[Case],
+    dataset: SegmentationDataset,
+    settings: Settings,
+    folder: Path,
+    extra_maps: Sequence[ExtraMap] = (),
+    jobs: int = 0,
+) -> list[PreparedCase]:
+    """Prepare cases that are not prepared yet, several at a time.
+
+    What an earlier call left is used where files and settings are as they were; a file whose time changed is
+    compared by its content.
+
+    Args:
+        cases: The cases.
+        dataset: What they belong to.
+        settings: How they are prepared; a preprocessed folder is used as it is.
+        folder: Gets a folder for each case; see `cache_folder`.
+        extra_maps: What is prepared with them.
+        jobs: Processes; 0: one a core, as far as memory allows.
+
+    Raises:
+        UserError: A file is damaged or does not fit its case.
+    """
+    _check_settings(dataset, settings)
+    todo = [_Job.of(case, dataset, settings, folder / case.id, extra_maps) for case in cases]
+    prepared = {job.case.id: job.kept(look_inside=False) for job in todo}
+    todo = [job for job in todo if prepared[job.case.id] is None]
+    if todo:
+        with bar("Preparing cases", len(todo)) as progress:
+            for case in _prepare_all(todo, jobs):
+                prepared[case.id] = case
+                progress.advance()
+    return [case for case in prepared.values() if case is not None]
+
+
+def prepare_image(
+    image: CaseImage, settings: Settings, dataset: SegmentationDataset
+) -> tuple[NDArray[np.float32], Floats]:
+    """An image as the network sees it.
+
+    Args:
+        image: As it is stored.
+        settings: How it is prepared.
+        dataset: What it belongs to; an image of a preprocessed folder stays as it is.
+
+    Returns:
+        (C, *S) float32, and the affine (D + 1, D + 1) from its pixels to original pixels.
+
+    Raises:
+        UserError: A pixel is not a finite number.
+    """
+    original = image.geometry.size
+    if dataset.layout == "preprocessed":
+        return image.pixels, resize_affine(original, original, "stretch")
+    size = _prepared_size(image.geometry, settings)
+    out = np.empty((len(image.pixels), *size[::-1]), np.float32)
+    for channel, pixels in enumerate(image.pixels):
+        clip = settings.clip[channel] if settings.normalisation[channel] == "ct" else None
+        if clip is not None:
+            # Before resampling, or what metal shines with would spread.
+            pixels = pixels.clip(clip[0], clip[1])
+        out[channel] = resample(pixels, size)
+        if settings.normalisation[channel] == "none":
+            mean, deviation = 0.0, 1.0
+        elif clip is not None:
+            mean, deviation = clip[2:]
+        else:
+            mean, deviation = _moments(out[channel])
+            # Rounding leaves a little of a flat channel that must not be blown up.
+            if pixels.min() == pixels.max():
+                deviation = 0.0
+        out[channel] -= np.float32(mean)
+        out[channel] *= np.float32(1 / deviation if deviation > 0 else 0)
+        if not np.isfinite(out[channel].sum(dtype=np.float64)):
+            raise UserError("holds pixels that are NaN or infinite. Replace them by numbers.")
+    return out, resize_affine(original, size, "stretch")
+
+
+def resample(values: NDArray[np.float32], size: Sequence[int]) -> NDArray[np.float32]:
+    """Values (*S) linearly resampled, anti-aliased where shrunk, to `size` (x, y[, z])."""
+    # Axes that shrink most come first: what follows has less to do.
+    for axis in np.argsort([new / old for new, old in zip(size[::-1], values.shape, strict=True)]):
+        old, new = values.shape[axis], size[::-1][axis]
+        if new == old:
+            continue
+        scale = old / new
+        weights = resample_matrix(old, scale * (np.arange(new) + 0.5) - 0.5, scale)
+        lines = np.moveaxis(values, axis, 0)
+        mixed = (weights @ lines.reshape(old, -1)).reshape(new, *lines.shape[1:])
+        values = np.moveaxis(mixed, 0, axis)
+    return np.ascontiguousarray(values)
+
+
+def resample_label(label: Labels, size: Sequence[int]) -> Labels:
+    """A label map (*S) on another grid of `size` (x, y[, z]).
+
+    Each class's indicator is resampled linearly, one at a time, and the highest wins. What nobody annotated
+    takes no part in that and stays so: a voxel is annotated where any of the voxels that it stands for is, so
+    that a single one is not lost.
+    """
+    if tuple(size) == label.shape[::-1]:
+        return label
+    best = np.zeros(size[::-1], np.float32)
+    out = np.full(size[::-1], IGNORE, np.int16)
+    present = np.unique(label)
+    for value in present[present != IGNORE]:
+        score = resample((label == value).astype(np.float32), size)
+        wins = score > best
+        np.copyto(best, score, where=wins)
+        out[wins] = value
+    if present[0] == IGNORE:
+        out[~_any_of(label != IGNORE, size)] = IGNORE
+    return out
+
+
+def resample_nearest(values: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
+    """Values (*S) on another grid of `size` (x, y[, z]), each of the nearest voxel."""
+    for axis, (old, new) in enumerate(zip(values.shape, size[::-1], strict=True)):
+        if new != old:
+            values = values.take(_nearest(old, new), axis)
+    return values
+
+
+def _nearest(old: int, new: int) -> NDArray[np.intp]:
+    """The old voxel that holds the middle of each new one, along an axis."""
+    return np.floor((np.arange(new) + 0.5) * (old / new)).astype(np.intp).clip(0, old - 1)
+
+
+def _any_of(mask: NDArray[np.bool_], size: Sequence[int]) -> NDArray[np.bool_]:
+    """Where the new voxel holds the middle of a true one, or its own middle lies in a true one."""
+    for axis, (old, new) in enumerate(zip(mask.shape, size[::-1], strict=True)):
+        if new < old:
+            first = np.searchsorted(_nearest(new, old), np.arange(new))
+            mask = np.logical_or.reduceat(mask, first, axis)
+        elif new > old:
+            mask = mask.take(_nearest(old, new), axis)
+    return mask
+
+
+def _prepared_size(geometry: Geometry, settings: Settings) -> tuple[int, ...]:
+    if settings.spacing is None:
+        return geometry.size
+    sides = zip(geometry.size, geometry.spacing, settings.spacing, strict=True)
+    return tuple(max(1, round(size * spacing / target)) for size, spacing, target in sides)
+
+
+def _moments(values: NDArray[np.float32]) -> tuple[float, float]:
+    """Mean and standard deviation in float64, without a copy of all values."""
+    mean = float(values.mean(dtype=np.float64))
+    flat = values.ravel()
+    parts = np.array_split(flat, flat.size // 2**20 + 1)
+    squares = sum(float(np.square(part - mean, dtype=np.float64).sum()) for part in parts)
+    return mean, (squares / flat.size) ** 0.5
+
+
+def _check_settings(dataset: SegmentationDataset, settings: Settings) -> None:
+    channels = len(dataset.channel_names)
+    if dataset.layout == "preprocessed":
+        return
+    for key, values in (("normalisation", settings.normalisation), ("clip", settings.clip)):
+        if len(values) != channels:
+            raise UserError(
+                f"preprocess.{key}: {len(values)} value(s) for {channels} channel(s) "
+                f"({', '.join(dataset.channel_names)}). Give one a channel."
+            )
+    for channel, (kind, clip) in enumerate(zip(settings.normalisation, settings.clip, strict=True)):
+        if kind == "ct" and clip is None:
+            raise UserError(
+                f"preprocess.clip: channel {channel} is normalised as `ct`, which needs "
+                "[0.5 percentile, 99.5 percentile, mean, standard deviation]; `lannunet plan` measures them."
+            )
+    if settings.spacing is not None and len(settings.spacing) != dataset.dimensions:
+        raise UserError(
+            f"preprocess.spacing: {len(settings.spacing)} numbers for images of {dataset.dimensions} "
+            "dimensions. Give one for each of x, y and z."
+        )
+
+
+# One case
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Everything that a process needs to prepare a case."""
+
+    case: Case
+    dataset: SegmentationDataset
+    settings: Settings
+    folder: Path
+    extra_maps: tuple[ExtraMap, ...]
+
+    @classmethod
+    def of(
+        cls,
+        case: Case,
+        dataset: SegmentationDataset,
+        settings: Settings,
+        folder: Path,
+        extra_maps: Sequence[ExtraMap],
+    ) -> _Job:
+        for extra in extra_maps:
+            if case.id not in extra.paths:
+                raise UserError(
+                    f'case "{case.id}": has no map "{extra.name}". Add its file, or leave the case out.'
+                )
+        maps = tuple(replace(extra, paths={case.id: extra.paths[case.id]}) for extra in extra_maps)
+        return cls(case, replace(dataset, training=(), testing=()), settings, folder, maps)
+
+    @property
+    def files(self) -> list[Path]:
+        label = [self.case.label] if self.case.label else []
+        return [*self.case.images, *label, *(extra.paths[self.case.id] for extra in self.extra_maps)]
+
+    @property
+    def recipe(self) -> str:
+        """A hash of all that the arrays depend on but the files."""
+        dataset = self.dataset
+        shape = [dataset.layout, dataset.dimensions, len(dataset.channel_names), len(dataset.class_names)]
+        settings = None if dataset.layout == "preprocessed" else asdict(self.settings)
+        maps = [_recipe(extra) for extra in self.extra_maps]
+        return _hash_of([VERSION, shape, dataset.ignore, settings, self.case.label is None, maps])
+
+    def kept(self, look_inside: bool) -> PreparedCase | None:
+        """What an earlier call left, where it still holds.
+
+        Args:
+            look_inside: Compare the content of files whose time changed; else those count as changed.
+        """
+        try:
+            record = json.loads((self.folder / "case.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        if record["recipe"] != self.recipe or len(record["files"]) != len(self.files):
+            return None
+        for path, known in zip(self.files, record["files"], strict=True):
+            found = _file_record(path)
+            if found != {**known, "sha256": ""} and not (look_inside and _content(path) == known["sha256"]):
+                return None
+        return _prepared(self, record)
+
+    def run(self) -> PreparedCase:
+        known = self.kept(look_inside=True)
+        if known is not None:
+            record = json.loads((self.folder / "case.json").read_text(encoding="utf-8"))
+            record["files"] = [
+                _file_record(path) | {"sha256": old["sha256"]}
+                for path, old in zip(self.files, record["files"], strict=True)
+            ]
+            write_text(self.folder / "case.json", json.dumps(record))
+            return known
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "case.json").unlink(missing_ok=True)
+        for path in self.folder.glob("*.npy"):
+            path.unlink()
+        record = {
+            "recipe": self.recipe,
+            "files": [_file_record(p) | {"sha256": _content(p)} for p in self.files],
+        }
+        image = read_case(self.case, self.dataset)
+        try:
+            pixels, affine = prepare_image(image, self.settings, self.dataset)
+        except UserError as error:
+            raise UserError(f"{self.case.images[0]}: {error}") from None
+        size = pixels.shape[:0:-1]
+        in_place = self.dataset.layout == "preprocessed" and _is_float_array(self.case.images[0])
+        if not in_place:
+            _save(self.folder / "image.npy", pixels)
+        del pixels
+        record |= {
+            "in_place": in_place,
+            "size": size,
+            "affine": affine.tolist(),
+            "geometry": asdict(image.geometry),
+            "classes_present": [],
+            "annotated": 0,
+        }
+        if image.label is not None:
+            label = resample_label(image.label, size)
+            _save(self.folder / "label.npy", label)
+            runs = Runs.of_each(label)
+            runs.pop(IGNORE, None)
+            for value, voxels in runs.items():
+                voxels.save(self.folder / f"class_{value}.npy")
+            annotated = Runs.of(label != IGNORE)
+            annotated.save(self.folder / "annotated.npy")
+            record |= {"classes_present": sorted(runs), "annotated": len(annotated)}
+        for extra in self.extra_maps:
+            values = _read_map(extra, self.case.id, image.geometry.size)
+            resized = (resample if extra.interpolation == "linear" else resample_nearest)(values, size)
+            _save(self.folder / f"map_{extra.name}.npy", resized.astype(np.float16))
+        write_text(self.folder / "case.json", json.dumps(record))
+        return _prepared(self, record)
+
+
+def _prepared(job: _Job, record: Mapping[str, Any]) -> PreparedCase:
+    geometry = Geometry(**{k: tuple(v) if isinstance(v, list) else v for k, v in record["geometry"].items()})
+    size = tuple(record["size"])
+    sides = zip(geometry.spacing, geometry.size, size, strict=True)
+    return PreparedCase(
+        id=job.case.id,
+        folder=job.folder,
+        stored=job.case.images[0] if record["in_place"] else job.folder / "image.npy",
+        channels=len(job.dataset.channel_names),
+        size=size,
+        spacing=tuple(spacing * old / new for spacing, old, new in sides),
+        affine=np.array(record["affine"], np.float64),
+        geometry=geometry,
+        classes_present=tuple(record["classes_present"]),
+        annotated_count=record["annotated"],
+    )
+
+
+def _is_float_array(path: Path) -> bool:
+    return path.suffix == ".npy" and np.load(path, mmap_mode="r").dtype == np.float32
+
+
+def _read_map(extra: ExtraMap, case_id: str, size: tuple[int, ...]) -> NDArray[np.float32]:
+    """A case's map (*S), checked."""
+    path = extra.paths[case_id]
+    if path.suffix == ".npy":
+        found: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        found = found[(0,) * max(found.ndim - len(size), 0)] if found.size == np.prod(size) else found
+    else:
+        found = read_image(path, len(size)).pixels
+        found = found[0] if len(found) == 1 else found
+    if found.shape != size[::-1]:
+        raise UserError(
+            f'{path}: the map "{extra.name}" has shape {found.shape} where the image of case "{case_id}" has '
+            f"{size[::-1]}. Make it in the grid of the image."
+        )
+    values = found.astype(np.float32)
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(values.astype(np.float16)).all()
+    if not finite:
+        raise UserError(f'{path}: the map "{extra.name}" holds values that are not finite, or over 65504.')
+    if extra.role != "label" and (values.min() < 0 or values.max() == 0):
+        what = "negative values" if values.min() < 0 else "nothing but zeros"
+        raise UserError(f'{path}: the map "{extra.name}" holds {what}, and weighs the loss. Make it again.')
+    return values
+
+
+def _save(path: Path, array: NDArray[Any]) -> None:
+    with atomic_path(path) as temporary:
+        np.save(temporary, array)
+
+
+def _recipe(extra: ExtraMap) -> list[str]:
+    return [extra.name, extra.role, extra.interpolation]
+
+
+def _hash_of(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _file_record(path: Path) -> dict[str, Any]:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    return {"bytes": stat.st_size, "changed": stat.st_mtime_ns, "sha256": ""}
+
+
+def _content(path: Path) -> str:
+    content = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            content.update(chunk)
+    return content.hexdigest()
+
+
+# Many cases
+
+
+def _prepare_all(todo: Sequence[_Job], jobs: int) -> Iterable[PreparedCase]:
+    jobs = min(jobs or os.cpu_count() or 1, len(todo))
+    if jobs == 1:
+        yield from map(_Job.run, todo)
+        return
+    # Not forked: a fork of a process with threads may hang.
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+    try:
+        for future in as_completed([pool.submit(_Job.run, job) for job in todo]):
+            yield future.result()
+    except BrokenProcessPool:
+        raise RunFailed(
+            "a process that prepared cases was ended from outside; most likely they do not fit into memory."
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot end its processes."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,75 @@
+"""Sets of voxels from which one is drawn without looking at the volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lannunet_core.files import atomic_path
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """A set of voxels as runs along x, which go on over the end of a row.
+
+    A volume of a few annotated slices has few runs, however many voxels those are; a voxel is found by a
+    bisection, which reads a few pages of a memory-mapped file.
+
+    Attributes:
+        size: (x, y[, z]) of the volume.
+        starts: (R,) int64, the first voxel of each run, counted through the volume with x fastest; rising.
+        ends: (R,) int64, how many voxels the runs up to and with each one have.
+    """
+
+    size: tuple[int, ...]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_]) -> Runs:
+        """The voxels (*S) that are true."""
+        return cls.of_each(mask).get(1, cls.none(mask.shape[::-1]))
+
+    @classmethod
+    def of_each(cls, values: NDArray[Any]) -> dict[int, Runs]:
+        """The voxels of each value in an array (*S) of integers, by value."""
+        size, flat = values.shape[::-1], values.ravel()
+        starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+        lengths = np.diff(starts, append=flat.size)
+        value = flat[starts]
+        return {
+            int(one): cls(size, starts[value == one], lengths[value == one].cumsum())
+            for one in np.unique(value)
+        }
+
+    @classmethod
+    def none(cls, size: tuple[int, ...]) -> Runs:
+        return cls(size, np.empty(0, np.int64), np.empty(0, np.int64))
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def voxel(self, i: int) -> NDArray[np.int64]:
+        """The voxel (D,) (x, y[, z]) that is number `i`, of 0 … len − 1."""
+        run = int(np.searchsorted(self.ends, i, side="right"))
+        before = self.ends[run - 1] if run else 0
+        place = np.unravel_index(int(self.starts[run] + i - before), self.size[::-1])
+        return np.array(place[::-1], np.int64)
+
+    def draw(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """A voxel (D,) (x, y[, z]), each as often. There must be one."""
+        return self.voxel(int(rng.integers(len(self))))
+
+    def save(self, path: Path) -> None:
+        with atomic_path(path) as temporary:
+            np.save(temporary, np.stack([self.starts, self.ends]))
+
+    @classmethod
+    def open(cls, path: Path, size: tuple[int, ...]) -> Runs:
+        """Saved runs, memory-mapped."""
+        starts, ends = np.asarray(np.load(path, mmap_mode="r" if path.stat().st_size > 4096 else None))
+        return cls(size, starts, ends)

@@ -1,0 +1,67 @@
+"""Label maps and weights at each supervised resolution, made for a whole batch on its device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lannunet_core.labels import level_scale
+from lannunet_core.segmentation.types import IGNORE
+
+
+def segmentation_labels(
+    label: Tensor, level_sizes: Sequence[Sequence[int]], weight: Tensor | None = None
+) -> dict[str, list[Tensor]]:
+    """What the network is to answer on each level, and how much each voxel counts.
+
+    A voxel of a level takes the label in the middle of the block that it covers. Its weight is the mean of
+    the block's annotated voxels, and 0 where that label is ignored or has no weight itself: a label that
+    should not count never does, at no level.
+
+    Args:
+        label: (B, *S) of integers, `IGNORE` where nobody annotated.
+        level_sizes: Size (x, y[, z]) of each level.
+        weight: (B, *S), at least 0; what stands at ignored voxels has no meaning. None: 1 everywhere.
+
+    Returns:
+        `segmentation`, (B, *S_l) int64 a level, and `weight`, (B, *S_l) float32 a level.
+    """
+    annotated = (label != IGNORE).float()
+    weights = annotated if weight is None else torch.where(annotated.bool(), weight.float(), 0.0)
+    segmentation, level_weights = [], []
+    for size in level_sizes:
+        strides = level_scale(label.shape[:0:-1], size)
+        chosen = tuple(
+            _middles(stride, length, full, label.device)
+            for stride, length, full in zip(strides[::-1], size[::-1], label.shape[1:], strict=True)
+        )
+        middle = (slice(None), *torch.meshgrid(*chosen, indexing="ij"))
+        segmentation.append(label[middle].long())
+        level_weight = weights[middle]
+        if weight is not None:
+            total = _block_sums(weights, strides[::-1], size[::-1])
+            voxels = _block_sums(annotated, strides[::-1], size[::-1])
+            level_weight = torch.where(level_weight > 0, total / voxels, 0.0)
+        level_weights.append(level_weight)
+    return {"segmentation": segmentation, "weight": level_weights}
+
+
+def _middles(stride: float, length: int, full: int, device: torch.device) -> Tensor:
+    """The middle voxel of each block along one axis, (length,)."""
+    middles = ((torch.arange(length, dtype=torch.float64) + 0.5) * stride).long()
+    return middles.clamp(max=full - 1).to(device)
+
+
+def _block_sums(maps: Tensor, strides: Sequence[float], shape: Sequence[int]) -> Tensor:
+    """Sums of (B, *S) over the blocks of a level; strides and the level's shape are ([z,] y, x)."""
+    for axis, (stride, length) in enumerate(zip(strides, shape, strict=True), start=1):
+        if stride == 1:
+            continue
+        voxels = torch.arange(maps.shape[axis], dtype=torch.float64)
+        blocks = ((voxels + 0.5) / stride).long().clamp(max=length - 1)
+        belongs = functional.one_hot(blocks, length).to(maps)  # (S, S_l)
+        maps = (maps.movedim(axis, -1) @ belongs).movedim(-1, axis)
+    return maps

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +19,15 @@ NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 SLOPE = 0.01
 
 
-def double_convolution(dimensions: int, inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    """(B, inputs, *S) → (B, outputs, *S / stride)."""
+def double_convolution(
+    inputs: int, outputs: int, kernel: tuple[int, ...], stride: int | tuple[int, ...] = 1
+) -> nn.Sequential:
+    """(B, inputs, *S) → (B, outputs, *S / stride); kernel and stride are ([z,] y, x)."""
+    dimensions = len(kernel)
     layers: list[nn.Module] = []
     for channels, step in ((inputs, stride), (outputs, 1)):
         layers += [
-            CONVOLUTION[dimensions](channels, outputs, 3, step, padding=1),
+            CONVOLUTION[dimensions](channels, outputs, kernel, step, tuple(side // 2 for side in kernel)),
             NORM[dimensions](outputs, affine=True),
             nn.LeakyReLU(SLOPE, inplace=True),
         ]
@@ -38,6 +42,20 @@ def count_downsamplings(input_size: Sequence[int], min_feature_resolution: int) 
     return count
 
 
+def choose_kernels(strides: Sequence[tuple[int, ...]], dimensions: int) -> list[tuple[int, ...]]:
+    """The kernel of each level, of which there is one more than downsamplings.
+
+    An axis is taken to be coarser than the others as long as no downsampling has shortened it, nor the next
+    one does: neighbours along it lie far apart, and the kernel is 1 along it (as in nnU-Net).
+    """
+    levels = range(len(strides))
+    kernels = [
+        tuple(3 if any(s[axis] > 1 for s in strides[: level + 1]) else 1 for axis in range(dimensions))
+        for level in levels
+    ]
+    return [*kernels, (3,) * dimensions]
+
+
 class UNet(nn.Module):
     """Encoder and decoder with skip connections and a 1×1 head at every supervised resolution.
 
@@ -47,8 +65,10 @@ class UNet(nn.Module):
         input_size: Size (x, y[, z]) that the depth is chosen for; other sizes are accepted too.
         init_features: Features at full resolution.
         max_features: Features double a level and stop here.
-        min_feature_resolution: No level has a smaller side than this.
+        min_feature_resolution: No level has a smaller side than this; only read without `strides`.
         supervised_resolutions: How many outputs, finest first; fewer where the network is not as deep.
+        strides: One (x, y[, z]) a downsampling; None: every axis is halved, as often as
+            `min_feature_resolution` allows.
     """
 
     def __init__(
@@ -60,29 +80,36 @@ class UNet(nn.Module):
         max_features: int = 512,
         min_feature_resolution: int = 4,
         supervised_resolutions: int = 5,
+        strides: Sequence[tuple[int, ...]] | None = None,
     ) -> None:
         super().__init__()
         dimensions = len(input_size)
-        self.downsamplings = count_downsamplings(input_size, min_feature_resolution)
-        features = [min(init_features * 2**level, max_features) for level in range(self.downsamplings + 1)]
+        if strides is None:
+            strides = [(2,) * dimensions] * count_downsamplings(input_size, min_feature_resolution)
+        steps = [tuple(reversed(stride)) for stride in strides]  # as tensors: ([z,] y, x)
+        kernels = choose_kernels(steps, dimensions)
+        self.scales = [
+            tuple(prod(step[axis] for step in steps[:level]) for axis in range(dimensions))
+            for level in range(len(steps) + 1)
+        ]
+        features = [min(init_features * 2**level, max_features) for level in range(len(steps) + 1)]
 
-        self.encoder = nn.ModuleList([double_convolution(dimensions, in_channels, features[0])])
+        self.encoder = nn.ModuleList([double_convolution(in_channels, features[0], kernels[0])])
         self.upsample = nn.ModuleList()
         self.decoder = nn.ModuleList()
-        for fine, coarse in pairwise(features):
-            self.encoder.append(double_convolution(dimensions, fine, coarse, stride=2))
-            self.upsample.append(TRANSPOSED[dimensions](coarse, fine, 2, 2))
-            self.decoder.append(double_convolution(dimensions, 2 * fine, fine))
+        for level, ((fine, coarse), step) in enumerate(zip(pairwise(features), steps, strict=True)):
+            self.encoder.append(double_convolution(fine, coarse, kernels[level + 1], step))
+            self.upsample.append(TRANSPOSED[dimensions](coarse, fine, step, step))
+            self.decoder.append(double_convolution(2 * fine, fine, kernels[level]))
         self.heads = nn.ModuleList(
             CONVOLUTION[dimensions](width, out_channels, 1) for width in features[:supervised_resolutions]
         )
         self.apply(initialise)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Image (B, C, *S) → heads [(B, N, *S), (B, N, *⌈S/2⌉), …], finest first."""
+        """Image (B, C, *S) → heads [(B, N, *S), (B, N, *⌈S/scale⌉), …], finest first."""
         size = image.shape[2:]
-        multiple = 2**self.downsamplings
-        margin = [(-side) % multiple for side in size]
+        margin = [-side % scale for side, scale in zip(size, self.scales[-1], strict=True)]
         # F.pad counts from the last axis; only the far sides grow, so that pixel 0 stays pixel 0.
         x = functional.pad(image, [pad for side in reversed(margin) for pad in (0, side)])
 
@@ -92,12 +119,12 @@ class UNet(nn.Module):
             skips.append(x)
 
         outputs = []  # coarsest first
-        for level in range(self.downsamplings, -1, -1):
-            if level < self.downsamplings:
+        for level, scale in reversed(list(enumerate(self.scales))):
+            if level < len(self.upsample):
                 x = torch.cat([skips[level], self.upsample[level](x)], dim=1)
                 x = self.decoder[level](x)
             if level < len(self.heads):
-                kept = (..., *(slice(-(-side // 2**level)) for side in size))
+                kept = (..., *(slice(-(-side // step)) for side, step in zip(size, scale, strict=True)))
                 outputs.append(self.heads[level](x)[kept])
         return outputs[::-1]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lannunet_core import Plugin, hookimpl
+from lannunet_core.errors import UserError
 from lannunet_unet.config import UNetConfig
 
 if TYPE_CHECKING:
@@ -21,6 +22,13 @@ class UNetPlugin(Plugin):
     def network(self) -> UNet:
         from lannunet_unet.network import UNet
 
+        dimensions = len(self.run.input_size)
+        for number, stride in enumerate(self.config.strides or []):
+            if len(stride) != dimensions:
+                raise UserError(
+                    f"model.unet.strides.{number}: {list(stride)} is for {len(stride)} axes, the images have "
+                    f"{dimensions}. Give one number an axis, as {[2] * dimensions}."
+                )
         return UNet(
             in_channels=self.run.in_channels,
             out_channels=len(self.run.outputs),
@@ -29,4 +37,5 @@ class UNetPlugin(Plugin):
             max_features=self.config.max_features,
             min_feature_resolution=self.config.min_feature_resolution,
             supervised_resolutions=self.run.supervised_resolutions,
+            strides=self.config.strides,
         )

@@ -1,10 +1,16 @@
+from math import prod
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lannunet_unet.network import UNet, count_downsamplings
+from lannunet_core import RunInfo
+from lannunet_core.errors import UserError
+from lannunet_unet.config import UNetConfig
+from lannunet_unet.network import UNet, choose_kernels, count_downsamplings
+from lannunet_unet.plugin import UNetPlugin
 
 
 @pytest.mark.parametrize(
@@ -34,7 +40,7 @@ def test_depth_looks_at_the_smaller_side(size: tuple[int, ...], smallest: int, c
 def test_output_sizes(size: tuple[int, ...], channels: int, outputs: int, batch: int, levels: int) -> None:
     network = UNet(channels, outputs, size, 4, 16, 4, levels)
     heads = network(torch.randn(batch, channels, *reversed(size)))
-    assert len(heads) == min(levels, network.downsamplings + 1)
+    assert len(heads) == min(levels, count_downsamplings(size, 4) + 1)
     for level, head in enumerate(heads):
         assert head.shape == (batch, outputs, *(-(-side // 2**level) for side in reversed(size)))
 
@@ -58,6 +64,81 @@ def test_every_parameter_has_a_gradient_and_the_output_follows_the_input() -> No
 def test_another_size_than_it_was_made_for() -> None:
     network = UNet(1, 2, (64, 64), 4, 16)
     assert network(torch.randn(1, 1, 100, 37))[0].shape == (1, 2, 100, 37)
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data(), dimensions=st.integers(2, 3), levels=st.integers(1, 5))
+def test_output_sizes_with_strides(data: st.DataObject, dimensions: int, levels: int) -> None:
+    stride = st.tuples(*[st.integers(1, 3)] * dimensions)
+    strides = data.draw(st.lists(stride, max_size=3))
+    size = data.draw(st.tuples(*[st.integers(28, 40)] * dimensions))
+    network = UNet(1, 2, size, 4, 8, strides=strides, supervised_resolutions=levels)
+    heads = network(torch.randn(1, 1, *reversed(size)))
+    assert len(heads) == min(levels, len(strides) + 1)
+    for level, head in enumerate(heads):
+        scale = [prod(stride[axis] for stride in strides[:level]) for axis in range(dimensions)]
+        expected = [-(-side // step) for side, step in zip(size, scale, strict=True)]
+        assert head.shape == (1, 2, *reversed(expected))
+
+
+def test_halving_every_axis_is_the_network_without_strides() -> None:
+    torch.manual_seed(0)
+    without = UNet(1, 2, (32, 24, 16), 4, 16)
+    network = UNet(1, 2, (32, 24, 16), 4, 16, strides=[(2, 2, 2)] * 2)
+    network.load_state_dict(without.state_dict())
+    image = torch.randn(1, 1, 16, 24, 32)
+    for ours, theirs in zip(network(image), without(image), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_the_weights_of_a_network_keep_their_names_and_shapes() -> None:
+    shapes = {name: tuple(w.shape) for name, w in UNet(1, 2, (16, 16), 4, 8).state_dict().items()}
+    assert len(shapes) == 50
+    assert shapes["encoder.1.3.weight"] == (8, 8, 3, 3)
+    assert shapes["upsample.0.weight"] == (8, 4, 2, 2)
+    assert shapes["decoder.0.0.weight"] == (4, 8, 3, 3)
+    assert shapes["heads.2.weight"] == (2, 8, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("strides", "kernels"),
+    [
+        ([(2, 2, 2), (2, 2, 2)], [(3, 3, 3)] * 3),
+        ([(1, 2, 2), (2, 2, 2)], [(1, 3, 3), (3, 3, 3), (3, 3, 3)]),
+        ([(1, 2, 2), (1, 2, 2), (2, 2, 2)], [(1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3)]),
+        ([(2, 2, 2), (1, 2, 2)], [(3, 3, 3)] * 3),  # already short, no longer coarse
+        ([], [(3, 3, 3)]),
+    ],
+)
+def test_kernels(strides: list[tuple[int, ...]], kernels: list[tuple[int, ...]]) -> None:
+    assert choose_kernels(strides, 3) == kernels
+
+
+def test_a_coarse_axis_is_not_looked_along_before_it_is_shortened() -> None:
+    torch.manual_seed(0)
+    network = UNet(1, 1, (16, 16, 4), 4, 8, strides=[(2, 2, 1), (2, 2, 2)])
+    image = torch.randn(1, 1, 4, 16, 16, requires_grad=True)
+    first = network.encoder[0][0](image)
+    (gradient,) = torch.autograd.grad(first[0, :, 1].square().sum(), image)
+    slices, rows, columns = (axis.unique().tolist() for axis in gradient[0, 0].nonzero(as_tuple=True))
+    assert (slices, len(rows), len(columns)) == ([1], 16, 16)
+
+
+def plugin_with(strides: list[list[int]]) -> UNetPlugin:
+    run = RunInfo("segmentation", 3, 1, ("background", "liver"), (32, 32, 16), None, 5, "cpu", 0)
+    return UNetPlugin(UNetConfig(init_features=4, max_features=8, strides=strides), run)
+
+
+def test_strides_of_the_configuration() -> None:
+    heads = plugin_with([[2, 2, 1], [2, 2, 2]]).network()(torch.randn(1, 1, 16, 32, 32))
+    assert [head.shape[2:] for head in heads] == [(16, 32, 32), (16, 16, 16), (8, 8, 8)]
+
+
+def test_strides_for_another_number_of_axes() -> None:
+    with pytest.raises(
+        UserError, match=r"model\.unet\.strides\.1: \[2, 2\] is for 2 axes.*have 3.*\[2, 2, 2\]"
+    ):
+        plugin_with([[2, 2, 2], [2, 2]]).network()
 
 
 def test_kaiming_initialisation_keeps_the_scale() -> None:

@@ -47,8 +47,8 @@ def read_dataset(folder: Path) -> SegmentationDataset:
     """What an nnU-Net folder holds, by names and `dataset.json`; no voxel is read.
 
     Args:
-        folder: A raw folder of version 1 or 2, or a preprocessed one of version 1: a `…_stage0`, or its parent,
-            of which the finest stage is taken.
+        folder: A raw folder of version 1 or 2, or a preprocessed one of version 1: a `…_stage0`, or its
+            parent, of which the finest stage of the 3D plan is taken.
 
     Raises:
         UserError: It is no such folder, or it contradicts itself.
@@ -72,8 +72,8 @@ def split(
 ) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
     """The training and the validation cases of one fold.
 
-    `splits_final.json` or `.pkl` in the folder (of a preprocessed one: also beside it) says which; without one
-    the cases are shuffled by the seed and dealt to five folds.
+    `splits_final.json` or `.pkl` in the folder (of a preprocessed one: also beside it) says which; without
+    one the cases are shuffled by the seed and dealt to five folds.
 
     Args:
         dataset: The data set.
@@ -184,7 +184,7 @@ def write_label(path: Path, label: Labels, geometry: Geometry) -> None:
     spacing = geometry.spacing
     if geometry.axes > len(spacing):
         label, spacing = label[None], (*spacing, geometry.thickness)
-    image = sitk.GetImageFromArray(label)
+    image: Any = sitk.GetImageFromArray(label)
     image.SetSpacing(spacing)
     image.SetOrigin(geometry.origin)
     image.SetDirection(geometry.direction)
@@ -282,14 +282,14 @@ def _read_raw(folder: Path) -> SegmentationDataset:
     if not training:
         there = sorted({"".join(file.suffixes) for file in _visible(folder / "imagesTr")})
         raise UserError(
-            f"{folder / 'imagesTr'}: holds no case that ends in _0000{ending} (it has {', '.join(there) or 'no'} "
-            f"files). Correct file_ending in {path}, or the names."
+            f"{folder / 'imagesTr'}: holds no case that ends in _0000{ending} (it has "
+            f"{', '.join(there) or 'no'} files). Correct file_ending in {path}, or the names."
         )
     stated = declared.get("numTraining")
     if isinstance(stated, int) and stated > len(training):
         raise UserError(
-            f"{path}: numTraining is {stated}, but there are {len(training)} training cases. Bring the absent ones "
-            "back, or correct the number."
+            f"{path}: numTraining is {stated}, but there are {len(training)} training cases. Bring those "
+            "that are absent, or correct the number."
         )
     if not testing and (folder / "imagesTs").is_dir():
         testing = _found_cases(folder, "Ts", count, ending)
@@ -337,7 +337,8 @@ def read_classes(path: Path, declared: Declared) -> tuple[tuple[str, ...], int |
         raise UserError(f'{path}: lacks "labels", such as {{"background": 0, "tumour": 1}}.')
     if any(isinstance(value, (list, tuple)) for value in labels.values()):
         raise UserError(
-            f'{path}: "labels" has regions (lists of values), which are not supported. Give each class one value.'
+            f'{path}: "labels" has regions (lists of values), which are not supported. Give each class one '
+            "value."
         )
     if all(str(key).lstrip("-").isdigit() for key in labels) and not all(map(_is_integer, labels.values())):
         labels = {str(name): int(value) for value, name in labels.items()}  # version 1: value first
@@ -354,8 +355,8 @@ def read_classes(path: Path, declared: Declared) -> tuple[tuple[str, ...], int |
         )
     if sorted(values.values()) != list(range(len(values))) or len(values) < 2:
         raise UserError(
-            f"{path}: the labels are {sorted(values.values())}; they must be 0 for the background and 1, 2, … "
-            "without a gap for the classes."
+            f"{path}: the labels are {sorted(values.values())}; they must be 0 for the background and "
+            "1, 2, … without a gap for the classes."
         )
     if ignore not in (None, IGNORE, len(values)):
         raise UserError(
@@ -394,7 +395,8 @@ def _found_cases(folder: Path, part: Literal["Tr", "Ts"], channels: int, ending:
         if label is not None and not label.is_file():
             if part == "Tr":
                 raise UserError(
-                    f"{label}: the label of a training case is missing. Add it, or take its images out of imagesTr."
+                    f"{label}: the label of a training case is missing. Add it, or take its images out of "
+                    "imagesTr."
                 )
             label = None
         cases.append(Case(name, paths, label))
@@ -435,24 +437,24 @@ def _listed_cases(
         if not isinstance(image, str):
             raise UserError(f"{folder / 'dataset.json'}: {entry!r} lists no image.")
         name = Path(image).name.removesuffix(ending)
-        folder_of_images = folder / f"images{part}"
+        images = folder / f"images{part}"
         found = {
             channel: file
             for channel in range(channels)
-            if (file := folder_of_images / f"{name}_{channel:04d}{ending}").is_file()
+            if (file := images / f"{name}_{channel:04d}{ending}").is_file()
         }
-        if not found and (whole := folder_of_images / f"{name}{ending}").is_file():
+        if not found and (whole := images / f"{name}{ending}").is_file():
             found = {0: whole}  # all channels in one file, as the Decathlon has them
         if not found:
             raise UserError(
-                f"{folder_of_images / name}_0000{ending}: dataset.json lists this case, but it does not exist."
+                f"{images / name}_0000{ending}: dataset.json lists this case, but it does not exist."
             )
         label: Path | None = folder / f"labels{part}" / f"{name}{ending}"
         if label is not None and not label.is_file():
             if part == "Tr":
                 raise UserError(f"{label}: dataset.json lists this case, but its label does not exist.")
             label = None
-        cases[name] = Case(name, _complete(folder_of_images, name, found, channels, ending), label)
+        cases[name] = Case(name, _complete(images, name, found, channels, ending), label)
     return tuple(cases[name] for name in sorted(cases))
 
 
@@ -521,26 +523,24 @@ def _image_headers(case: Case, dimensions: int, channels: int) -> list[Header]:
 def _check_channels(case: Case, found: int, wanted: int) -> None:
     if found != wanted:
         raise UserError(
-            f"{case.images[0]}: {found} channel{'s' * (found != 1)} where the data set has {wanted}. A missing "
-            "channel is a file of its own (_0001, …)."
+            f"{case.images[0]}: {found} channel{'s' * (found != 1)} where the data set has {wanted}. Further "
+            "ones are files of their own (_0001, …)."
         )
 
 
 def _check_same(case: Case, path: Path, header: Header, first: Header) -> None:
     if header.size != first.size:
         raise _differ(case, path, "size", header.size, first.size)
-    spacings = header.spacing, first.spacing
-    if spacings[0] is None or spacings[1] is None:
-        return
-    if not np.allclose(spacings[0], spacings[1], rtol=SPACING_TOLERANCE, atol=0):
-        raise _differ(case, path, "spacing", *spacings)
+    found, wanted = header.spacing, first.spacing
+    if found and wanted and not np.allclose(found, wanted, rtol=SPACING_TOLERANCE, atol=0):
+        raise _differ(case, path, "spacing", found, wanted)
 
 
 def _differ(case: Case, path: Path, what: str, found: Sequence[float], wanted: Sequence[float]) -> UserError:
     left, right = ("×".join(f"{number:g}" for number in numbers) for numbers in (found, wanted))
     return UserError(
-        f"{path}: its {what} is {left}, that of {case.images[0]} is {right}. Both must lie on one grid: resample "
-        "or export it again."
+        f"{path}: its {what} is {left}, that of {case.images[0]} is {right}. Both must lie on one grid: "
+        "resample it, or export it again."
     )
 
 
@@ -572,7 +572,7 @@ def _label_pixels(path: Path, dimensions: int) -> NDArray[Any]:
     pixels = read_image(path, dimensions).pixels
     if len(pixels) != 1:
         raise UserError(f"{path}: has {len(pixels)} channels; a label file has one number a voxel.")
-    return pixels[0]
+    return cast(NDArray[Any], pixels[0])
 
 
 # Splits
@@ -609,12 +609,56 @@ def _listed_split(
     return tuple(cases[n] for n in names["train"]), tuple(cases[n] for n in names["val"])
 
 
-# Preprocessed
+# Preprocessed by version 1
 
 
 def _read_preprocessed(stage: Path) -> SegmentationDataset:
-    raise NotImplementedError
+    plan, arrays = nnunet_v1.stage_plan(stage), nnunet_v1.stage_cases(stage)
+    for file in sorted(stage.glob("*.npz")):
+        if not file.with_suffix(".pkl").is_file() and not file.stem.endswith(nnunet_v1.WEIGHT_MAP):
+            raise UserError(f"{file.with_suffix('.pkl')}: the properties of {file.name} are missing.")
+    shapes = [nnunet_v1.array_shape(path) for path in arrays.values()]
+    flat = all(len(shape) == 3 or shape[1] == 1 for shape in shapes)
+    declaration = stage.parent / "dataset.json"
+    declared = read_json(declaration) if declaration.is_file() else {}
+    if "labels" in declared:
+        class_names, ignore = read_classes(declaration, declared)
+    else:
+        classes = nnunet_v1.highest_class(arrays.values()) if plan is None else plan.classes
+        class_names, ignore = ("background", *(str(index + 1) for index in range(classes))), None
+    if plan is not None and plan.classes + 1 != len(class_names):
+        raise UserError(
+            f"{plan.path}: is for {plan.classes} classes, but {declaration} has {len(class_names) - 1}. It "
+            "is another data set's plan, or the classes have changed: preprocess again."
+        )
+    if "modality" in declared or "channel_names" in declared:
+        channel_names = _channel_names(declaration, declared)
+    else:
+        channel_names = tuple(str(channel) for channel in range(shapes[0][0] - 1))
+    if plan is not None and len(plan.channel_names) != len(channel_names):
+        raise UserError(
+            f"{plan.path}: is for {len(plan.channel_names)} channels, but {stage} has {len(channel_names)}. It "
+            "is another data set's plan: preprocess again."
+        )
+    return SegmentationDataset(
+        path=stage,
+        name=str(declared.get("name", stage.parent.name)),
+        layout="preprocessed",
+        dimensions=2 if flat else 3,
+        channel_names=channel_names,
+        class_names=class_names,
+        ignore=ignore,
+        file_ending=".nii.gz",
+        training=tuple(Case(name, (path,), None) for name, path in arrays.items()),
+        testing=(),
+    )
 
 
 def _read_preprocessed_case(case: Case, dataset: SegmentationDataset, with_label: bool) -> CaseImage:
-    raise NotImplementedError
+    path = case.images[0]
+    nnunet_v1.check(path, dataset)
+    array = nnunet_v1.read_array(path)
+    array = array.reshape(len(array), *array.shape[-dataset.dimensions :])
+    label = as_labels(np.asarray(array[-1]), path, dataset) if with_label else None
+    pixels = np.array(array[:-1], np.float32)
+    return CaseImage(pixels, label, case_geometry(case, dataset))

@@ -1,0 +1,169 @@
+"""The class scores of a whole image from those of overlapping patches.
+
+Patches lie every half of their size and weigh as a Gaussian around their middle (Isensee et al. 2021). They
+are added in float32 in a band as thick as one patch; what no later patch touches is stored in half precision.
+So memory is that of the stored scores (or of nothing, on a scratch file) and of one band.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import mmap
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from lannunet_core.errors import RunFailed
+from lannunet_core.stitch import Corner, Windows
+
+
+def softmax(outputs: Tensor) -> Tensor:
+    """Over the classes of (B, K, *S)."""
+    return outputs.softmax(1)
+
+
+def predict_scores(
+    network: Callable[[Tensor], Tensor | list[Tensor]],
+    image: NDArray[np.float32],
+    patch_size: Sequence[int],
+    device: torch.device | str,
+    *,
+    classes: int,
+    batch_size: int = 1,
+    mirror: bool = False,
+    scratch: Path | None = None,
+    activation: Callable[[Tensor], Tensor] = softmax,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Predict an image patch by patch.
+
+    Args:
+        network: Maps (B, C, *P) to raw outputs (B, K, *P), or to a list of them with the finest first; in
+            evaluation mode.
+        image: Prepared, (C, *S); may be memory-mapped, only patches of it are read. Where it is less than a
+            patch it lies in the middle of one, with zeros around.
+        patch_size: (x, y[, z]) in pixels.
+        device: Where the network is.
+        classes: K.
+        batch_size: Patches at a time.
+        mirror: Average each patch over its mirror images along all axes: 2^D times the work.
+        scratch: The folder for a temporary file that holds the scores instead of memory; it is gone as soon
+            as nobody holds the scores, or the process ends. None: in memory.
+        activation: What turns raw outputs into the scores that are averaged.
+        progress: Called with the number of patches that are done, and of all.
+
+    Returns:
+        (K, *S) float16 on the CPU.
+
+    Raises:
+        RunFailed: There is no room for the temporary file.
+    """
+    size = image.shape[:0:-1]
+    frame = [max(side, patch) for side, patch in zip(size, patch_size, strict=True)]
+    before = [(outer - side) // 2 for outer, side in zip(frame, size, strict=True)]
+    windows = Windows.over(frame, patch_size, [0] * len(frame))
+    weights = [
+        {start: weight.to(device, torch.float32) for start, weight in windows.weights(axis).items()}
+        for axis in range(len(frame))
+    ]
+    scores = half_precision((classes, *reversed(frame)), scratch)
+
+    # The band lies across the axis where it is the smallest share of the image.
+    across = min(range(len(frame)), key=lambda axis: patch_size[axis] / frame[axis])
+    dim, thickness = -1 - across, patch_size[across]
+    band = torch.zeros(
+        classes, *(thickness if axis == across else frame[axis] for axis in reversed(range(len(frame))))
+    )
+    done, count = 0, math.prod(len(starts) for starts in windows.starts)
+    for start, following in itertools.pairwise((*windows.starts[across], frame[across])):
+        corners = [corner for corner in windows.corners() if corner[across] == start]
+        for first in range(0, len(corners), batch_size):
+            chosen = corners[first : first + batch_size]
+            patches = torch.stack([cut(image, corner, before, patch_size) for corner in chosen])
+            with torch.no_grad():
+                maps = patch_scores(network, patches.to(device), activation, mirror)
+                for one, corner in zip(maps, chosen, strict=True):
+                    for axis, place in enumerate(corner):
+                        one *= weights[axis][place].reshape(-1, *[1] * axis)
+                    in_band = tuple(0 if axis == across else place for axis, place in enumerate(corner))
+                    band[windows.box(in_band)] += one.cpu()
+            done += len(chosen)
+            if progress:
+                progress(done, count)
+        finished = following - start
+        scores.narrow(dim, start, finished).copy_(band.narrow(dim, 0, finished))
+        kept = thickness - finished
+        for one in band:  # a copy of one class, not of the band
+            one.narrow(dim, 0, kept).copy_(one.narrow(dim, finished, kept).clone())
+        band.narrow(dim, kept, finished).zero_()
+    for axis, (margin, side) in enumerate(zip(before, size, strict=True)):
+        scores = scores.narrow(-1 - axis, margin, side)
+    return scores
+
+
+def patch_scores(
+    network: Callable[[Tensor], Tensor | list[Tensor]],
+    patches: Tensor,
+    activation: Callable[[Tensor], Tensor],
+    mirror: bool,
+) -> Tensor:
+    """(B, K, *P) float32 of patches (B, C, *P), averaged over mirror images where wanted."""
+    axes = range(2, patches.ndim)
+    mirrors = [
+        flipped
+        for number in range(len(axes) + 1 if mirror else 1)
+        for flipped in itertools.combinations(axes, number)
+    ]
+    total: Any = 0
+    for flipped in mirrors:
+        outputs = network(patches.flip(flipped))
+        finest = outputs if isinstance(outputs, Tensor) else outputs[0]
+        maps = activation(finest.float())
+        if maps.shape[2:] != patches.shape[2:]:
+            mode = "bilinear" if patches.ndim == 4 else "trilinear"
+            maps = functional.interpolate(maps, patches.shape[2:], mode=mode)
+        total = total + maps.flip(flipped)
+    return total / len(mirrors)  # type: ignore[no-any-return]
+
+
+def cut(image: NDArray[np.float32], corner: Corner, before: Sequence[int], size: Sequence[int]) -> Tensor:
+    """The patch (C, *P) at `corner` of an image with at least `before` zeros (x, y[, z]) at each side."""
+    box: tuple[slice, ...] = ()
+    pads: list[int] = []
+    for first, margin, length, side in zip(corner, before, size, image.shape[:0:-1], strict=True):
+        first -= margin
+        low, high = max(first, 0), min(first + length, side)
+        box = (slice(low, high), *box)
+        pads += [low - first, first + length - high]
+    box = (slice(None), *box)
+    return functional.pad(torch.from_numpy(np.array(image[box], np.float32)), pads)
+
+
+def half_precision(shape: Sequence[int], scratch: Path | None) -> Tensor:
+    """A float16 tensor, in memory or mapped to a file without a name in `scratch`."""
+    if scratch is None:
+        return torch.empty(*shape, dtype=torch.float16)
+    count = math.prod(shape)
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        try:
+            # Room is taken now: writing to a mapping on a full disk would kill the process.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, 2 * count)
+            else:
+                file.truncate(2 * count)
+        except OSError as error:
+            raise RunFailed(
+                f"{scratch}: no room for {2 * count / 1e9:.1f} GB of class scores ({error.strerror}). "
+                "Free some space or choose another output folder."
+            ) from error
+        mapping = mmap.mmap(file.fileno(), 2 * count)
+    return torch.frombuffer(mapping, dtype=torch.float16, count=count).reshape(*shape)

@@ -1,0 +1,116 @@
+"""From class scores on the prepared grid to labels on the original one.
+
+Scores are resampled separably, as images are (see `data/prepare.py`), and class by class; of the result only
+a slab along the first axis exists at a time. Each voxel comes from the same operations whatever the slabs, so
+that labels do not depend on them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from lannunet_core.data.prepare import resample_matrix
+from lannunet_core.errors import UserError
+from lannunet_core.segmentation.types import Labels
+from lannunet_core.types import Floats
+
+SWITCH = "DIAG_NNUNET_ALT_RESAMPLING"
+SLAB_BYTES = 128 * 2**20  # of resampled float32 scores of all classes
+
+
+def argmax(scores: Tensor) -> Tensor:
+    """The class of the highest score of (K, *S); of equal ones the first."""
+    return scores.argmax(0)
+
+
+def in_slabs() -> bool:
+    """Whether scores are resampled in slabs, as the environment variable of DIAG's nnU-Net says; unset: yes.
+
+    Raises:
+        UserError: It says something else than yes or no.
+    """
+    value = os.environ.get(SWITCH, "").strip()
+    if value.lower() in ("", "1", "true", "yes", "on"):
+        return True
+    if value.lower() in ("0", "false", "no", "off"):
+        return False
+    raise UserError(
+        f"the environment variable {SWITCH} is {value!r}. Set it to 1, true, yes or on for resampling in "
+        "slabs (the default, little memory), or to 0, false, no or off for resampling everything at once."
+    )
+
+
+def label_map(
+    scores: Tensor,
+    affine: Floats,
+    original_size: Sequence[int],
+    decide: Callable[[Tensor], Tensor] = argmax,
+) -> Labels:
+    """The labels of the original image.
+
+    Beside the scores and the labels, memory holds one slab of all classes, of `SLAB_BYTES` or one plane.
+
+    Args:
+        scores: (K, *S) of the prepared image, on the CPU, in half precision or any other.
+        affine: (D + 1, D + 1) from prepared to original pixels; only scales and shifts.
+        original_size: (x, y[, z]) in pixels.
+        decide: Maps scores (K, *slab) float32 to labels (*slab), voxel by voxel.
+
+    Raises:
+        UserError: The switch in the environment says neither yes nor no.
+    """
+    shape = tuple(reversed(original_size))
+    matrices = axis_matrices(scores.shape[1:], affine, shape)
+    plane = 4 * len(scores) * math.prod(shape[1:])
+    thickness = max(SLAB_BYTES // plane, 1) if in_slabs() else shape[0]
+    labels = np.empty(shape, np.int16)
+    for first in range(0, shape[0], thickness):
+        slab = slice(first, min(first + thickness, shape[0]))
+        stack = torch.empty(len(scores), slab.stop - slab.start, *shape[1:])
+        for one, target in zip(scores, stack, strict=True):
+            target.copy_(resampled(one, matrices, slab))
+        labels[slab] = decide(stack).numpy()
+    return labels
+
+
+def axis_matrices(size: Sequence[int], affine: Floats, original: Sequence[int]) -> list[csr_array | None]:
+    """For each array axis the weights (original, size) of its pixels; None: that axis stays as it is."""
+    matrices: list[csr_array | None] = []
+    for axis, (side, wanted) in enumerate(zip(size, original, strict=True)):
+        along = len(size) - 1 - axis  # x is the last axis
+        scale, shift = affine[along, along], affine[along, -1]
+        if side == wanted and abs(scale - 1) < 1e-9 and abs(shift) < 1e-6:
+            matrices.append(None)
+        else:
+            positions = (np.arange(wanted) - shift) / scale
+            matrices.append(resample_matrix(side, positions, 1 / scale))
+    return matrices
+
+
+def resampled(scores: Tensor, matrices: Sequence[csr_array | None], slab: slice) -> Tensor:
+    """Rows `slab` of the resampled scores of one class (*S), float32."""
+    first = matrices[0]
+    if first is None:
+        values = scores[slab].float().numpy()
+    else:
+        rows = first[slab]
+        needed = slice(rows.indices.min(), rows.indices.max() + 1)
+        values = apply(rows[:, needed], scores[needed].float().numpy(), 0)
+    for axis, matrix in enumerate(matrices[1:], start=1):
+        if matrix is not None:
+            values = apply(matrix, values, axis)
+    return torch.from_numpy(values)
+
+
+def apply(matrix: csr_array, values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    lines = np.moveaxis(values, axis, 0)
+    mixed = (matrix @ lines.reshape(len(lines), -1)).reshape(-1, *lines.shape[1:])
+    return np.moveaxis(mixed, 0, axis)

@@ -5,34 +5,32 @@ Pictures are SVG over an embedded JPEG, charts are SVG whose ink follows the pag
 
 from __future__ import annotations
 
-import base64
-import io
-import json
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lannunet_core.evaluation.page import (
+    BLUE,
+    ORANGE,
+    POINTS_AS_PIXELS,
+    Chart,
+    chart,
+    draw_boxes,
+    jpeg,
+    thirds,
+    training_charts,
+    write_page,
+)
 from lannunet_core.evaluation.pictures import to_display
 from lannunet_core.evaluation.summary import radial_errors
-from lannunet_core.files import write_text
 from lannunet_core.types import Floats, Prediction, State
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-CASES_A_GROUP = 4
-PICTURE_PIXELS = 560
-INK = "#010203"  # stands for the page's text colour in a chart
-BLUE, ORANGE, GREEN = "#3b82f6", "#f08c2e", "#12a67c"
-POINTS_AS_PIXELS = 2000  # beyond this many, a chart's points are one picture rather than as many elements
 
 
 @dataclass(frozen=True)
@@ -64,39 +62,24 @@ class Report:
 
 def write_report(path: Path, report: Report) -> None:
     """Write the page to `path`."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("lannunet_core.evaluation", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["figure"] = lambda number: "–" if number is None else f"{number:.2f}"
-    environment.filters["percent"] = lambda rate: "–" if rate is None else f"{rate:.1%}"
     groups = _groups(report)
     counts = report.summary["overall"]["counts"]
-    page = environment.get_template("report.html.j2").render(
+    write_page(
+        path,
+        "evaluation/report.html.j2",
+        report.config,
+        report.provenance,
+        title=report.title,
         report=report,
         summary=report.summary,
         unit=report.summary["unit"],
+        scored=counts["evaluated"] + counts["not_found"],
         confidence=_median_confidence(report.predictions),
         charts=_charts(report),
         groups=groups,
         counted=[name for name in ("not_found", "absent", "unlabelled") if counts[name]],
         aspect=_aspect(groups),
-        config=_as_yaml(report.config),
-        provenance=_as_yaml(report.provenance),
     )
-    write_text(path, page)
-
-
-def _as_yaml(values: Mapping[str, Any]) -> str:
-    import yaml
-
-    plain = json.loads(json.dumps(values, default=str))
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True) if plain else ""
 
 
 def _median_confidence(predictions: Sequence[Prediction]) -> float | None:
@@ -119,15 +102,9 @@ def _groups(report: Report) -> list[dict[str, Any]]:
     else:
         ranked = sorted(report.predictions, key=lambda prediction: -np.mean(prediction.confidence))
         names = ("Most confident cases", "Cases between", "Least confident cases")
-    count = len(ranked)
-    size = min(CASES_A_GROUP, math.ceil(count / 3))
-    worst = ranked[max(count - size, size) :][::-1]
-    between = ranked[size : count - len(worst)]
-    start = (len(between) - size + 1) // 2
-    chosen = (ranked[:size], between[max(start, 0) : max(start, 0) + size], worst)
     return [
         {"name": name, "cases": [_case(prediction, report) for prediction in predictions]}
-        for name, predictions in zip(names, chosen, strict=True)
+        for name, predictions in zip(names, thirds(ranked), strict=True)
         if predictions
     ]
 
@@ -247,7 +224,7 @@ def _panel(
 
     width, height = np.array([x_end - x, y_end - y]) * scale
     return {
-        "href": _jpeg(shown[y:y_end, x:x_end]),
+        "href": jpeg(shown[y:y_end, x:x_end]),
         "width": round(float(width), 2),
         "height": round(float(height), 2),
         "unit": round(float(max(width, height)) / 100, 3),
@@ -259,93 +236,50 @@ def _panel(
     }
 
 
-def _jpeg(shown: NDArray[np.uint8]) -> str:
-    """A picture (H, W, 3) as a data URI, no larger than the page shows it."""
-    from PIL import Image
-
-    picture = Image.fromarray(np.ascontiguousarray(shown))
-    picture.thumbnail((PICTURE_PIXELS, PICTURE_PIXELS), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
 # --- charts ----------------------------------------------------------------------------
 
 
-def _charts(report: Report) -> list[dict[str, Any]]:
-    """Title, caption and SVG of each chart that the data allow."""
+def _charts(report: Report) -> list[Chart]:
+    """Each chart that the data allow."""
     unit = report.summary["unit"]
-    charts: list[dict[str, Any]] = []
+    charts: list[Chart] = []
     errors = np.array([_errors(prediction, unit) for prediction in report.predictions])
     confidence = np.array([prediction.confidence for prediction in report.predictions])
-
-    def add(title: str, caption: str, draw: Callable[[Axes], None]) -> None:
-        with _figure() as figure:
-            draw(figure.subplots())
-            charts.append({"title": title, "caption": caption, "svg": _svg(figure, f"chart{len(charts)}")})
-
     if np.isfinite(errors).any():
-        add(
-            "Error by landmark",
-            "Boxes hold the middle half of the cases, the line is the median; every dot is a case.",
-            lambda axis: _draw_boxes(axis, errors, report.landmark_names, f"radial error ({unit})"),
-        )
-        add(
-            "Detection rate",
-            "Share of landmarks within a radius of the annotation; one that was not found counts as a miss.",
-            lambda axis: _draw_detection(axis, report, errors),
-        )
+        charts += [
+            chart(
+                "Error by landmark",
+                "Boxes hold the middle half of the cases, the line is the median; every dot is a case.",
+                lambda axis: draw_boxes(axis, errors, report.landmark_names, f"radial error ({unit})"),
+            ),
+            chart(
+                "Detection rate",
+                "Share of landmarks within a radius of the annotation; one not found counts as a miss.",
+                lambda axis: _draw_detection(axis, report, errors),
+            ),
+        ]
         if np.isfinite(confidence[np.isfinite(errors)]).any():
-            add(
-                "Error against confidence",
-                "A confidence is honest when large errors come with small values.",
-                lambda axis: _draw_confidence(axis, confidence, errors, unit),
+            charts.append(
+                chart(
+                    "Error against confidence",
+                    "A confidence is honest when large errors come with small values.",
+                    lambda axis: _draw_confidence(axis, confidence, errors, unit),
+                )
             )
     elif np.isfinite(confidence).any():
-        add(
-            "Confidence by landmark",
-            "Boxes hold the middle half of the cases, the line is the median; every dot is a case.",
-            lambda axis: _draw_boxes(axis, confidence, report.landmark_names, "confidence"),
+        charts.append(
+            chart(
+                "Confidence by landmark",
+                "Boxes hold the middle half of the cases, the line is the median; every dot is a case.",
+                lambda axis: draw_boxes(axis, confidence, report.landmark_names, "confidence"),
+            )
         )
-    rows = [dict(_flat(row)) for row in report.history]
     panels = (
         ("loss", "Training loss", "log"),
         ("error", "Validation error", "linear"),
         ("lr", "Learning rate", "linear"),
     )
-    for word, title, scale in panels:
-        curves = _curves(rows, word)
-        if curves:
-            add(title, "", partial(_draw_curves, curves=curves, scale=scale))
-    return charts
-
-
-def _draw_boxes(axis: Axes, values: Floats, names: Sequence[str], label: str) -> None:
-    """One box a column of `values` (images, N), with its points."""
-    columns = [column[np.isfinite(column)] for column in values.T]
-    places = np.arange(len(columns))
-    axis.boxplot(
-        columns,
-        positions=places,
-        widths=0.55,
-        showfliers=False,
-        patch_artist=True,
-        boxprops={"facecolor": BLUE, "alpha": 0.35, "edgecolor": BLUE},
-        medianprops={"color": INK, "linewidth": 1.5},
-        whiskerprops={"color": BLUE},
-        capprops={"color": BLUE},
-    )
-    jitter = np.random.default_rng(0)
-    x = np.concatenate(
-        [place + jitter.uniform(-0.2, 0.2, len(c)) for place, c in zip(places, columns, strict=True)]
-    )
-    y = np.concatenate(columns)
-    axis.scatter(x, y, s=5, color=BLUE, alpha=0.6, linewidths=0, rasterized=len(y) > POINTS_AS_PIXELS)
-    turned = len(names) > 10 or max(map(len, names)) > 6
-    axis.set_xticks(places, names, rotation=90 if len(names) > 14 else 35 if turned else 0,
-                    ha="right" if turned and len(names) <= 14 else "center", parse_math=False)  # fmt: skip
-    axis.set(ylabel=label, ylim=(0, None))
+    return charts + training_charts(report.history, panels)
 
 
 def _draw_detection(axis: Axes, report: Report, errors: Floats) -> None:
@@ -377,89 +311,3 @@ def _draw_confidence(axis: Axes, confidence: Floats, errors: Floats, unit: str) 
         rasterized=int(known.sum()) > POINTS_AS_PIXELS,
     )
     axis.set(xlabel="confidence", ylabel=f"radial error ({unit})", xlim=(-0.02, 1.02), ylim=(0, None))
-
-
-Curves = dict[str, tuple[list[float], list[float]]]
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _curves(rows: Sequence[Mapping[str, Any]], word: str) -> Curves:
-    """Epochs and values of each finite figure whose name holds `word`."""
-    curves: Curves = {}
-    for number, row in enumerate(rows):
-        for key, value in row.items():
-            if word in key and isinstance(value, (int, float)) and math.isfinite(value):
-                epochs, values = curves.setdefault(key, ([], []))
-                epochs.append(row.get("epoch", number))
-                values.append(value)
-    return curves
-
-
-def _draw_curves(axis: Axes, curves: Curves, scale: str) -> None:
-    for (name, (epochs, values)), colour in zip(
-        curves.items(), [BLUE, ORANGE, GREEN] * len(curves), strict=False
-    ):
-        axis.plot(
-            epochs,
-            values,
-            color=colour,
-            linewidth=1.6,
-            label=name,
-            marker="o" if len(epochs) < 40 else None,
-            markersize=3,
-        )
-    if scale == "log" and all(value > 0 for _, values in curves.values() for value in values):
-        axis.set_yscale("log")
-    else:
-        axis.set_ylim(0, None)
-    axis.set_xlabel("epoch")
-    if len(curves) > 1:
-        for text in axis.legend(frameon=False).get_texts():
-            text.set_parse_math(False)
-
-
-@contextmanager
-def _figure() -> Iterator[Figure]:
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    style: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "font.size": 9,
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "axes.edgecolor": INK,
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": INK,
-        "grid.alpha": 0.12,
-        "grid.linewidth": 0.6,
-    }
-    with matplotlib.rc_context(style):
-        yield Figure(figsize=(5.4, 3.3), layout="constrained", facecolor="none")
-
-
-def _svg(figure: Figure, salt: str) -> str:
-    """The figure as an <svg> element; `salt` keeps the ids of several charts on one page apart."""
-    import matplotlib
-    from markupsafe import Markup
-
-    buffer = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with matplotlib.rc_context({"svg.hashsalt": salt}):
-        for axis in figure.axes:
-            axis.set_facecolor("none")
-        figure.savefig(buffer, format="svg", dpi=160, metadata=nothing)
-    text = buffer.getvalue()
-    return Markup(text[text.index("<svg") :].replace(INK, "currentColor"))

@@ -33,17 +33,16 @@ def segmentation_labels(
     weights = annotated if weight is None else torch.where(annotated.bool(), weight.float(), 0.0)
     segmentation, level_weights = [], []
     for size in level_sizes:
-        strides = level_scale(label.shape[:0:-1], size)
-        chosen = tuple(
-            _middles(stride, length, full, label.device)
-            for stride, length, full in zip(strides[::-1], size[::-1], label.shape[1:], strict=True)
-        )
-        middle = (slice(None), *torch.meshgrid(*chosen, indexing="ij"))
-        segmentation.append(label[middle].long())
-        level_weight = weights[middle]
+        strides = level_scale(label.shape[:0:-1], size)[::-1]
+        shape = tuple(size)[::-1]
+        chosen, level_weight = label, weights
+        for axis, (stride, length) in enumerate(zip(strides, shape, strict=True), start=1):
+            middles = _middles(stride, length, label.shape[axis], label.device)
+            chosen, level_weight = (one.index_select(axis, middles) for one in (chosen, level_weight))
+        segmentation.append(chosen.long())
         if weight is not None:
-            total = _block_sums(weights, strides[::-1], size[::-1])
-            voxels = _block_sums(annotated, strides[::-1], size[::-1])
+            total = _block_sums(weights, strides, shape)
+            voxels = _block_sums(annotated, strides, shape)
             level_weight = torch.where(level_weight > 0, total / voxels, 0.0)
         level_weights.append(level_weight)
     return {"segmentation": segmentation, "weight": level_weights}

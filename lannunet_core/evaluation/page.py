@@ -81,12 +81,12 @@ def thirds(ranked: Sequence[T]) -> tuple[Sequence[T], Sequence[T], Sequence[T]]:
     return ranked[:size], between[max(start, 0) : max(start, 0) + size], worst
 
 
-def jpeg(shown: NDArray[np.uint8]) -> str:
+def jpeg(shown: NDArray[np.uint8], pixels: int = PICTURE_PIXELS) -> str:
     """A picture (H, W, 3) as a data URI, no larger than the page shows it."""
     from PIL import Image
 
     picture = Image.fromarray(np.ascontiguousarray(shown))
-    picture.thumbnail((PICTURE_PIXELS, PICTURE_PIXELS), Image.Resampling.LANCZOS)
+    picture.thumbnail((pixels, pixels), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=88)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -68,9 +68,7 @@ def summarise(
     has_spacing = bool(predictions) and all(prediction.spacing is not None for prediction in predictions)
 
     images = len(predictions)
-    generator = np.random.default_rng(seed)
-    # How often each image is in each draw, (draws, images).
-    weights = generator.multinomial(images, np.full(images, 1 / images), size=DRAWS) if images else None
+    weights = bootstrap_weights(images, seed)
 
     def block(columns: slice) -> dict[str, Any]:
         seen = states[:, columns]
@@ -89,7 +87,7 @@ def summarise(
                 result[unit] = None
                 continue
             image, landmark = np.nonzero(seen == State.VISIBLE)
-            figures = _statistics(values[:, columns][image, landmark], image, weights, radii)
+            figures = statistics(values[:, columns][image, landmark], image, weights, radii)
             rates = figures.pop("detection_rates")
             result[unit] = figures
             if unit == rates_unit:
@@ -173,16 +171,25 @@ def _states(prediction: Prediction) -> NDArray[np.int64]:
     return prediction.states
 
 
-def _statistics(
-    errors: Floats, image: NDArray[np.int64], weights: NDArray[np.int64] | None, radii: Sequence[float]
+def bootstrap_weights(images: int, seed: int) -> NDArray[np.int64] | None:
+    """(draws, images) how often each image is in each draw; None without images."""
+    generator = np.random.default_rng(seed)
+    return generator.multinomial(images, np.full(images, 1 / images), size=DRAWS) if images else None
+
+
+def statistics(
+    errors: Floats, image: NDArray[np.int64], weights: NDArray[np.int64] | None, radii: Sequence[float] = ()
 ) -> dict[str, Any]:
     """Mean, median, sd and detection rates of `errors` (E,), each with its interval.
 
     Args:
-        errors: NaN where the landmark was not found.
+        errors: Or other figures; NaN where there is none, as of a landmark that was not found.
         image: (E,) the image of each.
-        weights: (draws, images) how often each image is in each draw.
+        weights: Of `bootstrap_weights`.
         radii: Of the detection rates.
+
+    Returns:
+        `mean`, `median` and `sd`, `mean_ci95` and so on, and rows of `detection_rates`.
     """
     order = np.argsort(errors)  # NaN last
     errors, image = errors[order], image[order]

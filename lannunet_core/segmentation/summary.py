@@ -1,0 +1,252 @@
+"""Figures of a segmented split: per class and over all, with their uncertainty.
+
+A class that a case neither has nor is given counts in no figure, but is counted. One that was missed, or
+invented, has Dice 0 and no distances: those are averaged over the cases that have the class in both, and the
+others are counted beside them.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lannunet_core.evaluation.summary import bootstrap_weights, statistics
+from lannunet_core.files import atomic_path
+from lannunet_core.segmentation.metrics import ClassMetrics
+from lannunet_core.segmentation.types import SegmentedCase
+from lannunet_core.types import Floats
+
+FIGURES = ("dice", "weighted_dice", "hausdorff95", "mean_surface_distance")
+DISTANCES = FIGURES[2:]
+STATES = ("both", "missed", "invented", "absent")
+
+
+@dataclass(frozen=True)
+class MeasuredCase:
+    """A prediction and what it is worth.
+
+    Attributes:
+        case: Its files.
+        predicted: How many voxels were given to each class but the background.
+        metrics: One each class but the background; None where nothing is annotated.
+    """
+
+    case: SegmentedCase
+    predicted: tuple[int, ...]
+    metrics: tuple[ClassMetrics, ...] | None
+
+
+def summarise(
+    cases: Sequence[MeasuredCase], class_names: Sequence[str], unit: str, seed: int = 0
+) -> dict[str, Any]:
+    """Everything that `summary.json` holds, ready for JSON: a figure that cannot be had is None.
+
+    Confidence intervals are 95 % percentile bootstraps (Efron 1979) over 1000 draws of whole cases.
+
+    Args:
+        cases: Of one split.
+        class_names: The classes but the background.
+        unit: Of distances: `mm`, or `px` where files state no spacing.
+        seed: Of the bootstrap.
+
+    Returns:
+        `unit`, `cases` (how many), `evaluated` (of these, with annotation), `overall` (all pairs of case and
+        class) and `per_class` (by name); the last two hold `counts` of `STATES`, and for each of `FIGURES`
+        its mean, median and sd with intervals, or None. `missed`: id and class of each class that is in the
+        annotation only. `dice`: of each evaluated case by id, each class by name.
+    """
+    evaluated = [case for case in cases if case.metrics is not None]
+    weights = bootstrap_weights(len(evaluated), seed)
+    values = {name: table(evaluated, name, len(class_names)) for name in FIGURES}
+
+    def block(columns: slice) -> dict[str, Any]:
+        found = Counter(m.state for case in evaluated for m in (case.metrics or ())[columns])
+        figures: dict[str, Any] = {"counts": {state: found[state] for state in STATES}}
+        for name, rows in values.items():
+            chosen = rows[:, columns]
+            if np.isnan(chosen).all():
+                figures[name] = None
+                continue
+            image, column = np.indices(chosen.shape).reshape(2, -1)
+            figures[name] = statistics(chosen[image, column], image, weights)
+            del figures[name]["detection_rates"]
+        return figures
+
+    return {
+        "unit": unit,
+        "cases": len(cases),
+        "evaluated": len(evaluated),
+        "overall": block(slice(None)),
+        "per_class": {name: block(slice(n, n + 1)) for n, name in enumerate(class_names)},
+        "missed": [
+            {"id": case.case.id, "class": name}
+            for case in evaluated
+            for name, metrics in zip(class_names, case.metrics or (), strict=True)
+            if metrics.state == "missed"
+        ],
+        "dice": {
+            case.case.id: {
+                name: None if np.isnan(metrics.dice) else metrics.dice
+                for name, metrics in zip(class_names, case.metrics or (), strict=True)
+            }
+            for case in evaluated
+        },
+    }
+
+
+def table(cases: Sequence[MeasuredCase], figure: str, classes: int) -> Floats:
+    """(cases, classes) one of `FIGURES`, NaN where a case has none."""
+    rows = [
+        [np.nan if (value := getattr(metrics, figure)) is None else value for metrics in case.metrics or ()]
+        for case in cases
+    ]
+    return np.array(rows, dtype=np.float64).reshape(len(cases), classes)
+
+
+def compare(ours: Mapping[str, Any], theirs: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
+    """How the Dice of one summary differs from another's on the cases that both have.
+
+    The difference is taken case by case and then averaged, and its interval is a bootstrap over those pairs:
+    that some cases are harder than others does not blur it.
+
+    Returns:
+        `overall` and `per_class` (by name), each None where they share no Dice, else: `pairs`, `ours` and
+        `theirs` (means over these) and `difference` (ours − theirs) with `difference_ci95`.
+    """
+    shared = [name for name in ours["dice"] if name in theirs["dice"]]
+    weights = bootstrap_weights(len(shared), seed)
+
+    def block(names: Sequence[str]) -> dict[str, Any] | None:
+        pairs = np.array(
+            [[[side["dice"][i].get(n) for n in names] for i in shared] for side in (ours, theirs)],
+            dtype=np.float64,  # None becomes NaN
+        ).reshape(2, -1)
+        image = np.repeat(np.arange(len(shared)), len(names))
+        both = np.isfinite(pairs).all(axis=0)
+        if not both.any():
+            return None
+        figures = statistics((pairs[0] - pairs[1])[both], image[both], weights)
+        return {
+            "pairs": int(both.sum()),
+            "ours": float(pairs[0, both].mean()),
+            "theirs": float(pairs[1, both].mean()),
+            "difference": figures["mean"],
+            "difference_ci95": figures["mean_ci95"],
+        }
+
+    names = list(ours["per_class"])
+    return {"overall": block(names), "per_class": {name: block([name]) for name in names}}
+
+
+def write_cases(path: Path, cases: Sequence[MeasuredCase], class_names: Sequence[str], unit: str) -> None:
+    """Write a CSV with one row a case and class. Empty cells are unknown or do not exist.
+
+    `predicted_voxels` counts the whole prediction, `compared_voxels` and `target_voxels` what lies where
+    somebody annotated. Decimals are fixed, so that equal predictions are equal files.
+    """
+    distances = [f"{name}_{unit}" for name in DISTANCES]
+    header = ["id", "class", "dice", "weighted_dice", *distances, "state"]
+    header += ["predicted_voxels", "compared_voxels", "target_voxels"]
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        for case in cases:
+            for n, name in enumerate(class_names):
+                if case.metrics is None:
+                    writer.writerow([case.case.id, name, *[""] * 5, case.predicted[n], "", ""])
+                    continue
+                metrics = case.metrics[n]
+                figures = [
+                    "" if (value := getattr(metrics, figure)) is None or np.isnan(value) else f"{value:.4f}"
+                    for figure in FIGURES
+                ]
+                counts = [case.predicted[n], metrics.predicted, metrics.target]
+                writer.writerow([case.case.id, name, *figures, metrics.state, *counts])
+
+
+def print_summary(summary: Mapping[str, Any], title: str) -> None:
+    """Print a table of a summary's figures, and what it was compared with."""
+    from rich.console import Console
+
+    console = Console()
+    console.print(_figures_table(summary, title))
+    for name, other in summary.get("comparison", {}).items():
+        console.print(_comparison_table(name, other))
+
+
+def _figures_table(summary: Mapping[str, Any], title: str) -> Any:
+    from rich.text import Text
+
+    weighted = summary["overall"]["weighted_dice"] is not None
+    states = [s for s in STATES[1:] if summary["overall"]["counts"][s]]
+    headings = ["Dice", "95 % CI", "median", "sd", *["weighted"] * weighted]
+    headings += [f"HD95 {summary['unit']}", f"MSD {summary['unit']}", "cases", *states]
+    found = _table(f"{title}: agreement with the annotation", headings)
+
+    def add(name: str, block: Mapping[str, Any], **style: Any) -> None:
+        dice, counts = block["dice"], block["counts"]
+        found.add_row(
+            Text(name),
+            _mean(dice, 3),
+            _interval(dice and dice["mean_ci95"]),
+            _text(dice and dice["median"], 3),
+            _text(dice and dice["sd"], 3),
+            *([_mean(block["weighted_dice"], 3)] if weighted else []),
+            _mean(block["hausdorff95"], 2),
+            _mean(block["mean_surface_distance"], 2),
+            str(counts["both"] + counts["missed"] + counts["invented"]),
+            *(str(counts[state] or "") for state in states),
+            **style,
+        )
+
+    for name, block in summary["per_class"].items():
+        add(name, block)
+    found.add_section()
+    add("all", summary["overall"], style="bold")
+    return found
+
+
+def _comparison_table(other: str, compared: Mapping[str, Any]) -> Any:
+    from rich.text import Text
+
+    headings = ["Dice", other, "difference", "95 % CI", "pairs"]
+    found = _table(f"compared with {other}", headings)
+    rows = {**compared["per_class"], "all": compared["overall"]}
+    for name, row in rows.items():
+        if row is not None:
+            figures = [_text(row[key], 3) for key in ("ours", "theirs")]
+            change = [f"{row['difference']:+.3f}", _interval(row["difference_ci95"], "+")]
+            found.add_row(Text(name), *figures, *change, str(row["pairs"]))
+    return found
+
+
+def _table(title: str, headings: Sequence[str]) -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    found = Table(
+        title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    found.add_column("class", overflow="fold")
+    for heading in headings:
+        found.add_column(Text(heading), justify="right", no_wrap=True)
+    return found
+
+
+def _mean(figures: Mapping[str, Any] | None, digits: int) -> str:
+    return _text(figures["mean"] if figures else None, digits)
+
+
+def _text(number: float | None, digits: int) -> str:
+    return "–" if number is None else f"{number:.{digits}f}"
+
+
+def _interval(interval: Sequence[float] | None, sign: str = "") -> str:
+    return ("…" if sign else "–").join(f"{end:{sign}.3f}" for end in interval) if interval else "–"

@@ -1,6 +1,6 @@
 """Speed as ratios, measured in one run on one machine: `make bench`.
 
-Every module of this package has `rows() -> list[Row]`.
+Every module of this package that measures has `rows() -> list[Row]`; the others are commands of their own.
 """
 
 from __future__ import annotations
@@ -51,21 +51,24 @@ class Row:
         return self.same and fast and (self.at_most is None or self.ratio <= self.at_most)
 
 
-def seconds(*ways: Callable[[], Any], repeats: int = 5, threads: int = 1) -> list[float]:
-    """The best time of each way: whatever else the machine does only ever adds. Taken in turns.
+def seconds(
+    *ways: Callable[[], Any], repeats: int = 5, threads: int = 1, in_turns: bool = True
+) -> list[float]:
+    """The best time of each way: whatever else the machine does only ever adds.
 
     One thread by default: NumPy and SciPy have no more, and threads that wait for each other measure how busy
-    the machine is.
+    the machine is. Ways of a millisecond are not taken in turns: what one leaves in the caches would be a good
+    part of another's time.
     """
     import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     best = [float("inf")] * len(ways)
-    for _ in range(repeats):
-        for i, way in enumerate(ways):
-            start = time.perf_counter()
-            way()
-            best[i] = min(best[i], time.perf_counter() - start)
+    turns = range(len(ways))
+    for i in list(turns) * repeats if in_turns else [i for i in turns for _ in range(repeats)]:
+        start = time.perf_counter()
+        ways[i]()
+        best[i] = min(best[i], time.perf_counter() - start)
     torch.set_num_threads(before)
     return best

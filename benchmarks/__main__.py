@@ -18,7 +18,7 @@ def main() -> int:
     rows = [
         row
         for name in track(names, "Measuring", transient=True)
-        for row in importlib.import_module(f"benchmarks.{name}").rows()
+        for row in getattr(importlib.import_module(f"benchmarks.{name}"), "rows", list)()
     ]
     table = Table("what", "compared with", "plain way", "ours", "ratio", "required", "holds", "note")
     for row in rows:

@@ -37,6 +37,7 @@ from lannunet_core.segmentation.types import (
 
 FOLDS = 5
 SPACING_TOLERANCE = 1e-3  # relative: files round
+INTEGER_TOLERANCE = 1e-3  # files of scaled numbers round
 CHANNEL = re.compile(r"(.+)_(\d{4})")
 PICTURES = (".png", ".bmp", ".tif", ".tiff")
 VOLUMES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
@@ -135,12 +136,13 @@ def as_labels(values: NDArray[Any], path: Path, dataset: SegmentationDataset) ->
     """Values of any number type as labels of this data set; `path` names them in messages."""
     if values.dtype.kind == "f":
         whole = np.rint(values)
-        if not np.array_equal(whole, values):
-            wrong = values[whole != values].flat[0]
+        fractions = ~(np.abs(whole - values) <= INTEGER_TOLERANCE)  # NaN too
+        if fractions.any():
             raise UserError(
-                f"{path}: holds {wrong:g}, which is no integer. Labels are whole numbers; was it resampled "
-                "with linear interpolation, or is it an image?"
+                f"{path}: holds {values[fractions][0]:g}, which is no integer. Labels are whole numbers; was "
+                "it resampled with linear interpolation, or is it an image?"
             )
+        values = whole
     highest = len(dataset.class_names) - 1 if dataset.ignore is None else dataset.ignore
     for value in (values.min(), values.max()):
         if not IGNORE <= value <= highest:
@@ -637,8 +639,8 @@ def _read_preprocessed(stage: Path) -> SegmentationDataset:
         channel_names = tuple(str(channel) for channel in range(shapes[0][0] - 1))
     if plan is not None and len(plan.channel_names) != len(channel_names):
         raise UserError(
-            f"{plan.path}: is for {len(plan.channel_names)} channels, but {stage} has {len(channel_names)}. It "
-            "is another data set's plan: preprocess again."
+            f"{plan.path}: is for {len(plan.channel_names)} channels, but {stage} has {len(channel_names)}. "
+            "It is another data set's plan: preprocess again."
         )
     return SegmentationDataset(
         path=stage,

@@ -77,15 +77,20 @@ def stage_cases(stage: Path) -> dict[str, Path]:
     return dict(sorted(cases.items()))
 
 
-@lru_cache
 def stage_plan(stage: Path) -> Plan | None:
     """What the plan beside a stage folder says of it; None where there is none at all.
 
     Raises:
         UserError: The plans beside it are of other folders.
     """
+    files = sorted(path for path in stage.parent.glob("*plans*.pkl") if path.is_file())
+    return _stage_plan(stage, tuple((path, path.stat().st_mtime_ns) for path in files))
+
+
+@lru_cache
+def _stage_plan(stage: Path, dated: tuple[tuple[Path, int], ...]) -> Plan | None:
     match = STAGE.fullmatch(stage.name)
-    files = sorted(stage.parent.glob("*plans*.pkl"))
+    files = [path for path, _ in dated]
     known = []
     for path in files:
         content = read_pickle(path)
@@ -189,8 +194,8 @@ def check(path: Path, dataset: SegmentationDataset) -> None:
             "preprocess it again."
         )
     first = dataset.training[0].images[0]
-    expected = _spacing(first.with_suffix(".pkl")) if plan is None else plan.spacing
     source = first.with_suffix(".pkl") if plan is None else plan.path
+    expected = _spacing(first, source.stat().st_mtime_ns) if plan is None else plan.spacing
     found = properties["spacing_after_resampling"]
     free = 1 if plan is not None and plan.slices else 0
     if not np.allclose(found[free:], expected[free:], rtol=SPACING_TOLERANCE, atol=0):
@@ -216,8 +221,8 @@ def highest_class(arrays: Iterable[Path]) -> int:
 
 
 @lru_cache
-def _spacing(file: Path) -> tuple[float, ...]:
-    return cast("tuple[float, ...]", case_properties(file)["spacing_after_resampling"])
+def _spacing(path: Path, dated: int) -> tuple[float, ...]:
+    return cast("tuple[float, ...]", case_properties(path)["spacing_after_resampling"])
 
 
 def _steps(spacing: Any) -> tuple[float, ...]:

@@ -57,8 +57,8 @@ def seconds(
     """The best time of each way: whatever else the machine does only ever adds.
 
     One thread by default: NumPy and SciPy have no more, and threads that wait for each other measure how busy
-    the machine is. Ways of a millisecond are not taken in turns: what one leaves in the caches would be a good
-    part of another's time.
+    the machine is. Ways of a millisecond are not taken in turns: what one leaves in the caches would be
+    a good part of another's time.
     """
     import torch
 

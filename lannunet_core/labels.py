@@ -57,7 +57,6 @@ def gaussian_heatmaps(
     image_size: Sequence[int],
     level_sizes: Sequence[Sequence[int]],
     peak: float,
-    out: Sequence[Tensor] | None = None,
 ) -> list[Tensor]:
     """One Gaussian a landmark and level; all zero where the landmark is not visible.
 
@@ -68,8 +67,6 @@ def gaussian_heatmaps(
         image_size: Size (x, y[, z]) of the input.
         level_sizes: Size (x, y[, z]) of each level.
         peak: The Gaussian's value at its centre.
-        out: Maps of an earlier call that nobody needs any more, to be overwritten: most of the time goes into
-            fresh memory. Not used where their shapes differ, or where `sigmas` are learned.
 
     Returns:
         (B, N, *S_l) for each level, in the landmarks' dtype.
@@ -77,9 +74,6 @@ def gaussian_heatmaps(
     visible = states == State.VISIBLE
     landmarks = torch.where(visible[..., None], landmarks, 0)  # before any arithmetic: 0 · NaN is NaN
     amplitude = peak * visible.to(landmarks.dtype)  # (B, N)
-    shapes = [(*visible.shape, *reversed(size)) for size in level_sizes]
-    if sigmas.requires_grad or [maps.shape for maps in out or []] != shapes:
-        out = None
     sizes = tuple(tuple(size) for size in level_sizes)
     lines = _level_lines(tuple(image_size), sizes, landmarks.dtype, landmarks.device)
     widths = sigmas.to(landmarks.dtype).T[:, lines.levels] * lines.strides  # (N, T), in input pixels
@@ -93,7 +87,7 @@ def gaussian_heatmaps(
             line = gaussians[level * len(size) + axis]
             product = product[..., None] * line.reshape(*visible.shape, *[1] * (product.ndim - 2), -1)
         line = gaussians[level * len(size) + x].reshape(*visible.shape, *[1] * len(others), -1)
-        maps.append(torch.mul(product[..., None], line, out=None if out is None else out[level]))
+        maps.append(product[..., None] * line)
     return maps
 
 
@@ -140,11 +134,7 @@ def generate_labels(
     level_sizes: Sequence[tuple[int, ...]],
     lambda_scale: float,
     sample: Mapping[str, Any],
-    out: Sequence[Tensor] | None = None,
 ) -> dict[str, Any]:
-    """The core's answer to the hook of the same name: `state` (B, N) and `heatmaps`, (B, N, *S_l) a level.
-
-    `out`: see `gaussian_heatmaps`.
-    """
-    maps = gaussian_heatmaps(landmarks, states, sigmas, image_size, level_sizes, lambda_scale, out)
+    """The core's answer to the hook of the same name: `state` (B, N) and `heatmaps`, (B, N, *S_l) a level."""
+    maps = gaussian_heatmaps(landmarks, states, sigmas, image_size, level_sizes, lambda_scale)
     return {"state": states, "heatmaps": maps}

@@ -225,9 +225,11 @@ def _plugins_of(
     requires_core = _requirement_on_core(distribution.requires or []) if names else None
     plugins = []
     for value, spellings in names.items():
-        # Build tools sort entry points: the name that the distribution itself bears goes before the first.
+        # Build tools sort entry points: the name that the distribution bears is the canonical one, else the
+        # shortest.
         own = {fold(name), fold(name).removeprefix("lannunet")}
-        canonical = next((spelling for spelling in spellings if fold(spelling) in own), spellings[0])
+        shortest = min(spellings, key=len)
+        canonical = next((spelling for spelling in spellings if fold(spelling) in own), shortest)
         aliases = tuple(spelling for spelling in spellings if spelling != canonical)
         plugins.append(InstalledPlugin(canonical, aliases, name, version, value, requires_core))
     return plugins

@@ -36,7 +36,7 @@ def test_find_reads_metadata_and_imports_nothing(distribution):
     assert loaded.__name__ == "Good"
 
 
-def test_first_listed_name_of_a_class_is_canonical_and_the_others_aliases(distribution):
+def test_the_shortest_name_of_a_class_is_canonical_and_the_others_aliases(distribution):
     distribution("acme", {"Zeta": "m:A", "alpha": "m:A", "other": "m:B"})
     assert find("alpha") is find("zeta")
     assert (find("ALPHA").name, find("alpha").aliases) == ("Zeta", ("alpha",))

@@ -1,0 +1,1 @@
+"""Training on partial annotations as LannU-Net plugins."""

@@ -1,0 +1,43 @@
+"""The plugins: one hook each. That voxels which nobody annotated teach nothing is the core's doing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lannunet_core import Plugin, hookimpl
+from lannunet_core.errors import UserError
+from lannunet_sparse.config import SparseConfig
+
+if TYPE_CHECKING:
+    from lannunet_core.segmentation.sampling import ForegroundBias
+    from lannunet_sparse.sampling import AnnotatedVoxel
+
+
+class Sparse(Plugin):
+    """Every patch holds a voxel that somebody annotated."""
+
+    Config = SparseConfig
+    config: SparseConfig
+
+    @hookimpl
+    def sampling(self) -> AnnotatedVoxel:
+        from lannunet_sparse.sampling import AnnotatedVoxel
+
+        need_segmentation(self, "sparse")
+        return AnnotatedVoxel(self.run.input_size, self.config.balance, self.config.offset)
+
+
+class SparseNormalSampling(Plugin):
+    """Patches from anywhere; those without annotation contribute nothing."""
+
+    @hookimpl
+    def sampling(self) -> ForegroundBias:
+        from lannunet_core.segmentation.sampling import ForegroundBias
+
+        need_segmentation(self, "sparse-normal-sampling")
+        return ForegroundBias(self.run.input_size, share=0.0)
+
+
+def need_segmentation(plugin: Plugin, name: str) -> None:
+    if plugin.run.task != "segmentation":
+        raise UserError(f"trainer.plugins: {name} needs `task: segmentation`; remove it, or set the task.")

@@ -62,10 +62,9 @@ def warp(
     grid = _sampling_grid(drawn, centres, shape, output_size, maps.device)
     mode = "bilinear" if interpolation == "linear" else "nearest"
     # Outside is 0 to grid_sample, so the fill is made 0 meanwhile.
-    sampled = functional.grid_sample(
-        maps.float() - fill, grid, mode=mode, padding_mode="zeros", align_corners=False
-    )
-    return (sampled + fill).to(maps.dtype)
+    shifted = maps.float() - fill if fill else maps.float()
+    sampled = functional.grid_sample(shifted, grid, mode=mode, padding_mode="zeros", align_corners=False)
+    return (sampled.add_(fill) if fill else sampled).to(maps.dtype)
 
 
 def _sampling_grid(

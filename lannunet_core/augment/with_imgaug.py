@@ -1,7 +1,8 @@
 """The same augmentation by imgaug and its OpenCV, for one sample in a loader's worker. 2D only.
 
 The geometry is the drawn transform itself, through OpenCV's remap: imgaug's own augmenters put pixel centres
-at +0.5 and would move points against the image. The intensity operations are imgaug's, as drawn.
+at +0.5 and would move points against the image. The intensity operations are imgaug's, as drawn; those that
+imgaug lacks are the same as on the device.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from lannunet_core.errors import UserError
 from lannunet_core.types import Floats
 
 Pixels = NDArray[np.float32]
+
+LACKING = ("smooth", "contrast_in_range", "low_resolution", "gamma")
+"""The operations that imgaug does not have, or only for values of 0 to 255."""
 
 
 def load() -> tuple[Any, Any]:
@@ -52,6 +56,9 @@ def augment(
     _, iaa = load()
     moved = warp(image, drawn, centre, output_size, fill=fill)
     for operation in drawn.intensity:
+        if operation.name in LACKING:
+            moved = _with_torch(moved, operation)
+            continue
         # A channel at a time, each from the operation's seed: OpenCV's median takes 1, 3 or 4 channels only.
         moved = np.stack([_apply(iaa, operation, channel) for channel in moved])
     return moved
@@ -89,6 +96,14 @@ def warp(
     return np.stack(moved)
 
 
+def _with_torch(image: Pixels, operation: IntensityOp) -> Pixels:
+    import torch
+
+    from lannunet_core.augment import intensity
+
+    return np.asarray(intensity.apply(torch.from_numpy(image), operation).numpy())
+
+
 def _apply(iaa: Any, operation: IntensityOp, channel: Pixels) -> Pixels:
     """One operation on one channel (y, x)."""
     drawn, seed = operation.parameters, operation.seed
@@ -106,6 +121,8 @@ def _apply(iaa: Any, operation: IntensityOp, channel: Pixels) -> Pixels:
         "sharpen": lambda: iaa.Sharpen(drawn["alpha"], drawn["lightness"], seed=seed),
         "emboss": lambda: iaa.Emboss(drawn["alpha"], drawn["strength"], seed=seed),
         "contrast": lambda: iaa.LinearContrast(drawn["factor"], seed=seed),
+        "brightness": lambda: iaa.Multiply(drawn["factor"], seed=seed),
+        "normal_noise": lambda: iaa.AdditiveGaussianNoise(scale=drawn["deviation"], seed=seed),
         "add": lambda: iaa.AddElementwise((-amplitude, amplitude), seed=seed),
         "multiply": lambda: iaa.MultiplyElementwise((1 - amplitude, 1 + amplitude), seed=seed),
     }

@@ -45,6 +45,7 @@ SCHEMES = (
     "AffineComplexElasticBlurSharp",
     "payer19",
     "thaler21",
+    "nnunet",
     "CenterCropOnly",
     "None",
 )

@@ -1,12 +1,14 @@
 """The class scores of a whole image from those of overlapping patches.
 
 Patches lie every half of their size and weigh as a Gaussian around their middle (Isensee et al. 2021). They
-are added in float32 in a band as thick as one patch; what no later patch touches is stored in half precision.
-So memory is that of the stored scores (or of nothing, on a scratch file) and of one band.
+are added where they are stored, in half precision: the weights sum to 1 at every voxel, so nothing overflows,
+and each of the up to 3^D patches there rounds the sum by at most 2^-12. Beside the scores (in memory or in a
+scratch file) there is nothing as large as the image.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import mmap
@@ -14,7 +16,6 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -77,34 +78,19 @@ def predict_scores(
     ]
     scores = half_precision((classes, *reversed(frame)), scratch)
 
-    # The band lies across the axis where it is the smallest share of the image.
-    across = min(range(len(frame)), key=lambda axis: patch_size[axis] / frame[axis])
-    dim, thickness = -1 - across, patch_size[across]
-    band = torch.zeros(
-        classes, *(thickness if axis == across else frame[axis] for axis in reversed(range(len(frame))))
-    )
-    done, count = 0, math.prod(len(starts) for starts in windows.starts)
-    for start, following in itertools.pairwise((*windows.starts[across], frame[across])):
-        corners = [corner for corner in windows.corners() if corner[across] == start]
-        for first in range(0, len(corners), batch_size):
-            chosen = corners[first : first + batch_size]
-            patches = torch.stack([cut(image, corner, before, patch_size) for corner in chosen])
-            with torch.no_grad():
-                maps = patch_scores(network, patches.to(device), activation, mirror)
-                for one, corner in zip(maps, chosen, strict=True):
-                    for axis, place in enumerate(corner):
-                        one *= weights[axis][place].reshape(-1, *[1] * axis)
-                    in_band = tuple(0 if axis == across else place for axis, place in enumerate(corner))
-                    band[windows.box(in_band)] += one.cpu()
-            done += len(chosen)
-            if progress:
-                progress(done, count)
-        finished = following - start
-        scores.narrow(dim, start, finished).copy_(band.narrow(dim, 0, finished))
-        kept = thickness - finished
-        for one in band:  # a copy of one class, not of the band
-            one.narrow(dim, 0, kept).copy_(one.narrow(dim, finished, kept).clone())
-        band.narrow(dim, kept, finished).zero_()
+    corners = list(windows.corners())
+    for first in range(0, len(corners), batch_size):
+        chosen = corners[first : first + batch_size]
+        patches = torch.stack([cut(image, corner, before, patch_size) for corner in chosen])
+        with torch.no_grad():
+            maps = patch_scores(network, patches.to(device), activation, mirror)
+            for one, corner in zip(maps, chosen, strict=True):
+                weight = torch.ones((), device=device)
+                for axis, start in enumerate(corner):
+                    weight = weight * weights[axis][start].reshape(-1, *[1] * axis)
+                scores[windows.box(corner)] += (one * weight).cpu()
+        if progress:
+            progress(first + len(chosen), len(corners))
     for axis, (margin, side) in enumerate(zip(before, size, strict=True)):
         scores = scores.narrow(-1 - axis, margin, side)
     return scores
@@ -123,16 +109,17 @@ def patch_scores(
         for number in range(len(axes) + 1 if mirror else 1)
         for flipped in itertools.combinations(axes, number)
     ]
-    total: Any = 0
-    for flipped in mirrors:
+
+    def predicted(flipped: tuple[int, ...]) -> Tensor:
         outputs = network(patches.flip(flipped))
         finest = outputs if isinstance(outputs, Tensor) else outputs[0]
         maps = activation(finest.float())
         if maps.shape[2:] != patches.shape[2:]:
             mode = "bilinear" if patches.ndim == 4 else "trilinear"
             maps = functional.interpolate(maps, patches.shape[2:], mode=mode)
-        total = total + maps.flip(flipped)
-    return total / len(mirrors)  # type: ignore[no-any-return]
+        return maps.flip(flipped)
+
+    return functools.reduce(torch.add, map(predicted, mirrors)) / len(mirrors)
 
 
 def cut(image: NDArray[np.float32], corner: Corner, before: Sequence[int], size: Sequence[int]) -> Tensor:
@@ -149,9 +136,9 @@ def cut(image: NDArray[np.float32], corner: Corner, before: Sequence[int], size:
 
 
 def half_precision(shape: Sequence[int], scratch: Path | None) -> Tensor:
-    """A float16 tensor, in memory or mapped to a file without a name in `scratch`."""
+    """Zeros in float16, in memory or mapped to a file without a name in `scratch`."""
     if scratch is None:
-        return torch.empty(*shape, dtype=torch.float16)
+        return torch.zeros(*shape, dtype=torch.float16)
     count = math.prod(shape)
     with tempfile.TemporaryFile(dir=scratch) as file:
         try:

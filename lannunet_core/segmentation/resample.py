@@ -62,7 +62,8 @@ def label_map(
         scores: (K, *S) of the prepared image, on the CPU, in half precision or any other.
         affine: (D + 1, D + 1) from prepared to original pixels; only scales and shifts.
         original_size: (x, y[, z]) in pixels.
-        decide: Maps scores (K, *slab) float32 to labels (*slab), voxel by voxel.
+        decide: Maps scores (K, *slab) float32 to labels (*slab), voxel by voxel; their memory
+            is used again for the next slab.
 
     Raises:
         UserError: The switch in the environment says neither yes nor no.
@@ -72,9 +73,10 @@ def label_map(
     plane = 4 * len(scores) * math.prod(shape[1:])
     thickness = max(SLAB_BYTES // plane, 1) if in_slabs() else shape[0]
     labels = np.empty(shape, np.int16)
+    memory = torch.empty(len(scores), min(thickness, shape[0]), *shape[1:])
     for first in range(0, shape[0], thickness):
         slab = slice(first, min(first + thickness, shape[0]))
-        stack = torch.empty(len(scores), slab.stop - slab.start, *shape[1:])
+        stack = memory[:, : slab.stop - slab.start]
         for one, target in zip(scores, stack, strict=True):
             target.copy_(resampled(one, matrices, slab))
         labels[slab] = decide(stack).numpy()
@@ -91,7 +93,9 @@ def axis_matrices(size: Sequence[int], affine: Floats, original: Sequence[int]) 
             matrices.append(None)
         else:
             positions = (np.arange(wanted) - shift) / scale
-            matrices.append(resample_matrix(side, positions, 1 / scale))
+            matrix = resample_matrix(side, positions, 1 / scale)
+            matrix.eliminate_zeros()  # half of the work
+            matrices.append(matrix)
     return matrices
 
 
@@ -111,6 +115,7 @@ def resampled(scores: Tensor, matrices: Sequence[csr_array | None], slab: slice)
 
 
 def apply(matrix: csr_array, values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """The matrix times each line along an axis."""
     lines = np.moveaxis(values, axis, 0)
     mixed = (matrix @ lines.reshape(len(lines), -1)).reshape(-1, *lines.shape[1:])
     return np.moveaxis(mixed, 0, axis)

@@ -92,9 +92,7 @@ class SegmentationWork:
             outputs=self.dataset.class_names,
             input_size=patch,
             spacing=self.settings.spacing,
-            supervised_resolutions=config.solver.num_res_supervisions
-            if config.solver.deep_supervision
-            else 1,
+            supervised_resolutions=supervised,
             device=device,
             seed=config.solver.seed,
         )

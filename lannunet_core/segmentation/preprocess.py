@@ -1,31 +1,38 @@
 """From the files of cases to arrays that patches are cut from: resampled, normalised, indexed, memory-mapped.
 
-Every case has a folder of its own; it is complete when its `case.json` stands, which is written last. The
-`case.json` says what the arrays were made of: settings, and content of the files.
+Every case has a folder of its own; it is complete when its `case.json` stands, which is written last and says
+what the arrays were made of: settings, and the content of files.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import multiprocessing
 import os
+import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.sparse import csr_array
 
 from lannunet_core.data.prepare import resample_matrix
-from lannunet_core.data.reader import read_image
+from lannunet_core.data.reader import image_header, read_image
 from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.files import atomic_path, write_text
 from lannunet_core.geometry import resize_affine
+from lannunet_core.segmentation import nnunet_v1
 from lannunet_core.segmentation.folders import read_case
 from lannunet_core.segmentation.runs import Runs
 from lannunet_core.segmentation.types import (
@@ -60,6 +67,8 @@ class PreparedCase:
         geometry: Of the original file.
         classes_present: The labels of annotated voxels, background included.
         annotated_count: How many voxels are annotated.
+        labelled: Whether it has a label at all.
+        maps: The names of its extra maps.
     """
 
     id: str
@@ -72,20 +81,22 @@ class PreparedCase:
     geometry: Geometry
     classes_present: tuple[int, ...]
     annotated_count: int
+    labelled: bool
+    maps: tuple[str, ...]
 
     def image(self) -> NDArray[np.float32]:
         """(C, *S) float32."""
+        # nnU-Net keeps the segmentation as the last channel, and a picture as a volume of one slice.
         image: NDArray[np.float32] = np.load(self.stored, mmap_mode="r")[: self.channels]
-        # A preprocessed picture is a volume of one slice, and may hold the segmentation as the last channel.
         return image[:, 0] if image.ndim > len(self.size) + 1 else image
 
     def label(self) -> Labels | None:
         """(*S) int16 with `IGNORE` where nobody annotated; None: without label."""
-        return self._array("label")
+        return np.load(self.folder / "label.npy", mmap_mode="r") if self.labelled else None
 
     def extra(self, name: str) -> NDArray[np.float16] | None:
         """An extra map (*S) float16 by its name; None where the case has none."""
-        return self._array(f"map_{name}")
+        return np.load(self.folder / f"map_{name}.npy", mmap_mode="r") if name in self.maps else None
 
     def annotated(self) -> Runs:
         """All annotated voxels."""
@@ -94,10 +105,6 @@ class PreparedCase:
     def voxels(self, label: int) -> Runs:
         """The annotated voxels of a class."""
         return self._runs(f"class_{label}") if label in self.classes_present else Runs.none(self.size)
-
-    def _array(self, name: str) -> NDArray[Any] | None:
-        path = self.folder / f"{name}.npy"
-        return np.load(path, mmap_mode="r") if path.exists() else None
 
     def _runs(self, name: str) -> Runs:
         return Runs.open(self.folder / f"{name}.npy", self.size)
@@ -144,15 +151,17 @@ def prepare_cases(
         UserError: A file is damaged or does not fit its case.
     """
     _check_settings(dataset, settings)
-    todo = [_Job.of(case, dataset, settings, folder / case.id, extra_maps) for case in cases]
-    prepared = {job.case.id: job.kept(look_inside=False) for job in todo}
-    todo = [job for job in todo if prepared[job.case.id] is None]
-    if todo:
-        with bar("Preparing cases", len(todo)) as progress:
-            for case in _prepare_all(todo, jobs):
-                prepared[case.id] = case
-                progress.advance()
-    return [case for case in prepared.values() if case is not None]
+    work = [_Job.of(case, dataset, settings, folder / case.id, extra_maps) for case in cases]
+    prepared = _kept(work)
+    if len(prepared) < len(work):
+        with _alone(folder):
+            prepared = _kept(work)
+            todo = [job for job in work if job.case.id not in prepared]
+            with bar("preparing cases", len(todo)) as progress:
+                for case in _prepare_all(todo, jobs):
+                    prepared[case.id] = case
+                    progress.advance()
+    return [prepared[case.id] for case in cases]
 
 
 def prepare_image(
@@ -174,9 +183,11 @@ def prepare_image(
     original = image.geometry.size
     if dataset.layout == "preprocessed":
         return image.pixels, resize_affine(original, original, "stretch")
-    size = _prepared_size(image.geometry, settings)
+    size = _prepared_size(original, image.geometry.spacing, settings)
     out = np.empty((len(image.pixels), *size[::-1]), np.float32)
     for channel, pixels in enumerate(image.pixels):
+        if not np.isfinite(pixels).all():
+            raise UserError("holds pixels that are NaN or infinite. Replace them by numbers.")
         clip = settings.clip[channel] if settings.normalisation[channel] == "ct" else None
         if clip is not None:
             # Before resampling, or what metal shines with would spread.
@@ -193,23 +204,14 @@ def prepare_image(
                 deviation = 0.0
         out[channel] -= np.float32(mean)
         out[channel] *= np.float32(1 / deviation if deviation > 0 else 0)
-        if not np.isfinite(out[channel].sum(dtype=np.float64)):
-            raise UserError("holds pixels that are NaN or infinite. Replace them by numbers.")
     return out, resize_affine(original, size, "stretch")
 
 
 def resample(values: NDArray[np.float32], size: Sequence[int]) -> NDArray[np.float32]:
     """Values (*S) linearly resampled, anti-aliased where shrunk, to `size` (x, y[, z])."""
-    # Axes that shrink most come first: what follows has less to do.
-    for axis in np.argsort([new / old for new, old in zip(size[::-1], values.shape, strict=True)]):
-        old, new = values.shape[axis], size[::-1][axis]
-        if new == old:
-            continue
-        scale = old / new
-        weights = resample_matrix(old, scale * (np.arange(new) + 0.5) - 0.5, scale)
-        lines = np.moveaxis(values, axis, 0)
-        mixed = (weights @ lines.reshape(old, -1)).reshape(new, *lines.shape[1:])
-        values = np.moveaxis(mixed, 0, axis)
+    for axis, weights in enumerate(_axis_weights(values.shape, size)):
+        if weights is not None:
+            values = _mixed(weights, values, axis)
     return np.ascontiguousarray(values)
 
 
@@ -224,15 +226,43 @@ def resample_label(label: Labels, size: Sequence[int]) -> Labels:
         return label
     best = np.zeros(size[::-1], np.float32)
     out = np.full(size[::-1], IGNORE, np.int16)
-    present = np.unique(label)
-    for value in present[present != IGNORE]:
-        score = resample((label == value).astype(np.float32), size)
-        wins = score > best
-        np.copyto(best, score, where=wins)
-        out[wins] = value
-    if present[0] == IGNORE:
-        out[~_any_of(label != IGNORE, size)] = IGNORE
+    matrices = _axis_weights(label.shape, size)
+    for value, box in enumerate(ndimage.find_objects(label + 1)):
+        if box is None:
+            continue
+        score = (label[box] == value).astype(np.float32)
+        region = []  # of the new grid that the box reaches
+        for axis, (weights, side) in enumerate(zip(matrices, box, strict=True)):
+            reached = side
+            if weights is not None:
+                columns = weights[:, side]
+                rows = np.flatnonzero(np.diff(columns.indptr))
+                reached = slice(rows[0], rows[-1] + 1)
+                score = _mixed(columns[reached], score, axis)
+            region.append(reached)
+        here = tuple(region)
+        wins = score > best[here]
+        np.copyto(best[here], score, where=wins)
+        out[here][wins] = value
+    annotated = label != IGNORE
+    if not annotated.all():
+        out[~_any_of(annotated, size)] = IGNORE
     return out
+
+
+def _axis_weights(shape: Sequence[int], size: Sequence[int]) -> list[csr_array | None]:
+    """For each array axis the weights (new, old) of a resize to `size` (x, y[, z]); None: it stays."""
+    matrices: list[csr_array | None] = []
+    for old, new in zip(shape, size[::-1], strict=True):
+        positions: Floats = (np.arange(new) + 0.5) * (old / new) - 0.5
+        matrices.append(None if new == old else resample_matrix(old, positions, old / new))
+    return matrices
+
+
+def _mixed(weights: csr_array, values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    lines = np.moveaxis(values, axis, 0)
+    mixed = (weights @ lines.reshape(len(lines), -1)).reshape(-1, *lines.shape[1:])
+    return np.moveaxis(mixed, 0, axis)
 
 
 def resample_nearest(values: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
@@ -245,7 +275,8 @@ def resample_nearest(values: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
 
 def _nearest(old: int, new: int) -> NDArray[np.intp]:
     """The old voxel that holds the middle of each new one, along an axis."""
-    return np.floor((np.arange(new) + 0.5) * (old / new)).astype(np.intp).clip(0, old - 1)
+    holding: NDArray[np.intp] = np.floor((np.arange(new) + 0.5) * (old / new)).astype(np.intp)
+    return holding
 
 
 def _any_of(mask: NDArray[np.bool_], size: Sequence[int]) -> NDArray[np.bool_]:
@@ -259,11 +290,11 @@ def _any_of(mask: NDArray[np.bool_], size: Sequence[int]) -> NDArray[np.bool_]:
     return mask
 
 
-def _prepared_size(geometry: Geometry, settings: Settings) -> tuple[int, ...]:
+def _prepared_size(size: tuple[int, ...], spacing: tuple[float, ...], settings: Settings) -> tuple[int, ...]:
     if settings.spacing is None:
-        return geometry.size
-    sides = zip(geometry.size, geometry.spacing, settings.spacing, strict=True)
-    return tuple(max(1, round(size * spacing / target)) for size, spacing, target in sides)
+        return size
+    sides = zip(size, spacing, settings.spacing, strict=True)
+    return tuple(max(1, round(pixels * step / target)) for pixels, step, target in sides)
 
 
 def _moments(values: NDArray[np.float32]) -> tuple[float, float]:
@@ -326,12 +357,18 @@ class _Job:
                     f'case "{case.id}": has no map "{extra.name}". Add its file, or leave the case out.'
                 )
         maps = tuple(replace(extra, paths={case.id: extra.paths[case.id]}) for extra in extra_maps)
-        return cls(case, replace(dataset, training=(), testing=()), settings, folder, maps)
+        # One training case stays: preprocessed ones are compared with it.
+        return cls(case, replace(dataset, training=dataset.training[:1], testing=()), settings, folder, maps)
 
     @property
     def files(self) -> list[Path]:
-        label = [self.case.label] if self.case.label else []
-        return [*self.case.images, *label, *(extra.paths[self.case.id] for extra in self.extra_maps)]
+        preprocessed = self.dataset.layout == "preprocessed"
+        beside = self.case.images[0].with_suffix(".pkl") if preprocessed else self.case.label
+        return [
+            *self.case.images,
+            *([beside] if beside else []),
+            *(extra.paths[self.case.id] for extra in self.extra_maps),
+        ]
 
     @property
     def recipe(self) -> str:
@@ -342,80 +379,96 @@ class _Job:
         maps = [_recipe(extra) for extra in self.extra_maps]
         return _hash_of([VERSION, shape, dataset.ignore, settings, self.case.label is None, maps])
 
-    def kept(self, look_inside: bool) -> PreparedCase | None:
-        """What an earlier call left, where it still holds.
+    @property
+    def peak_bytes(self) -> int:
+        """About what preparing takes, by the headers."""
+        path, dimensions = self.case.images[0], self.dataset.dimensions
+        if self.dataset.layout == "preprocessed":
+            voxels = prepared = math.prod(nnunet_v1.array_shape(path)[1:])
+        else:
+            header = image_header(path, dimensions)
+            spacing = header.spacing or (1.0,) * dimensions
+            voxels = math.prod(header.size)
+            prepared = math.prod(_prepared_size(header.size, spacing, self.settings))
+        channels = len(self.dataset.channel_names)
+        return 8 * channels * voxels + 4 * channels * prepared + 24 * max(voxels, prepared)
 
-        Args:
-            look_inside: Compare the content of files whose time changed; else those count as changed.
-        """
-        try:
-            record = json.loads((self.folder / "case.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+    def kept(self) -> PreparedCase | None:
+        """What an earlier call left, where nothing changed since, not even a file's time."""
+        record = self.record()
+        if record is None or any(
+            found != {**known, "sha256": ""}
+            for found, known in zip(map(_file_record, self.files), record["files"], strict=True)
+        ):
             return None
-        if record["recipe"] != self.recipe or len(record["files"]) != len(self.files):
-            return None
-        for path, known in zip(self.files, record["files"], strict=True):
-            found = _file_record(path)
-            if found != {**known, "sha256": ""} and not (look_inside and _content(path) == known["sha256"]):
-                return None
         return _prepared(self, record)
 
+    def record(self) -> dict[str, Any] | None:
+        """What an earlier call left by the same recipe, whatever the files hold now."""
+        try:
+            record: dict[str, Any] = json.loads((self.folder / "case.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        return record if record["recipe"] == self.recipe else None
+
     def run(self) -> PreparedCase:
-        known = self.kept(look_inside=True)
-        if known is not None:
-            record = json.loads((self.folder / "case.json").read_text(encoding="utf-8"))
-            record["files"] = [
-                _file_record(path) | {"sha256": old["sha256"]}
-                for path, old in zip(self.files, record["files"], strict=True)
-            ]
-            write_text(self.folder / "case.json", json.dumps(record))
-            return known
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "case.json").unlink(missing_ok=True)
-        for path in self.folder.glob("*.npy"):
-            path.unlink()
-        record = {
-            "recipe": self.recipe,
-            "files": [_file_record(p) | {"sha256": _content(p)} for p in self.files],
-        }
+        files = [_file_record(path) | {"sha256": _content(path)} for path in self.files]
+        known = self.record()
+        if known is None or [f["sha256"] for f in known["files"]] != [f["sha256"] for f in files]:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "case.json").unlink(missing_ok=True)
+            for path in self.folder.iterdir():
+                path.unlink()
+            known = {"recipe": self.recipe, **self.make()}
+        record = {**known, "files": files}
+        write_text(self.folder / "case.json", json.dumps(record))
+        return _prepared(self, record)
+
+    def make(self) -> dict[str, Any]:
+        """Write the arrays, and say what is in them."""
         image = read_case(self.case, self.dataset)
+        geometry, label = image.geometry, image.label
         try:
             pixels, affine = prepare_image(image, self.settings, self.dataset)
         except UserError as error:
-            raise UserError(f"{self.case.images[0]}: {error}") from None
+            raise UserError(f"{' or '.join(map(str, self.case.images))}: {error}") from None
+        del image
         size = pixels.shape[:0:-1]
         in_place = self.dataset.layout == "preprocessed" and _is_float_array(self.case.images[0])
         if not in_place:
             _save(self.folder / "image.npy", pixels)
         del pixels
-        record |= {
+        classes: list[int] = []
+        annotated = Runs.none(size)
+        if label is not None:
+            label = resample_label(label, size)
+            _save(self.folder / "label.npy", label)
+            runs = Runs.of_each(label)
+            classes = sorted(value for value in runs if value != IGNORE)
+            for value in classes:
+                runs[value].save(self.folder / f"class_{value}.npy")
+            annotated = Runs.of(label != IGNORE)
+            annotated.save(self.folder / "annotated.npy")
+        for extra in self.extra_maps:
+            values = _read_map(extra, self.case.id, geometry.size)
+            resampled = (resample if extra.interpolation == "linear" else resample_nearest)(values, size)
+            _save(self.folder / f"map_{extra.name}.npy", resampled.astype(np.float16))
+        return {
             "in_place": in_place,
             "size": size,
             "affine": affine.tolist(),
-            "geometry": asdict(image.geometry),
-            "classes_present": [],
-            "annotated": 0,
+            "geometry": asdict(geometry),
+            "classes_present": classes,
+            "annotated_count": len(annotated),
+            "labelled": label is not None,
         }
-        if image.label is not None:
-            label = resample_label(image.label, size)
-            _save(self.folder / "label.npy", label)
-            runs = Runs.of_each(label)
-            runs.pop(IGNORE, None)
-            for value, voxels in runs.items():
-                voxels.save(self.folder / f"class_{value}.npy")
-            annotated = Runs.of(label != IGNORE)
-            annotated.save(self.folder / "annotated.npy")
-            record |= {"classes_present": sorted(runs), "annotated": len(annotated)}
-        for extra in self.extra_maps:
-            values = _read_map(extra, self.case.id, image.geometry.size)
-            resized = (resample if extra.interpolation == "linear" else resample_nearest)(values, size)
-            _save(self.folder / f"map_{extra.name}.npy", resized.astype(np.float16))
-        write_text(self.folder / "case.json", json.dumps(record))
-        return _prepared(self, record)
 
 
 def _prepared(job: _Job, record: Mapping[str, Any]) -> PreparedCase:
-    geometry = Geometry(**{k: tuple(v) if isinstance(v, list) else v for k, v in record["geometry"].items()})
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in record["geometry"].items()
+    }
+    geometry = Geometry(**fields)
     size = tuple(record["size"])
     sides = zip(geometry.spacing, geometry.size, size, strict=True)
     return PreparedCase(
@@ -428,7 +481,9 @@ def _prepared(job: _Job, record: Mapping[str, Any]) -> PreparedCase:
         affine=np.array(record["affine"], np.float64),
         geometry=geometry,
         classes_present=tuple(record["classes_present"]),
-        annotated_count=record["annotated"],
+        annotated_count=record["annotated_count"],
+        labelled=record["labelled"],
+        maps=tuple(extra.name for extra in job.extra_maps),
     )
 
 
@@ -439,12 +494,9 @@ def _is_float_array(path: Path) -> bool:
 def _read_map(extra: ExtraMap, case_id: str, size: tuple[int, ...]) -> NDArray[np.float32]:
     """A case's map (*S), checked."""
     path = extra.paths[case_id]
-    if path.suffix == ".npy":
-        found: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        found = found[(0,) * max(found.ndim - len(size), 0)] if found.size == np.prod(size) else found
-    else:
-        found = read_image(path, len(size)).pixels
-        found = found[0] if len(found) == 1 else found
+    found = _numpy_array(path) if path.suffix in (".npy", ".npz") else read_image(path, len(size)).pixels
+    while found.ndim > len(size) and len(found) == 1:
+        found = found[0]
     if found.shape != size[::-1]:
         raise UserError(
             f'{path}: the map "{extra.name}" has shape {found.shape} where the image of case "{case_id}" has '
@@ -459,6 +511,19 @@ def _read_map(extra: ExtraMap, case_id: str, size: tuple[int, ...]) -> NDArray[n
         what = "negative values" if values.min() < 0 else "nothing but zeros"
         raise UserError(f'{path}: the map "{extra.name}" holds {what}, and weighs the loss. Make it again.')
     return values
+
+
+def _numpy_array(path: Path) -> NDArray[Any]:
+    try:
+        array = np.load(path, allow_pickle=False)
+        if isinstance(array, np.lib.npyio.NpzFile):
+            with array as archive:
+                array = archive[archive.files[0]]
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"it holds {array.dtype}")
+    except (OSError, ValueError, EOFError, IndexError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: damaged, or no array of numbers ({error}). Make it again.") from None
+    return np.asarray(array)
 
 
 def _save(path: Path, array: NDArray[Any]) -> None:
@@ -493,22 +558,57 @@ def _content(path: Path) -> str:
 # Many cases
 
 
-def _prepare_all(todo: Sequence[_Job], jobs: int) -> Iterable[PreparedCase]:
-    jobs = min(jobs or os.cpu_count() or 1, len(todo))
-    if jobs == 1:
+def _kept(work: Sequence[_Job]) -> dict[str, PreparedCase]:
+    return {job.case.id: case for job in work if (case := job.kept())}
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Runs that share a folder prepare its cases one after the other, and the later ones find them there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    with (folder / ".lock").open("w") as lock:  # let go of by whatever ends the process
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"Another run prepares the cases in {folder}; waiting for it.", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _prepare_all(todo: Sequence[_Job], jobs: int) -> Iterator[PreparedCase]:
+    jobs = min(jobs or _fitting_jobs(todo), len(todo))
+    if jobs <= 1:
         yield from map(_Job.run, todo)
         return
     # Not forked: a fork of a process with threads may hang.
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, context, initializer=_end_with_parent)
     try:
         for future in as_completed([pool.submit(_Job.run, job) for job in todo]):
             yield future.result()
     except BrokenProcessPool:
         raise RunFailed(
-            "a process that prepared cases was ended from outside; most likely they do not fit into memory."
+            "a process that prepared cases was ended from outside: most likely they do not fit into memory. "
+            "What is prepared stays; --resume goes on."
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _fitting_jobs(todo: Sequence[_Job]) -> int:
+    """One a core, as long as so many of the largest case fit into memory."""
+    from lannunet_core.data.loading import available_memory  # brings torch, which the processes do without
+
+    cores = os.cpu_count() or 1
+    if min(cores, len(todo)) <= 1:
+        return 1
+    largest = max(job.peak_bytes for job in todo)
+    return max(1, min(cores, available_memory() // largest))
 
 
 def _end_with_parent() -> None:

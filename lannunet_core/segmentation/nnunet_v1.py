@@ -72,7 +72,7 @@ def stage_cases(stage: Path) -> dict[str, Path]:
     cases = {}
     for suffix in (".npz", ".npy"):
         for path in sorted(stage.glob(f"*{suffix}")):
-            if not path.stem.endswith(WEIGHT_MAP) and path.with_suffix(".pkl").is_file():
+            if path.with_suffix(".pkl").is_file():  # weight maps have none
                 cases[path.stem] = path
     return dict(sorted(cases.items()))
 

@@ -795,6 +795,21 @@ def test_a_preprocessed_folder_that_cannot_be(tmp_path, change, said):
     refused(*said, call=lambda: read_everything(stage))
 
 
+def test_a_2d_plan_leaves_the_first_axis_as_it_is(tmp_path):
+    stage = preprocessed(tmp_path, plan="nnUNetData_plans_v2.1_2D")
+    change_properties(spacing_after_resampling=[7, 0.75, 0.5])(stage)
+    read = read_everything(stage)
+    assert [each.geometry.spacing[2] for each in read] == [2.5, 7]
+    change_properties(spacing_after_resampling=[7, 0.75, 0.6])(stage)
+    refused("case_1.npz", "another plan", call=lambda: read_everything(stage))
+
+
+def test_weight_maps_are_no_cases(tmp_path):
+    stage = preprocessed(tmp_path)
+    np.savez(stage / "case_0_weightmap.npz", np.ones((1, 6, 8, 10)))
+    assert [case.id for case in folders.read_dataset(stage).training] == ["case_0", "case_1"]
+
+
 def test_cases_of_two_plans_without_a_plan(tmp_path):
     stage = preprocessed(tmp_path)
     for file in tmp_path.glob("*.pkl"):

@@ -147,7 +147,7 @@ def _false_lines(rng: np.random.Generator, size: int, inside: NDArray[np.bool_])
     slope = np.hypot(*np.gradient(field))
     line = np.exp(-0.5 * (field / (0.8 * slope + 1e-3)) ** 2)
     line *= _smooth(rng, size, 3.0) > 1.1
-    return 0.12 * ndimage.gaussian_filter(line, 0.5) * inside
+    return np.asarray(0.12 * ndimage.gaussian_filter(line, 0.5) * inside)
 
 
 def write_dataset(

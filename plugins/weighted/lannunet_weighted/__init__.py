@@ -1,0 +1,1 @@
+"""Weight maps as a LannU-Net plugin."""

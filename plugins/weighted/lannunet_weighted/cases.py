@@ -1,0 +1,179 @@
+"""The label maps of an nnU-Net folder, and where their weight maps go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lannunet_core.data.reader import image_header, read_image
+from lannunet_core.errors import UserError
+from lannunet_core.segmentation import nnunet_v1
+from lannunet_core.segmentation.folders import read_classes, read_dataset, read_json, read_label
+from lannunet_core.segmentation.types import IGNORE, SegmentationDataset
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """A case's label map. Pickles.
+
+    Attributes:
+        path: A label file, or a preprocessed case with the segmentation as its last channel.
+        target: Where the weight map goes.
+        classes: The label values that count as classes; none where each value is an object.
+        dataset: Of a raw folder, without its cases; None: a preprocessed case.
+        ignore: The value that stands for "not annotated" in a preprocessed case, beside −1.
+    """
+
+    path: Path
+    target: Path
+    classes: tuple[int, ...]
+    dataset: SegmentationDataset | None
+    ignore: int | None = None
+
+    def label(self) -> NDArray[np.integer[Any]]:
+        """(*S), signed, `IGNORE` where nobody annotated.
+
+        Raises:
+            UserError: It is damaged, or holds no labels.
+        """
+        if self.dataset is None:
+            array = nnunet_v1.read_array(self.path)
+            if array.ndim < 3 or len(array) < 2:
+                raise UserError(
+                    f"{self.path}: an array of shape {array.shape}; a preprocessed case has its channels "
+                    "first, and the segmentation as the last of them."
+                )
+            return _whole(array[-1], self.path, self.ignore)
+        if self.classes:
+            return read_label(self.path, self.dataset)[0]
+        pixels = read_image(self.path, self.dataset.dimensions).pixels
+        return _whole(pixels[0], self.path, self.dataset.ignore)
+
+    def spacing(self) -> tuple[float, ...]:
+        """mm per voxel (x, y[, z]).
+
+        Raises:
+            UserError: The file does not say.
+        """
+        if self.dataset is None:
+            steps: tuple[float, ...] = nnunet_v1.case_properties(self.path)["spacing_after_resampling"]
+            return steps[::-1]
+        spacing = image_header(self.path, self.dataset.dimensions).spacing
+        if spacing is None:
+            raise UserError(f"{self.path}: states no spacing. Leave out --mm: distances in voxels.")
+        return spacing
+
+
+def find_cases(
+    folder: Path,
+    output: Path | None,
+    pattern: str | None,
+    classes: Sequence[int] | None,
+    instances: bool = False,
+) -> list[LabelFile]:
+    """The label maps of the training cases.
+
+    Args:
+        folder: A raw folder; or one with preprocessed cases, or the parent of such a one.
+        output: Folder for the weight maps; None: with preprocessed cases, in `weightmapsTr` of a raw folder.
+        pattern: Of the names of label files, or preprocessed cases; None: all.
+        classes: The label values that are classes; None: as `dataset.json` says.
+        instances: Each label value is an object, and no class.
+
+    Raises:
+        UserError: There are none, or it is not known what the classes are.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is no folder. Name an nnU-Net folder.")
+    find = _raw if (folder / "imagesTr").is_dir() else _preprocessed
+    files = find(folder, output, pattern, classes, instances)
+    if not files:
+        named = "" if pattern is None else f" of the name {pattern}"
+        raise UserError(f"{folder}: holds no case{named}: neither imagesTr and labelsTr, nor *.npz or *.npy.")
+    return files
+
+
+def _raw(
+    folder: Path, output: Path | None, pattern: str | None, classes: Sequence[int] | None, instances: bool
+) -> list[LabelFile]:
+    dataset = read_dataset(folder)
+    known = tuple(range(1, len(dataset.class_names)))
+    chosen = () if instances else _chosen(classes, known, folder / "dataset.json")
+    output = output or folder / "weightmapsTr"
+    bare = replace(dataset, training=(), testing=())
+    return [
+        LabelFile(case.label, output / f"{case.id}{nnunet_v1.WEIGHT_MAP}.npy", chosen, bare)
+        for case in dataset.training
+        if case.label is not None and fnmatch(case.label.name, pattern or "*")
+    ]
+
+
+def _preprocessed(
+    folder: Path, output: Path | None, pattern: str | None, classes: Sequence[int] | None, instances: bool
+) -> list[LabelFile]:
+    stage, arrays = _arrays(folder, pattern)
+    if not arrays:
+        return []
+    output, known, ignore = output or stage, None, None
+    path = next((d / "dataset.json" for d in (stage, stage.parent) if (d / "dataset.json").is_file()), None)
+    if path is not None:
+        names, ignore = read_classes(path, read_json(path))
+        known = tuple(range(1, len(names)))
+    elif classes is None and not instances:
+        raise UserError(
+            f"{stage.parent / 'dataset.json'}: is missing, so the classes are not known. Copy it there, or "
+            "give them: --classes 1,2"
+        )
+    chosen = () if instances else _chosen(classes, known, path)
+    return [
+        LabelFile(array, output / f"{array.stem}{nnunet_v1.WEIGHT_MAP}.npy", chosen, None, ignore)
+        for array in arrays
+    ]
+
+
+def _arrays(folder: Path, pattern: str | None) -> tuple[Path, list[Path]]:
+    """The preprocessed cases and their folder; of a case that is packed and unpacked, the unpacked one."""
+    for stage in (folder, nnunet_v1.find_stage(folder) or folder):
+        patterns = ("*.npz", "*.npy") if pattern is None else (pattern,)
+        found = {
+            path.stem: path
+            for each in patterns
+            for path in sorted(stage.glob(each))
+            if path.suffix in (".npz", ".npy")
+            and not path.name.startswith(".")  # of a writer that was killed
+            and not path.stem.endswith(nnunet_v1.WEIGHT_MAP)
+        }
+        if found:
+            break
+    return stage, [found[name] for name in sorted(found)]
+
+
+def _chosen(
+    wanted: Sequence[int] | None, known: tuple[int, ...] | None, path: Path | None
+) -> tuple[int, ...]:
+    """The classes that are wanted, each once; of those in dataset.json where it is there."""
+    if wanted is None:
+        return known or ()
+    if known is not None and (unknown := sorted(set(wanted) - set(known))):
+        raise UserError(
+            f"--classes: {unknown[0]} is no class of {path}, which has {', '.join(map(str, known))}."
+        )
+    return tuple(sorted(set(wanted)))
+
+
+def _whole(values: NDArray[Any], path: Path, ignore: int | None) -> NDArray[np.integer[Any]]:
+    low, high = values.min(), values.max()
+    if not IGNORE <= low <= high < 2**31:  # nor NaN
+        raise UserError(f"{path}: its labels are {low:g} … {high:g}; they must be whole numbers from −1 up.")
+    labels: NDArray[np.integer[Any]] = values.astype(np.int16 if high < 2**15 else np.int32)
+    if not np.array_equal(labels, values):
+        raise UserError(f"{path}: its labels are no whole numbers. Preprocess or copy it again.")
+    if ignore is not None:
+        labels[labels == ignore] = IGNORE
+    return labels

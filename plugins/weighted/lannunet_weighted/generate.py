@@ -1,0 +1,71 @@
+"""Weight maps of many cases, several at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from lannunet_core.files import atomic_path
+from lannunet_core.processes import in_processes
+from lannunet_core.training.progress import bar
+from lannunet_weighted.cases import LabelFile
+from lannunet_weighted.maps import Mode, Objects, weight_map
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How weight maps are made, see `maps`.
+
+    Attributes:
+        mode: Which formula.
+        w0: The weight of borders.
+        sigma: How far borders reach.
+        objects: What the formula of `unet` calls an object.
+        mm: Whether distances are in mm, not in voxels.
+        half: Whether to write float16, not float32.
+    """
+
+    mode: Mode = "unet"
+    w0: float = 10.0
+    sigma: float = 5.0
+    objects: Objects = "components"
+    mm: bool = False
+    half: bool = False
+
+
+def make_maps(cases: Sequence[LabelFile], recipe: Recipe, jobs: int = 0) -> None:
+    """Write the weight map (1, *S) of each case, each as soon as it is done.
+
+    Args:
+        cases: Their targets' folders are made if need be.
+        recipe: How.
+        jobs: Processes; 0: one a core.
+
+    Raises:
+        UserError: A label map is damaged, or states no spacing where it has to.
+    """
+    for folder in {case.target.parent for case in cases}:
+        folder.mkdir(parents=True, exist_ok=True)
+    with bar("weight maps", len(cases)) as progress:
+        for target in in_processes(partial(make_map, recipe=recipe), cases, jobs):
+            progress.advance(1, target.name)
+
+
+def make_map(case: LabelFile, recipe: Recipe) -> Path:
+    """Write one weight map; its path."""
+    weights = weight_map(
+        case.label(),
+        case.classes,
+        recipe.mode,
+        w0=recipe.w0,
+        sigma=recipe.sigma,
+        spacing=case.spacing() if recipe.mm else None,
+        objects=recipe.objects,
+    )
+    with atomic_path(case.target) as temporary:
+        np.save(temporary, weights[None].astype(np.float16 if recipe.half else np.float32, copy=False))
+    return case.target

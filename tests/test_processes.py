@@ -1,0 +1,47 @@
+import os
+import time
+
+import pytest
+
+from lannunet_core.errors import RunFailed, UserError
+from lannunet_core.processes import in_processes
+
+
+def square(number: int) -> tuple[int, int]:
+    if number == 7:
+        raise UserError("7 is not squared.")
+    if number == 13:
+        os._exit(1)
+    return number**2, os.getpid()
+
+
+def late(number: int) -> int:
+    time.sleep(0.5 * number)
+    return number
+
+
+@pytest.mark.parametrize("jobs", [0, 1, 2])
+def test_every_item_is_worked_on_once(jobs):
+    found = [result for result, _ in in_processes(square, [1, 2, 3], jobs)]
+
+    assert sorted(found) == [1, 4, 9]
+
+
+def test_one_job_stays_in_this_process():
+    assert [pid for _, pid in in_processes(square, [1, 2], 1)] == [os.getpid()] * 2
+    assert os.getpid() not in [pid for _, pid in in_processes(square, [1, 2], 2)]
+
+
+def test_results_come_as_they_are_done():
+    assert list(in_processes(late, [2, 0], 2)) == [0, 2]
+
+
+def test_nothing_is_nothing():
+    assert list(in_processes(square, [])) == []
+
+
+def test_errors_come_through():
+    with pytest.raises(UserError, match="7 is not squared"):
+        list(in_processes(square, [7, 8], 2))
+    with pytest.raises(RunFailed, match="ended from outside"):
+        list(in_processes(square, [13, 13], 2))

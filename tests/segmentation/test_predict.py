@@ -157,6 +157,19 @@ def test_an_image_smaller_than_a_patch_lies_in_its_middle():
     np.testing.assert_array_equal(seen[0][0, 0], first)
 
 
+def test_only_patches_of_the_image_are_read():
+    class Stored:
+        shape = (1, 9, 33)
+
+        def __getitem__(self, box):
+            part = np.zeros(self.shape, np.float32)[box]
+            assert part.size <= 8 * 6
+            return part
+
+    scores = predict_scores(lambda x: torch.cat([x, x], 1), Stored(), (8, 6), "cpu", classes=2)
+    assert scores.shape == (2, 9, 33)
+
+
 def test_batches_and_progress():
     image = np.zeros((1, 9, 33), np.float32)
     seen, told = [], []

@@ -123,6 +123,8 @@ def test_a_shift_moves_the_labels():
     labels = label_map(scores, affine(np.eye(2), np.array([3.0, 2.0])), (12, 10))
     np.testing.assert_array_equal(labels[2:7, 3:9], scores.float().argmax(0))
     assert (labels[:2, 3:9] == labels[2, 3:9]).all()
+    moved = label_map(scores, affine(np.eye(2), np.array([0.0, 1.0])), (6, 5))  # of the same size
+    np.testing.assert_array_equal(moved[1:], scores.float().argmax(0)[:-1])
 
 
 def test_at_the_same_size_labels_are_the_highest_scores():

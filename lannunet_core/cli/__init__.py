@@ -22,6 +22,7 @@ from lannunet_core.plugins import discovery
 
 COMMANDS = {
     "demo": "Draw a small data set, train U-Net on it, test it and write a report.",
+    "plan": "Look at a segmentation data set and write a YAML that trains on it.",
     "train": "Train and evaluate what a YAML describes.",
     "predict": "Find the landmarks in images with a trained model.",
     "evaluate": "Compare a predictions file with annotations.",

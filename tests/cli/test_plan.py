@@ -1,0 +1,93 @@
+"""`lannunet plan` on a folder that is written here."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from lannunet_core import cli
+from lannunet_core.config.compose import load_config
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["plan", *map(str, arguments)])
+    return end.value.code or 0
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Of pictures; the working folder is the one that it lies in."""
+    monkeypatch.chdir(tmp_path)
+    made = tmp_path / "Dataset009_Dots"
+    image = np.random.default_rng(0).integers(0, 255, (40, 32)).astype(np.uint8)
+    for name, pixels in (
+        ("imagesTr/{}_0000.png", image),
+        ("labelsTr/{}.png", (image > 128).astype(np.uint8)),
+    ):
+        (made / name).parent.mkdir(parents=True)
+        for case in "ab":
+            sitk.WriteImage(sitk.GetImageFromArray(pixels), str(made / name.format(case)))
+    declared = {
+        "channel_names": {"0": "grey"},
+        "labels": {"background": 0, "dot": 1},
+        "numTraining": 2,
+        "file_ending": ".png",
+    }
+    (made / "dataset.json").write_text(json.dumps(declared))
+    return made
+
+
+def test_it_writes_what_trains_and_says_where(folder, tmp_path, capsys):
+    assert run("Dataset009_Dots") == 0
+    written = tmp_path / "Dataset009_Dots.yaml"
+    printed = capsys.readouterr().out
+    assert written.read_text() in printed
+    assert "lannunet train Dataset009_Dots.yaml" in printed
+    assert load_config(written).run.dataset.root == folder
+
+
+def test_paths_start_from_the_yaml_and_options_arrive(folder, tmp_path):
+    (tmp_path / "configs").mkdir()
+    assert run("Dataset009_Dots", "-o", "configs/my.yaml", "--minutes", 3, "--memory-gb", 1) == 0
+    written = tmp_path / "configs/my.yaml"
+    assert "root: ../Dataset009_Dots" in written.read_text()
+    loaded = load_config(written).run
+    assert loaded.dataset.root.resolve() == folder
+    assert loaded.solver.budget_minutes == 3
+
+
+def test_a_file_that_is_there_is_left_alone(folder, tmp_path, capsys):
+    (tmp_path / "my.yaml").write_text("mine")
+    assert run(folder, "-o", "my.yaml") == 2
+    assert "my.yaml: there is such a file already" in capsys.readouterr().err
+    assert (tmp_path / "my.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "nowhere"),
+        (["Dataset009_Dots", "-o", "not/there.yaml"], "there is no folder not"),
+        (["Dataset009_Dots", "--plugins", "sparce"], "sparce"),
+        (["Dataset009_Dots", "--minutes", "0"], "0"),
+    ],
+)
+def test_bad_input(folder, arguments, said, capsys):
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+
+
+def test_torch_is_not_imported(folder):
+    script = (
+        "import sys\nfrom lannunet_core.cli import main\ntry:\n    main(['plan', 'Dataset009_Dots'])\n"
+        "finally:\n    print('torch' in sys.modules, file=sys.stderr)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ended.stderr.strip() == "False"
+    assert ended.returncode == 0

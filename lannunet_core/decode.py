@@ -1,113 +1,144 @@
-"""From activated heatmaps to coordinates.
+"""From activated heatmaps to coordinates: the decoders that the core brings, by name.
 
-The coordinate is the vertex of the Gaussian that fits the map around its highest pixel: a quadratic through
-the logarithms of 5^D points an input pixel apart, by least squares weighted with the squared values (Guo
-2011, A simple algorithm for fitting a Gaussian function, eq. 13). It is exact for a Gaussian of any
-covariance, and its many points average the noise of a network's map, which the usual Taylor expansion over
-3^D pixels (Zhang et al., CVPR 2020) follows. At a border the points are shifted inside, and the vertex may
-lie beyond them.
+All start from the highest peak (`peaks.locate`; `gaussian_fit` has a search of its own that outliers do not
+mislead) and differ in how they go on below the pixel. Each takes
 
-The grid is the input's, or for `scale_heatmap_first` the original image's, on which the map is its
-interpolating cubic spline (not-a-knot). The spline is never evaluated on the whole grid. An interpolating
-spline is local in effect, a sample's weight falls by 0.27 a pixel, so each of the highest local maxima of the
-map gets the spline of a small window around it, evaluated at the grid's points near it.
+    heatmaps: (B, N, *S) with 1 as certain as a perfect label's peak, or a list whose first is.
+    affine: (B, D + 1, D + 1) from input pixels to original pixels.
+    original_sizes: (B, D), (x, y[, z]).
+    evaluation_mode: `scale_heatmap_first` decodes on the original pixel grid, the others on the input's.
 
-- Only original pixels between the outermost pixel centres of the map are searched: a cubic must not
-  extrapolate noise. The vertex may lie on to the edge of the image.
-- On an axis where the original is coarser than the input, the input's grid is used: nothing is to be gained
-  by skipping pixels.
-- An affine that rotates or shears has no common grid: such samples are decoded on the input's.
+and answers points in input pixels and a confidence in 0 … 1, the peak's value, float64 on the CPU. A map that
+is flat, has no positive value or is not finite has no peak: NaN and confidence 0. docs/precision.md compares
+them with what is possible.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lannunet_core.gaussian_fit import decode_gaussian_fit
 from lannunet_core.hookspecs import Coordinates, Decoder, EvaluationMode
+from lannunet_core.peaks import Peaks, centre_of_mass, locate, widths
 
-BLOCK = 4  # of pixels a side: of two local maxima this close only the higher one is a candidate
-BLOCKS = 64  # highest blocks of a map whose highest pixel is looked at
-CANDIDATES = 8  # highest local maxima of a map whose spline is evaluated
-REACH = 1.5  # input pixels between a local maximum of the map and the spline's
 MOST_STEP = 1.5  # input pixels between the highest pixel and the vertex of the fit
 LEAST_SHARE = 1e-4  # of the highest value that a point has to have to count for the fit
-HALO = 9  # input pixels on either side that the spline of a window is made from
+WIDEST = 4.0  # pixels, of the Gaussians that blur or weigh a map
+NARROWEST = 0.1  # pixels: blurs nothing
 
 
 def decode_peak(
     heatmaps: Any, affine: Tensor, original_sizes: Tensor, evaluation_mode: EvaluationMode
 ) -> Coordinates:
-    """The peak of each map with sub-pixel refinement.
+    """`auto`, `peak`: the vertex of the Gaussian that fits the map around its highest pixel.
 
-    A map that is flat, has no positive value or is not finite has no peak: NaN and confidence 0.
+    A quadratic through the logarithms of 5^D points an input pixel apart, by least squares weighted with the
+    squared values (Guo 2011, A simple algorithm for fitting a Gaussian function, eq. 13). It is exact for a
+    Gaussian of any covariance, and its many points average the noise of a network's map. At a border the
+    points are shifted inside, and the vertex may lie beyond them.
+    """
+    peaks = locate(heatmaps, affine, original_sizes, evaluation_mode)
+    values, centre, low, high = stencil(peaks)
+    step, value = refine(values, peaks.usable, low, high)
+    return peaks.coordinates(refined(peaks, centre, step), value)
 
-    Args:
-        heatmaps: (B, N, *S) with 1 as certain as a perfect label's peak, or a list whose first is.
-        affine: (B, D + 1, D + 1) from input pixels to original pixels.
-        original_sizes: (B, D), (x, y[, z]).
-        evaluation_mode: `scale_heatmap_first` decodes on the original pixel grid, the others on the input's.
+
+def decode_quadratic(
+    heatmaps: Any, affine: Tensor, original_sizes: Tensor, evaluation_mode: EvaluationMode
+) -> Coordinates:
+    """`quadratic`: the parabola through the logarithms of three points an input pixel apart, along each axis.
+
+    With the mixed derivatives, so that it is exact for a Gaussian of any covariance; of the values themselves
+    it would be drawn to the pixel by up to 0.02 px at sigma 1.5.
+    """
+    peaks = locate(heatmaps, affine, original_sizes, evaluation_mode)
+    values, centre, low, high = stencil(peaks)
+    step = taylor(values, peaks.usable, low, high, bend_reach=1)
+    return peaks.coordinates(refined(peaks, centre, step), peaks.value)
+
+
+def decode_dark(
+    heatmaps: Any, affine: Tensor, original_sizes: Tensor, evaluation_mode: EvaluationMode
+) -> Coordinates:
+    """`dark`: Zhang et al., CVPR 2020, Distribution-aware coordinate representation.
+
+    The map is blurred with a Gaussian as wide as the peak, and a Taylor expansion of the logarithm leads from
+    the highest point to the vertex. The width is that of the peak at half its height (the paper takes the
+    labels', which a trained network need not keep to), and the highest point is that of the blurred map.
+    Towards the border the kernel narrows, as what is blurred there would lean inwards.
+    """
+    peaks = locate(heatmaps, affine, original_sizes, evaluation_mode)
+    sigma = widths(peaks.windows.values, peaks.value).clamp(max=WIDEST)
+    to_border = peaks.points.minimum(torch.tensor(peaks.maps.shape[:0:-1]) - 1 - peaks.points)
+    kernel = sigma[:, None].minimum((to_border - 2) / 3).clamp(min=NARROWEST)  # 2: of the 5^D points
+    halo = math.ceil(3 * WIDEST) + 8  # the kernel, the way to the highest point and the 5^D points
+    windows = peaks.wider(halo).blurred(kernel)
+    reach = sigma.ceil()[:, None].expand_as(peaks.index)
+    index, _ = windows.highest(peaks.grid, peaks.index, reach, peaks.stride)
+    blurred = replace(peaks, windows=windows, index=index)
+    values, centre, low, high = stencil(blurred)
+    step = taylor(values, peaks.usable, low, high, bend_reach=2)
+    return peaks.coordinates(refined(blurred, centre, step), peaks.value)
+
+
+def decode_soft_argmax(
+    heatmaps: Any, affine: Tensor, original_sizes: Tensor, evaluation_mode: EvaluationMode
+) -> Coordinates:
+    """`soft_argmax`: the mean of the positions around the highest peak, each weighted with the map's value.
+
+    Around: under a Gaussian window as wide as the peak, whose middle is the answer itself. As a mean of what
+    there is it cannot lie beyond the outermost pixels, and leans inwards within two sigma of the border.
+    """
+    peaks = locate(heatmaps, affine, original_sizes, evaluation_mode)
+    sigma = widths(peaks.windows.values, peaks.value).clamp(max=WIDEST)
+    windows = peaks.wider(math.ceil(5 * WIDEST))
+    points = centre_of_mass(windows.values, peaks.points - windows.first, sigma, peaks.usable)
+    points = (points + windows.first).maximum(peaks.grid.low).minimum(peaks.grid.high)
+    return peaks.coordinates(points, peaks.value)
+
+
+DECODERS: dict[str, Callable[[], Decoder]] = {
+    "auto": lambda: decode_peak,
+    "peak": lambda: decode_peak,
+    "quadratic": lambda: decode_quadratic,
+    "dark": lambda: decode_dark,
+    "soft_argmax": lambda: decode_soft_argmax,
+    "gaussian_fit": lambda: decode_gaussian_fit,
+}
+
+
+def stencil(peaks: Peaks) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The 5^D points an input pixel apart around each peak, shifted inside at the borders.
 
     Returns:
-        Points in input pixels and the refined peak's value clipped to 0 … 1, float64 on the CPU.
+        Values (M, [5,] 5, 5), the middle point's index (M, D), and how far from it a vertex may lie (M, D),
+        in steps between the points.
     """
-    maps: Tensor = (heatmaps if isinstance(heatmaps, Tensor) else heatmaps[0]).detach()
-    batch, landmarks, *shape = maps.shape
-    size = torch.tensor(shape[::-1])
-    grid = Grid.of_input(size, batch)
-    if evaluation_mode == "scale_heatmap_first":
-        grid = grid.refined_to_original(affine.cpu(), original_sizes.cpu())
-    first_pixel = grid.start.floor().long()
-    last_pixel = (grid.start + grid.step * (grid.count - 1)).ceil().long()
-    found = [candidates(m, low, high) for m, low, high in zip(maps, first_pixel, last_pixel, strict=True)]
-    most = max(pixels.shape[1] for pixels, _ in found)
-    pixels = torch.stack([_pad(p, most) for p, _ in found]).flatten(0, 1)  # (M = B · N, K, D)
-    has_peak = torch.stack([peak for _, peak in found]).flatten()
-    grid = grid.repeat(landmarks)
-
-    # Each candidate: its window of the map, and the highest grid point within reach.
-    of_map = torch.arange(batch * landmarks).repeat_interleave(most)
-    windows = Windows.around(maps.flatten(0, 1), of_map, pixels.flatten(0, 1))
-    of_candidate = grid.repeat(most)
-    coarse = (1 / of_candidate.step / 3).floor().clamp(min=1)  # at least three points an input pixel
-    reach = (REACH / of_candidate.step / coarse).ceil()
-    index, value = windows.highest(of_candidate, of_candidate.nearest(pixels.flatten(0, 1)), reach, coarse)
-
-    # The map's highest candidate: every grid point where only some were looked at, then the refinement.
-    best = value.view(-1, most).argmax(1) + torch.arange(batch * landmarks) * most
-    windows, index, coarse = windows[best], index[best], coarse[best]
-    index, _ = windows.highest(grid, index, coarse - 1, torch.ones_like(coarse))
-    usable = grid.count >= 5
-    stride = (1 / grid.step).round().minimum(((grid.count - 1) / 4).floor()).clamp(min=1)  # an input pixel
+    grid, index, stride = peaks.grid, peaks.index, peaks.stride
     centre = index.maximum(2 * stride).minimum(grid.count - 1 - 2 * stride)
-    centre = torch.where(usable, centre, index)
-    offsets = torch.where(usable, stride, 0)[..., None] * torch.arange(-2, 3)  # (M, D, 5)
-    values = windows.evaluate(grid, list((centre[..., None] + offsets).unbind(1)))  # (M, [5,] 5, 5)
+    centre = torch.where(peaks.usable, centre, index)
+    offsets = torch.where(peaks.usable, stride, 0)[..., None] * torch.arange(-2, 3)  # (M, D, 5)
+    values = peaks.windows.evaluate(grid, list((centre[..., None] + offsets).unbind(1)))
     low, high = grid.limits(index, centre, MOST_STEP * stride)
-    step, value = refine(values, usable, low / stride, high / stride)
-    points = grid.start + grid.step * (centre + stride * step * usable)
-
-    has_peak &= torch.isfinite(value)
-    points = torch.where(has_peak[:, None], points, math.nan)
-    confidence = torch.where(has_peak, value, 0).clamp(0, 1)
-    return Coordinates(points.view(batch, landmarks, -1), confidence.view(batch, landmarks))
+    return values, centre, low / stride, high / stride
 
 
-DECODERS: dict[str, Callable[[], Decoder]] = {"auto": lambda: decode_peak, "peak": lambda: decode_peak}
+def refined(peaks: Peaks, centre: Tensor, step: Tensor) -> Tensor:
+    """Input pixels (M, D) of steps from the middle points of stencils."""
+    return peaks.grid.start + peaks.grid.step * (centre + peaks.stride * step * peaks.usable)
 
 
 def refine(values: Tensor, usable: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """The step from the middle of 5^D points to the vertex of the Gaussian that fits them.
 
-    Where too few values are positive, or what fits has no peak: the vertex of a parabola through the values
-    along each axis, and no step along an axis where there is none.
+    Where too few values are positive, or what fits has no peak: see `parabolas`.
 
     Args:
         values: (M, [5,] 5, 5).
@@ -145,209 +176,63 @@ def refine(values: Tensor, usable: Tensor, low: Tensor, high: Tensor) -> tuple[T
     for (a, b), bend in zip(pairs, coefficient[:, 1 + dimensions :].T, strict=True):
         hessian[:, a, b] += bend
         hessian[:, b, a] += bend
-    hessian = hessian - torch.diag_embed((~usable).to(values.dtype))
-    factor, failed = torch.linalg.cholesky_ex(-hessian)
-    fitted &= failed == 0
-    factor = torch.where(fitted[:, None, None], factor, torch.eye(dimensions, dtype=values.dtype))
-    vertex = torch.cholesky_solve(gradient[..., None], factor)[..., 0]
+    vertex, peaked = vertices(gradient, hessian, usable)
+    fitted &= peaked
+    step = torch.where(fitted[:, None], vertex, parabolas(flat, usable)).maximum(low).minimum(high)
+    log_value = coefficient[:, 0] + (gradient * step).sum(1)
+    log_value = log_value + 0.5 * torch.einsum("mi,mij,mj->m", step, hessian, step)
+    return step, torch.where(fitted, top[:, 0] * log_value.exp(), flat[:, flat.shape[1] // 2])
 
+
+def taylor(values: Tensor, usable: Tensor, low: Tensor, high: Tensor, bend_reach: int) -> Tensor:
+    """The step from the middle of 5^D points to where the logarithm's second-order Taylor expansion peaks.
+
+    Args:
+        values: (M, [5,] 5, 5).
+        usable: (M, D), False for axes (x, y[, z]) too short to refine along.
+        low: (M, D), how far the step may go.
+        high: (M, D).
+        bend_reach: Points to either side that the second derivative along an axis is a difference of.
+
+    Returns:
+        The step (M, D) in points (x, y[, z]).
+    """
+    dimensions = usable.shape[1]
+    flat = values.flatten(1)
+    top = flat.amax(1, keepdim=True).clamp(min=torch.finfo(values.dtype).tiny)
+    logarithm = (flat / top).clamp(min=LEAST_SHARE).log()
     middle = flat.shape[1] // 2
-    beside = [torch.stack([flat[:, middle - 5**a], flat[:, middle + 5**a]]) for a in range(dimensions)]
+    apart = [5**axis for axis in range(dimensions)]
+
+    def at(offset: int) -> Tensor:
+        return logarithm[:, middle + offset]
+
+    gradient = torch.stack([(at(a) - at(-a)) / 2 for a in apart], 1)
+    hessian = logarithm.new_empty(len(values), dimensions, dimensions)
+    for (i, a), (j, b) in itertools.product(enumerate(apart), repeat=2):
+        hessian[:, i, j] = (at(a + b) - at(a - b) - at(b - a) + at(-a - b)) / 4
+        if i == j:
+            reach = bend_reach * a
+            hessian[:, i, i] = (at(reach) - 2 * at(0) + at(-reach)) / bend_reach**2
+    both = usable[:, :, None] & usable[:, None]
+    vertex, peaked = vertices(gradient * usable, torch.where(both, hessian, 0), usable)
+    return torch.where(peaked[:, None], vertex, parabolas(flat, usable)).maximum(low).minimum(high)
+
+
+def vertices(gradient: Tensor, hessian: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:
+    """Steps (M, D) to where a quadratic peaks, and where it does (M,); no step along unusable axes."""
+    identity = torch.eye(usable.shape[1], dtype=hessian.dtype)
+    factor, failed = torch.linalg.cholesky_ex(torch.diag_embed((~usable).to(hessian.dtype)) - hessian)
+    peaked = failed == 0
+    factor = torch.where(peaked[:, None, None], factor, identity)
+    return torch.cholesky_solve(gradient[..., None], factor)[..., 0], peaked
+
+
+def parabolas(flat: Tensor, usable: Tensor) -> Tensor:
+    """Steps (M, D) to the vertex of the parabola through the values along each axis; 0 where none peaks."""
+    middle = flat.shape[1] // 2
+    beside = [torch.stack([flat[:, middle - 5**a], flat[:, middle + 5**a]]) for a in range(usable.shape[1])]
     before, after = torch.stack(beside, -1)  # (M, D) each
     bend = before + after - 2 * flat[:, middle, None]
     bends = usable & (bend < 0)
-    parabola = torch.where(bends, (before - after) / 2 / torch.where(bends, bend, -1), 0)
-
-    step = torch.where(fitted[:, None], vertex, parabola).maximum(low).minimum(high)
-    log_value = coefficient[:, 0] + (gradient * step).sum(1)
-    log_value = log_value + 0.5 * torch.einsum("mi,mij,mj->m", step, hessian, step)
-    return step, torch.where(fitted, top[:, 0] * log_value.exp(), flat[:, middle])
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The points that are searched, in input pixels: start + step · (0 … count − 1); all (M, D) float64.
-
-    A peak lies between `low` and `high`, the edges of the image.
-    """
-
-    start: Tensor
-    step: Tensor
-    count: Tensor
-    low: Tensor
-    high: Tensor
-
-    @staticmethod
-    def of_input(size: Tensor, batch: int) -> Grid:
-        count = size.double().expand(batch, -1)
-        return Grid(torch.zeros_like(count), torch.ones_like(count), count, count * 0 - 0.5, count - 0.5)
-
-    def refined_to_original(self, affine: Tensor, original_sizes: Tensor) -> Grid:
-        """The original's pixel grid on every axis where it is finer than this, the input's."""
-        linear, shift = affine[:, :-1, :-1], affine[:, :-1, -1]
-        scale = linear.diagonal(dim1=1, dim2=2)  # original pixels an input pixel; negative if mirrored
-        diagonal = (linear - torch.diag_embed(scale)).abs().amax((1, 2)) < 1e-9
-        scale = torch.where(diagonal[:, None], scale, 1)
-        ends = torch.stack([-shift / scale, (original_sizes - 1 - shift) / scale]).sort(0).values
-        scale = scale.abs()
-        low = (ends[0] - 0.5 / scale).maximum(self.low)
-        high = (ends[1] + 0.5 / scale).minimum(self.high)
-        # A coarser original keeps the input's pixels, all that its own overlap.
-        finer = scale >= 1
-        start, step = torch.where(finer, ends[0], 0), torch.where(finer, 1 / scale, 1)
-        tolerance = 1e-6
-        first = torch.where(finer, (-start / step - tolerance).ceil(), (low - 0.5).ceil()).clamp(min=0)
-        last = torch.where(
-            finer,
-            ((self.count - 1 - start) / step + tolerance).floor().minimum(original_sizes - 1),
-            (high + 0.5).floor().minimum(self.count - 1),
-        )
-        usable = (diagonal & (last >= first).all(1))[:, None]
-        return Grid(
-            torch.where(usable, start + first * step, self.start),
-            torch.where(usable, step, self.step),
-            torch.where(usable, last - first + 1, self.count),
-            torch.where(usable, low, self.low),
-            torch.where(usable, high, self.high),
-        )
-
-    def repeat(self, times: int) -> Grid:
-        return Grid(*(t.repeat_interleave(times, 0) for t in vars(self).values()))
-
-    def nearest(self, points: Tensor) -> Tensor:
-        return ((points - self.start) / self.step).round().clamp(min=0).minimum(self.count - 1)
-
-    def limits(self, index: Tensor, centre: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
-        """How far from `centre` a peak may lie: `most` around `index`, and not beyond the edge."""
-        low = ((self.low - self.start) / self.step).maximum(index - most)
-        high = ((self.high - self.start) / self.step).minimum(index + most)
-        return low - centre, high - centre
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Windows cut from maps: values (M, [Wz,] Wy, Wx) float64, and each one's first pixel (M, D)."""
-
-    values: Tensor
-    first: Tensor
-
-    @staticmethod
-    def around(maps: Tensor, of_map: Tensor, pixels: Tensor) -> Windows:
-        """Of maps (P, *S), those `of_map` (M,), around `pixels` (M, D); shifted inside at the borders."""
-        size = torch.tensor(maps.shape[:0:-1])
-        width = size.clamp(max=2 * HALO + 1)
-        first = (pixels - HALO).clamp(min=0).minimum(size - width)
-        axes = [first[:, axis, None] + torch.arange(int(width[axis])) for axis in range(len(size))]
-        return Windows(gather(maps, of_map, axes).cpu().double(), first)
-
-    def __getitem__(self, chosen: Tensor) -> Windows:
-        return Windows(self.values[chosen], self.first[chosen])
-
-    def evaluate(self, grid: Grid, indices: Sequence[Tensor]) -> Tensor:
-        """The spline at the grid points with `indices`, (M, T) for each axis: (M, [Tz,] Ty, Tx)."""
-        values = self.values
-        for axis, index in enumerate(indices):
-            position = grid.start[:, axis, None] + grid.step[:, axis, None] * index
-            rows = spline_rows(values.shape[-1], position - self.first[:, axis, None])
-            values = torch.einsum("m...w,mtw->mt...", values, rows)
-        return values
-
-    def highest(self, grid: Grid, around: Tensor, reach: Tensor, stride: Tensor) -> tuple[Tensor, Tensor]:
-        """The highest of the grid points around + stride · (−reach … reach); its index (M, D), its value."""
-        steps = torch.arange(-int(reach.max()), int(reach.max()) + 1)
-        # Whoever reaches less far looks at its last points again.
-        offsets = stride[..., None] * steps.maximum(-reach[..., None]).minimum(reach[..., None])  # (M, D, T)
-        indices = (around[..., None] + offsets).clamp(min=0).minimum(grid.count[..., None] - 1)
-        values = self.evaluate(grid, list(indices.unbind(1)))
-        value, flat = values.flatten(1).max(1)
-        chosen = torch.stack(torch.unravel_index(flat, values.shape[1:])[::-1], -1)  # (M, D)
-        return indices.gather(2, chosen[..., None])[..., 0], value
-
-
-def candidates(maps: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """The highest local maxima of maps (N, *S), between the pixels `low` and `high` (D,) (x, y[, z]).
-
-    Returns:
-        Their pixels (N, K, D), highest first, and whether each map has a peak (N,).
-    """
-    inside = [slice(a, b + 1) for a, b in zip(low.tolist(), high.tolist(), strict=True)][::-1]
-    box = (slice(None), *inside)
-    maps = maps[box]
-    size = torch.tensor(maps.shape[:0:-1])
-    side = size.clamp(max=BLOCK)
-    top = maps
-    for axis in range(1, maps.ndim):
-        top = block_maxima(top, axis)
-    blocks = top.shape[1:]
-    top, order = top.flatten(1).topk(min(BLOCKS, blocks.numel()))  # (N, BLOCKS)
-    of_map = torch.arange(len(maps)).repeat_interleave(top.shape[1])
-    first = torch.stack(torch.unravel_index(order.flatten().cpu(), blocks)[::-1], -1)
-    first = (first * side).minimum(size - side)  # (N · BLOCKS, D)
-    axes = [first[:, axis, None] + torch.arange(int(side[axis])) for axis in range(len(size))]
-    inside_block = gather(maps, of_map, axes)
-    position = torch.unravel_index(inside_block.flatten(1).argmax(1).cpu(), inside_block.shape[1:])
-    pixels = first + torch.stack(position[::-1], -1)
-
-    has_peak = torch.isfinite(top[:, 0]) & (top[:, 0] > 0)
-    flat = top[:, 0] == top[:, -1]  # perhaps
-    if flat.any():
-        has_peak[flat] &= maps[flat].flatten(1).amin(1) < top[flat, 0]
-
-    around = (pixels[..., None] + torch.arange(-1, 2)).clamp(min=0).minimum(size[:, None] - 1)
-    neighbours = gather(maps, of_map, list(around.unbind(1))).flatten(1).amax(1).view_as(top)
-    score = torch.where(top >= neighbours, top, -math.inf)
-    score, order = score.topk(min(CANDIDATES, top.shape[1]))
-    # The highest pixel is a local maximum: it stands in for those that are not.
-    order = torch.where(score > -math.inf, order, order[:, :1]).cpu()
-    pixels = pixels.view(*top.shape, -1).gather(1, order[..., None].expand(-1, -1, len(size)))
-    return pixels + low, has_peak.cpu()
-
-
-def block_maxima(maps: Tensor, axis: int) -> Tensor:
-    """The maxima of every BLOCK pixels along `axis`; the last block ends where the map does."""
-    side = maps.shape[axis]
-    block = min(BLOCK, side)
-    whole = side // block * block
-    shape = (*maps.shape[:axis], -1, block, *maps.shape[axis + 1 :])
-    maxima = maps.narrow(axis, 0, whole).reshape(shape).amax(axis + 1)
-    if whole < side:
-        last = maps.narrow(axis, side - block, block).amax(axis, keepdim=True)
-        maxima = torch.cat([maxima, last], axis)
-    return maxima
-
-
-def gather(maps: Tensor, of_map: Tensor, axes: Sequence[Tensor]) -> Tensor:
-    """Boxes (M, [Wz,] Wy, Wx) of maps (P, *S): of the maps `of_map` (M,), pixels (M, W) along x, y[, z]."""
-    dimensions = len(axes)
-    index = [of_map.reshape(-1, *[1] * dimensions)]
-    index += [
-        pixels.reshape(-1, *[1] * (dimensions - 1 - axis), pixels.shape[1], *[1] * axis)
-        for axis, pixels in reversed(list(enumerate(axes)))
-    ]
-    return maps[tuple(i.to(maps.device) for i in index)]
-
-
-def spline_rows(width: int, positions: Tensor) -> Tensor:
-    """Rows (M, T, W) so that row · samples is the interpolating spline of W samples at `positions` (M, T)."""
-    pieces = spline_pieces(width)
-    piece = positions.floor().clamp(0, len(pieces) - 1)
-    powers = (positions - piece)[..., None] ** torch.arange(pieces.shape[1])  # (M, T, 4)
-    return torch.einsum("mtk,mtkw->mtw", powers, pieces[piece.long()])
-
-
-@lru_cache
-def spline_pieces(width: int) -> Tensor:
-    """Coefficients (W − 1, 4, W) of the spline's polynomials between 0 … W − 1, for each unit impulse."""
-    import numpy as np
-    from scipy.interpolate import make_interp_spline
-
-    degree = min(3, width - 1)
-    spline = make_interp_spline(np.arange(width), np.eye(width), k=degree)
-    left = np.arange(max(width - 1, 1))
-    coefficients = [spline(left, nu=power) / math.factorial(power) for power in range(degree + 1)]
-    return torch.from_numpy(np.stack(coefficients, axis=1))
-
-
-def _pad(pixels: Tensor, most: int) -> Tensor:
-    """Candidates (N, K, D) to (N, most, D), the first one again and again."""
-    return torch.cat([pixels, pixels[:, :1].expand(-1, most - pixels.shape[1], -1)], 1)
+    return torch.where(bends, (before - after) / 2 / torch.where(bends, bend, -1), 0)

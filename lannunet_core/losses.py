@@ -1,6 +1,6 @@
 """The losses that the core brings, by name.
 
-Both take the network's outputs (one tensor, or a list with the finest resolution first) and the labels
+All take the network's outputs (one tensor, or a list with the finest resolution first) and the labels
 `state` (B, N), `heatmaps` (a list of (B, N, *S_l)) and, where there are weights, `weight` (B, N). A level's
 term is the weighted mean over the batch's labelled landmarks (weight 0 is as good as unlabelled, a common
 factor changes nothing); levels count 1, ½, ¼ …, normalised to sum 1.
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lannunet_core.hookspecs import Loss
 from lannunet_core.types import State
@@ -74,9 +75,80 @@ class HeatmapMSE(nn.Module):
         return levels(outputs)[0].float() / self.peak
 
 
+class AdaptiveWing(nn.Module):
+    """`awl`: the adaptive wing loss of Wang, Bo and Fuxin, ICCV 2019, with their weighted loss map.
+
+    Errors on a landmark keep their gradient until they are small, those on the background fade; the pixels
+    near a landmark count `1 + NEAR_WEIGHT` times. Outputs are maps of peak 1, which the paper's constants are
+    made for, whatever the labels' peak is.
+
+    Args:
+        peak: The labels' value at a landmark.
+    """
+
+    ALPHA, OMEGA, EPSILON, THETA = 2.1, 14.0, 1.0, 0.5  # the paper's
+    NEAR_WEIGHT, NEAR = 10.0, 0.2
+
+    def __init__(self, peak: float) -> None:
+        super().__init__()
+        self.peak = peak
+
+    def forward(self, outputs: Any, labels: Mapping[str, Any]) -> dict[str, Tensor]:
+        return {"awl": supervise(self.term, outputs, labels)}
+
+    def term(self, maps: Tensor, target: Tensor) -> Tensor:
+        target = target / self.peak
+        error = (target - maps).abs()
+        exponent = self.ALPHA - target
+        # Each branch only ever sees errors of its own range, so neither can overflow.
+        wing = self.OMEGA * (error.clamp(max=self.THETA) / self.EPSILON).pow(exponent).log1p()
+        at_theta = torch.pow(self.THETA / self.EPSILON, exponent)
+        slope = self.OMEGA * exponent / self.THETA * at_theta / (1 + at_theta)
+        value = wing + slope * (error - self.THETA).clamp(min=0)
+        dilated = functional.max_pool3d if target.ndim == 5 else functional.max_pool2d
+        near = dilated(target.detach(), 3, stride=1, padding=1) >= self.NEAR
+        return (value * (1 + self.NEAR_WEIGHT * near)).flatten(2).mean(-1)
+
+    def activation(self, outputs: Any) -> Tensor:
+        return levels(outputs)[0].float()
+
+
+class HardestCrossEntropy(nn.Module):
+    """`bce_topk`: binary cross-entropy of every pixel with its label in 0 … 1, over the hardest of each map.
+
+    The hardest are those furthest above the least cross-entropy that their label allows, which is not 0
+    between 0 and 1: a Gaussian learned to perfection is not hard.
+
+    Args:
+        peak: The labels' value at a landmark.
+    """
+
+    FRACTION = 0.1  # of the pixels of a map, as in nnU-Net's top-k loss
+
+    def __init__(self, peak: float) -> None:
+        super().__init__()
+        self.peak = peak
+
+    def forward(self, outputs: Any, labels: Mapping[str, Any]) -> dict[str, Tensor]:
+        return {"bce_topk": supervise(self.term, outputs, labels)}
+
+    def term(self, logits: Tensor, target: Tensor) -> Tensor:
+        target = (target / self.peak).flatten(2)
+        entropy = functional.binary_cross_entropy_with_logits(logits.flatten(2), target, reduction="none")
+        with torch.no_grad():
+            excess = entropy + torch.xlogy(target, target) + torch.xlogy(1 - target, 1 - target)
+            hardest = excess.topk(math.ceil(self.FRACTION * excess.shape[-1]), sorted=False).indices
+        return entropy.gather(-1, hardest).mean(-1)
+
+    def activation(self, outputs: Any) -> Tensor:
+        return levels(outputs)[0].float().sigmoid()
+
+
 LOSSES: dict[str, Callable[[float, float, int], Loss]] = {
     "kl": lambda peak, sigma, dimensions: SoftmaxCrossEntropy(sigma, dimensions),
     "mse": lambda peak, sigma, dimensions: HeatmapMSE(peak),
+    "awl": lambda peak, sigma, dimensions: AdaptiveWing(peak),
+    "bce_topk": lambda peak, sigma, dimensions: HardestCrossEntropy(peak),
 }
 """Builders of (peak, sigma, dimensions): `hm_lambda_scale`, the finest level's sigma in its pixels, and D."""
 

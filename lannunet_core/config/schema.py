@@ -30,11 +30,11 @@ KeyPath = tuple[str, ...]
 MOST_PIXELS = 2**30
 DEFAULT_JITTER = 8.0
 
-LOSSES = ("kl", "mse")
+LOSSES = ("kl", "mse", "awl", "bce_topk")
 """The core's own names for `solver.loss_function`."""
 SEGMENTATION_LOSSES = ("ce_dice",)
 """Those for `task: segmentation`."""
-DECODERS = ("auto", "peak")
+DECODERS = ("auto", "peak", "quadratic", "dark", "soft_argmax", "gaussian_fit")
 """The core's own names for `inference.decoder`."""
 SCHEMES = (
     "AffineSimple",
@@ -216,7 +216,7 @@ class SolverConfig(Section):
     )
     deep_supervision: StrictBool = Field(True, description="Supervise coarser resolutions too.")
     num_res_supervisions: StrictInt = Field(5, ge=1, le=10, description="How many resolutions.")
-    loss_function: str = Field("kl", description="Loss, by name: kl, mse or one that a plugin brings.")
+    loss_function: str = Field("kl", description="Loss, by name: kl, mse, awl, bce_topk or a plugin's.")
     regress_sigma: Annotated[StrictBool, only(False)] = Field(False, description="Learn the heatmaps' width.")
     regress_sigma_loss_weight: StrictFloat = Field(
         0.005, ge=0, description="Weight of the learned width's penalty."
@@ -250,7 +250,10 @@ class InferenceConfig(Section):
         "scale_heatmap_first",
         description="Decode at the original resolution, decode at the input's and map back, or do not map.",
     )
-    decoder: str = Field("auto", description="Decoder, by name; auto: the peak with sub-pixel refinement.")
+    decoder: str = Field(
+        "auto",
+        description="Decoder, by name: auto, quadratic, dark, soft_argmax, gaussian_fit or a plugin's.",
+    )
     tta: Annotated[StrictBool, only(False)] = Field(False, description="Average over mirrored images.")
     presence: Annotated[StrictBool, only(False)] = Field(
         False, description="Decide whether a landmark is there."

@@ -195,9 +195,9 @@ def test_its_word_patch_is_patch_bias(write):
 
 
 def test_fit_gauss_asks_for_a_decoder(write):
-    path = write("dataset: {src_targets: a.json}\noutput: {output_dir: x}\ninference: {fit_gauss: true}\n")
-    with pytest.raises(UserError, match=r"inference\.fit_gauss: found 'gaussian_fit', should be auto, peak"):
-        load_config(path)
+    text = "dataset: {src_targets: a.json}\noutput: {output_dir: x}\ninference: {fit_gauss: %s}\n"
+    assert load_config(write(text % "true")).run.inference.decoder == "gaussian_fit"
+    assert load_config(write(text % "false")).run.inference.decoder == "auto"
 
 
 def test_an_unknown_key_is_still_refused(write):

@@ -20,6 +20,22 @@ class TestDecoder(DecodeConformance):
     config = SMALL
 
 
+class TestQuadratic(TestDecoder):
+    decoder = "quadratic"
+
+
+class TestDark(TestDecoder):
+    decoder = "dark"
+
+
+class TestSoftArgmax(TestDecoder):
+    decoder = "soft_argmax"
+
+
+class TestGaussianFit(TestDecoder):
+    decoder = "gaussian_fit"
+
+
 class TestCrossEntropy(LossConformance):
     plugin = "unet"
     config = SMALL
@@ -30,3 +46,15 @@ class TestMeanSquaredError(LossConformance):
     plugin = "unet"
     config = SMALL
     loss_function = "mse"
+
+
+class TestAdaptiveWing(LossConformance):
+    plugin = "unet"
+    config = SMALL
+    loss_function = "awl"
+
+
+class TestHardestCrossEntropy(LossConformance):
+    plugin = "unet"
+    config = SMALL
+    loss_function = "bce_topk"

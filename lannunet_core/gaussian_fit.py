@@ -1,0 +1,227 @@
+"""A Gaussian fitted to each map, all maps at once on their device, with pixels that do not belong left out.
+
+The model is a · exp(−½ |Lᵀ(x − m)|²): height, mean, and the Cholesky factor L of the inverse covariance,
+which keeps it positive definite. Levenberg and Marquardt's method minimises the squared residuals over the
+pixels within 3.5 widths of the peak; further away a map says nothing about it.
+
+Robust in two stages (Rousseeuw and Leroy 1987, Robust Regression and Outlier Detection, ch. 5: reweighted
+least squares from a robust fit). First Huber's weights, which bound what a pixel can do and converge from
+afar; then plain least squares over the pixels within five standard deviations. Where the noise is Gaussian
+those are all pixels, so that the fit is the least-squares fit and as precise as the data allow. The standard
+deviation is that of the median absolute residual, and never less than a share of the height: a network's map
+on a background of exact zeros is not Gaussian to that precision.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lannunet_core.hookspecs import Coordinates, EvaluationMode
+from lannunet_core.peaks import HALO, LEAST_SIDE, Grid, candidates, centre_of_mass, finest, gather, widths
+
+REACH = 3.5  # widths of a peak on either side that are fitted
+MOST_REACH = {2: 24, 3: 10}  # pixels, by dimensions
+HUBER_STEPS, STEPS = 8, 12
+HUBER = 1.345  # standard deviations: 95 % efficient for Gaussian noise
+OUTLIER = 5.0  # standard deviations
+LEAST_NOISE = 0.05  # of the height
+LEAST_WIDTH = 0.3  # pixels: what is narrower is one pixel
+MOST_SHIFT = 2.0  # widths between the centre of mass and the fit
+CONVERGED = 1e-5  # of the parameters' scale
+
+
+def decode_gaussian_fit(
+    heatmaps: Any, affine: Tensor, original_sizes: Tensor, evaluation_mode: EvaluationMode
+) -> Coordinates:
+    """`gaussian_fit`: mean, height and covariance of the Gaussian that fits each map around its peak.
+
+    The peak that is fitted is the highest of the map averaged over 3^D pixels, within the image. The fit is
+    to the map's own pixels in every evaluation mode: points of a spline between them would add nothing.
+
+    Where no Gaussian fits, the point is the centre of mass, the confidence the averaged map's peak, and the
+    covariance NaN. Along an axis of fewer than five pixels a point is on the peak's pixel, and its variance
+    is about the mean of the other axes'.
+
+    Args:
+        heatmaps: See `decode`.
+        affine: See `decode`.
+        original_sizes: See `decode`.
+        evaluation_mode: See `decode`.
+
+    Returns:
+        As all decoders, and the covariance (B, N, D, D) of the fitted Gaussian in input pixels².
+    """
+    maps = finest(heatmaps)
+    batch, landmarks = maps.shape[:2]
+    size = maps.shape[:1:-1]
+    lowest, highest = maps.flatten(2).amin(-1), maps.flatten(2).amax(-1)  # NaN where one is
+    has_peak = torch.isfinite(lowest) & torch.isfinite(highest) & (highest > 0) & (lowest < highest)
+    has_peak = has_peak.flatten()
+
+    grid = Grid.searched(maps, affine, original_sizes, evaluation_mode)
+    # One map after the other, as all of them do not fit the processor's cache.
+    averaged = torch.stack([average(m) for m in maps.flatten(0, 1)]).unflatten(0, (batch, landmarks))
+    pixels = torch.cat([candidates(m, *box)[0][:, 0] for m, box in zip(averaged, grid.pixels(), strict=True)])
+    pixels = pixels.to(maps.device)  # (M = B · N, D)
+    values, inside, first = cut(averaged.flatten(0, 1), pixels, HALO)
+    values = torch.where(has_peak.view(-1, *[1] * len(size)), values, 0)
+    peak = at(values, pixels - first)
+    sigma = (widths(values, peak).square() - 2 / 3).clamp(min=0.5).sqrt()  # averaging has added 2/3
+
+    reach = (REACH * sigma).ceil().clamp(max=MOST_REACH[len(size)])
+    values, inside, first = cut(maps.flatten(0, 1), pixels, int(reach.max()), reach)
+    values = torch.where(inside & has_peak.view(-1, *[1] * len(size)), values.float(), 0)
+    usable = torch.tensor(size, device=maps.device) >= LEAST_SIDE
+    start = centre_of_mass(values, (pixels - first).float(), sigma, usable)
+    found = fit(values, inside, start, sigma, peak, usable)
+
+    low, high = (edge.repeat_interleave(landmarks, 0) for edge in (grid.low, grid.high))
+    points = (found.mean + first).cpu().double().maximum(low).minimum(high)
+    points = torch.where(has_peak.cpu()[:, None], points, math.nan)
+    covariance = torch.where(has_peak[:, None, None], found.covariance, math.nan).cpu().double()
+    confidence = torch.where(has_peak, found.height, 0).clamp(0, 1).cpu().double()
+    shape = (batch, landmarks)
+    return Coordinates(
+        points.unflatten(0, shape), confidence.unflatten(0, shape), covariance.unflatten(0, shape)
+    )
+
+
+class Gaussians(NamedTuple):
+    """Height (M,), mean (M, D) and covariance (M, D, D), NaN where no Gaussian fits."""
+
+    height: Tensor
+    mean: Tensor
+    covariance: Tensor
+
+
+def fit(
+    values: Tensor, inside: Tensor, start: Tensor, sigma: Tensor, height: Tensor, usable: Tensor
+) -> Gaussians:
+    """The Gaussians that fit windows.
+
+    Args:
+        values: (M, [Wz,] Wy, Wx).
+        inside: Which of them to fit.
+        start: (M, D) to start from, in pixels of the window; what is returned where no Gaussian fits.
+        sigma: (M,), likewise.
+        height: (M,), likewise.
+        usable: (D,), False for axes (x, y[, z]) to stay on the start of.
+    """
+    dimensions = start.shape[1]
+    tiny = torch.finfo(values.dtype).tiny
+    axes = [torch.arange(side, device=values.device, dtype=values.dtype) for side in values.shape[1:]]
+    places = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], -1).flatten(0, -2)  # (P, D)
+    # In units of the start, in which all parameters are about 1.
+    places = (places - start[:, None]) / sigma[:, None, None]  # (M, P, D)
+    values = values.flatten(1) / height[:, None].clamp(min=tiny)
+    inside = inside.flatten(1)
+    rows, columns = torch.tril_indices(dimensions, dimensions, device=values.device)
+    factor_start = torch.eye(dimensions, device=values.device)[rows, columns]
+    theta = torch.cat([values.new_ones(1), values.new_zeros(dimensions), factor_start])
+    theta = theta.repeat(len(values), 1)  # (M, Q): height, mean, lower triangle of L
+    free = torch.cat([usable.new_ones(1), usable, usable[rows] & usable[columns]])
+
+    def factor(theta: Tensor) -> Tensor:
+        lower = theta.new_zeros(len(theta), dimensions, dimensions)
+        lower[:, rows, columns] = theta[:, 1 + dimensions :]
+        return lower
+
+    def model(theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        away = (places - theta[:, None, 1 : 1 + dimensions]) * usable
+        turned = away @ factor(theta)  # the rows are Lᵀ(x − m)
+        shape = torch.exp(-0.5 * turned.square().sum(-1))
+        return shape, theta[:, :1] * shape, away, turned  # (M, P), (M, P), (M, P, D), (M, P, D)
+
+    damping = values.new_full((len(values),), 0.01)
+    for step_number in range(HUBER_STEPS + STEPS):
+        shape, predicted, away, turned = model(theta)
+        jacobian = torch.cat(
+            [
+                shape[..., None],
+                predicted[..., None] * (turned @ factor(theta).mT),
+                -predicted[..., None] * away[..., rows] * turned[..., columns],
+            ],
+            -1,
+        )  # (M, P, Q)
+        residual = values - predicted
+        distance = residual.abs()
+        noise = 1.4826 * torch.where(inside, distance, math.nan).nanmedian(1).values
+        noise = noise.maximum(LEAST_NOISE * theta[:, 0].abs())[:, None]
+        if step_number < HUBER_STEPS:
+            weight = (HUBER * noise / distance.clamp(min=tiny)).clamp(max=1) * inside
+        else:
+            weight = ((distance <= OUTLIER * noise) & inside).to(values.dtype)
+        weighted = (jacobian * (weight[..., None] * free)).mT
+        normal = weighted @ jacobian
+        gradient = (weighted @ residual[..., None])[..., 0]
+        diagonal = normal.diagonal(dim1=1, dim2=2)
+        damped = normal * free + torch.diag_embed(damping[:, None] * diagonal + 1e-6 + (~free).float())
+        lower, failed = torch.linalg.cholesky_ex(damped)
+        lower = torch.where((failed == 0)[:, None, None], lower, torch.eye(len(free), device=values.device))
+        step = torch.cholesky_solve(gradient[..., None], lower)[..., 0]
+        trial = theta + step
+        before = (weight * residual.square()).sum(1)
+        after = (weight * (values - model(trial)[1]).square()).sum(1)
+        better = (failed == 0) & (after <= before)
+        theta = torch.where(better[:, None], trial, theta)
+        damping = torch.where(better, damping / 10, damping * 10)
+        if step_number >= HUBER_STEPS and bool((step.abs().amax(1) < CONVERGED).all()):
+            break
+
+    lower = factor(theta) / sigma[:, None, None]
+    precision = lower @ lower.mT
+    shift = theta[:, 1 : 1 + dimensions]
+    fits = torch.isfinite(theta).all(1) & (theta[:, 0] > 0) & (shift.norm(dim=1) < MOST_SHIFT)
+    identity = torch.eye(dimensions, device=values.device)
+    precision = torch.where(fits[:, None, None], precision, identity)
+    variances = 1 / torch.linalg.eigvalsh(precision).clamp(min=tiny)
+    fits &= (variances.amin(1) > LEAST_WIDTH**2) & (variances.amax(1).sqrt() < 2 * REACH * sigma)
+    covariance = torch.linalg.inv(torch.where(fits[:, None, None], precision, identity))
+    return Gaussians(
+        torch.where(fits, theta[:, 0] * height, height),
+        torch.where(fits[:, None], start + shift * sigma[:, None], start),
+        torch.where(fits[:, None, None], covariance, math.nan),
+    )
+
+
+def average(heatmap: Tensor) -> Tensor:
+    """A map (*S) averaged over 3^D pixels, with negative ones and those outside as 0."""
+    mean = heatmap.float().clamp(min=0)
+    for axis, side in enumerate(heatmap.shape):
+        summed = mean.clone()
+        summed.narrow(axis, 1, side - 1).add_(mean.narrow(axis, 0, side - 1))
+        summed.narrow(axis, 0, side - 1).add_(mean.narrow(axis, 1, side - 1))
+        mean = summed
+    return mean / math.prod(min(side, 3) for side in heatmap.shape)
+
+
+def cut(
+    maps: Tensor, pixels: Tensor, halo: int, reach: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Windows of maps (M, *S) around `pixels` (M, D), shifted inside at the borders.
+
+    Returns:
+        Values (M, *W), which of them are within `reach` (M,) of the pixel along each axis (all without it),
+        and each window's first pixel (M, D).
+    """
+    size = torch.tensor(maps.shape[:0:-1], device=maps.device)
+    width = size.clamp(max=2 * halo + 1)
+    first = (pixels - halo).clamp(min=0).minimum(size - width)
+    axes = [first[:, a, None] + torch.arange(w, device=maps.device) for a, w in enumerate(width.tolist())]
+    values = gather(maps, torch.arange(len(maps)), axes)
+    inside = torch.ones_like(values, dtype=torch.bool)
+    if reach is not None:
+        for axis, line in enumerate(axes):
+            near = (line - pixels[:, axis, None]).abs() <= reach[:, None]
+            inside &= near.view(len(near), *[1] * (len(axes) - 1 - axis), -1, *[1] * axis)
+    return values, inside, first
+
+
+def at(values: Tensor, pixels: Tensor) -> Tensor:
+    """(M,): of windows (M, *W) the values at `pixels` (M, D) (x, y[, z])."""
+    index = torch.arange(len(values), device=values.device)
+    return values[(index, *pixels.flip(1).T)]

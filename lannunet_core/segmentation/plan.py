@@ -279,7 +279,7 @@ def make_plan(
             network.width,
             "as nnU-Net"
             if network.width == WIDTHS[0]
-            else f"nnU-Net's {WIDTHS[0]} would be too slow for {LEAST_STEPS} steps on patches that show enough",
+            else f"nnU-Net's {WIDTHS[0]} are too slow for {LEAST_STEPS} steps on patches that show enough",
         ),
         Choice("model.unet.max_features", network.most, "doubled three times"),
         Choice(

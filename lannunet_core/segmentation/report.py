@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -217,35 +218,37 @@ class _View:
     def __init__(self, stored: CaseImage, predicted: Labels, dataset: SegmentationDataset) -> None:
         colours = dataset.dimensions == 2 and len(dataset.channel_names) == 3
         self.pixels = stored.pixels if colours else stored.pixels[:1]
-        self.predicted, self.target = predicted, stored.label
         self.scale = np.asarray(stored.geometry.spacing) / min(stored.geometry.spacing)
-        known = np.ones(predicted.shape, dtype=bool) if stored.label is None else stored.label != IGNORE
-        # Where nobody annotated anything, predictions are all there is to see.
-        self.known = known if known.any() else ~known
-        self.foreground = (predicted > 0) & self.known
-        if stored.label is not None:
-            self.foreground |= stored.label > 0
-        self.wrong = np.zeros_like(known) if stored.label is None else (stored.label != predicted) & known
+        self.predicted = predicted
+        label = stored.label
+        self.target = label if label is not None and (label != IGNORE).any() else None
+        if self.target is None:
+            self.foreground = predicted > 0
+            self.wrong = np.zeros_like(self.foreground)
+        else:
+            known = self.target != IGNORE
+            self.foreground = known & ((predicted > 0) | (self.target > 0))
+            self.wrong = known & (predicted != self.target)
         self.window = self._window()
-        self.limits = display_limits(self.pixels[(slice(None), *self.window)])
+        held = self.pixels.transpose(*range(1, self.pixels.ndim), 0)[self.window]
+        self.limits = display_limits(held)
 
     def _window(self) -> Box:
         """Round the foreground, with some of what is about it; everything where there is none."""
-        window = []
-        for axis, size in enumerate(self.foreground.shape):
+        window: list[slice] = []
+        for axis in range(self.foreground.ndim):
             held = np.flatnonzero(self.foreground.any(axis=_others(axis, self.foreground.ndim)))
             if not held.size:
                 return (slice(None),) * self.foreground.ndim
-            margin = max(4, (held[-1] - held[0] + 1) // 4)
-            window.append(slice(max(held[0] - margin, 0), min(held[-1] + 1 + margin, size)))
+            margin = max(4, int(held[-1] - held[0] + 1) // 4)
+            window.append(slice(max(int(held[0]) - margin, 0), int(held[-1]) + 1 + margin))
         return tuple(window)
 
     def rows_2d(self) -> list[list[dict[str, Any]]]:
         """The whole image and, where the foreground is small, what is round it."""
         whole = (slice(None), slice(None))
         panels = [self._panel(whole)]
-        window = self.known[self.window]
-        if window.size < SMALL * self.known.size:
+        if self.foreground[self.window].size < SMALL * self.foreground.size:
             panels.append(self._panel(self.window, caption="enlarged"))
         return [panels]
 
@@ -254,7 +257,7 @@ class _View:
         seen = next((mask for mask in (self.wrong, self.foreground) if mask.any()), None)
         whole = (slice(None),) * 3
         planes = []
-        for axis, size in enumerate(self.known.shape):
+        for axis, size in enumerate(self.foreground.shape):
             place = size // 2 if seen is None else int(seen.sum(axis=_others(axis, 3)).argmax())
             planes.append(self._panel(whole, axis, place))
         axis = 2 - int(self.scale.argmax()) if self.scale.max() > ANISOTROPIC else 0
@@ -273,8 +276,8 @@ class _View:
         def cut(values: NDArray[Any]) -> NDArray[Any]:
             if axis is None:
                 return values[window]
-            plane = values[(*window[:axis], place, *window[axis + 1 :])]
-            return plane if axis == 0 else plane[::-1]  # z points up
+            index: tuple[slice | int, ...] = (*window[:axis], place, *window[axis + 1 :])
+            return values[index] if axis == 0 else values[index][::-1]  # z points up
 
         predicted = cut(self.predicted)
         target = None if self.target is None else cut(self.target)
@@ -324,7 +327,5 @@ def _charts(measured: Sequence[MeasuredCase], names: Sequence[str], unit: str) -
     ):
         values = table(evaluated, figure, len(names))
         if np.isfinite(values).any():
-            charts.append(
-                chart(title, boxes, lambda axis, v=values, text=label: draw_boxes(axis, v, names, text))
-            )
+            charts.append(chart(title, boxes, partial(draw_boxes, values=values, names=names, label=label)))
     return charts

@@ -66,7 +66,7 @@ def summarise(
     values = {name: table(evaluated, name, len(class_names)) for name in FIGURES}
 
     def block(columns: slice) -> dict[str, Any]:
-        found = Counter(m.state for case in evaluated for m in (case.metrics or ())[columns])
+        found: Counter[str] = Counter(m.state for case in evaluated for m in (case.metrics or ())[columns])
         figures: dict[str, Any] = {"counts": {state: found[state] for state in STATES}}
         for name, rows in values.items():
             chosen = rows[:, columns]

@@ -9,14 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import multiprocessing
 import os
 import sys
-import threading
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,16 +20,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.sparse import csr_array
 
-from lannunet_core.data.prepare import resample_matrix
 from lannunet_core.data.reader import image_header, read_image
-from lannunet_core.errors import RunFailed, UserError
+from lannunet_core.errors import UserError
 from lannunet_core.files import atomic_path, write_text
 from lannunet_core.geometry import resize_affine
+from lannunet_core.processes import in_processes
 from lannunet_core.segmentation import nnunet_v1
 from lannunet_core.segmentation.folders import read_case
+from lannunet_core.segmentation.regrid import resample, resample_label, resample_nearest
 from lannunet_core.segmentation.runs import Runs
 from lannunet_core.segmentation.types import (
     IGNORE,
@@ -50,6 +45,8 @@ from lannunet_core.types import Floats
 
 VERSION = 1
 """Of what is written; a cache of another one is made again."""
+SMALL = 1 << 30
+"""Bytes that one process has gone through when others have started."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +155,7 @@ def prepare_cases(
             prepared = _kept(work)
             todo = [job for job in work if job.case.id not in prepared]
             with bar("preparing cases", len(todo)) as progress:
-                for case in _prepare_all(todo, jobs):
+                for case in in_processes(_Job.run, todo, jobs or _fitting_jobs(todo)):
                     prepared[case.id] = case
                     progress.advance()
     return [prepared[case.id] for case in cases]
@@ -205,89 +202,6 @@ def prepare_image(
         out[channel] -= np.float32(mean)
         out[channel] *= np.float32(1 / deviation if deviation > 0 else 0)
     return out, resize_affine(original, size, "stretch")
-
-
-def resample(values: NDArray[np.float32], size: Sequence[int]) -> NDArray[np.float32]:
-    """Values (*S) linearly resampled, anti-aliased where shrunk, to `size` (x, y[, z])."""
-    for axis, weights in enumerate(_axis_weights(values.shape, size)):
-        if weights is not None:
-            values = _mixed(weights, values, axis)
-    return np.ascontiguousarray(values)
-
-
-def resample_label(label: Labels, size: Sequence[int]) -> Labels:
-    """A label map (*S) on another grid of `size` (x, y[, z]).
-
-    Each class's indicator is resampled linearly, one at a time, and the highest wins. What nobody annotated
-    takes no part in that and stays so: a voxel is annotated where any of the voxels that it stands for is, so
-    that a single one is not lost.
-    """
-    if tuple(size) == label.shape[::-1]:
-        return label
-    best = np.zeros(size[::-1], np.float32)
-    out = np.full(size[::-1], IGNORE, np.int16)
-    matrices = _axis_weights(label.shape, size)
-    for value, box in enumerate(ndimage.find_objects(label + 1)):
-        if box is None:
-            continue
-        score = (label[box] == value).astype(np.float32)
-        region = []  # of the new grid that the box reaches
-        for axis, (weights, side) in enumerate(zip(matrices, box, strict=True)):
-            reached = side
-            if weights is not None:
-                columns = weights[:, side]
-                rows = np.flatnonzero(np.diff(columns.indptr))
-                reached = slice(rows[0], rows[-1] + 1)
-                score = _mixed(columns[reached], score, axis)
-            region.append(reached)
-        here = tuple(region)
-        wins = score > best[here]
-        np.copyto(best[here], score, where=wins)
-        out[here][wins] = value
-    annotated = label != IGNORE
-    if not annotated.all():
-        out[~_any_of(annotated, size)] = IGNORE
-    return out
-
-
-def _axis_weights(shape: Sequence[int], size: Sequence[int]) -> list[csr_array | None]:
-    """For each array axis the weights (new, old) of a resize to `size` (x, y[, z]); None: it stays."""
-    matrices: list[csr_array | None] = []
-    for old, new in zip(shape, size[::-1], strict=True):
-        positions: Floats = (np.arange(new) + 0.5) * (old / new) - 0.5
-        matrices.append(None if new == old else resample_matrix(old, positions, old / new))
-    return matrices
-
-
-def _mixed(weights: csr_array, values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    lines = np.moveaxis(values, axis, 0)
-    mixed = (weights @ lines.reshape(len(lines), -1)).reshape(-1, *lines.shape[1:])
-    return np.moveaxis(mixed, 0, axis)
-
-
-def resample_nearest(values: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
-    """Values (*S) on another grid of `size` (x, y[, z]), each of the nearest voxel."""
-    for axis, (old, new) in enumerate(zip(values.shape, size[::-1], strict=True)):
-        if new != old:
-            values = values.take(_nearest(old, new), axis)
-    return values
-
-
-def _nearest(old: int, new: int) -> NDArray[np.intp]:
-    """The old voxel that holds the middle of each new one, along an axis."""
-    holding: NDArray[np.intp] = np.floor((np.arange(new) + 0.5) * (old / new)).astype(np.intp)
-    return holding
-
-
-def _any_of(mask: NDArray[np.bool_], size: Sequence[int]) -> NDArray[np.bool_]:
-    """Where the new voxel holds the middle of a true one, or its own middle lies in a true one."""
-    for axis, (old, new) in enumerate(zip(mask.shape, size[::-1], strict=True)):
-        if new < old:
-            first = np.searchsorted(_nearest(new, old), np.arange(new))
-            mask = np.logical_or.reduceat(mask, first, axis)
-        elif new > old:
-            mask = mask.take(_nearest(old, new), axis)
-    return mask
 
 
 def _prepared_size(size: tuple[int, ...], spacing: tuple[float, ...], settings: Settings) -> tuple[int, ...]:
@@ -391,7 +305,7 @@ class _Job:
             voxels = math.prod(header.size)
             prepared = math.prod(_prepared_size(header.size, spacing, self.settings))
         channels = len(self.dataset.channel_names)
-        return 8 * channels * voxels + 4 * channels * prepared + 24 * max(voxels, prepared)
+        return 8 * channels * voxels + 4 * channels * prepared + 12 * max(voxels, prepared)
 
     def kept(self) -> PreparedCase | None:
         """What an earlier call left, where nothing changed since, not even a file's time."""
@@ -580,44 +494,11 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _prepare_all(todo: Sequence[_Job], jobs: int) -> Iterator[PreparedCase]:
-    jobs = min(jobs or _fitting_jobs(todo), len(todo))
-    if jobs <= 1:
-        yield from map(_Job.run, todo)
-        return
-    # Not forked: a fork of a process with threads may hang.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, context, initializer=_end_with_parent)
-    try:
-        for future in as_completed([pool.submit(_Job.run, job) for job in todo]):
-            yield future.result()
-    except BrokenProcessPool:
-        raise RunFailed(
-            "a process that prepared cases was ended from outside: most likely they do not fit into memory. "
-            "What is prepared stays; --resume goes on."
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def _fitting_jobs(todo: Sequence[_Job]) -> int:
-    """One a core, as long as so many of the largest case fit into memory."""
+    """One a core, as long as the largest case fits into memory so often; one where there is little to do."""
+    sizes = [job.peak_bytes for job in todo]
+    if sum(sizes) < SMALL:
+        return 1
     from lannunet_core.data.loading import available_memory  # brings torch, which the processes do without
 
-    cores = os.cpu_count() or 1
-    if min(cores, len(todo)) <= 1:
-        return 1
-    largest = max(job.peak_bytes for job in todo)
-    return max(1, min(cores, available_memory() // largest))
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed cannot end its processes."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    return max(1, min(os.cpu_count() or 1, available_memory() // max(sizes)))

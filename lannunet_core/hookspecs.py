@@ -275,7 +275,7 @@ def get_segmentation(maps: Tensor) -> Tensor | None:
     Example:
         >>> @hookimpl
         ... def get_segmentation(self, maps):
-        ...     sure = maps[1:].amax(0) > 0.8  # background unless a class is certain
+        ...     sure = maps[1:].amax(0) > 0.999  # background unless a class is certain
         ...     return maps.argmax(0) * sure
     """
 
@@ -291,15 +291,14 @@ def extra_maps(dataset: SegmentationDataset) -> Sequence[ExtraMap]:  # type: ign
         dataset: The nnU-Net folder, with its cases and their files.
 
     Returns:
-        Each map with the file of each case that has one; the others count as 1 everywhere.
+        Each map, with the file of each training case.
 
     Example:
         >>> @hookimpl
         ... def extra_maps(self, dataset):
         ...     from lannunet_core.segmentation.types import ExtraMap
         ...     files = {case.id: dataset.path / "trust" / f"{case.id}.npy" for case in dataset.training}
-        ...     found = {case: file for case, file in files.items() if file.exists()}
-        ...     return [ExtraMap("trust", "weight", "linear", 0.0, found)]
+        ...     return [ExtraMap("trust", "weight", "linear", 0.0, files)]
     """
 
 

@@ -311,3 +311,84 @@ def fresh_environment(tmp_path_factory):
         return Environment(python.parent)
 
     return make
+
+
+@dataclass
+class SegmentationProject(Project):
+    """The same with an nnU-Net folder of bright and dark blobs: background, 1 bright, 2 dark."""
+
+    @property
+    def raw(self) -> Path:
+        return self.folder / "Dataset001_Blobs"
+
+    def write(self) -> None:
+        self.yaml.write_text(yaml.safe_dump(self.config, default_flow_style=None, width=1000))
+
+    def relabel(self, change) -> None:
+        """Write each training label anew, as `change` (label (*S), number of the case) answers."""
+        import SimpleITK as sitk
+
+        for number, path in enumerate(sorted((self.raw / "labelsTr").iterdir())):
+            image = sitk.ReadImage(str(path))
+            changed = sitk.GetImageFromArray(change(sitk.GetArrayFromImage(image).astype(np.int16), number))
+            changed.CopyInformation(image)
+            sitk.WriteImage(changed, str(path))
+
+
+def draw_segmentation_project(
+    folder: Path, *, size=(20, 24, 16), training=5, testing=2, ending=".nii.gz", patch=None, spacing=None
+) -> SegmentationProject:
+    """Draw an nnU-Net folder of version 2; the project trains a small U-Net on it, two epochs of three batches.
+
+    Everything is (x, y[, z]).
+    """
+    import SimpleITK as sitk
+
+    project = SegmentationProject(folder, {}, {})
+    rng = np.random.default_rng(0)
+    grid = np.stack(np.indices(size[::-1])[::-1], axis=-1)  # (*S, D) of (x, y[, z])
+    for part, count in (("Tr", training), ("Ts", testing)):
+        for kind in ("images", "labels"):
+            (project.raw / f"{kind}{part}").mkdir(parents=True)
+        for number in range(count):
+            pixels, label = rng.normal(100, 8, size[::-1]), np.zeros(size[::-1], np.uint8)
+            for value, lighter in ((1, 70), (2, -70)):
+                centre = rng.uniform(0.3, 0.7, len(size))
+                centre[0] = rng.uniform(0.2, 0.3) + (0.5 if value == 2 else 0)  # they do not meet
+                centre *= np.array(size) - 1
+                inside = (((grid - centre) / (np.array(size) * 0.2)) ** 2).sum(-1) < 1
+                pixels[inside] += lighter
+                label[inside] = value
+            for kind, array, channel in (("images", pixels.clip(0, 255), "_0000"), ("labels", label, "")):
+                image = sitk.GetImageFromArray(array.astype(np.uint8))
+                if spacing is not None:
+                    image.SetSpacing(spacing)
+                path = project.raw / f"{kind}{part}" / f"{part}{number}{channel}{ending}"
+                sitk.WriteImage(image, str(path))
+    description = {
+        "channel_names": {"0": "MRI"},
+        "labels": {"background": 0, "bright": 1, "dark": 2},
+        "numTraining": training,
+        "file_ending": ending,
+    }
+    (project.raw / "dataset.json").write_text(json.dumps(description))
+    project.config = {
+        "task": "segmentation",
+        "dataset": {"root": project.raw.name},
+        "sampler": {"patch": {"sample_patch_size": list(patch or [16] * len(size))}, "num_workers": 0},
+        "solver": {"max_epochs": 2, "mini_batch_size": 3},
+        "trainer": {"validate_every": 1, "fold": "all"},
+        "model": {"architecture": "unet", "unet": {"init_features": 4, "max_features": 8}},
+        "output": {"output_dir": "out"},
+    }
+    return project
+
+
+@pytest.fixture
+def segmentation_project(tmp_path):
+    return lambda name="project", **given: draw_segmentation_project(tmp_path / name, **given)
+
+
+@pytest.fixture
+def segmentation(segmentation_project):
+    return segmentation_project()

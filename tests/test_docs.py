@@ -11,7 +11,9 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from lannunet_core import RunInfo, hookspecs
 from lannunet_core.hookspecs import Coordinates, Event, Loss, Sampling
@@ -164,6 +166,9 @@ for name in SPECS:
 """
 
 
+OF_SEGMENTATION = {"get_segmentation", "extra_maps"}
+
+
 def test_a_run_asks_every_hook_and_uses_what_the_examples_answer(project, distribution):
     distribution(
         "examples",
@@ -180,12 +185,29 @@ def test_a_run_asks_every_hook_and_uses_what_the_examples_answer(project, distri
         inference={"debug": True},
     )
     assert project.train() == 0
-    assert sys.modules["recorder"].called == set(SPECS)
+    assert sys.modules["recorder"].called == set(SPECS) - OF_SEGMENTATION
     assert len((project.out / "losses.txt").read_text().splitlines()) == 2  # observe
     assert "share without a point" in (project.out / "summary.json").read_text()  # metrics
     assert (project.out / "debug" / "batch.npz").is_file()  # debug_sample
     assert (project.out / "debug" / "confidence.txt").is_file()  # debug_prediction
     assert project.metrics()[0]["lr"] != pytest.approx(2e-3)  # optimizer_and_scheduler starts low
+
+
+def test_a_segmentation_run_asks_its_hooks_and_uses_what_the_examples_answer(segmentation, distribution):
+    distribution(
+        "examples", {"examples": "examples:Examples"}, {"examples.py": source_of_examples(*OF_SEGMENTATION)}
+    )
+    distribution("recorder", {"recorder": "recorder:Recorder"}, {"recorder.py": RECORDER})
+    segmentation.set(trainer={"plugins": ["examples", "recorder"]})
+    (segmentation.raw / "trust").mkdir()
+    np.save(segmentation.raw / "trust" / "Tr0.npy", np.full((16, 24, 20), np.nan))
+    assert segmentation.train() == 2  # extra_maps: weights that are no numbers are refused
+    for number in range(5):
+        np.save(segmentation.raw / "trust" / f"Tr{number}.npy", np.ones((16, 24, 20)))
+    assert segmentation.train() == 0
+    assert sys.modules["recorder"].called >= OF_SEGMENTATION
+    predicted = sitk.ReadImage(str(segmentation.out / "predictions" / "Ts0.nii.gz"))
+    assert not sitk.GetArrayFromImage(predicted).any()  # get_segmentation: nothing is certain
 
 
 def test_the_examples_of_loss_sampling_and_decoders_train(project, distribution):

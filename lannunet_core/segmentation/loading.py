@@ -13,7 +13,7 @@ from lannunet_core.augment.schemes import Scheme
 from lannunet_core.data.loading import shown_box
 from lannunet_core.hookspecs import Sampling
 from lannunet_core.segmentation.preprocess import PreparedCase
-from lannunet_core.segmentation.types import IGNORE, ExtraMap
+from lannunet_core.segmentation.types import ExtraMap
 
 
 class TrainingPatches(Dataset[dict[str, Any]]):
@@ -61,15 +61,13 @@ class TrainingPatches(Dataset[dict[str, Any]]):
             sample=case,
             affine=case.affine,
         )
+        label = case.label()
+        assert label is not None, "a case is trained on only where something is annotated"
         box = shown_box(drawn.spatial, centre, size, case.size, case.id)
         first = [side.start for side in reversed(box[1:])]
-        label = case.label()
-        shape = [side.stop - side.start for side in box[1:]]
         item = {
             "image": torch.from_numpy(np.array(case.image()[box])),
-            "label": torch.from_numpy(
-                np.full(shape, IGNORE, np.int16) if label is None else np.array(label[box[1:]])
-            ),
+            "label": torch.from_numpy(np.array(label[box[1:]])),
             "landmarks": torch.from_numpy(landmarks).float(),
             "states": torch.from_numpy(states),
             "affine": torch.from_numpy(case.affine),
@@ -82,6 +80,6 @@ class TrainingPatches(Dataset[dict[str, Any]]):
         }
         for extra in self.extra_maps:
             values = case.extra(extra.name)
-            cut = np.ones(shape, np.float32) if values is None else np.array(values[box[1:]], np.float32)
-            item[extra.key] = torch.from_numpy(cut)
+            assert values is not None, "preparing refuses a case without the map"
+            item[extra.key] = torch.from_numpy(np.array(values[box[1:]], np.float32))
         return item

@@ -46,6 +46,11 @@ def predict(
     """
     refuse_folder(folder, "--out", None if overwrite else "replace it (--overwrite)")
     session = open_model(model)
+    if session.run.task == "segmentation":
+        from lannunet_core.segmentation.loose import predict as segment
+
+        segment(session, model, images, folder)
+        return []
     samples = loose_samples(images, session.run)
     if spacing is not None:
         samples = [

@@ -148,6 +148,9 @@ def refused(value, schema, root) -> list[str]:
         for key in schema["$ref"].removeprefix("#/").split("/"):
             part = part[key]
         return refused(value, part, root)
+    if "if" in schema:
+        branch = "then" if not refused(value, schema["if"], root) else "else"
+        return refused(value, schema[branch], root)
     if "anyOf" in schema:
         tried = [refused(value, alternative, root) for alternative in schema["anyOf"]]
         return [] if [] in tried else tried[0]

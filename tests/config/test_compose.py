@@ -410,11 +410,6 @@ def test_a_wrong_override_is_named(refusal, override, message):
     ("text", "key", "found"),
     [
         (
-            "task: segmentation",
-            "task",
-            "'segmentation'; this version does not have that yet; use 'landmarks'.",
-        ),
-        (
             "solver: {regress_sigma: true}",
             "solver.regress_sigma",
             "True; this version does not have that yet; use False.",

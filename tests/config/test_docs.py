@@ -2,14 +2,21 @@
 
 from pathlib import Path
 
-from lannunet_core.config.schema import RunConfig, section_of
+from lannunet_core.config.schema import RunConfig, SegmentationRunConfig, section_of
 from lannunet_core.config.yaml import inline
 
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
 MARK = "<!-- Written by `python tests/config/test_docs.py`. -->\n"
 
 
-def table() -> str:
+SEGMENTATION = "\n## With `task: segmentation`\n\n"
+
+
+def tables() -> str:
+    return table(RunConfig) + SEGMENTATION + table(SegmentationRunConfig)
+
+
+def table(task) -> str:
     rows = ["| key | default | what it does |", "|---|---|---|"]
 
     def walk(model, prefix):
@@ -24,12 +31,12 @@ def table() -> str:
                 default = f"`{inline(list(value) if isinstance(value, tuple) else value)}`"
             rows.append(f"| `{prefix}{name}` | {default} | {field.description} |")
 
-    walk(RunConfig, "")
+    walk(task, "")
     return "\n".join(rows) + "\n"
 
 
 def test_the_table_of_keys_is_in_step():
-    assert DOCS.read_text().split(MARK)[1].strip() == table().strip(), f"run python {__file__}"
+    assert DOCS.read_text().split(MARK)[1].strip() == tables().strip(), f"run python {__file__}"
 
 
 def test_the_shortest_example_loads(tmp_path):
@@ -41,4 +48,4 @@ def test_the_shortest_example_loads(tmp_path):
 
 
 if __name__ == "__main__":
-    DOCS.write_text(DOCS.read_text().split(MARK)[0] + MARK + "\n" + table())
+    DOCS.write_text(DOCS.read_text().split(MARK)[0] + MARK + "\n" + tables())

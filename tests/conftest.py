@@ -338,7 +338,7 @@ class SegmentationProject(Project):
 def draw_segmentation_project(
     folder: Path, *, size=(20, 24, 16), training=5, testing=2, ending=".nii.gz", patch=None, spacing=None
 ) -> SegmentationProject:
-    """Draw an nnU-Net folder of version 2; the project trains a small U-Net on it, two epochs of three batches.
+    """Draw an nnU-Net folder of version 2; the project trains a small U-Net on it, two epochs.
 
     Everything is (x, y[, z]).
     """

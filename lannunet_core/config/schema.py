@@ -325,7 +325,7 @@ class SegmentationSamplerConfig(Section):
     sample_mode: Literal["foreground"] = Field(
         "foreground", description="Patches anywhere, a share of them around a voxel of a class."
     )
-    foreground_share: StrictFloat = Field(1 / 3, ge=0, le=1, description="That share.")
+    foreground_share: StrictFloat = Field(0.33, ge=0, le=1, description="That share.")
     data_aug: str = Field("nnunet", description="Augmentation scheme, by name.")
     num_workers: Annotated[StrictInt, Field(ge=0, le=64)] | Auto = Field(
         "auto", description="Loader processes; auto: chosen by a short measurement."

@@ -363,6 +363,9 @@ class SegmentationModelConfig(Section):
 
 class SegmentationOutputConfig(Section):
     output_dir: File = Field(description="Folder of this run's results.")
+    compare_with: list[File] = Field(
+        [], description="Folders of runs on the same cases; the report gives the difference to each."
+    )
 
 
 class SegmentationRunConfig(RunConfig):

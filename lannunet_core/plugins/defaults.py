@@ -162,6 +162,11 @@ class Defaults:
 
     @hookimpl
     def debug_sample(self, batch: Mapping[str, Any], labels: Mapping[str, Any], folder: Path) -> bool:
+        if self.run.task == "segmentation":
+            from lannunet_core.segmentation.pictures import draw_training_patches
+
+            draw_training_patches(batch, folder)
+            return True
         from lannunet_core.evaluation.pictures import draw_training_batch
 
         draw_training_batch(batch, labels, folder)

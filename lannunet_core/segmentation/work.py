@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -20,7 +21,7 @@ from lannunet_core.segmentation.folders import check_case, read_case, read_datas
 from lannunet_core.segmentation.loading import TrainingPatches
 from lannunet_core.segmentation.predict import predict_scores
 from lannunet_core.segmentation.preprocess import PreparedCase, cache_folder, prepare_cases, prepare_image
-from lannunet_core.segmentation.resample import label_map
+from lannunet_core.segmentation.resample import in_slabs, label_map
 from lannunet_core.segmentation.types import (
     IGNORE,
     Case,
@@ -66,9 +67,11 @@ class SegmentationWork:
     def __init__(self, loaded: LoadedConfig) -> None:
         config = cast(SegmentationRunConfig, loaded.run)
         self.config = config
+        in_slabs()  # what is wrong with its switch is said now, not after training
         self.dataset = read_dataset(config.dataset.root)
         self.settings = settings_of(config, self.dataset)
         training, validation = split(self.dataset, config.trainer.fold, config.solver.seed)
+        self.others = {path.name: summary_of(path) for path in config.output.compare_with}
         self.cases = {"training": training, "validation": validation, "testing": self.dataset.testing}
         if not self.cases[config.inference.split]:
             raise UserError(
@@ -144,8 +147,34 @@ class SegmentationWork:
         title = f"{self.dataset.name}: {chosen}"
         figures = session.hooks.metrics(predictions=self.segmented)
         return write_results(
-            self.segmented, self.dataset, folder, title, history, resolved, description, figures=figures
+            self.segmented,
+            self.dataset,
+            folder,
+            title,
+            history,
+            resolved,
+            description,
+            self.others,
+            figures=figures,
         )
+
+
+def summary_of(run: Path) -> dict[str, Any]:
+    """What an earlier run's evaluation found.
+
+    Raises:
+        UserError: The folder holds no finished segmentation run.
+    """
+    path = run / "summary.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"output.compare_with: {path} cannot be read ({error}). Name the folder of a finished run."
+        ) from error
+    if "dice" not in found:
+        raise UserError(f"output.compare_with: {path} is not of a segmentation run. Name another folder.")
+    return found
 
 
 def settings_of(config: SegmentationRunConfig, dataset: SegmentationDataset) -> Settings:

@@ -101,6 +101,28 @@ def test_folds_hold_cases_out_and_report_how_well_they_are_segmented(segmentatio
     assert len(predictions(segmentation)) == 1  # of five
 
 
+def test_the_report_gives_the_difference_to_another_run(segmentation, capsys):
+    assert segmentation.train() == 0
+    segmentation.set(output={"output_dir": "second", "compare_with": ["out"]})
+    assert segmentation.train() == 0
+    summary = json.loads((segmentation.folder / "second" / "summary.json").read_text())
+    assert summary["comparison"]["out"]["overall"]["difference"] == 0  # the same run again
+    assert "out" in (segmentation.folder / "second" / "report.html").read_text()
+    segmentation.set(output={"output_dir": "third", "compare_with": ["nowhere"]})
+    assert segmentation.train() == 2
+    assert "output.compare_with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [(20, 24, 16), (48, 40)])
+def test_debug_draws_the_first_patches(segmentation_project, size):
+    project = segmentation_project(size=size)
+    project.set(sampler={"debug": True})
+    assert project.train() == 0
+    pictures = list((project.out / "debug").glob("*.png"))
+    assert len(pictures) == 2  # one a sample of the batch
+    assert all(sitk.GetArrayFromImage(sitk.ReadImage(str(path))).std() > 10 for path in pictures)
+
+
 def test_a_trained_model_segments_loose_images(segmentation):
     assert segmentation.train() == 0
     image = segmentation.raw / "imagesTs" / "Ts0_0000.nii.gz"
@@ -152,6 +174,7 @@ def test_a_killed_run_goes_on_and_gives_what_an_uninterrupted_one_gives(segmenta
         ({"solver": {"loss_function": "kl"}}, "solver.loss_function"),
         ({"dataset": {"landmarks": [0]}}, "dataset.landmarks"),
         ({"sampler": {"data_aug": "thaler"}}, "sampler.data_aug"),
+        ({"refine": {"solver": {}}}, "refine"),
     ],
 )
 def test_what_is_wrong_in_the_yaml_is_said(segmentation, capsys, keys, said):

@@ -281,7 +281,7 @@ def get_segmentation(maps: Tensor) -> Tensor | None:
 
 
 @hookspec
-def extra_maps(dataset: SegmentationDataset) -> Sequence[ExtraMap]:  # type: ignore[empty-body]
+def extra_maps(dataset: SegmentationDataset, folder: Path) -> Sequence[ExtraMap]:  # type: ignore[empty-body]
     """Further arrays of one number a voxel, with `task: segmentation`; asked for once a run (collecting).
 
     They are resampled, cut and augmented with their image. Those of role `weight` or `mask` are multiplied
@@ -289,6 +289,8 @@ def extra_maps(dataset: SegmentationDataset) -> Sequence[ExtraMap]:  # type: ign
 
     Args:
         dataset: The nnU-Net folder, with its cases and their files.
+        folder: For maps that the plugin makes itself, beside the folders of runs, which share it; may not
+            exist yet.
 
     Returns:
         Each map, with the file of each training case.

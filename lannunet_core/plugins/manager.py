@@ -311,11 +311,11 @@ class Hooks:
         )
         return answer
 
-    def extra_maps(self, dataset: SegmentationDataset) -> list[ExtraMap]:
+    def extra_maps(self, dataset: SegmentationDataset, folder: Path) -> list[ExtraMap]:
         from lannunet_core.segmentation.types import ExtraMap
 
         maps: list[ExtraMap] = []
-        for answer in self._call("extra_maps", {"dataset": dataset}):
+        for answer in self._call("extra_maps", {"dataset": dataset, "folder": folder}):
             if not (isinstance(answer, Sequence) and all(isinstance(one, ExtraMap) for one in answer)):
                 raise self._wrong("extra_maps", "a list of ExtraMap", answer)
             maps += answer

@@ -110,7 +110,9 @@ class SegmentationWork:
             for case in every:
                 check_case(case, dataset)
                 bar.advance()
-        session.learner.extra_maps = session.hooks.extra_maps(dataset)
+        session.learner.extra_maps = session.hooks.extra_maps(
+            dataset=dataset, folder=config.output.output_dir.parent / "preprocessed"
+        )
         if config.trainer.inference_only:
             return
         self.training = annotated(self._prepared(self.cases["training"], session.learner.extra_maps), dataset)

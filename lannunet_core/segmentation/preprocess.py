@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -120,7 +121,8 @@ def cache_folder(
     """
     maps = [(_recipe(extra), sorted(map(str, extra.paths.values()))) for extra in extra_maps]
     everything = _hash_of([str(dataset.path.resolve()), asdict(settings), maps])
-    return beside / "preprocessed" / f"{dataset.name}-{everything[:12]}"
+    name = re.sub(r"[^\w.-]+", "_", dataset.name)
+    return beside / "preprocessed" / f"{name}-{everything[:12]}"
 
 
 def prepare_cases(
@@ -491,6 +493,8 @@ def _alone(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             print(f"Another run prepares the cases in {folder}; waiting for it.", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:
+            pass  # a network share without locks: both prepare, and write the same
         yield
 
 

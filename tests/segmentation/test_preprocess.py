@@ -201,6 +201,21 @@ def test_pictures_are_prepared_the_same_way(tmp_path):
     assert label[y, x] == 2
 
 
+@pytest.mark.skipif(not HIPPOCAMPUS.exists(), reason="needs the hippocampus data")
+@pytest.mark.parametrize("spacing", [(0.8, 0.8, 0.8), (1.3, 1.1, 1.2)])
+def test_structures_keep_their_volume_at_another_spacing(tmp_path, spacing):
+    dataset = read_dataset(HIPPOCAMPUS)
+    settings = Settings(spacing, ("zscore",), (None,))
+    prepared = prepare_cases(dataset.training[:3], dataset, settings, tmp_path, jobs=1)
+    for case, known in zip(dataset.training[:3], prepared, strict=True):
+        label = read_case(case, dataset).label
+        assert known.annotated_count == np.prod(known.size)
+        for value in (1, 2):
+            volume = len(known.voxels(value)) * np.prod(known.spacing)
+            before = (label == value).sum() * np.prod(known.geometry.spacing)
+            assert volume == pytest.approx(before, rel=0.06)  # corners of small voxels are cut
+
+
 # Many cases, again and again
 
 
@@ -290,6 +305,8 @@ def test_cases_of_one_name_in_two_data_sets_have_two_folders(tmp_path):
     assert len(folders) == 2
     assert {folder.parent for folder in folders} == {tmp_path / "preprocessed"}
     assert all(folder.name.startswith("Dataset001_blocks-") for folder in folders)
+    named = cache_folder(replace(one, name="CT/MR of the liver"), OWN, (), tmp_path)
+    assert named.parent == tmp_path / "preprocessed"
 
 
 PREPARE = """

@@ -118,6 +118,7 @@ def write_results(
         states=[s for s in ("missed", "invented", "absent") if summary["overall"]["counts"][s]],
         charts=_charts(measured, names, unit) + training_charts(history, PANELS),
         groups=groups,
+        volumes=dataset.dimensions == 3,
         partial=any(
             panel["ignored"] for g in groups for c in g["cases"] for row in c["rows"] for panel in row
         ),

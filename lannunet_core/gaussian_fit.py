@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lannunet_core.hookspecs import Coordinates, EvaluationMode
-from lannunet_core.peaks import HALO, LEAST_SIDE, Grid, candidates, centre_of_mass, finest, gather, widths
+from lannunet_core.peaks import HALO, LEAST_SIDE, Grid, centre_of_mass, finest, gather, widths
 
 REACH = 3.5  # widths of a peak on either side that are fitted
 MOST_REACH = {2: 24, 3: 10}  # pixels, by dimensions
@@ -31,7 +31,7 @@ OUTLIER = 5.0  # standard deviations
 LEAST_NOISE = 0.05  # of the height
 LEAST_WIDTH = 0.3  # pixels: what is narrower is one pixel
 MOST_SHIFT = 2.0  # widths between the centre of mass and the fit
-CONVERGED = 1e-5  # of the parameters' scale
+NEARLY, CONVERGED = 0.03, 1e-4  # of the parameters' scale; what is left is far less
 
 
 def decode_gaussian_fit(
@@ -39,8 +39,8 @@ def decode_gaussian_fit(
 ) -> Coordinates:
     """`gaussian_fit`: mean, height and covariance of the Gaussian that fits each map around its peak.
 
-    The peak that is fitted is the highest of the map averaged over 3^D pixels, within the image. The fit is
-    to the map's own pixels in every evaluation mode: points of a spline between them would add nothing.
+    The peak that is fitted is the highest of the map averaged over 4^D pixels, within the image: one pixel
+    alone is an outlier. The fit is to the map's own pixels in every evaluation mode: points of a spline between them would add nothing.
 
     Where no Gaussian fits, the point is the centre of mass, the confidence the averaged map's peak, and the
     covariance NaN. Along an axis of fewer than five pixels a point is on the peak's pixel, and its variance
@@ -63,18 +63,21 @@ def decode_gaussian_fit(
     has_peak = has_peak.flatten()
 
     grid = Grid.searched(maps, affine, original_sizes, evaluation_mode)
-    # One map after the other, as all of them do not fit the processor's cache.
-    averaged = torch.stack([average(m) for m in maps.flatten(0, 1)]).unflatten(0, (batch, landmarks))
-    pixels = torch.cat([candidates(m, *box)[0][:, 0] for m, box in zip(averaged, grid.pixels(), strict=True)])
-    pixels = pixels.to(maps.device)  # (M = B · N, D)
-    values, inside, first = cut(averaged.flatten(0, 1), pixels, HALO)
-    values = torch.where(has_peak.view(-1, *[1] * len(size)), values, 0)
-    peak = at(values, pixels - first)
-    sigma = (widths(values, peak).square() - 2 / 3).clamp(min=0.5).sqrt()  # averaging has added 2/3
+    pixels = torch.cat([blobs(m, *box) for m, box in zip(maps, grid.pixels(), strict=True)])  # (M = B · N, D)
+    maps = maps.flatten(0, 1)
+    of_peak = has_peak.view(-1, *[1] * len(size))
+    values, _, first = cut(maps, pixels, HALO)
+    averaged = average(torch.where(of_peak, values.float(), 0))
+    near, _, nearest = cut(averaged, pixels - first, 2)  # pixels that `blobs` sums
+    pixels = first + nearest + highest_of(near)
+    peak = at(averaged, pixels - first)
+    sigma = (widths(averaged, peak).square() - 2 / 3).clamp(min=0.5).sqrt()  # averaging has added 2/3
+    near, _, nearest = cut(values, pixels - first, 1)  # an average may be as high beside its peak
+    pixels = first + nearest + highest_of(near)
 
     reach = (REACH * sigma).ceil().clamp(max=MOST_REACH[len(size)])
-    values, inside, first = cut(maps.flatten(0, 1), pixels, int(reach.max()), reach)
-    values = torch.where(inside & has_peak.view(-1, *[1] * len(size)), values.float(), 0)
+    values, inside, first = cut(maps, pixels, int(reach.max()), reach)
+    values = torch.where(inside & of_peak, values.float(), 0)
     usable = torch.tensor(size, device=maps.device) >= LEAST_SIDE
     start = centre_of_mass(values, (pixels - first).float(), sigma, usable)
     found = fit(values, inside, start, sigma, peak, usable)
@@ -137,7 +140,8 @@ def fit(
         return shape, theta[:, :1] * shape, away, turned  # (M, P), (M, P), (M, P, D), (M, P, D)
 
     damping = values.new_full((len(values),), 0.01)
-    for step_number in range(HUBER_STEPS + STEPS):
+    steps_left, rejecting = HUBER_STEPS, False
+    while steps_left > 0:
         shape, predicted, away, turned = model(theta)
         jacobian = torch.cat(
             [
@@ -151,10 +155,10 @@ def fit(
         distance = residual.abs()
         noise = 1.4826 * torch.where(inside, distance, math.nan).nanmedian(1).values
         noise = noise.maximum(LEAST_NOISE * theta[:, 0].abs())[:, None]
-        if step_number < HUBER_STEPS:
-            weight = (HUBER * noise / distance.clamp(min=tiny)).clamp(max=1) * inside
-        else:
+        if rejecting:
             weight = ((distance <= OUTLIER * noise) & inside).to(values.dtype)
+        else:
+            weight = (HUBER * noise / distance.clamp(min=tiny)).clamp(max=1) * inside
         weighted = (jacobian * (weight[..., None] * free)).mT
         normal = weighted @ jacobian
         gradient = (weighted @ residual[..., None])[..., 0]
@@ -169,8 +173,11 @@ def fit(
         better = (failed == 0) & (after <= before)
         theta = torch.where(better[:, None], trial, theta)
         damping = torch.where(better, damping / 10, damping * 10)
-        if step_number >= HUBER_STEPS and bool((step.abs().amax(1) < CONVERGED).all()):
-            break
+        steps_left -= 1
+        if step.abs().max() < (CONVERGED if rejecting else NEARLY):
+            steps_left = 0
+        if steps_left == 0 and not rejecting:
+            steps_left, rejecting = STEPS, True
 
     lower = factor(theta) / sigma[:, None, None]
     precision = lower @ lower.mT
@@ -188,15 +195,47 @@ def fit(
     )
 
 
-def average(heatmap: Tensor) -> Tensor:
-    """A map (*S) averaged over 3^D pixels, with negative ones and those outside as 0."""
-    mean = heatmap.float().clamp(min=0)
-    for axis, side in enumerate(heatmap.shape):
-        summed = mean.clone()
-        summed.narrow(axis, 1, side - 1).add_(mean.narrow(axis, 0, side - 1))
-        summed.narrow(axis, 0, side - 1).add_(mean.narrow(axis, 1, side - 1))
-        mean = summed
-    return mean / math.prod(min(side, 3) for side in heatmap.shape)
+def blobs(maps: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """About where the sum of 4^D pixels of maps (N, *S) is highest, every second place looked at.
+
+    Args:
+        maps: (N, *S).
+        low: (D,), the first pixel (x, y[, z]) to look at.
+        high: (D,), the last.
+
+    Returns:
+        Pixels (N, D), beside the middle of those that were summed.
+    """
+    inside = [slice(a, b + 1) for a, b in zip(low.tolist(), high.tolist(), strict=True)][::-1]
+    sums = maps[(slice(None), *inside)].float()
+    scale, shift = torch.ones_like(low), low.clone()
+    for axis, side in enumerate(sums.shape[1:], 1):
+        if side >= LEAST_SIDE:
+            index: list[Any] = [slice(None)] * sums.ndim
+            even, odd = [*index], [*index]
+            even[axis], odd[axis] = slice(0, side // 2 * 2, 2), slice(1, None, 2)
+            sums = sums[tuple(even)] + sums[tuple(odd)]
+            sums = sums.narrow(axis, 0, side // 2 - 1) + sums.narrow(axis, 1, side // 2 - 1)
+            scale[-axis], shift[-axis] = 2, low[-axis] + 1
+    return highest_of(sums) * scale.to(maps.device) + shift.to(maps.device)
+
+
+def highest_of(values: Tensor) -> Tensor:
+    """The indices (M, D) (x, y[, z]) of the highest of values (M, *W)."""
+    order = values.flatten(1).argmax(1)
+    return torch.stack(torch.unravel_index(order, values.shape[1:])[::-1], -1)
+
+
+def average(maps: Tensor) -> Tensor:
+    """Maps (M, *S) averaged over three pixels of each long axis, negative ones and those outside as 0."""
+    maps = maps.clamp(min=0)
+    long = [(axis, side) for axis, side in enumerate(maps.shape) if axis > 0 and side >= LEAST_SIDE]
+    for axis, side in long:
+        summed = maps.clone()
+        summed.narrow(axis, 1, side - 1).add_(maps.narrow(axis, 0, side - 1))
+        summed.narrow(axis, 0, side - 1).add_(maps.narrow(axis, 1, side - 1))
+        maps = summed
+    return maps / 3 ** len(long)
 
 
 def cut(

@@ -48,6 +48,24 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Calibrated:
+    """What held-out errors say of one prediction (see `evaluation.calibration`).
+
+    Attributes:
+        unit: Of radius and bounds, `mm` or `px`.
+        radius: (N,) around the prediction, that holds the true point with the probability that was asked for;
+            infinite where there is none.
+        bin: (N,) int64, 1 is the most certain; 0 where there is none.
+        bounds: (N, 2) between what the error is expected in that bin; NaN where there is none.
+    """
+
+    unit: str
+    radius: Floats
+    bin: NDArray[np.int64]
+    bounds: Floats
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What a model says about one image, with the annotation where there is one.
 
@@ -55,13 +73,15 @@ class Prediction:
         id: The sample's id (for loose images: the file's name, its path where two share one).
         image: Path of the image file.
         coordinates: (N, D) in original pixels (in input pixels for `use_input_size`); NaN where the map
-            was flat and no point can be named.
-        confidence: (N,) in 0 … 1, higher is more certain; 0 where there is no point.
+            was flat and no point can be named, or the landmark was decided to be absent.
+        confidence: (N,) in 0 … 1, higher is more certain; 0 where the map was flat.
         covariance: (N, D, D) in pixels², or None.
+        present: (N,) whether the landmark is in the image at all; None: not decided.
         target: (N, D) annotated coordinates in the same frame, NaN where not visible; None: no annotation.
         states: (N,) int64 of `State`; None without annotation.
         spacing: mm per pixel (x, y[, z]) in the same frame; None where unknown.
         extra: Further keys of the dataset's entry.
+        calibrated: Regions and bins; None without a calibration.
     """
 
     id: str
@@ -69,7 +89,9 @@ class Prediction:
     coordinates: Floats
     confidence: Floats
     covariance: Floats | None = None
+    present: NDArray[np.bool_] | None = None
     target: Floats | None = None
     states: NDArray[np.int64] | None = None
     spacing: tuple[float, ...] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    calibrated: Calibrated | None = None

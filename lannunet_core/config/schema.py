@@ -192,6 +192,12 @@ class SamplerConfig(Section):
         return self.patch.sample_patch_size if self.in_patches else self.input_size
 
 
+LearnedWidth = Annotated[
+    Literal[False, "isotropic", "covariance"],
+    BeforeValidator(lambda value: "isotropic" if value is True else value),
+]
+
+
 class SolverConfig(Section):
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or LaNNU-Net's SGD.")
     base_lr: Annotated[StrictFloat, Field(gt=0, le=10)] | Auto = Field(
@@ -217,9 +223,13 @@ class SolverConfig(Section):
     deep_supervision: StrictBool = Field(True, description="Supervise coarser resolutions too.")
     num_res_supervisions: StrictInt = Field(5, ge=1, le=10, description="How many resolutions.")
     loss_function: str = Field("kl", description="Loss, by name: kl, mse, awl, bce_topk or a plugin's.")
-    regress_sigma: Annotated[StrictBool, only(False)] = Field(False, description="Learn the heatmaps' width.")
+    regress_sigma: LearnedWidth = Field(
+        False, description="Learn the width of each landmark's heatmap: one sigma, or a covariance."
+    )
     regress_sigma_loss_weight: StrictFloat = Field(
-        0.005, ge=0, description="Weight of the learned width's penalty."
+        0.005,
+        gt=0,
+        description="mse: what widths are drawn back with, which limits them to weight^(-1/2D) pixels.",
     )
     auto_mixed_precision: StrictBool = Field(True, description="Mixed precision where the device has it.")
     seed: StrictInt = Field(0, ge=0, description="All random numbers follow from it.")
@@ -254,15 +264,28 @@ class InferenceConfig(Section):
         "auto",
         description="Decoder, by name: auto, quadratic, dark, soft_argmax, gaussian_fit or a plugin's.",
     )
-    tta: Annotated[StrictBool, only(False)] = Field(False, description="Average over mirrored images.")
-    presence: Annotated[StrictBool, only(False)] = Field(
-        False, description="Decide whether a landmark is there."
+    tta: StrictBool = Field(
+        False, description="Look at mirrored images too; the augmentation has to be one that mirrors."
     )
-    ensemble_inference: Annotated[StrictBool, only(False)] = Field(
-        False, description="Predict with several models."
+    mc_dropout: StrictInt = Field(
+        0, ge=0, le=1000, description="Look so many times more with dropout; the network has to have some."
     )
-    ensemble_checkpoints: Annotated[list[File], only([])] = Field(
-        [], description="The models of an ensemble."
+    presence: StrictBool = Field(
+        False,
+        description="Decide whether a landmark is in the image at all; the validation list has to have "
+        '`"absent"` ones.',
+    )
+    ensemble_inference: StrictBool = Field(False, description="Predict with several models together.")
+    ensemble_checkpoints: list[File] = Field(
+        [],
+        description="Those models: files or run folders, beside the one of this run; "
+        "when empty, the foldK in the output folder.",
+    )
+    coverage: StrictFloat = Field(
+        0.9,
+        gt=0,
+        lt=1,
+        description="With a calibration: probability with which a region is to hold the true point.",
     )
     debug: StrictBool = Field(False, description="Write pictures of predicted heatmaps to the output folder.")
 
@@ -343,6 +366,7 @@ class SegmentationSolverConfig(SolverConfig):
         1, ge=1, le=65536, description="Patches predicted at once."
     )
     loss_function: str = Field("ce_dice", description="Loss, by name: ce_dice or one that a plugin brings.")
+    regress_sigma: Literal[False] = Field(False, description="Landmarks only.")  # type: ignore[assignment]
 
 
 class SegmentationTrainerConfig(TrainerConfig):

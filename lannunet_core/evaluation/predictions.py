@@ -12,21 +12,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lannunet_core.errors import UserError
-from lannunet_core.evaluation.summary import radial_errors
+from lannunet_core.evaluation.summary import radial_errors, uncertainties
 from lannunet_core.files import atomic_path
-from lannunet_core.types import Floats, Prediction, State
+from lannunet_core.types import Calibrated, Floats, Prediction, State
 
 AXES = ("x", "y", "z")
-# What `write_predictions` derives from the annotation; the rest that is not known is a key of the dataset's.
-DERIVED = (*(f"target_{axis}" for axis in AXES), "error_px", "error_mm", "state")
+# What `write_predictions` derives; the rest that is not known is a key of the dataset's.
+UNCERTAINTY = ("uncertainty_px", "uncertainty_mm")
+DERIVED = (
+    *UNCERTAINTY,
+    *(f"{name}_{unit}" for unit in ("px", "mm") for name in ("radius", "bin_from", "bin_to")),
+    "confidence_bin",
+    *(f"target_{axis}" for axis in AXES),
+    "error_px",
+    "error_mm",
+    "state",
+)
+PRESENT = {"true": True, "false": False}
 SHEET_TITLE_LENGTH = 31  # Excel's limit
 
 
 def write_predictions(path: Path, predictions: Sequence[Prediction], landmark_names: Sequence[str]) -> None:
     """Write a CSV: id, landmark, x, y[, z], confidence, target_x …, error_px, error_mm, state, extra keys.
 
+    Where there is a covariance, uncertainty_px and uncertainty_mm follow the confidence (see
+    `summary.uncertainties`); where presence was decided, `present` follows the state.
+    After a calibration, radius_mm (or _px), confidence_bin, bin_from_mm and bin_to_mm follow the confidence.
     Decimals are fixed (3 for pixels and mm, 4 for the confidence), so that equal predictions are equal files.
     """
     header, rows = _table(predictions, landmark_names)
@@ -73,8 +87,8 @@ def read_predictions(path: Path) -> tuple[list[Prediction], list[str]]:
     """Read a CSV of at least the columns id, landmark, x, y[, z].
 
     Returns:
-        The predictions in the file's order, and the landmarks' names. What `write_predictions` derived from
-        the annotation is not read; the images' paths are empty.
+        The predictions in the file's order, and the landmarks' names. What `write_predictions` derived is not
+        read; the images' paths are empty.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -91,7 +105,7 @@ def read_predictions(path: Path) -> tuple[list[Prediction], list[str]]:
             )
     axes = [axis for axis in AXES if axis in header]
 
-    points: dict[str, dict[str, tuple[list[float], float]]] = {}
+    points: dict[str, dict[str, tuple[list[float], float, bool | None]]] = {}
     extras: dict[str, dict[str, Any]] = {}
     names: dict[str, None] = {}  # an ordered set
     for cells in lines:
@@ -110,9 +124,12 @@ def read_predictions(path: Path) -> tuple[list[Prediction], list[str]]:
             raise UserError(
                 f"{where}: landmark '{row['landmark']}' of '{row['id']}' is there twice. Remove one."
             )
-        of_sample[row["landmark"]] = (point, confidence)
+        present = row.get("present", "").lower()
+        if present and present not in PRESENT:
+            raise UserError(f"{where}, column 'present': '{row['present']}' is neither true nor false.")
+        of_sample[row["landmark"]] = (point, confidence, PRESENT.get(present))
         names[row["landmark"]] = None
-        known = ("id", "landmark", "confidence", *AXES, *DERIVED)
+        known = ("id", "landmark", "confidence", "present", *AXES, *DERIVED)
         extras[row["id"]] = {key: cell for key, cell in row.items() if key not in known and cell}
 
     for sample, of_sample in points.items():
@@ -128,10 +145,38 @@ def read_predictions(path: Path) -> tuple[list[Prediction], list[str]]:
             image=Path(),
             coordinates=np.array([of_sample[name][0] for name in names]),
             confidence=np.array([of_sample[name][1] for name in names]),
+            present=_decided([of_sample[name][2] for name in names]),
             extra=extras[sample],
         )
         for sample, of_sample in points.items()
     ], list(names)
+
+
+def read_errors(path: Path) -> tuple[Floats, Floats, list[str], str]:
+    """Read the errors of a CSV that `write_predictions` wrote of annotated images.
+
+    Returns:
+        Errors (images, N), NaN where there is no annotation and infinite where a visible landmark was not
+        found; confidences (images, N); the N names; and the unit of the errors: mm where all have one.
+    """
+    predictions, names = read_predictions(path)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = {(row["id"], row["landmark"]): row for row in csv.DictReader(file)}
+    ordered = [[rows[one.id, name] for name in names] for one in predictions]
+    pixels, millimetres = (
+        np.array([[_number(row.get(column, ""), f"{path}, '{column}'") for row in of] for of in ordered])
+        for column in ("error_px", "error_mm")
+    )
+    visible = np.array([[row.get("state") == "visible" for row in of] for of in ordered])
+    known = ~np.isnan(pixels)
+    if not known.any():
+        raise UserError(
+            f"{path}: has no errors (columns error_px, error_mm, state). Give the predictions.csv that a run "
+            "or lannunet evaluate -o wrote of annotated images."
+        )
+    unit = "px" if np.isnan(millimetres[known]).any() else "mm"
+    errors = np.where(visible & ~known, np.inf, millimetres if unit == "mm" else pixels)
+    return errors, np.array([one.confidence for one in predictions]), names, unit
 
 
 def _table(
@@ -139,11 +184,18 @@ def _table(
 ) -> tuple[list[str], list[list[str]]]:
     axes = AXES[: predictions[0].coordinates.shape[-1]] if predictions else AXES[:2]
     targets = [f"target_{axis}" for axis in axes]
-    header = ["id", "landmark", *axes, "confidence", *targets, "error_px", "error_mm", "state"]
+    unit = next((one.calibrated.unit for one in predictions if one.calibrated), None)
+    calibrated = [f"radius_{unit}", "confidence_bin", f"bin_from_{unit}", f"bin_to_{unit}"] if unit else []
+    spread = UNCERTAINTY if any(one.covariance is not None for one in predictions) else ()
+    decided = ["present"] if any(one.present is not None for one in predictions) else []
+    header = ["id", "landmark", *axes, "confidence", *spread, *calibrated, *targets]
+    header += ["error_px", "error_mm", "state", *decided]
     keys = list(dict.fromkeys(key for prediction in predictions for key in prediction.extra))
     rows = []
     for prediction in predictions:
         pixels, millimetres = radial_errors(prediction)
+        uncertain = uncertainties(prediction)[: len(spread)]
+        present = prediction.present
         target = (
             np.full_like(prediction.coordinates, np.nan) if prediction.target is None else prediction.target
         )
@@ -154,9 +206,12 @@ def _table(
                     name,
                     *_cells(prediction.coordinates[n]),
                     *_cells(prediction.confidence[n : n + 1], decimals=4),
+                    *_cells(np.array([of_unit[n] for of_unit in uncertain])),
+                    *(_calibrated_cells(prediction.calibrated, n) if unit else ()),
                     *_cells(target[n]),
                     *_cells(np.array([pixels[n], millimetres[n]])),
                     "" if prediction.states is None else State(prediction.states[n]).name.lower(),
+                    *("" if present is None else str(present[n]).lower() for _ in decided),
                     *(_extra_cell(prediction.extra.get(key)) for key in keys),
                 ]
             )
@@ -164,8 +219,19 @@ def _table(
     return header + [f"extra_{key}" if key in header else key for key in keys], rows
 
 
+def _decided(present: Sequence[bool | None]) -> NDArray[np.bool_] | None:
+    return None if None in present else np.array(present, dtype=bool)
+
+
 def _cells(numbers: Floats, decimals: int = 3) -> list[str]:
     return [f"{number:.{decimals}f}" if np.isfinite(number) else "" for number in numbers]
+
+
+def _calibrated_cells(calibrated: Calibrated | None, n: int) -> list[str]:
+    if calibrated is None:
+        return [""] * 4
+    (radius,) = _cells(calibrated.radius[n : n + 1])
+    return [radius, str(calibrated.bin[n] or ""), *_cells(calibrated.bounds[n])]
 
 
 def _extra_cell(value: Any) -> str:

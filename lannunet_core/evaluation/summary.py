@@ -38,6 +38,23 @@ def radial_errors(prediction: Prediction) -> tuple[Floats, Floats]:
     return pixels, np.where(_visible(prediction), millimetres, np.nan)
 
 
+def uncertainties(prediction: Prediction) -> tuple[Floats, Floats]:
+    """How far off each landmark is expected to be: √trace of its covariance, the root mean square distance.
+
+    Returns:
+        (N,) in pixels, and (N,) in mm (all NaN where the spacing is unknown); NaN without a covariance.
+    """
+    missing = np.full(len(prediction.coordinates), np.nan)
+    if prediction.covariance is None:
+        return missing, missing
+    variances = np.diagonal(prediction.covariance, axis1=1, axis2=2)  # (N, D)
+    variances = np.where(np.isfinite(prediction.coordinates), variances, np.nan)
+    pixels = np.sqrt(variances.sum(axis=-1))
+    if prediction.spacing is None:
+        return pixels, missing
+    return pixels, np.sqrt((variances * np.square(prediction.spacing)).sum(axis=-1))
+
+
 def summarise(
     predictions: Sequence[Prediction],
     landmark_names: Sequence[str],
@@ -57,8 +74,9 @@ def summarise(
 
     Returns:
         `unit` (of the radii), `images`, `not_found` (id and landmark of each), `overall` and `per_landmark`
-        (by name). The last two hold `counts`, and `px` and `mm` (None without spacing) with mean, median and
-        sd of the radial error, and `detection_rates`: rows of radius, rate and its interval.
+        (by name). The last two hold `counts`, `presence` (where it was decided; see `presence_figures`), `px`
+        and `mm` (None without spacing) with mean, median and sd of the radial error, and `detection_rates`:
+        rows of radius, rate and its interval.
     """
     shape = (len(predictions), len(landmark_names))
     errors = [radial_errors(prediction) for prediction in predictions]
@@ -66,6 +84,9 @@ def summarise(
     millimetres = np.array([error for _, error in errors]).reshape(shape)
     states = np.array([_states(prediction) for prediction in predictions], dtype=np.int64).reshape(shape)
     has_spacing = bool(predictions) and all(prediction.spacing is not None for prediction in predictions)
+
+    decided = [p.present for p in predictions if p.present is not None]
+    present = np.array(decided).reshape(shape) if predictions and len(decided) == len(predictions) else None
 
     images = len(predictions)
     weights = bootstrap_weights(images, seed)
@@ -80,6 +101,8 @@ def summarise(
             "unlabelled": int((seen == State.UNLABELLED).sum()),
         }
         result: dict[str, Any] = {"counts": counts}
+        if present is not None:
+            result["presence"] = presence_figures(present[:, columns], seen)
         units = {"px": pixels, "mm": millimetres if has_spacing else None}
         rates_unit = "mm" if has_spacing else "px"
         for unit, values in units.items():
@@ -103,6 +126,26 @@ def summarise(
             {"id": predictions[i].id, "landmark": landmark_names[n]}
             for i, n in zip(*np.nonzero((states == State.VISIBLE) & np.isnan(pixels)), strict=True)
         ],
+    }
+
+
+def presence_figures(present: NDArray[np.bool_], states: NDArray[np.int64]) -> dict[str, Any]:
+    """How well it was decided which landmarks are there, of those of which it is known.
+
+    Returns:
+        `precision`: the share of those decided to be there that are; `recall`: the share of those that are
+        there that were decided to be (None where there are none); and how many were decided wrongly:
+        `taken_for_present`, `taken_for_absent`.
+    """
+    visible = states == State.VISIBLE
+    absent = np.isin(states, (State.ABSENT, State.OUTSIDE))
+    right, wrong = int((present & visible).sum()), int((present & absent).sum())
+    missed = int((~present & visible).sum())
+    return {
+        "precision": right / (right + wrong) if right + wrong else None,
+        "recall": right / (right + missed) if right + missed else None,
+        "taken_for_present": wrong,
+        "taken_for_absent": missed,
     }
 
 
@@ -159,6 +202,11 @@ def print_summary(
     for name, other in (comparison or {}).items():
         add(name, other["overall"])
     Console().print(table)
+    presence = summary["overall"].get("presence")
+    if presence is not None:
+        shares = (f"{name} {'–' if presence[name] is None else format(presence[name], '.1%')}" for name in
+                  ("precision", "recall"))  # fmt: skip
+        print(f"presence of landmarks: {', '.join(shares)}")
 
 
 def _visible(prediction: Prediction) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ class Checkpoint:
         config: The resolved configuration.
         run: The `RunInfo` that the plugins were made with.
         plugins: Name, distribution and version of the plugins that answered.
+        presence: The least confidence with which each landmark is taken to be in an image; empty: unknown.
         sizing: How long the run trains (see `sizing.Sizing`), so that a resumed one measures nothing anew.
         provenance: What run.json says, with who answers each hook.
         progress: Where training stood (see `loop.Progress`); empty in a model that is only for use.
@@ -38,6 +40,7 @@ class Checkpoint:
     run: dict[str, Any]
     plugins: list[dict[str, str]]
     sizing: dict[str, Any]
+    presence: list[float] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     progress: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
@@ -111,10 +114,21 @@ def load_weights(
                 f"{path}: its {what} is {found}, this run's is {wanted}; give a model of the same kind."
             )
     try:
-        learner.load_state_dict(checkpoint.learner)
+        learner.load_state_dict(network_of(checkpoint.learner, learner))
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"{path}: its weights do not fit this {architecture}; set model.{architecture} and "
             f"sampler.input_size as they were then ({reason[:300]})."
         ) from error
+
+
+def network_of(state: Mapping[str, Any], learner: torch.nn.Module) -> dict[str, Any]:
+    """A learner's state for another one, which starts with its own label widths if these are not learned alike."""
+    own = {key: value for key, value in learner.state_dict().items() if key.startswith("label_width.")}
+    theirs = {
+        key: value
+        for key, value in state.items()
+        if not key.startswith("label_width.") or (key in own and own[key].shape == value.shape)
+    }
+    return own | theirs

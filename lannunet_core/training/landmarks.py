@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from lannunet_core.augment.schemes import make_scheme
@@ -13,8 +14,14 @@ from lannunet_core.data.loading import PreparedImages, TrainingSamples
 from lannunet_core.errors import UserError
 from lannunet_core.evaluation.predictions import need_openpyxl
 from lannunet_core.plugins.api import RunInfo
+from lannunet_core.training import checkpoint as model_file
+from lannunet_core.training.ensemble import together
+from lannunet_core.training.evaluator import Evaluator
+from lannunet_core.training.models import BEST, open_members
+from lannunet_core.training.presence import calibrated, check_calibration
 from lannunet_core.training.results import write_results
-from lannunet_core.training.session import Evaluator, Session, describe, prepare_images
+from lannunet_core.training.session import Session, describe, prepare_images
+from lannunet_core.training.views import axes_and_layers
 from lannunet_core.types import Prediction
 
 Compare = Callable[[LandmarkDataset], Mapping[str, list[Prediction]]]
@@ -29,9 +36,11 @@ class LandmarkWork:
 
     Attributes:
         predictions: Of the evaluated split, once it is evaluated.
+        members: The other models of an ensemble.
     """
 
     predictions: list[Prediction]
+    members: list[Session]
 
     def __init__(self, loaded: LoadedConfig, compare: Compare | None = None) -> None:
         config = loaded.run
@@ -44,6 +53,8 @@ class LandmarkWork:
                 f'{self.dataset.path}: "{self.split}" is empty, so nothing can be evaluated; '
                 "put samples there or set inference.split."
             )
+        if config.inference.presence:
+            check_calibration(self.dataset.samples["validation"], self.dataset.path)
         if config.output.xlsx:
             need_openpyxl("output.xlsx")
 
@@ -58,9 +69,11 @@ class LandmarkWork:
                 f"{self.split} too: the errors are those of a search that starts close.",
                 file=sys.stderr,
             )
+        axes_and_layers(session)
+        self.members = open_members(session, config.inference.ensemble_checkpoints)
         used: list[Split] = ["training", "validation", self.split]
         if config.trainer.inference_only:
-            used = [self.split]
+            used = ["validation", self.split] if config.inference.presence else [self.split]
         reference = samples["training"][0].image
         self.images = {
             name: prepare_images(session, samples[name], name, reference) for name in dict.fromkeys(used)
@@ -79,10 +92,10 @@ class LandmarkWork:
         )
 
     def validation(self, session: Session) -> Callable[[], float | None] | None:
-        samples = self.dataset.samples["validation"]
-        if not samples:
-            return None
-        return Evaluator(session, self.images["validation"], samples, "validation").error
+        return self.evaluator(session, "validation").error if self.dataset.samples["validation"] else None
+
+    def evaluator(self, session: Session, split: Split) -> Evaluator:
+        return Evaluator(session, self.images[split], self.dataset.samples[split], split)
 
     def evaluate(
         self,
@@ -91,9 +104,22 @@ class LandmarkWork:
         resolved: dict[str, Any],
         description: dict[str, Any],
     ) -> dict[str, Any]:
-        folder, samples = self.config.output.output_dir, self.dataset.samples[self.split]
-        evaluator = Evaluator(session, self.images[self.split], samples, self.split)
-        self.predictions = evaluator.predict(folder / "debug" if self.config.inference.debug else None)
-        others = self.compare(self.dataset) if self.compare is not None else {}
+        folder = self.config.output.output_dir
+        if self.config.inference.presence:
+            self.calibrate_presence(session)
+        methods = self.evaluator(session, self.split).predict(
+            together([session, *self.members]), folder / "debug" if self.config.inference.debug else None
+        )
+        self.predictions = next(iter(methods.values()))
+        if self.compare is not None:
+            methods |= self.compare(self.dataset)
         title = f"{self.dataset.name}: {self.split}"
-        return write_results(session, self.predictions, folder, title, history, resolved, description, others)
+        return write_results(session, methods, folder, title, history, resolved, description)
+
+    def calibrate_presence(self, session: Session) -> None:
+        """From the validation images; kept in the model that was trained."""
+        session.presence = None
+        session.presence = calibrated(self.evaluator(session, "validation").predict_alone())
+        if not self.config.trainer.inference_only:
+            best = self.config.output.output_dir / BEST
+            model_file.save(best, replace(model_file.load(best), presence=list(session.presence)))

@@ -39,7 +39,8 @@ RUN_FILES = (
     "report.html",
     CENTRES,
 )
-RUN_FOLDERS = ("checkpoints", "debug", "failure", "predictions", SECOND_STAGE)
+METHODS = "methods"
+RUN_FOLDERS = ("checkpoints", "debug", "failure", "predictions", METHODS, SECOND_STAGE)
 
 
 def earlier_results(folder: Path) -> list[Path]:

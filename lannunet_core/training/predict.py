@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from lannunet_core.data.centres import Centres
 from lannunet_core.data.reader import SUFFIXES, image_header
 from lannunet_core.errors import UserError
+from lannunet_core.evaluation.calibration import read_calibration
+from lannunet_core.evaluation.coverage import coverage_summary
 from lannunet_core.plugins.api import RunInfo
-from lannunet_core.training import checkpoint as model_file
+from lannunet_core.training.ensemble import together
+from lannunet_core.training.evaluator import Evaluator
+from lannunet_core.training.models import models_of, open_members, open_model
 from lannunet_core.training.output import claim, provenance, refuse_folder, write_run
 from lannunet_core.training.results import write_results
-from lannunet_core.training.session import (
-    Evaluator,
-    Session,
-    make_fabric,
-    prepare_images,
-    start_session,
-)
+from lannunet_core.training.session import prepare_images
 from lannunet_core.training.stages import second_model
 from lannunet_core.types import Prediction, Sample, State
 
@@ -32,25 +30,42 @@ def predict(
     images: Sequence[Path],
     folder: Path,
     *,
+    also: Sequence[Path] = (),
     spacing: float | None = None,
+    calibration: Path | None = None,
+    coverage: float | None = None,
     overwrite: bool = False,
 ) -> list[Prediction]:
-    """Predict loose images with a trained model.
+    """Predict loose images with a trained model, or with several together.
 
     Args:
-        model: A model file or a run's folder.
+        model: A model file, a run's folder, or the folder of a cross-validated run (all folds together).
         images: Image files, and folders of them.
         folder: Where predictions.csv, summary.json and report.html go.
+        also: Further models, to predict together with the first.
         spacing: mm per pixel where the files do not say.
+        calibration: What lannunet calibrate wrote, of such predictions; adds regions.
+        coverage: What they are to hold the true point with; None: the model's `inference.coverage`.
         overwrite: Replace earlier results there.
+
+    Returns:
+        The main method's predictions.
     """
     refuse_folder(folder, "--out", None if overwrite else "replace it (--overwrite)")
-    session = open_model(model)
+    known = None if calibration is None else read_calibration(calibration)
+    first, *others = [path for named in (model, *also) for path in models_of(named)]
+    session = open_model(first)
+    if others and (session.run.task == "segmentation" or session.loaded.refine is not None):
+        raise UserError(
+            f"{model}: predicts alone; models that segment, or that look in two stages, are no ensemble."
+        )
     if session.run.task == "segmentation":
         from lannunet_core.segmentation.loose import predict as segment
 
         segment(session, model, images, folder)
         return []
+    names = session.run.outputs
+    members = [session, *open_members(session, others)]
     samples = loose_samples(images, session.run)
     if spacing is not None:
         samples = [
@@ -59,43 +74,34 @@ def predict(
             else replace(sample, spacing=(spacing,) * session.run.dimensions)
             for sample in samples
         ]
+    if known is not None:
+        dimensions = session.run.dimensions
+        known.check(
+            names, {one.id: one.spacing or image_header(one.image, dimensions).spacing for one in samples}
+        )
     prepared = prepare_images(session, samples, "given", reference=model)
     claim(folder)
     debug = folder / "debug" if session.config.inference.debug else None
-    predictions = Evaluator(session, prepared, samples, "given").predict(debug)
+    methods = Evaluator(session, prepared, samples, "given").predict(together(members), debug)
     if session.loaded.refine is not None:
-        centres = {prediction.id: prediction.coordinates for prediction in predictions}
+        centres = {one.id: one.coordinates for one in next(iter(methods.values()))}
         session = open_model(second_model(model), centres)
         prepared = prepare_images(session, samples, "given", reference=model)
-        predictions = Evaluator(session, prepared, samples, "given").predict()
-    loaded = session.loaded
-    description = provenance(loaded, session.run, session.fabric.device, model=str(model))
+        methods = Evaluator(session, prepared, samples, "given").predict(together([session]))
+    loaded, summary = session.loaded, None
+    if known is not None:
+        main = next(iter(methods))
+        coverage = coverage or loaded.run.inference.coverage
+        methods |= {main: known.apply(methods[main], names, coverage)}
+        summary = coverage_summary(known, methods[main], names, coverage)
+        for line in known.missing(names, coverage):
+            print(f"warning: {line}", file=sys.stderr)
+    models = {"model": str(model), **({"also": [str(path) for path in others]} if others else {})}
+    description = provenance(loaded, session.run, session.fabric.device, **models)
     resolved = loaded.resolved()
     write_run(folder, resolved, description)
-    write_results(session, predictions, folder, f"Predictions of {model}", [], resolved, description)
-    return predictions
-
-
-def open_model(path: Path, centres: Centres | None = None) -> Session:
-    """A trained model on the device.
-
-    Args:
-        path: A model file or a run's folder.
-        centres: What a second stage looks around.
-    """
-    trained = model_file.load(path)
-    loaded = trained.loaded_config(path)
-    if loaded.run.sampler.sample_mode == "patch_centred" and centres is None:
-        raise UserError(
-            f"{path}: looks at patches around the predictions of another model, so it cannot predict alone; "
-            "give the folder of the run in two stages that it belongs to."
-        )
-    fabric = make_fabric(loaded.run)
-    run = replace(trained.run_info(), device=fabric.device.type)
-    session = start_session(loaded, run, fabric, centres)
-    model_file.load_weights(session.learner, trained, run, loaded.architecture.installed.name, path)
-    fabric.to_device(session.learner)
-    return session
+    write_results(session, methods, folder, f"Predictions of {model}", [], resolved, description, summary)
+    return next(iter(methods.values()))
 
 
 def loose_samples(images: Sequence[Path], run: RunInfo) -> list[Sample]:

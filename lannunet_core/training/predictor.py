@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lannunet_core.geometry import transform_points
@@ -29,23 +31,45 @@ def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     return moved
 
 
-Locate = Callable[[Mapping[str, Any], EvaluationMode], tuple[Any, Coordinates]]
-"""The activated maps of a batch, and the coordinates that they give, in pixels of its images."""
+@dataclass(frozen=True)
+class Located:
+    """What was found in a batch.
+
+    Attributes:
+        maps: Activated maps; an empty list where there are none of the whole image.
+        methods: Coordinates in pixels of the batch's images, by the method's name, the main one first.
+        present: (B, N) on the CPU, whether each landmark is in the image; None: not decided.
+    """
+
+    maps: Any
+    methods: Mapping[str, Coordinates]
+    present: Tensor | None = None
+
+    @property
+    def main(self) -> Coordinates:
+        return next(iter(self.methods.values()))
 
 
-def locate_in_maps(maps_of: Callable[[Tensor], Any], hooks: Hooks) -> Locate:
+Locate = Callable[[Mapping[str, Any], EvaluationMode], Located]
+
+
+def locate_in_maps(maps_of: Callable[[Tensor], Any], hooks: Hooks, method: str) -> Locate:
     """By decoding the maps that `maps_of` makes of whole images (B, C, *S)."""
 
-    def locate(batch: Mapping[str, Any], mode: EvaluationMode) -> tuple[Any, Coordinates]:
+    def locate(batch: Mapping[str, Any], mode: EvaluationMode) -> Located:
         maps = maps_of(batch["image"])
-        return maps, hooks.get_coords_from_heatmap(
-            heatmaps=maps,
-            affine=batch["affine"],
-            original_sizes=batch["original_size"],
-            evaluation_mode=mode,
-        )
+        return Located(maps, {method: decode(hooks, maps, batch, mode)})
 
     return locate
+
+
+def decode(hooks: Hooks, maps: Any, batch: Mapping[str, Any], mode: EvaluationMode) -> Coordinates:
+    return hooks.get_coords_from_heatmap(
+        heatmaps=maps,
+        affine=batch["affine"],
+        original_sizes=batch["original_size"],
+        evaluation_mode=mode,
+    )
 
 
 def predict(
@@ -57,8 +81,8 @@ def predict(
     mode: EvaluationMode,
     debug_folder: Path | None = None,
     done: Callable[[int], None] = lambda count: None,
-) -> list[Prediction]:
-    """Predict every sample of `batches`.
+) -> dict[str, list[Prediction]]:
+    """Predict every sample of `batches`, by each method of `locate`.
 
     Args:
         locate: Finds the coordinates of a batch.
@@ -70,34 +94,47 @@ def predict(
         debug_folder: Where to write pictures of the first batch's maps; None: nowhere.
         done: Told how many samples each batch held.
     """
-    predictions: list[Prediction] = []
+    predictions: dict[str, list[Prediction]] = {}
     for batch in batches:
         moved = to_device(batch, fabric.device)
         with torch.inference_mode():  # in float32: half precision would cost tenths of a pixel
-            maps, found = locate(moved, mode)
-        points = found.points.double().cpu().numpy()
-        confidence = found.confidence.double().cpu().numpy()
-        covariance = None if found.covariance is None else found.covariance.double().cpu().numpy()
-        affines = batch["affine"].numpy()
-        predicted = []
-        for k, index in enumerate(batch["index"].tolist()):
-            spacing = batch["spacing"][k].numpy()
-            predicted.append(
-                in_frame(
-                    samples[index],
-                    points[k],
-                    confidence[k],
-                    None if covariance is None else covariance[k],
-                    affines[k],
-                    spacing if np.isfinite(spacing).all() else None,
-                    mode,
-                )
+            located = locate(moved, mode)
+        first = not predictions
+        for method, found in located.methods.items():
+            predictions.setdefault(method, []).extend(
+                in_original(batch, samples, found, located.present, mode)
             )
-        if debug_folder is not None and not predictions:
-            hooks.debug_prediction(batch=moved, heatmaps=maps, predictions=predicted, folder=debug_folder)
-        predictions += predicted
-        done(len(predicted))
+        if debug_folder is not None and first:
+            drawn = next(iter(predictions.values()))
+            hooks.debug_prediction(batch=moved, heatmaps=located.maps, predictions=drawn, folder=debug_folder)
+        done(len(batch["index"]))
     return predictions
+
+
+def in_original(
+    batch: Mapping[str, Any],
+    samples: Sequence[Sample],
+    found: Coordinates,
+    present: Tensor | None,
+    mode: EvaluationMode,
+) -> Iterator[Prediction]:
+    """The predictions of a batch by one method."""
+    points = found.points.double().cpu().numpy()
+    confidence = found.confidence.double().cpu().numpy()
+    covariance = None if found.covariance is None else found.covariance.double().cpu().numpy()
+    affines = batch["affine"].numpy()
+    for k, index in enumerate(batch["index"].tolist()):
+        spacing = batch["spacing"][k].numpy()
+        yield in_frame(
+            samples[index],
+            points[k],
+            confidence[k],
+            None if covariance is None else covariance[k],
+            None if present is None else present[k].numpy(),
+            affines[k],
+            spacing if np.isfinite(spacing).all() else None,
+            mode,
+        )
 
 
 def in_frame(
@@ -105,6 +142,7 @@ def in_frame(
     points: Floats,
     confidence: Floats,
     covariance: Floats | None,
+    present: NDArray[np.bool_] | None,
     affine: Floats,
     spacing: Floats | None,
     mode: EvaluationMode,
@@ -118,6 +156,8 @@ def in_frame(
     else:
         points = transform_points(affine, points)
         covariance = None if covariance is None else linear @ covariance @ linear.T
+    if present is not None:
+        points = np.where(present[:, None], points, np.nan)
     annotated = bool((sample.states != State.UNLABELLED).any())
     return Prediction(
         id=sample.id,
@@ -125,6 +165,7 @@ def in_frame(
         coordinates=points,
         confidence=confidence,
         covariance=covariance,
+        present=present,
         target=target if annotated else None,
         states=sample.states if annotated else None,
         spacing=None if spacing is None else tuple(float(s) for s in spacing),

@@ -17,30 +17,41 @@ from lannunet_core.evaluation.predictions import write_predictions, write_workbo
 from lannunet_core.evaluation.report import Report, write_report
 from lannunet_core.evaluation.summary import print_summary, summarise
 from lannunet_core.files import write_text
+from lannunet_core.training.output import METHODS
 from lannunet_core.training.session import Session
 from lannunet_core.types import Prediction
 
 
 def write_results(
     session: Session,
-    predictions: Sequence[Prediction],
+    methods: Mapping[str, Sequence[Prediction]],
     folder: Path,
     title: str,
     history: Sequence[Mapping[str, Any]],
     resolved: Mapping[str, Any],
     description: Mapping[str, Any],
-    others: Mapping[str, Sequence[Prediction]] | None = None,
+    calibration: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Tables, summary and report of a set of predictions; returns the summary."""
+    """Tables, summary and report of the predictions of `methods`, the main one first; returns the summary.
+
+    `calibration` is the main one's `coverage_summary`.
+    predictions.csv is the main one's; the others' are in the folder `methods`.
+    """
     config, names = session.config, session.run.outputs
     radii, seed = config.output.success_radii, session.run.seed
+    (main, predictions), *others = methods.items()
     summary = summarise(predictions, names, radii, seed)
-    comparison = {name: summarise(other, names, radii, seed) for name, other in (others or {}).items()}
+    if calibration is not None:
+        summary["calibration"] = calibration
+    comparison = {name: summarise(other, names, radii, seed) for name, other in others}
     write_predictions(folder / "predictions.csv", predictions, names)
+    if others:
+        (folder / METHODS).mkdir(exist_ok=True)
+        summary |= {"method": main, "methods": comparison}
+    for name, other in others:
+        write_predictions(folder / METHODS / f"{name}.csv", other, names)
     if config.output.xlsx:
-        write_workbook(
-            folder / "predictions.xlsx", {session.loaded.architecture.installed.name: predictions}, names
-        )
+        write_workbook(folder / "predictions.xlsx", methods, names)
     # A plugin that fails here does not cost the predictions.
     figures = {name: float(value) for name, value in session.hooks.metrics(predictions=predictions).items()}
     if figures:

@@ -21,7 +21,7 @@ from lannunet_core.plugins import recorded
 from lannunet_core.plugins.api import RunInfo
 from lannunet_core.training import checkpoint as model_file
 from lannunet_core.training.checkpoint import Checkpoint, plugin_versions
-from lannunet_core.training.loop import Training, on_device
+from lannunet_core.training.loop import Training, Validated, on_device
 from lannunet_core.training.output import claim, provenance, refuse_folder, write_run
 from lannunet_core.training.session import (
     Session,
@@ -61,8 +61,8 @@ class Work(Protocol):
 
     def training_samples(self, session: Session) -> TrainingSet: ...
 
-    def validation(self, session: Session) -> Callable[[], float | None] | None:
-        """Gives the model's present error, whatever its unit; None: nothing is held out."""
+    def validation(self, session: Session) -> Callable[[], Validated] | None:
+        """Gives the model's present error; None: nothing is held out."""
         ...
 
     def evaluate(
@@ -105,7 +105,9 @@ def train(
         The predictions of the evaluated split.
     """
     from lannunet_core.training.landmarks import LandmarkWork
+    from lannunet_core.training.models import settle_ensemble
 
+    loaded = settle_ensemble(loaded)
     work = carry_out(loaded, lambda: LandmarkWork(loaded, compare), resume=resume, overwrite=overwrite)
     return work.predictions
 
@@ -179,6 +181,7 @@ def start_from(session: Session, path: Path, *, same_plugins: bool = False) -> N
         recorded.require([plugin for plugin in trained.plugins if plugin["name"] in names], str(path))
     architecture = session.loaded.architecture.installed.name
     model_file.load_weights(session.learner, trained, session.run, architecture, path)
+    session.presence = trained.presence or None
 
 
 def prepare_training(
@@ -302,7 +305,7 @@ def leaves(nest: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 def measure(
     session: Session,
     samples: TrainingSet,
-    validation: Callable[[], float | None] | None,
+    validation: Callable[[], Validated] | None,
     earlier: Checkpoint | None,
 ) -> tuple[Sizing, int]:
     """Resolve `max_epochs: auto` and `num_workers: auto` by a few trial steps that leave no trace."""

@@ -4,39 +4,34 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lannunet_core.config.compose import LoadedConfig
 from lannunet_core.config.schema import RunConfig
 from lannunet_core.data.annotations import LandmarkDataset
-from lannunet_core.data.centres import Centres, annotated_centres, check_centres, read_centres
-from lannunet_core.data.loading import EvaluationSamples, PreparedImages, batches, collate
+from lannunet_core.data.centres import Centres, check_centres, read_centres
+from lannunet_core.data.loading import PreparedImages, collate
 from lannunet_core.data.reader import image_header
 from lannunet_core.errors import UserError
-from lannunet_core.evaluation.summary import radial_errors
 from lannunet_core.geometry import resize_affine
+from lannunet_core.learned_sigma import LearnedSigma
 from lannunet_core.plugins.api import RunInfo
 from lannunet_core.plugins.defaults import Defaults, chosen
 from lannunet_core.plugins.manager import Hooks, build
-from lannunet_core.training import predictor
 from lannunet_core.training import progress as terminal
 from lannunet_core.training.learner import Learner
-from lannunet_core.training.patchwise import coordinates_around, output_strides, stitched_maps
-from lannunet_core.types import Prediction, Sample, State
+from lannunet_core.training.patchwise import output_strides
+from lannunet_core.types import Sample
 
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
-
-STITCHED = "patchify_and_stitch"
 
 
 @dataclass
@@ -48,6 +43,8 @@ class Session:
     fabric: Fabric
     hooks: Hooks
     learner: Learner
+    presence: Sequence[float] | None = None
+    """The least confidence with which each landmark is taken to be in an image; None: not known."""
     centres: Centres | None = None
     """With patch_centred: where the landmarks are looked for; None: where they are annotated."""
 
@@ -135,14 +132,18 @@ def start_session(
     torch.manual_seed(run.seed)
     if run.task == "segmentation":
         return Session(loaded, run, fabric, hooks, Learner(hooks))
-    learner = Learner(hooks, config.model.gauss_sigma, config.model.hm_lambda_scale)
+    solver, start = config.solver, config.model.gauss_sigma
+    width = None
+    if solver.regress_sigma:
+        width = LearnedSigma(run.outputs, run.dimensions, start, solver.regress_sigma == "covariance")
+    learner = Learner(hooks, start, config.model.hm_lambda_scale, width, solver.regress_sigma_loss_weight)
     chosen("inference.decoder", config.inference.decoder, hooks.decoders())  # refused now if unknown
     sampler = config.sampler
     if sampler.in_patches:
         try_patch(learner, run, str(loaded.architecture.installed))
     if centres is None and sampler.sample_mode == "patch_centred" and sampler.patch.centres is not None:
         centres = read_centres(sampler.patch.centres, run.outputs)
-    return Session(loaded, run, fabric, hooks, learner, centres)
+    return Session(loaded, run, fabric, hooks, learner, centres=centres)
 
 
 def try_patch(learner: Learner, run: RunInfo, architecture: str) -> None:
@@ -199,74 +200,3 @@ def make_loader(dataset: Any, workers: int, device: torch.device, **options: Any
         generator=torch.Generator(),  # the loader's own draws must not move the global generator
         **options,
     )
-
-
-class Evaluator:
-    """Predicts one split with a session's learner."""
-
-    def __init__(
-        self, session: Session, images: PreparedImages, samples: Sequence[Sample], title: str
-    ) -> None:
-        self.session, self.samples, self.title = session, samples, title
-        config = session.config
-        self.batch_size = config.solver.data_loader_batch_size_eval
-        patch = config.sampler.patch
-        self.centred = config.sampler.sample_mode == "patch_centred"
-        self.stitches = config.sampler.sample_mode == "patch_bias" and patch.inference_mode == STITCHED
-        one_by_one = self.centred or self.stitches or config.sampler.image_size is None  # sizes may differ
-        centres = session.centres
-        if self.centred and centres is None:
-            sampler = config.sampler
-            centres = annotated_centres(
-                samples, sampler.image_size, sampler.resize, patch.jitter_pixels, session.run.seed
-            )
-        self.loader = make_loader(
-            EvaluationSamples(images, samples, centres if self.centred else None),
-            0,
-            session.fabric.device,
-            batch_size=1 if one_by_one else self.batch_size,
-        )
-
-    def predict(self, debug_folder: Path | None = None) -> list[Prediction]:
-        session = self.session
-        session.learner.eval()
-        with terminal.bar(f"predicting {self.title} images", len(self.samples)) as bar:
-            return predictor.predict(
-                self.locate(),
-                session.hooks,
-                session.fabric,
-                batches(self.loader),
-                self.samples,
-                session.config.inference.evaluation_mode,
-                debug_folder,
-                bar.advance,
-            )
-
-    def locate(self) -> predictor.Locate:
-        learner, hooks, run = self.session.learner, self.session.hooks, self.session.run
-        if self.centred:
-            around = partial(coordinates_around, learner, hooks, run.input_size, self.batch_size)
-            return lambda batch, mode: ([], around(batch, mode))  # there are no maps of the image
-        maps: Callable[[Tensor], Any] = learner.maps
-        if self.stitches:
-            maps = stitched_maps(learner, hooks, run.input_size, self.batch_size, run.in_channels)
-        return predictor.locate_in_maps(maps, hooks)
-
-    def error(self) -> float | None:
-        """Mean radial error in pixels, None where nothing is annotated.
-
-        A landmark that was not found counts as far off as the first pixel is from the farthest annotation.
-        """
-        predictions = self.predict()
-        targets = np.concatenate(
-            [p.target for p in predictions if p.target is not None] or [np.empty((0, 1))]
-        )
-        if not np.isfinite(targets).any():
-            return None
-        lost = float(np.nanmax(np.linalg.norm(targets, axis=-1)))
-        errors = []
-        for prediction in predictions:
-            if prediction.target is not None and prediction.states is not None:
-                visible = prediction.states == State.VISIBLE
-                errors.append(np.nan_to_num(radial_errors(prediction)[0], nan=lost)[visible])
-        return float(np.concatenate(errors).mean())

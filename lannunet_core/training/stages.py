@@ -16,9 +16,11 @@ from lannunet_core.config.compose import LoadedConfig
 from lannunet_core.data.annotations import SPLITS, LandmarkDataset, Split, load_dataset
 from lannunet_core.evaluation.predictions import write_predictions
 from lannunet_core.evaluation.summary import radial_errors
+from lannunet_core.training.ensemble import together
+from lannunet_core.training.evaluator import Evaluator
 from lannunet_core.training.output import CENTRES, SECOND_STAGE
 from lannunet_core.training.run import start_from, train
-from lannunet_core.training.session import Evaluator, describe, make_fabric, prepare_images, start_session
+from lannunet_core.training.session import describe, make_fabric, prepare_images, start_session
 from lannunet_core.types import Prediction, State
 
 REACHED = 0.95  # share of the first stage's validation errors that training patches are moved by
@@ -76,7 +78,8 @@ def predict_all(loaded: LoadedConfig, dataset: LandmarkDataset) -> dict[Split, l
     predictions = {}
     for split, samples in dataset.samples.items():
         images = prepare_images(session, samples, split, reference)
-        predictions[split] = Evaluator(session, images, samples, split).predict()
+        methods = Evaluator(session, images, samples, split).predict(together([session]))
+        predictions[split] = next(iter(methods.values()))
     return predictions
 
 

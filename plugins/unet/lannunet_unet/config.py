@@ -18,6 +18,12 @@ class UNetConfig(PluginConfig):
         le=256,
         description="Levels are added until the smaller side would fall under this; without strides.",
     )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the feature maps that is left out at random in training, one draw a level.",
+    )
     strides: list[Stride] | None = Field(
         None,
         description="One (x, y[, z]) a downsampling, as [2, 2, 1] where z is left alone; when left out, "

@@ -16,11 +16,16 @@ from torch.nn import functional
 CONVOLUTION: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}  # of whole maps: neighbouring pixels say the same (Tompson 2015)
 SLOPE = 0.01
 
 
 def double_convolution(
-    inputs: int, outputs: int, kernel: tuple[int, ...], stride: int | tuple[int, ...] = 1
+    inputs: int,
+    outputs: int,
+    kernel: tuple[int, ...],
+    stride: int | tuple[int, ...] = 1,
+    dropout: float = 0.0,
 ) -> nn.Sequential:
     """(B, inputs, *S) → (B, outputs, *S / stride); kernel and stride are ([z,] y, x)."""
     dimensions = len(kernel)
@@ -31,6 +36,8 @@ def double_convolution(
             NORM[dimensions](outputs, affine=True),
             nn.LeakyReLU(SLOPE, inplace=True),
         ]
+    if dropout > 0:
+        layers.append(DROPOUT[dimensions](dropout))
     return nn.Sequential(*layers)
 
 
@@ -67,6 +74,7 @@ class UNet(nn.Module):
         max_features: Features double a level and stop here.
         min_feature_resolution: No level has a smaller side than this; only read without `strides`.
         supervised_resolutions: How many outputs, finest first; fewer where the network is not as deep.
+        dropout: Share of the maps that each level's encoder and decoder leave out in training.
         strides: One (x, y[, z]) a downsampling; None: every axis is halved, as often as
             `min_feature_resolution` allows.
     """
@@ -81,6 +89,7 @@ class UNet(nn.Module):
         min_feature_resolution: int = 4,
         supervised_resolutions: int = 5,
         strides: Sequence[tuple[int, ...]] | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         dimensions = len(input_size)
@@ -94,13 +103,15 @@ class UNet(nn.Module):
         ]
         features = [min(init_features * 2**level, max_features) for level in range(len(steps) + 1)]
 
-        self.encoder = nn.ModuleList([double_convolution(in_channels, features[0], kernels[0])])
+        self.encoder = nn.ModuleList(
+            [double_convolution(in_channels, features[0], kernels[0], dropout=dropout)]
+        )
         self.upsample = nn.ModuleList()
         self.decoder = nn.ModuleList()
         for level, ((fine, coarse), step) in enumerate(zip(pairwise(features), steps, strict=True)):
-            self.encoder.append(double_convolution(fine, coarse, kernels[level + 1], step))
+            self.encoder.append(double_convolution(fine, coarse, kernels[level + 1], step, dropout))
             self.upsample.append(TRANSPOSED[dimensions](coarse, fine, step, step))
-            self.decoder.append(double_convolution(2 * fine, fine, kernels[level]))
+            self.decoder.append(double_convolution(2 * fine, fine, kernels[level], dropout=dropout))
         self.heads = nn.ModuleList(
             CONVOLUTION[dimensions](width, out_channels, 1) for width in features[:supervised_resolutions]
         )

@@ -38,4 +38,5 @@ class UNetPlugin(Plugin):
             min_feature_resolution=self.config.min_feature_resolution,
             supervised_resolutions=self.run.supervised_resolutions,
             strides=self.config.strides,
+            dropout=self.config.dropout,
         )

@@ -1,0 +1,115 @@
+"""Predicting the images of a split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from lannunet_core.data.centres import annotated_centres
+from lannunet_core.data.loading import EvaluationSamples, PreparedImages, batches
+from lannunet_core.evaluation.summary import radial_errors
+from lannunet_core.training import predictor
+from lannunet_core.training import progress as terminal
+from lannunet_core.training.patchwise import coordinates_around, stitched_maps
+from lannunet_core.training.predictor import Locate, Located, locate_in_maps
+from lannunet_core.training.presence import deciding
+from lannunet_core.training.session import Session, make_loader
+from lannunet_core.types import Prediction, Sample, State
+
+STITCHED = "patchify_and_stitch"
+
+
+def locate_with(session: Session) -> Locate:
+    """By a session's network alone, looking once at each image."""
+    session.learner.eval()
+    config, learner, hooks, run = session.config, session.learner, session.hooks, session.run
+    sampler, batch_size = config.sampler, config.solver.data_loader_batch_size_eval
+    method = session.loaded.architecture.installed.name
+    if sampler.sample_mode == "patch_centred":
+        around = partial(coordinates_around, learner, hooks, run.input_size, batch_size)
+
+        def locate(batch: Any, mode: Any) -> Located:
+            return Located([], {method: around(batch, mode)})
+
+        found: Locate = locate
+    else:
+        maps: Callable[[Tensor], Any] = learner.maps
+        if in_stitched_patches(session):
+            maps = stitched_maps(learner, hooks, run.input_size, batch_size, run.in_channels)
+        found = locate_in_maps(maps, hooks, method)
+    if config.inference.presence and session.presence is not None:
+        found = deciding(found, session.presence)
+    return found
+
+
+def in_stitched_patches(session: Session) -> bool:
+    sampler = session.config.sampler
+    return sampler.sample_mode == "patch_bias" and sampler.patch.inference_mode == STITCHED
+
+
+class Evaluator:
+    """Predicts one split, prepared as a session's configuration says."""
+
+    def __init__(
+        self, session: Session, images: PreparedImages, samples: Sequence[Sample], title: str
+    ) -> None:
+        self.session, self.samples, self.title = session, samples, title
+        config = session.config
+        sampler = config.sampler
+        centred = sampler.sample_mode == "patch_centred"
+        one_by_one = centred or in_stitched_patches(session) or sampler.image_size is None  # sizes may differ
+        centres = session.centres
+        if centred and centres is None:
+            centres = annotated_centres(
+                samples, sampler.image_size, sampler.resize, sampler.patch.jitter_pixels, session.run.seed
+            )
+        self.loader = make_loader(
+            EvaluationSamples(images, samples, centres if centred else None),
+            0,
+            session.fabric.device,
+            batch_size=1 if one_by_one else config.solver.data_loader_batch_size_eval,
+        )
+
+    def predict(self, locate: Locate, debug_folder: Path | None = None) -> dict[str, list[Prediction]]:
+        """The predictions of each method of `locate`, the main one first."""
+        session = self.session
+        with terminal.bar(f"predicting {self.title} images", len(self.samples)) as bar:
+            return predictor.predict(
+                locate,
+                session.hooks,
+                session.fabric,
+                batches(self.loader),
+                self.samples,
+                session.config.inference.evaluation_mode,
+                debug_folder,
+                bar.advance,
+            )
+
+    def predict_alone(self) -> list[Prediction]:
+        """By the session's network alone."""
+        (predictions,) = self.predict(locate_with(self.session)).values()
+        return predictions
+
+    def error(self) -> float | None:
+        """Mean radial error in pixels, None where nothing is annotated.
+
+        A landmark that was not found counts as far off as the first pixel is from the farthest annotation.
+        """
+        predictions = self.predict_alone()
+        targets = np.concatenate(
+            [p.target for p in predictions if p.target is not None] or [np.empty((0, 1))]
+        )
+        if not np.isfinite(targets).any():
+            return None
+        lost = float(np.nanmax(np.linalg.norm(targets, axis=-1)))
+        errors = []
+        for prediction in predictions:
+            if prediction.target is not None and prediction.states is not None:
+                visible = prediction.states == State.VISIBLE
+                errors.append(np.nan_to_num(radial_errors(prediction)[0], nan=lost)[visible])
+        return float(np.concatenate(errors).mean())

@@ -1,0 +1,67 @@
+"""Whether a landmark is in the image at all: it is where its confidence reaches a threshold of its own.
+
+The thresholds are those that decide the fewest landmarks of the validation images wrongly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lannunet_core.errors import UserError
+from lannunet_core.hookspecs import EvaluationMode
+from lannunet_core.training.predictor import Locate, Located
+from lannunet_core.types import Floats, Prediction, Sample, State
+
+KNOWN_NEGATIVE = (State.ABSENT, State.OUTSIDE)
+
+
+def check_calibration(samples: Sequence[Sample], path: Path) -> None:
+    """Refuse validation samples that show only landmarks, or none."""
+    states = np.concatenate([sample.states for sample in samples] or [np.empty(0)])
+    if not np.isin(states, KNOWN_NEGATIVE).any() or not (states == State.VISIBLE).any():
+        raise UserError(
+            f'inference.presence: "validation" of {path} has to have landmarks that are "absent" and others '
+            "that are not, to find out how they differ. Annotate some, or leave the key out."
+        )
+
+
+def calibrated(predictions: Sequence[Prediction]) -> list[float]:
+    """The threshold of each landmark.
+
+    A landmark that is in all of the images, or in none, gets that of all landmarks together.
+    """
+    states = np.array([p.states for p in predictions if p.states is not None])  # (I, N)
+    confidence = np.array([p.confidence for p in predictions if p.states is not None])
+    visible, absent = states == State.VISIBLE, np.isin(states, KNOWN_NEGATIVE)
+    of_all = threshold(confidence[visible], confidence[absent])
+    return [
+        threshold(values[seen], values[unseen]) if seen.any() and unseen.any() else of_all
+        for values, seen, unseen in zip(confidence.T, visible.T, absent.T, strict=True)
+    ]
+
+
+def threshold(visible: Floats, absent: Floats) -> float:
+    """Has the fewest of `visible` below and of `absent` above; of several such, the one in the widest gap."""
+    values = np.unique(np.concatenate([[0.0, 1.0], visible, absent]))
+    middle = (values[1:] + values[:-1]) / 2
+    missed = np.searchsorted(np.sort(visible), middle)
+    wrong = missed + len(absent) - np.searchsorted(np.sort(absent), middle)
+    return float(middle[np.where(wrong == wrong.min(), np.diff(values), 0).argmax()])
+
+
+def deciding(locate: Locate, thresholds: Sequence[float]) -> Locate:
+    """`locate`, and by its confidence whether each landmark is there."""
+
+    def decide(batch: Mapping[str, Any], mode: EvaluationMode) -> Located:
+        located = locate(batch, mode)
+        found = located.main
+        confident = found.confidence.double().cpu() >= torch.tensor(thresholds, dtype=torch.float64)
+        return replace(located, present=confident & torch.isfinite(found.points).all(-1).cpu())
+
+    return decide

@@ -1,0 +1,138 @@
+"""Looking at an image more than once with one network: mirrored, and with dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from lannunet_core.augment.schemes import Scheme, make_scheme
+from lannunet_core.errors import UserError
+from lannunet_core.hookspecs import Coordinates, EvaluationMode
+from lannunet_core.training.evaluator import locate_with
+from lannunet_core.training.learner import spatial_size
+from lannunet_core.training.loop import seed_step
+from lannunet_core.training.predictor import Locate, Located
+from lannunet_core.training.session import Session
+
+DRAWS = 256
+
+
+def views(session: Session) -> list[Locate]:
+    """As the image is, then mirrored (`inference.tta`), then with dropout (`inference.mc_dropout`)."""
+    axes, layers = axes_and_layers(session)
+    plain = locate_with(session)
+    passes = range(session.config.inference.mc_dropout)
+    return [
+        plain,
+        *(mirrored(plain, axis, swapped(session)) for axis in axes),
+        *(with_dropout(plain, layers, session.run.seed, number) for number in passes),
+    ]
+
+
+def axes_and_layers(session: Session) -> tuple[list[int], list[nn.Module]]:
+    """The axes to mirror and the layers with dropout; refuses what the network was not trained for."""
+    config = session.config
+    axes: list[int] = []
+    if config.inference.tta:
+        scheme = make_scheme(config.sampler.data_aug, session.hooks.augmentations())
+        axes = mirrored_axes(scheme, session.run.dimensions)
+        if not axes:
+            raise UserError(
+                f"inference.tta: sampler.data_aug {config.sampler.data_aug} never mirrors, so the network "
+                "does not know mirrored images. Set it to false, or train with a scheme that mirrors."
+            )
+    layers = dropout_layers(session.learner.network)
+    if config.inference.mc_dropout and not layers:
+        raise UserError(
+            f"inference.mc_dropout: the network of {session.loaded.architecture.installed.name} has no "
+            "dropout. Set it to 0, or train a network with dropout (U-Net: model.unet.dropout)."
+        )
+    return axes, layers
+
+
+def mirrored_axes(scheme: Scheme, dimensions: int) -> list[int]:
+    """The axes (0 for x) that a scheme mirrors, one at a time: what a network has seen in training."""
+    rng = np.random.default_rng(0)
+    drawn = [scheme.draw(rng, (64,) * dimensions).spatial for _ in range(DRAWS)]
+    negative = {tuple(np.diag(spatial.linear) < 0) for spatial in drawn if spatial.mirrored}
+    alone = np.eye(dimensions, dtype=bool)
+    return [axis for axis in range(dimensions) if tuple(alone[axis]) in negative]
+
+
+def swapped(session: Session) -> Tensor:
+    """(N,) which landmark passes for each in a mirrored image."""
+    dataset, count = session.config.dataset, len(session.run.outputs)
+    selected = dataset.landmarks or list(range(count))
+    order = torch.arange(count)
+    for left, right in dataset.flip_pairs:
+        if left in selected:  # or neither is
+            pair = [selected.index(left), selected.index(right)]
+            order[pair] = torch.tensor(pair[::-1])
+    return order
+
+
+def mirrored(locate: Locate, axis: int, swapped: Tensor) -> Locate:
+    """`locate` in images that are mirrored along an axis (0 for x), its answer mirrored back."""
+
+    def view(batch: Mapping[str, Any], mode: EvaluationMode) -> Located:
+        image = batch["image"]
+        last = spatial_size(image)[axis] - 1
+        reflection = torch.eye(image.ndim - 1, dtype=batch["affine"].dtype, device=image.device)
+        reflection[axis, axis], reflection[axis, -1] = -1, last
+        changed = {"image": image.flip(-1 - axis), "affine": batch["affine"] @ reflection}
+        if "centres" in batch:
+            changed["centres"] = reflect(batch["centres"], axis, last)[:, swapped]
+        located = locate({**batch, **changed}, mode)
+        maps: Any = []
+        if isinstance(located.maps, Tensor) and located.maps.shape[2:] == image.shape[2:]:
+            maps = located.maps.flip(-1 - axis)[:, swapped]
+        return Located(
+            maps,
+            {name: mirrored_back(found, axis, last, swapped) for name, found in located.methods.items()},
+            None if located.present is None else located.present[:, swapped],
+        )
+
+    return view
+
+
+def mirrored_back(found: Coordinates, axis: int, last: int, swapped: Tensor) -> Coordinates:
+    covariance = found.covariance
+    if covariance is not None:
+        sign = torch.ones(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
+        sign[axis] = -1
+        covariance = (covariance * sign * sign[:, None])[:, swapped]
+    points = reflect(found.points, axis, last)[:, swapped]
+    return Coordinates(points, found.confidence[:, swapped], covariance)
+
+
+def reflect(points: Tensor, axis: int, last: int) -> Tensor:
+    points = points.clone()
+    points[..., axis] = last - points[..., axis]
+    return points
+
+
+def dropout_layers(network: nn.Module) -> list[nn.Module]:
+    return [layer for layer in network.modules() if isinstance(layer, _DropoutNd) and layer.p > 0]
+
+
+def with_dropout(locate: Locate, layers: Sequence[nn.Module], seed: int, number: int) -> Locate:
+    """`locate` with dropout that is drawn for the number of the look and the first sample of the batch."""
+
+    def view(batch: Mapping[str, Any], mode: EvaluationMode) -> Located:
+        device = batch["image"].device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            seed_step(seed, number, int(batch["index"][0]))
+            for layer in layers:
+                layer.train()
+            try:
+                return locate(batch, mode)
+            finally:
+                for layer in layers:
+                    layer.eval()
+
+    return view

@@ -26,6 +26,8 @@ from pydantic import BaseModel, ConfigDict
 
 hookimpl = pluggy.HookimplMarker("lannunet")
 
+Task = Literal["landmarks", "segmentation"]
+
 
 class PluginConfig(BaseModel):
     """Base of a plugin's settings: unknown keys are refused, values do not change during a run."""
@@ -49,7 +51,7 @@ class RunInfo:
         seed: The run's seed.
     """
 
-    task: Literal["landmarks", "segmentation"]
+    task: Task
     dimensions: int
     in_channels: int
     outputs: tuple[str, ...]
@@ -64,11 +66,13 @@ class Plugin:
     """Base class of a plugin. The core makes one instance a run.
 
     Attributes:
+        tasks: Those that the plugin serves. A run of another one refuses it before anything is made.
         config: The validated section of the run's YAML, an instance of the class's own `Config`.
         run: What is known of the run.
     """
 
     Config: ClassVar[type[PluginConfig]] = PluginConfig
+    tasks: ClassVar[tuple[Task, ...]] = ("landmarks", "segmentation")
 
     def __init__(self, config: Any, run: RunInfo) -> None:
         self.config = config

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from tempfile import TemporaryFile
 from typing import IO, Any
 
@@ -45,6 +46,7 @@ class Look:
         description: First paragraph of the class's docstring; empty where it has none.
         schema: JSON schema of its Config, with references into `#/$defs/<folded name>.…`; None: it has not
             come so far.
+        tasks: Those that it serves.
         hooks: What it implements, under the present names.
         problems: Why it cannot be used.
         warnings: What else a user or an author should know.
@@ -52,6 +54,7 @@ class Look:
 
     description: str = ""
     schema: dict[str, Any] | None = None
+    tasks: list[str] = field(default_factory=list)
     hooks: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -169,7 +172,7 @@ def look_here(plugin: InstalledPlugin, *, ask: bool) -> Look:
                 ref_template=f"#/$defs/{fold(plugin.name)}.{{model}}"
             )
             description = inspect.cleandoc(vars(plugin_class).get("__doc__") or "").partition("\n\n")[0]
-            seen = Look(" ".join(description.split()), schema, hooks)
+            seen = Look(" ".join(description.split()), schema, list(plugin_class.tasks), hooks)
             if ask:
                 seen.problems.extend(_wrong_answers(plugin, plugin_class))
         except (UserError, RunFailed) as error:
@@ -184,11 +187,11 @@ def look_here(plugin: InstalledPlugin, *, ask: bool) -> Look:
 
 
 def _wrong_answers(plugin: InstalledPlugin, plugin_class: type[Plugin]) -> list[str]:
-    """What is wrong with the answers to an invented run in 2D; nothing where those in 3D are right."""
+    """What is wrong with the answers to invented runs of its tasks in 2D and 3D, if one is not right."""
     from pydantic import ValidationError
 
     from lannunet_core.config.compose import ChosenPlugin
-    from lannunet_core.config.schema import RunConfig
+    from lannunet_core.config.schema import RunConfig, SegmentationRunConfig
     from lannunet_core.plugins import manager
     from lannunet_core.plugins.defaults import Defaults
 
@@ -201,17 +204,24 @@ def _wrong_answers(plugin: InstalledPlugin, plugin_class: type[Plugin]) -> list[
         for hook, wrapper in manager.implemented_hooks(plugin_class).items()
         if hook in QUESTIONS and not wrapper
     ]
-    config = RunConfig.model_validate(
-        {"dataset": {"src_targets": "annotations.json"}, "output": {"output_dir": "run"}}
-    )
     problems = []
-    for dimensions in (2, 3):
+    for task, dimensions in product(plugin_class.tasks, (2, 3)):
+        size, output = (64,) * dimensions, {"output_dir": "run"}
+        if task == "segmentation":
+            sampler = {"patch": {"sample_patch_size": size}}
+            config: RunConfig = SegmentationRunConfig.model_validate(
+                {"dataset": {"root": "images"}, "sampler": sampler, "output": output}
+            )
+        else:
+            config = RunConfig.model_validate(
+                {"dataset": {"src_targets": "annotations.json"}, "output": output}
+            )
         run = RunInfo(
-            task="landmarks",
+            task=task,
             dimensions=dimensions,
             in_channels=1,
             outputs=("first", "second"),
-            input_size=(64,) * dimensions,
+            input_size=size,
             spacing=None,
             supervised_resolutions=1,
             device="cpu",

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import CodeType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pluggy
 
 from lannunet_core import __version__, hookspecs
 from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.plugins import deprecations
-from lannunet_core.plugins.api import Plugin, RunInfo
+from lannunet_core.plugins.api import Plugin, RunInfo, Task
 from lannunet_core.plugins.discovery import InstalledPlugin, PluginWarning, cause_and_remedy
 
 if TYPE_CHECKING:
@@ -84,11 +84,16 @@ def check(loaded: LoadedConfig) -> None:
     """Looks at the chosen classes, before anything is made of them.
 
     Raises:
-        UserError: A hook is misspelt or asks for what it is not given, or plugins contradict each other.
+        UserError: A hook is misspelt or asks for what it is not given, a plugin does not serve the run's
+            task, or plugins contradict each other.
     """
     chosen = [loaded.architecture, *loaded.extensions]
     for plugin in chosen:
         check_class(plugin.installed, plugin.plugin_class)
+    for plugin in chosen:
+        _check_task(
+            plugin, loaded.run.task, "model.architecture" if plugin is chosen[0] else "trainer.plugins"
+        )
     twice = [name for name, count in Counter(plugin.installed.name for plugin in chosen).items() if count > 1]
     if twice:
         raise UserError(
@@ -468,8 +473,14 @@ def check_class(installed: InstalledPlugin, plugin_class: type[Plugin]) -> None:
     """Looks at how a class implements its hooks.
 
     Raises:
-        UserError: A hook is misspelt, or asks for what it is not given.
+        UserError: A hook is misspelt or asks for what it is not given, or `tasks` is no tuple of tasks.
     """
+    tasks: object = plugin_class.tasks
+    if not (isinstance(tasks, tuple) and tasks and set(tasks) <= set(get_args(Task))):
+        raise UserError(
+            f"Plugin {installed}: {plugin_class.__qualname__}.tasks is {tasks!r}, should be a tuple of some "
+            f"of {', '.join(map(repr, get_args(Task)))}. {_tell(installed)}"
+        )
     for name, function, options in _implementations(plugin_class):
         where = f"Plugin {installed}, {function.__qualname__}"
         hook = deprecations.present_hook(name)
@@ -507,6 +518,17 @@ def check_class(installed: InstalledPlugin, plugin_class: type[Plugin]) -> None:
             raise UserError(
                 f"{where}: a hook in wrapper form must yield once, and return the answer. {_tell(installed)}"
             )
+
+
+def _check_task(plugin: ChosenPlugin, task: Task, key: str) -> None:
+    served = plugin.plugin_class.tasks
+    if task in served:
+        return
+    way_out = "choose another architecture" if key == "model.architecture" else "remove it there"
+    raise UserError(
+        f"{key}: plugin {plugin.installed} does not serve `task: {task}`; it serves {' and '.join(served)}. "
+        f"To go on, {way_out}, or set `task: {served[0]}`."
+    )
 
 
 def _warn_of(installed: InstalledPlugin, deprecated: deprecations.Deprecated | None) -> None:

@@ -21,6 +21,8 @@ class Net(Plugin):
 
     Not shown."""
 
+    tasks = ("landmarks",)
+
     class Config(PluginConfig):
         token: str = Field(description="Must be given.")
         norm: Literal["batch", "instance"] = Field("batch", description="Normalisation.")
@@ -57,6 +59,7 @@ def test_everything_about_one(show):
         "  class:         acme_shown:Net\n"
         "  also called:   AcmeV2\n"
         "  requires:      lannunet-core>=0.0.1\n"
+        "  tasks:         landmarks\n"
         "  hooks:         network, observe\n"
         "\n"
         "Settings, in model.Acme:\n"
@@ -85,6 +88,7 @@ def test_json_has_the_same(show):
         "warnings": [],
         "description": "A net of nets.",
         "value": "acme_shown:Net",
+        "tasks": ["landmarks"],
     }
     assert settings[1] == {
         "key": "norm",
@@ -100,7 +104,11 @@ def test_description_is_the_distributions_where_the_class_has_none(show, tmp_pat
     code, said, _ = show("acme", source=source, requires=[], summary="Nets by Acme.")
     assert code == 0
     assert said.startswith("Acme: Nets by Acme.\n")
-    assert "  requires:      any lannunet-core\n  hooks:         none\n\nIt has no settings.\n" in said
+    assert (
+        "  requires:      any lannunet-core\n"
+        "  tasks:         landmarks, segmentation\n"
+        "  hooks:         none\n\nIt has no settings.\n"
+    ) in said
 
 
 @pytest.mark.parametrize(

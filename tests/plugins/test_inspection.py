@@ -157,6 +157,19 @@ def test_answers(seen, answer, cause):
         assert cause in problem(found)
 
 
+@pytest.mark.parametrize(("answer", "cause"), [("None", None), ("3", "'loss' must answer a callable")])
+def test_it_is_asked_about_a_task_that_it_serves(seen, answer, cause):
+    source = (
+        "class P(Plugin):\n    tasks = ('segmentation',)\n    @hookimpl\n    def loss(self):\n"
+        f"        assert self.run.task == 'segmentation'\n        return {answer}\n"
+    )
+    found = seen(HEAD + source, ask=True)
+    if cause is None:
+        assert found.problems == []  # the core's answers
+    else:
+        assert cause in problem(found)
+
+
 def test_one_with_settings_that_must_be_given_is_not_asked(seen):
     needy = (
         "    class Config(PluginConfig):\n        must: int\n    @hookimpl\n    def loss(self): return 3\n"

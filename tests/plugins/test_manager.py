@@ -355,6 +355,39 @@ def test_architecture_without_a_network():
     assert "'network' lacks @hookimpl" in refused(Forgot)
 
 
+def test_a_plugin_that_does_not_serve_the_task():
+    class Masks(Plugin):
+        tasks = ("segmentation",)
+
+        @hookimpl
+        def network(self):
+            raise AssertionError("it is refused before anything is made")
+
+        def __init__(self, config, run):
+            raise AssertionError("it is refused before anything is made")
+
+    class Patches(Plugin):
+        tasks = ("segmentation",)
+
+        @hookimpl
+        def sampling(self): ...
+
+    assert refused(Masks) == (
+        "model.architecture: plugin 'masks' (lannunet-masks 1.0) does not serve `task: landmarks`; it serves "
+        "segmentation. To go on, choose another architecture, or set `task: segmentation`."
+    )
+    assert refused(Net, Patches) == (
+        "trainer.plugins: plugin 'patches' (lannunet-patches 2.0) does not serve `task: landmarks`; it "
+        "serves segmentation. To go on, remove it there, or set `task: segmentation`."
+    )
+
+
+@pytest.mark.parametrize("tasks", ["segmentation", ("segment",), (), ["landmarks"], None])
+def test_tasks_that_are_none(tasks):
+    wrong = type("Wrong", (Net,), {"tasks": tasks})
+    assert f"Wrong.tasks is {tasks!r}, should be a tuple of some of 'landmarks', 'segm" in refused(wrong)
+
+
 def test_plugin_listed_twice():
     assert "'quietloss' is named more than once" in refused(Net, QuietLoss, QuietLoss)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lannunet_core import Plugin, hookimpl
-from lannunet_core.errors import UserError
 from lannunet_sparse.config import SparseConfig
 
 if TYPE_CHECKING:
@@ -18,26 +17,22 @@ class Sparse(Plugin):
 
     Config = SparseConfig
     config: SparseConfig
+    tasks = ("segmentation",)
 
     @hookimpl
     def sampling(self) -> AnnotatedVoxel:
         from lannunet_sparse.sampling import AnnotatedVoxel
 
-        need_segmentation(self, "sparse")
         return AnnotatedVoxel(self.run.input_size, self.config.balance, self.config.offset)
 
 
 class SparseNormalSampling(Plugin):
     """Patches from anywhere; those without annotation contribute nothing."""
 
+    tasks = ("segmentation",)
+
     @hookimpl
     def sampling(self) -> ForegroundBias:
         from lannunet_core.segmentation.sampling import ForegroundBias
 
-        need_segmentation(self, "sparse-normal-sampling")
         return ForegroundBias(self.run.input_size, share=0.0)
-
-
-def need_segmentation(plugin: Plugin, name: str) -> None:
-    if plugin.run.task != "segmentation":
-        raise UserError(f"trainer.plugins: {name} needs `task: segmentation`; remove it, or set the task.")

@@ -23,6 +23,7 @@ class PHDNetPlugin(Plugin):
 
     Config = PHDNetConfig
     config: PHDNetConfig
+    tasks = ("landmarks",)
 
     @property
     def displacement_unit(self) -> float:

@@ -1,0 +1,95 @@
+"""From one JSON of annotations to foldK.json files for a cross-validation."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lannunet_core.config.schema import DatasetConfig
+from lannunet_core.data.annotations import SPLITS, Split, load_dataset
+from lannunet_core.errors import UserError
+from lannunet_core.files import write_text
+
+VALIDATION_SHARE = 0.1  # of what is not tested
+
+
+def write_folds(
+    annotations: Path,
+    folder: Path,
+    count: int | None,
+    *,
+    root: Path | None = None,
+    keep_testing: bool = False,
+    seed: int = 0,
+) -> int:
+    """Deal the annotated samples out, so that each is tested in exactly one fold.
+
+    Of the others a tenth, at least one and drawn anew for each fold, chooses the best epoch (`validation`);
+    the rest trains. Samples without annotation are left out.
+
+    Args:
+        annotations: A plain JSON; all its lists together are dealt out.
+        folder: Where foldK.json go; made if need be. Paths of images are written relative to it.
+        count: How many folds; None: as many as samples, so that each leaves one out.
+        root: What image paths in `annotations` are relative to; None: its own folder.
+        keep_testing: Leave the list `testing` out: it is for later.
+        seed: Of the draws.
+
+    Returns:
+        The number of folds.
+    """
+    if not annotations.is_file():
+        raise UserError(f"{annotations}: there is no such file. Give the JSON of annotations.")
+    section: dict[str, Any] = {"src_targets": annotations} | ({} if root is None else {"root": root})
+    load_dataset(DatasetConfig.model_validate(section), -1)  # refuses what is wrong with it
+    content = json.loads(annotations.read_text(encoding="utf-8-sig"))
+    splits = [split for split in SPLITS if not (keep_testing and split == "testing")]
+    samples = [
+        _moved(entry, root or annotations.parent, folder)
+        for split in splits
+        for entry in content[split]
+        if entry.get("coordinates") is not None and entry.get("has_annotation") is not False
+    ]
+    count = len(samples) if count is None else count
+    if not 2 <= count <= len(samples) or len(samples) < 3:
+        raise UserError(
+            f"--count: {len(samples)} annotated samples of {annotations} cannot be dealt out to {count} "
+            f"folds; give 2 to {len(samples)} of at least 3."
+        )
+    if folder.is_dir() and (there := sorted(folder.glob("fold*.json"))):
+        raise UserError(
+            f"--out: {folder} already holds folds ({there[0].name}). Remove them, or name another."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for fold, split_samples in enumerate(_deal(samples, count, seed)):
+        write_text(
+            folder / f"fold{fold}.json",
+            json.dumps({**content, "fold": fold, **split_samples}, indent=1, ensure_ascii=False),
+        )
+    return count
+
+
+def _deal(samples: Sequence[Any], count: int, seed: int) -> list[dict[Split, list[Any]]]:
+    rng = np.random.default_rng(seed)
+    one_each = count == len(samples)
+    order = np.arange(count) if one_each else rng.permutation(len(samples))
+    folds: list[dict[Split, list[Any]]] = []
+    for tested in np.array_split(order, count):
+        others = rng.permutation(np.setdiff1d(order, tested))
+        cut = max(1, round(VALIDATION_SHARE * len(others)))
+        parts = {"training": others[cut:], "validation": others[:cut], "testing": tested}
+        folds.append({split: [samples[i] for i in np.sort(parts[split])] for split in SPLITS})
+    return folds
+
+
+def _moved(entry: Mapping[str, Any], root: Path, folder: Path) -> dict[str, Any]:
+    """A sample whose image is named relative to `folder`."""
+    image = Path(entry["image"])
+    if image.is_absolute():
+        return dict(entry)
+    return {**entry, "image": Path(os.path.relpath(root / image, folder)).as_posix()}

@@ -1,0 +1,274 @@
+"""What held-out errors say of new predictions: regions that hold the true point, bins of expected error.
+
+Both need errors on images that the model has not seen, neither in training nor in choosing its best epoch.
+They are kept per landmark, and hold for images like those: calibration cannot foresee another scanner.
+
+Regions are split-conformal (Vovk et al. 2005, Lei et al. 2018): of n held-out errors, the radius that is
+asked to hold the true point with probability c is the k-th smallest, k = ⌈(n + 1) c⌉: the quantile k / n. A
+fresh image's error is equally likely to have any rank among the n + 1, so the region holds the point with
+probability k / (n + 1) ≥ c, over calibration sets and images; for a given calibration set that probability
+is a draw of Beta(k, n + 1 − k). Below n = c / (1 − c) there is no such k, and no region: the radius is
+infinite.
+
+Bins are Quantile Binning (Schobs et al. 2022): the held-out predictions in order of their uncertainty, cut
+into groups of one size, and an isotonic regression of error on uncertainty read off at the cuts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import ceil, inf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lannunet_core.errors import UserError
+from lannunet_core.evaluation.summary import radial_errors
+from lannunet_core.files import write_text
+from lannunet_core.types import Calibrated, Floats, Prediction, State
+
+FORMAT = 1
+BINS = 5
+LEAST_A_BIN = 5  # held-out predictions
+
+
+def rank(points: int, coverage: float) -> int:
+    """Which of `points` errors in ascending order, from 1, is the radius; more than there are: none is."""
+    return ceil((points + 1) * Fraction(str(coverage)))  # as it is written: 10 · 0.7 is 7, not a little more
+
+
+def least_points(coverage: float) -> int:
+    """How many held-out errors a region of this coverage needs."""
+    wanted = Fraction(str(coverage))
+    return ceil(wanted / (1 - wanted))
+
+
+def coverage_interval(
+    points: int, coverage: float, cases: int, level: float = 0.95, repeats: int = 1
+) -> tuple[float, float] | None:
+    """Within what the share of fresh cases that are in their regions lies, if the method keeps its promise.
+
+    That number is beta-binomial with parameters `cases`, k and n + 1 − k (Vovk 2012; Angelopoulos & Bates
+    2021, section 3.2), exactly, where errors have no ties; with ties more is held.
+
+    Args:
+        points: n, held-out errors that the radius came from.
+        coverage: What was asked of it.
+        cases: Fresh ones.
+        level: Probability of the interval; at most half of the rest lies on either side.
+        repeats: The share is the mean over so many independent calibrations, each with fresh cases.
+
+    Returns:
+        Its ends, in 0 … 1. None where there is no region or no case.
+    """
+    from scipy.stats import betabinom
+
+    k = rank(points, coverage)
+    if k > points or cases == 0:
+        return None
+    once = betabinom.pmf(np.arange(cases + 1), cases, k, points + 1 - k)
+    chances = np.ones(1)
+    for _ in range(repeats):
+        chances = np.convolve(chances, once)
+    below, tail = np.cumsum(chances), (1 - level) / 2
+    low, high = np.searchsorted(below, (tail, 1 - tail))
+    return float(low) / (cases * repeats), float(high) / (cases * repeats)
+
+
+@dataclass(frozen=True)
+class LandmarkCalibration:
+    """The held-out errors of one landmark.
+
+    Attributes:
+        errors: (n,) in ascending order; infinite where the landmark was there and was not found.
+        cuts: (Q − 1,) uncertainties between Q bins, ascending.
+        bounds: (Q − 1,) the error to be expected at each cut.
+    """
+
+    errors: Floats
+    cuts: Floats
+    bounds: Floats
+
+    def radius(self, coverage: float) -> float:
+        """Of the region around a prediction that holds the true point with probability `coverage`."""
+        k = rank(len(self.errors), coverage)
+        return float(self.errors[k - 1]) if k <= len(self.errors) else inf
+
+    def bin(self, uncertainty: float) -> int:
+        """From 1, the most certain, to Q; 0 where nothing is known of the uncertainty."""
+        return 0 if np.isnan(uncertainty) else 1 + int(np.searchsorted(self.cuts, uncertainty))
+
+    def bin_bounds(self, number: int) -> tuple[float, float]:
+        """Between what the error is expected in a bin: from 0 in the first, open in the last."""
+        if number == 0:
+            return np.nan, np.nan
+        ends = (0.0, *self.bounds, inf)
+        return float(ends[number - 1]), float(ends[number])
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Held-out errors of every landmark.
+
+    Attributes:
+        unit: Of the errors, `mm` or `px`.
+        landmarks: By name.
+    """
+
+    unit: str
+    landmarks: Mapping[str, LandmarkCalibration]
+
+    def apply(
+        self, predictions: Sequence[Prediction], landmark_names: Sequence[str], coverage: float
+    ) -> list[Prediction]:
+        """The predictions with the radius, and the bin with its bounds, of each landmark.
+
+        A landmark that was not found has neither.
+
+        Args:
+            predictions: Of the N landmarks.
+            landmark_names: Their names.
+            coverage: Probability with which a region is to hold the true point, in 0 … 1.
+
+        Raises:
+            UserError: A landmark was not calibrated, or an image has no spacing where errors are in mm.
+        """
+        self.check(landmark_names, {one.id: one.spacing for one in predictions})
+        of_landmarks = [self.landmarks[name] for name in landmark_names]
+        radii = np.array([one.radius(coverage) for one in of_landmarks])
+        result = []
+        for prediction in predictions:
+            found = np.isfinite(prediction.coordinates).all(axis=-1)
+            uncertainty = np.where(found, uncertainty_of(prediction), np.nan)
+            bins = np.array([one.bin(u) for one, u in zip(of_landmarks, uncertainty, strict=True)])
+            bounds = [one.bin_bounds(number) for one, number in zip(of_landmarks, bins, strict=True)]
+            calibrated = Calibrated(
+                self.unit, np.where(found, radii, inf), bins, np.array(bounds).reshape(-1, 2)
+            )
+            result.append(replace(prediction, calibrated=calibrated))
+        return result
+
+    def check(
+        self, landmark_names: Sequence[str], spacings: Mapping[str, tuple[float, ...] | None]
+    ) -> None:
+        """Refuse landmarks that were not calibrated, and images (by id) without spacing if errors are in mm."""
+        unknown = [name for name in landmark_names if name not in self.landmarks]
+        if unknown:
+            raise UserError(
+                f"The calibration has no landmark '{unknown[0]}'; it holds {', '.join(self.landmarks)}. "
+                "Calibrate with predictions of the same landmarks."
+            )
+        for image, spacing in spacings.items():
+            if self.unit == "mm" and spacing is None:
+                raise UserError(
+                    f"The calibration is in mm, but the spacing of '{image}' is not known. Give it "
+                    "(predict: --spacing; evaluate: in the JSON)."
+                )
+
+    def missing(self, landmark_names: Sequence[str], coverage: float) -> list[str]:
+        """Why landmarks have no region of this coverage, one line each."""
+        lines = []
+        for name in landmark_names:
+            errors = self.landmarks[name].errors
+            if np.isinf(self.landmarks[name].radius(coverage)):
+                lost = int(np.isinf(errors).sum())
+                lines.append(
+                    f"landmark '{name}': {len(errors)} held-out errors"
+                    + (f", of which {lost} not found," if lost else "")
+                    + f" are too few for regions that hold {coverage:.4g} of the true points; "
+                    + ("more" if lost else f"at least {least_points(coverage)}")
+                    + " are needed. Its radius is left empty."
+                )
+        return lines
+
+
+def uncertainty_of(prediction: Prediction) -> Floats:
+    """(N,) what bins go by, higher is less certain: 1 − confidence."""
+    return 1 - prediction.confidence
+
+
+def errors_in(prediction: Prediction, unit: str) -> Floats:
+    """(N,) radial errors; infinite where a visible landmark was not found, NaN where none is annotated."""
+    pixels, millimetres = radial_errors(prediction)
+    if prediction.states is None:
+        return pixels
+    lost = (prediction.states == State.VISIBLE) & np.isnan(pixels)
+    return np.where(lost, inf, millimetres if unit == "mm" else pixels)
+
+
+def calibrate(errors: Floats, uncertainties: Floats, landmark_names: Sequence[str], unit: str) -> Calibration:
+    """Keep what held-out predictions teach.
+
+    Args:
+        errors: (images, N) radial errors in `unit`; infinite where a visible landmark was not found, NaN
+            where none is annotated.
+        uncertainties: (images, N), see `uncertainty_of`; NaN where unknown.
+        landmark_names: The N names.
+        unit: `mm` or `px`.
+    """
+    return Calibration(
+        unit,
+        {name: _of_landmark(errors[:, n], uncertainties[:, n]) for n, name in enumerate(landmark_names)},
+    )
+
+
+def _of_landmark(errors: Floats, uncertainties: Floats) -> LandmarkCalibration:
+    from scipy.optimize import isotonic_regression
+
+    usable = np.isfinite(errors) & np.isfinite(uncertainties)
+    order = np.argsort(uncertainties[usable], kind="stable")
+    error, uncertainty = errors[usable][order], uncertainties[usable][order]
+    bins = max(1, min(BINS, len(error) // LEAST_A_BIN))
+    cuts = bounds = np.empty(0)
+    if bins > 1:
+        cuts = np.quantile(uncertainty, np.arange(1, bins) / bins)
+        bounds = np.interp(cuts, uncertainty, isotonic_regression(error).x)
+    return LandmarkCalibration(np.sort(errors[~np.isnan(errors)]), cuts, bounds)
+
+
+def write_calibration(path: Path, calibration: Calibration) -> None:
+    """Write a JSON: per landmark the finite errors, how many were not found, cuts and bounds."""
+    landmarks = {
+        name: {
+            "errors": [round(float(error), 4) for error in one.errors[np.isfinite(one.errors)]],
+            "not_found": int(np.isinf(one.errors).sum()),
+            "cuts": one.cuts.tolist(),
+            "bounds": one.bounds.tolist(),
+        }
+        for name, one in calibration.landmarks.items()
+    }
+    content = {"lannunet_calibration": FORMAT, "unit": calibration.unit, "landmarks": landmarks}
+    write_text(path, json.dumps(content))
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read what `write_calibration` wrote."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file. Make one with lannunet calibrate.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a calibration ({error}).") from None
+    try:
+        if content["lannunet_calibration"] != FORMAT or content["unit"] not in ("mm", "px"):
+            raise ValueError("of another version")
+        landmarks = {name: _read_landmark(entry) for name, entry in content["landmarks"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path}: is no calibration of this version ({error}). Make one with lannunet calibrate."
+        ) from None
+    return Calibration(content["unit"], landmarks)
+
+
+def _read_landmark(entry: Mapping[str, Any]) -> LandmarkCalibration:
+    errors = np.array([*entry["errors"], *[inf] * entry["not_found"]], dtype=np.float64)
+    cuts, bounds = (np.array(entry[key], dtype=np.float64) for key in ("cuts", "bounds"))
+    if cuts.shape != bounds.shape or any(
+        (np.diff(values) < 0).any() for values in (errors[np.isfinite(errors)], cuts, bounds)
+    ):
+        raise ValueError("its numbers are out of order")
+    return LandmarkCalibration(errors, cuts, bounds)

@@ -1,0 +1,118 @@
+"""How a calibration holds up: the share of true points in their regions, and the errors bin by bin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import inf, isfinite
+from typing import Any
+
+import numpy as np
+
+from lannunet_core.evaluation.calibration import BINS, Calibration, coverage_interval, errors_in, rank
+from lannunet_core.types import Floats, Prediction
+
+ASKED = tuple(step / 20 for step in range(1, 20))
+
+
+def coverage_summary(
+    calibration: Calibration,
+    predictions: Sequence[Prediction],
+    landmark_names: Sequence[str],
+    coverage: float,
+) -> dict[str, Any]:
+    """What `summary.json` says of a calibration, ready for JSON.
+
+    A visible landmark that was not found is not in its region. Landmarks without a region are left out.
+
+    Args:
+        calibration: That of `predictions`, which have been through its `apply`.
+        predictions: With or without annotations; not those that it was made from.
+        landmark_names: The N names.
+        coverage: That was asked for.
+
+    Returns:
+        `coverage`, `unit`, `per_landmark` (by name: points, radius, cases, held, rate, the interval
+        `expected` that it lies in with probability 0.95, `bins`), `overall` (cases, held, rate),
+        `reliability` (rows of the coverage asked for, the one promised and the rate) and `bins` (cases, mean
+        error, and the share of errors within the bounds).
+    """
+    shape = (len(predictions), len(landmark_names))
+    errors = np.array([errors_in(one, calibration.unit) for one in predictions]).reshape(shape)
+    bins = np.array([one.calibrated.bin for one in predictions if one.calibrated]).reshape(shape)
+    bounds = np.array([one.calibrated.bounds for one in predictions if one.calibrated]).reshape(*shape, 2)
+    known = np.array([calibration.landmarks[name] for name in landmark_names], dtype=object)
+
+    per_landmark: dict[str, Any] = {}
+    for n, (name, one) in enumerate(zip(landmark_names, known, strict=True)):
+        row = _held(errors[:, n : n + 1], np.array([one.radius(coverage)]))
+        points = len(one.errors)
+        per_landmark[name] = {
+            "points": points,
+            "radius": _json(one.radius(coverage)),
+            **row,
+            "expected": _list(coverage_interval(points, coverage, row["cases"])),
+            "bins": [
+                {"from": low, "to": _json(high)}
+                for low, high in map(one.bin_bounds, range(1, len(one.cuts) + 2))
+            ],
+        }
+    enough = np.array([isfinite(one.radius(ASKED[-1])) for one in known], dtype=bool)
+    return {
+        "coverage": coverage,
+        "unit": calibration.unit,
+        "per_landmark": per_landmark,
+        "overall": _held(errors, np.array([one.radius(coverage) for one in known])),
+        "reliability": [
+            {
+                "asked": asked,
+                "promised": float(np.mean([_promised(len(one.errors), asked) for one in known[enough]])),
+                "rate": _held(errors[:, enough], np.array([one.radius(asked) for one in known[enough]]))[
+                    "rate"
+                ],
+            }
+            for asked in (ASKED if enough.any() else ())
+        ],
+        "bins": [_bin(errors, bins == number, bounds) for number in range(1, BINS + 1)],
+    }
+
+
+def print_coverage(summary: Mapping[str, Any]) -> None:
+    """One line of what `coverage_summary` found, where there are annotations."""
+    overall = summary["overall"]
+    if overall["cases"]:
+        print(
+            f"regions that are to hold {summary['coverage']:.1%} of the true points hold "
+            f"{overall['rate']:.1%} of {overall['cases']}"
+        )
+
+
+def _held(errors: Floats, radii: Floats) -> dict[str, Any]:
+    """Of errors (images, N), how many are within radii (N,)."""
+    asked = ~np.isnan(errors) & np.isfinite(radii)
+    held = asked & (errors <= radii)
+    cases = int(asked.sum())
+    return {"cases": cases, "held": int(held.sum()), "rate": int(held.sum()) / cases if cases else None}
+
+
+def _promised(points: int, coverage: float) -> float:
+    return rank(points, coverage) / (points + 1)
+
+
+def _bin(errors: Floats, inside: Any, bounds: Floats) -> dict[str, Any]:
+    """One bin, over all landmarks; `errors` and `inside` (images, N), `bounds` (images, N, 2)."""
+    chosen = inside & np.isfinite(errors)
+    error, (low, high) = errors[chosen], bounds[chosen].T
+    within = (low <= error) & (error <= high)
+    return {
+        "cases": len(error),
+        "mean_error": float(error.mean()) if len(error) else None,
+        "within": float(within.mean()) if len(error) else None,
+    }
+
+
+def _json(number: float) -> float | None:
+    return number if number < inf else None
+
+
+def _list(interval: tuple[float, float] | None) -> list[float] | None:
+    return list(interval) if interval else None

@@ -12,8 +12,9 @@ from torch.utils.data import Dataset
 from lannunet_core.augment.schemes import Scheme
 from lannunet_core.data.loading import shown_box
 from lannunet_core.hookspecs import Sampling
+from lannunet_core.segmentation.cutting import cut
 from lannunet_core.segmentation.preprocess import PreparedCase
-from lannunet_core.segmentation.types import ExtraMap
+from lannunet_core.segmentation.types import IGNORE, ExtraMap
 
 
 class TrainingPatches(Dataset[dict[str, Any]]):
@@ -63,11 +64,13 @@ class TrainingPatches(Dataset[dict[str, Any]]):
         )
         label = case.label()
         assert label is not None, "a case is trained on only where something is annotated"
-        box = shown_box(drawn.spatial, centre, size, case.size, case.id)
-        first = [side.start for side in reversed(box[1:])]
+        shown_box(drawn.spatial, centre, size, case.size, case.id)  # refuses what shows nothing of the case
+        low, high = drawn.spatial.source_box(centre, size)
+        first = np.floor(low).astype(int) - 1
+        box = np.ceil(high).astype(int) + 2 - first
         item = {
-            "image": torch.from_numpy(np.array(case.image()[box])),
-            "label": torch.from_numpy(np.array(label[box[1:]])),
+            "image": torch.from_numpy(cut(case.image(), first, box)),
+            "label": torch.from_numpy(cut(label, first, box, IGNORE)),
             "landmarks": torch.from_numpy(landmarks).float(),
             "states": torch.from_numpy(states),
             "affine": torch.from_numpy(case.affine),
@@ -81,5 +84,5 @@ class TrainingPatches(Dataset[dict[str, Any]]):
         for extra in self.extra_maps:
             values = case.extra(extra.name)
             assert values is not None, "preparing refuses a case without the map"
-            item[extra.key] = torch.from_numpy(np.array(values[box[1:]], np.float32))
+            item[extra.key] = torch.from_numpy(cut(values, first, box, extra.fill)).float()
         return item

@@ -24,7 +24,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from lannunet_core.errors import RunFailed
-from lannunet_core.stitch import Corner, Windows
+from lannunet_core.segmentation.cutting import cut
+from lannunet_core.stitch import Windows
 
 
 def softmax(outputs: Tensor) -> Tensor:
@@ -51,7 +52,7 @@ def predict_scores(
         network: Maps (B, C, *P) to raw outputs (B, K, *P), or to a list of them with the finest first; in
             evaluation mode.
         image: Prepared, (C, *S); may be memory-mapped, only patches of it are read. Where it is less than a
-            patch it lies in the middle of one, with zeros around.
+            patch it lies in the middle of one, with its mirror images around.
         patch_size: (x, y[, z]) in pixels.
         device: Where the network is.
         classes: K.
@@ -81,7 +82,9 @@ def predict_scores(
     corners = list(windows.corners())
     for first in range(0, len(corners), batch_size):
         chosen = corners[first : first + batch_size]
-        patches = torch.stack([cut(image, corner, before, patch_size) for corner in chosen])
+        firsts = [[at - margin for at, margin in zip(corner, before, strict=True)] for corner in chosen]
+        cuts = [cut(image, first, patch_size).astype(np.float32, copy=False) for first in firsts]
+        patches = torch.from_numpy(np.stack(cuts))
         with torch.no_grad():
             maps = patch_scores(network, patches.to(device), activation, mirror)
             for one, corner in zip(maps, chosen, strict=True):
@@ -122,19 +125,6 @@ def patch_scores(
         return maps.flip(flipped)
 
     return functools.reduce(torch.add, map(predicted, mirrors)) / len(mirrors)
-
-
-def cut(image: NDArray[np.float32], corner: Corner, before: Sequence[int], size: Sequence[int]) -> Tensor:
-    """The patch (C, *P) at `corner` of an image with at least `before` zeros (x, y[, z]) at each side."""
-    box: tuple[slice, ...] = ()
-    pads: list[int] = []
-    for first, margin, length, side in zip(corner, before, size, image.shape[:0:-1], strict=True):
-        first -= margin
-        low, high = max(first, 0), min(first + length, side)
-        box = (slice(low, high), *box)
-        pads += [low - first, first + length - high]
-    box = (slice(None), *box)
-    return functional.pad(torch.from_numpy(np.array(image[box], np.float32)), pads)
 
 
 def half_precision(shape: Sequence[int], scratch: Path | None) -> Tensor:

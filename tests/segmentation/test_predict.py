@@ -35,9 +35,9 @@ def reference(network, image, patch_size, mirror):
     patch, shape = patch_size[::-1], image.shape[1:]
     before = [max(p - s, 0) // 2 for p, s in zip(patch, shape, strict=True)]
     frame = [max(p, s) for p, s in zip(patch, shape, strict=True)]
-    padded = np.zeros((len(image), *frame))
     inner = tuple(slice(b, b + s) for b, s in zip(before, shape, strict=True))
-    padded[(slice(None), *inner)] = image
+    around = [(b, f - s - b) for b, f, s in zip(before, frame, shape, strict=True)]
+    padded = np.pad(image.astype(float), [(0, 0), *around], mode="symmetric")
     weight = np.ones(())
     for p in patch:
         offset = np.arange(p) - (p - 1) / 2
@@ -152,9 +152,8 @@ def test_an_image_smaller_than_a_patch_lies_in_its_middle():
     scores = predict_scores(network, image, (12, 16, 8), "cpu", classes=2)
     assert scores.shape == (2, 5, 20, 7)
     assert [tuple(patches.shape) for patches in seen] == [(1, 1, 8, 16, 12)] * 2
-    first = np.zeros((8, 16, 12), np.float32)
-    first[1:6, :, 2:9] = image[0, :, :16]
-    np.testing.assert_array_equal(seen[0][0, 0], first)
+    around = np.pad(image[0], [(1, 2), (0, 0), (2, 3)], mode="symmetric")
+    np.testing.assert_array_equal(seen[0][0, 0], around[:, :16])
 
 
 def test_only_patches_of_the_image_are_read():

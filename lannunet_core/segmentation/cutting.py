@@ -1,0 +1,40 @@
+"""Boxes of an array that may reach beyond it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def cut(
+    array: NDArray[Any], first: Sequence[int], size: Sequence[int], outside: float | None = None
+) -> NDArray[Any]:
+    """A box of an array, read without what lies beside it.
+
+    Args:
+        array: (…, *S), may be memory-mapped.
+        first: The box's first voxel (x, y[, z]), may be negative.
+        size: (x, y[, z]) of the box, which must hold some of the array.
+        outside: What lies outside of the array; None: its mirror image. An image goes on so: zeros would
+            move the mean and deviation that normalisation layers take of a patch.
+
+    Returns:
+        (…, *size), a copy.
+    """
+    spatial = array.shape[::-1][: len(size)]
+    box: tuple[Any, ...] = ()
+    pads: list[tuple[int, int]] = []
+    for start, length, side in zip(first, size, spatial, strict=True):
+        low, high = max(start, 0), min(start + length, side)
+        box = (slice(low, high), *box)
+        pads.insert(0, (low - start, start + length - high))
+    part = np.array(array[(..., *box)])
+    if not any(map(any, pads)):
+        return part
+    pads = [(0, 0)] * (array.ndim - len(size)) + pads
+    if outside is None:
+        return np.pad(part, pads, mode="symmetric")
+    return np.pad(part, pads, constant_values=outside)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import pluggy
 
@@ -43,6 +43,19 @@ class Loss(Protocol):
 
     def activation(self, outputs: Any) -> Any:
         """Raw outputs to maps: 0 is background and 1 as certain as a perfect label's peak."""
+        ...
+
+
+@runtime_checkable
+class BalancedLoss(Loss, Protocol):
+    """A `Loss` that depends on how often each class is, with `task: segmentation`."""
+
+    def balance(self, voxels: Sequence[int]) -> None:
+        """Called once before training.
+
+        Args:
+            voxels: (K,) how many voxels of the training cases are annotated as each class.
+        """
         ...
 
 

@@ -366,7 +366,7 @@ class _Job:
             annotated = Runs.of(label != IGNORE)
             annotated.save(self.folder / "annotated.npy")
         for extra in self.extra_maps:
-            values = _read_map(extra, self.case.id, geometry.size)
+            values = read_map(extra, self.case.id, geometry.size)
             resampled = (resample if extra.interpolation == "linear" else resample_nearest)(values, size)
             _save(self.folder / f"map_{extra.name}.npy", resampled.astype(np.float16))
         return {
@@ -407,8 +407,12 @@ def _is_float_array(path: Path) -> bool:
     return path.suffix == ".npy" and np.load(path, mmap_mode="r").dtype == np.float32
 
 
-def _read_map(extra: ExtraMap, case_id: str, size: tuple[int, ...]) -> NDArray[np.float32]:
-    """A case's map (*S), checked."""
+def read_map(extra: ExtraMap, case_id: str, size: tuple[int, ...]) -> NDArray[np.float32]:
+    """A case's map (*S), checked, in the grid of its image, which has `size` (x, y[, z]).
+
+    Raises:
+        UserError: It is damaged, in another grid, or no weight.
+    """
     path = extra.paths[case_id]
     found = _numpy_array(path) if path.suffix in (".npy", ".npz") else read_image(path, len(size)).pixels
     while found.ndim > len(size) and len(found) == 1:

@@ -106,8 +106,9 @@ class ExtraMap:
             is only brought along.
         interpolation: How it is resampled and augmented.
         fill: Its value outside of the image.
-        paths: The file of each training case, by its id: one number a voxel, (*S) or (1, *S), in the grid of the
-            case's image file (of a preprocessed folder: in that of the preprocessed image).
+        paths: The file of each training case, by its id: one number a voxel, (*S) or (1, *S), in the grid of
+            the case's image file (of a preprocessed folder: in that of the preprocessed image). Other cases
+            may have a weight or mask too, for their weighted Dice.
     """
 
     name: str

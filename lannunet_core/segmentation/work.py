@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lannunet_core.augment.schemes import make_scheme
 from lannunet_core.config.compose import LoadedConfig
 from lannunet_core.config.schema import SegmentationRunConfig
 from lannunet_core.errors import UserError
+from lannunet_core.hookspecs import BalancedLoss
 from lannunet_core.plugins.api import RunInfo
-from lannunet_core.segmentation.folders import check_case, read_case, read_dataset, split, write_label
+from lannunet_core.segmentation.folders import (
+    case_geometry,
+    check_case,
+    read_case,
+    read_dataset,
+    split,
+    write_label,
+)
 from lannunet_core.segmentation.loading import TrainingPatches
 from lannunet_core.segmentation.predict import predict_scores
-from lannunet_core.segmentation.preprocess import PreparedCase, cache_folder, prepare_cases, prepare_image
+from lannunet_core.segmentation.preprocess import (
+    PreparedCase,
+    cache_folder,
+    prepare_cases,
+    prepare_image,
+    read_map,
+)
 from lannunet_core.segmentation.resample import in_slabs, label_map
 from lannunet_core.segmentation.types import (
     IGNORE,
@@ -110,13 +126,19 @@ class SegmentationWork:
             for case in every:
                 check_case(case, dataset)
                 bar.advance()
-        session.learner.extra_maps = session.hooks.extra_maps(
-            dataset=dataset, folder=config.output.output_dir.parent / "preprocessed"
-        )
         if config.trainer.inference_only:
             return
-        self.training = annotated(self._prepared(self.cases["training"], session.learner.extra_maps), dataset)
-        self.held_out = self._prepared(self.cases["validation"], ())
+        maps = session.hooks.extra_maps(
+            dataset=dataset, folder=config.output.output_dir.parent / "preprocessed"
+        )
+        session.learner.extra_maps = maps
+        self.training = annotated(self._prepared(self.cases["training"], maps), dataset)
+        held_out = self.cases["validation"]
+        self.held_out = self._prepared(held_out, [one for one in weights(maps) if covers(one, held_out)])
+        for case in self.cases[config.inference.split]:
+            original_weight(case, dataset, maps)  # damaged ones are found now
+        if isinstance(session.learner.loss, BalancedLoss):
+            session.learner.loss.balance(class_voxels(self.training, len(dataset.class_names)))
 
     def _prepared(self, cases: Sequence[Case], extra_maps: Sequence[ExtraMap]) -> list[PreparedCase]:
         folder = cache_folder(self.dataset, self.settings, extra_maps, self.config.output.output_dir.parent)
@@ -127,7 +149,7 @@ class SegmentationWork:
         sampling, maps = session.hooks.sampling(), session.learner.extra_maps
         return TrainingPatches(self.training, sampling, scheme, session.run.seed, maps)
 
-    def validation(self, session: Session) -> Callable[[], float | None] | None:
+    def validation(self, session: Session) -> Callable[[], Mapping[str, float] | None] | None:
         held_out = [case for case in self.held_out if case.annotated_count]
         if not held_out:
             return None
@@ -158,7 +180,36 @@ class SegmentationWork:
             description,
             self.others,
             figures=figures,
+            weight=lambda case: original_weight(
+                Case(case.id, case.images, case.target), self.dataset, session.learner.extra_maps
+            ),
         )
+
+
+def weights(maps: Sequence[ExtraMap]) -> list[ExtraMap]:
+    """Those that weigh the loss."""
+    return [extra for extra in maps if extra.role != "label"]
+
+
+def covers(extra: ExtraMap, cases: Sequence[Case]) -> bool:
+    return all(case.id in extra.paths for case in cases)
+
+
+def original_weight(
+    case: Case, dataset: SegmentationDataset, maps: Sequence[ExtraMap]
+) -> NDArray[np.float32] | None:
+    """How much the loss would weigh each voxel (*S) of a case's image; None: no map says."""
+    weighing = weights(maps)
+    if not weighing or not all(covers(extra, [case]) for extra in weighing):
+        return None
+    size = case_geometry(case, dataset).size
+    known = [read_map(extra, case.id, size) for extra in weighing]
+    return math.prod(known[1:], start=known[0])
+
+
+def class_voxels(cases: Sequence[PreparedCase], classes: int) -> list[int]:
+    """How many voxels are annotated as each class."""
+    return [sum(len(case.voxels(index)) for case in cases) for index in range(classes)]
 
 
 def summary_of(run: Path) -> dict[str, Any]:
@@ -281,10 +332,14 @@ def segment(
     return done
 
 
-def validation_error(session: Session, cases: Sequence[PreparedCase]) -> float | None:
-    """1 − the mean Dice of all classes and cases, on the prepared grid, of the annotated voxels."""
+def validation_error(session: Session, cases: Sequence[PreparedCase]) -> dict[str, float] | None:
+    """1 − the mean Dice of all classes and cases, on the prepared grid, of the annotated voxels.
+
+    Where cases have weights, the same of the weighted Dice is added.
+    """
     session.learner.eval()
-    scores = []
+    scores: list[float] = []
+    weighted: list[float] = []
     with terminal.bar("validating", len(cases)) as bar:
         for case in cases:
             label = case.label()
@@ -292,15 +347,31 @@ def validation_error(session: Session, cases: Sequence[PreparedCase]) -> float |
             maps = scores_of(session, case.image(), mirror=False)
             predicted = session.hooks.get_segmentation(maps=maps.float()).numpy()
             scores += dice_of_classes(predicted, label, len(session.run.outputs))
+            found = [case.extra(extra.name) for extra in weights(session.learner.extra_maps)]
+            known = [values.astype(np.float32) for values in found if values is not None]
+            if known:
+                weight = math.prod(known[1:], start=known[0])
+                weighted += dice_of_classes(predicted, label, len(session.run.outputs), weight)
             bar.advance()
-    return 1 - float(np.mean(scores)) if scores else None
+    if not scores:
+        return None
+    figures = {"validation_error": 1 - float(np.mean(scores))}
+    return figures | ({"weighted_validation_error": 1 - float(np.mean(weighted))} if weighted else {})
 
 
-def dice_of_classes(predicted: np.ndarray[Any, Any], label: Labels, classes: int) -> list[float]:
-    """Dice of each class but the background that is predicted or annotated, of the annotated voxels."""
+def dice_of_classes(
+    predicted: np.ndarray[Any, Any], label: Labels, classes: int, weight: NDArray[np.float32] | None = None
+) -> list[float]:
+    """Dice of each class but the background that is predicted or annotated, of the annotated voxels.
+
+    With `weight` (*S), each voxel counts so often.
+    """
     known = label != IGNORE
-    found = np.bincount(predicted[known], minlength=classes)
-    wanted = np.bincount(label[known], minlength=classes)
-    common = np.bincount(label[known & (predicted == label)], minlength=classes)
+    counts = None if weight is None else weight[known]
+    predicted, label = predicted[known], label[known]
+    hit = predicted == label
+    found = np.bincount(predicted, counts, minlength=classes)
+    wanted = np.bincount(label, counts, minlength=classes)
+    common = np.bincount(label[hit], None if counts is None else counts[hit], minlength=classes)
     total = (found + wanted)[1:]
     return [float(2 * both / all_) for both, all_ in zip(common[1:], total, strict=True) if all_]

@@ -1,0 +1,41 @@
+"""The settings of `trainer.weighted` and `trainer.ce-dice-weighted`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from lannunet_core import PluginConfig
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class WeightedConfig(PluginConfig):
+    folder: Path | None = Field(
+        None,
+        description="Holds CASE_weightmap.npy, .npz or an image file for each case; when left out, they lie "
+        "with the preprocessed cases, those of a raw folder in its weightmapsTr.",
+    )
+    generate: Literal["unet_border", "nearest_border"] | None = Field(
+        None, description="Make the maps before training, in place of reading them: by either formula."
+    )
+    w0: Weight = Field(10.0, le=60000, description="generate: the weight of borders.")
+    sigma: float = Field(
+        5.0, gt=0, allow_inf_nan=False, description="generate: how far borders reach, in voxels."
+    )
+    ce_factor: Weight = Field(1.0, description="Of the cross-entropy term.")
+    dice_factor: Weight = Field(1.0, description="Of the Dice term.")
+
+
+class ClassWeightsConfig(PluginConfig):
+    class_weights: Literal["inverse_frequency", "effective_number"] | list[Weight] | dict[str, Weight] = (
+        Field(
+            "inverse_frequency",
+            description="One a class, background first; by class name, where those not named weigh 1; or "
+            "computed from the training set.",
+        )
+    )
+    beta: float = Field(0.9999, ge=0, lt=1, description="effective_number: β of the formula.")
+    ignore_label: int | str | None = Field(
+        None, description="A class, by name or label value, whose voxels teach nothing."
+    )

@@ -1,0 +1,95 @@
+"""The weight maps of a run's cases: found beside them, or made."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lannunet_core.errors import UserError
+from lannunet_core.segmentation.nnunet_v1 import WEIGHT_MAP
+from lannunet_core.segmentation.types import Case, SegmentationDataset
+from lannunet_weighted.cases import LabelFile
+from lannunet_weighted.generate import Recipe, make_maps
+from lannunet_weighted.maps import Mode
+
+
+def find_maps(dataset: SegmentationDataset, folder: Path | None) -> dict[str, Path]:
+    """The weight map of each training case, and of each test case that has one, by the case's id.
+
+    Args:
+        dataset: The data set.
+        folder: Where they lie; None: where `lannunet weightmaps` puts them.
+
+    Raises:
+        UserError: A training case has none.
+    """
+    preprocessed = dataset.layout == "preprocessed"
+    beside = [dataset.path] if preprocessed else [dataset.path / f"weightmaps{part}" for part in ("Tr", "Ts")]
+    folders = [folder] if folder is not None else beside
+    endings = dict.fromkeys((".npy", ".npz", dataset.file_ending, ".nii.gz", ".nii", ".mha"))
+    paths = {}
+    for case in (*dataset.training, *dataset.testing):
+        names = [f"{case.id}{WEIGHT_MAP}{ending}" for ending in endings]
+        found = (below / name for below in folders for name in names if (below / name).is_file())
+        if (path := next(found, None)) is not None:
+            paths[case.id] = path
+    without = [case.id for case in dataset.training if case.id not in paths]
+    if without:
+        more = f" ({len(without)} cases have none)" if len(without) > 1 else ""
+        raise UserError(
+            f"{folders[0]}: there is no weight map of case {without[0]}, {without[0]}{WEIGHT_MAP}.npy{more}. "
+            f"Make them (lannunet weightmaps {dataset.path}), say where they are (trainer.weighted.folder), "
+            "or set trainer.weighted.generate: unet_border."
+        )
+    return paths
+
+
+def generate_maps(
+    dataset: SegmentationDataset, folder: Path, mode: Mode, w0: float, sigma: float
+) -> dict[str, Path]:
+    """The same of all cases with a label, made where they are not there yet or the label has changed since.
+
+    Args:
+        dataset: The data set.
+        folder: Gets a folder for this recipe.
+        mode: The formula, see `maps`.
+        w0: The weight of borders.
+        sigma: How far they reach, in voxels.
+    """
+    recipe = Recipe(mode, w0, sigma, half=True)
+    named = hashlib.sha256(repr((str(dataset.path.resolve()), dataset.class_names, recipe)).encode())
+    name = re.sub(r"[^\w.-]+", "_", dataset.name)
+    below = folder / f"{name}-weightmaps-{named.hexdigest()[:12]}"
+    files = {case.id: _label_file(case, dataset, below) for case in (*dataset.training, *dataset.testing)}
+    maps = {case: file for case, file in files.items() if file is not None}
+    todo = [file for file in maps.values() if not _made_of_this(file)]
+    if todo:
+        make_maps(todo, recipe, jobs=_jobs(todo))
+        for file in todo:
+            changed = file.path.stat().st_mtime_ns
+            os.utime(file.target, ns=(changed, changed))
+    return {case: file.target for case, file in maps.items()}
+
+
+def _label_file(case: Case, dataset: SegmentationDataset, below: Path) -> LabelFile | None:
+    target = below / f"{case.id}{WEIGHT_MAP}.npy"
+    classes = tuple(range(1, len(dataset.class_names)))
+    if dataset.layout == "preprocessed":
+        return LabelFile(case.images[0], target, classes, None, dataset.ignore)
+    if case.label is None:
+        return None
+    return LabelFile(case.label, target, classes, replace(dataset, training=(), testing=()))
+
+
+def _made_of_this(file: LabelFile) -> bool:
+    """Whether the map bears the time of its label."""
+    return file.target.exists() and file.target.stat().st_mtime_ns == file.path.stat().st_mtime_ns
+
+
+def _jobs(files: Sequence[LabelFile]) -> int:
+    """One process where starting others would take longer."""
+    return 1 if sum(file.path.stat().st_size for file in files) < 1 << 20 else 0

@@ -47,6 +47,24 @@ class Loss(Protocol):
 
 
 @runtime_checkable
+class SigmaLoss(Loss, Protocol):
+    """A `Loss` that can also learn the labels' widths (`solver.regress_sigma`)."""
+
+    def learn_sigma(self, widths: Callable[[], Tensor], start: float, weight: float) -> None:
+        """Called once, when they are to be learned: labels then hold `sigmas` as `generate_labels` got them.
+
+        Of the loss by itself most are drawn to 0 or to infinity; `lannunet_core.learned_sigma` derives what
+        to minimise.
+
+        Args:
+            widths: Gives the present ones in input pixels: (N,), or (N, D, D), symmetric, under `covariance`.
+            start: What all started with.
+            weight: `solver.regress_sigma_loss_weight`.
+        """
+        ...
+
+
+@runtime_checkable
 class BalancedLoss(Loss, Protocol):
     """A `Loss` that depends on how often each class is, with `task: segmentation`."""
 
@@ -198,7 +216,10 @@ def generate_labels(
         states: (B, N) of `State`.
         corner: (B, D) first pixel of the sample in the image it was cut from, for information.
         image_size: (x, y[, z]) of the tensor that the network sees.
-        sigmas: (L, N) width of each landmark's Gaussian, in pixels of each level.
+        sigmas: (L, N) width of each landmark's Gaussian, in pixels of each level. With `solver.regress_sigma:
+            covariance` it is (L, N, D, D): symmetric positive definite matrices, the squares of which are the
+            covariances, in x, y[, z]. `gaussian_heatmaps` takes both, and a multiple of either is as much
+            wider. Gradients reach either when they are learned.
         num_res_levels: L.
         level_sizes: Size (x, y[, z]) of each of the network's outputs, finest first.
         lambda_scale: The peak of a heatmap.

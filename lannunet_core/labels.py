@@ -40,14 +40,44 @@ def level_sigmas(sigma: Tensor | float, strides: Sequence[float]) -> Tensor:
     """The width of each landmark's Gaussian on each level, max(sigma / stride, 1); differentiable.
 
     Args:
-        sigma: (N,), or one number for all, in input pixels.
+        sigma: (N,), or one number for all, in input pixels; or (N, D, D) symmetric matrices, the squares of
+            which are covariances: then the rule is for the widths along their principal axes.
         strides: One a level, finest first: 1, 2, 4, … for a U-Net.
 
     Returns:
-        (L, N) in pixels of each level; (L, 1) for one number.
+        (L, N) in pixels of each level; (L, 1) for one number; (L, N, D, D) for matrices.
     """
     widths = sigma if isinstance(sigma, Tensor) else torch.tensor(float(sigma))
+    if widths.ndim == 3:
+        matrices: Tensor = _AtLeastOne.apply(widths / widths.new_tensor(strides)[:, None, None, None])
+        return matrices
     return (widths.reshape(-1) / widths.new_tensor(strides)[:, None]).clamp(min=1)
+
+
+class _AtLeastOne(torch.autograd.Function):
+    """Eigenvalues below 1 of symmetric matrices (…, D, D) become 1.
+
+    eigh's own gradient divides by differences of eigenvalues, and a round Gaussian has none; that of a
+    function of a matrix needs only divided differences of the function (Daleckii and Krein 1965).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, matrices: Tensor) -> Tensor:
+        values, axes = torch.linalg.eigh(matrices)
+        ctx.save_for_backward(values, axes)
+        return (axes * values.clamp(min=1)[..., None, :]) @ axes.mT
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        values, axes = ctx.saved_tensors
+        kept = values >= 1
+        rises = values.clamp(min=1)[..., :, None] - values.clamp(min=1)[..., None, :]
+        differences = values[..., :, None] - values[..., None, :]
+        both, one = kept[..., :, None] & kept[..., None, :], kept[..., :, None] ^ kept[..., None, :]
+        slopes = torch.where(one, rises / torch.where(one, differences, 1), both.to(values.dtype))
+        (gradient,) = gradients
+        gradient = (gradient + gradient.mT) / 2
+        return axes @ (slopes * (axes.mT @ gradient @ axes)) @ axes.mT
 
 
 def gaussian_heatmaps(
@@ -63,7 +93,7 @@ def gaussian_heatmaps(
     Args:
         landmarks: (B, N, D) in input pixels; anything, NaN too, where not visible.
         states: (B, N) of `State`.
-        sigmas: (L, N) or (L, 1), in pixels of each level.
+        sigmas: (L, N) or (L, 1), in pixels of each level; or (L, N, D, D), see `level_sigmas`.
         image_size: Size (x, y[, z]) of the input.
         level_sizes: Size (x, y[, z]) of each level.
         peak: The Gaussian's value at its centre.
@@ -76,6 +106,8 @@ def gaussian_heatmaps(
     amplitude = peak * visible.to(landmarks.dtype)  # (B, N)
     sizes = tuple(tuple(size) for size in level_sizes)
     lines = _level_lines(tuple(image_size), sizes, landmarks.dtype, landmarks.device)
+    if sigmas.ndim == 4:
+        return _tilted(landmarks, amplitude, sigmas.to(landmarks.dtype), lines, sizes)
     widths = sigmas.to(landmarks.dtype).T[:, lines.levels] * lines.strides  # (N, T), in input pixels
     offsets = lines.positions - landmarks[..., lines.axes]  # (B, N, T)
     gaussians = torch.split(torch.exp(-0.5 * (offsets / widths) ** 2), lines.lengths, -1)
@@ -88,6 +120,30 @@ def gaussian_heatmaps(
             product = product[..., None] * line.reshape(*visible.shape, *[1] * (product.ndim - 2), -1)
         line = gaussians[level * len(size) + x].reshape(*visible.shape, *[1] * len(others), -1)
         maps.append(product[..., None] * line)
+    return maps
+
+
+def _tilted(
+    landmarks: Tensor, amplitude: Tensor, sigmas: Tensor, lines: _Lines, sizes: Sequence[tuple[int, ...]]
+) -> list[Tensor]:
+    """Gaussians that do not separate along the axes, with an exp a pixel."""
+    dimensions = landmarks.shape[-1]
+    offsets = torch.split((lines.positions - landmarks[..., lines.axes]) / lines.strides, lines.lengths, -1)
+    maps = []
+    for level in range(len(sizes)):
+        precision = torch.linalg.inv(sigmas[level] @ sigmas[level])  # (N, D, D)
+        along = []  # (B, N, *1, S_axis, *1)
+        for axis in range(dimensions):
+            shape = [1] * dimensions
+            shape[-1 - axis] = -1
+            along.append(offsets[level * dimensions + axis].reshape(*amplitude.shape, *shape))
+        square: Tensor | float = 0.0
+        for i in range(dimensions):
+            for j in range(i + 1):
+                factor = precision[:, i, j] * (1 if i == j else 2)
+                square = square + factor.reshape(-1, *[1] * dimensions) * along[i] * along[j]
+        peaks = amplitude.reshape(*amplitude.shape, *[1] * dimensions)
+        maps.append(peaks * torch.exp(-0.5 * torch.as_tensor(square)))
     return maps
 
 

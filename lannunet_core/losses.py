@@ -3,7 +3,8 @@
 All take the network's outputs (one tensor, or a list with the finest resolution first) and the labels
 `state` (B, N), `heatmaps` (a list of (B, N, *S_l)) and, where there are weights, `weight` (B, N). A level's
 term is the weighted mean over the batch's labelled landmarks (weight 0 is as good as unlabelled, a common
-factor changes nothing); levels count 1, ½, ¼ …, normalised to sum 1.
+factor changes nothing); levels count 1, ½, ¼ …, normalised to sum 1. `kl` and `mse` can learn the labels'
+widths too: `learned_sigma` derives what they minimise then, whose second part is their term `sigma`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lannunet_core.hookspecs import Loss
+from lannunet_core.labels import level_sigmas
+from lannunet_core.learned_sigma import entropy, penalties, volumes
 from lannunet_core.types import State
 
 
@@ -35,9 +38,16 @@ class SoftmaxCrossEntropy(nn.Module):
         super().__init__()
         # What a perfect prediction's probability at the centre has to be multiplied with to give 1.
         self.mass = (math.sqrt(2 * math.pi) * max(sigma, 1.0)) ** dimensions
+        self.widths: Callable[[], Tensor] | None = None
+
+    def learn_sigma(self, widths: Callable[[], Tensor], start: float, weight: float) -> None:
+        self.widths = widths
 
     def forward(self, outputs: Any, labels: Mapping[str, Any]) -> dict[str, Tensor]:
-        return {"kl": supervise(self.term, outputs, labels)}
+        terms = {"kl": supervise(self.term, outputs, labels)}
+        if self.widths is not None:
+            terms["sigma"] = over_levels([-0.5 * entropy(target) for target in labels["heatmaps"]], labels)
+        return terms
 
     @staticmethod
     def term(logits: Tensor, target: Tensor) -> Tensor:
@@ -49,8 +59,17 @@ class SoftmaxCrossEntropy(nn.Module):
     def activation(self, outputs: Any) -> Tensor:
         """Probabilities of the positions, scaled so that a perfect label's peak is 1: (B, N, *S)."""
         logits = levels(outputs)[0].float()
-        partition = log_partition(logits).reshape(*logits.shape[:2], *[1] * (logits.ndim - 2))
-        return (logits - (partition - math.log(self.mass))).exp_()  # one map in memory beside the logits
+        excess = log_partition(logits) - self.log_mass(logits)
+        excess = excess.reshape(*logits.shape[:2], *[1] * (logits.ndim - 2))
+        return (logits - excess).exp_()  # one map in memory beside the logits
+
+    def log_mass(self, logits: Tensor) -> Tensor:
+        """One number, or (N,) where widths are learned."""
+        if self.widths is None:
+            return torch.tensor(math.log(self.mass))
+        dimensions = logits.ndim - 2
+        finest = volumes(level_sigmas(self.widths(), [1.0]), dimensions)[0]
+        return finest.to(logits).log() + dimensions / 2 * math.log(2 * math.pi)
 
 
 class HeatmapMSE(nn.Module):
@@ -63,9 +82,33 @@ class HeatmapMSE(nn.Module):
     def __init__(self, peak: float) -> None:
         super().__init__()
         self.peak = peak
+        self.start: float | None = None
+        self.weight = 0.0
+
+    def learn_sigma(self, widths: Callable[[], Tensor], start: float, weight: float) -> None:
+        self.start, self.weight = start, weight
 
     def forward(self, outputs: Any, labels: Mapping[str, Any]) -> dict[str, Tensor]:
-        return {"mse": supervise(self.term, outputs, labels)}
+        if self.start is None:
+            return {"mse": supervise(self.term, outputs, labels)}
+        return self.with_learned_sigma(self.start, outputs, labels)
+
+    def with_learned_sigma(self, start: float, outputs: Any, labels: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The error over the label's squared volume, at the start the plain one, and the penalty."""
+        pairs = list(zip(levels(outputs), labels["heatmaps"], strict=True))
+        visible = labels["state"] == State.VISIBLE
+        pixels = [target[0, 0].numel() for _, target in pairs]
+        dimensions = pairs[0][1].ndim - 2
+        volume = volumes(labels["sigmas"], dimensions)  # (L, N)
+        at_start = [max(start * (p / pixels[0]) ** (1 / dimensions), 1.0) ** dimensions for p in pixels]
+        errors = []
+        for level, (output, target) in enumerate(pairs):
+            scale = (at_start[level] / volume[level]) ** 2
+            scale = torch.where(visible, scale, scale.detach())  # an empty map has no width
+            errors.append(scale * self.term(output.float(), target.float()))
+        unit = self.peak**2 * math.pi ** (dimensions / 2) / pixels[0] * at_start[0] ** 2
+        penalty = self.weight * unit * penalties(labels["sigmas"], dimensions)[0] * visible
+        return {"mse": over_levels(errors, labels), "sigma": over_levels([penalty], labels)}
 
     @staticmethod
     def term(maps: Tensor, target: Tensor) -> Tensor:
@@ -165,15 +208,17 @@ def log_partition(logits: Tensor) -> Tensor:
 
 def supervise(term: Callable[[Tensor, Tensor], Tensor], outputs: Any, labels: Mapping[str, Any]) -> Tensor:
     """The weighted sum over levels of the mean over labelled landmarks of `term`(output, heatmap) (B, N)."""
+    pairs = zip(levels(outputs), labels["heatmaps"], strict=True)
+    return over_levels([term(output.float(), heatmap.float()) for output, heatmap in pairs], labels)
+
+
+def over_levels(values: Sequence[Tensor], labels: Mapping[str, Any]) -> Tensor:
+    """The weighted sum over levels of the mean over labelled landmarks of values (B, N), finest first."""
     weight = (labels["state"] != State.UNLABELLED).float()
     if "weight" in labels:
         weight = weight * labels["weight"]
     # Nothing labelled is 0 / tiny: a loss of exactly 0 with a gradient of 0.
     weight = weight / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
-    pairs = list(zip(levels(outputs), labels["heatmaps"], strict=True))
-    shares = [0.5**level for level in range(len(pairs))]
-    terms = [
-        share * (weight * term(output.float(), heatmap.float())).sum()
-        for share, (output, heatmap) in zip(shares, pairs, strict=True)
-    ]
+    shares = [0.5**level for level in range(len(values))]
+    terms = [share * (weight * value).sum() for share, value in zip(shares, values, strict=True)]
     return torch.stack(terms).sum() / sum(shares)

@@ -103,6 +103,8 @@ def translate(key: str, value: Any) -> tuple[str, Any, str | None]:
             return key, "None", None
         case "solver.decay_policy", None | "None":
             return key, "none", None
+        case "solver.regress_sigma", True:
+            return key, "isotropic", None
         case "solver.seed", None | "None":
             return key, 0, "a run always has a seed; it is 0"
         case "dataset.landmarks", []:

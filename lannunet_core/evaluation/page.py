@@ -30,6 +30,7 @@ CASES_A_GROUP = 4
 PICTURE_PIXELS = 560
 INK = "#010203"  # stands for the page's text colour in a chart
 BLUE, ORANGE, GREEN = "#3b82f6", "#f08c2e", "#12a67c"
+MOST_NAMES = 12  # curves of a chart, beyond which a legend would hide them
 POINTS_AS_PIXELS = 2000  # beyond this many, a chart's points are one picture rather than as many elements
 
 T = TypeVar("T")
@@ -155,7 +156,9 @@ def _curves(rows: Sequence[Mapping[str, Any]], word: str) -> Curves:
     curves: Curves = {}
     for number, row in enumerate(rows):
         for key, value in row.items():
-            if word in key and isinstance(value, (int, float)) and math.isfinite(value):
+            # Under "sigma." are names of landmarks, which may hold any word.
+            found = word in key and (word == "sigma") == key.startswith("sigma.")
+            if found and isinstance(value, (int, float)) and math.isfinite(value):
                 epochs, values = curves.setdefault(key, ([], []))
                 epochs.append(row.get("epoch", number))
                 values.append(value)
@@ -180,7 +183,7 @@ def _draw_curves(axis: Axes, curves: Curves, scale: str) -> None:
     else:
         axis.set_ylim(0, None)
     axis.set_xlabel("epoch")
-    if len(curves) > 1:
+    if 1 < len(curves) <= MOST_NAMES:
         for text in axis.legend(frameon=False).get_texts():
             text.set_parse_math(False)
 

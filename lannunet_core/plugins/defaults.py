@@ -29,10 +29,18 @@ SGD_WEIGHT_DECAY = 3e-5
 
 
 def poly_schedule(optimizer: torch.optim.Optimizer, total_steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-    """The learning rate times (1 − progress)^0.9 (Chen et al. 2017, DeepLab)."""
+    """The learning rate times (1 − progress)^0.9 (Chen et al. 2017, DeepLab); learned widths start later."""
     from torch.optim.lr_scheduler import LambdaLR
 
-    return LambdaLR(optimizer, lambda step: max(0.0, 1 - step / total_steps) ** POLY_EXPONENT)
+    from lannunet_core.learned_sigma import HOLD
+
+    def factor(step: int) -> float:
+        return max(0.0, 1 - step / total_steps) ** POLY_EXPONENT
+
+    def held(step: int) -> float:
+        return factor(step) if step >= HOLD * total_steps else 0.0
+
+    return LambdaLR(optimizer, [factor, *[held] * (len(optimizer.param_groups) - 1)])
 
 
 class Defaults:
@@ -54,17 +62,22 @@ class Defaults:
     ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
         import torch
 
+        from lannunet_core.learned_sigma import MOMENTUM, parameter_groups
+
+        groups = parameter_groups(module, base_lr)
         optimizer: torch.optim.Optimizer
         if solver.optimizer == "sgd":
+            for widths in groups[1:]:
+                widths["momentum"] = MOMENTUM
             optimizer = torch.optim.SGD(
-                module.parameters(),
+                groups,
                 lr=base_lr,
                 momentum=NESTEROV_MOMENTUM,
                 nesterov=True,
                 weight_decay=SGD_WEIGHT_DECAY,
             )
         else:
-            optimizer = torch.optim.AdamW(module.parameters(), lr=base_lr)
+            optimizer = torch.optim.AdamW(groups, lr=base_lr)
         return optimizer, poly_schedule(optimizer, total_steps) if solver.decay_policy == "poly" else None
 
     @hookimpl

@@ -124,7 +124,7 @@ def load_weights(
 
 
 def network_of(state: Mapping[str, Any], learner: torch.nn.Module) -> dict[str, Any]:
-    """A learner's state for another one, which starts with its own label widths if these are not learned alike."""
+    """A learner's state for another, which keeps its own label widths where they are not learned alike."""
     own = {key: value for key, value in learner.state_dict().items() if key.startswith("label_width.")}
     theirs = {
         key: value

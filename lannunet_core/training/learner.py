@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lannunet_core.hookspecs import Loss
+from lannunet_core.errors import UserError
+from lannunet_core.hookspecs import Loss, SigmaLoss
 from lannunet_core.labels import level_scale, level_sigmas
+from lannunet_core.learned_sigma import WIDEST, LearnedSigma
 from lannunet_core.plugins.manager import Hooks
 from lannunet_core.segmentation.types import ExtraMap
 
@@ -47,6 +49,8 @@ class Learner(nn.Module):
         hooks: The run's hooks.
         sigma: Width of the Gaussians in input pixels.
         peak: Height of a heatmap.
+        label_width: Takes the place of `sigma`, where it is learned.
+        label_width_weight: `solver.regress_sigma_loss_weight`.
 
     Attributes:
         extra_maps: What batches hold beside images and labels.
@@ -54,31 +58,52 @@ class Learner(nn.Module):
 
     extra_maps: Sequence[ExtraMap] = ()
 
-    def __init__(self, hooks: Hooks, sigma: float = 1.0, peak: float = 1.0) -> None:
+    def __init__(
+        self,
+        hooks: Hooks,
+        sigma: float = 1.0,
+        peak: float = 1.0,
+        label_width: LearnedSigma | None = None,
+        label_width_weight: float = 0.0,
+    ) -> None:
         super().__init__()
         self.network = hooks.network()
         self.loss: Loss = hooks.loss()
         self.hooks = hooks
         self.sigma = sigma
         self.peak = peak
+        self.label_width = label_width
+        if label_width is not None:
+            if not isinstance(self.loss, SigmaLoss):
+                raise UserError(
+                    "solver.regress_sigma: the loss of this run does not learn the heatmaps' width; use "
+                    "solver.loss_function kl or mse, or set regress_sigma to false."
+                )
+            self.loss.learn_sigma(label_width.forward, sigma, label_width_weight)
 
     def labels(self, batch: Mapping[str, Any], outputs: Any) -> dict[str, Any]:
         sizes = level_sizes_of(outputs)
         count = batch["landmarks"].shape[1]
         image_size = spatial_size(batch["image"])
-        sigma = torch.full((count,), self.sigma, device=batch["landmarks"].device)
         strides = [max(level_scale(image_size, size)) for size in sizes]
-        return self.hooks.generate_labels(
+        if self.label_width is None:
+            sigma = torch.full((count,), self.sigma, device=batch["landmarks"].device)
+        else:
+            self.label_width.keep_between(min(strides), WIDEST * min(image_size))
+            sigma = self.label_width()
+        sigmas = level_sigmas(sigma, strides)
+        labels = self.hooks.generate_labels(
             landmarks=batch["landmarks"],
             states=batch["states"],
             corner=batch["corner"],
             image_size=image_size,
-            sigmas=level_sigmas(sigma, strides),
+            sigmas=sigmas,
             num_res_levels=len(sizes),
             level_sizes=sizes,
             lambda_scale=self.peak,
             sample=batch,
         )
+        return labels if self.label_width is None else labels | {"sigmas": sigmas}
 
     def forward(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """A training batch to its loss terms; labels and loss in float32, outside of autocast."""

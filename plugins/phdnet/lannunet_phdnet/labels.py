@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lannunet_core.labels import gaussian_heatmaps
+from lannunet_core.learned_sigma import volumes
 from lannunet_core.types import State
 
 ClassLabels = Literal["gaussian", "binary", "binary_weighted"]
@@ -40,7 +41,7 @@ def generate_labels(
         landmarks: (B, N, D) in pixels of the tensor that the network sees; anything where not visible.
         states: (B, N) of `State`.
         image_size: (x, y[, z]) of that tensor.
-        sigma: (N,) or (1,), width of the Gaussians in patches.
+        sigma: (N,) or (1,), width of the Gaussians in patches; or (N, D, D), as `gaussian_heatmaps` takes it.
         patch_size: Pixels a side.
         class_labels: What the heatmap is; None: there is none.
         with_displacement: Whether there are displacements.
@@ -64,7 +65,8 @@ def generate_labels(
     labels: dict[str, Any] = {"state": states}
     if class_labels == "gaussian":
         labels["heatmap"] = gaussian
-        energy = (math.sqrt(math.pi) * sigma.detach()) ** len(patches)  # of a whole Gaussian, squared
+        # The sum of a whole Gaussian, squared.
+        energy = math.pi ** (len(patches) / 2) * volumes(sigma.detach()[None], len(patches))[0]
         labels["heatmap_weight"] = (1 / energy).reshape(-1, *[1] * len(patches)).expand_as(gaussian)
     elif class_labels is not None:
         heatmap = one_patch(landmarks, patches, patch_size).to(gaussian.dtype) * visible
@@ -81,7 +83,7 @@ def generate_labels(
             displacement = log_transform(displacement)
         labels["displacement"] = displacement.flatten(1, 2)
         labels["displacement_weight"] = (
-            gaussian if weight_by_distance else visible.to(gaussian.dtype).expand_as(gaussian)
+            gaussian.detach() if weight_by_distance else visible.to(gaussian.dtype).expand_as(gaussian)
         )
     return labels
 

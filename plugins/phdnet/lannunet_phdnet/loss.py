@@ -5,12 +5,14 @@ Shapes: B batch, N landmarks, D dimensions, P patches an axis.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lannunet_core.errors import UserError
+from lannunet_core.learned_sigma import penalties, volumes
 from lannunet_core.types import State
 from lannunet_phdnet.labels import undo_log_transform
 
@@ -21,12 +23,24 @@ class PatchLoss(nn.Module):
     Args:
         log_displacement: Displacements are log-transformed.
         displacement_unit: What counts as an error of 1 in the displacement that the network puts out.
+        has_widths: Whether the heatmap's labels are Gaussians, the widths of which can be learned.
     """
 
-    def __init__(self, log_displacement: bool, displacement_unit: float) -> None:
+    def __init__(self, log_displacement: bool, displacement_unit: float, has_widths: bool = True) -> None:
         super().__init__()
         self.log_displacement = log_displacement
         self.displacement_unit = displacement_unit
+        self.has_widths = has_widths
+        self.width_weight: float | None = None
+
+    def learn_sigma(self, widths: Callable[[], Tensor], start: float, weight: float) -> None:
+        if not self.has_widths:
+            raise UserError(
+                "solver.regress_sigma: PHD-Net learns the width of its heatmaps' Gaussians, and has none; "
+                "set model.phdnet.class_label_scheme to gaussian and branch_scheme to multi or heatmap, or "
+                "regress_sigma to false."
+            )
+        self.width_weight = weight
 
     def forward(self, outputs: Mapping[str, Tensor], labels: Mapping[str, Any]) -> dict[str, Tensor]:
         """Outputs of `PHDNet`, labels of `generate_labels`, with `weight` (B, N) if there is one."""
@@ -37,9 +51,17 @@ class PatchLoss(nn.Module):
         if "heatmap" in outputs:
             error = (outputs["heatmap"].float() - labels["heatmap"].float()).square()
             of_landmark = (labels["heatmap_weight"].float() * error).flatten(2).sum(-1)
-            terms["heatmap"] = weighted_mean(
-                of_landmark.flatten(), (counts * (state != State.UNLABELLED)).flatten()
-            )
+            labelled = (counts * (state != State.UNLABELLED)).flatten()
+            if self.width_weight is not None:
+                # The error over the label's squared volume, with a penalty on the width: see
+                # lannunet_core.learned_sigma. heatmap_weight has divided by the volume once.
+                volume = volumes(labels["sigmas"], error.ndim - 2)[0]
+                visible = state == State.VISIBLE
+                scale = volume.detach() / volume.square()
+                of_landmark = of_landmark * torch.where(visible, scale, scale.detach())
+                penalty = self.width_weight * penalties(labels["sigmas"], error.ndim - 2)[0] * visible
+                terms["sigma"] = weighted_mean(penalty.flatten(), labelled)
+            terms["heatmap"] = weighted_mean(of_landmark.flatten(), labelled)
         if "displacement" in outputs:
             error = (outputs["displacement"].float() - labels["displacement"].float()).square()
             dimensions = error.ndim - 2

@@ -55,7 +55,11 @@ class PHDNetPlugin(Plugin):
     def loss(self) -> PatchLoss:
         from lannunet_phdnet.loss import PatchLoss
 
-        return PatchLoss(self.config.log_transform_displacements, self.displacement_unit)
+        return PatchLoss(
+            self.config.log_transform_displacements,
+            self.displacement_unit,
+            has_widths=self.config.has_heatmap and self.config.class_label_scheme == "gaussian",
+        )
 
     @hookimpl
     def generate_labels(

@@ -278,6 +278,7 @@ def _charts(report: Report) -> list[Chart]:
         ("loss", "Training loss", "log"),
         ("error", "Validation error", "linear"),
         ("lr", "Learning rate", "linear"),
+        ("sigma", "Learned width of the heatmaps (pixels of the network's input)", "linear"),
     )
     return charts + training_charts(report.history, panels)
 

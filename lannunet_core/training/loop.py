@@ -269,6 +269,8 @@ class Training:
             "terms": terms,
             "lr": self.optimizer.param_groups[0]["lr"],
         }
+        if self.learner.label_width is not None:
+            row |= self.learner.label_width.figures()
         progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
         last = progress.epoch == self.sizing.max_epochs
         if last or progress.epoch % self.sizing.validate_every == 0:

@@ -7,17 +7,44 @@ from typing import Annotated
 
 import typer
 
+from lannunet_core.cli.calibrate import check_coverage
+
 
 def command(
-    model: Annotated[Path, typer.Argument(help="A model file, or the folder of a run (its best model).")],
+    model: Annotated[
+        Path,
+        typer.Argument(help="A model file, or the folder of a run (its best model)."),
+    ],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for predictions.csv and report.html.")],
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(help="A further model; all predict together (repeatable)."),
+    ] = None,
     spacing: Annotated[
         float | None, typer.Option(min=1e-6, help="mm per pixel, for images whose files do not say.")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="What lannunet calibrate wrote: add regions that hold the true point.")
+    ] = None,
+    coverage: Annotated[
+        float | None, typer.Option(help="With which probability; the model's inference.coverage by default.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace results in the output folder.")] = False,
 ) -> None:
     """Predict loose images: coordinates in original pixels, with a confidence for each."""
+    if coverage is not None:
+        check_coverage(coverage)
+
     from lannunet_core.training.predict import predict
 
-    predict(model, images, out, spacing=spacing, overwrite=overwrite)
+    predict(
+        model,
+        images,
+        out,
+        also=also or [],
+        spacing=spacing,
+        calibration=calibration,
+        coverage=coverage,
+        overwrite=overwrite,
+    )

@@ -70,17 +70,6 @@ def _path(path: Any) -> Any:
     return path
 
 
-def only(off: Any, *later: Any) -> BeforeValidator:
-    """A key whose other values (all but `off`, or those of `later`) a later version brings."""
-
-    def check(value: Any) -> Any:
-        if value in later or (not later and value != off):
-            raise PydanticCustomError("later", f"this version does not have that yet; use {off!r}")
-        return value
-
-    return BeforeValidator(check)
-
-
 Auto = Literal["auto"]
 Index = Annotated[StrictInt, Field(ge=0)]
 Size = Annotated[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor
 from lannunet_core.data.centres import annotated_centres
 from lannunet_core.data.loading import EvaluationSamples, PreparedImages, batches
 from lannunet_core.evaluation.summary import radial_errors
+from lannunet_core.hookspecs import EvaluationMode
 from lannunet_core.training import predictor
 from lannunet_core.training import progress as terminal
 from lannunet_core.training.patchwise import coordinates_around, stitched_maps
@@ -33,7 +34,7 @@ def locate_with(session: Session) -> Locate:
     if sampler.sample_mode == "patch_centred":
         around = partial(coordinates_around, learner, hooks, run.input_size, batch_size)
 
-        def locate(batch: Any, mode: Any) -> Located:
+        def locate(batch: Mapping[str, Any], mode: EvaluationMode) -> Located:
             return Located([], {method: around(batch, mode)})
 
         found: Locate = locate

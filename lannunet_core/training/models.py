@@ -52,14 +52,18 @@ def open_model(
 def open_members(first: Session, paths: Sequence[Path]) -> list[Session]:
     """Further models that see the same images as `first`, and predict as it does."""
     members = []
+    sampler = first.config.sampler
     for path in paths:
         member = open_model(path, inference=first.config.inference)
+        other = member.config.sampler
         for what, found, wanted in (
             ("landmarks are", list(member.run.outputs), list(first.run.outputs)),
             ("number of channels is", member.run.in_channels, first.run.in_channels),
             ("number of dimensions is", member.run.dimensions, first.run.dimensions),
-            ("image size is", member.config.sampler.image_size, first.config.sampler.image_size),
-            ("sampler.resize is", member.config.sampler.resize, first.config.sampler.resize),
+            ("image size is", other.image_size, sampler.image_size),
+            ("sampler.resize is", other.resize, sampler.resize),
+            ("sampler.sample_mode is", other.sample_mode, sampler.sample_mode),
+            ("patch.inference_mode is", other.patch.inference_mode, sampler.patch.inference_mode),
         ):
             if found != wanted:
                 raise UserError(

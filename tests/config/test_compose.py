@@ -406,36 +406,6 @@ def test_a_wrong_override_is_named(refusal, override, message):
     assert refusal(SHORT, override) == [f"--set {override}: {message}"]
 
 
-@pytest.mark.parametrize(
-    ("text", "key", "found"),
-    [
-        (
-            "solver: {regress_sigma: true}",
-            "solver.regress_sigma",
-            "True; this version does not have that yet; use False.",
-        ),
-        ("inference: {tta: true}", "inference.tta", "True; this version does not have that yet; use False."),
-        (
-            "inference: {presence: true}",
-            "inference.presence",
-            "True; this version does not have that yet; use False.",
-        ),
-        (
-            "inference: {ensemble_inference: true}",
-            "inference.ensemble_inference",
-            "True; this version does not have that yet; use False.",
-        ),
-        (
-            "inference: {ensemble_checkpoints: [a.pt]}",
-            "inference.ensemble_checkpoints",
-            "['a.pt']; this version does not have that yet; use [].",
-        ),
-    ],
-)
-def test_what_comes_later_says_so(refusal, text, key, found):
-    assert refusal(SHORT + text) == [f"my.yaml:3: {key}: found {found}"]
-
-
 def test_an_unknown_plugin_is_named_with_the_nearest(refusal):
     (line,) = refusal(SHORT + "model: {architecture: tinny}")
     assert line.startswith(

@@ -172,3 +172,33 @@ def test_unreadable_files(tmp_path):
     (tmp_path / "binary.csv").write_bytes(b"\x89PNG\xff\xfe")
     with pytest.raises(UserError, match="cannot be read as a text file"):
         read_predictions(tmp_path / "binary.csv")
+
+
+def test_uncertainty_and_presence_have_columns(tmp_path, predictions):
+    first, second = predictions
+    first = replace(
+        first,
+        covariance=np.array([np.diag([9.0, 16.0]), np.diag([1.0, 1.0])]),
+        present=np.array([True, False]),
+    )
+    second = replace(second, present=np.array([False, True]))
+    write_predictions(tmp_path / "p.csv", [first, second], NAMES)
+    rows = rows_of(tmp_path / "p.csv")
+    assert list(rows[0])[4:8] == ["confidence", "uncertainty_px", "uncertainty_mm", "target_x"]
+    assert (rows[0]["uncertainty_px"], rows[0]["uncertainty_mm"]) == ("5.000", f"{(1.5**2 + 1) ** 0.5:.3f}")
+    assert {(row["uncertainty_px"], row["uncertainty_mm"]) for row in rows[1:]} == {("", "")}  # no point
+    assert [row["present"] for row in rows] == ["true", "false", "false", "true"]
+
+    read, _ = read_predictions(tmp_path / "p.csv")
+    assert [list(one.present) for one in read] == [[True, False], [False, True]]
+    assert all(set(one.extra) <= {"scanner", "views", "extra_x"} for one in read)
+    write_workbook(tmp_path / "p.xlsx", {"E-CPV": [first, second]}, NAMES)
+    sheet = load_workbook(tmp_path / "p.xlsx")["E-CPV"]
+    cells = dict(zip([c.value for c in sheet[1]], [c.value for c in sheet[2]], strict=True))
+    assert (cells["uncertainty_px"], cells["present"]) == (5.0, "true")
+
+
+def test_presence_is_true_or_false(tmp_path):
+    (tmp_path / "p.csv").write_text("id,landmark,x,y,present\na,tip,1,2,maybe\n")
+    with pytest.raises(UserError, match="line 2, column 'present': 'maybe' is neither true nor false"):
+        read_predictions(tmp_path / "p.csv")

@@ -1,13 +1,14 @@
 """Figures of a split against closed forms and plain loops."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import norm
 
-from lannunet_core.evaluation.summary import print_summary, radial_errors, summarise
+from lannunet_core.evaluation.summary import print_summary, radial_errors, summarise, uncertainties
 from lannunet_core.types import Prediction, State
 
 NAMES = ("a", "b", "c")
@@ -156,3 +157,38 @@ def test_printed_table_keeps_its_figures_in_80_columns(capsys, monkeypatch):
     assert everything[1] == "25.43"
     assert everything[-2:] == ["36", "1"]
     assert any(line.split()[:1] == ["other"] for line in printed.splitlines())
+
+
+def test_uncertainty_is_the_root_mean_square_distance():
+    rng = np.random.default_rng(0)
+    shape = rng.normal(size=(2, 3, 3))
+    case = prediction(0, [[1, 2, 3], [NAN] * 3], spacing=(0.5, 2.0, 3.0))
+    case = replace(case, covariance=shape @ shape.transpose(0, 2, 1))
+    pixels, millimetres = uncertainties(case)
+    away = rng.normal(size=(200_000, 3)) @ shape[0].T
+    assert pixels[0] == pytest.approx(np.sqrt((away**2).sum(1).mean()), rel=0.01)
+    assert millimetres[0] == pytest.approx(np.sqrt(((away * case.spacing) ** 2).sum(1).mean()), rel=0.01)
+    assert np.isnan([pixels[1], millimetres[1]]).all()  # there is no point that it could be of
+    assert np.isnan(uncertainties(replace(case, covariance=None))).all()
+    assert np.isnan(uncertainties(replace(case, spacing=None))[1]).all()
+
+
+def test_precision_and_recall_of_presence(capsys):
+    absent, unknown = State.ABSENT, State.UNLABELLED
+    states = [[0, 0, absent], [0, absent, unknown], [0, State.OUTSIDE, 0]]
+    present = [[True, False, True], [True, False, True], [False, True, True]]
+    cases = [
+        replace(prediction(i, [[5, 7]] * 3, [[5, 7]] * 3, states=s), present=np.array(p))
+        for i, (s, p) in enumerate(zip(states, present, strict=True))
+    ]
+    summary = summarise(cases, NAMES, (2,))
+    assert summary["overall"]["presence"] == {
+        "precision": 3 / 5,
+        "recall": 3 / 5,
+        "taken_for_present": 2,
+        "taken_for_absent": 2,
+    }
+    assert summary["per_landmark"]["b"]["presence"]["recall"] == 0
+    print_summary(summary, "cases")
+    assert "precision 60.0%, recall 60.0%" in capsys.readouterr().out
+    assert "presence" not in summarise([*cases, prediction(9, [[5, 7]] * 3)], NAMES, (2,))["overall"]

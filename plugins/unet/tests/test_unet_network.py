@@ -147,3 +147,14 @@ def test_kaiming_initialisation_keeps_the_scale() -> None:
     convolution = network.encoder[1][3]  # 32 → 32
     expected = (2 / (1 + 0.01**2) / (32 * 9)) ** 0.5
     assert convolution.weight.std().item() == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (16, 16, 16)])
+def test_dropout_in_training_only(size: tuple[int, ...]) -> None:
+    image = torch.randn(1, 1, *size)
+    with_dropout = UNet(1, 2, size, 4, 8, dropout=0.5)
+    plain = UNet(1, 2, size, 4, 8)
+    plain.load_state_dict(with_dropout.state_dict())  # dropout has no weights
+    assert torch.equal(with_dropout.eval()(image)[0], plain(image)[0])
+    with_dropout.train()
+    assert not torch.equal(with_dropout(image)[0], with_dropout(image)[0])

@@ -1,0 +1,252 @@
+"""Several models together: the three methods by hand, and from the command line."""
+
+import csv
+import json
+import shutil
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from openpyxl import load_workbook
+
+from lannunet_core.decode import decode_peak
+from lannunet_core.hookspecs import Coordinates
+from lannunet_core.labels import gaussian_heatmaps
+from lannunet_core.training.ensemble import combined
+from lannunet_core.training.predictor import Located
+
+MODE = "scale_pred_coords"
+HOOKS = SimpleNamespace(get_coords_from_heatmap=decode_peak)
+
+
+def answering(points, confidence, maps=(), present=None):
+    """A member that answers the same for every batch."""
+    found = Coordinates(torch.tensor(points), torch.tensor(confidence))
+    return lambda batch, mode: Located(maps, {"net": found}, present)
+
+
+def a_batch(size=(20, 16), images=1):
+    affine = torch.eye(3, dtype=torch.float64).repeat(images, 1, 1)
+    image = torch.zeros(images, 1, *size[::-1])
+    return {"image": image, "affine": affine, "original_size": torch.tensor([size] * images)}
+
+
+def test_mean_coordinate_and_its_covariance():
+    rng = np.random.default_rng(0)
+    points, confidence = rng.normal(10, 3, (5, 2, 3, 2)), rng.uniform(size=(5, 2, 3))
+    members = [answering(p, c) for p, c in zip(points, confidence, strict=True)]
+    located = combined(members, HOOKS)(a_batch(images=2), MODE)
+    assert list(located.methods) == ["E-CPV", "S-MHA"]  # without maps there is no mean map
+    found = located.methods["E-CPV"]
+    np.testing.assert_allclose(found.points, points.mean(0))
+    np.testing.assert_allclose(found.confidence, confidence.mean(0))
+    for image in range(2):
+        for landmark in range(3):
+            expected = np.cov(points[:, image, landmark].T)
+            np.testing.assert_allclose(found.covariance[image, landmark], expected)
+
+
+def test_most_confident_member():
+    points = np.arange(12.0).reshape(3, 1, 2, 2)
+    confidence = np.array([[[0.2, 0.9]], [[0.7, 0.1]], [[0.5, 0.8]]])
+    members = [answering(p, c) for p, c in zip(points, confidence, strict=True)]
+    found = combined(members, HOOKS)(a_batch(), MODE).methods["S-MHA"]
+    assert found.points[0].tolist() == [points[1, 0, 0].tolist(), points[0, 0, 1].tolist()]
+    assert found.confidence.tolist() == [[0.7, 0.9]]
+
+
+def test_mean_map():
+    """Of three Gaussians that overlap: between them, which no member says."""
+    size, centres = (32, 24), [[10.0, 12.0], [12.0, 12.0], [11.0, 14.0]]
+    state = torch.zeros(1, 1, dtype=torch.long)
+    maps = [
+        gaussian_heatmaps(torch.tensor([[c]]), state, torch.full((1, 1), 3.0), size, [size], 0.9)[0]
+        for c in centres
+    ]
+    members = [answering([[c]], [[0.9]], m) for c, m in zip(centres, maps, strict=True)]
+    batch = a_batch(size)
+    located = combined(members, HOOKS)(batch, MODE)
+    mean = np.mean([m.numpy() for m in maps], axis=0)
+    np.testing.assert_allclose(located.maps, mean, rtol=1e-6)
+    expected = decode_peak(torch.from_numpy(mean), batch["affine"], batch["original_size"], MODE)
+    found = located.methods["E-MHA"]
+    np.testing.assert_allclose(found.points, expected.points, atol=1e-5)
+    np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-6)
+    np.testing.assert_allclose(found.points[0, 0], np.mean(centres, 0), atol=0.05)
+
+
+@pytest.mark.parametrize("maps", [[torch.ones(1, 1, 16, 20), []], [torch.ones(1, 1, 8, 10)] * 2])
+def test_maps_of_another_kind_have_no_mean(maps):
+    members = [answering([[[1.0, 2.0]]], [[0.5]], m) for m in maps]
+    located = combined(members, HOOKS)(a_batch(), MODE)
+    assert "E-MHA" not in located.methods
+    assert located.maps == []
+
+
+def test_who_found_nothing_has_no_part():
+    nan = np.nan
+    points = np.array([[[[1.0, 2.0], [nan, nan], [nan, nan]]], [[[3.0, 2.0], [5.0, 6.0], [nan, nan]]]])
+    confidence = np.array([[[0.4, 0.0, 0.0]], [[0.6, 0.8, 0.0]]])
+    members = [answering(p, c) for p, c in zip(points, confidence, strict=True)]
+    methods = combined(members, HOOKS)(a_batch(), MODE).methods
+    np.testing.assert_array_equal(methods["E-CPV"].points[0], [[2, 2], [5, 6], [nan, nan]])
+    np.testing.assert_array_equal(methods["S-MHA"].points[0], [[3, 2], [5, 6], [nan, nan]])
+    np.testing.assert_allclose(methods["E-CPV"].confidence[0], [0.5, 0.4, 0])
+    covariance = methods["E-CPV"].covariance[0]
+    np.testing.assert_array_equal(covariance[0], [[2, 0], [0, 0]])
+    assert covariance[1:].isnan().all()
+
+
+def test_members_vote_on_presence():
+    points = np.array([[[[1.0, 1.0]] * 3], [[[3.0, 3.0]] * 3], [[[8.0, 8.0]] * 3]])
+    votes = torch.tensor([[[True, True, False]], [[True, False, False]], [[False, False, False]]])
+    members = [answering(p, np.full((1, 3), 0.5), present=v) for p, v in zip(points, votes, strict=True)]
+    located = combined(members, HOOKS)(a_batch(), MODE)
+    assert located.present.tolist() == [[True, False, False]]
+    assert located.methods["E-CPV"].points[0, 0].tolist() == [2.0, 2.0]  # of those that see it
+    assert combined(members[:2], HOOKS)(a_batch(), MODE).present.tolist() == [[True, True, False]]
+
+
+# --- from the command line
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def column(rows, *names):
+    return np.array([[float(row[name]) for name in names] for row in rows])
+
+
+@pytest.fixture(scope="module")
+def five(project_in, tmp_path_factory):
+    """Five models of a data set, and 20 images."""
+    project = project_in(
+        tmp_path_factory.mktemp("ensemble") / "project",
+        splits={"training": 4, "validation": 2, "testing": 20},
+    )
+    project.set(solver={"max_epochs": 1})
+    models = []
+    for seed in range(5):
+        folder = project.folder / f"seed{seed}"
+        assert project.train("--set", f"solver.seed={seed}", "--set", f"output.output_dir={folder}") == 0
+        models.append(folder)
+    return project, models
+
+
+def test_five_models_predict_together_and_each_is_read_once(five, monkeypatch, tmp_path):
+    project, models = five
+    images = [project.folder / sample["image"] for sample in project.annotations["testing"]]
+    singles = []
+    for model in models:
+        assert project.lannunet("predict", model, *images, "-o", tmp_path / model.name) == 0
+        singles.append(table(tmp_path / model.name / "predictions.csv"))
+
+    reads: Counter[str] = Counter()
+    load = torch.load
+    monkeypatch.setattr(torch, "load", lambda file, **how: [reads.update([str(file)]), load(file, **how)][1])
+    also = [word for model in models[1:] for word in ("--also", model)]
+    assert project.lannunet("predict", models[0], *images, "-o", tmp_path / "all", *also) == 0
+    assert reads == {str(model / "checkpoints" / "best.pt"): 1 for model in models}
+
+    points = np.array([column(rows, "x", "y") for rows in singles])  # (5, 40, 2)
+    confidence = np.array([column(rows, "confidence")[:, 0] for rows in singles])
+    main = table(tmp_path / "all" / "predictions.csv")
+    np.testing.assert_allclose(column(main, "x", "y"), points.mean(0), atol=2e-3)
+    np.testing.assert_allclose(column(main, "confidence")[:, 0], confidence.mean(0), atol=2e-4)
+    spread = np.sqrt(points.var(0, ddof=1).sum(-1))
+    np.testing.assert_allclose(column(main, "uncertainty_px")[:, 0], spread, atol=5e-3)
+    best = table(tmp_path / "all" / "methods" / "S-MHA.csv")
+    np.testing.assert_allclose(column(best, "confidence")[:, 0], confidence.max(0), atol=1e-9)
+    apart = np.sort(confidence, 0)[-1] - np.sort(confidence, 0)[-2] > 2e-4
+    chosen = points[confidence.argmax(0), np.arange(points.shape[1])]
+    np.testing.assert_array_equal(column(best, "x", "y")[apart], chosen[apart])
+    assert apart.sum() > 20
+    assert len(table(tmp_path / "all" / "methods" / "E-MHA.csv")) == 40
+    assert json.loads((tmp_path / "all" / "run.json").read_text())["also"] == list(map(str, models[1:]))
+
+
+def test_the_folds_of_a_cross_validation(five, tmp_path):
+    project, models = five
+    for number, model in enumerate(models[:2]):
+        shutil.copytree(model, tmp_path / "cv" / f"fold{number}")
+    image = project.folder / project.annotations["testing"][0]["image"]
+    assert project.lannunet("predict", tmp_path / "cv", image, "-o", tmp_path / "a") == 0
+    assert project.lannunet("predict", models[0], image, "-o", tmp_path / "b", "--also", models[1]) == 0
+    assert table(tmp_path / "a" / "predictions.csv") == table(tmp_path / "b" / "predictions.csv")
+
+    project.write()
+    evaluate = ("--set", "inference.ensemble_inference=true", "--set", "trainer.inference_only=true")
+    where = ("--set", f"output.output_dir={tmp_path / 'cv'}", "--set", "output.xlsx=true")
+    assert project.lannunet("train", project.yaml, *evaluate, *where) == 0
+    rows = table(tmp_path / "cv" / "predictions.csv")
+    assert [row["x"] for row in rows[:2]] == [row["x"] for row in table(tmp_path / "a" / "predictions.csv")]
+
+    # Each method has its table, sheet and row in the report.
+    summary = json.loads((tmp_path / "cv" / "summary.json").read_text())
+    assert summary["method"] == "E-CPV"
+    for name in ("S-MHA", "E-MHA"):
+        errors = column(table(tmp_path / "cv" / "methods" / f"{name}.csv"), "error_px")
+        assert summary["methods"][name]["overall"]["px"]["mean"] == pytest.approx(errors.mean(), abs=1e-3)
+        assert name in (tmp_path / "cv" / "report.html").read_text()
+    sheets = load_workbook(tmp_path / "cv" / "predictions.xlsx").sheetnames
+    assert sheets == ["E-CPV", "S-MHA", "E-MHA"]
+    resolved = yaml.safe_load((tmp_path / "cv" / "config.yaml").read_text())
+    folds = [str(tmp_path / "cv" / f"fold{number}" / "checkpoints" / "best.pt") for number in range(2)]
+    assert resolved["model"]["checkpoint"] == folds[0]
+    assert resolved["inference"]["ensemble_checkpoints"] == folds[1:]
+
+
+def test_a_run_joins_the_models_it_names(five, tmp_path):
+    project, models = five
+    project.write()
+    together = ("inference.ensemble_inference=true", f"inference.ensemble_checkpoints=[{models[1]}]")
+    settings = (*together, f"output.output_dir={tmp_path / 'out'}")
+    assert project.lannunet("train", project.yaml, *(word for s in settings for word in ("--set", s))) == 0
+    points = [column(table(model / "predictions.csv"), "x", "y") for model in models[:2]]
+    rows = table(tmp_path / "out" / "predictions.csv")
+    np.testing.assert_allclose(column(rows, "x", "y"), np.mean(points, 0), atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"inference": {"ensemble_inference": True}}, "holds no folds (fold0, fold1 …)"),
+        (
+            {"inference": {"ensemble_inference": True, "ensemble_checkpoints": ["none.pt"]}},
+            "none.pt is no model file, nor a run's folder",
+        ),
+        (
+            {"inference": {"ensemble_checkpoints": ["a.pt"]}},
+            "inference.ensemble_checkpoints: is only read with inference.ensemble_inference: true",
+        ),
+        (
+            {
+                "inference": {"ensemble_inference": True, "ensemble_checkpoints": ["a.pt"]},
+                "refine": {"sampler": {"patch": {"sample_patch_size": [32, 32]}}},
+            },
+            "inference.ensemble_inference: is for models that look at whole images",
+        ),
+    ],
+)
+def test_impossible_ensembles_are_refused(project, capsys, sections, message):
+    project.set(**sections)
+    assert project.train() == 2
+    assert message in capsys.readouterr().err
+    assert not project.out.exists()
+
+
+def test_models_of_other_images_are_refused(five, trained, capsys, tmp_path):
+    project, models = five
+    other = tmp_path / "other"
+    options = ("sampler.input_size=[48, 48]", "solver.max_epochs=1", f"output.output_dir={other}")
+    project.write()
+    assert project.lannunet("train", project.yaml, *(word for o in options for word in ("--set", o))) == 0
+    image = project.folder / project.annotations["testing"][0]["image"]
+    assert project.lannunet("predict", models[0], image, "-o", tmp_path / "o", "--also", other) == 2
+    assert f"{other}: its image size is (48, 48), the others' (32, 32)" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()

@@ -1,0 +1,194 @@
+"""Whether a landmark is in the image at all: thresholds, and whole runs on images that miss some."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from lannunet_core.hookspecs import Coordinates
+from lannunet_core.training.predictor import Located
+from lannunet_core.training.presence import calibrated, deciding, threshold
+from lannunet_core.types import Prediction, State
+
+SIDE, LANDMARKS, MISSING = 48, 3, 0.2
+
+
+def draw(rng, shown):
+    """A picture (H, W) with the `shown` of: a bright blob, a dark blob, a bright ring; and their centres."""
+    while True:
+        points = rng.uniform(8, SIDE - 9, (LANDMARKS, 2))
+        apart = np.linalg.norm(points[:, None] - points[None], axis=-1) + 1e3 * np.eye(LANDMARKS)
+        if apart.min() > 14:
+            break
+    y, x = np.indices((SIDE, SIDE))
+    pixels = rng.normal(110, 8, (SIDE, SIDE))
+    for n in np.flatnonzero(shown):
+        distance = np.hypot(x - points[n, 0], y - points[n, 1])
+        profile = np.exp(-(((distance - 5) / 1.5) ** 2)) if n == 2 else np.exp(-((distance / 3) ** 2))
+        pixels += (80, -80, 60)[n] * profile
+    return pixels.clip(0, 255).astype(np.uint8), points
+
+
+def write_pictures(project, counts, missing):
+    """In place of the project's: the same pictures with and without missing landmarks, but for these."""
+    for split, count in counts.items():
+        samples = []
+        for number in range(count):
+            rng = np.random.default_rng([list(counts).index(split), number])
+            shown = rng.random(LANDMARKS) >= MISSING
+            pixels, points = draw(rng, shown if missing else np.ones(LANDMARKS, bool))
+            name = f"{split}{number}.png"
+            Image.fromarray(pixels).save(project.folder / "images" / name)
+            places = [
+                p.tolist() if s or not missing else "absent" for p, s in zip(points, shown, strict=True)
+            ]
+            samples.append({"id": name, "image": f"images/{name}", "coordinates": places})
+        project.annotations[split] = samples
+
+
+def figures(project):
+    return json.loads((project.out / "summary.json").read_text())
+
+
+@pytest.fixture
+def pictures(make_project):
+    """A project on pictures, some of whose landmarks are missing."""
+    project = make_project(landmarks=LANDMARKS, splits={"training": 1, "validation": 1, "testing": 1})
+    project.set(
+        sampler={"input_size": [SIDE, SIDE], "data_aug": "None"},
+        solver={"mini_batch_size": 40, "max_epochs": 2, "data_loader_batch_size_train": 8},
+        inference={"presence": True},
+    )
+    write_pictures(project, {"training": 60, "validation": 30, "testing": 30}, missing=True)
+    return project
+
+
+numbers = st.lists(st.floats(0, 1, width=16), min_size=1, max_size=8).map(np.array)
+
+
+@given(visible=numbers, absent=numbers)
+def test_no_threshold_decides_better(visible, absent):
+    def wrong(at):
+        return (visible < at).sum() + (absent >= at).sum()
+
+    found = threshold(visible, absent)
+    assert 0 < found < 1
+    assert wrong(found) <= min(map(wrong, np.linspace(1e-6, 1 - 1e-6, 2**13 + 1)))
+
+
+def test_a_threshold_lies_in_the_middle_of_the_gap():
+    assert threshold(np.array([0.5, 0.8]), np.array([0.0, 0.1])) == pytest.approx(0.3)
+
+
+def test_a_landmark_that_always_is_there_takes_the_threshold_of_all():
+    confidence = np.array([[0.9, 0.8, 0.3], [0.2, 0.9, 0.05], [0.8, 0.6, 0.2]])
+    states = np.array([[0, 0, 0], [State.ABSENT, 0, State.OUTSIDE], [0, 0, State.UNLABELLED]])
+    predictions = [
+        Prediction("a", Path("a"), np.zeros((3, 2)), c, states=s)
+        for c, s in zip(confidence, states, strict=True)
+    ]
+    found = calibrated(predictions)
+    assert found == pytest.approx([(0.2 + 0.8) / 2, (0.2 + 0.3) / 2, (0.05 + 0.3) / 2])
+
+
+def test_what_has_no_point_is_not_there():
+    points = torch.tensor([[[1.0, 2.0], [torch.nan, torch.nan], [1.0, 2.0]]])
+    found = Coordinates(points, torch.tensor([[0.5, 0.0, 0.49]]))
+    decide = deciding(lambda batch, mode: Located([], {"net": found}), [0.5, 0.0, 0.5])
+    assert decide({}, "use_input_size").present.tolist() == [[True, False, False]]
+
+
+def errors(project):
+    """Of each landmark that was found, by sample and landmark."""
+    return {(r["id"], r["landmark"]): float(r["error_px"]) for r in project.rows() if r["error_px"]}
+
+
+@pytest.mark.slow
+def test_missing_landmarks_are_found_to_be_and_cost_the_others_little(pictures):
+    counts = {"training": 400, "validation": 100, "testing": 300}
+    pictures.set(
+        solver={"mini_batch_size": 100, "max_epochs": 10, "data_loader_batch_size_train": 8},
+        trainer={"validate_every": 5},
+        model={"unet": {"init_features": 8, "max_features": 32}},
+    )
+    write_pictures(pictures, counts, missing=True)
+    assert pictures.train() == 0
+    presence = figures(pictures)["overall"]["presence"]
+    with_missing = errors(pictures)
+
+    write_pictures(pictures, counts, missing=False)
+    pictures.set(inference={"presence": False})
+    assert pictures.train("--overwrite") == 0
+    everything = errors(pictures)
+    pair = np.array([(error, everything[key]) for key, error in with_missing.items()])
+    assert presence["precision"] >= 0.95
+    assert presence["recall"] >= 0.95
+    assert pair[:, 0].mean() <= 1.05 * pair[:, 1].mean()
+
+
+def test_in_a_run_and_with_its_model(pictures, capsys):
+    """A quick training: what is decided is written, evaluated, and kept in the model."""
+    assert pictures.train() == 0
+    rows = pictures.rows()
+    assert {row["present"] for row in rows} == {"true", "false"}
+    for row in rows:
+        assert bool(row["x"]) == (row["present"] == "true")
+        assert float(row["confidence"]) >= 0
+    told = {(row["present"], row["state"]) for row in rows}
+    assert told >= {("true", "visible"), ("false", "absent")}
+
+    presence = figures(pictures)["overall"]["presence"]
+    right = sum(row["present"] == "true" and row["state"] == "visible" for row in rows)
+    assert presence["precision"] == pytest.approx(right / sum(row["present"] == "true" for row in rows))
+    assert presence["recall"] == pytest.approx(right / sum(row["state"] == "visible" for row in rows))
+    assert presence["precision"] >= 0.9
+    assert presence["recall"] >= 0.9
+    assert (
+        f"precision {presence['precision']:.1%}, recall {presence['recall']:.1%}" in capsys.readouterr().out
+    )
+
+    def decided(rows):
+        return [(row["x"], row["y"], row["confidence"], row["present"]) for row in rows]
+
+    images = [pictures.folder / sample["image"] for sample in pictures.annotations["testing"]]
+    found = pictures.folder / "found"
+    assert pictures.lannunet("predict", pictures.out, *images, "-o", found) == 0
+    assert decided(pictures.rows(found)) == decided(rows)
+    assert pictures.lannunet("evaluate", pictures.out / "predictions.csv", pictures.json) == 0
+    assert f"recall {presence['recall']:.1%}" in capsys.readouterr().out
+
+    both = ("--also", pictures.out / "checkpoints" / "best.pt", "--overwrite")
+    assert pictures.lannunet("predict", pictures.out, *images, "-o", found, *both) == 0
+    assert [row["present"] for row in pictures.rows(found)] == [row["present"] for row in rows]
+
+
+def test_a_flat_map_is_no_landmark(pictures, workshop):
+    pictures.set(trainer={"plugins": ["blind"]}, solver={"max_epochs": 1, "mini_batch_size": 1})
+    assert pictures.train() == 0
+    assert {(row["x"], row["present"]) for row in pictures.rows()} == {("", "false")}
+    presence = figures(pictures)["overall"]["presence"]
+    assert (presence["precision"], presence["recall"]) == (None, 0)
+
+
+def test_without_missing_landmarks_there_is_nothing_to_calibrate(project, capsys):
+    project.set(inference={"presence": True})
+    assert project.train() == 2
+    assert 'inference.presence: "validation" of' in capsys.readouterr().err
+    assert not project.out.exists()
+
+
+def test_a_model_that_was_not_calibrated_is_refused(pictures, capsys):
+    pictures.set(solver={"max_epochs": 1, "mini_batch_size": 1}, inference={"presence": False})
+    assert pictures.train() == 0
+    model = pictures.out / "checkpoints" / "best.pt"
+    content = torch.load(model, weights_only=True)
+    content["config"]["inference"]["presence"] = True  # as after an interruption
+    torch.save(content, model)
+    image = pictures.folder / pictures.annotations["testing"][0]["image"]
+    assert pictures.lannunet("predict", model, image, "-o", pictures.folder / "found") == 2
+    assert "has not learned what tells that a landmark is there" in capsys.readouterr().err

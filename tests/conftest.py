@@ -222,6 +222,12 @@ def write_image(folder: Path, stem: str, pixels: np.ndarray) -> str:
     return f"{stem}.png"
 
 
+@pytest.fixture(scope="session")
+def project_in():
+    """`draw_project`, for projects that several tests share."""
+    return draw_project
+
+
 @pytest.fixture
 def make_project(tmp_path):
     """`draw_project` in a folder of the test's."""

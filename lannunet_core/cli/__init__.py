@@ -24,8 +24,10 @@ COMMANDS = {
     "demo": "Draw a small data set, train U-Net on it, test it and write a report.",
     "plan": "Look at a segmentation data set and write a YAML that trains on it.",
     "train": "Train and evaluate what a YAML describes.",
+    "folds": "Make folds for a cross-validation from a JSON of annotations.",
     "predict": "Find the landmarks in images with a trained model.",
-    "evaluate": "Compare a predictions file with annotations.",
+    "evaluate": "Compare predictions with annotations, or pool those of several runs.",
+    "calibrate": "Learn from held-out errors how far off new predictions may be.",
     "config": "Check, explain, import or describe a configuration.",
     "plugins": "See, write, check, install and uninstall plugins.",
 }

@@ -1,16 +1,21 @@
-"""`lannunet evaluate`: the figures of a predictions file against annotations."""
+"""`lannunet evaluate`: the figures of predictions against annotations."""
 
 from __future__ import annotations
 
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lannunet_core.cli.calibrate import check_coverage
 from lannunet_core.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
     from lannunet_core.data.annotations import LandmarkDataset, Split
     from lannunet_core.types import Prediction
 
@@ -22,16 +27,38 @@ class SplitName(str, Enum):
 
 
 def command(
-    predictions: Annotated[Path, typer.Argument(help="A predictions.csv.")],
-    annotations: Annotated[Path, typer.Argument(help="The JSON of annotations, or a folder of foldK.json.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PREDICTIONS ANNOTATIONS | RUN...",
+            help="A predictions.csv, and the JSON of annotations or a folder of foldK.json; with --runs the "
+            "folders of runs.",
+        ),
+    ],
+    runs: Annotated[
+        bool, typer.Option("--runs", help="Pool the predictions of runs, such as a cross-validation's.")
+    ] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for summary.json; made if need be.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Folder for predictions.csv, summary.json, report.html; made if need be."
+        ),
     ] = None,
-    split: Annotated[SplitName, typer.Option(help="What the predictions are of.")] = SplitName.testing,
+    calibration: Annotated[
+        Path | None, typer.Option(help="What lannunet calibrate wrote: add regions, and see if they hold.")
+    ] = None,
+    coverage: Annotated[
+        float, typer.Option(help="Probability with which a region is to hold the true point.")
+    ] = 0.9,
+    split: Annotated[
+        SplitName | None, typer.Option(help="What the predictions are of; testing by default.")
+    ] = None,
     root: Annotated[
         Path | None, typer.Option(help="Folder that image paths are relative to; the JSON's own by default.")
     ] = None,
-    fold: Annotated[int, typer.Option(help="Which foldK.json of a folder; -1: a plain file.")] = 0,
+    fold: Annotated[
+        int | None, typer.Option(help="Which foldK.json of a folder, 0 by default; -1: a plain file.")
+    ] = None,
     landmarks: Annotated[
         str | None, typer.Option(help="Indices of the annotated landmarks to evaluate, as in 0,3,4.")
     ] = None,
@@ -39,83 +66,89 @@ def command(
         str, typer.Option(help="Radii of the success detection rates, in mm, in px if no spacing.")
     ] = "2,2.5,3,4",
 ) -> None:
-    """Evaluate a predictions file: radial errors and success detection rates."""
+    """Evaluate predictions: radial errors, success detection rates, and whether calibrated regions hold."""
     chosen = None if landmarks is None else [_index(word) for word in landmarks.split(",")]
     wanted_radii = [_radius(word) for word in radii.split(",")]
-
-    import json
+    check_coverage(coverage)
+    if not runs and len(paths) != 2:
+        raise UserError(
+            "evaluate: give a predictions.csv and its annotations, or --runs and the folders of runs."
+        )
+    if runs and any(given is not None for given in (split, root, fold, landmarks)):
+        raise UserError(
+            "--runs: each run knows its own data; leave out --split, --root, --fold and --landmarks."
+        )
+    if output is not None:
+        _refuse(output, None if runs else paths[0])
 
     from lannunet_core.config.schema import DatasetConfig
     from lannunet_core.data.annotations import load_dataset
+    from lannunet_core.evaluation.calibration import read_calibration
+    from lannunet_core.evaluation.coverage import coverage_summary, print_coverage
+    from lannunet_core.evaluation.pooled import join, pool
     from lannunet_core.evaluation.predictions import read_predictions
     from lannunet_core.evaluation.summary import print_summary, summarise
+
+    known = None if calibration is None else read_calibration(calibration)
+    if runs:
+        compared, dataset = pool(paths)
+        title = f"{dataset.name}, {len(paths)} runs"
+    else:
+        section: dict[str, object] = {"src_targets": paths[1], "landmarks": chosen}
+        if root is not None:
+            section["root"] = root
+        dataset = load_dataset(DatasetConfig.model_validate(section), 0 if fold is None else fold)
+        predicted, names = read_predictions(paths[0])
+        evaluated: Split = "testing" if split is None else split.value
+        compared = join(paths[0], predicted, names, dataset, evaluated)
+        title = f"{dataset.name}, {evaluated}"
+    summary = summarise(compared, dataset.landmark_names, wanted_radii)
+    if known is not None:
+        compared = known.apply(compared, dataset.landmark_names, coverage)
+        summary["calibration"] = coverage_summary(known, compared, dataset.landmark_names, coverage)
+        for line in known.missing(dataset.landmark_names, coverage):
+            print(f"warning: {line}", file=sys.stderr)
+    print_summary(summary, title)
+    if known is not None:
+        print_coverage(summary["calibration"])
+    if output is not None:
+        _write(output, title, compared, summary, dataset)
+
+
+def _refuse(output: Path, predictions: Path | None) -> None:
+    """What a run, or the user, wrote is not replaced."""
+    ours = (output / "predictions.csv").resolve()
+    if (output / "run.json").exists() or (predictions is not None and predictions.resolve() == ours):
+        raise UserError(f"--output: {output} holds the predictions themselves. Name another folder.")
+
+
+def _write(
+    folder: Path,
+    title: str,
+    predictions: Sequence[Prediction],
+    summary: Mapping[str, Any],
+    dataset: LandmarkDataset,
+) -> None:
+    import json
+
+    from lannunet_core.data.reader import read_image
+    from lannunet_core.evaluation.predictions import write_predictions
+    from lannunet_core.evaluation.report import Report, write_report
     from lannunet_core.files import write_text
 
-    section: dict[str, object] = {"src_targets": annotations, "landmarks": chosen}
-    if root is not None:
-        section["root"] = root
-    dataset = load_dataset(DatasetConfig.model_validate(section), fold)
-    predicted, names = read_predictions(predictions)
-    compared = join(predictions, predicted, names, dataset, split.value)
-    summary = summarise(compared, dataset.landmark_names, wanted_radii)
-    print_summary(summary, f"{dataset.name}, {split.value}")
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        write_text(output / "summary.json", json.dumps(summary, indent=1))
-
-
-def join(
-    path: Path, predicted: list[Prediction], names: list[str], dataset: LandmarkDataset, split: Split
-) -> list[Prediction]:
-    """The predictions of a split's samples, with their annotations.
-
-    Args:
-        path: Of the predictions, for messages.
-        predicted: As read from there; may hold more landmarks than are evaluated.
-        names: Of the landmarks in `predicted`.
-        dataset: The annotations.
-        split: Which samples.
-
-    Raises:
-        UserError: A sample or landmark is on one side only, or the two differ in dimensions.
-    """
-    from dataclasses import replace
-
-    from lannunet_core.data.reader import image_header
-
-    missing = [name for name in dataset.landmark_names if name not in names]
-    if missing:
-        raise UserError(
-            f"{path}: there is no landmark '{missing[0]}'; it holds {', '.join(names)}. "
-            "Choose what was predicted with --landmarks."
-        )
-    columns = [names.index(name) for name in dataset.landmark_names]
-    by_id = {prediction.id: prediction for prediction in predicted}
-    samples = dataset.samples[split]
-    for unknown in by_id.keys() - {sample.id for sample in samples}:
-        raise UserError(
-            f"{path}: '{unknown}' is no sample of {split} in {dataset.path}. Choose with --split."
-        )
-    joined = []
-    for sample in samples:
-        prediction = by_id.get(sample.id)
-        if prediction is None:
-            raise UserError(f"{path}: sample '{sample.id}' of {split} in {dataset.path} was not predicted.")
-        if prediction.coordinates.shape[-1] != dataset.dimensions:
-            raise UserError(f"{path}: its points have not the {dataset.dimensions} axes of {dataset.path}.")
-        joined.append(
-            replace(
-                prediction,
-                image=sample.image,
-                coordinates=prediction.coordinates[columns],
-                confidence=prediction.confidence[columns],
-                target=sample.coordinates,
-                states=sample.states,
-                spacing=sample.spacing or image_header(sample.image, dataset.dimensions).spacing,
-                extra=sample.extra,
-            )
-        )
-    return joined
+    folder.mkdir(parents=True, exist_ok=True)
+    write_predictions(folder / "predictions.csv", predictions, dataset.landmark_names)
+    write_text(folder / "summary.json", json.dumps(summary, indent=1))
+    report = Report(
+        title=title,
+        predictions=predictions,
+        summary=summary,
+        landmark_names=dataset.landmark_names,
+        image=lambda prediction: read_image(prediction.image, dataset.dimensions).pixels,
+        provenance={"command": sys.argv},
+    )
+    write_report(folder / "report.html", report)
+    print(f"report: {folder / 'report.html'}")
 
 
 def _index(word: str) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lannunet_core.config.compose import load_config, written_output_dir
+from lannunet_core.config.compose import LoadedConfig, load_config, written_output_dir
 from lannunet_core.errors import UserError
 from lannunet_core.plugins import recorded
 
@@ -18,19 +19,41 @@ def command(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the YAML.")
     ] = None,
+    folds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="0-4", help="Train these folds one by one, each into foldK of the output folder."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run in the output folder.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace the run in the output folder.")] = False,
 ) -> None:
     """Train a model, predict the chosen split, and write tables and a report."""
+    if resume and overwrite:
+        raise typer.BadParameter("--resume goes on with a run and --overwrite replaces it: give one of them.")
+    if folds is not None:
+        numbers = fold_numbers(folds)
+
+        from lannunet_core.training.folds import train_folds
+
+        train_folds(
+            config,
+            overrides or [],
+            numbers,
+            lambda loaded, started: _train(loaded, started, overwrite),
+            overwrite=overwrite,
+        )
+        return
     try:
         loaded = load_config(config, overrides or [])
     except UserError:
         if resume:
             _require_plugins_of_run(config, overrides or [])
         raise
-    if resume and overwrite:
-        raise typer.BadParameter("--resume goes on with a run and --overwrite replaces it: give one of them.")
+    _train(loaded, resume, overwrite)
 
+
+def _train(loaded: LoadedConfig, resume: bool, overwrite: bool) -> None:
     if loaded.run.task == "segmentation":
         from lannunet_core.segmentation.work import train
 
@@ -39,6 +62,18 @@ def command(
     from lannunet_core.training.stages import train_stages
 
     train_stages(loaded, resume=resume, overwrite=overwrite)
+
+
+def fold_numbers(folds: str) -> list[int]:
+    """`0-4` and `0,2,4`, or both."""
+    numbers: list[int] = []
+    for word in folds.split(","):
+        ends = re.fullmatch("([0-9]+)(?:-([0-9]+))?", word.strip())
+        more = range(int(ends[1]), int(ends[2] or ends[1]) + 1) if ends else range(0)
+        if not more:
+            raise UserError(f"--folds: '{word}' names no folds. Give numbers from 0 up, as in 0-4 or 0,2,4.")
+        numbers += more
+    return list(dict.fromkeys(numbers))
 
 
 def _require_plugins_of_run(config: Path, overrides: list[str]) -> None:

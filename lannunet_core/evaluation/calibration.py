@@ -152,10 +152,8 @@ class Calibration:
             result.append(replace(prediction, calibrated=calibrated))
         return result
 
-    def check(
-        self, landmark_names: Sequence[str], spacings: Mapping[str, tuple[float, ...] | None]
-    ) -> None:
-        """Refuse landmarks that were not calibrated, and images (by id) without spacing if errors are in mm."""
+    def check(self, landmark_names: Sequence[str], spacings: Mapping[str, tuple[float, ...] | None]) -> None:
+        """Refuse landmarks that were not calibrated, and images (by id) without the spacing that mm need."""
         unknown = [name for name in landmark_names if name not in self.landmarks]
         if unknown:
             raise UserError(

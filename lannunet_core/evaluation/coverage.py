@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import inf, isfinite
+from math import inf
 from typing import Any
 
 import numpy as np
 
-from lannunet_core.evaluation.calibration import BINS, Calibration, coverage_interval, errors_in, rank
+from lannunet_core.evaluation.calibration import (
+    BINS,
+    Calibration,
+    LandmarkCalibration,
+    coverage_interval,
+    errors_in,
+    rank,
+)
 from lannunet_core.types import Floats, Prediction
 
 ASKED = tuple(step / 20 for step in range(1, 20))
@@ -33,14 +40,14 @@ def coverage_summary(
     Returns:
         `coverage`, `unit`, `per_landmark` (by name: points, radius, cases, held, rate, the interval
         `expected` that it lies in with probability 0.95, `bins`), `overall` (cases, held, rate),
-        `reliability` (rows of the coverage asked for, the one promised and the rate) and `bins` (cases, mean
-        error, and the share of errors within the bounds).
+        `reliability` (rows of a coverage that could be asked for, the one promised and the rate) and `bins`
+        (cases, mean error, and the share of errors within the bounds).
     """
     shape = (len(predictions), len(landmark_names))
     errors = np.array([errors_in(one, calibration.unit) for one in predictions]).reshape(shape)
     bins = np.array([one.calibrated.bin for one in predictions if one.calibrated]).reshape(shape)
     bounds = np.array([one.calibrated.bounds for one in predictions if one.calibrated]).reshape(*shape, 2)
-    known = np.array([calibration.landmarks[name] for name in landmark_names], dtype=object)
+    known = [calibration.landmarks[name] for name in landmark_names]
 
     per_landmark: dict[str, Any] = {}
     for n, (name, one) in enumerate(zip(landmark_names, known, strict=True)):
@@ -56,22 +63,13 @@ def coverage_summary(
                 for low, high in map(one.bin_bounds, range(1, len(one.cuts) + 2))
             ],
         }
-    enough = np.array([isfinite(one.radius(ASKED[-1])) for one in known], dtype=bool)
+    levels = [_level(errors, known, asked) for asked in ASKED]
     return {
         "coverage": coverage,
         "unit": calibration.unit,
         "per_landmark": per_landmark,
         "overall": _held(errors, np.array([one.radius(coverage) for one in known])),
-        "reliability": [
-            {
-                "asked": asked,
-                "promised": float(np.mean([_promised(len(one.errors), asked) for one in known[enough]])),
-                "rate": _held(errors[:, enough], np.array([one.radius(asked) for one in known[enough]]))[
-                    "rate"
-                ],
-            }
-            for asked in (ASKED if enough.any() else ())
-        ],
+        "reliability": [level for level in levels if level["rate"] is not None],
         "bins": [_bin(errors, bins == number, bounds) for number in range(1, BINS + 1)],
     }
 
@@ -94,8 +92,16 @@ def _held(errors: Floats, radii: Floats) -> dict[str, Any]:
     return {"cases": cases, "held": int(held.sum()), "rate": int(held.sum()) / cases if cases else None}
 
 
-def _promised(points: int, coverage: float) -> float:
-    return rank(points, coverage) / (points + 1)
+def _level(errors: Floats, known: Sequence[LandmarkCalibration], asked: float) -> dict[str, Any]:
+    """A coverage asked for, what is promised, and the share that is found; of landmarks with such regions."""
+    radii = np.array([one.radius(asked) for one in known])
+    points = [len(one.errors) for one, radius in zip(known, radii, strict=True) if radius < inf]
+    promised = [rank(n, asked) / (n + 1) for n in points]
+    return {
+        "asked": asked,
+        "promised": float(np.mean(promised)) if promised else None,
+        "rate": _held(errors, radii)["rate"],
+    }
 
 
 def _bin(errors: Floats, inside: Any, bounds: Floats) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Report:
     Attributes:
         title: Its heading.
         predictions: Of the evaluated split, with or without annotations.
-        summary: Of `summarise` on them.
+        summary: Of `summarise` on them; after a calibration, `coverage_summary` is its `calibration`.
         landmark_names: The N names.
         image: Gives the pixels (C, *S) of a prediction's image, in the frame of its coordinates.
         history: Rows of `metrics.jsonl`; what is named `…loss…`, `…error…` and `lr` is drawn over `epoch`.
@@ -266,6 +266,8 @@ def _charts(report: Report) -> list[Chart]:
                     lambda axis: _draw_confidence(axis, confidence, errors, unit),
                 )
             )
+        if report.summary.get("calibration", {}).get("reliability"):
+            charts += _calibration_charts(report.summary["calibration"])
     elif np.isfinite(confidence).any():
         charts.append(
             chart(
@@ -281,6 +283,43 @@ def _charts(report: Report) -> list[Chart]:
         ("sigma", "Learned width of the heatmaps (pixels of the network's input)", "linear"),
     )
     return charts + training_charts(report.history, panels)
+
+
+def _calibration_charts(calibration: Mapping[str, Any]) -> list[Chart]:
+    rows, unit = calibration["reliability"], calibration["unit"]
+    charts = [
+        chart(
+            "Coverage of the regions",
+            "Share of true points in their regions; the line is what so many held-out errors promise.",
+            lambda axis: _draw_reliability(axis, rows),
+        )
+    ]
+    if any(row["cases"] for row in calibration["bins"]):
+        charts.append(
+            chart(
+                "Error by bin of confidence",
+                "Mean error of the predictions in each bin, the most certain first; it should not fall.",
+                lambda axis: _draw_bins(axis, calibration["bins"], unit),
+            )
+        )
+    return charts
+
+
+def _draw_reliability(axis: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    asked, promised, rate = (
+        np.array([row[key] for row in rows]) * 100 for key in ("asked", "promised", "rate")
+    )
+    axis.plot(asked, promised, color=ORANGE, linewidth=1.6, label="promised")
+    axis.plot(asked, rate, "o", color=BLUE, markersize=5, label="found")
+    axis.set(xlabel="asked for (%)", ylabel="in their regions (%)", xlim=(0, 100), ylim=(0, 102))
+    axis.legend(frameon=False)
+
+
+def _draw_bins(axis: Axes, bins: Sequence[Mapping[str, Any]], unit: str) -> None:
+    known = [(number, row) for number, row in enumerate(bins, start=1) if row["cases"]]
+    axis.bar([number for number, _ in known], [row["mean_error"] for _, row in known], color=BLUE, width=0.6)
+    axis.set_xticks([number for number, _ in known])
+    axis.set(xlabel="bin", ylabel=f"mean radial error ({unit})")
 
 
 def _draw_detection(axis: Axes, report: Report, errors: Floats) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lannunet_core.evaluation.calibration import calibrate
+from lannunet_core.evaluation.coverage import coverage_summary
 from lannunet_core.evaluation.report import Report, write_report
 from lannunet_core.evaluation.summary import summarise
 from lannunet_core.types import Prediction, State
@@ -81,11 +83,10 @@ def split(count, size=(48, 64), *, annotated=True, spacing=None):
     return cases
 
 
-def page_of(tmp_path, cases, size=(48, 64), names=NAMES, **more):
+def page_of(tmp_path, cases, size=(48, 64), names=NAMES, summary=None, **more):
     image = np.random.default_rng(1).integers(0, 255, size=(1, *size), dtype=np.uint8)
-    report = Report(
-        "A <title>", cases, summarise(cases, names, (1, 2)), names, lambda prediction: image, **more
-    )
+    summary = summary or summarise(cases, names, (1, 2))
+    report = Report("A <title>", cases, summary, names, lambda prediction: image, **more)
     write_report(tmp_path / "report.html", report)
     page = Page(tmp_path / "report.html")
     assert page.open == []
@@ -226,6 +227,32 @@ def test_plugins_figures_and_run_are_on_the_page(tmp_path):
     assert "0.1235" in text
     assert "b: 17" in text
     assert "git: <abc>" in text
+
+
+def test_calibrated_regions(tmp_path):
+    cases, held_out = split(14), np.linspace(0.1, 4, 40)[:, None] * np.ones(3)
+    calibration = calibrate(held_out, held_out / 4, NAMES, "px")
+    calibrated = calibration.apply(cases, NAMES, 0.9)
+    summary = summarise(cases, NAMES, (1, 2))
+    summary["calibration"] = coverage_summary(calibration, calibrated, NAMES, 0.9)
+    page = page_of(tmp_path, calibrated, summary=summary)
+    for text in (
+        "Calibrated regions",
+        "hold 100.0% of 42 true points",
+        "Coverage of the regions",
+        "Error by bin",
+    ):
+        assert text in page.text
+    rows = re.findall(r"(tip|heel) 40 3.70 14 100.0% 71.4% – 100.0% [\d.]+ · ", page.text)
+    assert rows == ["tip", "heel"]
+
+    loose = split(3, annotated=False)
+    summary = summarise(loose, NAMES, (1, 2))
+    few = calibrate(held_out[:5], held_out[:5], NAMES, "px")
+    summary["calibration"] = coverage_summary(few, few.apply(loose, NAMES, 0.9), NAMES, 0.9)
+    page = page_of(tmp_path, loose, summary=summary)
+    assert page.text.count("too few errors") == 3
+    assert "Coverage of the regions" not in page.text
 
 
 def test_same_input_same_page(tmp_path):

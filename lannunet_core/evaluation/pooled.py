@@ -1,0 +1,125 @@
+"""The predictions of several runs as one: out-of-fold ones of a cross-validation cover the whole data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lannunet_core.config.schema import DatasetConfig
+from lannunet_core.data.annotations import LandmarkDataset, Split, load_dataset
+from lannunet_core.data.reader import image_header
+from lannunet_core.errors import UserError
+from lannunet_core.evaluation.predictions import read_predictions
+from lannunet_core.types import Prediction
+
+
+def pool(runs: Sequence[Path]) -> tuple[list[Prediction], LandmarkDataset]:
+    """What runs of the same landmarks predicted, with the annotations, each image once.
+
+    Args:
+        runs: Their folders; of a run in two stages the second counts.
+
+    Returns:
+        All predictions, and the first run's data set.
+
+    Raises:
+        UserError: An image is in two runs, or their landmarks differ.
+    """
+    pooled: list[Prediction] = []
+    seen: dict[str | Path, Path] = {}
+    first: LandmarkDataset | None = None
+    for run in runs:
+        dataset, predictions = read_run(run)
+        first = first or dataset
+        if dataset.landmark_names != first.landmark_names or dataset.dimensions != first.dimensions:
+            raise UserError(
+                f"{run}: its landmarks ({', '.join(dataset.landmark_names)}) are not those of {runs[0]} "
+                f"({', '.join(first.landmark_names)}). Pool runs of the same landmarks."
+            )
+        for prediction in predictions:
+            for key in (prediction.id, prediction.image.resolve()):
+                if key in seen:
+                    raise UserError(
+                        f"'{key}' was predicted by {seen[key]} and by {run}. Pool runs that evaluate "
+                        "different images, as the folds of lannunet folds do (inference.split: testing)."
+                    )
+            seen |= {prediction.id: run, prediction.image.resolve(): run}
+        pooled += predictions
+    if first is None:
+        raise UserError("--runs: give the folders of one run or more.")
+    return pooled, first
+
+
+def read_run(run: Path) -> tuple[LandmarkDataset, list[Prediction]]:
+    """A run's data set, and what it predicted of the evaluated split."""
+    last = run / "refine" if (run / "refine" / "predictions.csv").is_file() else run
+    try:
+        config: Mapping[str, Any] = yaml.safe_load((last / "config.yaml").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{run}: is no folder of a run (it has no config.yaml).") from None
+    if config["task"] != "landmarks":
+        raise UserError(f"{run}: segments; only runs that find landmarks can be pooled.")
+    if config["inference"]["evaluation_mode"] == "use_input_size":
+        raise UserError(
+            f"{run}: its points are pixels of the network's input, not of the images; set "
+            "inference.evaluation_mode to another mode than use_input_size."
+        )
+    dataset = load_dataset(DatasetConfig.model_validate(config["dataset"]), config["trainer"]["fold"])
+    path = last / "predictions.csv"
+    predicted, names = read_predictions(path)
+    return dataset, join(path, predicted, names, dataset, config["inference"]["split"])
+
+
+def join(
+    path: Path, predicted: list[Prediction], names: list[str], dataset: LandmarkDataset, split: Split
+) -> list[Prediction]:
+    """The predictions of a split's samples, with their annotations.
+
+    Args:
+        path: Of the predictions, for messages.
+        predicted: As read from there; may hold more landmarks than are evaluated.
+        names: Of the landmarks in `predicted`.
+        dataset: The annotations.
+        split: Which samples.
+
+    Raises:
+        UserError: A sample or landmark is on one side only, or the two differ in dimensions.
+    """
+    missing = [name for name in dataset.landmark_names if name not in names]
+    if missing:
+        raise UserError(
+            f"{path}: there is no landmark '{missing[0]}'; it holds {', '.join(names)}. "
+            "Choose what was predicted with --landmarks."
+        )
+    columns = [names.index(name) for name in dataset.landmark_names]
+    by_id = {prediction.id: prediction for prediction in predicted}
+    samples = dataset.samples[split]
+    for unknown in by_id.keys() - {sample.id for sample in samples}:
+        raise UserError(
+            f"{path}: '{unknown}' is no sample of {split} in {dataset.path}. Choose with --split."
+        )
+    joined = []
+    for sample in samples:
+        prediction = by_id.get(sample.id)
+        if prediction is None:
+            raise UserError(f"{path}: sample '{sample.id}' of {split} in {dataset.path} was not predicted.")
+        if prediction.coordinates.shape[-1] != dataset.dimensions:
+            raise UserError(f"{path}: its points have not the {dataset.dimensions} axes of {dataset.path}.")
+        joined.append(
+            replace(
+                prediction,
+                image=sample.image,
+                coordinates=prediction.coordinates[columns],
+                confidence=prediction.confidence[columns],
+                present=None if prediction.present is None else prediction.present[columns],
+                target=sample.coordinates,
+                states=sample.states,
+                spacing=sample.spacing or image_header(sample.image, dataset.dimensions).spacing,
+                extra=sample.extra,
+            )
+        )
+    return joined

@@ -16,7 +16,7 @@ import pytest
 import SimpleITK as sitk
 
 from lannunet_core import RunInfo, hookspecs
-from lannunet_core.hookspecs import Coordinates, Event, Loss, Sampling
+from lannunet_core.hookspecs import Coordinates, Event, Loss, Sampling, SigmaLoss
 from lannunet_core.plugins.manager import SPECS
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -39,7 +39,13 @@ def page() -> str:
     for name in SPECS:
         parts += [f"## {name}", signature(getattr(hookspecs, name)), rendered(getattr(hookspecs, name))]
     parts.append("## What the answers are made of")
-    methods = {Loss: ("__call__", "activation"), Sampling: ("centre",), Coordinates: (), Event: ()}
+    methods = {
+        Loss: ("__call__", "activation"),
+        SigmaLoss: ("learn_sigma",),
+        Sampling: ("centre",),
+        Coordinates: (),
+        Event: (),
+    }
     for kind, names in methods.items():
         parts += [f"### {kind.__name__}", rendered(kind)]
         if kind is Sampling:

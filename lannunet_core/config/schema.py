@@ -213,7 +213,7 @@ class SolverConfig(Section):
     num_res_supervisions: StrictInt = Field(5, ge=1, le=10, description="How many resolutions.")
     loss_function: str = Field("kl", description="Loss, by name: kl, mse, awl, bce_topk or a plugin's.")
     regress_sigma: LearnedWidth = Field(
-        False, description="Learn the width of each landmark's heatmap: one sigma, or a covariance."
+        False, description="Learn the width of each landmark's heatmap: isotropic (one sigma) or covariance."
     )
     regress_sigma_loss_weight: StrictFloat = Field(
         0.005,

@@ -32,7 +32,8 @@ def command(
     from lannunet_core.segmentation.plan import fingerprint, make_plan, write_plan
 
     names = [name.strip() for given in plugins or [] for name in given.split(",")]
-    extensions = [discovery.find(name).name for name in names]
+    found = [discovery.find(name) for name in names]
+    extensions = {plugin.name: plugin.load() for plugin in found}
     dataset = read_dataset(folder)
     if out is None:
         named = dataset.path.parent if dataset.layout == "preprocessed" else dataset.path

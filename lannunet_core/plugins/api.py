@@ -18,6 +18,7 @@ and in its pyproject.toml:
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -73,6 +74,16 @@ class Plugin:
 
     Config: ClassVar[type[PluginConfig]] = PluginConfig
     tasks: ClassVar[tuple[Task, ...]] = ("landmarks", "segmentation")
+
+    @classmethod
+    def plan(cls, image_size: Sequence[float], patch_size: Sequence[int]) -> Mapping[str, tuple[Any, str]]:
+        """What `lannunet plan` sets in this extension's section, each key with its value and the reason.
+
+        Args:
+            image_size: Of the median image, resampled as planned, (x, y[, z]).
+            patch_size: As planned, (x, y[, z]).
+        """
+        return {}
 
     def __init__(self, config: Any, run: RunInfo) -> None:
         self.config = config

@@ -17,14 +17,15 @@ class CrossEntropyDice(nn.Module):
     """Both terms of a level, with voxel weights w, class weights c, labels y and probabilities p:
 
         cross-entropy   Σ_i w_i c_{y_i} (−log p_{i, y_i}) / Σ_i w_i c_{y_i}
-        Dice            Σ_k c_k (1 − D_k) / Σ_k c_k,    over the classes k without the background,
+        Dice            Σ_k c_k (1 − D_k) / Σ_k c_k,    over the annotated classes k without the background,
                         D_k = (2 Σ_i w_i p_ik [y_i = k] + s) / (Σ_i w_i p_ik + Σ_i w_i [y_i = k] + s)
 
-    Sums run over all voxels i of the batch. D_k is the soft Dice of Drozdzal et al. (The Importance of Skip
-    Connections in Biomedical Image Segmentation, 2016), over the batch as in Isensee et al. (nnU-Net, Nature
-    Methods 18, 2021), with each voxel counted w_i times; for w of 0 and 1 it is the Dice of the voxels with
-    1. s = `SMOOTH` times the mean of the positive weights, so that a common factor of the weights changes
-    nothing. Levels count 1, ½, ¼ …, normalised to sum 1.
+    Sums run over all voxels i of the batch. A class of which the batch has no annotated voxel has no Dice to
+    learn; the cross-entropy says where it is not. Patches with few annotations lack classes often. D_k is the
+    soft Dice of Drozdzal et al. (The Importance of Skip Connections in Biomedical Image Segmentation, 2016),
+    over the batch as in Isensee et al. (nnU-Net, Nature Methods 18, 2021), with each voxel counted w_i times;
+    for w of 0 and 1 it is the Dice of the voxels with 1. s = `SMOOTH` times the mean of the positive weights,
+    so that a common factor of the weights changes nothing. Levels count 1, ½, ¼ …, normalised to sum 1.
 
     A voxel that is ignored or of weight 0 has no part in any sum, and a gradient of exactly 0. Where nothing
     is annotated, both terms are 0.
@@ -81,14 +82,16 @@ class CrossEntropyDice(nn.Module):
         counts = weight if self.class_weights is None else weight * self.class_weights[target.clamp(min=0)]
         cross_entropy = (counts / counts.sum().clamp(min=tiny) * voxels).sum()
 
-        scores = []
+        scores, present = [], []
         # One class at a time: its labels as a mask are the most that is held for the backward pass.
         for index, probability in enumerate(log_probabilities.exp().unbind(1)[1:], start=1):
             hit = target == index
             weighted = weight * probability
             common = torch.where(hit, weighted, 0.0).sum()
-            total = weighted.sum() + torch.where(hit, weight, 0.0).sum()
-            scores.append((2 * common + self.SMOOTH) / (total + self.SMOOTH))
-        losses = 1 - torch.stack(scores)
-        shares = torch.ones_like(losses) if self.class_weights is None else self.class_weights[1:]
+            wanted = torch.where(hit, weight, 0.0).sum()
+            scores.append((2 * common + self.SMOOTH) / (weighted.sum() + wanted + self.SMOOTH))
+            present.append((wanted > 0).float())
+        losses, shares = 1 - torch.stack(scores), torch.stack(present)
+        if self.class_weights is not None:
+            shares = shares * self.class_weights[1:]
         return cross_entropy, (shares / shares.sum().clamp(min=tiny) * losses).sum()

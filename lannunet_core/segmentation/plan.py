@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lannunet_core.errors import UserError
+from lannunet_core.plugins.api import Plugin
 from lannunet_core.segmentation.folders import case_geometry, check_case, read_case
 from lannunet_core.segmentation.types import Case, SegmentationDataset
 from lannunet_core.training.progress import bar
@@ -221,7 +222,7 @@ def make_plan(
     memory_gb: float = 4.0,
     minutes: float | None = None,
     gpu: bool = False,
-    plugins: Sequence[str] = (),
+    plugins: Mapping[str, type[Plugin]] | None = None,
     root: str | None = None,
 ) -> Plan:
     """Choose how to train.
@@ -231,10 +232,11 @@ def make_plan(
         memory_gb: That a training step may take.
         minutes: Of training; None: as many as the number of voxels suggests.
         gpu: Plan for a GPU instead of two CPU cores.
-        plugins: Extensions to train with.
+        plugins: Extensions to train with, by name; each may have a say.
         root: What `dataset.root` says; None: the folder's path.
     """
     dataset, machine = found.dataset, GPU if gpu else TWO_CORES
+    plugins = plugins or {}
     dimensions = dataset.dimensions
     spacing, why_spacing = choose_spacing(found)
     sizes = prepared_sizes(found, spacing)
@@ -272,7 +274,12 @@ def make_plan(
             f"batches an epoch; {machine.name} may make about {float(f'{steps:.2g}'):.0f} steps in the time",
         ),
         Choice("trainer.fold", fold, why_fold),
-        Choice("trainer.plugins", list(plugins), _why_plugins(found, plugins)),
+        Choice("trainer.plugins", list(plugins), _why_plugins(found, list(plugins))),
+        *(
+            Choice(f"trainer.{plugin}.{key}", value, reason)
+            for plugin, chosen in plugins.items()
+            for key, (value, reason) in chosen.plan(median, network.patch).items()
+        ),
         Choice("model.architecture", "unet", ""),
         Choice(
             "model.unet.init_features",

@@ -56,12 +56,14 @@ def numpy_terms(logits, labels, classes=None):
             continue
         cross_entropy += share * np.average(-log_p[np.arange(len(y)), y], weights=w * classes[y])
         smooth = CrossEntropyDice.SMOOTH * w.mean()
-        scores = []
-        for k in range(1, CLASSES):
+        scores, counting = [], []
+        for k in np.unique(y[y > 0]):
             common = (w * np.exp(log_p[:, k]))[y == k].sum()
             total = (w * np.exp(log_p[:, k])).sum() + w[y == k].sum()
             scores.append((2 * common + smooth) / (total + smooth))
-        dice += share * np.average(1 - np.array(scores), weights=classes[1:])
+            counting.append(classes[k])
+        if scores:
+            dice += share * np.average(1 - np.array(scores), weights=counting)
     return [cross_entropy / shares, dice / shares]
 
 
@@ -84,6 +86,19 @@ def differentiable_reference(logits, labels, classes):
         dice = (c * (1 - score))[1:].sum() / c[1:].sum()
         total, shares = total + 0.5**level * (cross_entropy + dice), shares + 0.5**level
     return total / shares
+
+
+def test_a_class_without_annotated_voxels_has_no_part_in_dice():
+    logits = torch.randn(1, CLASSES, 6, 6, generator=torch.Generator().manual_seed(0))
+    target = torch.ones(1, 6, 6, dtype=torch.long)
+    target[0, 0] = 2
+    weight = torch.ones(1, 6, 6)
+    both = CrossEntropyDice()(logits, {"segmentation": [target], "weight": [weight]})["dice"]
+    weight[0, 0] = 0  # the only row of class 2
+    one = CrossEntropyDice()(logits, {"segmentation": [target], "weight": [weight]})["dice"]
+    p = logits.softmax(1)[0, 1, 1:].double()
+    assert one.item() == pytest.approx(1 - (2 * p.sum() / (p.sum() + p.numel())).item(), abs=1e-5)
+    assert both.item() != pytest.approx(one.item(), abs=1e-3)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from lannunet_core import Plugin, hookimpl
 from lannunet_sparse.config import SparseConfig
@@ -18,6 +19,12 @@ class Sparse(Plugin):
     Config = SparseConfig
     config: SparseConfig
     tasks = ("segmentation",)
+
+    @classmethod
+    def plan(cls, image_size: Sequence[float], patch_size: Sequence[int]) -> Mapping[str, tuple[Any, str]]:
+        if all(image >= 2 * patch for image, patch in zip(image_size, patch_size, strict=True)):
+            return {}
+        return {"offset": ("inside", "else most of a patch would lie outside of so small an image")}
 
     @hookimpl
     def sampling(self) -> AnnotatedVoxel:

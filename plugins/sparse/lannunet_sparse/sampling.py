@@ -24,12 +24,14 @@ class AnnotatedVoxel:
     Attributes:
         output_size: (x, y[, z]) of a patch.
         balance: Whether each annotated voxel of the case is drawn as often, or each class.
-        offset: Whether it lies anywhere in the patch, each place as often, or in the middle.
+        offset: Where in the patch it lies: anywhere, each place as often; in the middle; or `inside`, where
+            the patch reaches beyond the image as little as it can (before augmentation), and is otherwise
+            placed anywhere.
     """
 
     output_size: tuple[int, ...]
     balance: Literal["voxels", "classes"] = "voxels"
-    offset: Literal["random", "centre"] = "random"
+    offset: Literal["random", "centre", "inside"] = "random"
 
     def centre(
         self,
@@ -44,7 +46,22 @@ class AnnotatedVoxel:
         voxels = sample.annotated()
         if self.balance == "classes":
             voxels = sample.voxels(int(rng.choice(sample.classes_present)))
-        size = np.asarray(self.output_size)
-        place = rng.integers(size) if self.offset == "random" else size // 2
-        voxel = voxels.draw(rng)
+        size, voxel = np.asarray(self.output_size), voxels.draw(rng)
+        if self.offset == "random":
+            place = rng.integers(size)
+        elif self.offset == "centre":
+            place = size // 2
+        else:
+            first = first_inside(rng, voxel, size, np.asarray(image_size))
+            shown = transform.to_output(voxel.astype(np.float64), first + (size - 1) / 2, self.output_size)
+            place = np.clip(np.rint(shown), 0, size - 1)
         return showing(voxel.astype(np.float64), place.astype(np.float64), transform, self.output_size)
+
+
+def first_inside(
+    rng: np.random.Generator, voxel: NDArray[np.int64], size: NDArray[np.int64], image: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The first voxel of a patch around `voxel` that lies in the image or, where it is larger, holds it."""
+    low = np.maximum(voxel - size + 1, np.minimum(image - size, 0))
+    high = np.minimum(voxel, np.maximum(image - size, 0))
+    return rng.integers(low, high + 1)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lannunet_sparse.plugin import Sparse
 from lannunet_sparse.sampling import AnnotatedVoxel
 from scipy.stats import chisquare
 
@@ -72,7 +73,7 @@ def cases(draw):
     cases(),
     st.sampled_from(["nnunet", "AffineComplexElastic", "payer19", "AffineSimple", "None"]),
     st.sampled_from(["voxels", "classes"]),
-    st.sampled_from(["random", "centre"]),
+    st.sampled_from(["random", "centre", "inside"]),
     st.integers(0, 2**32),
 )
 def test_every_patch_holds_an_annotated_voxel_after_augmentation(case, scheme, balance, offset, seed):
@@ -119,3 +120,25 @@ def test_centre_puts_it_in_the_middle():
         AnnotatedVoxel((5, 7), offset="centre"), SCHEMES["None"]().draw(rng, (5, 7)), Annotated(label), rng
     )
     assert np.argwhere(patch == 1).tolist() == [[3, 2]]
+
+
+@pytest.mark.parametrize(("image", "patch"), [((20, 17), (7, 9)), ((6, 5), (9, 8)), ((20, 5), (8, 8))])
+def test_inside_reaches_beyond_the_image_as_little_as_it_can(image, patch):
+    case, rng = Annotated(np.zeros(image[::-1], np.int16)), np.random.default_rng(0)
+    still, sampling = SCHEMES["None"]().draw(rng, patch), AnnotatedVoxel(patch, offset="inside")
+    for _ in range(200):
+        shown = patch_of(sampling, still, case, rng) != IGNORE
+        assert shown.sum() == np.prod(np.minimum(image, patch))
+
+
+def test_inside_is_anywhere_inside():
+    numbers = np.arange(20 * 17, dtype=np.int16).reshape(17, 20)
+    case, rng = Annotated(numbers), np.random.default_rng(0)
+    still, sampling = SCHEMES["None"]().draw(rng, (7, 9)), AnnotatedVoxel((7, 9), offset="inside")
+    firsts = {int(patch_of(sampling, still, case, rng)[0, 0]) for _ in range(3000)}
+    assert len(firsts) == 14 * 9  # every place where the patch fits
+
+
+def test_a_plan_places_patches_inside_small_images():
+    assert Sparse.plan((100.0, 80.0, 90.0), (40, 40, 40)) == {}
+    assert Sparse.plan((100.0, 80.0, 60.0), (40, 40, 40))["offset"][0] == "inside"

@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import json
+import pickle
 import re
 from html.parser import HTMLParser
 
@@ -308,3 +309,29 @@ def test_same_input_same_page(tmp_path):
     dataset, cases = data_set(tmp_path / "raw", 2)
     pages = [results(dataset, cases, tmp_path)[2].source for _ in range(2)]
     assert pages[0] == pages[1]
+
+
+def test_preprocessed_folders_have_image_and_annotation_in_one_file(tmp_path):
+    stage = tmp_path / "task" / "nnUNetData_plans_v2.1_stage0"
+    stage.mkdir(parents=True)
+    label = labels_of((6, 20, 30), (1.0, 1.0, 1.0))
+    label[0] = -1
+    data = np.stack([np.random.default_rng(0).normal(size=label.shape), label]).astype(np.float32)
+    np.savez_compressed(stage / "case_0.npz", data=data)
+    properties = {
+        "itk_origin": (0.0, 0.0, 0.0),
+        "itk_direction": tuple(np.eye(3).ravel()),
+        "itk_spacing": (1.0, 1.0, 1.0),
+        "spacing_after_resampling": np.array([3.0, 0.5, 0.5]),
+        "size_after_resampling": label.shape,
+        "classes": np.array([-1.0, 0.0, 1.0, 2.0]),
+    }
+    (stage / "case_0.pkl").write_bytes(pickle.dumps(properties))
+    dataset = read_dataset(stage)
+    predicted = tmp_path / "case_0.nii.gz"
+    save(predicted, np.roll(label, 1, axis=2).clip(0), (0.5, 0.5, 3.0))
+    (case,) = dataset.training
+    summary, rows, page = results(dataset, [SegmentedCase(case.id, case.images, predicted, None)], tmp_path)
+    assert summary["evaluated"] == 1 and summary["unit"] == "mm"
+    assert float(rows[0]["hausdorff95_mm"]) == 0.5
+    assert page.paths("ignored") and page.paths("target")

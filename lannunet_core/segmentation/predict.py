@@ -16,6 +16,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,17 +25,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from lannunet_core.errors import RunFailed
+from lannunet_core.losses import levels
 from lannunet_core.segmentation.cutting import cut
 from lannunet_core.stitch import Windows
+from lannunet_core.training.learner import map_tensors
 
 
-def softmax(outputs: Tensor) -> Tensor:
-    """Over the classes of (B, K, *S)."""
-    return outputs.softmax(1)
+def softmax(outputs: Any) -> Tensor:
+    """Over the classes of (B, K, *S), or of the finest of a list."""
+    return levels(outputs)[0].softmax(1)
 
 
 def predict_scores(
-    network: Callable[[Tensor], Tensor | list[Tensor]],
+    network: Callable[[Tensor], Any],
     image: NDArray[np.float32],
     patch_size: Sequence[int],
     device: torch.device | str,
@@ -43,14 +46,14 @@ def predict_scores(
     batch_size: int = 1,
     mirror: bool = False,
     scratch: Path | None = None,
-    activation: Callable[[Tensor], Tensor] = softmax,
+    activation: Callable[[Any], Tensor] = softmax,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Predict an image patch by patch.
 
     Args:
-        network: Maps (B, C, *P) to raw outputs (B, K, *P), or to a list of them with the finest first; in
-            evaluation mode.
+        network: Maps (B, C, *P) to raw outputs (B, K, *P), or to a list of them with the finest first, or to
+            what `activation` understands; in evaluation mode.
         image: Prepared, (C, *S); may be memory-mapped, only patches of it are read. Where it is less than a
             patch it lies in the middle of one, with its mirror images around.
         patch_size: (x, y[, z]) in pixels.
@@ -60,7 +63,7 @@ def predict_scores(
         mirror: Average each patch over its mirror images along all axes: 2^D times the work.
         scratch: The folder for a temporary file that holds the scores instead of memory; it is gone as soon
             as nobody holds the scores, or the process ends. None: in memory.
-        activation: What turns raw outputs into the scores that are averaged.
+        activation: What turns raw outputs, all of them, into the scores (B, K, *P) that are averaged.
         progress: Called with the number of patches that are done, and of all.
 
     Returns:
@@ -102,9 +105,9 @@ def predict_scores(
 
 
 def patch_scores(
-    network: Callable[[Tensor], Tensor | list[Tensor]],
+    network: Callable[[Tensor], Any],
     patches: Tensor,
-    activation: Callable[[Tensor], Tensor],
+    activation: Callable[[Any], Tensor],
     mirror: bool,
 ) -> Tensor:
     """(B, K, *P) float32 of patches (B, C, *P), averaged over mirror images where wanted."""
@@ -116,9 +119,7 @@ def patch_scores(
     ]
 
     def predicted(flipped: tuple[int, ...]) -> Tensor:
-        outputs = network(patches.flip(flipped))
-        finest = outputs if isinstance(outputs, Tensor) else outputs[0]
-        maps = activation(finest.float())
+        maps = activation(map_tensors(network(patches.flip(flipped)), Tensor.float))
         if maps.shape[2:] != patches.shape[2:]:
             mode = "bilinear" if patches.ndim == 4 else "trilinear"
             maps = functional.interpolate(maps, patches.shape[2:], mode=mode)

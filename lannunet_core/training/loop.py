@@ -36,6 +36,10 @@ from lannunet_core.training.sizing import Sizing
 
 MAX_GRADIENT_NORM = 12.0
 
+Validated = float | Mapping[str, float] | None
+"""The validation error, whose unit does not matter; beside other figures it is `validation_error`; None where
+there is nothing to validate on."""
+
 
 @dataclass
 class Progress:
@@ -119,6 +123,9 @@ def on_device(
         batch["image"] = augment(batch["image"], drawn, centre, output_size)
         if "label" in batch:
             label = batch["label"][:, None]
+            for extra in extra_maps:
+                if extra.role != "label":  # what has no weight would get some of its neighbour's
+                    label = label.masked_fill(batch[extra.key][:, None] == 0, IGNORE)
             batch["label"] = warp(label, drawn, centre, output_size, "nearest", fill=IGNORE)[:, 0]
         for extra in extra_maps:
             values = batch[extra.key][:, None]
@@ -142,8 +149,7 @@ class Training:
         sizing: How long to train.
         optimizer: Over the learner's parameters.
         scheduler: Stepped after every batch.
-        validate: The current validation error (its unit does not matter), None where there is nothing to
-            validate on.
+        validate: The current validation error, see `Validated`.
         checkpoint: Makes the part of a checkpoint that does not change.
         patience: Validations without improvement after which training ends.
         output_size: Size (x, y[, z]) of training samples.
@@ -162,7 +168,7 @@ class Training:
         sizing: Sizing,
         optimizer: Optimizer,
         scheduler: LRScheduler | None,
-        validate: Callable[[], float | None],
+        validate: Callable[[], Validated],
         checkpoint: Callable[..., Checkpoint],
         patience: int,
         output_size: tuple[int, ...],
@@ -274,9 +280,11 @@ class Training:
         progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
         last = progress.epoch == self.sizing.max_epochs
         if last or progress.epoch % self.sizing.validate_every == 0:
-            error = self.validate()
-            if error is not None:
-                row["validation_error"] = error
+            found = self.validate()
+            if found is not None:
+                figures = found if isinstance(found, Mapping) else {"validation_error": found}
+                row |= figures
+                error = figures["validation_error"]
                 better = error < progress.best_error
                 progress.stale = 0 if better else progress.stale + 1
                 if better:
@@ -286,7 +294,8 @@ class Training:
         progress.history.append(row)
         write_metrics(self.folder, progress.history)
         self.save_latest()
-        shown = f", validation error {row['validation_error']:.3f}" if "validation_error" in row else ""
+        errors = [f"{name} {value:.3f}" for name, value in row.items() if name.endswith("validation_error")]
+        shown = "".join(f", {error}" for error in errors).replace("_", " ")
         print(f"epoch {progress.epoch}/{self.sizing.max_epochs}: loss {row['loss']:.4f}{shown}", flush=True)
         self.hooks.observe(event=Event("epoch", self.folder, row))
 

@@ -141,6 +141,20 @@ def test_another_activation_takes_the_place_of_softmax():
     torch.testing.assert_close(scores.float(), torch.from_numpy(image).sigmoid(), atol=HALF, rtol=0)
 
 
+def test_the_activation_gets_all_that_the_network_answers():
+    image = np.random.default_rng(0).normal(size=(1, 20, 30)).astype(np.float32)
+
+    def network(patches):
+        return {"inside": patches.half(), "sure": [patches.abs()]}
+
+    def activation(outputs):
+        return outputs["inside"].sigmoid() * outputs["sure"][0]
+
+    scores = predict_scores(network, image, (8, 8), "cpu", classes=1, activation=activation)
+    expected = torch.from_numpy(image).sigmoid() * torch.from_numpy(image).abs()
+    torch.testing.assert_close(scores.float(), expected, atol=HALF, rtol=0)
+
+
 def test_an_image_smaller_than_a_patch_lies_in_its_middle():
     image = np.random.default_rng(0).normal(size=(1, 5, 20, 7)).astype(np.float32)
     seen = []

@@ -75,7 +75,7 @@ def test_mean_map():
     found = located.methods["E-MHA"]
     np.testing.assert_allclose(found.points, expected.points, atol=1e-5)
     np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-6)
-    np.testing.assert_allclose(found.points[0, 0], np.mean(centres, 0), atol=0.05)
+    np.testing.assert_allclose(found.points[0, 0], np.mean(centres, 0), atol=0.1)
 
 
 @pytest.mark.parametrize("maps", [[torch.ones(1, 1, 16, 20), []], [torch.ones(1, 1, 8, 10)] * 2])
@@ -184,7 +184,8 @@ def test_the_folds_of_a_cross_validation(five, tmp_path):
     where = ("--set", f"output.output_dir={tmp_path / 'cv'}", "--set", "output.xlsx=true")
     assert project.lannunet("train", project.yaml, *evaluate, *where) == 0
     rows = table(tmp_path / "cv" / "predictions.csv")
-    assert [row["x"] for row in rows[:2]] == [row["x"] for row in table(tmp_path / "a" / "predictions.csv")]
+    loose = table(tmp_path / "a" / "predictions.csv")
+    np.testing.assert_allclose(column(rows[:2], "x", "y"), column(loose, "x", "y"), atol=2e-3)
 
     # Each method has its table, sheet and row in the report.
     summary = json.loads((tmp_path / "cv" / "summary.json").read_text())
@@ -240,7 +241,7 @@ def test_impossible_ensembles_are_refused(project, capsys, sections, message):
     assert not project.out.exists()
 
 
-def test_models_of_other_images_are_refused(five, trained, capsys, tmp_path):
+def test_models_of_other_images_are_refused(five, capsys, tmp_path):
     project, models = five
     other = tmp_path / "other"
     options = ("sampler.input_size=[48, 48]", "solver.max_epochs=1", f"output.output_dir={other}")

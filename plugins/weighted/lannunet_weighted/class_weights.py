@@ -67,7 +67,8 @@ def computed_weights(voxels: Floats, way: Way, beta: float = 0.9999) -> Floats:
         weights[there] = 1 / voxels[there]
     else:
         weights[there] = (1 - beta) / -np.expm1(voxels[there] * np.log(beta)) if beta else 1
-    return weights * there.sum() / max(weights.sum(), np.finfo(float).tiny)
+    weights *= there.sum() / max(weights.sum(), np.finfo(float).tiny)
+    return weights
 
 
 def given_weights(

@@ -40,7 +40,8 @@ def decode_gaussian_fit(
     """`gaussian_fit`: mean, height and covariance of the Gaussian that fits each map around its peak.
 
     The peak that is fitted is the highest of the map averaged over 4^D pixels, within the image: one pixel
-    alone is an outlier. The fit is to the map's own pixels in every evaluation mode: points of a spline between them would add nothing.
+    alone is an outlier. The fit is to the map's own pixels in every evaluation mode: points of a spline
+    between them would add nothing.
 
     Where no Gaussian fits, the point is the centre of mass, the confidence the averaged map's peak, and the
     covariance NaN. Along an axis of fewer than five pixels a point is on the peak's pixel, and its variance
@@ -89,7 +90,7 @@ def decode_gaussian_fit(
     confidence = torch.where(has_peak, found.height, 0).clamp(0, 1).cpu().double()
     shape = (batch, landmarks)
     return Coordinates(
-        points.unflatten(0, shape), confidence.unflatten(0, shape), covariance.unflatten(0, shape)
+        points.view(*shape, -1), confidence.view(shape), covariance.view(*shape, *covariance.shape[1:])
     )
 
 

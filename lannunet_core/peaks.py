@@ -81,7 +81,7 @@ class Peaks:
         points = torch.where(has_peak[:, None], points, math.nan)
         confidence = torch.where(has_peak, value, 0).clamp(0, 1)
         return Coordinates(
-            points.unflatten(0, (-1, self.landmarks)), confidence.unflatten(0, (-1, self.landmarks))
+            points.view(-1, self.landmarks, points.shape[1]), confidence.view(-1, self.landmarks)
         )
 
 

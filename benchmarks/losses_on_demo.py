@@ -1,0 +1,86 @@
+"""Every loss trains a small U-Net on the demo's pictures: `python -m benchmarks.losses_on_demo`.
+
+    python -m benchmarks.losses_on_demo [--losses kl mse …] [--half] [--out FOLDER]
+
+Each loss has its own number of batches, `BATCHES`, so that the slow ones are seen. Runs that are finished are
+kept, so the losses can be trained in parts; the table is of those that are there. It has to hold that no
+loss's error is more than 1.5 times the least.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import yaml
+
+from lannunet_core.config.compose import load_config
+from lannunet_core.demo import write_demo_dataset
+from lannunet_core.losses import LOSSES
+from lannunet_core.training.run import train
+
+MOST = 1.5  # times the least error
+BATCHES = {"kl": 600, "mse": 900, "awl": 900, "bce_topk": 900}  # of eight pictures
+AN_EPOCH = 50
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))
+    parser.add_argument("--half", action="store_true", help="mixed half precision, where the device has it")
+    parser.add_argument("--out", type=Path, default=Path("runs/losses_on_demo"))
+    given = parser.parse_args()
+
+    annotations = given.out / "data" / "dataset.json"
+    if not annotations.exists():
+        write_demo_dataset(annotations.parent)
+    precision = "half" if given.half else "full"
+    for loss in given.losses:
+        config = given.out / f"{loss}_{precision}.yaml"
+        config.write_text(yaml.safe_dump(settings(loss, given.half, config.stem)), encoding="utf-8")
+        if not (given.out / config.stem / "report.html").exists():
+            train(load_config(config), overwrite=True)
+
+    runs = {loss: given.out / f"{loss}_{precision}" for loss in LOSSES}
+    runs = {loss: run for loss, run in runs.items() if (run / "report.html").exists()}
+    means = {loss: figures(run)["mean"] for loss, run in runs.items()}
+    least = min(means.values())
+    print(
+        "| loss | precision | batches | seconds | error (mm) | of the least | median | a third of the way |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for loss, run in runs.items():
+        history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        print(
+            f"| `{loss}` | {precision} | {len(history) * AN_EPOCH} | {history[-1]['seconds']:.0f} | "
+            f"{means[loss]:.2f} | {means[loss] / least:.2f} | {figures(run)['median']:.2f} | "
+            f"{history[len(history) // 3 - 1]['validation_error']:.1f} |"
+        )
+    return 0 if max(means.values()) <= MOST * least else 1
+
+
+def figures(run: Path) -> dict[str, float]:
+    """Of the radial error in mm on the testing pictures."""
+    return json.loads((run / "summary.json").read_text(encoding="utf-8"))["overall"]["mm"]  # type: ignore[no-any-return]
+
+
+def settings(loss: str, half: bool, name: str) -> dict[str, object]:
+    return {
+        "dataset": {"src_targets": "data/dataset.json"},
+        "sampler": {"input_size": [96, 96], "num_workers": 0},
+        "solver": {
+            "loss_function": loss,
+            "max_epochs": BATCHES[loss] // AN_EPOCH,
+            "mini_batch_size": AN_EPOCH,
+            "data_loader_batch_size_train": 8,
+            "auto_mixed_precision": half,
+        },
+        "trainer": {"validate_every": 1},
+        "model": {"architecture": "unet", "unet": {"init_features": 16, "max_features": 128}},
+        "output": {"output_dir": name},
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -56,9 +56,8 @@ def pool(runs: Sequence[Path]) -> tuple[list[Prediction], LandmarkDataset]:
 
 def read_run(run: Path) -> tuple[LandmarkDataset, list[Prediction]]:
     """A run's data set, and what it predicted of the evaluated split."""
-    last = run / "refine" if (run / "refine" / "predictions.csv").is_file() else run
     try:
-        config: Mapping[str, Any] = yaml.safe_load((last / "config.yaml").read_text(encoding="utf-8"))
+        config: Mapping[str, Any] = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{run}: is no folder of a run (it has no config.yaml).") from None
     if config["task"] != "landmarks":
@@ -69,7 +68,7 @@ def read_run(run: Path) -> tuple[LandmarkDataset, list[Prediction]]:
             "inference.evaluation_mode to another mode than use_input_size."
         )
     dataset = load_dataset(DatasetConfig.model_validate(config["dataset"]), config["trainer"]["fold"])
-    path = last / "predictions.csv"
+    path = run / "refine" / "predictions.csv" if "refine" in config else run / "predictions.csv"
     predicted, names = read_predictions(path)
     return dataset, join(path, predicted, names, dataset, config["inference"]["split"])
 

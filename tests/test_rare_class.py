@@ -13,7 +13,7 @@ def test_the_rare_class_has_under_a_thousandth_of_the_pixels(tmp_path):
     labels = [read_case(case, dataset).label for case in dataset.training]
     assert len(labels) == rare_class.TRAINING
     assert share == np.mean([(label == 2).mean() for label in labels])
-    assert 0 < share < 0.001
+    assert 0 < share < 0.0001
     assert dataset.class_names[2] == "disc"
     assert all((read_case(case, dataset).label == 2).any() for case in dataset.testing)
 

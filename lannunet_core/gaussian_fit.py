@@ -43,7 +43,7 @@ def decode_gaussian_fit(
     alone is an outlier. The fit is to the map's own pixels in every evaluation mode: points of a spline
     between them would add nothing.
 
-    Where no Gaussian fits, the point is the centre of mass, the confidence the averaged map's peak, and the
+    Where no Gaussian fits, the point is that pixel, the confidence the averaged map's peak, and the
     covariance NaN. Along an axis of fewer than five pixels a point is on the peak's pixel, and its variance
     is about the mean of the other axes'.
 
@@ -84,7 +84,8 @@ def decode_gaussian_fit(
     found = fit(values, inside, start, sigma, peak, usable)
 
     low, high = (edge.repeat_interleave(landmarks, 0) for edge in (grid.low, grid.high))
-    points = (found.mean + first).cpu().double().maximum(low).minimum(high)
+    fits = found.covariance.flatten(1).isfinite().all(1)
+    points = torch.where(fits[:, None], found.mean + first, pixels).cpu().double().maximum(low).minimum(high)
     points = torch.where(has_peak.cpu()[:, None], points, math.nan)
     covariance = torch.where(has_peak[:, None, None], found.covariance, math.nan).cpu().double()
     confidence = torch.where(has_peak, found.height, 0).clamp(0, 1).cpu().double()

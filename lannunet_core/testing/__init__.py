@@ -17,10 +17,12 @@ from lannunet_core.testing.suites import (
     ArchitectureConformance,
     Conformance,
     DecodeConformance,
+    ExtraMapsConformance,
     LabelConformance,
     LossConformance,
     Result,
     SamplingConformance,
+    SegmentationConformance,
     run,
 )
 
@@ -29,11 +31,13 @@ __all__ = [
     "Broken",
     "Conformance",
     "DecodeConformance",
+    "ExtraMapsConformance",
     "LabelConformance",
     "LossConformance",
     "NotClaimed",
     "Result",
     "SamplingConformance",
+    "SegmentationConformance",
     "Subject",
     "run",
 ]

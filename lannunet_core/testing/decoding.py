@@ -26,7 +26,7 @@ from lannunet_core.testing.running import (
     perfect_outputs,
     untouched,
 )
-from lannunet_core.testing.subject import Broken, Subject
+from lannunet_core.testing.subject import Broken, Kind, Subject
 from lannunet_core.training.learner import map_tensors
 
 MODES: tuple[EvaluationMode, ...] = ("use_input_size", "scale_pred_coords", "scale_heatmap_first")
@@ -34,7 +34,7 @@ MODES: tuple[EvaluationMode, ...] = ("use_input_size", "scale_pred_coords", "sca
 
 def decodes_to_the_point(subject: Subject) -> None:
     """A perfect map decodes to its point (x, y[, z]) in input pixels, unrounded, in every evaluation mode."""
-    for dimensions, session, batch, maps in _perfect(subject):
+    for kind, session, batch, maps in _perfect(subject):
         size = session.run.input_size
         original = tuple(3 * side + 1 for side in size)
         resized = {
@@ -44,20 +44,20 @@ def decodes_to_the_point(subject: Subject) -> None:
         }
         for mode in MODES:
             found = decode(session, maps, batch if mode == "use_input_size" else resized, mode)
-            what = f"decoding in {dimensions}D ({mode})"
+            what = f"decoding in {kind} ({mode})"
             compare_points(found.points, batch["landmarks"], subject.decoding_error, what)
 
 
 def decoded_shapes(subject: Subject) -> None:
     """Points are (B, N, D), confidence (B, N), covariance (B, N, D, D) with positive variances, or None."""
-    for dimensions, session, batch, maps in _perfect(subject):
+    for kind, session, batch, maps in _perfect(subject):
         found = decode(session, maps, batch)
         wanted = tuple(batch["landmarks"].shape)
         if not isinstance(found, Coordinates):
-            raise Broken(f"in {dimensions}D the answer is {found!r:.200}, should be hookspecs.Coordinates")
+            raise Broken(f"in {kind} the answer is {found!r:.200}, should be hookspecs.Coordinates")
         if tuple(found.points.shape) != wanted or tuple(found.confidence.shape) != wanted[:2]:
             raise Broken(
-                f"in {dimensions}D points are {tuple(found.points.shape)} and confidence "
+                f"in {kind} points are {tuple(found.points.shape)} and confidence "
                 f"{tuple(found.confidence.shape)}, should be {wanted} and {wanted[:2]}"
             )
         if not (found.points.is_floating_point() and found.confidence.is_floating_point()):
@@ -67,9 +67,9 @@ def decoded_shapes(subject: Subject) -> None:
         covariance = found.covariance
         if covariance is None:
             continue
-        if tuple(covariance.shape) != (*wanted, dimensions):
+        if tuple(covariance.shape) != (*wanted, kind.dimensions):
             raise Broken(
-                f"in {dimensions}D covariance is {tuple(covariance.shape)}, should be {(*wanted, dimensions)}"
+                f"in {kind} covariance is {tuple(covariance.shape)}, should be {(*wanted, kind.dimensions)}"
             )
         covariance = covariance.double()
         if (
@@ -77,48 +77,44 @@ def decoded_shapes(subject: Subject) -> None:
             or torch.linalg.eigvalsh(covariance).min() < -1e-6
         ):
             raise Broken(
-                f"in {dimensions}D a covariance is not symmetric with positive variances: {covariance[0, 0]}"
+                f"in {kind} a covariance is not symmetric with positive variances: {covariance[0, 0]}"
             )
 
 
 def flat_maps_have_no_point(subject: Subject) -> None:
     """A map that is 0 everywhere names no point: NaN, with confidence 0, and never a coordinate."""
-    for dimensions, session, batch, maps in _perfect(subject):
+    for kind, session, batch, maps in _perfect(subject):
         found = decode(session, map_tensors(maps, torch.zeros_like), batch)
         if not found.points.isnan().all():
-            raise Broken(
-                f"in {dimensions}D a map of zeros decodes to {found.points[0, 0].tolist()}, should be NaN"
-            )
+            raise Broken(f"in {kind} a map of zeros decodes to {found.points[0, 0].tolist()}, should be NaN")
         if not (found.confidence == 0).all():
-            raise Broken(
-                f"in {dimensions}D the confidence in maps of zeros is {found.confidence.tolist()}, not 0"
-            )
+            raise Broken(f"in {kind} the confidence in maps of zeros is {found.confidence.tolist()}, not 0")
 
 
 def confidence_is_a_share(subject: Subject) -> None:
     """Confidence lies in 0 … 1, and a higher peak of a map never has less of it."""
-    for dimensions, session, batch, maps in _perfect(subject):
+    for kind, session, batch, maps in _perfect(subject):
         confidences = []
         for height in (0.2, 1.0, 3.0):
             confidence = decode(session, map_tensors(maps, partial(torch.mul, height)), batch).confidence
             if not ((confidence >= 0) & (confidence <= 1)).all():
                 raise Broken(
-                    f"in {dimensions}D confidence is {confidence.tolist()} in perfect maps times {height}; "
+                    f"in {kind} confidence is {confidence.tolist()} in perfect maps times {height}; "
                     "it should lie in 0 … 1"
                 )
             confidences.append(confidence)
         if confidences[1].min() < 0.5:
-            raise Broken(f"in {dimensions}D perfect maps have the low confidence {confidences[1].tolist()}")
+            raise Broken(f"in {kind} perfect maps have the low confidence {confidences[1].tolist()}")
         if (confidences[0] > confidences[1] + 1e-6).any():
             raise Broken(
-                f"in {dimensions}D the confidence is {confidences[0].tolist()} in maps of a fifth of the "
+                f"in {kind} the confidence is {confidences[0].tolist()} in maps of a fifth of the "
                 f"height and {confidences[1].tolist()} in perfect ones; higher is more certain"
             )
 
 
 def samples_are_decoded_alone(subject: Subject) -> None:
     """What a sample decodes to does not depend on the others of its batch, nor on chance."""
-    for dimensions, session, batch, maps in _perfect(subject):
+    for kind, session, batch, maps in _perfect(subject):
         with isolated(), untouched("decoding"):
             first, again = (
                 session.hooks.get_coords_from_heatmap(
@@ -132,20 +128,20 @@ def samples_are_decoded_alone(subject: Subject) -> None:
         swapped = decode(session, map_tensors(maps, lambda tensor: tensor.flip(0)), batch)
         for other, what in ((again, "twice"), (Coordinates(*_flipped(swapped)), "in another order")):
             if not torch.allclose(first.points, other.points, atol=1e-4, equal_nan=True):
-                raise Broken(f"in {dimensions}D a batch decoded {what} gives other points")
+                raise Broken(f"in {kind} a batch decoded {what} gives other points")
 
 
 def _flipped(found: Coordinates) -> tuple[Tensor, Tensor]:
     return found.points.flip(0), found.confidence.flip(0)
 
 
-def _perfect(subject: Subject) -> Iterator[tuple[int, Any, dict[str, Any], Any]]:
+def _perfect(subject: Subject) -> Iterator[tuple[Kind, Any, dict[str, Any], Any]]:
     """For each number of dimensions a session, a batch, and activated maps of its landmarks."""
-    for dimensions in subject.dimensions():
-        session = build(subject, dimensions)
+    for kind in subject.kinds("landmarks"):
+        session = build(subject, kind)
         batch = make_batch(session)
         if subject.has_own_outputs():
             maps = activate(session, perfect_outputs(subject, session, batch))
         else:
             maps = gaussians(batch["landmarks"], session.run.input_size)
-        yield dimensions, session, batch, maps
+        yield kind, session, batch, maps

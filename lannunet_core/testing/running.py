@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lannunet_core.testing.subject import Broken, Subject
+from lannunet_core.testing.subject import Broken, Kind, Subject
 from lannunet_core.training.learner import map_tensors
 from lannunet_core.types import Floats, State
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from lannunet_core.hookspecs import Coordinates, EvaluationMode
     from lannunet_core.training.session import Session
 
-BLOB = 2.0  # width of what is drawn, in pixels
+BLOB = 2.0  # width of what is drawn for a landmark, in pixels
+BALL = 4.0  # radius of what is drawn for a class
 BASE_LR = 2e-3  # what `solver.base_lr: auto` means for AdamW
 MAX_GRADIENT_NORM = 12.0
 FINE_STEPS = 300
@@ -85,15 +86,17 @@ def draw_points(size: tuple[int, ...], count: int, landmarks: int, seed: int = 0
 def make_batch(
     session: Session, count: int = 2, states: Tensor | None = None, seed: int = 0
 ) -> dict[str, Any]:
-    """A collated batch: a blob of its own brightness for each landmark, on noise.
+    """A collated batch: a blob of its own brightness for each landmark, or a ball for each class, on noise.
 
     Args:
         session: Of the run.
         count: B.
-        states: (B, N) of `State`; all visible by default.
+        states: (B, N) of `State`; all visible by default. Landmarks only.
         seed: Of points and noise.
     """
     run = session.run
+    if run.task == "segmentation":
+        return _segmentation_batch(session, count, seed)
     size, landmarks, dimensions = run.input_size, len(run.outputs), run.dimensions
     points = draw_points(size, count, landmarks, seed)
     states = torch.zeros(count, landmarks, dtype=torch.int64) if states is None else states
@@ -112,19 +115,47 @@ def make_batch(
         "image": blobs + 0.1 * noise,
         "landmarks": torch.where(unknown[..., None], torch.nan, points),
         "states": states,
-        "affine": torch.eye(dimensions + 1, dtype=torch.float64).expand(count, -1, -1).clone(),
         "original_size": torch.tensor(size).expand(count, -1).clone(),
-        "corner": torch.zeros(count, dimensions),
         "spacing": torch.full((count, dimensions), torch.nan, dtype=torch.float64),
+        **_about(count, dimensions),
+    }
+
+
+def _segmentation_batch(session: Session, count: int, seed: int) -> dict[str, Any]:
+    run = session.run
+    size, classes, dimensions = run.input_size, len(run.outputs), run.dimensions
+    label = torch.zeros(count, *reversed(size), dtype=torch.int16)
+    middles = draw_points(size, count, classes - 1, seed)
+    for value, near in enumerate(gaussians(middles, size, sigma=1.0).unbind(1), start=1):
+        label[near > np.exp(-(BALL**2) / 2)] = value
+    brightness = torch.tensor([0.0, *((-1) ** n * (3 + n) for n in range(classes - 1))])
+    noise = torch.randn(
+        count, run.in_channels, *reversed(size), generator=torch.Generator().manual_seed(seed)
+    )
+    return {
+        "image": brightness[label.long()][:, None] + 0.1 * noise,
+        "label": label,
+        "landmarks": torch.empty(count, 0, dimensions),
+        "states": torch.empty(count, 0, dtype=torch.int64),
+        "spacing": torch.ones(count, dimensions, dtype=torch.float64),
+        **_about(count, dimensions),
+    }
+
+
+def _about(count: int, dimensions: int) -> dict[str, Any]:
+    """What is in a batch of any task."""
+    return {
+        "affine": torch.eye(dimensions + 1, dtype=torch.float64).expand(count, -1, -1).clone(),
+        "corner": torch.zeros(count, dimensions),
         "id": [f"sample {k}" for k in range(count)],
         "index": torch.arange(count),
     }
 
 
-def build(subject: Subject, dimensions: int, **options: Any) -> Session:
+def build(subject: Subject, kind: Kind, **options: Any) -> Session:
     """A session, with the global generators put back."""
     with isolated():
-        return subject.session(dimensions, **options)
+        return subject.session(kind.dimensions, task=kind.task, **options)
 
 
 def stepper(session: Session, batch: Mapping[str, Any], total_steps: int) -> Callable[[], float]:
@@ -249,6 +280,37 @@ def decode(
 def activate(session: Session, outputs: Any) -> Any:
     with isolated(), torch.no_grad():
         return session.learner.loss.activation(outputs)
+
+
+def class_maps(session: Session, image: Tensor) -> Any:
+    """What prediction makes of patches (B, C, *S), with `task: segmentation`: (B, K, *S)."""
+    from lannunet_core.segmentation.predict import patch_scores
+
+    learner = session.learner.eval()
+    with isolated(), torch.no_grad():
+        return patch_scores(learner.network, image, learner.loss.activation, mirror=False)
+
+
+def check_class_maps(maps: Any, image: Tensor, classes: int, where: str) -> None:
+    wanted = (image.shape[0], classes, *image.shape[2:])
+    if not isinstance(maps, Tensor) or tuple(maps.shape) != wanted:
+        raise Broken(
+            f"{where}, the activated maps are {describe(maps)}, should be {wanted}: one map a class, finest "
+            "resolution"
+        )
+    if not torch.isfinite(maps).all():
+        raise Broken(f"{where}, the activated maps have values that are NaN or infinite")
+    if maps.min() < -1e-3 or maps.max() > 1 + 1e-3:
+        raise Broken(
+            f"{where}, the activated maps lie in {float(maps.min()):.3g} … {float(maps.max()):.3g}, should "
+            "lie in 0 … 1; is the activation missing?"
+        )
+
+
+def segmented(session: Session, maps: Tensor) -> Tensor:
+    """The labels (B, *S) of activated maps (B, K, *S)."""
+    with isolated(), torch.no_grad():
+        return torch.stack([session.hooks.get_segmentation(maps=one) for one in maps])
 
 
 def compare_points(found: Tensor, wanted: Tensor, tolerance: float, what: str) -> None:

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from lannunet_core.config import schema
 from lannunet_core.plugins import discovery, manager
-from lannunet_core.testing import architecture, decoding, labels, losses, package, sampling
+from lannunet_core.testing import architecture, decoding, labels, losses, package, sampling, segmentation
 from lannunet_core.testing.running import build
-from lannunet_core.testing.subject import NotClaimed, Subject
+from lannunet_core.testing.subject import Kind, NotClaimed, Subject
 
 Check = Callable[[Subject], None]
 
@@ -56,6 +56,7 @@ class ArchitectureConformance(Conformance):
     test_missing_landmarks_do_not_matter = as_test(architecture.missing_landmarks_do_not_matter)
     test_batches_without_labels = as_test(architecture.batches_without_labels)
     test_labels_decode_back = as_test(labels.labels_decode_back)
+    test_segments_a_tiny_problem = as_test(architecture.segments_a_tiny_problem)
 
 
 class LabelConformance(Conformance):
@@ -68,6 +69,10 @@ class LabelConformance(Conformance):
     test_known_negatives_are_learned = as_test(losses.known_negatives_are_learned)
     test_labels_are_a_function_of_the_batch = as_test(labels.labels_are_a_function_of_the_batch)
     test_gradients_reach_sigmas = as_test(labels.gradients_reach_sigmas)
+    test_voxel_labels = as_test(labels.voxel_labels)
+    test_ignored_voxels_contribute_nothing = as_test(losses.ignored_voxels_contribute_nothing)
+    test_voxel_weights_count = as_test(losses.voxel_weights_count)
+    test_perfect_outputs_give_the_labels = as_test(losses.perfect_outputs_give_the_labels)
 
 
 class LossConformance(Conformance):
@@ -84,16 +89,21 @@ class LossConformance(Conformance):
     test_loss_is_a_function = as_test(losses.loss_is_a_function)
     test_learnable_loss_is_a_module = as_test(losses.learnable_loss_is_a_module)
     test_state_survives_save_and_load = as_test(architecture.state_survives_save_and_load)
+    test_ignored_voxels_contribute_nothing = as_test(losses.ignored_voxels_contribute_nothing)
+    test_voxel_weights_count = as_test(losses.voxel_weights_count)
+    test_nothing_annotated_is_finite = as_test(losses.nothing_annotated_is_finite)
+    test_perfect_outputs_give_the_labels = as_test(losses.perfect_outputs_give_the_labels)
 
 
 class SamplingConformance(Conformance):
     """What holds for a plugin that answers `sampling`."""
 
     test_sampling_is_complete = as_test(sampling.sampling_is_complete)
-    test_centres_lie_in_the_image = as_test(sampling.centres_lie_in_the_image)
+    test_samples_show_their_image = as_test(sampling.samples_show_their_image)
     test_sampling_draws_from_rng_only = as_test(sampling.sampling_draws_from_rng_only)
     test_sampling_pickles = as_test(sampling.sampling_pickles)
     test_sampling_does_without_landmarks = as_test(sampling.sampling_does_without_landmarks)
+    test_sampling_does_without_classes = as_test(sampling.sampling_does_without_classes)
 
 
 class DecodeConformance(Conformance):
@@ -106,12 +116,29 @@ class DecodeConformance(Conformance):
     test_samples_are_decoded_alone = as_test(decoding.samples_are_decoded_alone)
 
 
+class SegmentationConformance(Conformance):
+    """What holds for a plugin that answers `get_segmentation`."""
+
+    test_labels_are_classes = as_test(segmentation.labels_are_classes)
+    test_slabs_are_labelled_alone = as_test(segmentation.slabs_are_labelled_alone)
+
+
+class ExtraMapsConformance(Conformance):
+    """What holds for a plugin that answers `extra_maps`."""
+
+    test_maps_fit_every_case = as_test(segmentation.maps_fit_every_case)
+    test_maps_are_described = as_test(segmentation.maps_are_described)
+    test_maps_are_the_same_again = as_test(segmentation.maps_are_the_same_again)
+
+
 SUITES: dict[str, type[Conformance]] = {
     "network": ArchitectureConformance,
     "generate_labels": LabelConformance,
     "loss": LossConformance,
     "sampling": SamplingConformance,
     "get_coords_from_heatmap": DecodeConformance,
+    "get_segmentation": SegmentationConformance,
+    "extra_maps": ExtraMapsConformance,
 }
 """The suite for each hook that has one."""
 
@@ -147,6 +174,7 @@ def checks_of(suite: type[Subject]) -> list[str]:
 
 def run_one(suite: Subject, name: str, about: str = "") -> Result:
     """Run one test; whatever it raises is its outcome. `about` stands beside the check's name."""
+    suite.tried = None
     test = getattr(suite, name)
     check = name.removeprefix("test_") + (f" ({about})" if about else "")
     contract = " ".join((test.__doc__ or "").split())
@@ -157,7 +185,8 @@ def run_one(suite: Subject, name: str, about: str = "") -> Result:
     except AssertionError as found:
         return Result(check, contract, "failed", str(found))
     except Exception as error:
-        return Result(check, contract, "failed", f"it raises {type(error).__name__}: {error}")
+        where = f"in {suite.tried} " if suite.tried else ""
+        return Result(check, contract, "failed", f"{where}it raises {type(error).__name__}: {error}")
     return Result(check, contract, "passed")
 
 
@@ -201,6 +230,9 @@ def plan(plugin: str, settings: Mapping[str, Any]) -> list[Planned]:
 
 def brought(suite: Subject, hook: str) -> list[str]:
     """The names that a plugin's `losses` or `decoders` adds to those of the core."""
-    core = schema.LOSSES if hook == "losses" else schema.DECODERS
-    hooks = build(suite, next(iter(suite.dimensions()))).hooks
-    return [name for name in getattr(hooks, hook)() if name not in core]
+    core = {*schema.LOSSES, *schema.SEGMENTATION_LOSSES} if hook == "losses" else {*schema.DECODERS}
+    dimensions = next(iter(suite.kinds())).dimensions
+    names = []
+    for task in suite.served_tasks():
+        names += getattr(build(suite, Kind(task, dimensions)).hooks, hook)()
+    return [name for name in dict.fromkeys(names) if name not in core]

@@ -1,6 +1,12 @@
 """What the core answers where a plugin does not keeps the contracts too."""
 
-from lannunet_core.testing import DecodeConformance, LabelConformance, LossConformance, SamplingConformance
+from lannunet_core.testing import (
+    DecodeConformance,
+    LabelConformance,
+    LossConformance,
+    SamplingConformance,
+    SegmentationConformance,
+)
 
 SMALL = {"init_features": 4, "max_features": 8}
 
@@ -58,3 +64,14 @@ class TestHardestCrossEntropy(LossConformance):
     plugin = "unet"
     config = SMALL
     loss_function = "bce_topk"
+
+
+class TestCrossEntropyDice(LossConformance):
+    plugin = "unet"
+    config = SMALL
+    loss_function = "ce_dice"
+
+
+class TestClassMaps(SegmentationConformance):
+    plugin = "unet"
+    config = SMALL

@@ -1,17 +1,21 @@
 """The kit itself: claims, other forms of plugins, and that it leaves no trace."""
 
 import random
+import re
 import subprocess
 import sys
+from pathlib import Path
 from unittest import SkipTest
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
 from lannunet_core.testing import (
     ArchitectureConformance,
     DecodeConformance,
+    ExtraMapsConformance,
     LabelConformance,
     LossConformance,
     SamplingConformance,
@@ -39,6 +43,8 @@ from lannunet_core import Plugin, hookimpl
 from lannunet_core.hookspecs import Coordinates
 
 class Model(Plugin):
+    tasks = ("landmarks",)
+
     @hookimpl
     def network(self):
         from parts import Network
@@ -111,6 +117,8 @@ NAMES = """
 from lannunet_core import Plugin, hookimpl
 
 class Model(Plugin):
+    tasks = ("landmarks",)
+
     @hookimpl
     def losses(self):
         from lannunet_core.losses import HeatmapMSE
@@ -120,6 +128,21 @@ class Model(Plugin):
     def decoders(self):
         from lannunet_core.decode import decode_peak
         return {"mine": lambda: decode_peak}
+"""
+TRUST = """
+from lannunet_core import Plugin, hookimpl
+from lannunet_core.errors import UserError
+
+class Model(Plugin):
+    tasks = ("segmentation",)
+
+    @hookimpl
+    def extra_maps(self, dataset):
+        from lannunet_core.segmentation.types import ExtraMap
+        files = {case.id: dataset.path / f"{case.id}_trust.npy" for case in dataset.training}
+        if missing := [file for file in files.values() if not file.exists()]:
+            raise UserError(f"{missing[0]} is missing.")
+        return [ExtraMap("trust", "weight", "linear", 0.0, files)]
 """
 
 
@@ -163,6 +186,43 @@ def test_claims(install, check, flag, claim, outcome):
     assert ("volumes are not supported; use unet" in result.message) == (
         check == "three_dimensions" and outcome != "passed"
     )
+
+
+@pytest.mark.parametrize("tasks", [("landmarks",), ("segmentation",)])
+def test_it_is_tested_in_the_tasks_that_it_serves(install, tasks):
+    install(ONLY_2D.replace("class Model(Plugin):", f"class Model(Plugin):\n    tasks = {tasks}\n"))
+    claims = {"plugin": "model", "supports_3d": False, "supports_deep_supervision": False}
+    results = {r.check: r for r in run(type("TestModel", (ArchitectureConformance,), claims)())}
+    served, other = ("overfits", "segments")[:: 1 if tasks == ("landmarks",) else -1]
+    assert results[f"{served}_a_tiny_problem"].outcome == "passed"
+    assert results[f"{other}_a_tiny_problem"].outcome == "not claimed"
+    assert "is not served" in results[f"{other}_a_tiny_problem"].message
+    assert "failed" not in {result.outcome for result in results.values()}
+
+
+def test_it_says_in_which_kind_of_run_it_raises(install):
+    install(ONLY_2D.replace("nn.Conv2d(self", "(1 / (self.run.task == 'landmarks')) and nn.Conv2d(self"))
+    suite = type("TestModel", (ArchitectureConformance,), {"plugin": "model", "supports_3d": False})()
+    result = run_one(suite, "test_two_dimensions")
+    assert result.outcome == "failed"
+    assert "in 2D segmentation it raises RunFailed" in result.message
+
+
+def test_files_of_the_author_lie_in_the_folder(install):
+    install(TRUST)
+
+    class TestModel(ExtraMapsConformance):
+        plugin = "model"
+
+    assert run_one(TestModel(), "test_maps_fit_every_case").outcome == "not claimed"
+
+    class TestWithFiles(TestModel):
+        def add_files(self, dataset):
+            for path in (dataset / "imagesTr").iterdir():
+                image = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+                np.save(dataset / path.name.replace("_0000.nii.gz", "_trust.npy"), np.ones_like(image))
+
+    assert failures(TestWithFiles()) == []
 
 
 def test_what_is_not_claimed_is_a_skip_to_pytest(install):
@@ -261,3 +321,13 @@ def test_no_trace_is_left_in_the_global_generators(install):
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == np.random.get_state()[1].tolist()  # noqa: NPY002
     assert before[2] == random.getstate()
+
+
+def test_the_segmentation_plugin_of_the_documentation(install):
+    text = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
+    (source,) = (
+        code for code in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S) if "Borders" in code
+    )
+    install("from lannunet_core import Plugin, hookimpl\n" + source.replace("CarefulBorders", "Model"))
+    results = list(run(type("TestModel", (ExtraMapsConformance,), {"plugin": "model"})()))
+    assert {result.outcome for result in results} == {"passed"}

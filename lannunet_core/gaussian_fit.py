@@ -209,7 +209,8 @@ def blobs(maps: Tensor, low: Tensor, high: Tensor) -> Tensor:
         Pixels (N, D), beside the middle of those that were summed.
     """
     inside = [slice(a, b + 1) for a, b in zip(low.tolist(), high.tolist(), strict=True)][::-1]
-    sums = maps[(slice(None), *inside)].float()
+    box = (slice(None), *inside)
+    sums = maps[box].float()
     scale, shift = torch.ones_like(low), low.clone()
     for axis, side in enumerate(sums.shape[1:], 1):
         if side >= LEAST_SIDE:
@@ -237,7 +238,7 @@ def average(maps: Tensor) -> Tensor:
         summed.narrow(axis, 1, side - 1).add_(maps.narrow(axis, 0, side - 1))
         summed.narrow(axis, 0, side - 1).add_(maps.narrow(axis, 1, side - 1))
         maps = summed
-    return maps / 3 ** len(long)
+    return maps / float(3 ** len(long))
 
 
 def cut(
@@ -265,4 +266,5 @@ def cut(
 def at(values: Tensor, pixels: Tensor) -> Tensor:
     """(M,): of windows (M, *W) the values at `pixels` (M, D) (x, y[, z])."""
     index = torch.arange(len(values), device=values.device)
-    return values[(index, *pixels.flip(1).T)]
+    places = (index, *pixels.flip(1).T)
+    return values[places]

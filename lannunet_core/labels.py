@@ -49,7 +49,9 @@ def level_sigmas(sigma: Tensor | float, strides: Sequence[float]) -> Tensor:
     """
     widths = sigma if isinstance(sigma, Tensor) else torch.tensor(float(sigma))
     if widths.ndim == 3:
-        matrices: Tensor = _AtLeastOne.apply(widths / widths.new_tensor(strides)[:, None, None, None])
+        matrices: Tensor = _AtLeastOne.apply(  # type: ignore[no-untyped-call]
+            widths / widths.new_tensor(strides)[:, None, None, None]
+        )
         return matrices
     return (widths.reshape(-1) / widths.new_tensor(strides)[:, None]).clamp(min=1)
 
@@ -65,7 +67,8 @@ class _AtLeastOne(torch.autograd.Function):
     def forward(ctx: Any, matrices: Tensor) -> Tensor:
         values, axes = torch.linalg.eigh(matrices)
         ctx.save_for_backward(values, axes)
-        return (axes * values.clamp(min=1)[..., None, :]) @ axes.mT
+        raised: Tensor = (axes * values.clamp(min=1)[..., None, :]) @ axes.mT
+        return raised
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
@@ -77,7 +80,8 @@ class _AtLeastOne(torch.autograd.Function):
         slopes = torch.where(one, rises / torch.where(one, differences, 1), both.to(values.dtype))
         (gradient,) = gradients
         gradient = (gradient + gradient.mT) / 2
-        return axes @ (slopes * (axes.mT @ gradient @ axes)) @ axes.mT
+        moved: Tensor = axes @ (slopes * (axes.mT @ gradient @ axes)) @ axes.mT
+        return moved
 
 
 def gaussian_heatmaps(

@@ -355,7 +355,7 @@ class SegmentationSolverConfig(SolverConfig):
         1, ge=1, le=65536, description="Patches predicted at once."
     )
     loss_function: str = Field("ce_dice", description="Loss, by name: ce_dice or one that a plugin brings.")
-    regress_sigma: Literal[False] = Field(False, description="Landmarks only.")  # type: ignore[assignment]
+    regress_sigma: Literal[False] = Field(False, description="Landmarks only.")
 
 
 class SegmentationTrainerConfig(TrainerConfig):

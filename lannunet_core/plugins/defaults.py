@@ -35,7 +35,7 @@ def poly_schedule(optimizer: torch.optim.Optimizer, total_steps: int) -> torch.o
     from lannunet_core.learned_sigma import HOLD
 
     def factor(step: int) -> float:
-        return max(0.0, 1 - step / total_steps) ** POLY_EXPONENT
+        return float(max(0.0, 1 - step / total_steps) ** POLY_EXPONENT)
 
     def held(step: int) -> float:
         return factor(step) if step >= HOLD * total_steps else 0.0

@@ -31,7 +31,8 @@ def cut(
         low, high = max(start, 0), min(start + length, side)
         box = (slice(low, high), *box)
         pads.insert(0, (low - start, start + length - high))
-    part = np.array(array[(..., *box)])
+    index: tuple[Any, ...] = (..., *box)
+    part = np.array(array[index])
     if not any(map(any, pads)):
         return part
     pads = [(0, 0)] * (array.ndim - len(size)) + pads

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,8 +67,8 @@ class TrainingPatches(Dataset[dict[str, Any]]):
         assert label is not None, "a case is trained on only where something is annotated"
         shown_box(drawn.spatial, centre, size, case.size, case.id)  # refuses what shows nothing of the case
         low, high = drawn.spatial.source_box(centre, size)
-        first = np.floor(low).astype(int) - 1
-        box = np.ceil(high).astype(int) + 2 - first
+        first = [math.floor(side) - 1 for side in low]
+        box = [math.ceil(side) + 2 - start for side, start in zip(high, first, strict=True)]
         item = {
             "image": torch.from_numpy(cut(case.image(), first, box)),
             "label": torch.from_numpy(cut(label, first, box, IGNORE)),

@@ -23,7 +23,7 @@ KNOWN_NEGATIVE = (State.ABSENT, State.OUTSIDE)
 
 def check_calibration(samples: Sequence[Sample], path: Path) -> None:
     """Refuse validation samples that show only landmarks, or none."""
-    states = np.concatenate([sample.states for sample in samples] or [np.empty(0)])
+    states = np.concatenate([sample.states for sample in samples] or [np.empty(0, np.int64)])
     if not np.isin(states, KNOWN_NEGATIVE).any() or not (states == State.VISIBLE).any():
         raise UserError(
             f'inference.presence: "validation" of {path} has to have landmarks that are "absent" and others '

@@ -64,4 +64,5 @@ def first_inside(
     """The first voxel of a patch around `voxel` that lies in the image or, where it is larger, holds it."""
     low = np.maximum(voxel - size + 1, np.minimum(image - size, 0))
     high = np.minimum(voxel, np.maximum(image - size, 0))
-    return rng.integers(low, high + 1)
+    first: NDArray[np.int64] = rng.integers(low, high + 1)
+    return first

@@ -2,7 +2,7 @@
 
 The model is a · exp(−½ |Lᵀ(x − m)|²): height, mean, and the Cholesky factor L of the inverse covariance,
 which keeps it positive definite. Levenberg and Marquardt's method minimises the squared residuals over the
-pixels within 3.5 widths of the peak; further away a map says nothing about it.
+pixels within 4 widths of the peak; further away a map says nothing about it.
 
 Robust in two stages (Rousseeuw and Leroy 1987, Robust Regression and Outlier Detection, ch. 5: reweighted
 least squares from a robust fit). First Huber's weights, which bound what a pixel can do and converge from
@@ -23,7 +23,7 @@ from torch import Tensor
 from lannunet_core.hookspecs import Coordinates, EvaluationMode
 from lannunet_core.peaks import HALO, LEAST_SIDE, Grid, centre_of_mass, finest, gather, widths
 
-REACH = 3.5  # widths of a peak on either side that are fitted
+REACH = 4.0  # widths of a peak on either side that are fitted
 MOST_REACH = {2: 24, 3: 10}  # pixels, by dimensions
 HUBER_STEPS, STEPS = 8, 12
 HUBER = 1.345  # standard deviations: 95 % efficient for Gaussian noise

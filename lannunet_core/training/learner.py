@@ -42,6 +42,17 @@ def level_sizes_of(outputs: Any) -> list[tuple[int, ...]]:
     return [size for output in outputs for size in level_sizes_of(output)[:1]]
 
 
+class Unrounded:
+    """A batch that passes through Fabric's wrapper as it is.
+
+    Under mixed precision the wrapper rounds every tensor that it sees, and 8 bits are half a pixel of a
+    coordinate beyond 128.
+    """
+
+    def __init__(self, batch: Mapping[str, Any]) -> None:
+        self.batch = batch
+
+
 class Learner(nn.Module):
     """Network, label parameters and loss of a run.
 
@@ -105,8 +116,9 @@ class Learner(nn.Module):
         )
         return labels if self.label_width is None else labels | {"sigmas": sigmas}
 
-    def forward(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    def forward(self, given: Mapping[str, Any] | Unrounded) -> dict[str, Tensor]:
         """A training batch to its loss terms; labels and loss in float32, outside of autocast."""
+        batch = given.batch if isinstance(given, Unrounded) else given
         outputs = self.network(batch["image"])
         with torch.autocast(batch["image"].device.type, enabled=False):
             outputs = map_tensors(outputs, Tensor.float)

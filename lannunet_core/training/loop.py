@@ -29,7 +29,7 @@ from lannunet_core.plugins.manager import Hooks
 from lannunet_core.segmentation.types import IGNORE, ExtraMap
 from lannunet_core.training import progress as terminal
 from lannunet_core.training.checkpoint import Checkpoint, save
-from lannunet_core.training.learner import Learner
+from lannunet_core.training.learner import Learner, Unrounded
 from lannunet_core.training.output import write_metrics
 from lannunet_core.training.predictor import to_device
 from lannunet_core.training.sizing import Sizing
@@ -237,7 +237,7 @@ class Training:
             self.learner.train()
             self.hooks.debug_sample(batch=batch, labels=labels, folder=self.debug_folder)
             self.debug_folder = None
-        terms: dict[str, Tensor] = self.wrapped(batch)
+        terms: dict[str, Tensor] = self.wrapped(Unrounded(batch))
         stacked = torch.stack(list(terms.values()))
         values = dict(zip(terms, stacked.tolist(), strict=True))
         if not math.isfinite(sum(values.values())):

@@ -1,6 +1,7 @@
 """The command line as a whole: exit codes, messages, lazy imports, other people's commands."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -129,7 +130,7 @@ def test_commands_of_others_are_listed_and_imported_only_when_called(distributio
     )
     assert run("--help") == 0
     shown = capsys.readouterr().out
-    assert "  greet     (acme-tools 4.2)\n" in shown
+    assert re.search(r"^  greet +\(acme-tools 4.2\)$", shown, re.M)
     assert "acme_tools" not in sys.modules
     assert run("greet", "you", "--loud") == 0
     assert capsys.readouterr().out == "hello you True\n"

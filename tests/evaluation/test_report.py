@@ -243,7 +243,8 @@ def test_calibrated_regions(tmp_path):
         "Error by bin",
     ):
         assert text in page.text
-    rows = re.findall(r"(tip|heel) 40 3.70 14 100.0% 71.4% – 100.0% [\d.]+ · ", page.text)
+    shown = " ".join(page.text.split())
+    rows = re.findall(r"(tip|heel) 40 3.70 14 100.0% 71.4% – 100.0% [\d.]+ · ", shown)
     assert rows == ["tip", "heel"]
 
     loose = split(3, annotated=False)

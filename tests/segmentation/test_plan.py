@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
+from lannunet_core import Plugin
 from lannunet_core.config.compose import load_config
 from lannunet_core.errors import UserError
 from lannunet_core.segmentation import plan
@@ -298,7 +299,7 @@ def test_plugins_and_partial_annotations(tmp_path):
     text = write_plan(make_plan(found))
     assert "plugins: []  # --plugins sparse draws patches where voxels are annotated" in text
     assert "Annotated: 7 % of the voxels" in text
-    assert make_plan(found, plugins=["sparse"])["trainer.plugins"] == ["sparse"]
+    assert make_plan(found, plugins={"sparse": Plugin})["trainer.plugins"] == ["sparse"]
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])

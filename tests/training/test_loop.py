@@ -1,6 +1,7 @@
 """The training loop through whole runs: steps, schedule, stopping, interruption and resumption."""
 
 import shutil
+import sys
 
 import pytest
 import torch
@@ -247,6 +248,36 @@ def test_backward_runs_outside_autocast(project, workshop, monkeypatch):
     assert ("forward", True) in seen
     assert seen.count(("backward", False)) == 6
     assert ("backward", True) not in seen
+
+
+LABELS_SEEN = """
+from lannunet_core import Plugin, hookimpl
+
+class Looking(Plugin):
+    landmarks, labels = [], []
+
+    @hookimpl(wrapper=True)
+    def generate_labels(self, landmarks):
+        labels = yield
+        self.landmarks.append(landmarks)
+        self.labels.append(labels["heatmaps"][0])
+        return labels
+"""
+
+
+def test_coordinates_are_not_rounded_by_mixed_precision(project, distribution, monkeypatch):
+    monkeypatch.setattr(
+        run, "make_fabric", lambda config: Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    )
+    distribution("looking", {"looking": "looking:Looking"}, {"looking.py": LABELS_SEEN})
+    project.set(trainer={"plugins": ["looking"]})
+    assert project.train() == 0
+    seen = sys.modules["looking"].Looking
+    assert {maps.dtype for maps in seen.labels} == {torch.float32}
+    points = torch.cat([points.flatten() for points in seen.landmarks])
+    points = points[points.isfinite()]
+    assert points.dtype == torch.float32
+    assert (points != points.bfloat16().float()).float().mean() > 0.9  # 8 bits do not hold them
 
 
 def test_parameters_of_a_loss_are_trained_saved_and_resumed(stoppable, monkeypatch):

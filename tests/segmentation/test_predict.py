@@ -273,5 +273,5 @@ def test_memory_is_that_of_the_stored_scores(tmp_path):
     command = [sys.executable, "-c", MEASURE, str(tmp_path / "image.npy")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    # 71 MB of scores in half precision; a patch in float32 is 1.6 MB.
-    assert 0.9 < float(done.stdout) < 1.2
+    # 71 MB of scores in half precision, with the mapped image 6 MB and a few patches; in float32 it were 2.
+    assert 0.9 < float(done.stdout) < 1.4

@@ -132,7 +132,8 @@ def test_maps_that_are_there_are_kept_unless_told(raw, capsys):
 
 def test_it_can_be_interrupted_and_goes_on(stage):
     slow = (
-        "import sys, time, lannunet_weighted.generate as g; make = g.weight_map\n"
+        "import signal, sys, time, lannunet_weighted.generate as g; make = g.weight_map\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background ignores it
         "def slow(*a, **k): time.sleep(1); return make(*a, **k)\n"
         "g.weight_map = slow\n"
         "from lannunet_core.cli import main; main(['weightmaps', sys.argv[1], '--jobs', '1'])"

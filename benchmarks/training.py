@@ -10,11 +10,12 @@ import yaml
 
 from benchmarks import Row, seconds
 from lannunet_core.config.compose import load_config
-from lannunet_core.data.annotations import load_dataset
 from lannunet_core.data.loading import batches
 from lannunet_core.demo import write_demo_dataset
+from lannunet_core.training.landmarks import LandmarkWork
+from lannunet_core.training.loop import on_device
 from lannunet_core.training.run import prepare_training
-from lannunet_core.training.session import describe, make_fabric, prepare_images, start_session
+from lannunet_core.training.session import make_fabric, start_session
 
 REPEATS = 8
 
@@ -36,23 +37,23 @@ def unet_iteration(folder: Path) -> Row:
     path.write_text(yaml.safe_dump(content))
 
     loaded = load_config(path)
-    dataset = load_dataset(loaded.run.dataset, loaded.run.trainer.fold)
+    work = LandmarkWork(loaded)
     fabric = make_fabric(loaded.run)
-    run = describe(loaded.run, dataset, fabric.device.type)
+    run = work.describe(fabric.device.type)
     session = start_session(loaded, run, fabric)
-    images = {name: prepare_images(session, samples, name) for name, samples in dataset.samples.items()}
+    work.read(session)
 
-    training, _, _ = prepare_training(session, dataset, images, resume=False)
+    training, _, _ = prepare_training(session, work, resume=False)
     training.learner.train()
     stream = batches(training.loader)
 
     def ours() -> None:
-        training.train_step(training.on_device(next(stream)))
+        training.train_step(on_device(next(stream), fabric.device, training.output_size))
 
     bare = start_session(loaded, run, fabric).learner.to(fabric.device).train()
     network, loss = bare.network, bare.loss
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
-    held = training.on_device(next(stream))
+    held = on_device(next(stream), fabric.device, training.output_size)
     with torch.no_grad():
         labels = bare.labels(held, network(held["image"]))
 

@@ -122,8 +122,9 @@ class AdaptiveWing(nn.Module):
     """`awl`: the adaptive wing loss of Wang, Bo and Fuxin, ICCV 2019, with their weighted loss map.
 
     Errors on a landmark keep their gradient until they are small, those on the background fade; the pixels
-    near a landmark count `1 + NEAR_WEIGHT` times. Outputs are maps of peak 1, which the paper's constants are
-    made for, whatever the labels' peak is.
+    near a landmark count `1 + NEAR_WEIGHT` times. The paper's constants are made for maps of peak 1, so outputs
+    and labels are divided by the labels' peak. (To ask the outputs for a peak of 1 would let a network spend
+    its first hundreds of steps on making its random start disappear, and its features with it.)
 
     Args:
         peak: The labels' value at a landmark.
@@ -140,7 +141,7 @@ class AdaptiveWing(nn.Module):
         return {"awl": supervise(self.term, outputs, labels)}
 
     def term(self, maps: Tensor, target: Tensor) -> Tensor:
-        target = target / self.peak
+        maps, target = maps / self.peak, target / self.peak
         error = (target - maps).abs()
         exponent = self.ALPHA - target
         # Each branch only ever sees errors of its own range, so neither can overflow.
@@ -153,7 +154,7 @@ class AdaptiveWing(nn.Module):
         return (value * (1 + self.NEAR_WEIGHT * near)).flatten(2).mean(-1)
 
     def activation(self, outputs: Any) -> Tensor:
-        return levels(outputs)[0].float()
+        return levels(outputs)[0].float() / self.peak
 
 
 class HardestCrossEntropy(nn.Module):

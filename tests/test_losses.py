@@ -36,8 +36,8 @@ def total(name, outputs, labels):
 
 
 def adaptive_wing(maps, heatmap, omega=14, theta=0.5, epsilon=1, alpha=2.1):
-    """Equations 3, 4 and 6 of Wang et al. 2019 as they are printed there, with y in 0 … 1."""
-    y = heatmap / PEAK
+    """Equations 3, 4 and 6 of Wang et al. 2019 as they are printed there, of maps in 0 … 1."""
+    maps, y = maps / PEAK, heatmap / PEAK
     error, power = np.abs(y - maps), alpha - y
     a = omega / (1 + (theta / epsilon) ** power) * power * (theta / epsilon) ** (power - 1) / epsilon
     c = theta * a - omega * np.log(1 + (theta / epsilon) ** power)
@@ -152,7 +152,7 @@ def test_activation_of_a_perfect_output_peaks_at_one(name, size):
     perfect = {
         "kl": heatmap.clamp(min=1e-30).log() + 60,
         "mse": heatmap,
-        "awl": heatmap / PEAK,
+        "awl": heatmap,
         "bce_topk": torch.from_numpy(logit((heatmap.double() / PEAK).numpy())),
     }
     output = perfect[name]
@@ -203,11 +203,12 @@ def test_gradients_are_those_of_finite_differences(name, size, levels):
         assert slope == pytest.approx(((ends[0] - ends[1]) / 2e-6).item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["awl", "bce_topk"])
-def test_the_peak_of_the_labels_changes_nothing(name):
+@pytest.mark.parametrize(("name", "of_outputs"), [("awl", PEAK), ("bce_topk", 1.0)])
+def test_the_peak_of_the_labels_is_only_a_unit(name, of_outputs):
     outputs, labels = batch(*CASES[0], [[V, OUT, A, U]])
     with_peak = LOSSES[name](PEAK, SIGMA, 2)(outputs, labels)[name]
     scaled = {**labels, "heatmaps": [heatmap / PEAK for heatmap in labels["heatmaps"]]}
+    outputs = [output / of_outputs for output in outputs]
     torch.testing.assert_close(LOSSES[name](1.0, SIGMA, 2)(outputs, scaled)[name], with_peak)
 
 
@@ -217,10 +218,10 @@ def test_awl_is_smooth_where_its_branches_meet_and_0_where_all_is_right():
     loss = LOSSES["awl"](PEAK, SIGMA, 2)
     slopes = []
     for error in (0.5 - 1e-6, 0.5 + 1e-6):
-        output = (target / PEAK - error).requires_grad_()
+        output = (target - PEAK * error).requires_grad_()
         slopes.append(torch.autograd.grad(loss.term(output, target).sum(), output)[0])
     torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-9)
-    right = (target / PEAK).requires_grad_()
+    right = target.clone().requires_grad_()
     value = loss.term(right, target).sum()
     assert value == 0
     assert not torch.autograd.grad(value, right)[0].any()

@@ -53,14 +53,21 @@ def decode_peak(
 def decode_quadratic(
     heatmaps: Any, affine: Tensor, original_sizes: Tensor, evaluation_mode: EvaluationMode
 ) -> Coordinates:
-    """`quadratic`: the parabola through the logarithms of three points an input pixel apart, along each axis.
+    """`quadratic`: the parabola through the logarithms of three points along each axis.
 
     With the mixed derivatives, so that it is exact for a Gaussian of any covariance; of the values themselves
     it would be drawn to the pixel by up to 0.02 px at sigma 1.5.
+
+    The points are about as far apart as the peak is wide, one or two input pixels. Noise of the map enters
+    the slope, a difference h to either side, by exp(½ h²/σ²) / h, least at h = σ, and the bend by
+    sqrt(2 + exp(h²/σ²)) / h², least at h = 1.5 σ. At sigma 1.5, points one pixel apart see so little of the
+    bend that the highest pixel's own noise decides: the mean error at some phases is 0.016 px.
     """
     peaks = locate(heatmaps, affine, original_sizes, evaluation_mode)
     values, centre, low, high = stencil(peaks)
-    step = taylor(values, peaks.usable, low, high, bend_reach=1)
+    near, far = (taylor(values, peaks.usable, low, high, apart, apart) for apart in (1, 2))
+    wide = 1.25 * widths(peaks.windows.values, peaks.value) > 1.5
+    step = torch.where(wide[:, None], far, near)
     return peaks.coordinates(refined(peaks, centre, step), peaks.value)
 
 
@@ -84,7 +91,7 @@ def decode_dark(
     index, _ = windows.highest(peaks.grid, peaks.index, reach, peaks.stride)
     blurred = replace(peaks, windows=windows, index=index)
     values, centre, low, high = stencil(blurred)
-    step = taylor(values, peaks.usable, low, high, bend_reach=2)
+    step = taylor(values, peaks.usable, low, high, slope_reach=1, bend_reach=2)
     return peaks.coordinates(refined(blurred, centre, step), peaks.value)
 
 
@@ -184,7 +191,9 @@ def refine(values: Tensor, usable: Tensor, low: Tensor, high: Tensor) -> tuple[T
     return step, torch.where(fitted, top[:, 0] * log_value.exp(), flat[:, flat.shape[1] // 2])
 
 
-def taylor(values: Tensor, usable: Tensor, low: Tensor, high: Tensor, bend_reach: int) -> Tensor:
+def taylor(
+    values: Tensor, usable: Tensor, low: Tensor, high: Tensor, slope_reach: int, bend_reach: int
+) -> Tensor:
     """The step from the middle of 5^D points to where the logarithm's second-order Taylor expansion peaks.
 
     Args:
@@ -192,7 +201,8 @@ def taylor(values: Tensor, usable: Tensor, low: Tensor, high: Tensor, bend_reach
         usable: (M, D), False for axes (x, y[, z]) too short to refine along.
         low: (M, D), how far the step may go.
         high: (M, D).
-        bend_reach: Points to either side that the second derivative along an axis is a difference of.
+        slope_reach: Points to either side that the first derivative along an axis is a difference of.
+        bend_reach: Likewise, the second derivative.
 
     Returns:
         The step (M, D) in points (x, y[, z]).
@@ -207,7 +217,8 @@ def taylor(values: Tensor, usable: Tensor, low: Tensor, high: Tensor, bend_reach
     def at(offset: int) -> Tensor:
         return logarithm[:, middle + offset]
 
-    gradient = torch.stack([(at(a) - at(-a)) / 2 for a in apart], 1)
+    beside = [slope_reach * a for a in apart]
+    gradient = torch.stack([at(a) - at(-a) for a in beside], 1) / (2 * slope_reach)
     hessian = logarithm.new_empty(len(values), dimensions, dimensions)
     for (i, a), (j, b) in itertools.product(enumerate(apart), repeat=2):
         hessian[:, i, j] = (at(a + b) - at(a - b) - at(b - a) + at(-a - b)) / 4

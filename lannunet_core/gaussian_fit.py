@@ -1,15 +1,15 @@
 """A Gaussian fitted to each map, all maps at once on their device, with pixels that do not belong left out.
 
-The model is a · exp(−½ |Lᵀ(x − m)|²): height, mean, and the Cholesky factor L of the inverse covariance,
-which keeps it positive definite. Levenberg and Marquardt's method minimises the squared residuals over the
-pixels within 4 widths of the peak; further away a map says nothing about it.
+The model is a · exp(bᵀx + xᵀAx), with x about the start: a Gaussian where A is negative definite, and cheap,
+as each derivative is the model times a power of x. Levenberg and Marquardt's method minimises the squared
+residuals over the pixels within 4 widths of the peak; further away a map says nothing about it.
 
 Robust in two stages (Rousseeuw and Leroy 1987, Robust Regression and Outlier Detection, ch. 5: reweighted
 least squares from a robust fit). First Huber's weights, which bound what a pixel can do and converge from
 afar; then plain least squares over the pixels within five standard deviations. Where the noise is Gaussian
 those are all pixels, so that the fit is the least-squares fit and as precise as the data allow. The standard
-deviation is that of the median absolute residual, and never less than a share of the height: a network's map
-on a background of exact zeros is not Gaussian to that precision.
+deviation is that of the first stage's median absolute residual, and never less than a share of the height: a
+network's map on a background of exact zeros is not Gaussian to that precision.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from lannunet_core.peaks import HALO, LEAST_SIDE, Grid, centre_of_mass, finest, 
 
 REACH = 4.0  # widths of a peak on either side that are fitted
 MOST_REACH = {2: 24, 3: 10}  # pixels, by dimensions
-HUBER_STEPS, STEPS = 8, 12
+MASS_STEPS, HUBER_STEPS, STEPS = 4, 8, 12
 HUBER = 1.345  # standard deviations: 95 % efficient for Gaussian noise
 OUTLIER = 5.0  # standard deviations
 LEAST_NOISE = 0.05  # of the height
 LEAST_WIDTH = 0.3  # pixels: what is narrower is one pixel
 MOST_SHIFT = 2.0  # widths between the centre of mass and the fit
-NEARLY, CONVERGED = 0.03, 1e-4  # of the parameters' scale; what is left is far less
+NEARLY, CONVERGED = 0.03, 1e-4  # of the height, that a step changes; what is left is far less
 
 
 def decode_gaussian_fit(
@@ -80,7 +80,7 @@ def decode_gaussian_fit(
     values, inside, first = cut(maps, pixels, int(reach.max()), reach)
     values = torch.where(inside & of_peak, values.float(), 0)
     usable = torch.tensor(size, device=maps.device) >= LEAST_SIDE
-    start = centre_of_mass(values, (pixels - first).float(), sigma, usable)
+    start = centre_of_mass(values, (pixels - first).float(), sigma, usable, MASS_STEPS)
     found = fit(values, inside, start, sigma, peak, usable)
 
     low, high = (edge.repeat_interleave(landmarks, 0) for edge in (grid.low, grid.high))
@@ -119,79 +119,68 @@ def fit(
     dimensions = start.shape[1]
     tiny = torch.finfo(values.dtype).tiny
     axes = [torch.arange(side, device=values.device, dtype=values.dtype) for side in values.shape[1:]]
-    places = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], -1).flatten(0, -2)  # (P, D)
+    places = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1]).flatten(1)  # (D, P)
     # In units of the start, in which all parameters are about 1.
-    places = (places - start[:, None]) / sigma[:, None, None]  # (M, P, D)
+    places = (places - start[..., None]) / sigma[:, None, None] * usable[:, None]  # (M, D, P)
     values = values.flatten(1) / height[:, None].clamp(min=tiny)
     inside = inside.flatten(1)
     rows, columns = torch.tril_indices(dimensions, dimensions, device=values.device)
-    factor_start = torch.eye(dimensions, device=values.device)[rows, columns]
-    theta = torch.cat([values.new_ones(1), values.new_zeros(dimensions), factor_start])
-    theta = theta.repeat(len(values), 1)  # (M, Q): height, mean, lower triangle of L
-    free = torch.cat([usable.new_ones(1), usable, usable[rows] & usable[columns]])
-
-    def factor(theta: Tensor) -> Tensor:
-        lower = theta.new_zeros(len(theta), dimensions, dimensions)
-        lower[:, rows, columns] = theta[:, 1 + dimensions :]
-        return lower
-
-    def model(theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        away = (places - theta[:, None, 1 : 1 + dimensions]) * usable
-        turned = away @ factor(theta)  # the rows are Lᵀ(x − m)
-        shape = torch.exp(-0.5 * turned.square().sum(-1))
-        return shape, theta[:, :1] * shape, away, turned  # (M, P), (M, P), (M, P, D), (M, P, D)
-
-    damping = values.new_full((len(values),), 0.01)
-    steps_left, rejecting = HUBER_STEPS, False
-    while steps_left > 0:
-        shape, predicted, away, turned = model(theta)
-        jacobian = torch.cat(
-            [
-                shape[..., None],
-                predicted[..., None] * (turned @ factor(theta).mT),
-                -predicted[..., None] * away[..., rows] * turned[..., columns],
-            ],
-            -1,
-        )  # (M, P, Q)
-        residual = values - predicted
-        distance = residual.abs()
-        noise = 1.4826 * torch.where(inside, distance, math.nan).nanmedian(1).values
-        noise = noise.maximum(LEAST_NOISE * theta[:, 0].abs())[:, None]
-        if rejecting:
-            weight = ((distance <= OUTLIER * noise) & inside).to(values.dtype)
-        else:
-            weight = (HUBER * noise / distance.clamp(min=tiny)).clamp(max=1) * inside
-        weighted = (jacobian * (weight[..., None] * free)).mT
-        normal = weighted @ jacobian
-        gradient = (weighted @ residual[..., None])[..., 0]
-        diagonal = normal.diagonal(dim1=1, dim2=2)
-        damped = normal * free + torch.diag_embed(damping[:, None] * diagonal + 1e-6 + (~free).float())
-        lower, failed = torch.linalg.cholesky_ex(damped)
-        lower = torch.where((failed == 0)[:, None, None], lower, torch.eye(len(free), device=values.device))
-        step = torch.cholesky_solve(gradient[..., None], lower)[..., 0]
-        trial = theta + step
-        before = (weight * residual.square()).sum(1)
-        after = (weight * (values - model(trial)[1]).square()).sum(1)
-        better = (failed == 0) & (after <= before)
-        theta = torch.where(better[:, None], trial, theta)
-        damping = torch.where(better, damping / 10, damping * 10)
-        steps_left -= 1
-        if step.abs().max() < (CONVERGED if rejecting else NEARLY):
-            steps_left = 0
-        if steps_left == 0 and not rejecting:
-            steps_left, rejecting = STEPS, True
-
-    lower = factor(theta) / sigma[:, None, None]
-    precision = lower @ lower.mT
-    shift = theta[:, 1 : 1 + dimensions]
-    fits = torch.isfinite(theta).all(1) & (theta[:, 0] > 0) & (shift.norm(dim=1) < MOST_SHIFT)
+    powers = torch.cat([places, places[:, rows] * places[:, columns]], 1)  # (M, Q − 1, P)
     identity = torch.eye(dimensions, device=values.device)
-    precision = torch.where(fits[:, None, None], precision, identity)
-    variances = 1 / torch.linalg.eigvalsh(precision).clamp(min=tiny)
-    fits &= (variances.amin(1) > LEAST_WIDTH**2) & (variances.amax(1).sqrt() < 2 * REACH * sigma)
+    theta = torch.cat([values.new_ones(1), values.new_zeros(dimensions), -0.5 * identity[rows, columns]])
+    theta = theta.repeat(len(values), 1)  # (M, Q): a, b, lower triangle of A
+
+    def model(theta: Tensor) -> tuple[Tensor, Tensor]:
+        shape = (theta[:, None, 1:] @ powers)[:, 0].exp()
+        return shape, theta[:, :1] * shape  # (M, P) each
+
+    shape, predicted = model(theta)
+    damping = values.new_full((len(values),), 0.01)
+    noise = torch.zeros_like(height)[:, None]
+    for rejecting, steps, enough in ((False, HUBER_STEPS, NEARLY), (True, STEPS, CONVERGED)):
+        for _ in range(steps):
+            residual = values - predicted
+            distance = residual.abs()
+            if rejecting:
+                weight = ((distance <= OUTLIER * noise) & inside).to(values.dtype)
+            else:
+                noise = 1.4826 * torch.where(inside, distance, math.nan).nanmedian(1, keepdim=True).values
+                noise = noise.maximum(LEAST_NOISE * theta[:, :1].abs())
+                weight = (HUBER * noise / distance.clamp(min=tiny)).clamp(max=1) * inside
+            jacobian = torch.cat([shape[:, None], powers * predicted[:, None]], 1)  # (M, Q, P)
+            weighted = jacobian * weight[:, None]
+            normal = weighted @ jacobian.mT
+            gradient = weighted @ residual[..., None]
+            added = damping[:, None] * normal.diagonal(dim1=1, dim2=2) + 1e-6
+            lower, _ = torch.linalg.cholesky_ex(normal + torch.diag_embed(added))
+            trial = theta + torch.cholesky_solve(gradient, lower)[..., 0]
+            new_shape, new_predicted = model(trial)
+            before = (weight * residual.square()).sum(1)
+            better = (weight * (values - new_predicted).square()).sum(1) <= before
+            change = (new_predicted - predicted).abs().max()
+            theta = torch.where(better[:, None], trial, theta)
+            shape = torch.where(better[:, None], new_shape, shape)
+            predicted = torch.where(better[:, None], new_predicted, predicted)
+            damping = torch.where(better, damping / 10, damping * 10)
+            if change < enough:
+                break
+
+    precision = values.new_zeros(len(values), dimensions, dimensions)
+    precision[:, rows, columns] = -theta[:, 1 + dimensions :]
+    precision = precision + precision.mT
+    fits = torch.isfinite(theta).all(1) & (theta[:, 0] > 0)
+    variances = 1 / torch.linalg.eigvalsh(torch.where(fits[:, None, None], precision, identity))
+    # NaN where a variance is negative, which is neither.
+    narrowest, widest = variances.amin(1).sqrt() * sigma, variances.amax(1).sqrt()
+    fits &= (narrowest > LEAST_WIDTH) & (widest < 2 * REACH)
     covariance = torch.linalg.inv(torch.where(fits[:, None, None], precision, identity))
+    slope = theta[:, 1 : 1 + dimensions]
+    shift = (covariance @ slope[..., None])[..., 0]
+    fits &= shift.norm(dim=1) < MOST_SHIFT
+    top = theta[:, 0] * (0.5 * (slope * shift).sum(1)).exp()
+    covariance = covariance * sigma[:, None, None].square()
     return Gaussians(
-        torch.where(fits, theta[:, 0] * height, height),
+        torch.where(fits, top * height, height),
         torch.where(fits[:, None], start + shift * sigma[:, None], start),
         torch.where(fits[:, None, None], covariance, math.nan),
     )
@@ -211,15 +200,17 @@ def blobs(maps: Tensor, low: Tensor, high: Tensor) -> Tensor:
     inside = [slice(a, b + 1) for a, b in zip(low.tolist(), high.tolist(), strict=True)][::-1]
     box = (slice(None), *inside)
     sums = maps[box].float()
+    long = [axis for axis, side in enumerate(sums.shape) if axis > 0 and side >= LEAST_SIDE]
     scale, shift = torch.ones_like(low), low.clone()
-    for axis, side in enumerate(sums.shape[1:], 1):
-        if side >= LEAST_SIDE:
-            index: list[Any] = [slice(None)] * sums.ndim
-            even, odd = [*index], [*index]
-            even[axis], odd[axis] = slice(0, side // 2 * 2, 2), slice(1, None, 2)
-            sums = sums[tuple(even)] + sums[tuple(odd)]
-            sums = sums.narrow(axis, 0, side // 2 - 1) + sums.narrow(axis, 1, side // 2 - 1)
-            scale[-axis], shift[-axis] = 2, low[-axis] + 1
+    for axis in long:
+        index: list[Any] = [slice(None)] * sums.ndim
+        even, odd = [*index], [*index]
+        even[axis], odd[axis] = slice(0, sums.shape[axis] // 2 * 2, 2), slice(1, None, 2)
+        sums = sums[tuple(even)] + sums[tuple(odd)]
+        scale[-axis], shift[-axis] = 2, low[-axis] + 1
+    for axis in long:
+        pairs = sums.shape[axis] - 1
+        sums = sums.narrow(axis, 0, pairs) + sums.narrow(axis, 1, pairs)
     return highest_of(sums) * scale.to(maps.device) + shift.to(maps.device)
 
 

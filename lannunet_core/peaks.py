@@ -296,7 +296,9 @@ def widths(values: Tensor, height: Tensor) -> Tensor:
     return (pixels / ball) ** (1 / max(len(long), 1)) / math.sqrt(2 * math.log(2))
 
 
-def centre_of_mass(values: Tensor, start: Tensor, sigma: Tensor, usable: Tensor) -> Tensor:
+def centre_of_mass(
+    values: Tensor, start: Tensor, sigma: Tensor, usable: Tensor, steps: int = MASS_STEPS
+) -> Tensor:
     """Where the middle of a Gaussian window is the mean of the positive values under it.
 
     The window follows the mean: one that stays where it is draws the mean to it. For a Gaussian peak as wide
@@ -308,6 +310,7 @@ def centre_of_mass(values: Tensor, start: Tensor, sigma: Tensor, usable: Tensor)
         start: (M, D) in pixels of the window.
         sigma: (M,), the width of the Gaussian window.
         usable: (M, D), False for axes (x, y[, z]) to stay on the start of.
+        steps: How many; four leave a sixteenth of the way.
 
     Returns:
         (M, D) in pixels of the window.
@@ -317,7 +320,7 @@ def centre_of_mass(values: Tensor, start: Tensor, sigma: Tensor, usable: Tensor)
     places = [torch.arange(w, dtype=values.dtype, device=values.device) for w in values.shape[:0:-1]]
     reach = 2 * sigma[:, None]
     middle = start
-    for _ in range(MASS_STEPS):
+    for _ in range(steps):
         # Distances, and the window, of the pixels along each axis.
         away = [place - middle[:, axis, None] for axis, place in enumerate(places)]
         window = [torch.exp(-0.5 * (a / sigma[:, None]) ** 2) for a in away]

@@ -44,6 +44,22 @@ def resample_matrix(in_size: int, positions: Floats, scale: float) -> csr_array:
     return csr_array(entries, shape=(len(positions), in_size))
 
 
+def resample_axis(weights: csr_array, values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """Values resampled along one axis.
+
+    Args:
+        weights: (out, in) as `resample_matrix` makes them.
+        values: Any number of axes, of which `axis` has `in` elements.
+        axis: Which.
+
+    Returns:
+        The same axes, of which `axis` has `out` elements; not contiguous unless it is the first.
+    """
+    lines = np.moveaxis(values, axis, 0)
+    mixed = (weights @ lines.reshape(len(lines), -1)).reshape(-1, *lines.shape[1:])
+    return np.moveaxis(mixed, 0, axis)
+
+
 def _hat_integral(t: Floats) -> Floats:
     """The integral of the hat function max(1 - |t|, 0) up to t."""
     t = np.clip(t, -1, 1)
@@ -84,9 +100,7 @@ def prepare(
             )
         region.append(slice(inside[0], inside[-1] + 1))
         weights = resample_matrix(original_size[along], positions[inside], scale)
-        lines = np.moveaxis(image, axis, 0)
-        mixed = (weights @ lines.reshape(len(lines), -1)).reshape(-1, *lines.shape[1:])
-        image = np.moveaxis(mixed, 0, axis)
+        image = resample_axis(weights, image, axis)
 
     axes = tuple(range(1, image.ndim))
     mean = image.mean(axis=axes, keepdims=True, dtype=np.float64)

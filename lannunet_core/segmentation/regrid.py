@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.sparse import csr_array
 
-from lannunet_core.data.prepare import resample_matrix
+from lannunet_core.data.prepare import resample_axis, resample_matrix
 from lannunet_core.segmentation.types import IGNORE, Labels
 
 
@@ -18,7 +18,7 @@ def resample(values: NDArray[np.float32], size: Sequence[int]) -> NDArray[np.flo
     """Values (*S) linearly resampled, anti-aliased where shrunk, to `size` (x, y[, z])."""
     for axis, weights in enumerate(_axis_weights(values.shape, size)):
         if weights is not None:
-            values = _mixed(weights, values, axis)
+            values = resample_axis(weights, values, axis)
     return np.ascontiguousarray(values)
 
 
@@ -45,7 +45,7 @@ def resample_label(label: Labels, size: Sequence[int]) -> Labels:
                 columns = weights[:, side]
                 rows = np.flatnonzero(np.diff(columns.indptr))
                 reached = slice(rows[0], rows[-1] + 1)
-                score = _mixed(columns[reached], score, axis)
+                score = resample_axis(columns[reached], score, axis)
             region.append(reached)
         here = tuple(region)
         wins = score > best[here]
@@ -64,12 +64,6 @@ def _axis_weights(shape: Sequence[int], size: Sequence[int]) -> list[csr_array |
         positions = (np.arange(new, dtype=np.float64) + 0.5) * (old / new) - 0.5
         matrices.append(None if new == old else resample_matrix(old, positions, old / new))
     return matrices
-
-
-def _mixed(weights: csr_array, values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    lines = np.moveaxis(values, axis, 0)
-    mixed = (weights @ lines.reshape(len(lines), -1)).reshape(-1, *lines.shape[1:])
-    return np.moveaxis(mixed, 0, axis)
 
 
 def resample_nearest(values: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:

@@ -13,11 +13,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from lannunet_core.data.prepare import resample_matrix
+from lannunet_core.data.prepare import resample_axis, resample_matrix
 from lannunet_core.errors import UserError
 from lannunet_core.segmentation.types import Labels
 from lannunet_core.types import Floats
@@ -107,15 +106,8 @@ def resampled(scores: Tensor, matrices: Sequence[csr_array | None], slab: slice)
     else:
         rows = first[slab]
         needed = slice(rows.indices.min(), rows.indices.max() + 1)
-        values = apply(rows[:, needed], scores[needed].float().numpy(), 0)
+        values = resample_axis(rows[:, needed], scores[needed].float().numpy(), 0)
     for axis, matrix in enumerate(matrices[1:], start=1):
         if matrix is not None:
-            values = apply(matrix, values, axis)
+            values = resample_axis(matrix, values, axis)
     return torch.from_numpy(values)
-
-
-def apply(matrix: csr_array, values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """The matrix times each line along an axis."""
-    lines = np.moveaxis(values, axis, 0)
-    mixed = (matrix @ lines.reshape(len(lines), -1)).reshape(-1, *lines.shape[1:])
-    return np.moveaxis(mixed, 0, axis)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as pillow
 
-from lannunet_core.data.prepare import prepare, resample_matrix
+from lannunet_core.data.prepare import prepare, resample_axis, resample_matrix
 from lannunet_core.data.reader import read_image
 from lannunet_core.errors import UserError
 from lannunet_core.geometry import resize_affine, transform_points
@@ -37,6 +37,14 @@ def test_shrinking_averages_what_would_alias():
     stripes = np.arange(400) % 2
     shrunk = resample_matrix(400, 4 * np.arange(100) + 1.5, 4.0) @ stripes
     np.testing.assert_allclose(shrunk[2:-2], 0.5, atol=0.05)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_one_axis_is_resampled_and_the_others_stay(axis):
+    values = np.random.default_rng(0).random((4, 5, 6), np.float32)
+    weights = resample_matrix(values.shape[axis], np.array([0.5, 2.25, 3.0]), 1.5)
+    expected = np.moveaxis(np.tensordot(weights.toarray(), values, (1, axis)), 0, axis)
+    np.testing.assert_allclose(resample_axis(weights, values, axis), expected, rtol=1e-6)
 
 
 def test_weights_are_the_average_of_the_interpolated_image():

@@ -22,13 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.border_weights import seconds
-from lannunet_core.config.compose import load_config
-from lannunet_core.segmentation.work import train
+from benchmarks.border_weights import seconds, train_on
 
 SIZE, TRAINING, TESTING, SEED = 128, 90, 20, 2019
 EVERY = 30  # which training images have a disc
@@ -87,26 +84,6 @@ def write_dataset(folder: Path) -> float:
     }
     (folder / "dataset.json").write_text(json.dumps(content))
     return float(np.mean(rare))
-
-
-def train_on(data: Path, out: Path, epochs: int, seed: int, trainer: dict[str, Any]) -> None:
-    content = {
-        "task": "segmentation",
-        "dataset": {"root": str(data)},
-        "sampler": {"patch": {"sample_patch_size": [SIZE, SIZE]}},
-        "solver": {
-            "max_epochs": epochs,
-            "mini_batch_size": 40,
-            "data_loader_batch_size_train": 4,
-            "seed": seed,
-        },
-        "trainer": {"fold": "all", **trainer},
-        "model": {"architecture": "unet", "unet": {"init_features": 8, "max_features": 64}},
-        "output": {"output_dir": str(out)},
-    }
-    path = out.with_suffix(".yaml")
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    train(load_config(path), overwrite=out.exists())
 
 
 def pooled_dice(data: Path, out: Path) -> dict[str, float]:

@@ -41,8 +41,8 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], jobs: in
             yield future.result()
     except BrokenProcessPool:
         raise RunFailed(
-            "a process was ended from outside; most likely its case does not fit into memory beside the "
-            "others. Use fewer jobs."
+            "a process was ended from outside; most likely several cases at once do not fit into memory. "
+            "Free some and start again, with --jobs 1 where the command has it: what is done is kept."
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from lannunet_weighted.maps import weight_map
+from lannunet_weighted.training import generate_maps
+
+from lannunet_core.errors import UserError
+from lannunet_core.segmentation.folders import read_dataset
 
 CLASSES = "nnUNetTrainer_V2_Loss_CEandDice_Weighted"
 
@@ -206,6 +210,22 @@ def test_maps_are_made_before_training_and_again_when_a_label_changes(segmentati
     assert [a == b for a, b in zip(before, after, strict=True)] == [False] + [True] * 6
     assert [path.stat().st_ino for path in made[5:]] == inodes[5:]  # test labels stayed, and so their maps
     assert "weighted_validation_error" in segmentation.metrics()[-1]
+
+
+def test_maps_that_were_made_before_an_interruption_are_kept(segmentation):
+    segmentation.write()
+    dataset, folder = read_dataset(segmentation.raw), segmentation.folder / "preprocessed"
+    damaged = sorted((segmentation.raw / "labelsTr").iterdir())[3]
+    sound = damaged.read_bytes()
+    damaged.write_bytes(b"")
+    with pytest.raises(UserError):
+        generate_maps(dataset, folder, "unet", 10, 5)
+    made = {path: path.stat().st_ino for path in folder.rglob("*_weightmap.npy")}
+    assert len(made) == 3
+    damaged.write_bytes(sound)
+    generate_maps(dataset, folder, "unet", 10, 5)
+    assert {path: path.stat().st_ino for path in made} == made
+    assert len([*folder.rglob("*_weightmap.npy")]) == 7
 
 
 def spoil(value):

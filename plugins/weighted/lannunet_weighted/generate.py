@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,13 +37,19 @@ class Recipe:
     half: bool = False
 
 
-def make_maps(cases: Sequence[LabelFile], recipe: Recipe, jobs: int = 0) -> None:
+def make_maps(
+    cases: Sequence[LabelFile],
+    recipe: Recipe,
+    jobs: int = 0,
+    done: Callable[[Path], None] = lambda path: None,
+) -> None:
     """Write the weight map (1, *S) of each case, each as soon as it is done.
 
     Args:
         cases: Their targets' folders are made if need be.
         recipe: How.
         jobs: Processes; 0: one a core.
+        done: Told each map that is written.
 
     Raises:
         UserError: A label map is damaged, or states no spacing where it has to.
@@ -52,6 +58,7 @@ def make_maps(cases: Sequence[LabelFile], recipe: Recipe, jobs: int = 0) -> None
         folder.mkdir(parents=True, exist_ok=True)
     with bar("weight maps", len(cases)) as progress:
         for target in in_processes(partial(make_map, recipe=recipe), cases, jobs):
+            done(target)
             progress.advance(1, target.name)
 
 

@@ -66,12 +66,14 @@ def generate_maps(
     below = folder / f"{name}-weightmaps-{named.hexdigest()[:12]}"
     files = {case.id: _label_file(case, dataset, below) for case in (*dataset.training, *dataset.testing)}
     maps = {case: file for case, file in files.items() if file is not None}
-    todo = [file for file in maps.values() if not _made_of_this(file)]
+    todo = {file.target: file.path.stat().st_mtime_ns for file in maps.values() if not _made_of_this(file)}
+
+    def date(target: Path) -> None:  # at once: what an interrupted run has made is kept
+        os.utime(target, ns=(todo[target], todo[target]))
+
     if todo:
-        make_maps(todo, recipe, jobs=_jobs(todo))
-        for file in todo:
-            changed = file.path.stat().st_mtime_ns
-            os.utime(file.target, ns=(changed, changed))
+        made = [file for file in maps.values() if file.target in todo]
+        make_maps(made, recipe, _jobs(made), date)
     return {case: file.target for case, file in maps.items()}
 
 

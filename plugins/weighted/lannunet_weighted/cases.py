@@ -63,7 +63,7 @@ class LabelFile:
         """
         if self.dataset is None:
             steps: tuple[float, ...] = nnunet_v1.case_properties(self.path)["spacing_after_resampling"]
-            return steps[::-1]
+            return steps[::-1][: len(nnunet_v1.array_shape(self.path)) - 1]
         spacing = image_header(self.path, self.dataset.dimensions).spacing
         if spacing is None:
             raise UserError(f"{self.path}: states no spacing. Leave out --mm: distances in voxels.")

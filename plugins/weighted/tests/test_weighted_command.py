@@ -260,3 +260,15 @@ def test_help_imports_nothing_heavy(tmp_path):
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.splitlines()[-1] == "[]"
     assert "--matching-pattern" in ended.stdout
+
+
+def test_distances_in_mm_of_flat_arrays(stage, tmp_path):
+    """A preprocessed image may be (C, y, x), its spacing that of a volume."""
+    for mode in ("unet", "nearest"):
+        for path in stage.glob("*.npz"):
+            label = draw_label(int(path.stem[-1]), (20, 22))
+            np.savez_compressed(path, data=np.stack([np.zeros((20, 22)), label]).astype(np.float32))
+        out = tmp_path / mode
+        assert lannunet(stage, "--mm", "--sigma", 3, "--mode", mode, "--jobs", 1, "-o", out) == 0
+        expected = weight_map(draw_label(1, (20, 22)), [1, 2], mode, sigma=3, spacing=(0.5, 0.75))
+        np.testing.assert_array_equal(np.load(out / "case_1_weightmap.npy")[0], expected)

@@ -218,13 +218,15 @@ def _of_landmark(errors: Floats, uncertainties: Floats) -> LandmarkCalibration:
     from scipy.optimize import isotonic_regression
 
     usable = np.isfinite(errors) & np.isfinite(uncertainties)
-    order = np.argsort(uncertainties[usable], kind="stable")
-    error, uncertainty = errors[usable][order], uncertainties[usable][order]
+    error, uncertainty = errors[usable], uncertainties[usable]
     bins = max(1, min(BINS, len(error) // LEAST_A_BIN))
     cuts = bounds = np.empty(0)
     if bins > 1:
         cuts = np.quantile(uncertainty, np.arange(1, bins) / bins)
-        bounds = np.interp(cuts, uncertainty, isotonic_regression(error).x)
+        # Ties have one expected error, whatever order they came in.
+        places, which, often = np.unique(uncertainty, return_inverse=True, return_counts=True)
+        means = np.bincount(which, weights=error) / often
+        bounds = np.interp(cuts, places, isotonic_regression(means, weights=often).x)
     return LandmarkCalibration(np.sort(errors[~np.isnan(errors)]), cuts, bounds)
 
 

@@ -171,6 +171,20 @@ def test_bounds_never_fall_with_the_uncertainty():
     np.testing.assert_array_equal(np.bincount(groups), 40)
 
 
+def test_ties_count_together_in_any_order():
+    """A saturated confidence says nothing of which of its images is off further."""
+    uncertainty = np.repeat([0.0, 0.4, 0.9], 20)
+    errors = np.random.default_rng(0).exponential(1 + 5 * uncertainty)
+    one, other = (
+        calibrate(errors[order, None], uncertainty[order, None], NAMES[:1], "px").landmarks["tip"]
+        for order in (np.arange(60), np.arange(60)[::-1])
+    )
+    np.testing.assert_allclose(one.bounds, other.bounds)
+    means = [errors[uncertainty == u].mean() for u in (0, 0.4, 0.9)]
+    assert means == sorted(means)
+    np.testing.assert_allclose(one.bounds, np.interp(one.cuts, [0, 0.4, 0.9], means))
+
+
 def test_few_points_make_fewer_bins():
     def bins(count):
         values = np.linspace(0, 1, count)[:, None]

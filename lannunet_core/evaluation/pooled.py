@@ -47,6 +47,7 @@ def pool(runs: Sequence[Path]) -> tuple[list[Prediction], LandmarkDataset]:
                         f"'{key}' was predicted by {seen[key]} and by {run}. Pool runs that evaluate "
                         "different images, as the folds of lannunet folds do (inference.split: testing)."
                     )
+        for prediction in predictions:
             seen |= {prediction.id: run, prediction.image.resolve(): run}
         pooled += predictions
     if first is None:

@@ -117,6 +117,17 @@ def test_an_image_twice_is_refused(pooled, crossed, tmp_path, capsys):
     assert not (tmp_path / "twice").exists()
 
 
+def test_two_samples_of_one_image_in_a_run_are_no_contradiction(copy, tmp_path):
+    """Such as the left and the right side of one radiograph."""
+    path = copy.folder / "folds" / "fold0.json"
+    fold = json.loads(path.read_text())
+    first, second, *_ = fold["testing"]
+    second["image"] = first["image"]
+    path.write_text(json.dumps(fold))
+    assert copy.lannunet("evaluate", "--runs", copy.out / "fold0", "-o", tmp_path / "pooled") == 0
+    assert len(copy.rows(tmp_path / "pooled")) == len(LANDMARKS) * len(fold["testing"])
+
+
 def test_wrong_runs(pooled, crossed, tmp_path, capsys):
     for arguments, message in (
         (("--runs", tmp_path), "no folder of a run"),

@@ -90,11 +90,15 @@ def load(path: Path) -> Checkpoint:
         raise UserError(
             f"{path}: cannot be loaded safely ({reason}). Use a model that lannunet train wrote."
         ) from error
+    another = UserError(
+        f"{path}: not a model of this version of LannU-Net; train it anew with lannunet train."
+    )
     if not isinstance(content, dict) or content.pop("lannunet", None) != FORMAT:
-        raise UserError(
-            f"{path}: not a model of this version of LannU-Net; train it anew with lannunet train."
-        )
-    return Checkpoint(**content)
+        raise another
+    try:
+        return Checkpoint(**content)
+    except TypeError:  # other entries
+        raise another from None
 
 
 def load_weights(

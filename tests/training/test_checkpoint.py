@@ -82,3 +82,12 @@ def test_the_latest_model_has_all_that_goes_on(trained):
     assert latest.progress["epoch"] == 2
     assert latest.optimizer["state"]
     assert latest.scheduler["last_epoch"] == 6
+
+
+@pytest.mark.parametrize(
+    "content", [{"lannunet": 1, "learner": {}}, {"lannunet": 1, "of a later version": 1}]
+)
+def test_a_model_with_other_entries_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"a\.pt: not a model of this version"):
+        checkpoint.load(tmp_path / "a.pt")

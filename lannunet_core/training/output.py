@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -66,6 +67,23 @@ def refuse_folder(folder: Path, key: str, ways_out: str | None) -> None:
         ) from error
     if ways_out is not None and earlier_results(folder):
         raise UserError(f"{key}: {folder} already holds a run; {ways_out} or name another folder.")
+
+
+def refuse_to_empty(folder: Path, key: str, models: Iterable[Path]) -> None:
+    """Refuse to make room in a folder where models lie that are to be read.
+
+    Args:
+        folder: That `claim` would empty.
+        key: How the message calls the setting that is wrong.
+        models: Their files or runs' folders.
+    """
+    removed = [path.resolve() for path in earlier_results(folder)]
+    for model in models:
+        file = model / "checkpoints" if model.is_dir() else model
+        if any(file.resolve().is_relative_to(path) for path in removed):
+            raise UserError(
+                f"{key}: {model} lies in {folder}, which --overwrite empties; name another folder."
+            )
 
 
 def claim(folder: Path, *, resume: bool = False) -> None:

@@ -18,7 +18,7 @@ from lannunet_core.plugins.api import RunInfo
 from lannunet_core.training.ensemble import together
 from lannunet_core.training.evaluator import Evaluator
 from lannunet_core.training.models import models_of, open_members, open_model
-from lannunet_core.training.output import claim, provenance, refuse_folder, write_run
+from lannunet_core.training.output import claim, provenance, refuse_folder, refuse_to_empty, write_run
 from lannunet_core.training.results import write_results
 from lannunet_core.training.session import prepare_images
 from lannunet_core.training.stages import second_model
@@ -54,6 +54,7 @@ def predict(
     refuse_folder(folder, "--out", None if overwrite else "replace it (--overwrite)")
     known = None if calibration is None else read_calibration(calibration)
     first, *others = [path for named in (model, *also) for path in models_of(named)]
+    refuse_to_empty(folder, "--out", (first, *others))
     session = open_model(first)
     if others and (session.run.task == "segmentation" or session.loaded.refine is not None):
         raise UserError(

@@ -22,7 +22,7 @@ from lannunet_core.plugins.api import RunInfo
 from lannunet_core.training import checkpoint as model_file
 from lannunet_core.training.checkpoint import Checkpoint, plugin_versions
 from lannunet_core.training.loop import Training, Validated, on_device
-from lannunet_core.training.output import claim, provenance, refuse_folder, write_run
+from lannunet_core.training.output import claim, provenance, refuse_folder, refuse_to_empty, write_run
 from lannunet_core.training.session import (
     Session,
     make_fabric,
@@ -108,6 +108,9 @@ def train(
     from lannunet_core.training.models import settle_ensemble
 
     loaded = settle_ensemble(loaded)
+    if overwrite:
+        members = loaded.run.inference.ensemble_checkpoints
+        refuse_to_empty(loaded.run.output.output_dir, "inference.ensemble_checkpoints", members)
     work = carry_out(loaded, lambda: LandmarkWork(loaded, compare), resume=resume, overwrite=overwrite)
     return work.predictions
 
@@ -126,11 +129,8 @@ def carry_out(loaded: LoadedConfig, open_work: Callable[[], W], *, resume: bool,
         print(f"warning: {warning}", file=sys.stderr)
     ways_out = None if resume or overwrite else "go on with it (--resume), replace it (--overwrite)"
     refuse_folder(folder, "output.output_dir", ways_out)
-    if overwrite and config.model.checkpoint is not None and config.model.checkpoint.is_relative_to(folder):
-        raise UserError(
-            f"model.checkpoint: {config.model.checkpoint} lies in output.output_dir, which --overwrite "
-            "empties; name another folder."
-        )
+    if overwrite and config.model.checkpoint is not None:
+        refuse_to_empty(folder, "model.checkpoint", [config.model.checkpoint])
     work = open_work()
     fabric = make_fabric(config)
     run = work.describe(fabric.device.type)
@@ -202,6 +202,7 @@ def prepare_training(
         refuse_changes(earlier.config, requested, latest)
     elif config.model.checkpoint is not None:
         start_from(session, config.model.checkpoint)
+        session.presence = None  # what it learned of its own confidences says nothing of these
 
     samples = work.training_samples(session)
     claim(folder, resume=resume)

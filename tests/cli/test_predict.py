@@ -101,3 +101,13 @@ def test_volumes(make_project):
     of_test = [row for row in rows(found) if row["id"].startswith("testing")]
     assert [row["z"] for row in of_test] == [row["z"] for row in project.rows()]
     assert {path.suffix for path in (found / "debug").iterdir()} == {".png"}
+
+
+def test_the_model_itself_is_not_overwritten(trained, images, tmp_path, capsys):
+    model = tmp_path / "model"
+    shutil.copytree(trained.out, model)
+    other = ("predict", trained.out, *images, "--also", model / "checkpoints" / "best.pt")
+    for command in (("predict", model, *images), other):
+        assert trained.lannunet(*command, "-o", model, "--overwrite") == 2
+        assert "--out" in (said := capsys.readouterr().err) and "name another folder" in said
+        assert (model / "checkpoints" / "best.pt").is_file() and (model / "predictions.csv").is_file()

@@ -196,6 +196,9 @@ def test_the_folds_of_a_cross_validation(five, tmp_path):
         assert name in (tmp_path / "cv" / "report.html").read_text()
     sheets = load_workbook(tmp_path / "cv" / "predictions.xlsx").sheetnames
     assert sheets == ["E-CPV", "S-MHA", "E-MHA"]
+    # The folds are not what is replaced.
+    assert project.lannunet("train", project.yaml, *evaluate, *where, "--overwrite") == 0
+    assert table(tmp_path / "cv" / "predictions.csv") == rows
     resolved = yaml.safe_load((tmp_path / "cv" / "config.yaml").read_text())
     folds = [str(tmp_path / "cv" / f"fold{number}" / "checkpoints" / "best.pt") for number in range(2)]
     assert resolved["model"]["checkpoint"] == folds[0]
@@ -251,3 +254,19 @@ def test_models_of_other_images_are_refused(five, capsys, tmp_path):
     assert project.lannunet("predict", models[0], image, "-o", tmp_path / "o", "--also", other) == 2
     assert f"{other}: its image size is (48, 48), the others' (32, 32)" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+def test_members_are_not_overwritten(five, capsys, tmp_path):
+    project, models = five
+    shutil.copytree(models[1], tmp_path / "one")
+    before = sorted(tmp_path.rglob("*"))
+    settings = (
+        "inference.ensemble_inference=true",
+        f"inference.ensemble_checkpoints=[{tmp_path / 'one'}]",
+        f"output.output_dir={tmp_path / 'one'}",
+    )
+    project.write()
+    words = [word for setting in settings for word in ("--set", setting)]
+    assert project.lannunet("train", project.yaml, "--overwrite", *words) == 2
+    assert f"inference.ensemble_checkpoints: {tmp_path / 'one'} lies in" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before

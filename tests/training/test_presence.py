@@ -109,10 +109,11 @@ def errors(project):
 
 
 @pytest.mark.slow
-def test_missing_landmarks_are_found_to_be_and_cost_the_others_little(pictures):
+@pytest.mark.parametrize("seed", [0, 1])
+def test_missing_landmarks_are_found_to_be_and_cost_the_others_little(pictures, seed):
     counts = {"training": 400, "validation": 100, "testing": 300}
     pictures.set(
-        solver={"mini_batch_size": 100, "max_epochs": 10, "data_loader_batch_size_train": 8},
+        solver={"mini_batch_size": 100, "max_epochs": 10, "data_loader_batch_size_train": 8, "seed": seed},
         trainer={"validate_every": 5},
         model={"unet": {"init_features": 8, "max_features": 32}},
     )
@@ -192,3 +193,18 @@ def test_a_model_that_was_not_calibrated_is_refused(pictures, capsys):
     image = pictures.folder / pictures.annotations["testing"][0]["image"]
     assert pictures.lannunet("predict", model, image, "-o", pictures.folder / "found") == 2
     assert "has not learned what tells that a landmark is there" in capsys.readouterr().err
+
+
+def test_a_model_to_start_from_decides_nothing_in_training(pictures):
+    """Its thresholds are those of its own confidences: they must not choose the best epoch."""
+    pictures.set(solver={"max_epochs": 1, "mini_batch_size": 4})
+    assert pictures.train() == 0
+    start = pictures.folder / "start.pt"
+    content = torch.load(pictures.out / "checkpoints" / "best.pt", weights_only=True)
+    found = []
+    for thresholds in ([], [0.999] * LANDMARKS):
+        torch.save({**content, "presence": thresholds}, start)
+        pictures.set(model={"checkpoint": "start.pt"})
+        assert pictures.train("--overwrite") == 0
+        found.append([row["validation_error"] for row in pictures.metrics()])
+    assert found[0] == found[1]

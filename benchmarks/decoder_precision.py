@@ -40,7 +40,7 @@ MOST_BIAS = 0.02  # pixels
 NOISE = 0.1  # of the peak's height
 SIGMAS = (1.0, 1.5, 2.0, 3.0, 4.0)
 PHASES = tuple(float(phase) for phase in np.arange(-10, 10) / 20)
-MAPS = {"quadratic": 3000, "auto": 1500}  # a sigma and phase; more for those whose errors vary more
+MAPS = {"quadratic": 16000, "auto": 6000}  # a sigma and phase; more for those whose errors vary more
 MAPS_ELSE = 750
 AT_ONCE = 750
 

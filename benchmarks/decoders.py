@@ -11,7 +11,7 @@ from scipy.optimize import least_squares
 
 from benchmarks import Row, seconds
 from benchmarks.decoder_precision import NOISE, gaussians
-from lannunet_core.decode import decode_gaussian_fit
+from lannunet_core.gaussian_fit import decode_gaussian_fit
 
 SIZE, LANDMARKS, SIGMA, OUTLIERS = 512, 19, 3.0, 0.05
 AGREEMENT = 0.01  # pixels
@@ -29,7 +29,7 @@ def rows() -> list[Row]:
     windowed = fit_each(defective[0], points[0], WINDOW)
     heatmaps = torch.from_numpy(noisy).float()
 
-    (whole_seconds,) = seconds(lambda: fit_each(noisy[0], points[0]), repeats=1)
+    (whole_seconds,) = seconds(lambda: fit_each(noisy[0], points[0]), repeats=2)
     window_seconds, our_seconds = seconds(
         lambda: fit_each(noisy[0], points[0], WINDOW), lambda: ours(heatmaps), repeats=7
     )

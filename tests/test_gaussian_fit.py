@@ -79,7 +79,7 @@ def test_least_squares_on_clean_and_noisy_maps(size, covariance, noise):
     for n in range(maps.shape[1]):
         mean, width = scipy_fit(maps[0, n].numpy(), points[0, n].numpy(), sigma)
         np.testing.assert_allclose(found.points[0, n].numpy(), mean, atol=0.01)
-        # SciPy's widths take in noise beyond 3.5 widths too: a fraction of what all noise does to them.
+        # SciPy's widths take in noise beyond 4 widths too: a fraction of what all noise does to them.
         atol = 0.02 * float(covariance.max()) if noise else 1e-3
         np.testing.assert_allclose(found.covariance[0, n].numpy(), width, atol=atol)
 

@@ -82,6 +82,8 @@ class Prediction:
         spacing: mm per pixel (x, y[, z]) in the same frame; None where unknown.
         extra: Further keys of the dataset's entry.
         calibrated: Regions and bins; None without a calibration.
+        uncertainty: (N, 2) in pixels and mm as a table told it, which holds no covariance; NaN where it told
+            nothing; None: not read from a table, or told nowhere.
     """
 
     id: str
@@ -95,3 +97,4 @@ class Prediction:
     spacing: tuple[float, ...] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     calibrated: Calibrated | None = None
+    uncertainty: Floats | None = None

@@ -115,6 +115,7 @@ def join(
                 image=sample.image,
                 coordinates=prediction.coordinates[columns],
                 confidence=prediction.confidence[columns],
+                uncertainty=None if prediction.uncertainty is None else prediction.uncertainty[columns],
                 present=None if prediction.present is None else prediction.present[columns],
                 target=sample.coordinates,
                 states=sample.states,

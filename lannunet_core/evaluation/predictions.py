@@ -38,8 +38,8 @@ SHEET_TITLE_LENGTH = 31  # Excel's limit
 def write_predictions(path: Path, predictions: Sequence[Prediction], landmark_names: Sequence[str]) -> None:
     """Write a CSV: id, landmark, x, y[, z], confidence, target_x …, error_px, error_mm, state, extra keys.
 
-    Where there is a covariance, uncertainty_px and uncertainty_mm follow the confidence (see
-    `summary.uncertainties`); where presence was decided, `present` follows the state.
+    Where there is a covariance, or a table told them, uncertainty_px and uncertainty_mm follow the confidence
+    (see `summary.uncertainties`); where presence was decided, `present` follows the state.
     After a calibration, radius_mm (or _px), confidence_bin, bin_from_mm and bin_to_mm follow the confidence.
     Decimals are fixed (3 for pixels and mm, 4 for the confidence), so that equal predictions are equal files.
     """
@@ -87,8 +87,8 @@ def read_predictions(path: Path) -> tuple[list[Prediction], list[str]]:
     """Read a CSV of at least the columns id, landmark, x, y[, z].
 
     Returns:
-        The predictions in the file's order, and the landmarks' names. What `write_predictions` derived is not
-        read; the images' paths are empty.
+        The predictions in the file's order, and the landmarks' names. Of what `write_predictions` derived
+        only the uncertainties are read, which nothing else here tells; the images' paths are empty.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -105,7 +105,7 @@ def read_predictions(path: Path) -> tuple[list[Prediction], list[str]]:
             )
     axes = [axis for axis in AXES if axis in header]
 
-    points: dict[str, dict[str, tuple[list[float], float, bool | None]]] = {}
+    points: dict[str, dict[str, tuple[list[float], float, bool | None, list[float]]]] = {}
     extras: dict[str, dict[str, Any]] = {}
     names: dict[str, None] = {}  # an ordered set
     for cells in lines:
@@ -127,7 +127,8 @@ def read_predictions(path: Path) -> tuple[list[Prediction], list[str]]:
         present = row.get("present", "").lower()
         if present and present not in PRESENT:
             raise UserError(f"{where}, column 'present': '{row['present']}' is neither true nor false.")
-        of_sample[row["landmark"]] = (point, confidence, PRESENT.get(present))
+        uncertain = [_number(row.get(name, ""), f"{where}, column '{name}'") for name in UNCERTAINTY]
+        of_sample[row["landmark"]] = (point, confidence, PRESENT.get(present), uncertain)
         names[row["landmark"]] = None
         known = ("id", "landmark", "confidence", "present", *AXES, *DERIVED)
         extras[row["id"]] = {key: cell for key, cell in row.items() if key not in known and cell}
@@ -147,6 +148,7 @@ def read_predictions(path: Path) -> tuple[list[Prediction], list[str]]:
             confidence=np.array([of_sample[name][1] for name in names]),
             present=_decided([of_sample[name][2] for name in names]),
             extra=extras[sample],
+            uncertainty=_told([of_sample[name][3] for name in names]),
         )
         for sample, of_sample in points.items()
     ], list(names)
@@ -186,7 +188,8 @@ def _table(
     targets = [f"target_{axis}" for axis in axes]
     unit = next((one.calibrated.unit for one in predictions if one.calibrated), None)
     calibrated = [f"radius_{unit}", "confidence_bin", f"bin_from_{unit}", f"bin_to_{unit}"] if unit else []
-    spread = UNCERTAINTY if any(one.covariance is not None for one in predictions) else ()
+    known = any(one.covariance is not None or one.uncertainty is not None for one in predictions)
+    spread = UNCERTAINTY if known else ()
     decided = ["present"] if any(one.present is not None for one in predictions) else []
     header = ["id", "landmark", *axes, "confidence", *spread, *calibrated, *targets]
     header += ["error_px", "error_mm", "state", *decided]
@@ -221,6 +224,11 @@ def _table(
 
 def _decided(present: Sequence[bool | None]) -> NDArray[np.bool_] | None:
     return None if None in present else np.array(present, dtype=bool)
+
+
+def _told(uncertain: Sequence[Sequence[float]]) -> Floats | None:
+    values = np.array(uncertain)
+    return None if np.isnan(values).all() else values
 
 
 def _cells(numbers: Floats, decimals: int = 3) -> list[str]:

@@ -42,9 +42,12 @@ def uncertainties(prediction: Prediction) -> tuple[Floats, Floats]:
     """How far off each landmark is expected to be: √trace of its covariance, the root mean square distance.
 
     Returns:
-        (N,) in pixels, and (N,) in mm (all NaN where the spacing is unknown); NaN without a covariance.
+        (N,) in pixels, and (N,) in mm (all NaN where the spacing is unknown); NaN without a covariance, if
+        it was not read from a table.
     """
     missing = np.full(len(prediction.coordinates), np.nan)
+    if prediction.uncertainty is not None:
+        return prediction.uncertainty[:, 0], prediction.uncertainty[:, 1]
     if prediction.covariance is None:
         return missing, missing
     variances = np.diagonal(prediction.covariance, axis1=1, axis2=2)  # (N, D)

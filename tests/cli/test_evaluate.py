@@ -1,5 +1,6 @@
 """`lannunet evaluate` as its users call it."""
 
+import csv
 import json
 
 import numpy as np
@@ -122,3 +123,25 @@ def test_points_of_other_dimensions(tmp_path, annotations, capsys):
     path.write_text("id,landmark,x,y,z\n" + "".join(f"{i},{n},1,1,1\n" for i in "bc" for n in "01"))
     assert run(path, annotations) == 2
     assert "the 2 axes" in capsys.readouterr().err
+
+
+def test_uncertainties_are_kept(tmp_path, annotations):
+    """Whatever they came from: a table holds no covariance."""
+    path, out = tmp_path / "p.csv", tmp_path / "out"
+    given = {
+        ("c", "0"): ("", ""),
+        ("c", "1"): ("1.500", "0.4"),
+        ("b", "0"): ("2", ""),
+        ("b", "1"): ("3", "1"),
+    }
+    lines = [f"{i},{n},5,5,1,{px},{mm}\n" for (i, n), (px, mm) in given.items()]
+    path.write_text("id,landmark,x,y,confidence,uncertainty_px,uncertainty_mm\n" + "".join(lines))
+    assert run(path, annotations, "--landmarks", "1,0", "-o", out) == 0
+    with (out / "predictions.csv").open(newline="") as file:
+        rows = {
+            (r["id"], r["landmark"]): (r["uncertainty_px"], r["uncertainty_mm"]) for r in csv.DictReader(file)
+        }
+    wanted = {
+        key: tuple(f"{float(cell):.3f}" if cell else "" for cell in cells) for key, cells in given.items()
+    }
+    assert rows == wanted

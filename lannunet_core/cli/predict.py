@@ -30,6 +30,12 @@ def command(
     coverage: Annotated[
         float | None, typer.Option(help="With which probability; the model's inference.coverage by default.")
     ] = None,
+    tta: Annotated[
+        bool | None,
+        typer.Option(
+            "--tta/--no-tta", help="Look at mirrored images too; the model's inference.tta by default."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace results in the output folder.")] = False,
 ) -> None:
     """Predict loose images: coordinates in original pixels, with a confidence for each."""
@@ -46,5 +52,6 @@ def command(
         spacing=spacing,
         calibration=calibration,
         coverage=coverage,
+        tta=tta,
         overwrite=overwrite,
     )

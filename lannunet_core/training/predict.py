@@ -20,7 +20,7 @@ from lannunet_core.training.evaluator import Evaluator
 from lannunet_core.training.models import models_of, open_members, open_model
 from lannunet_core.training.output import claim, provenance, refuse_folder, refuse_to_empty, write_run
 from lannunet_core.training.results import write_results
-from lannunet_core.training.session import prepare_images
+from lannunet_core.training.session import Session, prepare_images
 from lannunet_core.training.stages import second_model
 from lannunet_core.types import Prediction, Sample, State
 
@@ -34,6 +34,7 @@ def predict(
     spacing: float | None = None,
     calibration: Path | None = None,
     coverage: float | None = None,
+    tta: bool | None = None,
     overwrite: bool = False,
 ) -> list[Prediction]:
     """Predict loose images with a trained model, or with several together.
@@ -46,6 +47,7 @@ def predict(
         spacing: mm per pixel where the files do not say.
         calibration: What lannunet calibrate wrote, of such predictions; adds regions.
         coverage: What they are to hold the true point with; None: the model's `inference.coverage`.
+        tta: Whether to look at mirrored images too; None: the model's `inference.tta`.
         overwrite: Replace earlier results there.
 
     Returns:
@@ -56,6 +58,7 @@ def predict(
     first, *others = [path for named in (model, *also) for path in models_of(named)]
     refuse_to_empty(folder, "--out", (first, *others))
     session = open_model(first)
+    look(session, tta)
     if others and (session.run.task == "segmentation" or session.loaded.refine is not None):
         raise UserError(
             f"{model}: predicts alone; models that segment, or that look in two stages, are no ensemble."
@@ -63,6 +66,9 @@ def predict(
     if session.run.task == "segmentation":
         from lannunet_core.segmentation.loose import predict as segment
 
+        for name, given in (("spacing", spacing), ("calibration", calibration), ("coverage", coverage)):
+            if given is not None:
+                raise UserError(f"--{name}: is for landmarks, and {model} segments; leave it out.")
         segment(session, model, images, folder)
         return []
     names = session.run.outputs
@@ -81,12 +87,14 @@ def predict(
             names, {one.id: one.spacing or image_header(one.image, dimensions).spacing for one in samples}
         )
     prepared = prepare_images(session, samples, "given", reference=model)
+    locate = together(members)
     claim(folder)
     debug = folder / "debug" if session.config.inference.debug else None
-    methods = Evaluator(session, prepared, samples, "given").predict(together(members), debug)
+    methods = Evaluator(session, prepared, samples, "given").predict(locate, debug)
     if session.loaded.refine is not None:
         centres = {one.id: one.coordinates for one in next(iter(methods.values()))}
         session = open_model(second_model(model), centres)
+        look(session, tta)
         prepared = prepare_images(session, samples, "given", reference=model)
         methods = Evaluator(session, prepared, samples, "given").predict(together([session]))
     loaded, summary = session.loaded, None
@@ -103,6 +111,14 @@ def predict(
     write_run(folder, resolved, description)
     write_results(session, methods, folder, f"Predictions of {model}", [], resolved, description, summary)
     return next(iter(methods.values()))
+
+
+def look(session: Session, tta: bool | None) -> None:
+    """Have a session look at mirrored images too, or not; None: as its configuration says."""
+    if tta is not None:
+        run = session.config
+        inference = run.inference.model_copy(update={"tta": tta})
+        session.loaded = replace(session.loaded, run=run.model_copy(update={"inference": inference}))
 
 
 def loose_samples(images: Sequence[Path], run: RunInfo) -> list[Sample]:

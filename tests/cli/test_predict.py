@@ -6,6 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
+import yaml
 
 
 def rows(folder):
@@ -111,3 +113,24 @@ def test_the_model_itself_is_not_overwritten(trained, images, tmp_path, capsys):
         assert trained.lannunet(*command, "-o", model, "--overwrite") == 2
         assert "--out" in (said := capsys.readouterr().err) and "name another folder" in said
         assert (model / "checkpoints" / "best.pt").is_file() and (model / "predictions.csv").is_file()
+
+
+def test_mirrored_looks_on_request(trained, images, out, tmp_path, capsys):
+    """As a model whose configuration asks for them."""
+    asking = tmp_path / "asking.pt"
+    content = torch.load(trained.out / "checkpoints" / "best.pt", weights_only=True)
+    content["config"]["inference"]["tta"] = True
+    torch.save(content, asking)
+    assert trained.lannunet("predict", trained.out, *images, "-o", out / "asked", "--tta") == 0
+    assert trained.lannunet("predict", asking, *images, "-o", out / "asking") == 0
+    assert rows(out / "asked") == rows(out / "asking")
+    assert points(rows(out / "asked")) != points(trained.rows())
+    assert yaml.safe_load((out / "asked" / "config.yaml").read_text())["inference"]["tta"] is True
+    assert trained.lannunet("predict", asking, *images, "-o", out / "not", "--no-tta") == 0
+    assert points(rows(out / "not")) == points(trained.rows())
+
+    content["config"]["sampler"]["data_aug"] = "None"
+    torch.save(content, asking)
+    assert trained.lannunet("predict", asking, *images, "-o", out / "not", "--tta", "--overwrite") == 2
+    assert "inference.tta: sampler.data_aug None never mirrors" in capsys.readouterr().err
+    assert points(rows(out / "not")) == points(trained.rows())  # nothing was removed

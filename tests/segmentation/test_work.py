@@ -133,6 +133,19 @@ def test_a_trained_model_segments_loose_images(segmentation):
     assert segmentation.lannunet("predict", segmentation.out, segmentation.folder, "-o", "elsewhere") == 2
 
 
+def test_what_only_landmarks_have_is_refused(segmentation, capsys):
+    segmentation.set(solver={"max_epochs": 1, "mini_batch_size": 1})
+    assert segmentation.train() == 0
+    image, out = segmentation.raw / "imagesTs" / "Ts0_0000.nii.gz", segmentation.folder / "new"
+    known = segmentation.folder / "calibration.json"
+    known.write_text('{"lannunet_calibration": 1, "unit": "mm", "landmarks": {}}')
+    for option in (("--spacing", 2), ("--calibration", known), ("--coverage", 0.9)):
+        assert segmentation.lannunet("predict", segmentation.out, image, "-o", out, *option) == 2
+        assert f"{option[0]}: is for landmarks" in capsys.readouterr().err
+        assert not out.exists()
+    assert segmentation.lannunet("predict", segmentation.out, image, "-o", out, "--tta") == 0
+
+
 SABOTEUR = """
 import os, signal
 from lannunet_core import Plugin, hookimpl

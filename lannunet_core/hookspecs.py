@@ -321,6 +321,9 @@ def extra_maps(dataset: SegmentationDataset, folder: Path) -> Sequence[ExtraMap]
     They are resampled, cut and augmented with their image. Those of role `weight` or `mask` are multiplied
     into `labels["weight"]`, so a plugin that brings them needs no loss of its own.
 
+    Asked for training only: a model in use needs no maps. With `trainer.inference_only`, and by `lannunet
+    predict`, it is not asked, and there are no weighted figures.
+
     Args:
         dataset: The nnU-Net folder, with its cases and their files.
         folder: For maps that the plugin makes itself, beside the folders of runs, which share it; may not

@@ -125,6 +125,10 @@ def read_case(case: Case, dataset: SegmentationDataset, with_label: bool = True)
 def read_label(path: Path, dataset: SegmentationDataset) -> tuple[Labels, Geometry]:
     """A label map (*S) with `IGNORE` where nobody annotated, and where its voxels lie.
 
+    Args:
+        path: A label file.
+        dataset: What it belongs to: its classes and ignore label.
+
     Raises:
         UserError: It holds numbers that are not integers, or none of the classes.
     """
@@ -310,6 +314,11 @@ def _read_raw(folder: Path) -> SegmentationDataset:
 
 
 def read_json(path: Path) -> Any:
+    """What an nnU-Net `dataset.json` holds.
+
+    Raises:
+        UserError: It is missing, malformed (with line and column), or no text in UTF-8.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -333,7 +342,19 @@ def _channel_names(path: Path, declared: Declared) -> tuple[str, ...]:
 
 
 def read_classes(path: Path, declared: Declared) -> tuple[tuple[str, ...], int | None]:
-    """The classes of a `dataset.json`, background first, and its ignore label; `labels` both ways round."""
+    """The classes of a `dataset.json`.
+
+    Args:
+        path: Of the file, for messages.
+        declared: What it holds; `labels` of version 1 (value first) or 2 (name first).
+
+    Returns:
+        The names, background first, each at its label value; and the value that stands for "not annotated",
+        None where there is none.
+
+    Raises:
+        UserError: There are no labels, they are regions, or they are not numbered from 0 up.
+    """
     labels = declared.get("labels")
     if not isinstance(labels, dict) or not labels:
         raise UserError(f'{path}: lacks "labels", such as {{"background": 0, "tumour": 1}}.')

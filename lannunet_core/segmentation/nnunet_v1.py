@@ -25,6 +25,7 @@ from lannunet_core.segmentation.types import Geometry, SegmentationDataset
 
 STAGE = re.compile(r"(.+)_stage(\d+)")
 WEIGHT_MAP = "_weightmap"
+"""What follows a case's id in the name of its weight map."""
 SPACING_TOLERANCE = 1e-3  # relative
 
 
@@ -50,7 +51,17 @@ class Plan:
 
 
 def find_stage(folder: Path) -> Path | None:
-    """The folder itself where it holds cases, else its finest stage, one of a 3D plan before a 2D one."""
+    """The folder itself where it holds cases, else its finest stage, one of a 3D plan before a 2D one.
+
+    Args:
+        folder: Preprocessed by nnU-Net version 1: a `…_stage0`, or its parent.
+
+    Returns:
+        None where there are no cases.
+
+    Raises:
+        UserError: Several stages are equally fine.
+    """
     if stage_cases(folder):
         return folder
     stages = [f for f in folder.iterdir() if f.is_dir() and STAGE.fullmatch(f.name) and stage_cases(f)]
@@ -121,7 +132,11 @@ def _stage_plan(stage: Path, dated: tuple[tuple[Path, int], ...]) -> Plan | None
 
 
 def array_shape(path: Path) -> tuple[int, ...]:
-    """The shape of a case's array, from its header."""
+    """The shape (C + 1, *S) of a case's array, from its header.
+
+    Raises:
+        UserError: It is damaged.
+    """
     try:
         if path.suffix == ".npy":
             shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
@@ -136,7 +151,11 @@ def array_shape(path: Path) -> tuple[int, ...]:
 
 
 def read_array(path: Path) -> NDArray[Any]:
-    """A case's array (C + 1, *S) as stored, memory-mapped where it is a `.npy`."""
+    """A case's array (C + 1, *S) as stored, the segmentation last; memory-mapped where it is a `.npy`.
+
+    Raises:
+        UserError: It is damaged.
+    """
     try:
         if path.suffix == ".npy":
             return cast(NDArray[Any], np.load(path, mmap_mode="r", allow_pickle=False))
@@ -206,7 +225,17 @@ def check(path: Path, dataset: SegmentationDataset) -> None:
 
 
 def case_properties(path: Path) -> Mapping[str, Any]:
-    """The pickle beside a case's array; its spacing as a plain tuple, in the array's order."""
+    """What nnU-Net knows of a case, from the pickle beside its array.
+
+    Args:
+        path: The array.
+
+    Returns:
+        Among others `spacing_after_resampling`, three numbers in mm in the array's order.
+
+    Raises:
+        UserError: The pickle is missing, damaged, or not of nnU-Net version 1.
+    """
     file = path.with_suffix(".pkl")
     properties = read_pickle(file)
     if not isinstance(properties, dict) or "spacing_after_resampling" not in properties:

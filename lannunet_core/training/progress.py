@@ -10,7 +10,11 @@ from typing import Protocol
 
 
 class Bar(Protocol):
-    def advance(self, count: int = 1, note: str = "") -> None: ...
+    """What `bar` gives."""
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """So many more steps are done; `note` stands beside them until there is another."""
+        ...
 
 
 class PlainBar:
@@ -39,7 +43,12 @@ class PlainBar:
 
 @contextmanager
 def bar(title: str, total: int) -> Iterator[Bar]:
-    """A progress bar over `total` steps; it is taken away when it is done."""
+    """A progress bar with the time left, taken away when it is done; without a terminal, plain lines.
+
+    Args:
+        title: Before the bar.
+        total: How many steps there are.
+    """
     if not sys.stdout.isatty():
         plain = PlainBar(title, total)
         yield plain

@@ -122,9 +122,9 @@ class AdaptiveWing(nn.Module):
     """`awl`: the adaptive wing loss of Wang, Bo and Fuxin, ICCV 2019, with their weighted loss map.
 
     Errors on a landmark keep their gradient until they are small, those on the background fade; the pixels
-    near a landmark count `1 + NEAR_WEIGHT` times. The paper's constants are made for maps of peak 1, so outputs
-    and labels are divided by the labels' peak. (To ask the outputs for a peak of 1 would let a network spend
-    its first hundreds of steps on making its random start disappear, and its features with it.)
+    near a landmark count `1 + NEAR_WEIGHT` times. The paper's constants are made for maps of peak 1, so
+    outputs and labels are divided by the labels' peak. (Outputs of peak 1 would begin with noise as high as
+    that, and a network would spend its first hundreds of steps on making it disappear, and its features too.)
 
     Args:
         peak: The labels' value at a landmark.
@@ -161,13 +161,17 @@ class HardestCrossEntropy(nn.Module):
     """`bce_topk`: binary cross-entropy of every pixel with its label in 0 … 1, over the hardest of each map.
 
     The hardest are those furthest above the least cross-entropy that their label allows, which is not 0
-    between 0 and 1: a Gaussian learned to perfection is not hard.
+    between 0 and 1: a Gaussian learned to perfection is not hard. Outputs count from the logit of `PRIOR`,
+    about the share of a map that a landmark takes, so that a network starts with maps that are nearly right
+    (Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, sec. 3.3), not by clearing them.
 
     Args:
         peak: The labels' value at a landmark.
     """
 
     FRACTION = 0.1  # of the pixels of a map, as in nnU-Net's top-k loss
+    PRIOR = 0.01
+    START = math.log(PRIOR / (1 - PRIOR))
 
     def __init__(self, peak: float) -> None:
         super().__init__()
@@ -176,16 +180,16 @@ class HardestCrossEntropy(nn.Module):
     def forward(self, outputs: Any, labels: Mapping[str, Any]) -> dict[str, Tensor]:
         return {"bce_topk": supervise(self.term, outputs, labels)}
 
-    def term(self, logits: Tensor, target: Tensor) -> Tensor:
-        target = (target / self.peak).flatten(2)
-        entropy = functional.binary_cross_entropy_with_logits(logits.flatten(2), target, reduction="none")
+    def term(self, maps: Tensor, target: Tensor) -> Tensor:
+        logits, target = (maps + self.START).flatten(2), (target / self.peak).flatten(2)
+        entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
         with torch.no_grad():
             excess = entropy + torch.xlogy(target, target) + torch.xlogy(1 - target, 1 - target)
             hardest = excess.topk(math.ceil(self.FRACTION * excess.shape[-1]), sorted=False).indices
         return entropy.gather(-1, hardest).mean(-1)
 
     def activation(self, outputs: Any) -> Tensor:
-        return levels(outputs)[0].float().sigmoid()
+        return (levels(outputs)[0].float() + self.START).sigmoid()
 
 
 LOSSES: dict[str, Callable[[float, float, int], Loss]] = {

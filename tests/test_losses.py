@@ -45,8 +45,8 @@ def adaptive_wing(maps, heatmap, omega=14, theta=0.5, epsilon=1, alpha=2.1):
     return (value * (1 + 10 * (ndimage.grey_dilation(y, (3,) * y.ndim) >= 0.2))).mean()
 
 
-def hardest_tenth(logits, y):
-    p = expit(logits)
+def hardest_tenth(output, y):
+    p = expit(output + logit(0.01))
     entropy = -(xlogy(y, p) + xlogy(1 - y, 1 - p))
     excess = entropy + xlogy(y, y) + xlogy(1 - y, 1 - y)
     return entropy[np.argsort(excess)[-math.ceil(0.1 * len(y)) :]].mean()
@@ -153,7 +153,7 @@ def test_activation_of_a_perfect_output_peaks_at_one(name, size):
         "kl": heatmap.clamp(min=1e-30).log() + 60,
         "mse": heatmap,
         "awl": heatmap,
-        "bce_topk": torch.from_numpy(logit((heatmap.double() / PEAK).numpy())),
+        "bce_topk": torch.from_numpy(logit((heatmap.double() / PEAK).numpy()) - logit(0.01)),
     }
     output = perfect[name]
     activated = LOSSES[name](PEAK, SIGMA, len(size)).activation([output, output[..., ::2]])
@@ -228,7 +228,7 @@ def test_awl_is_smooth_where_its_branches_meet_and_0_where_all_is_right():
 
 
 def test_bce_topk_has_a_gradient_at_the_hardest_tenth_alone():
-    output = torch.full((1, 1, 20, 20), -6.0)
+    output = torch.full((1, 1, 20, 20), -2.0)
     wrong = torch.randperm(400, generator=torch.Generator().manual_seed(0))[:30]
     output.view(-1)[wrong] = 4.0
     output.requires_grad_()
@@ -243,12 +243,12 @@ def test_bce_topk_leaves_what_is_learned_to_perfection():
     """Between 0 and 1 cross-entropy cannot be 0; that alone does not make a pixel hard."""
     _, labels = batch((24, 18), [(24, 18)], [[V]])
     target = (labels["heatmaps"][0].double() / PEAK).clamp(min=1e-9)
-    output = target.logit()
+    output = target.logit() - logit(0.01)
     assert (
         (target > 0.1) & (target < 0.9)
     ).sum() > 44  # more than the tenth, and all of higher cross-entropy
     background = target.view(-1).argsort()[:18]
-    output.view(-1)[background] = math.log(0.2 / 0.8)
+    output.view(-1)[background] = logit(0.2) - logit(0.01)
     output.requires_grad_()
     total("bce_topk", output, labels).backward()
     assert torch.all(output.grad.view(-1)[background] > 0.1 / 44)

@@ -208,3 +208,22 @@ def test_a_model_to_start_from_decides_nothing_in_training(pictures):
         assert pictures.train("--overwrite") == 0
         found.append([row["validation_error"] for row in pictures.metrics()])
     assert found[0] == found[1]
+
+
+def test_a_model_in_use_decides_by_what_it_learned(pictures, capsys):
+    """On images of which none is known that tell how to."""
+    pictures.set(solver={"max_epochs": 1, "mini_batch_size": 4})
+    assert pictures.train() == 0
+    rows = pictures.rows()
+    pictures.annotations["validation"] = []
+    use = {"model.checkpoint": pictures.out, "trainer.inference_only": "true", "output.output_dir": "again"}
+    words = [word for key, value in use.items() for word in ("--set", f"{key}={value}")]
+    assert pictures.train(*words) == 0
+    assert pictures.rows(pictures.folder / "again") == rows
+    capsys.readouterr()
+
+    model = pictures.out / "checkpoints" / "best.pt"
+    torch.save({**torch.load(model, weights_only=True), "presence": []}, model)
+    assert pictures.train(*words, "--overwrite") == 2
+    assert 'inference.presence: "validation" of' in capsys.readouterr().err
+    assert pictures.rows(pictures.folder / "again") == rows

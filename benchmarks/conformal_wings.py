@@ -1,14 +1,16 @@
 """Coverage of conformal regions on the fly wings, each image predicted by a model that has not seen it.
 
-    python -m benchmarks.conformal_wings [--folds 0-57] [--batches 300] [--coverage 0.9] [--out FOLDER]
+    python -m benchmarks.conformal_wings [--count 10] [--folds 0-4] [--batches 300] [--out FOLDER]
 
-Leave one out: 58 trainings of a small U-Net, one after another. What is finished is kept, so it can be
-interrupted, or done in parts; the figures are of the folds that are there. Two coverages are printed:
+A cross-validation predicts all 58 images, each once, by one of `--count` small U-Nets (58: each leaves one
+image out), trained one after another. What is finished is kept, so it can be interrupted, or done in parts;
+the figures are of the folds that are there. Two coverages are printed:
 
 - of the 12 testing images, with regions from the errors of the 46 others: a measurement, beside the exact
   interval that it lies in with probability 0.95;
-- of all 58, each with regions from the other 57. That is k / 58 for every landmark whatever the errors are
-  (an image is in its region if its error's rank among the 58 is at most k), so it checks the arithmetic only.
+- of all 58, each in regions from the other 57 (leave one out). That is k / 58 for every landmark whatever
+  the errors are (an image is in its region if its error's rank among the 58 is at most k), so it checks the
+  arithmetic only.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ BATCHES_AN_EPOCH = 50
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--folds", help="which to train, as in 0-9; all 58 by default")
+    parser.add_argument("--count", type=int, default=10, help="how many folds")
+    parser.add_argument("--folds", help="which to train, as in 0-4; all by default")
     parser.add_argument("--batches", type=int, default=300, help="of four images, for each training")
     parser.add_argument("--coverage", type=float, default=0.9)
     parser.add_argument("--out", type=Path, default=Path("runs/conformal_wings"))
@@ -46,7 +49,7 @@ def main() -> None:
 
     folds = given.out / "folds"
     if not folds.exists():
-        write_folds(WINGS, folds, None)
+        write_folds(WINGS, folds, given.count)
     count = len(list(folds.glob("fold*.json")))
     config = given.out / "wings.yaml"
     config.write_text(yaml.safe_dump(settings(given.batches)), encoding="utf-8")

@@ -15,7 +15,7 @@ def command(
     ],
     count: Annotated[int, typer.Option(min=2, help="How many folds.")] = 5,
     leave_one_out: Annotated[
-        bool, typer.Option("--leave-one-out", help="As many folds as samples: each is tested alone.")
+        bool, typer.Option("--leave-one-out", help="As many folds as images: each is tested alone.")
     ] = False,
     keep_testing: Annotated[
         bool, typer.Option("--keep-testing", help="Leave the list testing out of the folds.")

@@ -89,7 +89,7 @@ def test_images_elsewhere(dataset, tmp_path):
 def test_mistakes(dataset, tmp_path, capsys):
     folds = tmp_path / "folds"
     for arguments, message in (
-        ((dataset.json, "--count", 11), "10 annotated samples"),
+        ((dataset.json, "--count", 11), "10 annotated images"),
         ((tmp_path / "none.json",), "no such file"),
         ((dataset.folder,), "no such file"),
     ):
@@ -99,3 +99,19 @@ def test_mistakes(dataset, tmp_path, capsys):
     assert dataset.lannunet("folds", dataset.json, "-o", folds) == 0
     assert dataset.lannunet("folds", dataset.json, "-o", folds) == 2
     assert "already holds folds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", [("--count", 4), ("--leave-one-out",)])
+def test_samples_of_one_image_stay_together(dataset, tmp_path, how):
+    """What was trained on is not tested, and pooling finds each image in one run."""
+    for number in range(5):
+        one = dataset.annotations["training"][number]
+        dataset.annotations["training"].append(one | {"id": f"again{number}", "image": "./" + one["image"]})
+    dataset.write()
+    assert dataset.lannunet("folds", dataset.json, "-o", tmp_path / "folds", *how) == 0
+    folds = folds_of(tmp_path / "folds")
+    assert len(folds) == (4 if len(how) == 2 else 10)
+    for fold in folds:
+        images = [{sample["image"] for sample in fold[split]} for split in SPLITS]
+        assert not images[0] & images[1] and not images[0] & images[2] and not images[1] & images[2]
+    assert sum(len(fold["testing"]) for fold in folds) == 15

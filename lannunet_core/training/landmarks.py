@@ -9,6 +9,7 @@ from typing import Any
 
 from lannunet_core.augment.schemes import make_scheme
 from lannunet_core.config.compose import LoadedConfig
+from lannunet_core.config.schema import DatasetConfig
 from lannunet_core.data.annotations import LandmarkDataset, Split, load_dataset
 from lannunet_core.data.loading import PreparedImages, TrainingSamples
 from lannunet_core.errors import UserError
@@ -17,7 +18,7 @@ from lannunet_core.plugins.api import RunInfo
 from lannunet_core.training import checkpoint as model_file
 from lannunet_core.training.ensemble import together
 from lannunet_core.training.evaluator import Evaluator
-from lannunet_core.training.models import BEST, open_members
+from lannunet_core.training.models import BEST, open_members, seen_in_training
 from lannunet_core.training.presence import calibrated, check_calibration
 from lannunet_core.training.results import write_results
 from lannunet_core.training.session import Session, describe, prepare_images
@@ -53,7 +54,11 @@ class LandmarkWork:
                 f'{self.dataset.path}: "{self.split}" is empty, so nothing can be evaluated; '
                 "put samples there or set inference.split."
             )
-        if config.inference.presence:
+        checkpoint = config.model.checkpoint
+        self.start = None if checkpoint is None else model_file.load(checkpoint)
+        learned = self.start is not None and config.trainer.inference_only and self.start.presence
+        self.calibrates = config.inference.presence and not learned
+        if self.calibrates:
             check_calibration(self.dataset.samples["validation"], self.dataset.path)
         if config.output.xlsx:
             need_openpyxl("output.xlsx")
@@ -71,13 +76,36 @@ class LandmarkWork:
             )
         axes_and_layers(session)
         self.members = open_members(session, config.inference.ensemble_checkpoints)
+        self.warn_of_leaks()
         used: list[Split] = ["training", "validation", self.split]
         if config.trainer.inference_only:
-            used = ["validation", self.split] if config.inference.presence else [self.split]
+            used = ["validation", self.split] if self.calibrates else [self.split]
         reference = samples["training"][0].image
         self.images = {
             name: prepare_images(session, samples[name], name, reference) for name in dict.fromkeys(used)
         }
+
+    def warn_of_leaks(self) -> None:
+        """Tell which models that were trained before have seen images that are to be evaluated."""
+        if self.split == "training":
+            return
+        samples = self.dataset.samples[self.split]
+        models = [
+            (path, member.config.dataset, member.config.trainer.fold)
+            for path, member in zip(self.config.inference.ensemble_checkpoints, self.members, strict=True)
+        ]
+        if self.config.model.checkpoint is not None and self.start is not None:
+            of = self.start.config
+            dataset = DatasetConfig.model_validate(of["dataset"])
+            models.append((self.config.model.checkpoint, dataset, of["trainer"]["fold"]))
+        for path, trained_on, fold in models:
+            seen = seen_in_training(trained_on, fold, samples)
+            if seen:
+                print(
+                    f"warning: {path}: was trained on {seen} of the {len(samples)} {self.split} images, so "
+                    "the errors are smaller than those on new images.",
+                    file=sys.stderr,
+                )
 
     def training_samples(self, session: Session) -> TrainingSamples:
         sampler = self.config.sampler
@@ -105,7 +133,7 @@ class LandmarkWork:
         description: dict[str, Any],
     ) -> dict[str, Any]:
         folder = self.config.output.output_dir
-        if self.config.inference.presence:
+        if self.calibrates:
             self.calibrate_presence(session)
         methods = self.evaluator(session, self.split).predict(
             together([session, *self.members]), folder / "debug" if self.config.inference.debug else None

@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from lannunet_core.config.compose import LoadedConfig
-from lannunet_core.config.schema import InferenceConfig
+from lannunet_core.config.schema import DatasetConfig, InferenceConfig
+from lannunet_core.data.annotations import load_dataset
 from lannunet_core.data.centres import Centres
 from lannunet_core.errors import UserError
 from lannunet_core.training import checkpoint as model_file
 from lannunet_core.training.session import Session, make_fabric, start_session
+from lannunet_core.types import Sample
 
 BEST = Path("checkpoints", "best.pt")
 
@@ -72,6 +74,16 @@ def open_members(first: Session, paths: Sequence[Path]) -> list[Session]:
                 )
         members.append(member)
     return members
+
+
+def seen_in_training(dataset: DatasetConfig, fold: int, samples: Sequence[Sample]) -> int:
+    """How many of the samples show images that a model was trained on; 0 where its annotations are gone."""
+    try:
+        training = load_dataset(dataset, fold).samples["training"]
+    except UserError:
+        return 0
+    images = {sample.image.resolve() for sample in training}
+    return sum(sample.image.resolve() in images for sample in samples)
 
 
 def folds_of(folder: Path) -> list[Path]:

@@ -216,6 +216,28 @@ def test_a_run_joins_the_models_it_names(five, tmp_path):
     np.testing.assert_allclose(column(rows, "x", "y"), np.mean(points, 0), atol=2e-3)
 
 
+def test_images_that_a_member_was_trained_on_are_told(five, capsys, tmp_path):
+    project, models = five
+    content = json.loads(json.dumps(project.annotations))
+    content["testing"][0]["image"] = content["training"][0]["image"]
+    leaky = project.folder / "leaky.json"
+    leaky.write_text(json.dumps(content))
+    project.write()
+    for data, told in ((leaky, models[:2]), (project.json, [])):
+        settings = (
+            "trainer.inference_only=true",
+            "inference.ensemble_inference=true",
+            f"inference.ensemble_checkpoints=[{models[0]}, {models[1]}]",
+            f"dataset.src_targets={data}",
+            f"output.output_dir={tmp_path / data.stem}",
+        )
+        words = [word for setting in settings for word in ("--set", setting)]
+        assert project.lannunet("train", project.yaml, *words) == 0
+        said = capsys.readouterr().err
+        for model in models:
+            assert (f"warning: {model}: was trained on 1 of the 20 testing images" in said) == (model in told)
+
+
 @pytest.mark.parametrize(
     ("sections", "message"),
     [

@@ -216,14 +216,15 @@ def test_a_model_in_use_decides_by_what_it_learned(pictures, capsys):
     assert pictures.train() == 0
     rows = pictures.rows()
     pictures.annotations["validation"] = []
-    use = {"model.checkpoint": pictures.out, "trainer.inference_only": "true", "output.output_dir": "again"}
+    again = pictures.folder / "again"
+    use = {"model.checkpoint": pictures.out, "trainer.inference_only": "true", "output.output_dir": again}
     words = [word for key, value in use.items() for word in ("--set", f"{key}={value}")]
     assert pictures.train(*words) == 0
-    assert pictures.rows(pictures.folder / "again") == rows
+    assert pictures.rows(again) == rows
     capsys.readouterr()
 
     model = pictures.out / "checkpoints" / "best.pt"
     torch.save({**torch.load(model, weights_only=True), "presence": []}, model)
     assert pictures.train(*words, "--overwrite") == 2
     assert 'inference.presence: "validation" of' in capsys.readouterr().err
-    assert pictures.rows(pictures.folder / "again") == rows
+    assert pictures.rows(again) == rows

@@ -35,6 +35,9 @@ def command(
 
     if not output.absolute().parent.is_dir():
         raise UserError(f"--output: there is no folder {output.parent}. Make it, or name another file.")
+    if output.is_dir() or output.resolve() == predictions.resolve():
+        what = "a folder" if output.is_dir() else "the predictions themselves"
+        raise UserError(f"--output: {output} is {what}; name another file, as in -o calibration.json.")
     errors, confidence, names, unit = read_errors(predictions)
     calibration = calibrate(errors, 1 - confidence, names, unit)
     write_calibration(output, calibration)

@@ -11,6 +11,7 @@ from lannunet_core.config.compose import LoadedConfig, load_config
 from lannunet_core.data.annotations import load_dataset
 from lannunet_core.errors import UserError
 from lannunet_core.training import checkpoint as model_file
+from lannunet_core.training.models import settle_ensemble
 from lannunet_core.training.output import SECOND_STAGE, earlier_results
 from lannunet_core.training.run import refuse_changes
 
@@ -79,5 +80,6 @@ def finished(loaded: LoadedConfig) -> bool:
     if not (last / "report.html").exists():  # it is written last
         return False
     if not loaded.run.trainer.inference_only:
-        refuse_changes(model_file.load(folder).config, loaded.resolved(), folder)
+        asked = settle_ensemble(loaded) if loaded.run.task == "landmarks" else loaded
+        refuse_changes(model_file.load(folder).config, asked.resolved(), folder)
     return True

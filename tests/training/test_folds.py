@@ -63,6 +63,22 @@ def test_what_is_finished_is_skipped_and_what_was_interrupted_goes_on(copy, caps
     assert copy.rows(copy.out / "fold2") == predictions
 
 
+def test_finished_folds_that_joined_others_are_skipped(copy, tmp_path, capsys):
+    """Also where the others are named by the folder of their cross-validation."""
+    others = tmp_path / "others"
+    shutil.copytree(copy.out / "fold0", others / "fold0")
+    joined = (
+        "inference.ensemble_inference=true",
+        f"inference.ensemble_checkpoints=[{others}]",
+        f"output.output_dir={tmp_path / 'joined'}",
+    )
+    words = [word for setting in joined for word in ("--set", setting)]
+    assert copy.train("--folds", "2", *words) == 0
+    capsys.readouterr()
+    assert copy.train("--folds", "2", *words) == 0
+    assert "fold 2 is finished" in capsys.readouterr().out
+
+
 def test_a_fold_alone_is_the_same_as_among_others(copy):
     predictions = copy.rows(copy.out / "fold2")
     assert copy.train("--folds", "2", "--overwrite") == 0
@@ -205,3 +221,14 @@ def test_a_calibration_of_other_landmarks(pooled, crossed, tmp_path, capsys):
     assert crossed.lannunet(*command, "--calibration", calibration) == 2
     assert "no landmark '1'; it holds 0, elbow" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_a_calibration_that_cannot_be_written(pooled, crossed, tmp_path, capsys):
+    predictions = tmp_path / "predictions.csv"
+    shutil.copy(pooled / "predictions.csv", predictions)
+    before = predictions.read_bytes()
+    for output in (tmp_path, tmp_path / "none" / "c.json", predictions):
+        assert crossed.lannunet("calibrate", predictions, "-o", output) == 2
+        said = capsys.readouterr().err
+        assert "--output" in said and "name another" in said
+    assert predictions.read_bytes() == before

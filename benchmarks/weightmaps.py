@@ -99,8 +99,7 @@ def plain_map(path: Path, mode: Mode) -> None:
         weights[label == value] = 1 - (label == value).mean()
     distance = plain_nearest(label) if mode == "nearest" else plain_unet(label)
     border = W0 * np.exp(-(distance**2) / (2 * SIGMA**2))
-    if mode == "nearest":
-        border[distance == 0] = 0
+    border[distance == 0 if mode == "nearest" else label > 0] = 0
     np.save(path.with_name(f"{path.stem}_plain.npy"), (weights + border)[None].astype(np.float32))
 
 

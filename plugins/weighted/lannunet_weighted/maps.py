@@ -6,8 +6,10 @@ Every voxel x has
 
 where w_c is 1 − the share of the annotated voxels that x's class takes, and d says how near a border is:
 
-- `unet`: d = d1 + d2, the distances to the nearest and the second-nearest object, 0 within one. (Ronneberger,
-  Fischer, Brox: U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015, eq. 2.)
+- `unet`: d = d1 + d2, the distances to the nearest and the second-nearest object. The term is for "the
+  separating background labels between touching cells": there is none in an object. (Ronneberger, Fischer,
+  Brox: U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015, sec. 3, eq. 2. Within an
+  object it would be as high beside a gap as in it, and so say nothing of which of the two a voxel is.)
 - `nearest`: the distance to the nearest class interior, which is a class without the voxels at its border;
   there is no such term in an interior itself. (What `nnUNet_diag_generate_unet_weightmaps` of the Diagnostic
   Image Analysis Group, Nijmegen, computes.)
@@ -35,6 +37,9 @@ from lannunet_core.segmentation.types import IGNORE
 Mode = Literal["unet", "nearest"]
 Objects = Literal["components", "instances"]
 Box = tuple[slice, ...]
+
+FORMULA = 2
+"""Raised when weights change, so that kept maps are made anew."""
 
 INVISIBLE = 2.0**-25
 """What is added to a weight of 1/2 or more without changing it in float32."""
@@ -183,7 +188,10 @@ def _components(kinds: NDArray[np.integer[Any]], count: int) -> NDArray[np.int32
 def _to_two_objects(
     numbered: NDArray[np.integer[Any]], steps: NDArray[np.float64], reach: float
 ) -> NDArray[np.float32]:
-    """(d1 + d2)² (*S) to the two nearest objects, right where d1 + d2 ≤ reach, else anything beyond."""
+    """(d1 + d2)² (*S) to the two nearest objects, right where d1 + d2 ≤ reach, else anything beyond.
+
+    Infinite in objects.
+    """
     nearest = np.full(numbered.shape, np.inf, np.float32)
     second = np.full(numbered.shape, np.inf, np.float32)
     for number, box in _objects_with_neighbours(numbered, steps, reach):
@@ -193,6 +201,7 @@ def _to_two_objects(
         np.minimum(first, to_this, out=first)
     nearest += second
     nearest *= nearest
+    nearest[numbered > 0] = np.inf
     return nearest
 
 

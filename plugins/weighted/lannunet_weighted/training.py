@@ -14,7 +14,7 @@ from lannunet_core.segmentation.nnunet_v1 import WEIGHT_MAP
 from lannunet_core.segmentation.types import Case, SegmentationDataset
 from lannunet_weighted.cases import LabelFile
 from lannunet_weighted.generate import Recipe, make_maps
-from lannunet_weighted.maps import Mode
+from lannunet_weighted.maps import FORMULA, Mode
 
 
 def find_maps(dataset: SegmentationDataset, folder: Path | None) -> dict[str, Path]:
@@ -61,7 +61,8 @@ def generate_maps(
         sigma: How far they reach, in voxels.
     """
     recipe = Recipe(mode, w0, sigma, half=True)
-    named = hashlib.sha256(repr((str(dataset.path.resolve()), dataset.class_names, recipe)).encode())
+    key = (str(dataset.path.resolve()), dataset.class_names, recipe, FORMULA)
+    named = hashlib.sha256(repr(key).encode())
     name = re.sub(r"[^\w.-]+", "_", dataset.name)
     below = folder / f"{name}-weightmaps-{named.hexdigest()[:12]}"
     files = {case.id: _label_file(case, dataset, below) for case in (*dataset.training, *dataset.testing)}

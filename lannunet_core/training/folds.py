@@ -14,6 +14,7 @@ from lannunet_core.training import checkpoint as model_file
 from lannunet_core.training.models import settle_ensemble
 from lannunet_core.training.output import SECOND_STAGE, earlier_results
 from lannunet_core.training.run import refuse_changes
+from lannunet_core.training.stages import around
 
 TrainOne = Callable[[LoadedConfig, bool], object]
 """Trains a run, or goes on with it."""
@@ -82,4 +83,10 @@ def finished(loaded: LoadedConfig) -> bool:
     if not loaded.run.trainer.inference_only:
         asked = settle_ensemble(loaded) if loaded.run.task == "landmarks" else loaded
         refuse_changes(model_file.load(folder).config, asked.resolved(), folder)
+        if loaded.refine is not None:
+            before = model_file.load(last).config
+            now = loaded.refine
+            if now.run.sampler.patch.jitter == "auto":
+                now = around(now, last, before["sampler"]["patch"]["jitter"])
+            refuse_changes(before, now.resolved(), last)
     return True

@@ -146,3 +146,20 @@ def test_jitter_follows_the_validation_error():
     unannotated = Prediction("b", Path("b.png"), np.zeros((2, 2)), np.ones(2))
     assert jitter_for([unannotated], (64, 96)) == 16
     assert jitter_for([], (40, 96)) == 10
+
+
+def test_a_finished_fold_with_another_second_stage_is_refused(staged, capsys):
+    (staged.folder / "folds").mkdir()
+    for sample in (
+        one for split in ("training", "validation", "testing") for one in staged.annotations[split]
+    ):
+        sample["image"] = f"../{sample['image']}"
+    (staged.folder / "folds" / "fold0.json").write_text(json.dumps(staged.annotations))
+    staged.set(dataset={"src_targets": "folds"}, solver={"max_epochs": 1})
+    assert staged.train("--folds", "0") == 0
+    capsys.readouterr()
+    assert staged.train("--folds", "0") == 0
+    assert "fold 0 is finished" in capsys.readouterr().out
+    staged.config["refine"]["solver"]["max_epochs"] = 3
+    assert staged.train("--folds", "0") == 2
+    assert "refine was trained differently: solver.max_epochs was 1, is 3" in capsys.readouterr().err

@@ -109,27 +109,32 @@ def errors(project):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
-def test_missing_landmarks_are_found_to_be_and_cost_the_others_little(pictures, seed):
+def test_missing_landmarks_are_found_to_be_and_cost_the_others_little(pictures):
+    """Over four seeds: the errors of two runs, a sixth of a pixel, differ by a tenth whatever is missing."""
     counts = {"training": 400, "validation": 100, "testing": 300}
     pictures.set(
-        solver={"mini_batch_size": 100, "max_epochs": 10, "data_loader_batch_size_train": 8, "seed": seed},
+        solver={"mini_batch_size": 100, "max_epochs": 10, "data_loader_batch_size_train": 8},
         trainer={"validate_every": 5},
         model={"unet": {"init_features": 8, "max_features": 32}},
     )
-    write_pictures(pictures, counts, missing=True)
-    assert pictures.train() == 0
-    presence = figures(pictures)["overall"]["presence"]
-    with_missing = errors(pictures)
+    pairs = []
+    for seed in range(4):
+        write_pictures(pictures, counts, missing=True)
+        pictures.set(inference={"presence": True}, solver={"seed": seed})
+        assert pictures.train("--overwrite") == 0
+        presence = figures(pictures)["overall"]["presence"]
+        assert presence["precision"] >= 0.95
+        assert presence["recall"] >= 0.95
+        with_missing = errors(pictures)
 
-    write_pictures(pictures, counts, missing=False)
-    pictures.set(inference={"presence": False})
-    assert pictures.train("--overwrite") == 0
-    everything = errors(pictures)
-    pair = np.array([(error, everything[key]) for key, error in with_missing.items()])
-    assert presence["precision"] >= 0.95
-    assert presence["recall"] >= 0.95
-    assert pair[:, 0].mean() <= 1.05 * pair[:, 1].mean()
+        write_pictures(pictures, counts, missing=False)
+        pictures.set(inference={"presence": False})
+        assert pictures.train("--overwrite") == 0
+        everything = errors(pictures)
+        pairs += [(error, everything[key]) for key, error in with_missing.items()]
+        print(f"seed {seed}: {presence}, {np.mean(pairs[-len(with_missing) :], axis=0)} px")
+    with_missing, without = np.mean(pairs, axis=0)
+    assert with_missing <= 1.05 * without
 
 
 def test_in_a_run_and_with_its_model(pictures, capsys):

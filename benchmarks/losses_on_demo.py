@@ -52,8 +52,9 @@ def main() -> int:
     print("|---|---|---|---|---|---|---|---|")
     for loss, run in runs.items():
         history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        seconds = sum(row["seconds"] for row in history)
         print(
-            f"| `{loss}` | {precision} | {len(history) * AN_EPOCH} | {history[-1]['seconds']:.0f} | "
+            f"| `{loss}` | {precision} | {len(history) * AN_EPOCH} | {seconds:.0f} | "
             f"{means[loss]:.2f} | {means[loss] / least:.2f} | {figures(run)['median']:.2f} | "
             f"{history[len(history) // 3 - 1]['validation_error']:.1f} |"
         )

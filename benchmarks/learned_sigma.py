@@ -1,10 +1,10 @@
 """Learned widths of heatmaps against fixed ones on the fly wings, at the budget of configs/wings_unet.yaml.
 
-    python -m benchmarks.learned_sigma [--seeds 0 1 2] [--losses kl mse] [--batches 950] [--out FOLDER]
+    python -m benchmarks.learned_sigma [--seeds 0 1 2] [--losses kl mse] [--batches 600] [--out FOLDER]
 
-Every run is `lannunet train configs/wings_unet.yaml` with another `solver.regress_sigma`, `model.gauss_sigma`
-and `solver.seed`, of the same number of batches, which takes the budget's 3.8 minutes on two cores. Finished
-runs are kept, so it can be interrupted. A full table is an hour for each loss.
+Every run is `lannunet train configs/wings_unet.yaml` with another `solver.loss_function`, `regress_sigma` and
+`seed`, and another `model.gauss_sigma`, of the same number of batches, which takes the budget's 3.8 minutes
+on one core. Finished runs are kept, so it can be interrupted. A full table is an hour for each loss.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ WAYS = [(f"fixed {sigma:g}", "false", sigma) for sigma in FIXED] + [
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--losses", nargs="+", default=["mse"])
-    parser.add_argument("--batches", type=int, default=950, help="of four images, for each run")
+    parser.add_argument("--losses", nargs="+", default=["kl"])
+    parser.add_argument("--batches", type=int, default=600, help="of four images, for each run")
     parser.add_argument("--out", type=Path, default=Path("runs/learned_sigma"))
     given = parser.parse_args()
 

@@ -63,7 +63,7 @@ def main() -> None:
     errors = np.array([errors_in(one, "px") for one in predictions])
     tested = np.array([one.id in later for one in predictions])
     found = np.isfinite(errors)
-    print(f"\n{len(done)} images, mean error {errors[found].mean():.2f} px, {(~found).sum()} not found")
+    print(f"\n{len(errors)} images, mean error {errors[found].mean():.2f} px, {(~found).sum()} not found")
     split(errors[~tested], errors[tested], dataset.landmark_names, given.coverage)
     leave_one_out(errors, given.coverage)
 

@@ -86,16 +86,7 @@ def nothing_labelled_is_finite(subject: Subject) -> None:
         for state in (State.UNLABELLED, State.ABSENT):
             session, labels, outputs = _noise(subject, kind, torch.full((2, 2), int(state)))
             where = f"in {kind} with all landmarks {state.name.lower()}"
-            terms = _terms(session, outputs, labels)
-            for name, value in terms.items():
-                if not torch.isfinite(value):
-                    found = float(value.detach())
-                    raise Broken(f"{where} the term '{name}' is {found}; an empty target must not make 0/0")
-            for tensor in _gradient(session, outputs, labels) or []:
-                if not torch.isfinite(tensor).all():
-                    raise Broken(
-                        f"{where} the gradient is NaN or infinite; an empty target must not make 0/0"
-                    )
+            _check_finite(session, outputs, labels, where)
 
 
 def known_negatives_are_learned(subject: Subject) -> None:
@@ -213,15 +204,7 @@ def nothing_annotated_is_finite(subject: Subject) -> None:
         for what, changed in empty.items():
             labels, outputs = _free(session, {**batch, **changed})
             where = f"in {kind} with no voxel {what}"
-            for name, value in _terms(session, outputs, labels).items():
-                if not torch.isfinite(value):
-                    found = float(value.detach())
-                    raise Broken(f"{where} the term '{name}' is {found}; an empty target must not make 0/0")
-            for tensor in _gradient(session, outputs, labels) or []:
-                if not torch.isfinite(tensor).all():
-                    raise Broken(
-                        f"{where} the gradient is NaN or infinite; an empty target must not make 0/0"
-                    )
+            _check_finite(session, outputs, labels, where)
 
 
 def perfect_outputs_give_the_labels(subject: Subject) -> None:
@@ -287,6 +270,16 @@ def _free(session: Any, batch: dict[str, Any]) -> tuple[dict[str, Any], Any]:
 def _terms(session: Any, outputs: Any, labels: dict[str, Any]) -> Any:
     with isolated():
         return session.learner.loss(outputs, labels)
+
+
+def _check_finite(session: Any, outputs: Any, labels: dict[str, Any], where: str) -> None:
+    for name, value in _terms(session, outputs, labels).items():
+        if not torch.isfinite(value):
+            found = float(value.detach())
+            raise Broken(f"{where} the term '{name}' is {found}; an empty target must not make 0/0")
+    for tensor in _gradient(session, outputs, labels) or []:
+        if not torch.isfinite(tensor).all():
+            raise Broken(f"{where} the gradient is NaN or infinite; an empty target must not make 0/0")
 
 
 def _gradient(session: Any, outputs: Any, labels: dict[str, Any]) -> list[Tensor] | None:

@@ -20,8 +20,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from PIL import Image
-from scipy import ndimage
 
 from benchmarks import touching_cells
 from lannunet_core.config.compose import load_config
@@ -45,7 +43,10 @@ def compare(folder: Path, epochs: int, seeds: Sequence[int]) -> dict[str, list[t
             out = folder / f"{arm}-{seed}"
             if not (out / "summary.json").exists():
                 train_on(data, out, epochs, seed, trainer)
-            every, sized = (score(data, out / "predictions", least) for least in (1, touching_cells.SMALLEST))
+            every, sized = (
+                touching_cells.score(data, out / "predictions", least)
+                for least in (1, touching_cells.SMALLEST)
+            )
             found[arm].append((every.f1, sized.f1))
             print(
                 f"seed {seed}, {arm}: F1 {every.f1:.4f}, without specks {sized.f1:.4f} ({sized}), "
@@ -53,18 +54,6 @@ def compare(folder: Path, epochs: int, seeds: Sequence[int]) -> dict[str, list[t
                 flush=True,
             )
     return found
-
-
-def score(data: Path, predictions: Path, smallest: int) -> touching_cells.Matched:
-    """Over all test images; predicted objects of fewer than `smallest` pixels are left out."""
-    total = touching_cells.Matched(0, 0, 0)
-    for file in sorted((data / "instancesTs").glob("*.png")):
-        with Image.open(file) as instances, Image.open(predictions / file.name) as predicted:
-            objects, _ = ndimage.label(np.asarray(predicted) > 0)
-            kept = np.bincount(objects.ravel()) >= smallest
-            kept[0] = False
-            total += touching_cells.match_objects(kept[objects], np.asarray(instances).astype(np.int64))
-    return total
 
 
 def seconds(out: Path) -> float:

@@ -36,7 +36,6 @@ from torch import Tensor
 from lannunet_core.decode import DECODERS
 
 BOUND_FACTOR = 1.3  # what the best decoder's error may be of the bound
-MOST_BIAS = 0.02  # pixels
 NOISE = 0.1  # of the peak's height
 SIGMAS = (1.0, 1.5, 2.0, 3.0, 4.0)
 PHASES = tuple(float(phase) for phase in np.arange(-10, 10) / 20)

@@ -162,10 +162,10 @@ def test_five_models_predict_together_and_each_is_read_once(five, monkeypatch, t
     np.testing.assert_allclose(column(main, "uncertainty_px")[:, 0], spread, atol=5e-3)
     best = table(tmp_path / "all" / "methods" / "S-MHA.csv")
     np.testing.assert_allclose(column(best, "confidence")[:, 0], confidence.max(0), atol=1e-9)
-    apart = np.sort(confidence, 0)[-1] - np.sort(confidence, 0)[-2] > 2e-4
-    chosen = points[confidence.argmax(0), np.arange(points.shape[1])]
-    np.testing.assert_array_equal(column(best, "x", "y")[apart], chosen[apart])
-    assert apart.any()
+    most_certain = confidence == confidence.max(0)  # several, where the table's digits do not tell them apart
+    its_own = (points == column(best, "x", "y")).all(-1)
+    assert (most_certain & its_own).any(0).all()
+    assert (~most_certain & ~its_own).any(0).all()
     assert len(table(tmp_path / "all" / "methods" / "E-MHA.csv")) == 40
     assert json.loads((tmp_path / "all" / "run.json").read_text())["also"] == list(map(str, models[1:]))
 

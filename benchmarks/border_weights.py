@@ -23,7 +23,7 @@ import yaml
 
 from benchmarks import touching_cells
 from lannunet_core.config.compose import load_config
-from lannunet_core.segmentation.work import train
+from lannunet_segmentation.work import train
 
 ARMS: dict[str, dict[str, Any]] = {
     "plain": {},

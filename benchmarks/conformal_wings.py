@@ -25,13 +25,13 @@ from rich.console import Console
 from rich.table import Table
 
 from lannunet_core.cli.train import fold_numbers
-from lannunet_core.config.schema import DatasetConfig
-from lannunet_core.data.annotations import load_dataset
-from lannunet_core.data.folds import write_folds
-from lannunet_core.evaluation.calibration import calibrate, coverage_interval, errors_in, rank
-from lannunet_core.evaluation.pooled import pool
-from lannunet_core.training.folds import train_folds
-from lannunet_core.training.run import train
+from lannunet_landmarks.schema import DatasetConfig
+from lannunet_landmarks.data.annotations import load_dataset
+from lannunet_landmarks.data.folds import write_folds
+from lannunet_landmarks.evaluation.calibration import calibrate, coverage_interval, errors_in, rank
+from lannunet_landmarks.evaluation.pooled import pool
+from lannunet_core.run.folds import train_folds
+from lannunet_landmarks.work import train
 from lannunet_core.types import Floats
 
 WINGS = Path(__file__).parents[2] / "shared" / "data" / "wings" / "dataset.json"

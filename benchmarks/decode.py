@@ -11,9 +11,9 @@ from scipy import ndimage
 from torch.nn import functional
 
 from benchmarks import Row, seconds
-from lannunet_core.decode import decode_peak
-from lannunet_core.geometry import resize_affine
-from lannunet_core.labels import gaussian_heatmaps
+from lannunet_landmarks.maps.decode import decode_peak
+from lannunet_core.images.geometry import resize_affine
+from lannunet_landmarks.maps.labels import gaussian_heatmaps
 
 SIZE, ORIGINAL, LANDMARKS = (512, 512), (2400, 1935), 19
 

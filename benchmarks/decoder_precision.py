@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lannunet_core.decode import DECODERS
+from lannunet_landmarks.maps.decode import DECODERS
 
 BOUND_FACTOR = 1.3  # what the best decoder's error may be of the bound
 NOISE = 0.1  # of the peak's height

@@ -11,7 +11,7 @@ from scipy.optimize import least_squares
 
 from benchmarks import Row, seconds
 from benchmarks.decoder_precision import NOISE, gaussians
-from lannunet_core.gaussian_fit import decode_gaussian_fit
+from lannunet_landmarks.maps.gaussian_fit import decode_gaussian_fit
 
 SIZE, LANDMARKS, SIGMA, OUTLIERS = 512, 19, 3.0, 0.05
 AGREEMENT = 0.01  # pixels

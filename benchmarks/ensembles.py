@@ -10,14 +10,14 @@ import yaml
 
 from benchmarks import Row, seconds
 from lannunet_core.config.compose import load_config
-from lannunet_core.data.annotations import load_dataset
-from lannunet_core.demo import write_demo_dataset
-from lannunet_core.training.ensemble import together
-from lannunet_core.training.evaluator import Evaluator, locate_with
-from lannunet_core.training.models import open_members, open_model
-from lannunet_core.training.run import train
-from lannunet_core.training.session import prepare_images
-from lannunet_core.types import Prediction
+from lannunet_landmarks.data.annotations import load_dataset
+from lannunet_landmarks.demo.hands import write_demo_dataset
+from lannunet_landmarks.predict.ensemble import together
+from lannunet_landmarks.predict.evaluator import Evaluator, locate_with
+from lannunet_landmarks.predict.models import open_members, open_model
+from lannunet_landmarks.work import train
+from lannunet_landmarks.session import prepare_images
+from lannunet_landmarks.types import Prediction
 
 MEMBERS, IMAGES, REPEATS = 5, 20, 3
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import Row, seconds
-from lannunet_core.labels import gaussian_heatmaps, level_sigmas
+from lannunet_landmarks.maps.labels import gaussian_heatmaps, level_sigmas
 
 SIZE, LANDMARKS, LEVELS, SIGMA, PEAK = 512, 19, 5, 4.0, 100.0
 

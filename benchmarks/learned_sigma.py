@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lannunet_core.config.compose import load_config
-from lannunet_core.training.run import train
+from lannunet_landmarks.work import train
 
 CONFIG = Path(__file__).parents[1] / "configs" / "wings_unet.yaml"
 BATCHES_AN_EPOCH = 50

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import Row, seconds
-from lannunet_core.segmentation.preprocess import PreparedCase
-from lannunet_core.segmentation.runs import Runs
-from lannunet_core.segmentation.types import IGNORE, Geometry
+from lannunet_segmentation.data.preprocess import PreparedCase
+from lannunet_segmentation.data.runs import Runs
+from lannunet_segmentation.types import IGNORE, Geometry
 
 SHAPE = (400, 512, 512)
 SLICES = (20, 200, 390)

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from lannunet_core.segmentation.folders import read_case, read_dataset, write_label
-from lannunet_core.segmentation.types import Geometry
+from lannunet_segmentation.data.folders import read_case, read_dataset, write_label
+from lannunet_segmentation.types import Geometry
 
 
 def slices_as_cases(source: Path, target: Path, ending: str) -> int:

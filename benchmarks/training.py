@@ -10,12 +10,13 @@ import yaml
 
 from benchmarks import Row, seconds
 from lannunet_core.config.compose import load_config
-from lannunet_core.data.loading import batches
-from lannunet_core.demo import write_demo_dataset
-from lannunet_core.training.landmarks import LandmarkWork
-from lannunet_core.training.loop import on_device
-from lannunet_core.training.run import prepare_training
-from lannunet_core.training.session import make_fabric, start_session
+from lannunet_core.run.batches import loaded_batches
+from lannunet_landmarks.demo.hands import write_demo_dataset
+from lannunet_landmarks.work import LandmarkWork
+from lannunet_core.run.loop import on_device
+from lannunet_core.run.run import prepare_training
+from lannunet_core.run.session import make_fabric
+from lannunet_landmarks.session import start_session
 
 REPEATS = 8
 
@@ -45,7 +46,7 @@ def unet_iteration(folder: Path) -> Row:
 
     training, _, _ = prepare_training(session, work, resume=False)
     training.learner.train()
-    stream = batches(training.loader)
+    stream = loaded_batches(training.loader)
 
     def ours() -> None:
         training.train_step(on_device(next(stream), fabric.device, training.output_size))

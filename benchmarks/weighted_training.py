@@ -14,11 +14,12 @@ import yaml
 
 from benchmarks import Row, seconds
 from lannunet_core.config.compose import load_config
-from lannunet_core.data.loading import batches
-from lannunet_core.segmentation.work import SegmentationWork
-from lannunet_core.training.loop import on_device
-from lannunet_core.training.run import prepare_training
-from lannunet_core.training.session import make_fabric, start_session
+from lannunet_core.run.batches import loaded_batches
+from lannunet_segmentation.work import SegmentationWork
+from lannunet_core.run.loop import on_device
+from lannunet_core.run.run import prepare_training
+from lannunet_core.run.session import make_fabric
+from lannunet_landmarks.session import start_session
 
 PATCH, SHAPE = (56, 64, 48), (64, 96, 80)
 CASES, BATCH, REPEATS = 4, 2, 8
@@ -70,7 +71,7 @@ def iteration(folder: Path, trainer: dict[str, object]) -> Callable[[], object]:
     work.read(session)
     training, _, _ = prepare_training(session, work, resume=False)
     training.learner.train()
-    stream = batches(training.loader)
+    stream = loaded_batches(training.loader)
 
     def step() -> object:
         maps = training.learner.extra_maps

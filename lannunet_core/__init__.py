@@ -1,9 +1,10 @@
-"""The LannU-Net core: hooks, configuration, data, training and evaluation. It knows no model."""
+"""The LannU-Net core: the engine that runs tasks and plugins, and knows none of them.
 
-from importlib.metadata import version
+What is listed in `__init__.pyi`, by subject, is the whole public face: what tasks and plugins may import, and
+what is promised to them. Each name is imported when it is first asked for, so that `import lannunet_core` is
+quick. Beside it there is `lannunet_core.testing`, the conformance kit.
+"""
 
-from lannunet_core.plugins.api import Plugin, PluginConfig, RunInfo, hookimpl
+import lazy_loader
 
-__version__ = version("lannunet-core")
-
-__all__ = ["Plugin", "PluginConfig", "RunInfo", "__version__", "hookimpl"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

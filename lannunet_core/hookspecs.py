@@ -1,19 +1,21 @@
-"""The whole contract between the core and its plugins.
+"""The whole contract between the core, its tasks and their plugins.
 
 A plugin answers a hook with a method of the same name under `@hookimpl`, taking only the arguments it needs.
-Shapes: B batch, C channels, N landmarks, D dimensions (2 or 3), S spatial sizes ([z,] y, x), L supervised
-resolutions. Points and `*_size` arguments are (x, y[, z]); tensors are (…, [z,] y, x).
+Shapes: B batch, C channels, N landmarks, K classes, D dimensions (2 or 3), S spatial sizes ([z,] y, x), L
+supervised resolutions. Points and `*_size` arguments are (x, y[, z]); tensors are (…, [z,] y, x).
 
-Single-answer hooks ask the plugins from the last listed extension down to the core's defaults; the first
-answer counts. Collecting hooks gather the answers of all.
+Single-answer hooks ask the plugins from the last listed extension down to the defaults of the task; the first
+answer counts. Collecting hooks gather the answers of all. Which task asks for a hook is said by the heading
+that it stands under; a task may bring specifications of its own beside these.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import pluggy
 
@@ -23,15 +25,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from lannunet_core.augment.schemes import Scheme, SpatialTransform
+    from lannunet_core.augment.schemes import Drawn, Scheme
     from lannunet_core.config.schema import SolverConfig
-    from lannunet_core.segmentation.types import ExtraMap, SegmentationDataset
-    from lannunet_core.stitch import Windows
-    from lannunet_core.types import Floats, Prediction
+    from lannunet_core.images.windows import Windows
+    from lannunet_core.types import Floats
 
 hookspec = pluggy.HookspecMarker("lannunet")
 
-EvaluationMode = Literal["scale_heatmap_first", "scale_pred_coords", "use_input_size"]
+Specified = TypeVar("Specified", bound=Callable[..., Any])
+
+
+def asked_in(*tasks: str) -> Callable[[Specified], Specified]:
+    """Says which tasks ask for a hook; without it, every task does."""
+
+    def mark(specification: Specified) -> Specified:
+        specification.lannunet_tasks = tasks  # type: ignore[attr-defined]
+        return specification
+
+    return mark
+
+
+# What hooks give and get, in every task --------------------------------------------------------------------
 
 
 class Loss(Protocol):
@@ -46,37 +60,6 @@ class Loss(Protocol):
         ...
 
 
-@runtime_checkable
-class SigmaLoss(Loss, Protocol):
-    """A `Loss` that can also learn the labels' widths (`solver.regress_sigma`)."""
-
-    def learn_sigma(self, widths: Callable[[], Tensor], start: float, weight: float) -> None:
-        """Called once, when they are to be learned: labels then hold `sigmas` as `generate_labels` got them.
-
-        Of the loss by itself most are drawn to 0 or to infinity; `lannunet_core.learned_sigma` derives what
-        to minimise.
-
-        Args:
-            widths: Gives the present ones in input pixels: (N,), or (N, D, D), symmetric, under `covariance`.
-            start: What all started with.
-            weight: `solver.regress_sigma_loss_weight`.
-        """
-        ...
-
-
-@runtime_checkable
-class BalancedLoss(Loss, Protocol):
-    """A `Loss` that depends on how often each class is, with `task: segmentation`."""
-
-    def balance(self, voxels: Sequence[int]) -> None:
-        """Called once before training.
-
-        Args:
-            voxels: (K,) how many voxels of the training cases are annotated as each class.
-        """
-        ...
-
-
 class Sampling(Protocol):
     """What the `sampling` hook answers. Travels to loader workers, so it pickles."""
 
@@ -85,49 +68,66 @@ class Sampling(Protocol):
         """Size (x, y[, z]) of what is cut."""
         ...
 
-    def centre(
-        self,
-        rng: np.random.Generator,
-        image_size: tuple[int, ...],
-        landmarks: Floats,
-        states: NDArray[np.int64],
-        transform: SpatialTransform,
-        sample: Any,
-        affine: Floats,
-    ) -> Floats:
+    @property
+    def centre(self) -> Callable[..., Floats]:
         """Where the centre of the next sample lies, in pixels (D,) of the image it is cut from.
 
+        A method that takes, by name, those of these arguments that it needs.
+
         Args:
-            rng: Belongs to this draw.
+            rng: A NumPy generator that belongs to this draw.
             image_size: (x, y[, z]).
-            landmarks: (N, D) in pixels of the image; NaN where there is no point.
-            states: (N,) of `State`.
             transform: What was drawn for this sample: `transform.to_source(points, centre, output_size)` says
                 which image pixel an output pixel will show.
-            sample: The data set's `Sample`; with `task: segmentation` a `PreparedCase`, which knows the
-                voxels of each class and those that are annotated.
+            sample: The data set's entry: a `lannunet_landmarks.Sample`, or a `lannunet_segmentation.PreparedCase`,
+                which knows the voxels of each class and those that are annotated.
             affine: (D + 1, D + 1) from pixels of the image to original pixels.
+            epoch: Of the run, from 0.
+            landmarks: `task: landmarks`. (N, D) in pixels of the image; NaN where there is no point.
+            states: `task: landmarks`. (N,) of `State`.
+        """
+        ...
+
+
+class Augmenter(Protocol):
+    """What the `augmenter` hook answers. Travels to loader workers, so it pickles."""
+
+    def __call__(
+        self, image: NDArray[Any], drawn: Drawn, centre: Floats, output_size: Sequence[int]
+    ) -> NDArray[np.float32]:
+        """Apply what a scheme drew for one sample.
+
+        Args:
+            image: (C, *S) floats, normalised.
+            drawn: The draw.
+            centre: (D,) source pixel (x, y[, z]) that is cut around; (S − 1) / 2 for a whole image.
+            output_size: (x, y[, z]).
+
+        Returns:
+            (C, *output) float32, 0 outside of the source. A point of the source is at
+            `drawn.spatial.to_output` in it.
         """
         ...
 
 
 @dataclass(frozen=True)
-class Coordinates:
-    """What the `get_coords_from_heatmap` hook answers.
+class Event:
+    """What `observe` is told.
 
     Attributes:
-        points: (B, N, D) in input pixels; NaN where the map is flat.
-        confidence: (B, N) in 0 … 1, higher is more certain; 0 where the map is flat.
-        covariance: (B, N, D, D) in input pixels², or None.
+        name: `start`, `epoch`, `end` or `failure`.
+        output_dir: The run's folder.
+        values: Numbers and names of the moment: at the start what `run.json` says and `epoch`, how many
+            epochs are done (those before a resume); the losses and the learning rate of an epoch; the
+            summary at the end; the error's text at a failure.
     """
 
-    points: Tensor
-    confidence: Tensor
-    covariance: Tensor | None = None
+    name: Literal["start", "epoch", "end", "failure"]
+    output_dir: Path
+    values: Mapping[str, Any]
 
 
-Decoder = Callable[..., Coordinates]
-"""Takes the arguments of `get_coords_from_heatmap` by keyword."""
+# Hooks of every task ---------------------------------------------------------------------------------------
 
 
 @hookspec(firstresult=True)
@@ -176,168 +176,12 @@ def loss() -> Loss | None:
     Example:
         >>> @hookimpl
         ... def loss(self):
-        ...     from lannunet_core.losses import HeatmapMSE
+        ...     from lannunet_landmarks import HeatmapMSE
         ...     class AbsoluteError(HeatmapMSE):
         ...         @staticmethod
         ...         def term(maps, target):  # (B, N, *S) each, to (B, N)
         ...             return (maps - target).abs().flatten(2).mean(-1)
         ...     return AbsoluteError(peak=100)
-    """
-
-
-@hookspec(firstresult=True)
-def sampling() -> Sampling | None:
-    """Where training samples are cut from their image, asked for once a run; see `Sampling`.
-
-    Example:
-        >>> @hookimpl
-        ... def sampling(self):
-        ...     from lannunet_core.data.sampling import PatchBias
-        ...     return PatchBias(output_size=self.run.input_size, bias=1.0)
-    """
-
-
-@hookspec(firstresult=True)
-def generate_labels(
-    landmarks: Tensor,
-    states: Tensor,
-    corner: Tensor,
-    image_size: tuple[int, ...],
-    sigmas: Tensor,
-    num_res_levels: int,
-    level_sizes: Sequence[tuple[int, ...]],
-    lambda_scale: float,
-    sample: Mapping[str, Any],
-) -> dict[str, Any] | None:
-    """The labels of one batch, made on the run's device; gradients reach `sigmas`.
-
-    Args:
-        landmarks: (B, N, D) in pixels of the tensor that the network sees; NaN where there is no point.
-        states: (B, N) of `State`.
-        corner: (B, D) first pixel of the sample in the image it was cut from, for information.
-        image_size: (x, y[, z]) of the tensor that the network sees.
-        sigmas: (L, N) width of each landmark's Gaussian, in pixels of each level. With `solver.regress_sigma:
-            covariance` it is (L, N, D, D): symmetric positive definite matrices, the squares of which are the
-            covariances, in x, y[, z]. `gaussian_heatmaps` takes both, and a multiple of either is as much
-            wider. Gradients reach either when they are learned.
-        num_res_levels: L.
-        level_sizes: Size (x, y[, z]) of each of the network's outputs, finest first.
-        lambda_scale: The peak of a heatmap.
-        sample: The whole collated batch: what a dataset or an extension added is in it. With `task:
-            segmentation` N is 0, and it has `label` (B, *S), −1 where nobody annotated, and, where extensions
-            bring weights or masks, their product `weight` (B, *S).
-
-    Returns:
-        A dict of tensors (or lists of them, one a level) with at least `state` (B, N), and `weight` where
-        there are weights or masks.
-
-    Example:
-        >>> @hookimpl
-        ... def generate_labels(self, landmarks, states, image_size, sigmas, level_sizes, lambda_scale):
-        ...     from lannunet_core.labels import gaussian_heatmaps
-        ...     wider = 1.5 * sigmas
-        ...     maps = gaussian_heatmaps(landmarks, states, wider, image_size, level_sizes, lambda_scale)
-        ...     return {"state": states, "heatmaps": maps}
-    """
-
-
-@hookspec(firstresult=True)
-def get_coords_from_heatmap(
-    heatmaps: Any, affine: Tensor, original_sizes: Tensor, evaluation_mode: EvaluationMode
-) -> Coordinates | None:
-    """Coordinates from one batch of activated maps.
-
-    Args:
-        heatmaps: What the loss's `activation` made of the network's outputs.
-        affine: (B, D + 1, D + 1) float64 from input pixels to original pixels.
-        original_sizes: (B, D) int64 sizes (x, y[, z]) of the original images.
-        evaluation_mode: `scale_heatmap_first` decodes at the original resolution, the others at the input's.
-
-    Example:
-        >>> @hookimpl
-        ... def get_coords_from_heatmap(self, heatmaps):
-        ...     import torch
-        ...     from lannunet_core.hookspecs import Coordinates
-        ...     maps = (heatmaps if torch.is_tensor(heatmaps) else heatmaps[0]).double()
-        ...     peak = maps.flatten(2).amax(-1)
-        ...     mass = maps * (maps > peak.view(*peak.shape, *[1] * (maps.ndim - 2)) / 20)
-        ...     axes = torch.meshgrid(*[torch.arange(side) for side in maps.shape[2:]], indexing="ij")
-        ...     means = [(mass * axis).flatten(2).sum(-1) for axis in reversed(axes)]  # x, y[, z]
-        ...     points = torch.stack(means, -1) / mass.flatten(2).sum(-1)[..., None]  # NaN for a flat map
-        ...     return Coordinates(points, peak.clamp(0, 1))
-    """
-
-
-@hookspec(firstresult=True)
-def stitch_heatmap(patches: Iterable[tuple[Any, Sequence[tuple[int, ...]]]], windows: Windows) -> Any | None:
-    """The outputs for a whole image from those for patches of it, with `patchify_and_stitch`.
-
-    What normalises over the whole map, the loss's `activation`, comes after it.
-
-    Args:
-        patches: To be gone through once: the network's raw outputs in float32 for a batch of patches, and
-            these patches' first pixels (x, y[, z]) in the image. Add them up as they come: an image has more
-            of them than fit into memory. Nothing is computed before they are asked for.
-        windows: Where all patches lie, and what the pixels of each should weigh.
-
-    Returns:
-        What the loss's `activation` takes, for one image: a nest of tensors (1, K, *S).
-
-    Example:
-        >>> @hookimpl
-        ... def stitch_heatmap(self, patches, windows):
-        ...     from dataclasses import replace
-        ...     from lannunet_core.stitch import stitch
-        ...     whole = replace(windows, margin=(0,) * len(windows.margin))  # trusts its borders
-        ...     return stitch(patches, whole)
-    """
-
-
-@hookspec(firstresult=True)
-def get_segmentation(maps: Tensor) -> Tensor | None:
-    """The labels of an evaluated case, with `task: segmentation`.
-
-    Asked for slab after slab of a case in the grid of its image file, so that all classes of a whole volume
-    need not be in memory at once.
-
-    Args:
-        maps: (K, *S) activated maps of a slab, averaged over the patches that show it.
-
-    Returns:
-        (*S) label values, integers.
-
-    Example:
-        >>> @hookimpl
-        ... def get_segmentation(self, maps):
-        ...     sure = maps[1:].amax(0) > 0.999  # background unless a class is certain
-        ...     return maps.argmax(0) * sure
-    """
-
-
-@hookspec
-def extra_maps(dataset: SegmentationDataset, folder: Path) -> Sequence[ExtraMap]:  # type: ignore[empty-body]
-    """Further arrays of one number a voxel, with `task: segmentation`; asked for once a run (collecting).
-
-    They are resampled, cut and augmented with their image. Those of role `weight` or `mask` are multiplied
-    into `labels["weight"]`, so a plugin that brings them needs no loss of its own.
-
-    Asked for training only: a model in use needs no maps. With `trainer.inference_only`, and by `lannunet
-    predict`, it is not asked, and there are no weighted figures.
-
-    Args:
-        dataset: The nnU-Net folder, with its cases and their files.
-        folder: For maps that the plugin makes itself, beside the folders of runs, which share it; may not
-            exist yet.
-
-    Returns:
-        Each map, with the file of each training case.
-
-    Example:
-        >>> @hookimpl
-        ... def extra_maps(self, dataset):
-        ...     from lannunet_core.segmentation.types import ExtraMap
-        ...     files = {case.id: dataset.path / "trust" / f"{case.id}.npy" for case in dataset.training}
-        ...     return [ExtraMap("trust", "weight", "linear", 0.0, files)]
     """
 
 
@@ -348,24 +192,20 @@ def losses() -> Mapping[str, Callable[[], Loss]]:  # type: ignore[empty-body]
     Example:
         >>> @hookimpl
         ... def losses(self):
-        ...     from lannunet_core.losses import HeatmapMSE
+        ...     from lannunet_landmarks import HeatmapMSE
         ...     return {"mse-of-peak-1": lambda: HeatmapMSE(peak=1)}
     """
 
 
-@hookspec
-def decoders() -> Mapping[str, Callable[[], Decoder]]:  # type: ignore[empty-body]
-    """Further names for `inference.decoder`, each with what builds it (collecting).
+@hookspec(firstresult=True)
+def sampling() -> Sampling | None:
+    """Where training samples are cut from their image, asked for once a run; see `Sampling`.
 
     Example:
         >>> @hookimpl
-        ... def decoders(self):
-        ...     from dataclasses import replace
-        ...     from lannunet_core.decode import decode_peak
-        ...     def unsure(**given):
-        ...         found = decode_peak(**given)
-        ...         return replace(found, confidence=found.confidence / 2)
-        ...     return {"unsure": lambda: unsure}
+        ... def sampling(self):
+        ...     from lannunet_landmarks import PatchBias
+        ...     return PatchBias(output_size=self.run.input_size, bias=1.0)
     """
 
 
@@ -376,8 +216,23 @@ def augmentations() -> Mapping[str, Callable[[], Scheme]]:  # type: ignore[empty
     Example:
         >>> @hookimpl
         ... def augmentations(self):
-        ...     from lannunet_core.augment.schemes import RandomAffine, RandomScheme
+        ...     from lannunet_core import RandomAffine, RandomScheme
         ...     return {"UpsideDown": lambda: RandomScheme(RandomAffine(rotation=10), flip=0.5)}
+    """
+
+
+@hookspec(firstresult=True)
+def augmenter() -> Augmenter | None:
+    """What applies the augmentation in the loader's workers; see `Augmenter`.
+
+    Asked for where `sampler.data_aug_package` names this plugin. Without, the core augments whole batches on the
+    run's device, in torch.
+
+    Example:
+        >>> @hookimpl
+        ... def augmenter(self):
+        ...     from lannunet_core import augment_one  # what the core does, for one image in a worker
+        ...     return augment_one
     """
 
 
@@ -386,7 +241,8 @@ def metrics(predictions: Sequence[Any]) -> Mapping[str, float]:  # type: ignore[
     """Named figures of this plugin's own, for the summary of an evaluated split (collecting).
 
     Args:
-        predictions: A `Prediction` an image; with `task: segmentation` a `SegmentedCase`.
+        predictions: Those of the task: a `lannunet_landmarks.Prediction` an image, a
+            `lannunet_segmentation.SegmentedCase` a case.
 
     Example:
         >>> @hookimpl
@@ -395,23 +251,6 @@ def metrics(predictions: Sequence[Any]) -> Mapping[str, float]:  # type: ignore[
         ...     missed = [np.isnan(prediction.coordinates).any(axis=-1) for prediction in predictions]
         ...     return {"share without a point": float(np.mean(missed))}
     """
-
-
-@dataclass(frozen=True)
-class Event:
-    """What `observe` is told.
-
-    Attributes:
-        name: `start`, `epoch`, `end` or `failure`.
-        output_dir: The run's folder.
-        values: Numbers and names of the moment: at the start what `run.json` says and `epoch`, how many
-            epochs are done (those before a resume); the losses and the learning rate of an epoch; the
-            summary at the end; the error's text at a failure.
-    """
-
-    name: Literal["start", "epoch", "end", "failure"]
-    output_dir: Path
-    values: Mapping[str, Any]
 
 
 @hookspec
@@ -445,9 +284,180 @@ def debug_sample(batch: Mapping[str, Any], labels: Mapping[str, Any], folder: Pa
     """
 
 
+# task: landmarks -------------------------------------------------------------------------------------------
+
+
+EvaluationMode = Literal["scale_heatmap_first", "scale_pred_coords", "use_input_size"]
+
+
+class State(IntEnum):
+    """What is known of one landmark in one sample. Missing is not zero."""
+
+    VISIBLE = 0
+    """Annotated, and inside what the network sees."""
+    OUTSIDE = 1
+    """Annotated, but moved out by crop, patch or augmentation: a known negative."""
+    ABSENT = 2
+    """Annotated as `"absent"`: a known negative."""
+    UNLABELLED = 3
+    """Nobody looked (`null`): contributes nothing to loss or metrics."""
+
+
+@runtime_checkable
+class SigmaLoss(Loss, Protocol):
+    """A `Loss` that can also learn the labels' widths (`solver.regress_sigma`)."""
+
+    def learn_sigma(self, widths: Callable[[], Tensor], start: float, weight: float) -> None:
+        """Called once, when they are to be learned: labels then hold `sigmas` as `generate_labels` got them.
+
+        Of the loss by itself most are drawn to 0 or to infinity; `lannunet_landmarks.maps.learned_sigma` derives what
+        to minimise.
+
+        Args:
+            widths: Gives the present ones in input pixels: (N,), or (N, D, D), symmetric, under `covariance`.
+            start: What all started with.
+            weight: `solver.regress_sigma_loss_weight`.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """What the `get_coords_from_heatmap` hook answers.
+
+    Attributes:
+        points: (B, N, D) in input pixels; NaN where the map is flat.
+        confidence: (B, N) in 0 … 1, higher is more certain; 0 where the map is flat.
+        covariance: (B, N, D, D) in input pixels², or None.
+    """
+
+    points: Tensor
+    confidence: Tensor
+    covariance: Tensor | None = None
+
+
+Decoder = Callable[..., Coordinates]
+"""Takes the arguments of `get_coords_from_heatmap` by keyword."""
+
+
+@asked_in("landmarks")
+@hookspec(firstresult=True)
+def generate_labels(
+    landmarks: Tensor,
+    states: Tensor,
+    corner: Tensor,
+    image_size: tuple[int, ...],
+    sigmas: Tensor,
+    num_res_levels: int,
+    level_sizes: Sequence[tuple[int, ...]],
+    lambda_scale: float,
+    sample: Mapping[str, Any],
+) -> dict[str, Any] | None:
+    """The labels of one batch, made on the run's device; gradients reach `sigmas`.
+
+    Args:
+        landmarks: (B, N, D) in pixels of the tensor that the network sees; NaN where there is no point.
+        states: (B, N) of `State`.
+        corner: (B, D) first pixel of the sample in the image it was cut from, for information.
+        image_size: (x, y[, z]) of the tensor that the network sees.
+        sigmas: (L, N) width of each landmark's Gaussian, in pixels of each level. With `solver.regress_sigma:
+            covariance` it is (L, N, D, D): symmetric positive definite matrices, the squares of which are the
+            covariances, in x, y[, z]. `gaussian_heatmaps` takes both, and a multiple of either is as much
+            wider. Gradients reach either when they are learned.
+        num_res_levels: L.
+        level_sizes: Size (x, y[, z]) of each of the network's outputs, finest first.
+        lambda_scale: The peak of a heatmap.
+        sample: The whole collated batch: what a dataset or an extension added is in it.
+
+    Returns:
+        A dict of tensors (or lists of them, one a level) with at least `state` (B, N), and `weight` (B, N)
+        where landmarks are weighed.
+
+    Example:
+        >>> @hookimpl
+        ... def generate_labels(self, landmarks, states, image_size, sigmas, level_sizes, lambda_scale):
+        ...     from lannunet_landmarks import gaussian_heatmaps
+        ...     wider = 1.5 * sigmas
+        ...     maps = gaussian_heatmaps(landmarks, states, wider, image_size, level_sizes, lambda_scale)
+        ...     return {"state": states, "heatmaps": maps}
+    """
+
+
+@asked_in("landmarks")
+@hookspec(firstresult=True)
+def get_coords_from_heatmap(
+    heatmaps: Any, affine: Tensor, original_sizes: Tensor, evaluation_mode: EvaluationMode
+) -> Coordinates | None:
+    """Coordinates from one batch of activated maps.
+
+    Args:
+        heatmaps: What the loss's `activation` made of the network's outputs.
+        affine: (B, D + 1, D + 1) float64 from input pixels to original pixels.
+        original_sizes: (B, D) int64 sizes (x, y[, z]) of the original images.
+        evaluation_mode: `scale_heatmap_first` decodes at the original resolution, the others at the input's.
+
+    Example:
+        >>> @hookimpl
+        ... def get_coords_from_heatmap(self, heatmaps):
+        ...     import torch
+        ...     from lannunet_core import Coordinates
+        ...     maps = (heatmaps if torch.is_tensor(heatmaps) else heatmaps[0]).double()
+        ...     peak = maps.flatten(2).amax(-1)
+        ...     mass = maps * (maps > peak.view(*peak.shape, *[1] * (maps.ndim - 2)) / 20)
+        ...     axes = torch.meshgrid(*[torch.arange(side) for side in maps.shape[2:]], indexing="ij")
+        ...     means = [(mass * axis).flatten(2).sum(-1) for axis in reversed(axes)]  # x, y[, z]
+        ...     points = torch.stack(means, -1) / mass.flatten(2).sum(-1)[..., None]  # NaN for a flat map
+        ...     return Coordinates(points, peak.clamp(0, 1))
+    """
+
+
+@asked_in("landmarks")
+@hookspec
+def decoders() -> Mapping[str, Callable[[], Decoder]]:  # type: ignore[empty-body]
+    """Further names for `inference.decoder`, each with what builds it (collecting).
+
+    Example:
+        >>> @hookimpl
+        ... def decoders(self):
+        ...     from dataclasses import replace
+        ...     from lannunet_landmarks import decode_peak
+        ...     def unsure(**given):
+        ...         found = decode_peak(**given)
+        ...         return replace(found, confidence=found.confidence / 2)
+        ...     return {"unsure": lambda: unsure}
+    """
+
+
+@asked_in("landmarks")
+@hookspec(firstresult=True)
+def stitch_heatmap(patches: Iterable[tuple[Any, Sequence[tuple[int, ...]]]], windows: Windows) -> Any | None:
+    """The outputs for a whole image from those for patches of it, with `patchify_and_stitch`.
+
+    What normalises over the whole map, the loss's `activation`, comes after it.
+
+    Args:
+        patches: To be gone through once: the network's raw outputs in float32 for a batch of patches, and
+            these patches' first pixels (x, y[, z]) in the image. Add them up as they come: an image has more
+            of them than fit into memory. Nothing is computed before they are asked for.
+        windows: Where all patches lie, and what the pixels of each should weigh.
+
+    Returns:
+        What the loss's `activation` takes, for one image: a nest of tensors (1, K, *S).
+
+    Example:
+        >>> @hookimpl
+        ... def stitch_heatmap(self, patches, windows):
+        ...     from dataclasses import replace
+        ...     from lannunet_core import stitch
+        ...     whole = replace(windows, margin=(0,) * len(windows.margin))  # trusts its borders
+        ...     return stitch(patches, whole)
+    """
+
+
+@asked_in("landmarks")
 @hookspec(firstresult=True)
 def debug_prediction(
-    batch: Mapping[str, Any], heatmaps: Any, predictions: Sequence[Prediction], folder: Path
+    batch: Mapping[str, Any], heatmaps: Any, predictions: Sequence[Any], folder: Path
 ) -> bool | None:
     """With `inference.debug`: write pictures of predicted maps to `folder`; True when done.
 
@@ -458,4 +468,122 @@ def debug_prediction(
         ...     lines = [f"{prediction.id}: {prediction.confidence}" for prediction in predictions]
         ...     (folder / "confidence.txt").write_text("\\n".join(lines))
         ...     return True
+    """
+
+
+# task: segmentation ----------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class BalancedLoss(Loss, Protocol):
+    """A `Loss` that depends on how often each class is."""
+
+    def balance(self, voxels: Sequence[int]) -> None:
+        """Called once before training.
+
+        Args:
+            voxels: (K,) how many voxels of the training cases are annotated as each class.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ExtraMap:
+    """A further spatial array of each case, from a plugin's `extra_maps` hook. Pickles.
+
+    Attributes:
+        name: Unique within the run.
+        role: What the task does with it: `weight` and `mask` are multiplied into `labels["weight"]`, `label`
+            is only brought along.
+        interpolation: How it is resampled and augmented.
+        fill: Its value outside of the image.
+        paths: The file of each training case, by its id: one number a voxel, (*S) or (1, *S), in the grid of
+            the case's image file (of a preprocessed folder: in that of the preprocessed image). Other cases
+            may have a weight or mask too, for their weighted Dice.
+    """
+
+    name: str
+    role: Literal["weight", "mask", "label"]
+    interpolation: Literal["linear", "nearest"]
+    fill: float
+    paths: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Under which a batch has it."""
+        return f"map.{self.name}"
+
+
+@asked_in("segmentation")
+@hookspec(firstresult=True)
+def generate_segmentation_labels(
+    sample: Mapping[str, Any], level_sizes: Sequence[tuple[int, ...]]
+) -> dict[str, Any] | None:
+    """The labels of one batch, made on the run's device.
+
+    Args:
+        sample: The whole collated batch. It has `label` (B, *S), −1 where nobody annotated, and, where extensions
+            bring weights or masks, their product `weight` (B, *S).
+        level_sizes: Size (x, y[, z]) of each of the network's outputs, finest first.
+
+    Returns:
+        A dict with `segmentation`, a list of (B, *S_l) of integers, one a level, and `weight`, likewise, where
+        there are weights or masks.
+
+    Example:
+        >>> @hookimpl
+        ... def generate_segmentation_labels(self, sample, level_sizes):
+        ...     from lannunet_segmentation import segmentation_labels
+        ...     one_organ = sample["label"].clamp(max=1)  # all classes as one, −1 stays
+        ...     return segmentation_labels(one_organ, level_sizes, sample.get("weight"))
+    """
+
+
+@asked_in("segmentation")
+@hookspec(firstresult=True)
+def get_segmentation(maps: Tensor) -> Tensor | None:
+    """The labels of an evaluated case.
+
+    Asked for slab after slab of a case in the grid of its image file, so that all classes of a whole volume
+    need not be in memory at once.
+
+    Args:
+        maps: (K, *S) activated maps of a slab, averaged over the patches that show it.
+
+    Returns:
+        (*S) label values, integers.
+
+    Example:
+        >>> @hookimpl
+        ... def get_segmentation(self, maps):
+        ...     sure = maps[1:].amax(0) > 0.999  # background unless a class is certain
+        ...     return maps.argmax(0) * sure
+    """
+
+
+@asked_in("segmentation")
+@hookspec
+def extra_maps(dataset: Any, folder: Path) -> Sequence[ExtraMap]:  # type: ignore[empty-body]
+    """Further arrays of one number a voxel, asked for once a run (collecting).
+
+    They are resampled, cut and augmented with their image. Those of role `weight` or `mask` are multiplied
+    into `labels["weight"]`, so a plugin that brings them needs no loss of its own.
+
+    Asked for training only: a model in use needs no maps. With `trainer.inference_only`, and by `lannunet
+    predict`, it is not asked, and there are no weighted figures.
+
+    Args:
+        dataset: The `lannunet_segmentation.SegmentationDataset`, with its cases and their files.
+        folder: For maps that the plugin makes itself, beside the folders of runs, which share it; may not
+            exist yet.
+
+    Returns:
+        Each map, with the file of each training case.
+
+    Example:
+        >>> @hookimpl
+        ... def extra_maps(self, dataset):
+        ...     from lannunet_core import ExtraMap
+        ...     files = {case.id: dataset.path / "trust" / f"{case.id}.npy" for case in dataset.training}
+        ...     return [ExtraMap("trust", "weight", "linear", 0.0, files)]
     """

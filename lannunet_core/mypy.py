@@ -21,7 +21,6 @@ from mypy.plugin import FunctionContext, MethodContext, Plugin
 from mypy.subtypes import is_subtype
 from mypy.types import CallableType, Type, get_proper_type
 
-from lannunet_core.plugins import deprecations
 from lannunet_core.plugins.manager import SPECS
 
 MODULE = "lannunet_core.hookspecs"
@@ -48,7 +47,7 @@ class HookPlugin(Plugin):
         first = context.arg_types[0]  # empty for `@hookimpl(…)`
         marked = get_proper_type(first[0]) if first else None
         if isinstance(marked, CallableType) and marked.definition is not None:
-            self._check_hook(context, marked, deprecations.present_hook(marked.definition.name))
+            self._check_hook(context, marked, marked.definition.name)
         return context.default_return_type
 
     def _check_hook(self, context: Context, marked: CallableType, hook: str) -> None:
@@ -65,7 +64,7 @@ class HookPlugin(Plugin):
         types = dict(zip(spec.arg_names, spec.arg_types, strict=True))
         arguments = zip(marked.arg_names, marked.arg_kinds, marked.arg_types, strict=True)
         for name, kind, type_ in list(arguments)[1:]:  # without self
-            known = deprecations.present_argument(hook, name or "")
+            known = name or ""
             if known not in types:
                 nearest = _hint(name or "", [argument for argument in types if argument])
                 fail(f'The hook "{hook}" has no argument "{name}"{nearest}')

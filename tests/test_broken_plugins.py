@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from lannunet_core.plugins import discovery
-from lannunet_core.plugins.discovery import PluginWarning
+from lannunet_core.plugins.installed import PluginWarning
 
 HEAD = "from lannunet_core import Plugin, PluginConfig, hookimpl\n"
 NETWORK = """

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from lannunet_core.plugins import discovery
-from lannunet_core.plugins.discovery import PluginWarning
-from lannunet_core.training import checkpoint
+from lannunet_core.plugins.installed import PluginWarning
+from lannunet_core.run import checkpoint
 
 NET = """
 from lannunet_core import Plugin, hookimpl
@@ -117,5 +117,5 @@ def test_who_answered_is_kept_with_the_run_and_its_models(trained_by_plugins):
     assert said["network"] == [["Tiny", "1.3"]]
     assert [name for name, _ in said["losses"]] == ["names", "lannunet-core"]
     for model in ("best.pt", "latest.pt"):
-        kept = dict(checkpoint.load(project.out / "checkpoints" / model).provenance["hooks"])
+        kept = dict(checkpoint.load_checkpoint(project.out / "checkpoints" / model).provenance["hooks"])
         assert {hook: [list(who) for who in asked] for hook, asked in kept.items()} == said

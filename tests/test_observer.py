@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from lannunet_core.plugins.discovery import PluginWarning
+from lannunet_core.plugins.installed import PluginWarning
 
 FAILING = """
 from lannunet_core import Plugin, hookimpl

@@ -1,10 +1,10 @@
 """The generated data set of a rare class is what the benchmark says of it."""
 
 import numpy as np
+from lannunet_segmentation.data.folders import read_case, read_dataset
 from PIL import Image
 
 from benchmarks import rare_class
-from lannunet_core.segmentation.folders import read_case, read_dataset
 
 
 def test_the_rare_class_has_under_a_thousandth_of_the_pixels(tmp_path):

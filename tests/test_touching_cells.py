@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from lannunet_segmentation.data.folders import read_case, read_dataset
 from PIL import Image
 from scipy import ndimage
 
 from benchmarks.touching_cells import Matched, draw_scene, main, match_objects, score, write_dataset
-from lannunet_core.segmentation.folders import read_case, read_dataset
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from lannunet_core.augment.schemes import IntensityOp
 Parameters = Mapping[str, float]
 
 
-def apply(image: Tensor, operation: IntensityOp) -> Tensor:
+def apply_intensity(image: Tensor, operation: IntensityOp) -> Tensor:
     """One drawn operation on one image (C, *S), on the image's device."""
     if operation.name in NOISE:
         generator = torch.Generator(image.device).manual_seed(operation.seed)

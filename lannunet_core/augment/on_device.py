@@ -5,17 +5,19 @@ The geometry of a batch is one grid_sample. Call it outside of autocast: coordin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from lannunet_core.augment import intensity
 from lannunet_core.augment.elastic import Elastic
 from lannunet_core.augment.schemes import Drawn
+from lannunet_core.types import Floats
 
 
 @torch.no_grad()
@@ -40,9 +42,31 @@ def augment(
     finished = []
     for image, one in zip(moved, drawn, strict=True):
         for operation in one.intensity:
-            image = intensity.apply(image, operation)
+            image = intensity.apply_intensity(image, operation)
         finished.append(image)
     return torch.stack(finished)
+
+
+def augment_one(
+    image: NDArray[Any], drawn: Drawn, centre: Floats, output_size: Sequence[int]
+) -> NDArray[np.float32]:
+    """`augment` for one image (C, *S): an `Augmenter`, for a loader's worker."""
+    one, places = torch.from_numpy(np.ascontiguousarray(image))[None], torch.from_numpy(centre)[None]
+    result: NDArray[np.float32] = augment(one, [drawn], places, output_size)[0].numpy()
+    return result
+
+
+def augmented(batch: Mapping[str, Any], output_size: Sequence[int]) -> dict[str, Any]:
+    """A batch whose image is augmented as was `drawn` for it, if anything was; the draw is taken out.
+
+    Args:
+        batch: Collated and on its device; `drawn` and `centre` (B, D) say what and where.
+        output_size: (x, y[, z]).
+    """
+    rest = dict(batch)
+    if "drawn" in rest:
+        rest["image"] = augment(rest["image"], rest.pop("drawn"), rest.pop("centre"), output_size)
+    return rest
 
 
 @torch.no_grad()

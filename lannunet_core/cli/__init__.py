@@ -16,18 +16,16 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from lannunet_core import __version__
 from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.plugins import discovery
+from lannunet_core.plugins.installed import InstalledCommand, PluginWarning
+from lannunet_core.plugins.source import SourceError, first_line
+from lannunet_core.version import __version__
 
 COMMANDS = {
-    "demo": "Draw a small data set, train U-Net on it, test it and write a report.",
-    "plan": "Look at a segmentation data set and write a YAML that trains on it.",
+    "plan": "Look at a data set and write a YAML that trains on it.",
     "train": "Train and evaluate what a YAML describes.",
-    "folds": "Make folds for a cross-validation from a JSON of annotations.",
-    "predict": "Find the landmarks in images with a trained model.",
-    "evaluate": "Compare predictions with annotations, or pool those of several runs.",
-    "calibrate": "Learn from held-out errors how far off new predictions may be.",
+    "predict": "Predict images with a trained model.",
     "config": "Check, explain, import or describe a configuration.",
     "plugins": "See, write, check, install and uninstall plugins.",
 }
@@ -46,7 +44,7 @@ class LazyGroup(TyperGroup):
             if command.name in COMMANDS:
                 continue
             self._loaders[command.name] = partial(_installed_command, command.name)
-            helps[command.name] = f"({command.distribution} {command.version})"
+            helps[command.name] = _help(command)
         for name, help_text in helps.items():
             self.add_command(TyperCommand(name, help=help_text, short_help=help_text))
 
@@ -96,7 +94,7 @@ def options(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error arose.")] = False,
 ) -> None:
-    """Landmark localisation: every model is a plugin."""
+    """Train models on medical images: every task and every model is a plugin."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -108,6 +106,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _core_command(name: str) -> Any:
     module = importlib.import_module(f"lannunet_core.cli.{name}")
     return module.app if hasattr(module, "app") else module.command
+
+
+def _help(command: InstalledCommand) -> str:
+    """The first line of its docstring, read from its source: nothing is imported for a list."""
+    try:
+        return first_line(command.value) or str(command)
+    except SourceError:
+        return f"({command.distribution} {command.version})"
 
 
 def _installed_command(name: str) -> Any:
@@ -150,6 +156,6 @@ def _plain_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any
 ) -> str:
     """What is meant for users says so in one line; the others keep the place that they come from."""
-    if category in (UserWarning, discovery.PluginWarning):
+    if category in (UserWarning, PluginWarning):
         return f"Warning: {message}\n"
     return f"{filename}:{lineno}: {category.__name__}: {message}\n"

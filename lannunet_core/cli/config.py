@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from lannunet_core.config.compose import LoadedConfig, load_config
+from lannunet_core.config.compose import load_config
 from lannunet_core.config.json_schema import json_schema
-from lannunet_core.config.lannunet import import_config
-from lannunet_core.config.yaml import entries, inline
+from lannunet_core.config.loaded import LoadedConfig
+from lannunet_core.config.schema import DEFAULT_TASK
+from lannunet_core.config.yaml import entries, inline_yaml
 from lannunet_core.errors import UserError
 from lannunet_core.files import write_text
-from lannunet_core.plugins import discovery, manager
-from lannunet_core.plugins.discovery import InstalledPlugin
+from lannunet_core.plugins import discovery, tasks
 from lannunet_core.plugins.inspection import Look, look
+from lannunet_core.plugins.installed import InstalledPlugin
+from lannunet_core.plugins.tasks import asked_of
 
 app = typer.Typer(help="Look at a configuration without running it.", no_args_is_help=True)
 
@@ -31,7 +33,9 @@ def check(config: Config, overrides: Overrides = None) -> None:
     """Say all that is wrong with a configuration."""
     loaded = load_config(config, overrides or [])
     _show_warnings(loaded)
-    _check_files(loaded)
+    tasks.find(loaded.run.task).check(loaded)
+    if loaded.refine is not None:
+        tasks.find(loaded.run.task).check(loaded.refine)
     typer.echo(f"{config}: OK ({', '.join(str(plugin.installed) for plugin in loaded.plugins)})")
 
 
@@ -40,7 +44,7 @@ def schema(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Write it to this file.")] = None,
 ) -> None:
     """Print the JSON schema of a configuration, with the settings of every installed plugin that loads."""
-    text = json.dumps(json_schema(_usable_plugins()), indent=2, ensure_ascii=False)
+    text = json.dumps(json_schema(tasks.every(), _usable_plugins()), indent=2, ensure_ascii=False)
     if out:
         write_text(out, text + "\n")
     else:
@@ -53,11 +57,13 @@ def explain(config: Config, overrides: Overrides = None) -> None:
     loaded = load_config(config, overrides or [])
     _show_warnings(loaded)
     for value in entries(loaded.resolved(), "", Path(), {}):
-        _show(".".join(value.path), inline(value.value), loaded.given.get(".".join(value.path), "default"))
+        _show(
+            ".".join(value.path), inline_yaml(value.value), loaded.given.get(".".join(value.path), "default")
+        )
     for key, plugin in loaded.replaced.items():
         _show(key, "-", f"replaced by plugin {plugin.installed}")
     typer.echo("\nHooks, and who is asked, in this order:")
-    for hook, asked in manager.answers(loaded):
+    for hook, asked in asked_of(loaded):
         typer.echo(f"  {hook}: {', '.join(f'{name} {version}' for name, version in asked) or 'nobody'}")
 
 
@@ -67,7 +73,7 @@ def import_(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Write ours to this file.")] = None,
 ) -> None:
     """Rewrite a LaNNU-Net YAML, with its own defaults spelled out where ours differ."""
-    text, dropped = import_config(old)
+    text, dropped = tasks.find(DEFAULT_TASK).import_config(old)
     for key, why in dropped:
         typer.echo(f"{old}: {key} is dropped: {why}.", err=True)
     if out is None:
@@ -109,25 +115,3 @@ def _show_warnings(loaded: LoadedConfig) -> None:
 
 def _show(key: str, value: str, source: str) -> None:
     typer.echo(f"{f'{key}: {value}':<64}  # {source}")
-
-
-def _check_files(loaded: LoadedConfig) -> None:
-    dataset, fold = loaded.run.dataset, loaded.run.trainer.fold
-    targets = dataset.src_targets
-    if targets.is_dir():
-        folds = sorted(path.name for path in targets.glob("fold*.json"))
-        if f"fold{fold}.json" not in folds:
-            raise _missing(
-                loaded, "trainer.fold", f"fold{fold}.json", f"{targets} has {', '.join(folds) or 'no fold'}"
-            )
-    elif not targets.is_file():
-        raise _missing(loaded, "dataset.src_targets", targets, "give the JSON, or a folder of foldK.json")
-    if not dataset.root.is_dir():
-        raise _missing(loaded, "dataset.root", dataset.root, "give the folder of the images")
-    checkpoint = loaded.run.model.checkpoint
-    if checkpoint and not checkpoint.exists():
-        raise _missing(loaded, "model.checkpoint", checkpoint, "give a model file or a run's folder")
-
-
-def _missing(loaded: LoadedConfig, key: str, what: Any, remedy: str) -> UserError:
-    return UserError(f"{loaded.given.get(key, loaded.path)}: {key}: {what} does not exist; {remedy}.")

@@ -1,22 +1,30 @@
-"""`lannunet plan`: from an nnU-Net folder to a runnable YAML."""
+"""`lannunet plan`: from a data set to a runnable YAML."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lannunet_core.config.schema import section_of
 from lannunet_core.errors import UserError
 from lannunet_core.files import write_text
-from lannunet_core.plugins import discovery
+from lannunet_core.plan import PlanRequest, as_yaml
+from lannunet_core.plugins import discovery, tasks
+from lannunet_core.task import Task
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(help="An nnU-Net folder, raw or preprocessed.")],
+    dataset: Annotated[Path, typer.Argument(help="The data set: a folder or a file that a task knows.")],
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="The YAML to write; else NAME.yaml right here.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The task; else the one that knows such data sets.")
+    ] = None,
+    architecture: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The plugin that brings the network; else the task's.")
     ] = None,
     memory_gb: Annotated[float, typer.Option(min=0.25, help="Memory that a training step may take.")] = 4.0,
     minutes: Annotated[
@@ -27,32 +35,52 @@ def command(
         list[str] | None, typer.Option(metavar="NAME", help="Train with this extension, such as sparse.")
     ] = None,
 ) -> None:
-    """Look at a segmentation data set and write a YAML that trains on it, with the reason of each choice."""
-    from lannunet_core.segmentation.folders import read_dataset
-    from lannunet_core.segmentation.plan import fingerprint, make_plan, write_plan
-
+    """Look at a data set and write a YAML that trains on it, with the reason of each choice."""
+    planner = tasks.find(task, "--task") if task else planning(dataset)
     names = [name.strip() for given in plugins or [] for name in given.split(",")]
     found = [discovery.find(name) for name in names]
-    extensions = {plugin.name: plugin.load() for plugin in found}
-    dataset = read_dataset(folder)
-    if out is None:
-        named = dataset.path.parent if dataset.layout == "preprocessed" else dataset.path
-        out = Path(f"{named.resolve().name}.yaml")
+    network = discovery.find(architecture or default_architecture(planner))
+    name = planner.dataset_name(dataset)
+    out = out or Path(f"{name}.yaml")
     if out.exists():
         raise UserError(f"{out}: there is such a file already. Choose another name (-o), or remove it.")
     if not out.parent.is_dir():
         raise UserError(f"{out}: there is no folder {out.parent}. Make it, or choose another name (-o).")
-    # Paths in a YAML start from its folder.
-    root = dataset.path if dataset.path.is_absolute() else Path(os.path.relpath(dataset.path, out.parent))
-    plan = make_plan(
-        fingerprint(dataset),
-        memory_gb=memory_gb,
-        minutes=minutes,
-        gpu=gpu,
-        plugins=extensions,
-        root=root.as_posix(),
+    plan = planner.plan(
+        PlanRequest(
+            dataset,
+            folder=out.parent,
+            architecture=(network.name, network.load()),
+            memory_gb=memory_gb,
+            minutes=minutes,
+            gpu=gpu,
+            extensions={plugin.name: plugin.load() for plugin in found},
+        )
     )
-    text = write_plan(plan)
+    text = as_yaml(plan)
     write_text(out, text)
     typer.echo(text, nl=False)
     typer.echo(f"\n{out} is written. Train it with `lannunet train {out}`.")
+
+
+def planning(dataset: Path) -> Task:
+    """The task that knows such a data set."""
+    every = tasks.every()
+    known = [task for task in every if task.recognises(dataset)]
+    if len(known) == 1:
+        return known[0]
+    names = ", ".join(task.name for task in every) or "none"
+    if not known:
+        raise UserError(
+            f"{dataset}: no installed task makes a plan for it (tasks: {names}). Look at the path, or name the "
+            "task (--task)."
+        )
+    raise UserError(f"{dataset}: may be for {' or '.join(t.name for t in known)}. Name the task (--task).")
+
+
+def default_architecture(task: Task) -> str:
+    section = section_of(task.config.model_fields["model"])
+    default = section.model_fields["architecture"].default if section else None
+    if not isinstance(default, str):
+        raise UserError(f"task {task.name} has no default architecture: name one (--architecture).")
+    return default

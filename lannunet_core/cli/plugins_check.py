@@ -43,9 +43,9 @@ def command(
 
 def check(plugin: str, settings: dict[str, Any]) -> list[Result]:
     """The results of all checks of an installed plugin, with a progress bar meanwhile."""
+    from lannunet_core.run.progress import progress_bar
     from lannunet_core.testing import Result
     from lannunet_core.testing.suites import plan, run_one
-    from lannunet_core.training.progress import bar
 
     try:
         planned = plan(plugin, settings)
@@ -53,7 +53,7 @@ def check(plugin: str, settings: dict[str, Any]) -> list[Result]:
         asked = "A run can be built with it, and its hooks say what they bring"
         return [Result("hooks", asked, "failed", f"it raises {type(error).__name__}: {error}")]
     results = []
-    with bar(f"checking {plugin}", len(planned)) as progress:
+    with progress_bar(f"checking {plugin}", len(planned)) as progress:
         for suite, test, about in planned:
             progress.advance(0, test.removeprefix("test_"))
             results.append(run_one(suite, test, about))

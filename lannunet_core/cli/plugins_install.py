@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lannunet_core.cli.pip import pip
+from lannunet_core.names import plain
 from lannunet_core.plugins import discovery, listing
 
 
@@ -29,15 +30,18 @@ def command(
     discovery.scan.cache_clear()
     after = discovery.scan()
     plugins = [plugin for plugin in after.plugins if plugin not in before.plugins]
+    tasks = [task for task in after.tasks if task not in before.tasks]
     commands = [command for command in after.commands if command not in before.commands]
-    if not plugins and not commands:
+    if not plugins and not tasks and not commands:
         print("No new plugin: what was asked for was there already, or brings none.")
     claims = listing.name_claims()
     for plugin in plugins:
         print(f"Plugin {plugin} is installed: lannunet plugins show {plugin.name}")
-        visible = discovery.fold(plugin.name) in claims
+        visible = plain(plugin.name) in claims
         problems = listing.from_metadata(plugin, claims)["problems"] if visible else []
         for problem in problems:
             print(f"  problem: {problem}")
+    for task in tasks:
+        print(f"Task {task} is installed: task: {task.name}")
     for command in commands:
         print(f"Command {command} is installed: lannunet {command.name} --help")

@@ -10,8 +10,9 @@ import typer
 
 from lannunet_core.cli.pip import pip
 from lannunet_core.errors import RunFailed, UserError
+from lannunet_core.names import plain
 from lannunet_core.plugins import discovery
-from lannunet_core.plugins.discovery import InstalledCommand, InstalledPlugin, fold
+from lannunet_core.plugins.installed import InstalledCommand, InstalledPlugin, InstalledTask
 
 
 def command(
@@ -36,19 +37,21 @@ def command(
     print(f"{distribution} is uninstalled.")
 
 
-def everything() -> list[InstalledPlugin | InstalledCommand]:
-    return [*discovery.scan().plugins, *discovery.scan().commands]
+def everything() -> list[InstalledPlugin | InstalledTask | InstalledCommand]:
+    scan = discovery.scan()
+    return [*scan.plugins, *scan.tasks, *scan.commands]
 
 
 def owner(name: str) -> str:
     """The distribution that goes by this name, or that brings what goes by it.
 
     Raises:
-        UserError: There is none with a plugin or command, or several.
+        UserError: There is none with a plugin, task or command, or several.
     """
     scan = discovery.scan()
-    by_own_name = {found.distribution for found in everything() if fold(found.distribution) == fold(name)}
+    by_own_name = {found.distribution for found in everything() if plain(found.distribution) == plain(name)}
     bringing = {plugin.distribution for plugin in scan.plugins if plugin.answers_to(name)}
+    bringing |= {task.distribution for task in scan.tasks if plain(task.name) == plain(name)}
     bringing |= {command.distribution for command in scan.commands if command.name == name}
     found = sorted(by_own_name or bringing)
     if len(found) == 1:

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from lannunet_core.cli.calibrate import check_coverage
+from lannunet_core.errors import UserError
+from lannunet_core.plugins import tasks
+from lannunet_core.task import PredictRequest
 
 
 def command(
@@ -16,7 +18,7 @@ def command(
         typer.Argument(help="A model file, or the folder of a run (its best model)."),
     ],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for predictions.csv and report.html.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
     also: Annotated[
         list[Path] | None,
         typer.Option(help="A further model; all predict together (repeatable)."),
@@ -38,20 +40,27 @@ def command(
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace results in the output folder.")] = False,
 ) -> None:
-    """Predict loose images: coordinates in original pixels, with a confidence for each."""
-    if coverage is not None:
-        check_coverage(coverage)
+    """Predict loose images with a trained model, whose task says what is written."""
+    if coverage is not None and not 0 < coverage < 1:
+        raise UserError(
+            f"--coverage: {coverage:g} is no probability. Give a number between 0 and 1, as in 0.9."
+        )
 
-    from lannunet_core.training.predict import predict
+    from lannunet_core.run import checkpoint
+    from lannunet_core.run.models import models_of
 
-    predict(
-        model,
-        images,
-        out,
-        also=also or [],
-        spacing=spacing,
-        calibration=calibration,
-        coverage=coverage,
-        tta=tta,
-        overwrite=overwrite,
+    first = models_of(model)[0]
+    task = tasks.find(checkpoint.load_checkpoint(first).run["task"], str(first))
+    task.predict(
+        PredictRequest(
+            model,
+            images,
+            out,
+            also=tuple(also or ()),
+            spacing=spacing,
+            calibration=calibration,
+            coverage=coverage,
+            tta=tta,
+            overwrite=overwrite,
+        )
     )

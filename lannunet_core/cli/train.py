@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from lannunet_core.config.compose import LoadedConfig, load_config, written_output_dir
+from lannunet_core.config.compose import load_config, written_output_dir
 from lannunet_core.errors import UserError
-from lannunet_core.plugins import recorded
+from lannunet_core.plugins import recorded, tasks
 
 
 def command(
@@ -34,15 +34,9 @@ def command(
     if folds is not None:
         numbers = fold_numbers(folds)
 
-        from lannunet_core.training.folds import train_folds
+        from lannunet_core.run.folds import train_folds
 
-        train_folds(
-            config,
-            overrides or [],
-            numbers,
-            lambda loaded, started: _train(loaded, started, overwrite),
-            overwrite=overwrite,
-        )
+        train_folds(config, overrides or [], numbers, overwrite=overwrite)
         return
     try:
         loaded = load_config(config, overrides or [])
@@ -50,18 +44,7 @@ def command(
         if resume:
             _require_plugins_of_run(config, overrides or [])
         raise
-    _train(loaded, resume, overwrite)
-
-
-def _train(loaded: LoadedConfig, resume: bool, overwrite: bool) -> None:
-    if loaded.run.task == "segmentation":
-        from lannunet_core.segmentation.work import train
-
-        train(loaded, resume=resume, overwrite=overwrite)
-        return
-    from lannunet_core.training.stages import train_stages
-
-    train_stages(loaded, resume=resume, overwrite=overwrite)
+    tasks.find(loaded.run.task).train(loaded, resume=resume, overwrite=overwrite)
 
 
 def fold_numbers(folds: str) -> list[int]:

@@ -5,105 +5,37 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError, create_model
 
-from lannunet_core.config import lannunet, schema
-from lannunet_core.config.problems import Value, did_you_mean, problems
+from lannunet_core.config.loaded import ChosenPlugin, LoadedConfig
+from lannunet_core.config.problems import Value, problems
 from lannunet_core.config.schema import (
-    DatasetConfig,
+    DEFAULT_TASK,
     KeyPath,
-    ModelConfig,
     RunConfig,
-    SegmentationRunConfig,
     Spellings,
     canonical,
     key_of,
     section_of,
 )
-from lannunet_core.config.yaml import Entry, entries, read_file, read_override
+from lannunet_core.config.stages import second_stage
+from lannunet_core.config.yaml import Entry, entries, read_override, read_yaml
 from lannunet_core.errors import UserError
-from lannunet_core.plugins import discovery, manager
+from lannunet_core.names import did_you_mean, is_among, plain
+from lannunet_core.plugins import discovery, manager, tasks
 from lannunet_core.plugins.api import Plugin, PluginConfig
-from lannunet_core.plugins.discovery import InstalledPlugin
+from lannunet_core.plugins.installed import InstalledPlugin
+from lannunet_core.task import Task
 
-STAGE_SECTIONS = ("sampler", "solver", "trainer", "model")
-"""What a second stage may have of its own."""
-
-NAMES: Mapping[str, Mapping[str, tuple[str, tuple[str, ...]]]] = {
-    "landmarks": {
-        "solver.loss_function": ("losses", schema.LOSSES),
-        "inference.decoder": ("decoders", schema.DECODERS),
-        "sampler.data_aug": ("augmentations", schema.SCHEMES),
-    },
-    "segmentation": {
-        "solver.loss_function": ("losses", schema.SEGMENTATION_LOSSES),
-        "sampler.data_aug": ("augmentations", schema.SCHEMES),
-    },
-}
-"""By task: keys that choose by name, the hook with which plugins bring further names, and the core's own."""
-
+TORCH = "torch"
+"""`sampler.data_aug_package` of the core itself."""
 
 Section = tuple[InstalledPlugin, type[PluginConfig]]
 """A plugin and the model of its settings."""
-
-
-@dataclass(frozen=True)
-class ChosenPlugin:
-    """A plugin that the run uses, imported, with its validated section."""
-
-    installed: InstalledPlugin
-    plugin_class: type[Plugin]
-    config: PluginConfig
-
-
-@dataclass(frozen=True)
-class LoadedConfig:
-    """A validated configuration.
-
-    Attributes:
-        run: The core's part, with absolute paths; the plugins' sections are in it too.
-        architecture: The plugin that brings the network.
-        extensions: The plugins laid over it, in listed order.
-        path: The file, or where else it comes from.
-        given: Where each key that was set is written (`my.yaml:4`, `--set …`), by its dotted path.
-        warnings: What the user should know.
-        refine: The second stage, a run of its own.
-    """
-
-    run: RunConfig
-    architecture: ChosenPlugin
-    extensions: tuple[ChosenPlugin, ...]
-    path: Path
-    given: Mapping[str, str] = field(repr=False)
-    warnings: tuple[str, ...] = ()
-    refine: LoadedConfig | None = None
-
-    @property
-    def plugins(self) -> tuple[ChosenPlugin, ...]:
-        return (self.architecture, *self.extensions)
-
-    @property
-    def replaced(self) -> dict[str, ChosenPlugin]:
-        """Keys that mean nothing in this run, each with the plugin that answers in their place."""
-        return {key: plugin for plugin in self.plugins for key in manager.replaced_keys(plugin.plugin_class)}
-
-    def resolved(self) -> dict[str, Any]:
-        """Every value as plain data, which `load_config` (as YAML) and `load_resolved` read back."""
-        data = self.run.model_dump(mode="json", by_alias=True)
-        for key in self.replaced:
-            section, name = key.split(".")
-            del data[section][name]
-        if self.refine is None:
-            del data["refine"]
-        else:
-            second = self.refine.resolved()
-            data["refine"] = {section: second[section] for section in STAGE_SECTIONS}
-            del second["sampler"]["sample_mode"], second["sampler"]["patch"]["centres"]
-        return data
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> LoadedConfig:
@@ -116,7 +48,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> LoadedConfig:
     Raises:
         UserError: All that is wrong with it, one line each.
     """
-    written = read_file(path)
+    written = read_yaml(path)
     for override in overrides:
         written += read_override(override)
     return _load(written, path)
@@ -124,10 +56,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> LoadedConfig:
 
 def written_output_dir(path: Path, overrides: Sequence[str] = ()) -> Path | None:
     """`output.output_dir` of a configuration that need not be valid; None where it is not given."""
-    written = read_file(path)
+    written = read_yaml(path)
     for override in overrides:
         written += read_override(override)
-    value = _merge(_translated(written, RunConfig, [])).get(("output", "output_dir"))
+    value = _merge(_spelled(written, RunConfig)).get(("output", "output_dir"))
     if value is None or not isinstance(value.value, str):
         return None
     return value.entry.folder / Path(value.value).expanduser()
@@ -139,7 +71,7 @@ def load_resolved(data: dict[str, Any], where: str) -> LoadedConfig:
 
 
 def composed(
-    architectures: Iterable[Section], extensions: Iterable[Section], core: type[RunConfig] = RunConfig
+    architectures: Iterable[Section], extensions: Iterable[Section], core: type[RunConfig]
 ) -> type[RunConfig]:
     """The core's schema with the plugins' sections: model.<name> and trainer.<name>."""
     fields = core.model_fields
@@ -154,16 +86,16 @@ def composed(
 
 
 def _with_sections(core: type[BaseModel], section: str, plugins: Iterable[Section]) -> type[BaseModel]:
-    taken = {discovery.fold(name): name for name in core.model_fields}
+    taken = {plain(name): name for name in core.model_fields}
     fields: dict[str, Any] = {}
     for index, (installed, config) in enumerate(plugins):
-        if key := taken.get(discovery.fold(installed.name)):
+        if key := taken.get(plain(installed.name)):
             raise UserError(
                 f"Plugin {installed} cannot be used: its settings would be {section}.{installed.name}, "
                 f"and the core has a key {section}.{key}. Its author has to give it another name."
             )
         # The name of a plugin need not be an identifier, so it is the alias.
-        spellings = Spellings(discovery.fold(name) for name in installed.names)
+        spellings = Spellings(plain(name) for name in installed.names)
         description = f"Settings of the plugin {installed.name} ({installed.distribution})."
         fields[_field_name(index)] = (
             Annotated[config, spellings],
@@ -187,96 +119,107 @@ _composed = functools.cache(composed)  # so that configurations of the same plug
 
 def _load(written: list[Entry], path: Path) -> LoadedConfig:
     warnings: list[str] = []
-    values = _merge(_translated(written, RunConfig, []))
-    task = values.get(("task",))
-    core = SegmentationRunConfig if task and task.value == "segmentation" else RunConfig
+    values = _merge(_spelled(written, RunConfig))
+    task = tasks.find(*_task_name(values))
+    values = _merge(_translated(written, task, task.config, []))
     choice, choices = values.get(("model", "architecture")), values.get(("trainer", "plugins"))
-    architecture = _find(choice, ModelConfig().architecture)
-    extensions = _find_all(choices)
+    architecture = _find(choice, _default_architecture(task), task)
+    extensions = _find_all(choices, task)
+    package = _augmentation_package(values.get(("sampler", "data_aug_package")), task)
+    if package is not None and package not in extensions:
+        extensions = (*extensions, package)
     classes = {architecture: _load_class(architecture, choice)}
     classes |= {plugin: _load_class(plugin, choices) for plugin in extensions}
     model = _composed(
         ((architecture, classes[architecture].Config),),
         tuple((plugin, classes[plugin].Config) for plugin in extensions),
-        core,
+        task.config,
     )
-    values = _merge(_translated(written, model, warnings))
+    values = _merge(_translated(written, task, model, warnings))
     sections = [("model", architecture.name), *(("trainer", plugin.name) for plugin in extensions)]
     run = _validate(model, values, sections, path)
-    run = _settled(run, values, path.parent, architecture, extensions)
-    loaded = LoadedConfig(
-        run=run,
-        architecture=ChosenPlugin(architecture, classes[architecture], getattr(run.model, _field_name(0))),
-        extensions=tuple(
+    named = [plugin.name for plugin in extensions if plugin is not package]
+    run = _settled(run, values, path.parent, architecture.name, named)
+    chosen = [
+        ChosenPlugin(architecture, classes[architecture], getattr(run.model, _field_name(0))),
+        *(
             ChosenPlugin(plugin, classes[plugin], getattr(run.trainer, _field_name(index)))
             for index, plugin in enumerate(extensions)
         ),
+    ]
+    manager.check(chosen, run.task, tasks.specs_asked(task))
+    loaded = LoadedConfig(
+        run=run,
+        architecture=chosen[0],
+        extensions=tuple(chosen[1:]),
         path=path,
         given={value.key: value.entry.where() for value in values.values()},
         warnings=tuple(warnings),
+        replaced={
+            key: plugin
+            for plugin in chosen
+            for key in replaced_keys(plugin.plugin_class, task.defaults.replaced)
+        },
     )
-    manager.check(loaded)
-    _check_meaning(loaded, values)
-    if run.refine is None:
+    _check_meaning(loaded, task, values)
+    if getattr(run, "refine", None) is None:
         return loaded
-    return replace(loaded, refine=_second_stage(written, values, run, path))
-
-
-def _second_stage(
-    written: list[Entry], values: Mapping[KeyPath, Value], first: RunConfig, path: Path
-) -> LoadedConfig:
-    """The run of the first with the keys of `refine` laid over it, on patches around its predictions."""
-    own = {
-        tuple(key.casefold() for key in value.path[1:]): value
-        for value in values.values()
-        if value.path[0] == "refine" and len(value.path) > 1
-    }
-    for keys, value in own.items():
-        if keys[0] not in STAGE_SECTIONS:
-            raise UserError(
-                f"{value.at}: a second stage has its own {', '.join(STAGE_SECTIONS)}; "
-                "the rest is the first's."
-            )
-        if keys in (("sampler", "sample_mode"), ("sampler", "patch", "centres")):
-            raise UserError(
-                f"{value.at}: a second stage looks around the first's predictions. Remove this key."
-            )
-    if first.inference.evaluation_mode == "use_input_size":
-        raise UserError(
-            f"{path}: refine: the first stage has to predict in original pixels, so "
-            "inference.evaluation_mode cannot be use_input_size."
-        )
-
-    def shared(entry: Entry) -> bool:
-        """Not what the first stage has for itself: its model file, and settings of another architecture."""
-        keys = tuple(key.casefold() for key in entry.path)
-        settings = keys[0] == "model" and len(keys) > 2 and ("model", "architecture") in own
-        return keys[0] != "refine" and keys[:2] != ("model", "checkpoint") and not settings
-
-    laid_over = [
-        replace(
-            value.entry,
-            path=value.entry.path[1:],
-            lines={
-                place[1:]: line
-                for place, line in value.entry.lines.items()
-                if place[:1] == value.entry.path[:1]
-            },
-        )
-        for value in own.values()
-    ]
-    sampler: dict[str, Any] = {"sample_mode": "patch_centred"}
-    if ("sampler", "patch", "resolution_to_sample_from") not in own:
-        sampler["patch"] = {"resolution_to_sample_from": "full"}
-    fixed = {"sampler": sampler, "output": {"output_dir": str(first.output.output_dir / "refine")}}
-    every = [entry for entry in written if shared(entry)] + laid_over
+    stage = second_stage(task, written, values, run, path)
     try:
-        return _load(every + entries(fixed, "refine", path.parent, {}), path)
+        second = _load(stage.entries, path)
     except UserError as error:
         raise UserError(f"refine (the second stage): {error}") from None
+    return replace(loaded, refine=replace(second, fixed=stage.fixed))
 
 
-def _translated(written: list[Entry], model: type[RunConfig], warnings: list[str]) -> Iterator[Value]:
+def replaced_keys(plugin: type, replaced: Mapping[str, str]) -> dict[str, str]:
+    """The YAML keys that mean nothing once this plugin is chosen, each with the hook that replaces it.
+
+    Args:
+        plugin: Its class.
+        replaced: Of the task's defaults.
+    """
+    hooks = manager.implemented_hooks(plugin)
+    return {key: hook for hook, key in replaced.items() if hooks.get(hook) is False}
+
+
+def _task_name(values: Mapping[KeyPath, Value]) -> tuple[str, str]:
+    """The task's name, and where it is written."""
+    value = values.get(("task",))
+    if value is None or not isinstance(value.value, str):
+        return DEFAULT_TASK, "task is left out"
+    return value.value, value.at
+
+
+def _default_architecture(task: Task) -> str:
+    field = task.config.model_fields["model"]
+    section = section_of(field)
+    default = section.model_fields["architecture"].default if section else None
+    return default if isinstance(default, str) else ""
+
+
+def _augmentation_package(value: Value | None, task: Task) -> InstalledPlugin | None:
+    """The plugin that `sampler.data_aug_package` names; None: the core's own way."""
+    if value is None or not isinstance(value.value, str) or plain(value.value) == TORCH:
+        return None
+    try:
+        return discovery.find(value.value)
+    except UserError as error:
+        raise UserError(
+            f'{value.at}: {error} `pip install "lannunet-core[all]"` brings the packages that belong to the '
+            "core; data_aug_package: torch applies the same schemes without any."
+        ) from None
+
+
+def _spelled(written: list[Entry], model: type[RunConfig]) -> Iterator[Value]:
+    """Each entry under our spelling of its key."""
+    for entry in written:
+        yield Value(canonical(entry.path, model)[0], entry.value, entry)
+
+
+def _translated(
+    written: list[Entry], task: Task, model: type[RunConfig], warnings: list[str]
+) -> Iterator[Value]:
     """Each entry under our key; what means nothing here goes into `warnings`."""
     if any(entry.lines and entry.path[0].isupper() for entry in written):
         warnings.append(
@@ -285,12 +228,11 @@ def _translated(written: list[Entry], model: type[RunConfig], warnings: list[str
         )
     for entry in written:
         path, found = canonical(entry.path, model)
-        key, value, note = lannunet.translate(".".join(path).lower(), entry.value)
-        if found is None and (why := lannunet.why_dropped(key)):
+        foreign = entry.path[-1].isupper()
+        key, value, note = task.translate(".".join(path).lower(), entry.value, foreign)
+        if found is None and (why := task.why_dropped(key)):
             warnings.append(f"{entry.where()}: {'.'.join(entry.path)} is ignored: {why}.")
             continue
-        if note is None and key == lannunet.PATIENCE and entry.path[-1].isupper():
-            note = "here it counts validations, not epochs"
         if note:
             warnings.append(f"{entry.where()}: {'.'.join(entry.path)}: {note}.")
         translated = found is None and canonical(tuple(key.split(".")), model)[1] is not None
@@ -315,8 +257,13 @@ def _merge(values: Iterable[Value]) -> dict[KeyPath, Value]:
     return merged
 
 
-def _find(value: Value | None, default: str) -> InstalledPlugin:
+def _find(value: Value | None, default: str, task: Task) -> InstalledPlugin:
     name = value.value if value else default
+    if not name and not default:
+        raise UserError(
+            f"model.architecture: is left out, and task {task.name} has no default; name the plugin that brings "
+            f"the network. Installed: {', '.join(plugin.name for plugin in discovery.installed()) or 'none'}."
+        )
     try:
         # What is no name is left for validation to refuse.
         return discovery.find(name if isinstance(name, str) else default)
@@ -326,11 +273,11 @@ def _find(value: Value | None, default: str) -> InstalledPlugin:
         ) from None
 
 
-def _find_all(value: Value | None) -> tuple[InstalledPlugin, ...]:
+def _find_all(value: Value | None, task: Task) -> tuple[InstalledPlugin, ...]:
     if value is None or not isinstance(value.value, list):
         return ()
     names = [name for name in value.value if isinstance(name, str)]
-    return tuple(_find(Value(value.path, name, value.entry), name) for name in names)
+    return tuple(_find(Value(value.path, name, value.entry), name, task) for name in names)
 
 
 def _load_class(plugin: InstalledPlugin, value: Value | None) -> type[Plugin]:
@@ -365,8 +312,8 @@ def _settled(
     run: RunConfig,
     values: Mapping[KeyPath, Value],
     folder: Path,
-    architecture: InstalledPlugin,
-    extensions: Sequence[InstalledPlugin],
+    architecture: str,
+    extensions: list[str],
 ) -> RunConfig:
     """With absolute paths and the canonical names of plugins."""
 
@@ -387,30 +334,27 @@ def _settled(
         return value
 
     settled: RunConfig = absolute(run, ())
-    root = values.get(("dataset", "root"))
-    if isinstance(settled.dataset, DatasetConfig) and (root is None or root.value in ("", None)):
-        settled.dataset.root = settled.dataset.annotations_folder
-    settled.model.architecture = architecture.name
-    settled.trainer.plugins = [plugin.name for plugin in extensions]
+    settled.model.architecture = architecture
+    settled.trainer.plugins = extensions
     return settled
 
 
-def _check_meaning(loaded: LoadedConfig, values: Mapping[KeyPath, Value]) -> None:
+def _check_meaning(loaded: LoadedConfig, task: Task, values: Mapping[KeyPath, Value]) -> None:
     """What can only be said once it is known which hooks the plugins answer."""
     wrong = []
     for key, plugin in loaded.replaced.items():
         value = values.get(tuple(key.split(".")))
         if value and value.value != "auto":
-            hook = manager.replaced_keys(plugin.plugin_class)[key]
+            hook = replaced_keys(plugin.plugin_class, task.defaults.replaced)[key]
             wrong.append(
                 f"{value.at}: found {value.value!r}, but the plugin {plugin.installed} answers in its place "
                 f"(hook '{hook}'). Remove this key."
             )
     hooks = {hook for plugin in loaded.plugins for hook in manager.implemented_hooks(plugin.plugin_class)}
-    for key, (hook, known) in NAMES[loaded.run.task].items():
+    for key, (hook, known) in task.names.items():
         section, name = key.split(".")
         found = getattr(getattr(loaded.run, section), name)
-        if key in loaded.replaced or hook in hooks or found.lower() in map(str.lower, known):
+        if key in loaded.replaced or hook in hooks or is_among(found, known):
             continue
         wrong.append(
             f"{values[section, name].at}: found {found!r}, should be {', '.join(known)} or a name that a "

@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lannunet_core.config.compose import NAMES
-from lannunet_core.config.schema import RunConfig, SegmentationRunConfig
-from lannunet_core.plugins.discovery import InstalledPlugin, fold
+from lannunet_core.config.schema import DEFAULT_TASK
+from lannunet_core.names import plain
 from lannunet_core.plugins.inspection import Look
+from lannunet_core.plugins.installed import InstalledPlugin
+from lannunet_core.task import Task
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def json_schema(plugins: Iterable[tuple[InstalledPlugin, Look]]) -> dict[str, Any]:
-    """The schema of any run with these plugins, each with what a look at it found."""
+def json_schema(tasks: Sequence[Task], plugins: Iterable[tuple[InstalledPlugin, Look]]) -> dict[str, Any]:
+    """The schema of any run of these tasks with these plugins, each with what a look at it found."""
     plugins = list(plugins)
-    landmarks = _of_task(RunConfig, "landmarks", plugins)
-    segmentation = _of_task(SegmentationRunConfig, "segmentation", plugins)
-    definitions = landmarks.pop("$defs") | segmentation.pop("$defs")
-    chosen = {"properties": {"task": {"const": "segmentation"}}, "required": ["task"]}
-    return {
-        "$schema": DIALECT,
-        "$defs": definitions,
-        "if": chosen,
-        "then": segmentation,
-        "else": landmarks,
-    }
+    definitions: dict[str, Any] = {}
+    schema: dict[str, Any] = {}
+    # The default task is what is left when no other is named.
+    for task in sorted(tasks, key=lambda task: task.name != DEFAULT_TASK):
+        own = _of_task(task, plugins)
+        for name, definition in own.pop("$defs").items():
+            definitions[name] = definition
+        named = {"properties": {"task": {"const": task.name}}, "required": ["task"]}
+        schema = {"if": named, "then": own, "else": schema} if schema else own
+    return {"$schema": DIALECT, "$defs": definitions, **schema}
 
 
-def _of_task(
-    core: type[RunConfig], task: str, plugins: Iterable[tuple[InstalledPlugin, Look]]
-) -> dict[str, Any]:
-    schema = core.model_json_schema()
+def _of_task(task: Task, plugins: Iterable[tuple[InstalledPlugin, Look]]) -> dict[str, Any]:
+    schema: dict[str, Any] = _renamed(task.config.model_json_schema(), f"{plain(task.name)}.")
     definitions = schema["$defs"]
     names: dict[str, list[str]] = {"model": [], "trainer": []}
     for plugin, seen in plugins:
-        name = fold(plugin.name)
+        name = plain(plugin.name)
         described = dict(seen.schema or {})
         for inner, definition in described.pop("$defs", {}).items():
             definitions[f"{name}.{inner}"] = definition
@@ -50,10 +48,24 @@ def _of_task(
             }
     _suggest(_keys(schema, "model")["architecture"], names["model"])
     _suggest(_keys(schema, "trainer")["plugins"]["items"], names["trainer"])
-    for path, (_, known) in NAMES[task].items():
+    for path, (_, known) in task.names.items():
         section, key = path.split(".")
         _suggest(_keys(schema, section)[key], known)
     return schema
+
+
+def _renamed(part: Any, prefix: str) -> Any:
+    """A schema whose definitions bear a prefix: tasks call their sections alike."""
+    if isinstance(part, list):
+        return [_renamed(one, prefix) for one in part]
+    if not isinstance(part, dict):
+        return part
+    renamed = {key: _renamed(value, prefix) for key, value in part.items()}
+    if "$defs" in renamed:
+        renamed["$defs"] = {prefix + name: definition for name, definition in renamed["$defs"].items()}
+    if isinstance(part.get("$ref"), str):
+        renamed["$ref"] = part["$ref"].replace("#/$defs/", f"#/$defs/{prefix}")
+    return renamed
 
 
 def _keys(schema: Mapping[str, Any], section: str) -> dict[str, Any]:

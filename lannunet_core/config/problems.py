@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ from pydantic import BaseModel, ValidationError
 
 from lannunet_core.config.schema import KeyPath, RunConfig, canonical, key_of, section_of
 from lannunet_core.config.yaml import Entry, Place
+from lannunet_core.names import did_you_mean
 from lannunet_core.plugins import discovery
-from lannunet_core.plugins.discovery import InstalledPlugin
+from lannunet_core.plugins.installed import InstalledPlugin
 
 
 @dataclass(frozen=True)
@@ -142,9 +142,3 @@ def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from _all_keys(section, f"{key}.")
         else:
             yield key
-
-
-def did_you_mean(found: str, known: Iterable[str]) -> str:
-    spelled = {name.casefold(): name for name in known}
-    nearest = get_close_matches(found.casefold(), spelled, n=1)
-    return f" Did you mean {spelled[nearest[0]]}?" if nearest else ""

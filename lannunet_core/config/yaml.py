@@ -44,7 +44,7 @@ class Entry:
         return f"{self.source}:{self.lines[path]}" if path else self.source
 
 
-def read_file(path: Path) -> list[Entry]:
+def read_yaml(path: Path) -> list[Entry]:
     """Read a YAML file.
 
     Raises:
@@ -159,7 +159,7 @@ def parse(text: str, source: str) -> tuple[Any, dict[Place, int]]:
         raise UserError(f"{source}: a YAML alias (*name) stands within what it repeats.") from None
 
 
-def inline(value: Any) -> str:
+def inline_yaml(value: Any) -> str:
     """A value as YAML in one line."""
     text: str = yaml.safe_dump(value, default_flow_style=True, width=math.inf)
     return text.strip().removesuffix("\n...")

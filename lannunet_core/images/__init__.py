@@ -1,1 +1,1 @@
-"""From files to tensors: annotations, images, resizing, and the loaders of training and evaluation."""
+"""Image files and the network's input: reading, geometry, resizing, windows."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def cut(
+def cut_box(
     array: NDArray[Any], first: Sequence[int], size: Sequence[int], outside: float | None = None
 ) -> NDArray[Any]:
     """A box of an array, read without what lies beside it.

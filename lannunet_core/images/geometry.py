@@ -25,7 +25,7 @@ def transform_points(matrix: Array, points: Array) -> Array:
     return points @ linear.swapaxes(-1, -2) + shift[..., None, :]  # type: ignore[no-any-return]
 
 
-def affine(linear: Floats, shift: Floats) -> Floats:
+def affine_matrix(linear: Floats, shift: Floats) -> Floats:
     """The (D + 1, D + 1) matrix of x ↦ linear · x + shift."""
     size = len(shift)
     matrix = np.eye(size + 1)
@@ -52,7 +52,7 @@ def resize_affine(
         scale = np.full_like(scale, scale.min())
     margin = (wanted - original * scale) / 2  # of input pixels, on the near side
     # input edge e' = e · s + margin with e = x + 0.5
-    return affine(np.diag(1 / scale), (0.5 - margin) / scale - 0.5)
+    return affine_matrix(np.diag(1 / scale), (0.5 - margin) / scale - 0.5)
 
 
 def is_inside(points: Floats, size: Sequence[int]) -> NDArray[np.bool_]:

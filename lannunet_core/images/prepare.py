@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lannunet_core.errors import UserError
-from lannunet_core.geometry import ResizeMode, resize_affine
+from lannunet_core.images.geometry import ResizeMode, resize_affine
 from lannunet_core.types import Floats
 
 
@@ -66,7 +66,7 @@ def _hat_integral(t: Floats) -> Floats:
     return np.where(t < 0, (1 + t) ** 2 / 2, 1 - (1 - t) ** 2 / 2)
 
 
-def prepare(
+def prepare_image(
     pixels: NDArray[Any], input_size: Sequence[int] | None, resize: ResizeMode
 ) -> tuple[NDArray[np.float32], Floats]:
     """Resize to the input size, then z-score each channel over the image; zero (the mean) outside of it.

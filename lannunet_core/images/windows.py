@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from lannunet_core.errors import UserError
-from lannunet_core.labels import level_scale
-from lannunet_core.training.learner import map_tensors
+from lannunet_core.images.nests import finest, level_scale, map_tensors, tensors_of
 
 WIDTH = 1 / 8  # of the Gaussian, as a share of the patch (Isensee et al. 2021)
 
@@ -121,7 +120,7 @@ class Windows:
 
 
 def stitch(patches: Iterable[tuple[Any, Sequence[Corner]]], windows: Windows) -> Any:
-    """The core's answer to the hook `stitch_heatmap`.
+    """The maps of a whole image from those of its patches, as they come.
 
     Of a list of resolutions only the finest is stitched; of a tuple or a mapping, everything.
     """
@@ -129,7 +128,7 @@ def stitch(patches: Iterable[tuple[Any, Sequence[Corner]]], windows: Windows) ->
     canvases: list[Canvas] = []
     for outputs, corners in patches:
         nest = finest(outputs)
-        parts = list(tensors(nest))
+        parts = list(tensors_of(nest))
         canvases = canvases or [Canvas(windows, part) for part in parts]
         for canvas, part in zip(canvases, parts, strict=True):
             for one, corner in zip(part, corners, strict=True):
@@ -146,7 +145,7 @@ class Canvas:
         if len(size) != len(windows.patch_size):
             raise UserError(
                 f"an output of shape {tuple(part.shape)} has no place in the image, so patches cannot be "
-                "stitched; the plugin has to answer the hook stitch_heatmap."
+                "stitched; the plugin has to answer the stitching hook."
             )
         self.strides = [round(stride) for stride in level_scale(windows.patch_size, size)]
         self.weights = [
@@ -167,23 +166,3 @@ class Canvas:
             inside = min(len(weight), target.shape[-1 - axis] - first)  # cut at the border
             target, part = target.narrow(-1 - axis, first, inside), part.narrow(-1 - axis, 0, inside)
         target += part
-
-
-def finest(outputs: Any) -> Any:
-    """Outputs with each list of resolutions, finest first, cut to its first."""
-    if isinstance(outputs, list):
-        return [finest(outputs[0])]
-    if isinstance(outputs, tuple):
-        return tuple(finest(output) for output in outputs)
-    if isinstance(outputs, Mapping):
-        return {name: finest(output) for name, output in outputs.items()}
-    return outputs
-
-
-def tensors(nest: Any) -> Iterator[Tensor]:
-    """The tensors of a nest of lists, tuples and mappings, in order."""
-    if isinstance(nest, Tensor):
-        yield nest
-    elif isinstance(nest, (list, tuple, Mapping)):
-        for inner in nest.values() if isinstance(nest, Mapping) else nest:
-            yield from tensors(inner)

@@ -22,8 +22,10 @@ from tempfile import TemporaryFile
 from typing import IO, Any
 
 from lannunet_core.errors import RunFailed, UserError
+from lannunet_core.names import plain
 from lannunet_core.plugins.api import Plugin, RunInfo
-from lannunet_core.plugins.discovery import InstalledPlugin, PluginWarning, cause_and_remedy, fold
+from lannunet_core.plugins.installed import InstalledPlugin, PluginWarning, cause_and_remedy
+from lannunet_core.task import Task
 
 TIME_LIMIT = 60.0
 """Seconds for one plugin; the libraries that it imports may be slow to load from a network drive."""
@@ -33,9 +35,6 @@ PROGRAM = (
     "import os, sys; sys.path[:] = sys.argv[1].split(os.pathsep); "
     "from lannunet_core.plugins.inspection import answer; answer(sys.argv[2])"
 )
-
-QUESTIONS = ("network", "loss", "sampling", "losses", "decoders", "augmentations")
-"""The hooks that can be asked without data."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def answer(request: str) -> None:
 def look_here(plugin: InstalledPlugin, *, ask: bool) -> Look:
     """Looks at a plugin in this process."""
     from lannunet_core.config.compose import composed
-    from lannunet_core.plugins import manager
+    from lannunet_core.plugins import manager, tasks
 
     seen = Look()
     with warnings.catch_warnings(record=True) as caught:
@@ -163,18 +162,27 @@ def look_here(plugin: InstalledPlugin, *, ask: bool) -> Look:
         warnings.simplefilter("always", PluginWarning)
         try:
             plugin_class = plugin.load()
-            manager.check_class(plugin, plugin_class)
+            served = [
+                task
+                for task in tasks.every()
+                if plugin_class.tasks is None or task.name in plugin_class.tasks
+            ]
+            specs = dict(manager.SPECS)
+            for task in served:
+                specs |= tasks.specs_asked(task)
+            manager.check_class(plugin, plugin_class, specs)
             implemented = manager.implemented_hooks(plugin_class)
-            hooks = [hook for hook in manager.SPECS if hook in implemented]
+            hooks = [hook for hook in specs if hook in implemented]
             section = [(plugin, plugin_class.Config)]
-            composed(*((section, []) if "network" in hooks else ([], section)))
+            for task in served:
+                composed(*((section, []) if "network" in hooks else ([], section)), task.config)
             schema = plugin_class.Config.model_json_schema(
-                ref_template=f"#/$defs/{fold(plugin.name)}.{{model}}"
+                ref_template=f"#/$defs/{plain(plugin.name)}.{{model}}"
             )
             description = inspect.cleandoc(vars(plugin_class).get("__doc__") or "").partition("\n\n")[0]
-            seen = Look(" ".join(description.split()), schema, list(plugin_class.tasks), hooks)
+            seen = Look(" ".join(description.split()), schema, [task.name for task in served], hooks)
             if ask:
-                seen.problems.extend(_wrong_answers(plugin, plugin_class))
+                seen.problems.extend(_wrong_answers(plugin, plugin_class, served))
         except (UserError, RunFailed) as error:
             seen.problems.append(str(error))
         except Exception as error:
@@ -186,41 +194,31 @@ def look_here(plugin: InstalledPlugin, *, ask: bool) -> Look:
     return seen
 
 
-def _wrong_answers(plugin: InstalledPlugin, plugin_class: type[Plugin]) -> list[str]:
+def _wrong_answers(plugin: InstalledPlugin, plugin_class: type[Plugin], served: Sequence[Task]) -> list[str]:
     """What is wrong with the answers to invented runs of its tasks in 2D and 3D, if one is not right."""
     from pydantic import ValidationError
 
-    from lannunet_core.config.compose import ChosenPlugin
-    from lannunet_core.config.schema import RunConfig, SegmentationRunConfig
-    from lannunet_core.plugins import manager
-    from lannunet_core.plugins.defaults import Defaults
+    from lannunet_core.config.loaded import ChosenPlugin
+    from lannunet_core.plugins import manager, tasks
+    from lannunet_core.plugins.hooks import WrongAnswer
 
     try:
         chosen = ChosenPlugin(plugin, plugin_class, plugin_class.Config())
     except ValidationError:
         return []  # some setting has no default
-    asked = [
-        hook
-        for hook, wrapper in manager.implemented_hooks(plugin_class).items()
-        if hook in QUESTIONS and not wrapper
-    ]
+    plain_answers = {hook for hook, wrapper in manager.implemented_hooks(plugin_class).items() if not wrapper}
     problems = []
-    for task, dimensions in product(plugin_class.tasks, (2, 3)):
-        size, output = (64,) * dimensions, {"output_dir": "run"}
-        if task == "segmentation":
-            sampler = {"patch": {"sample_patch_size": size}}
-            config: RunConfig = SegmentationRunConfig.model_validate(
-                {"dataset": {"root": "images"}, "sampler": sampler, "output": output}
-            )
-        else:
-            config = RunConfig.model_validate(
-                {"dataset": {"src_targets": "annotations.json"}, "output": output}
-            )
+    for task, dimensions in product(served, (2, 3)):
+        bench = task.bench()
+        if bench is None:
+            continue
+        size = (64,) * dimensions
+        config = bench.config(size, {"solver": {}, "output": {"output_dir": "run"}})
         run = RunInfo(
-            task=task,
+            task=task.name,
             dimensions=dimensions,
             in_channels=1,
-            outputs=("first", "second"),
+            outputs=bench.outputs(2),
             input_size=size,
             spacing=None,
             supervised_resolutions=1,
@@ -228,10 +226,11 @@ def _wrong_answers(plugin: InstalledPlugin, plugin_class: type[Plugin]) -> list[
             seed=0,
         )
         try:
-            hooks = manager.assemble([chosen], run, Defaults(config, run))
-            for hook in asked:
-                getattr(hooks, hook)()
-        except (manager.WrongAnswer, RunFailed) as error:
+            hooks = manager.assemble([chosen], run, task.defaults(config, run), task.hooks, task.hookspecs)
+            for hook, spec in tasks.specs_asked(task).items():
+                if hook in plain_answers and not spec.arguments and spec.asked_in(task.name):
+                    getattr(hooks, hook)()  # what can be asked without data
+        except (WrongAnswer, RunFailed) as error:
             problems.append(str(error))
         except UserError:
             pass  # it does not do such runs

@@ -9,9 +9,10 @@ from difflib import get_close_matches
 from importlib import metadata
 from typing import Any
 
-from lannunet_core.plugins import deprecations, discovery
-from lannunet_core.plugins.discovery import InstalledPlugin, fold
+from lannunet_core.names import plain
+from lannunet_core.plugins import discovery
 from lannunet_core.plugins.inspection import Look, look
+from lannunet_core.plugins.installed import InstalledPlugin
 from lannunet_core.plugins.manager import SPECS
 from lannunet_core.plugins.source import SourceError, hooks_in_source
 
@@ -49,7 +50,7 @@ Claims = dict[str, list[InstalledPlugin]]
 def name_claims() -> Claims:
     claims: Claims = {}
     for plugin in discovery.installed():
-        for name in dict.fromkeys(map(fold, plugin.names)):
+        for name in dict.fromkeys(map(plain, plugin.names)):
             claims.setdefault(name, []).append(plugin)
     return claims
 
@@ -60,7 +61,7 @@ def from_metadata(plugin: InstalledPlugin, claims: Claims) -> dict[str, Any]:
     if unmet := plugin.unmet_requirement():
         problems.append(unmet)
     for name in plugin.names:
-        rivals = [p for p in claims[fold(name)] if p != plugin]
+        rivals = [p for p in claims[plain(name)] if p != plugin]
         if rivals:
             named = ", ".join(f"{p.distribution} {p.version} ({p.value})" for p in rivals)
             problems.append(f"the name '{name}' is also claimed by {named}: uninstall one of them")
@@ -89,8 +90,8 @@ def seen_row(plugin: InstalledPlugin, seen: Look, claims: Claims) -> dict[str, A
 
 
 def in_order(hooks: Iterable[str]) -> list[str]:
-    """As the contract has them, under their present names; what it does not have comes last."""
-    present = {deprecations.present_hook(hook) for hook in hooks}
+    """As the contract has them; what it does not have comes last."""
+    present = set(hooks)
     return [*(hook for hook in SPECS if hook in present), *sorted(present - SPECS.keys())]
 
 

@@ -7,8 +7,9 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 from lannunet_core.errors import UserError
+from lannunet_core.names import plain
 from lannunet_core.plugins import discovery
-from lannunet_core.plugins.discovery import InstalledPlugin, PluginWarning, fold
+from lannunet_core.plugins.installed import InstalledPlugin, PluginWarning
 
 
 def require(recorded: Sequence[Mapping[str, str]], where: str) -> None:
@@ -48,7 +49,7 @@ def require(recorded: Sequence[Mapping[str, str]], where: str) -> None:
 
 def _same(plugin: Mapping[str, str], installed: Sequence[InstalledPlugin]) -> InstalledPlugin | None:
     for here in installed:
-        if here.answers_to(plugin["name"]) and fold(here.distribution) == fold(plugin["distribution"]):
+        if here.answers_to(plugin["name"]) and plain(here.distribution) == plain(plugin["distribution"]):
             return here
     return None
 

@@ -30,6 +30,19 @@ def hooks_in_source(value: str) -> list[str]:
     return list(dict.fromkeys(_hooks(_find_class(module, name))))
 
 
+def first_line(value: str) -> str:
+    """The first line of the docstring of the function at `module:function`; empty where it has none.
+
+    Raises:
+        SourceError: There is no such module, or its source does not parse.
+    """
+    module, _, name = value.partition(":")
+    for node in _parse(_locate(module)).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    return ""
+
+
 def _hooks(found: _Class) -> list[str]:
     hooks = []
     for base in found.node.bases:

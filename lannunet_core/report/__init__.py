@@ -1,1 +1,1 @@
-"""From predictions to files, figures and a page. Works on `lannunet_core.types.Prediction` alone."""
+"""Pages and figures that reports are made of."""

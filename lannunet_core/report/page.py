@@ -39,16 +39,16 @@ Curves = dict[str, tuple[list[float], list[float]]]
 
 
 def write_page(
-    path: Path, template: str, config: Mapping[str, Any], provenance: Mapping[str, Any], **values: Any
+    path: Path, template: Path, config: Mapping[str, Any], provenance: Mapping[str, Any], **values: Any
 ) -> None:
-    """Write the page that `template` (a path within the package) makes of `values`.
+    """Write the page that the file `template` makes of `values`; it may extend `page.html.j2`.
 
     `title` and `charts` are among them; the configuration and the provenance end every page.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("lannunet_core", ""),
+        loader=FileSystemLoader([template.parent, Path(__file__).parent]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -56,7 +56,7 @@ def write_page(
     )
     environment.filters["figure"] = lambda number, digits=2: "–" if number is None else f"{number:.{digits}f}"
     environment.filters["percent"] = lambda rate: "–" if rate is None else f"{rate:.1%}"
-    page = environment.get_template(template).render(
+    page = environment.get_template(template.name).render(
         config=_as_yaml(config), provenance=_as_yaml(provenance), **values
     )
     write_text(path, page)
@@ -69,7 +69,7 @@ def _as_yaml(values: Mapping[str, Any]) -> str:
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True) if plain else ""
 
 
-def thirds(ranked: Sequence[T]) -> tuple[Sequence[T], Sequence[T], Sequence[T]]:
+def best_middle_worst(ranked: Sequence[T]) -> tuple[Sequence[T], Sequence[T], Sequence[T]]:
     """Up to `CASES_A_GROUP` from the start, from the middle, and from the end (last one first) of `ranked`.
 
     No one is in two of them.
@@ -82,7 +82,7 @@ def thirds(ranked: Sequence[T]) -> tuple[Sequence[T], Sequence[T], Sequence[T]]:
     return ranked[:size], between[max(start, 0) : max(start, 0) + size], worst
 
 
-def jpeg(shown: NDArray[np.uint8], pixels: int = PICTURE_PIXELS) -> str:
+def jpeg_url(shown: NDArray[np.uint8], pixels: int = PICTURE_PIXELS) -> str:
     """A picture (H, W, 3) as a data URI, no larger than the page shows it."""
     from PIL import Image
 
@@ -96,7 +96,7 @@ def jpeg(shown: NDArray[np.uint8], pixels: int = PICTURE_PIXELS) -> str:
 # --- charts ----------------------------------------------------------------------------
 
 
-def chart(title: str, caption: str, draw: Callable[[Axes], None]) -> Chart:
+def make_chart(title: str, caption: str, draw: Callable[[Axes], None]) -> Chart:
     """Title, caption and SVG of one chart; its title is unique on the page."""
     with _figure() as figure:
         draw(figure.subplots())
@@ -110,7 +110,7 @@ def training_charts(
     rows = [dict(_flat(row)) for row in history]
     found = ((title, scale, _curves(rows, word)) for word, title, scale in panels)
     return [
-        chart(title, "", partial(_draw_curves, curves=curves, scale=scale))
+        make_chart(title, "", partial(_draw_curves, curves=curves, scale=scale))
         for title, scale, curves in found
         if curves
     ]

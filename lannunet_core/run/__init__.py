@@ -1,1 +1,1 @@
-"""From a configuration to a trained model."""
+"""A run: its session, training loop, checkpoints and folder."""

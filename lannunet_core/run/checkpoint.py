@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lannunet_core.config.compose import LoadedConfig, load_resolved
+from lannunet_core.config.compose import load_resolved
+from lannunet_core.config.loaded import LoadedConfig
 from lannunet_core.errors import UserError
 from lannunet_core.files import atomic_path
 from lannunet_core.plugins import recorded
 from lannunet_core.plugins.api import RunInfo
 
 FORMAT = 1
+BEST_MODEL = Path("checkpoints", "best.pt")
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Checkpoint:
         config: The resolved configuration.
         run: The `RunInfo` that the plugins were made with.
         plugins: Name, distribution and version of the plugins that answered.
-        presence: The least confidence with which each landmark is taken to be in an image; empty: unknown.
+        learned: Plain values beside the weights that the task learned (see `Session.learned`).
         sizing: How long the run trains (see `sizing.Sizing`), so that a resumed one measures nothing anew.
         provenance: What run.json says, with who answers each hook.
         progress: Where training stood (see `loop.Progress`); empty in a model that is only for use.
@@ -40,7 +41,7 @@ class Checkpoint:
     run: dict[str, Any]
     plugins: list[dict[str, str]]
     sizing: dict[str, Any]
-    presence: list[float] = field(default_factory=list)
+    learned: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     progress: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
@@ -71,16 +72,16 @@ def plugin_versions(loaded: LoadedConfig) -> list[dict[str, str]]:
     ]
 
 
-def save(path: Path, checkpoint: Checkpoint) -> None:
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     # Through Python's file, whose errors (a full disk) say what they are.
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         torch.save({"lannunet": FORMAT, **asdict(checkpoint)}, file)
 
 
-def load(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path) -> Checkpoint:
     """Read a model file, or that of a run's folder (its best model)."""
     if path.is_dir():
-        path = path / "checkpoints" / "best.pt"
+        path = path / BEST_MODEL
     if not path.is_file():
         raise UserError(f"{path}: there is no such model file; give a .pt file or a run's folder.")
     try:
@@ -95,6 +96,8 @@ def load(path: Path) -> Checkpoint:
     )
     if not isinstance(content, dict) or content.pop("lannunet", None) != FORMAT:
         raise another
+    if presence := content.pop("presence", None):  # as core 0.1.0 kept it
+        content["learned"] = {"presence": presence}
     try:
         return Checkpoint(**content)
     except TypeError:  # other entries
@@ -104,7 +107,7 @@ def load(path: Path) -> Checkpoint:
 def load_weights(
     learner: torch.nn.Module, checkpoint: Checkpoint, run: RunInfo, architecture: str, path: Path
 ) -> None:
-    """Put a checkpoint's weights into a learner of the same architecture, landmarks and channels."""
+    """Put a checkpoint's weights into a learner of the same architecture, outputs and channels."""
     theirs = checkpoint.run_info()
     name = checkpoint.plugins[0]["name"]
     for what, found, wanted in (
@@ -118,21 +121,10 @@ def load_weights(
                 f"{path}: its {what} is {found}, this run's is {wanted}; give a model of the same kind."
             )
     try:
-        learner.load_state_dict(network_of(checkpoint.learner, learner))
+        learner.load_state_dict(checkpoint.learner)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"{path}: its weights do not fit this {architecture}; set model.{architecture} and "
             f"sampler.input_size as they were then ({reason[:300]})."
         ) from error
-
-
-def network_of(state: Mapping[str, Any], learner: torch.nn.Module) -> dict[str, Any]:
-    """A learner's state for another, which keeps its own label widths where they are not learned alike."""
-    own = {key: value for key, value in learner.state_dict().items() if key.startswith("label_width.")}
-    theirs = {
-        key: value
-        for key, value in state.items()
-        if not key.startswith("label_width.") or (key in own and own[key].shape == value.shape)
-    }
-    return own | theirs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,25 +20,19 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
-from lannunet_core.augment.on_device import augment, warp
-from lannunet_core.data.loading import EpochOrder, batches
 from lannunet_core.errors import RunFailed
 from lannunet_core.files import atomic_path
 from lannunet_core.hookspecs import Event
-from lannunet_core.plugins.manager import Hooks
-from lannunet_core.segmentation.types import IGNORE, ExtraMap
-from lannunet_core.training import progress as terminal
-from lannunet_core.training.checkpoint import Checkpoint, save
-from lannunet_core.training.learner import Learner, Unrounded
-from lannunet_core.training.output import write_metrics
-from lannunet_core.training.predictor import to_device
-from lannunet_core.training.sizing import Sizing
+from lannunet_core.plugins.hooks import Hooks
+from lannunet_core.run import progress as terminal
+from lannunet_core.run.batches import EpochOrder, loaded_batches
+from lannunet_core.run.checkpoint import Checkpoint, save_checkpoint
+from lannunet_core.run.learner import Learner, Unrounded
+from lannunet_core.run.output import write_metrics
+from lannunet_core.run.sizing import Sizing
+from lannunet_core.task import TrainingSet, Validated
 
 MAX_GRADIENT_NORM = 12.0
-
-Validated = float | Mapping[str, float] | None
-"""The validation error, whose unit does not matter; beside other figures it is `validation_error`; None where
-there is nothing to validate on."""
 
 
 @dataclass
@@ -100,43 +94,6 @@ def seed_step(seed: int, epoch: int, step: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence([seed, epoch, step]).generate_state(1)[0]))
 
 
-def on_device(
-    loaded: Mapping[str, Any],
-    device: torch.device,
-    output_size: tuple[int, ...],
-    extra_maps: Sequence[ExtraMap] = (),
-) -> dict[str, Any]:
-    """Move a training batch to the device, and augment it there unless the loader's workers did.
-
-    Args:
-        loaded: As collated. Beside `image` (B, C, *S) there may be `label` (B, *S) and extra maps (B, *S).
-        device: Of the run.
-        output_size: (x, y[, z]) of a sample.
-        extra_maps: Which these are.
-
-    Returns:
-        The batch; all weights and masks multiplied are in its `weight` (B, *S).
-    """
-    batch = to_device(loaded, device)
-    if "drawn" in batch:
-        drawn, centre = batch.pop("drawn"), batch.pop("centre")
-        batch["image"] = augment(batch["image"], drawn, centre, output_size)
-        if "label" in batch:
-            label = batch["label"][:, None]
-            for extra in extra_maps:
-                if extra.role != "label":  # what has no weight would get some of its neighbour's
-                    label = label.masked_fill(batch[extra.key][:, None] == 0, IGNORE)
-            batch["label"] = warp(label, drawn, centre, output_size, "nearest", fill=IGNORE)[:, 0]
-        for extra in extra_maps:
-            values = batch[extra.key][:, None]
-            moved = warp(values, drawn, centre, output_size, extra.interpolation, extra.fill)
-            batch[extra.key] = moved[:, 0]
-    weights = [batch[extra.key] for extra in extra_maps if extra.role != "label"]
-    if weights:
-        batch["weight"] = math.prod(weights[1:], start=weights[0])
-    return batch
-
-
 class Training:
     """Trains a learner to the end of its run.
 
@@ -144,7 +101,8 @@ class Training:
         learner: What is trained.
         hooks: The run's hooks; `optimizer_and_scheduler` and `observe` are asked here.
         fabric: Device and precision.
-        loader: Training batches; `order` says which.
+        samples: Of the training split.
+        loader: Their batches; `order` says which.
         order: The loader's batch sampler.
         sizing: How long to train.
         optimizer: Over the learner's parameters.
@@ -152,7 +110,6 @@ class Training:
         validate: The current validation error, see `Validated`.
         checkpoint: Makes the part of a checkpoint that does not change.
         patience: Validations without improvement after which training ends.
-        output_size: Size (x, y[, z]) of training samples.
         seed: The run's seed.
         folder: The run's folder.
         debug_folder: Where pictures of the first batch go; None: nowhere.
@@ -163,6 +120,7 @@ class Training:
         learner: Learner,
         hooks: Hooks,
         fabric: Fabric,
+        samples: TrainingSet,
         loader: DataLoader[Any],
         order: EpochOrder,
         sizing: Sizing,
@@ -171,17 +129,16 @@ class Training:
         validate: Callable[[], Validated],
         checkpoint: Callable[..., Checkpoint],
         patience: int,
-        output_size: tuple[int, ...],
         seed: int,
         folder: Path,
         debug_folder: Path | None = None,
     ) -> None:
         self.learner, self.hooks, self.fabric = learner, hooks, fabric
-        self.loader, self.order, self.sizing = loader, order, sizing
+        self.samples, self.loader, self.order, self.sizing = samples, loader, order, sizing
         self.wrapped, self.optimizer = fabric.setup(learner, optimizer)
         self.scheduler = scheduler
         self.validate, self.checkpoint, self.patience = validate, checkpoint, patience
-        self.output_size, self.seed, self.folder, self.debug_folder = output_size, seed, folder, debug_folder
+        self.seed, self.folder, self.debug_folder = seed, folder, debug_folder
         self.progress = Progress()
 
     def resume(self, checkpoint: Checkpoint) -> None:
@@ -210,10 +167,10 @@ class Training:
         self.order.set_position(progress.epoch, progress.step)
         self.started = time.monotonic()
         title = f"epoch {progress.epoch + 1}/{self.sizing.max_epochs}"
-        with terminal.bar(title, self.sizing.mini_batch_size) as bar:
+        with terminal.progress_bar(title, self.sizing.mini_batch_size) as bar:
             bar.advance(progress.step)
-            for loaded in batches(self.loader):
-                batch = on_device(loaded, self.fabric.device, self.output_size, self.learner.extra_maps)
+            for loaded in loaded_batches(self.loader):
+                batch = self.samples.on_device(loaded, self.fabric.device)
                 seed_step(self.seed, progress.epoch, progress.step)
                 terms = self.train_step(batch)
                 for name, value in terms.items():
@@ -275,8 +232,7 @@ class Training:
             "terms": terms,
             "lr": self.optimizer.param_groups[0]["lr"],
         }
-        if self.learner.label_width is not None:
-            row |= self.learner.label_width.figures()
+        row |= self.learner.figures()
         progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
         last = progress.epoch == self.sizing.max_epochs
         if last or progress.epoch % self.sizing.validate_every == 0:
@@ -304,11 +260,11 @@ class Training:
         return self.folder / "checkpoints" / "best.pt"
 
     def save_best(self) -> None:
-        save(self.best_path, self.checkpoint(learner=self.learner.state_dict()))
+        save_checkpoint(self.best_path, self.checkpoint(learner=self.learner.state_dict()))
 
     def save_latest(self) -> None:
         """A state to go on from: everything that training reads."""
-        save(
+        save_checkpoint(
             self.folder / "checkpoints" / "latest.pt",
             self.checkpoint(
                 learner=self.learner.state_dict(),

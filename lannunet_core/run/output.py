@@ -20,15 +20,15 @@ from typing import Any
 import torch
 import yaml
 
-from lannunet_core.config.compose import LoadedConfig
+from lannunet_core.config.loaded import LoadedConfig
 from lannunet_core.errors import UserError
 from lannunet_core.files import write_text
 from lannunet_core.plugins.api import RunInfo
-from lannunet_core.plugins.manager import answers
-from lannunet_core.training.checkpoint import plugin_versions
+from lannunet_core.plugins.tasks import asked_of
+from lannunet_core.run.checkpoint import plugin_versions
 
-CENTRES = "centres.csv"  # what the first of two stages found in all splits
-SECOND_STAGE = "refine"
+CENTRES_FILE = "centres.csv"  # what the first of two stages found in all splits
+SECOND_STAGE_FOLDER = "refine"
 RUN_FILES = (
     "run.json",
     "config.yaml",
@@ -38,10 +38,10 @@ RUN_FILES = (
     "cases.csv",
     "summary.json",
     "report.html",
-    CENTRES,
+    CENTRES_FILE,
 )
-METHODS = "methods"
-RUN_FOLDERS = ("checkpoints", "debug", "failure", "predictions", METHODS, SECOND_STAGE)
+METHODS_FOLDER = "methods"
+RUN_FOLDERS = ("checkpoints", "debug", "failure", "predictions", METHODS_FOLDER, SECOND_STAGE_FOLDER)
 
 
 def earlier_results(folder: Path) -> list[Path]:
@@ -86,7 +86,7 @@ def refuse_to_empty(folder: Path, key: str, models: Iterable[Path]) -> None:
             )
 
 
-def claim(folder: Path, *, resume: bool = False) -> None:
+def claim_folder(folder: Path, *, resume: bool = False) -> None:
     """Make a run's folder; empty it of an earlier run that is not resumed.
 
     Only what a run writes is removed: whatever else lies in the folder stays.
@@ -127,7 +127,7 @@ def provenance(loaded: LoadedConfig, run: RunInfo, device: torch.device, **more:
         "seed": run.seed,
         "run": asdict(run),
         "plugins": plugin_versions(loaded),
-        "hooks": [[hook, [list(who) for who in asked]] for hook, asked in answers(loaded)],
+        "hooks": [[hook, [list(who) for who in asked]] for hook, asked in asked_of(loaded)],
         "libraries": {name: version(name) for name in libraries},
         "python": platform.python_version(),
         "platform": platform.platform(),

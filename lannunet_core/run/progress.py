@@ -42,7 +42,7 @@ class PlainBar:
 
 
 @contextmanager
-def bar(title: str, total: int) -> Iterator[Bar]:
+def progress_bar(title: str, total: int) -> Iterator[Bar]:
     """A progress bar with the time left, taken away when it is done; without a terminal, plain lines.
 
     Args:

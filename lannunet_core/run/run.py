@@ -1,4 +1,4 @@
-"""A run from its configuration to its results: what `lannunet train` does."""
+"""A run of any task from its configuration to its results: what `lannunet train` does."""
 
 from __future__ import annotations
 
@@ -9,28 +9,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
-from lannunet_core.config.compose import LoadedConfig
-from lannunet_core.data.loading import EpochOrder, batches
+from lannunet_core.config.loaded import LoadedConfig
 from lannunet_core.errors import RunFailed, UserError
-from lannunet_core.hookspecs import Event, Sampling
-from lannunet_core.plugins import recorded
-from lannunet_core.plugins.api import RunInfo
-from lannunet_core.training import checkpoint as model_file
-from lannunet_core.training.checkpoint import Checkpoint, plugin_versions
-from lannunet_core.training.loop import Training, Validated, on_device
-from lannunet_core.training.output import claim, provenance, refuse_folder, refuse_to_empty, write_run
-from lannunet_core.training.session import (
-    Session,
-    make_fabric,
-    make_loader,
-    start_session,
-    training_precision,
-)
-from lannunet_core.training.sizing import (
+from lannunet_core.hookspecs import Event
+from lannunet_core.plugins import recorded, tasks
+from lannunet_core.run import checkpoint as model_file
+from lannunet_core.run.batches import EpochOrder, loaded_batches, make_loader
+from lannunet_core.run.checkpoint import Checkpoint, plugin_versions
+from lannunet_core.run.loop import Training
+from lannunet_core.run.output import claim_folder, provenance, refuse_folder, refuse_to_empty, write_run
+from lannunet_core.run.session import Session, make_fabric, training_precision
+from lannunet_core.run.sizing import (
     MEASURED_BATCHES,
     WARM_UP,
     Sizing,
@@ -38,81 +31,11 @@ from lannunet_core.training.sizing import (
     size_run,
     workers_for,
 )
-from lannunet_core.types import Prediction
-
-if TYPE_CHECKING:
-    from lannunet_core.training.landmarks import Compare
+from lannunet_core.task import TrainingSet, Validated, Work
 
 BASE_LR = {"adamw": 2e-3, "sgd": 0.01}
-W = TypeVar("W", bound="Work")
+W = TypeVar("W", bound=Work[Any])
 MEASURING_EPOCH = 2**31  # its random numbers are no other epoch's
-
-
-class Work(Protocol):
-    """What a task brings to a run: its data, its samples, how far off a model is, and its results."""
-
-    def describe(self, device: str) -> RunInfo:
-        """What plugins are told of the run."""
-        ...
-
-    def read(self, session: Session) -> None:
-        """Read all that the run will use, so that what is damaged is not found after hours of training."""
-        ...
-
-    def training_samples(self, session: Session) -> TrainingSet: ...
-
-    def validation(self, session: Session) -> Callable[[], Validated] | None:
-        """Gives the model's present error; None: nothing is held out."""
-        ...
-
-    def evaluate(
-        self,
-        session: Session,
-        history: list[dict[str, Any]],
-        resolved: dict[str, Any],
-        description: dict[str, Any],
-    ) -> dict[str, Any]:
-        """Predict the evaluated split, write all results, and answer the summary."""
-        ...
-
-
-class TrainingSet(Protocol):
-    """A data set whose items are asked for by (epoch, draw, index)."""
-
-    sampling: Sampling
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, place: tuple[int, int, int]) -> dict[str, Any]: ...
-
-
-def train(
-    loaded: LoadedConfig,
-    *,
-    resume: bool = False,
-    overwrite: bool = False,
-    compare: Compare | None = None,
-) -> list[Prediction]:
-    """Train on landmarks as configured, then evaluate the chosen split with the best model.
-
-    Args:
-        loaded: The run's configuration.
-        resume: Go on with the run in the output folder (from its start where it has not saved anything).
-        overwrite: Replace the run in the output folder.
-        compare: Other methods' predictions of the evaluated split, to stand beside the model's.
-
-    Returns:
-        The predictions of the evaluated split.
-    """
-    from lannunet_core.training.landmarks import LandmarkWork
-    from lannunet_core.training.models import settle_ensemble
-
-    loaded = settle_ensemble(loaded)
-    if overwrite:
-        members = loaded.run.inference.ensemble_checkpoints
-        refuse_to_empty(loaded.run.output.output_dir, "inference.ensemble_checkpoints", members)
-    work = carry_out(loaded, lambda: LandmarkWork(loaded, compare), resume=resume, overwrite=overwrite)
-    return work.predictions
 
 
 def carry_out(loaded: LoadedConfig, open_work: Callable[[], W], *, resume: bool, overwrite: bool) -> W:
@@ -134,7 +57,7 @@ def carry_out(loaded: LoadedConfig, open_work: Callable[[], W], *, resume: bool,
     work = open_work()
     fabric = make_fabric(config)
     run = work.describe(fabric.device.type)
-    session = start_session(loaded, run, fabric)
+    session = tasks.find(config.task).start_session(loaded, run, fabric)
     work.read(session)
 
     training: Training | None = None
@@ -143,7 +66,7 @@ def carry_out(loaded: LoadedConfig, open_work: Callable[[], W], *, resume: bool,
             raise UserError("trainer.inference_only: needs a model; name it in model.checkpoint.")
         start_from(session, config.model.checkpoint, same_plugins=True)
         fabric.to_device(session.learner)
-        claim(folder, resume=resume)
+        claim_folder(folder, resume=resume)
         resolved, description = loaded.resolved(), provenance(loaded, run, fabric.device)
     else:
         training, resolved, description = prepare_training(session, work, resume)
@@ -153,7 +76,7 @@ def carry_out(loaded: LoadedConfig, open_work: Callable[[], W], *, resume: bool,
     try:
         session.hooks.observe(event=Event("start", folder, {**description, "epoch": done}))
     except BaseException:
-        claim(folder, resume=resume)  # nothing has been trained: leave nothing behind
+        claim_folder(folder, resume=resume)  # nothing has been trained: leave nothing behind
         raise
     try:
         if training is not None:
@@ -175,17 +98,17 @@ def start_from(session: Session, path: Path, *, same_plugins: bool = False) -> N
 
     `same_plugins`: those that the model and this run both name have to be of compatible versions.
     """
-    trained = model_file.load(path)
+    trained = model_file.load_checkpoint(path)
     if same_plugins:
         names = [plugin.installed.name for plugin in session.loaded.plugins]
         recorded.require([plugin for plugin in trained.plugins if plugin["name"] in names], str(path))
     architecture = session.loaded.architecture.installed.name
     model_file.load_weights(session.learner, trained, session.run, architecture, path)
-    session.presence = trained.presence or None
+    session.recall(trained.learned)
 
 
 def prepare_training(
-    session: Session, work: Work, resume: bool
+    session: Session, work: Work[Any], resume: bool
 ) -> tuple[Training, dict[str, Any], dict[str, Any]]:
     """Everything between a session and its first step, its resolved configuration and its provenance."""
     config, run, fabric, hooks, learner = (
@@ -195,21 +118,21 @@ def prepare_training(
     validation = work.validation(session)
 
     latest = folder / "checkpoints" / "latest.pt"
-    earlier = model_file.load(latest) if resume and latest.exists() else None
+    earlier = model_file.load_checkpoint(latest) if resume and latest.exists() else None
     requested = session.loaded.resolved()
     if earlier is not None:
         recorded.require(earlier.plugins, str(latest))
         refuse_changes(earlier.config, requested, latest)
     elif config.model.checkpoint is not None:
         start_from(session, config.model.checkpoint)
-        session.presence = None  # what it learned of its own confidences says nothing of these
+        session.recall({})  # what it learned of its own predictions says nothing of these
 
     samples = work.training_samples(session)
-    claim(folder, resume=resume)
+    claim_folder(folder, resume=resume)
     fabric.to_device(learner)
     sizing, workers = measure(session, samples, validation, earlier)
     order = EpochOrder(len(samples), solver.data_loader_batch_size_train, sizing.mini_batch_size, run.seed)
-    loader = make_loader(samples, workers, fabric.device, batch_sampler=order)
+    loader = make_loader(samples, workers, fabric.device, samples.fills, batch_sampler=order)
 
     base_lr = BASE_LR[solver.optimizer] if solver.base_lr == "auto" else solver.base_lr
     optimizer, scheduler = hooks.optimizer_and_scheduler(
@@ -230,6 +153,7 @@ def prepare_training(
         learner,
         hooks,
         fabric,
+        samples,
         loader,
         order,
         sizing,
@@ -245,7 +169,6 @@ def prepare_training(
             provenance=description,
         ),
         patience=solver.early_stopping_patience,
-        output_size=samples.sampling.output_size,
         seed=run.seed,
         folder=folder,
         debug_folder=folder / "debug" if config.sampler.debug else None,
@@ -319,10 +242,9 @@ def measure(
         return sized, workers
 
     before = {name: value.clone() for name, value in learner.state_dict().items()}
-    output_size = samples.sampling.output_size
 
     def step(loaded: Mapping[str, Any]) -> None:
-        batch = on_device(loaded, fabric.device, output_size, learner.extra_maps)
+        batch = samples.on_device(loaded, fabric.device)
         with fabric.autocast():
             terms = learner(batch)
         fabric.backward(torch.stack(list(terms.values())).sum())
@@ -335,8 +257,8 @@ def measure(
     )
     order.set_position(MEASURING_EPOCH)
     learner.train()
-    trial = make_loader(samples, 0, fabric.device, batch_sampler=order)
-    loading, using = seconds_per_batch(batches(trial), step)
+    trial = make_loader(samples, 0, fabric.device, samples.fills, batch_sampler=order)
+    loading, using = seconds_per_batch(loaded_batches(trial), step)
     if workers == "auto":
         workers = workers_for(loading, using)
     if sized is None:

@@ -14,8 +14,8 @@ from lannunet_core import __version__
 from lannunet_core.config.schema import ModelConfig
 from lannunet_core.errors import UserError
 from lannunet_core.files import write_text
+from lannunet_core.names import plain
 from lannunet_core.plugins import discovery
-from lannunet_core.plugins.discovery import fold
 
 TEMPLATES = Path(__file__).parent
 
@@ -79,11 +79,11 @@ def check_name(name: str) -> None:
         raise UserError(
             f"'{name}' is no name for a plugin: take letters, digits and hyphens, a letter first (my-model)."
         )
-    keys = {fold(key): key for key in ModelConfig.model_fields}
-    if fold(name) in keys:
+    keys = {plain(key): key for key in ModelConfig.model_fields}
+    if plain(name) in keys:
         raise UserError(
             f"'{name}' is no name for a plugin: its settings would be model.{name}, and the core has a key "
-            f"model.{keys[fold(name)]}. Choose another."
+            f"model.{keys[plain(name)]}. Choose another."
         )
     for plugin in discovery.installed():
         if plugin.answers_to(name):
@@ -106,8 +106,8 @@ def check_package(answers: Answers) -> None:
             f"'{distribution}' is no name for a distribution: take letters, digits and hyphens, as in "
             f"lannunet-my-model."
         )
-    installed = {fold(found.metadata["Name"] or ""): found for found in metadata.distributions()}
-    if found := installed.get(fold(distribution)):
+    installed = {plain(found.metadata["Name"] or ""): found for found in metadata.distributions()}
+    if found := installed.get(plain(distribution)):
         raise UserError(
             f"{found.metadata['Name']} {found.version} is installed already. Choose another name."
         )

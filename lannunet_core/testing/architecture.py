@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lannunet_core.images.nests import level_sizes_of
 from lannunet_core.plugins.api import Task
 from lannunet_core.testing.package import hooks_are_those_of_the_core
 from lannunet_core.testing.running import (
@@ -33,7 +34,6 @@ from lannunet_core.testing.running import (
     untouched,
 )
 from lannunet_core.testing.subject import Broken, Kind, NotClaimed, Subject, claimed, refuses
-from lannunet_core.training.learner import level_sizes_of
 
 VARIATIONS = ((1, 1, 1), (2, 3, 2), (3, 1, 5))
 """Batch size, channels and landmarks, or classes beside the background."""
@@ -367,7 +367,7 @@ def state_survives_save_and_load(subject: Subject) -> None:
 
 def missing_landmarks_do_not_matter(subject: Subject) -> None:
     """A landmark that nobody labelled changes neither loss nor gradient, whatever its coordinates are."""
-    from lannunet_core.types import State
+    from lannunet_core.hookspecs import State
 
     for kind in subject.kinds("landmarks"):
         session = build(subject, kind)
@@ -393,7 +393,7 @@ def missing_landmarks_do_not_matter(subject: Subject) -> None:
 
 def batches_without_labels(subject: Subject) -> None:
     """A batch in which nothing is labelled gives a finite loss and a finite gradient."""
-    from lannunet_core.types import State
+    from lannunet_core.hookspecs import State
 
     for kind in subject.kinds("landmarks"):
         session = build(subject, kind)

@@ -10,10 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from lannunet_segmentation.data.folders import read_dataset, write_label
+from lannunet_segmentation.data.preprocess import PreparedCase, prepare_cases
+from lannunet_segmentation.types import Geometry, Labels, SegmentationDataset, Settings
 
-from lannunet_core.segmentation.folders import read_dataset, write_label
-from lannunet_core.segmentation.preprocess import PreparedCase, prepare_cases
-from lannunet_core.segmentation.types import ExtraMap, Geometry, Labels, SegmentationDataset, Settings
+from lannunet_core.hookspecs import ExtraMap
 from lannunet_core.testing.subject import class_names
 
 ENDING = ".nii.gz"

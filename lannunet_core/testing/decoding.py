@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lannunet_core.geometry import resize_affine
 from lannunet_core.hookspecs import Coordinates, EvaluationMode
+from lannunet_core.images.geometry import resize_affine
+from lannunet_core.images.nests import map_tensors
 from lannunet_core.testing.running import (
     activate,
     build,
@@ -27,7 +28,6 @@ from lannunet_core.testing.running import (
     untouched,
 )
 from lannunet_core.testing.subject import Broken, Kind, Subject
-from lannunet_core.training.learner import map_tensors
 
 MODES: tuple[EvaluationMode, ...] = ("use_input_size", "scale_pred_coords", "scale_heatmap_first")
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from lannunet_segmentation.types import IGNORE
 from torch import Tensor
 
-from lannunet_core.segmentation.types import IGNORE
+from lannunet_core.hookspecs import State
+from lannunet_core.images.nests import level_sizes_of, spatial_size
 from lannunet_core.testing.running import (
     activate,
     build,
@@ -26,8 +28,6 @@ from lannunet_core.testing.running import (
     untouched,
 )
 from lannunet_core.testing.subject import Broken, Kind, Subject, claimed
-from lannunet_core.training.learner import level_sizes_of, spatial_size
-from lannunet_core.types import State
 
 MISSING = torch.tensor([[0, State.UNLABELLED], [State.ABSENT, 0]])
 

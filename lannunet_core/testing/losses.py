@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from lannunet_segmentation.types import IGNORE
 from torch import Tensor, nn
 
-from lannunet_core.segmentation.types import IGNORE
+from lannunet_core.hookspecs import State
+from lannunet_core.images.nests import map_tensors
 from lannunet_core.testing.architecture import check_maps
 from lannunet_core.testing.running import (
     activate,
@@ -26,8 +28,6 @@ from lannunet_core.testing.running import (
     untouched,
 )
 from lannunet_core.testing.subject import Broken, Kind, Subject, claimed
-from lannunet_core.training.learner import map_tensors
-from lannunet_core.types import State
 
 
 def terms_are_named_scalars(subject: Subject) -> None:

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ValidationError
 from lannunet_core.config.compose import composed
 from lannunet_core.config.schema import section_of
 from lannunet_core.errors import UserError
+from lannunet_core.names import plain
 from lannunet_core.plugins import manager
-from lannunet_core.plugins.discovery import fold
 from lannunet_core.testing.subject import Broken, Subject
 
 HEAVY = ("torch", "imgaug", "cv2", "SimpleITK", "matplotlib", "lightning_fabric")
@@ -35,7 +35,7 @@ print(json.dumps([sorted(set(sys.modules) & set(json.loads(sys.argv[3]))), said.
 def is_found_by_name(subject: Subject) -> None:
     """The entry-point name is the one tested; its class loads, for this version of the core."""
     installed = subject.installed()
-    if fold(installed.name) != fold(subject.plugin):
+    if plain(installed.name) != plain(subject.plugin):
         raise Broken(
             f"'{subject.plugin}' is only an alias: the plugin's own name, under which its settings stand, is "
             f"'{installed.name}'. Test it under that name"

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lannunet_core.hookspecs import State
+from lannunet_core.images.nests import map_tensors
 from lannunet_core.testing.subject import Broken, Kind, Subject
-from lannunet_core.training.learner import map_tensors
-from lannunet_core.types import Floats, State
+from lannunet_core.types import Floats
 
 if TYPE_CHECKING:
     from lannunet_core.hookspecs import Coordinates, EvaluationMode
-    from lannunet_core.training.session import Session
+    from lannunet_core.run.session import Session
 
 BLOB = 2.0  # width of what is drawn for a landmark, in pixels
 BALL = 4.0  # radius of what is drawn for a class
@@ -284,7 +285,7 @@ def activate(session: Session, outputs: Any) -> Any:
 
 def class_maps(session: Session, image: Tensor) -> Any:
     """What prediction makes of patches (B, C, *S), with `task: segmentation`: (B, K, *S)."""
-    from lannunet_core.segmentation.predict import patch_scores
+    from lannunet_segmentation.predict.sliding import patch_scores
 
     learner = session.learner.eval()
     with isolated(), torch.no_grad():

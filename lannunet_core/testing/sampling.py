@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from lannunet_landmarks.types import Sample
+from lannunet_segmentation.types import IGNORE, Labels
 from numpy.typing import NDArray
 
 from lannunet_core.augment.spatial import SpatialTransform
+from lannunet_core.hookspecs import State
 from lannunet_core.plugins.api import Task
-from lannunet_core.segmentation.types import IGNORE, Labels
 from lannunet_core.testing.running import build, isolated, shown, untouched
 from lannunet_core.testing.subject import Broken, Kind, Subject
-from lannunet_core.types import Floats, Sample, State
+from lannunet_core.types import Floats
 
 if TYPE_CHECKING:
     from lannunet_core.hookspecs import Sampling

@@ -12,15 +12,16 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from lannunet_segmentation.data.folders import read_dataset
+from lannunet_segmentation.types import SegmentationDataset
 from torch import Tensor
 
 from lannunet_core.errors import UserError
-from lannunet_core.segmentation.folders import read_dataset
-from lannunet_core.segmentation.types import ExtraMap, SegmentationDataset
+from lannunet_core.hookspecs import ExtraMap
+from lannunet_core.run.session import Session
 from lannunet_core.testing.cases import drawn_label, prepared, write_folder
 from lannunet_core.testing.running import build, describe, isolated, untouched
 from lannunet_core.testing.subject import Broken, NotClaimed, Subject
-from lannunet_core.training.session import Session
 
 ROLES = ("weight", "mask", "label")
 INTERPOLATIONS = ("linear", "nearest")

@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 from unittest import SkipTest
 
+from lannunet_segmentation.schema import RunConfig as SegmentationRunConfig
+
 from lannunet_core import __version__
-from lannunet_core.config.schema import RunConfig, SegmentationRunConfig
+from lannunet_core.config.schema import RunConfig
 from lannunet_core.errors import UserError
 from lannunet_core.hookspecs import BalancedLoss
 from lannunet_core.plugins import discovery, manager
 from lannunet_core.plugins.api import Plugin, PluginConfig, RunInfo, Task
-from lannunet_core.plugins.discovery import InstalledPlugin
+from lannunet_core.plugins.installed import InstalledPlugin
 
 if TYPE_CHECKING:
-    from lannunet_core.config.compose import ChosenPlugin
-    from lannunet_core.training.session import Session
+    from lannunet_core.config.loaded import ChosenPlugin
+    from lannunet_core.run.session import Session
 
 
 class Broken(AssertionError):
@@ -141,10 +143,10 @@ class Subject:
         The global random numbers are moved as the plugin moves them. With `task: segmentation`, there are as
         many classes beside the background as there would be landmarks. No task: the first that is served.
         """
+        from lannunet_landmarks.session import start_session
         from lightning_fabric import Fabric
 
-        from lannunet_core.config.compose import LoadedConfig
-        from lannunet_core.training.session import start_session
+        from lannunet_core.config.loaded import LoadedConfig
 
         task = task or self.served_tasks()[0]
         size = self.size_2d if dimensions == 2 else self.size_3d
@@ -244,7 +246,7 @@ class Subject:
 
     def _chosen(self) -> list[ChosenPlugin]:
         """The architecture, then the extension if the plugin is one."""
-        from lannunet_core.config.compose import ChosenPlugin
+        from lannunet_core.config.loaded import ChosenPlugin
 
         def chosen(installed: InstalledPlugin, config: Mapping[str, Any]) -> ChosenPlugin:
             plugin_class = installed.load()

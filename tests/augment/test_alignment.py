@@ -9,11 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lannunet_imgaug import augment as with_imgaug
+from lannunet_segmentation.types import IGNORE
 
-from lannunet_core.augment import on_device, with_imgaug
+from lannunet_core.augment import on_device
 from lannunet_core.augment.schemes import SCHEMES, Drawn, IntensityOp, SpatialTransform
 from lannunet_core.errors import UserError
-from lannunet_core.segmentation.types import IGNORE
 
 SIZES_2D = [(128, 128), (128, 96), (97, 121)]
 SIZES_3D = [(48, 48, 48), (56, 40, 47)]

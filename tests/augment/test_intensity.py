@@ -16,7 +16,7 @@ IMAGES = {
 
 def apply(image: np.ndarray, name: str, seed: int = 0, **parameters: float) -> np.ndarray:
     operation = IntensityOp(name, parameters, seed)
-    return intensity.apply(torch.as_tensor(image, dtype=torch.float32), operation).numpy()
+    return intensity.apply_intensity(torch.as_tensor(image, dtype=torch.float32), operation).numpy()
 
 
 def correlate(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
@@ -178,5 +178,5 @@ def test_every_operation_that_a_scheme_draws_is_known(image):
         for seed in range(60):
             for operation in scheme().draw(np.random.default_rng(seed), (32, 32)).intensity:
                 names.add(operation.name)
-                assert intensity.apply(torch.as_tensor(image).float(), operation).isfinite().all()
+                assert intensity.apply_intensity(torch.as_tensor(image).float(), operation).isfinite().all()
     assert names == {*intensity.FILTERS, *intensity.NOISE, *intensity.CHANGES}

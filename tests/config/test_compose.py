@@ -446,12 +446,13 @@ def test_a_plugin_of_the_run_may_bring_the_name(load):
 
 
 def test_the_cores_names_are_those_that_exist():
+    from lannunet_landmarks.maps.decode import DECODERS
+    from lannunet_landmarks.maps.losses import LOSSES
+
     from lannunet_core.augment.schemes import SCHEMES
     from lannunet_core.config import schema
-    from lannunet_core.decode import DECODERS
-    from lannunet_core.losses import LOSSES
 
-    assert set(schema.SCHEMES) == set(SCHEMES)
+    assert set(schema.SCHEME_NAMES) == set(SCHEMES)
     assert set(schema.DECODERS) == set(DECODERS)
     assert set(schema.LOSSES) == set(LOSSES)
 

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
-from lannunet_core.config.schema import RunConfig, SegmentationRunConfig, section_of
-from lannunet_core.config.yaml import inline
+from lannunet_landmarks.schema import RunConfig
+from lannunet_segmentation.schema import RunConfig as SegmentationRunConfig
+
+from lannunet_core.config.schema import section_of
+from lannunet_core.config.yaml import inline_yaml
 
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
 MARK = "<!-- Written by `python tests/config/test_docs.py`. -->\n"
@@ -28,7 +31,7 @@ def table(task) -> str:
                 default = "(required)"
             else:
                 value = field.default
-                default = f"`{inline(list(value) if isinstance(value, tuple) else value)}`"
+                default = f"`{inline_yaml(list(value) if isinstance(value, tuple) else value)}`"
             rows.append(f"| `{prefix}{name}` | {default} | {field.description} |")
 
     walk(task, "")

@@ -1,9 +1,10 @@
 from pathlib import Path
 
 import pytest
+from lannunet_landmarks.schema import DatasetConfig, RunConfig
 from pydantic import BaseModel, ValidationError
 
-from lannunet_core.config.schema import DatasetConfig, RunConfig, canonical, section_of
+from lannunet_core.config.schema import canonical, section_of
 
 
 def fields(model: type[BaseModel], prefix=""):

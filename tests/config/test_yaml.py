@@ -2,14 +2,14 @@ import math
 
 import pytest
 
-from lannunet_core.config.yaml import inline, parse, read_file, read_override
+from lannunet_core.config.yaml import inline_yaml, parse, read_override, read_yaml
 from lannunet_core.errors import UserError
 
 
 def read(tmp_path, text):
     path = tmp_path / "my.yaml"
     path.write_text(text)
-    return read_file(path)
+    return read_yaml(path)
 
 
 def test_each_value_knows_its_line(tmp_path):
@@ -86,17 +86,17 @@ def test_what_is_no_configuration_is_refused_with_its_place(tmp_path, text, mess
 
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(UserError, match=r"nope\.yaml: there is no such file"):
-        read_file(tmp_path / "nope.yaml")
+        read_yaml(tmp_path / "nope.yaml")
     with pytest.raises(UserError, match="cannot be read"):
-        read_file(tmp_path)
+        read_yaml(tmp_path)
     (tmp_path / "latin.yaml").write_bytes("a: é".encode("latin-1"))
     with pytest.raises(UserError, match=r"latin\.yaml: not a text file in UTF-8"):
-        read_file(tmp_path / "latin.yaml")
+        read_yaml(tmp_path / "latin.yaml")
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path):
     (tmp_path / "bom.yaml").write_bytes(b"\xef\xbb\xbfa: 1\n")
-    assert [entry.path for entry in read_file(tmp_path / "bom.yaml")] == [("a",)]
+    assert [entry.path for entry in read_yaml(tmp_path / "bom.yaml")] == [("a",)]
 
 
 def test_a_merged_mapping_gives_way_to_what_is_written(tmp_path):
@@ -134,5 +134,5 @@ def test_an_override_that_is_no_yaml():
 
 @pytest.mark.parametrize("value", [None, True, 0.001, "a: b", [1, 2], {}, "x" * 300])
 def test_inline_is_one_line_that_reads_back(value):
-    assert "\n" not in inline(value)
-    assert parse(inline(value), "x")[0] == value
+    assert "\n" not in inline_yaml(value)
+    assert parse(inline_yaml(value), "x")[0] == value

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lannunet_core.segmentation.cutting import cut
+from lannunet_core.images.cutting import cut_box
 
 
 @settings(deadline=None)
@@ -17,10 +17,10 @@ def test_a_box_is_what_padding_the_whole_array_and_slicing_gives(data):
     far = 14
     padded = np.pad(array, [(0, 0), *[(far, far)] * dimensions], constant_values=-1)
     box = [slice(f + far, f + far + n) for f, n in zip(first, size, strict=True)]
-    np.testing.assert_array_equal(cut(array, first, size, -1), padded[(slice(None), *reversed(box))])
-    mirrored = cut(array, first, size)
-    inside = cut(np.ones_like(array), first, size, 0) == 1
-    np.testing.assert_array_equal(mirrored[inside], cut(array, first, size, -1)[inside])
+    np.testing.assert_array_equal(cut_box(array, first, size, -1), padded[(slice(None), *reversed(box))])
+    mirrored = cut_box(array, first, size)
+    inside = cut_box(np.ones_like(array), first, size, 0) == 1
+    np.testing.assert_array_equal(mirrored[inside], cut_box(array, first, size, -1)[inside])
     assert set(mirrored.ravel()) <= set(array.ravel())  # nothing is made up outside
 
 
@@ -29,4 +29,4 @@ def test_a_box_is_what_padding_the_whole_array_and_slicing_gives(data):
 )
 def test_outside_is_the_mirror_image(first, size, expected):
     row = np.arange(4)[None]
-    np.testing.assert_array_equal(cut(row, [first, 0], [size, 1]), [expected])
+    np.testing.assert_array_equal(cut_box(row, [first, 0], [size, 1]), [expected])

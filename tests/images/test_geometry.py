@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from lannunet_core.geometry import affine, is_inside, resize_affine, transform_points
+from lannunet_core.images.geometry import affine_matrix, is_inside, resize_affine, transform_points
 
 sides = st.integers(8, 4000)
 dimensions = st.sampled_from([2, 3])
@@ -72,7 +72,7 @@ def test_a_resized_point_keeps_its_place_in_the_picture():
 def test_numpy_and_torch_agree_on_batches(angle, d):
     rng = np.random.default_rng(0)
     matrices = np.stack(
-        [affine(rng.normal(size=(d, d)) * math.cos(angle), rng.normal(size=d)) for _ in range(3)]
+        [affine_matrix(rng.normal(size=(d, d)) * math.cos(angle), rng.normal(size=d)) for _ in range(3)]
     )
     points = rng.normal(size=(3, 4, d))
     mapped = transform_points(matrices, points)

@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as pillow
 
-from lannunet_core.data.prepare import prepare, resample_axis, resample_matrix
-from lannunet_core.data.reader import read_image
 from lannunet_core.errors import UserError
-from lannunet_core.geometry import resize_affine, transform_points
+from lannunet_core.images.geometry import resize_affine, transform_points
+from lannunet_core.images.prepare import prepare_image, resample_axis, resample_matrix
+from lannunet_core.images.reader import read_image
 
 
 @given(
@@ -111,7 +111,7 @@ def test_blobs_are_where_the_mapped_coordinates_say(tmp_path, original, wanted, 
         path = tmp_path / "image.nii.gz"
         sitk.WriteImage(sitk.GetImageFromArray(image), str(path))
 
-    prepared, affine = prepare(read_image(path, len(original)).pixels, wanted, resize)
+    prepared, affine = prepare_image(read_image(path, len(original)).pixels, wanted, resize)
     assert prepared.shape == (1, *wanted[::-1])
     np.testing.assert_array_equal(affine, resize_affine(original, wanted, resize))
     expected = transform_points(np.linalg.inv(affine), centres)
@@ -133,7 +133,7 @@ def test_a_blob_does_not_move_at_any_size(original, wanted, resize, place):
     width = 1.5 * max(1, steps.max())
     if min(original) < 11 * width:
         return
-    prepared, affine = prepare(draw_blobs(original, [centre], width)[None], wanted, resize)
+    prepared, affine = prepare_image(draw_blobs(original, [centre], width)[None], wanted, resize)
     (expected,) = transform_points(np.linalg.inv(affine), centre[None])
     found = centroid(prepared[0].astype(np.float64), expected, int(np.ceil(4.5 * width / steps.min())))
     np.testing.assert_allclose(found, expected, atol=0.05)
@@ -142,7 +142,7 @@ def test_a_blob_does_not_move_at_any_size(original, wanted, resize, place):
 def test_each_channel_has_mean_0_and_deviation_1_over_the_image_and_0_outside():
     rng = np.random.default_rng(4)
     pixels = rng.normal([[[100.0]], [[-3.0]]], [[[20.0]], [[0.1]]], (2, 60, 100))
-    image, affine = prepare(pixels, (64, 64), "letterbox")
+    image, affine = prepare_image(pixels, (64, 64), "letterbox")
     # 100 pixels on 64: 60 become 38.4, from edge 12.8 to edge 51.2
     content = image[:, 13:51]
     np.testing.assert_allclose(content.mean((1, 2)), 0, atol=1e-5)
@@ -156,7 +156,7 @@ def test_each_channel_has_mean_0_and_deviation_1_over_the_image_and_0_outside():
 def test_a_channel_of_one_value_becomes_zeros(value):
     pixels = np.full((2, 50, 30), value, np.uint8)
     pixels[1, :20] = 3
-    image, _ = prepare(pixels, (64, 48), "letterbox")
+    image, _ = prepare_image(pixels, (64, 48), "letterbox")
     assert not image[0].any()
     assert image[1].any() == (value != 3)
     assert np.isfinite(image).all()
@@ -165,12 +165,12 @@ def test_a_channel_of_one_value_becomes_zeros(value):
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float16, np.float64, ">u2"])
 def test_every_number_type_gives_the_same(dtype):
     pixels = np.random.default_rng(5).integers(0, 200, (1, 40, 50))
-    expected, _ = prepare(pixels, (32, 32), "stretch")
-    image, _ = prepare(pixels.astype(dtype), (32, 32), "stretch")
+    expected, _ = prepare_image(pixels, (32, 32), "stretch")
+    image, _ = prepare_image(pixels.astype(dtype), (32, 32), "stretch")
     assert image.dtype == np.float32
     np.testing.assert_array_equal(image, expected)
 
 
 def test_an_image_that_vanishes_is_refused():
     with pytest.raises(UserError, match="4000×9 vanishes in an input of 64×64"):
-        prepare(np.zeros((1, 9, 4000)), (64, 64), "letterbox")
+        prepare_image(np.zeros((1, 9, 4000)), (64, 64), "letterbox")

@@ -6,8 +6,8 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image as pillow
 
-from lannunet_core.data.reader import SUFFIXES, image_format, image_header, read_image
 from lannunet_core.errors import UserError
+from lannunet_core.images.reader import SUFFIXES, image_format, image_header, read_image
 
 X, Y, Z = 13, 10, 7
 GREY = (np.arange(Y)[:, None] * 100 + np.arange(X)).astype(np.uint16)  # value = 100 y + x

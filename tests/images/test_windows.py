@@ -9,11 +9,12 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from lannunet_landmarks.maps.losses import SoftmaxCrossEntropy
 from torch import nn
 
 from lannunet_core.errors import UserError
-from lannunet_core.losses import SoftmaxCrossEntropy
-from lannunet_core.stitch import Windows, finest, stitch
+from lannunet_core.images.nests import finest
+from lannunet_core.images.windows import Windows, stitch
 
 CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -248,9 +249,9 @@ import re, sys
 from pathlib import Path
 import torch
 from torch import nn
-from lannunet_core.losses import SoftmaxCrossEntropy
-from lannunet_core.stitch import stitch
-from lannunet_core.training.patchwise import stitched_maps
+from lannunet_landmarks.maps.losses import SoftmaxCrossEntropy
+from lannunet_core.images.windows import stitch
+from lannunet_landmarks.predict.patchwise import stitched_maps
 
 class Learner:
     network = nn.Conv2d(1, 19, 3, padding=1)

@@ -7,7 +7,7 @@ import pytest
 from lannunet_core import Plugin, __version__
 from lannunet_core.errors import UserError
 from lannunet_core.plugins import discovery
-from lannunet_core.plugins.discovery import find, fold, installed
+from lannunet_core.plugins.discovery import find, installed
 
 GOOD = "from lannunet_core import Plugin\nclass Good(Plugin): pass\n"
 

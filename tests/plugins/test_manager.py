@@ -7,23 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lannunet_landmarks.schema import RunConfig
 from torch import nn
 
 from lannunet_core import Plugin, PluginConfig, RunInfo, __version__, hookimpl, hookspecs
-from lannunet_core.config.schema import RunConfig
 from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.hookspecs import Coordinates, Event
 from lannunet_core.plugins.defaults import Defaults
-from lannunet_core.plugins.discovery import InstalledPlugin, PluginWarning
-from lannunet_core.plugins.manager import (
-    SPECS,
-    Hooks,
-    answers,
-    build,
-    check,
-    implemented_hooks,
-    replaced_keys,
-)
+from lannunet_core.plugins.hooks import Hooks
+from lannunet_core.plugins.installed import InstalledPlugin, PluginWarning
+from lannunet_core.plugins.manager import SPECS, answers, build, check, implemented_hooks, replaced_keys
 
 RUN = RunInfo(
     task="landmarks",

@@ -5,7 +5,7 @@ import warnings
 import pytest
 
 from lannunet_core.errors import UserError
-from lannunet_core.plugins.discovery import PluginWarning
+from lannunet_core.plugins.installed import PluginWarning
 from lannunet_core.plugins.recorded import require
 
 

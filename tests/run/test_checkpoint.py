@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from lannunet_core.errors import UserError
-from lannunet_core.training import checkpoint
-from lannunet_core.training.checkpoint import Checkpoint
+from lannunet_core.run import checkpoint
+from lannunet_core.run.checkpoint import Checkpoint
 
 
 class Evil:
@@ -27,8 +27,8 @@ def test_round_trip(tmp_path):
         sizing={"max_epochs": 2},
         progress={"best_error": float("inf"), "history": [{"epoch": 1}]},
     )
-    checkpoint.save(tmp_path / "a.pt", written)
-    read = checkpoint.load(tmp_path / "a.pt")
+    checkpoint.save_checkpoint(tmp_path / "a.pt", written)
+    read = checkpoint.load_checkpoint(tmp_path / "a.pt")
     assert torch.equal(read.learner.pop("network.weight"), written.learner.pop("network.weight"))
     assert read == written
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
@@ -43,7 +43,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path, legacy):
     else:
         torch.save(content, tmp_path / "evil.pt")
     with pytest.raises(UserError, match=r"evil\.pt: cannot be loaded safely"):
-        checkpoint.load(tmp_path / "evil.pt")
+        checkpoint.load_checkpoint(tmp_path / "evil.pt")
     assert not trace.exists()
 
 
@@ -53,32 +53,32 @@ def test_a_file_that_would_run_code_is_refused(tmp_path, legacy):
 def test_what_is_no_model_is_refused(tmp_path, content):
     (tmp_path / "a.pt").write_bytes(content)
     with pytest.raises(UserError, match=r"a\.pt: .*lannunet train"):
-        checkpoint.load(tmp_path / "a.pt")
+        checkpoint.load_checkpoint(tmp_path / "a.pt")
 
 
 def test_a_truncated_model_is_refused(tmp_path, trained):
     content = (trained.out / "checkpoints" / "best.pt").read_bytes()
     (tmp_path / "a.pt").write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match=r"a\.pt: cannot be loaded safely .*lannunet train"):
-        checkpoint.load(tmp_path / "a.pt")
+        checkpoint.load_checkpoint(tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize("content", [{"state_dict": {}}, [1, 2], {"lannunet": 99}])
 def test_someone_elses_model_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(UserError, match="not a model of this version"):
-        checkpoint.load(tmp_path / "a.pt")
+        checkpoint.load_checkpoint(tmp_path / "a.pt")
 
 
 def test_a_runs_folder_stands_for_its_best_model(trained):
-    best = checkpoint.load(trained.out)
+    best = checkpoint.load_checkpoint(trained.out)
     assert best.progress == {}
     assert best.run_info().outputs == ("0", "1")
     assert best.run_info().input_size == (32, 32)
 
 
 def test_the_latest_model_has_all_that_goes_on(trained):
-    latest = checkpoint.load(trained.out / "checkpoints" / "latest.pt")
+    latest = checkpoint.load_checkpoint(trained.out / "checkpoints" / "latest.pt")
     assert latest.progress["epoch"] == 2
     assert latest.optimizer["state"]
     assert latest.scheduler["last_epoch"] == 6
@@ -90,4 +90,4 @@ def test_the_latest_model_has_all_that_goes_on(trained):
 def test_a_model_with_other_entries_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(UserError, match=r"a\.pt: not a model of this version"):
-        checkpoint.load(tmp_path / "a.pt")
+        checkpoint.load_checkpoint(tmp_path / "a.pt")

@@ -1,6 +1,6 @@
 import torch
 
-from lannunet_core.training.learner import level_sizes_of, map_tensors, spatial_size
+from lannunet_core.images.nests import level_sizes_of, map_tensors, spatial_size
 
 
 def test_sizes_are_x_y_z():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from lannunet_core.training import checkpoint, run
+from lannunet_core.run import checkpoint, run
 
 # Two workers on a small machine, and forks of a process with threads.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:.*multi-threaded")
@@ -29,7 +29,7 @@ def whole(project):
 
 def assert_same(one, other):
     assert (one / "predictions.csv").read_bytes() == (other / "predictions.csv").read_bytes()
-    a, b = (checkpoint.load(folder / "checkpoints" / "latest.pt") for folder in (one, other))
+    a, b = (checkpoint.load_checkpoint(folder / "checkpoints" / "latest.pt") for folder in (one, other))
     assert a.learner.keys() == b.learner.keys()
     assert all(torch.equal(a.learner[name], b.learner[name]) for name in a.learner)
     rows = [
@@ -122,7 +122,7 @@ def test_crash_while_a_checkpoint_is_written(stoppable, monkeypatch, capsys):
     assert capsys.readouterr().err == error
     folder = stoppable.out / "checkpoints"
     assert sorted(path.name for path in folder.iterdir()) == ["best.pt", "latest.pt"]
-    assert checkpoint.load(folder / "latest.pt").progress["epoch"] == 2
+    assert checkpoint.load_checkpoint(folder / "latest.pt").progress["epoch"] == 2
     assert stoppable.train("--resume") == 0
     assert "epoch 3, batch 1" in capsys.readouterr().out
     assert_same(whole(stoppable), stoppable.out)
@@ -168,7 +168,7 @@ def test_patience_counts_validations(project, workshop):
     assert project.train() == 0
     assert validated(project) == [2, 4, 6]
     assert len(project.metrics()) == 6
-    progress = checkpoint.load(project.out / "checkpoints" / "latest.pt").progress
+    progress = checkpoint.load_checkpoint(project.out / "checkpoints" / "latest.pt").progress
     assert (progress["best_epoch"], progress["stale"]) == (2, 2)
 
 
@@ -183,10 +183,10 @@ def test_the_best_model_is_used(project, workshop):
     project.set(solver={"max_epochs": 1}, trainer={"plugins": ["drifting"]})
     project.set(solver={"decay_policy": "none"})
     assert project.train() == 0
-    first = checkpoint.load(project.out / "checkpoints" / "best.pt").learner
+    first = checkpoint.load_checkpoint(project.out / "checkpoints" / "best.pt").learner
     assert project.train("--overwrite", "--set", "solver.max_epochs=3") == 0
-    best = checkpoint.load(project.out / "checkpoints" / "best.pt").learner
-    last = checkpoint.load(project.out / "checkpoints" / "latest.pt").learner
+    best = checkpoint.load_checkpoint(project.out / "checkpoints" / "best.pt").learner
+    last = checkpoint.load_checkpoint(project.out / "checkpoints" / "latest.pt").learner
     assert all(torch.equal(best[name], first[name]) for name in first)
     assert any(not torch.equal(best[name], last[name]) for name in first)
 
@@ -195,7 +195,9 @@ def test_without_a_validation_split_the_last_model_is_used(project):
     project.annotations["validation"] = []
     assert project.train() == 0
     assert validated(project) == []
-    best, last = (checkpoint.load(project.out / "checkpoints" / f"{n}.pt") for n in ("best", "latest"))
+    best, last = (
+        checkpoint.load_checkpoint(project.out / "checkpoints" / f"{n}.pt") for n in ("best", "latest")
+    )
     assert all(torch.equal(best.learner[name], last.learner[name]) for name in best.learner)
 
 
@@ -285,10 +287,13 @@ def test_parameters_of_a_loss_are_trained_saved_and_resumed(stoppable, monkeypat
     with monkeypatch.context() as patch:
         patch.setenv("SABOTAGE", "step 5 SIGINT")
         assert stoppable.train() == 130
-    stopped = checkpoint.load(stoppable.out / "checkpoints" / "latest.pt").learner["loss.width"]
+    stopped = checkpoint.load_checkpoint(stoppable.out / "checkpoints" / "latest.pt").learner["loss.width"]
     assert 1 < stopped < 3
     assert stoppable.train("--resume") == 0
-    assert checkpoint.load(stoppable.out / "checkpoints" / "latest.pt").learner["loss.width"] > stopped
+    assert (
+        checkpoint.load_checkpoint(stoppable.out / "checkpoints" / "latest.pt").learner["loss.width"]
+        > stopped
+    )
     assert_same(whole(stoppable), stoppable.out)
     assert {"kl", "width"} == set(stoppable.metrics()[-1]["terms"])
 
@@ -327,7 +332,7 @@ def test_a_loss_that_is_not_a_number(project, workshop, capsys):
     assert all(name in error for name in batch["id"])
     assert batch["image"].shape == (2, 1, 32, 32)
 
-    latest = checkpoint.load(project.out / "checkpoints" / "latest.pt")
+    latest = checkpoint.load_checkpoint(project.out / "checkpoints" / "latest.pt")
     assert latest.progress["epoch"] == 1
     assert all(torch.isfinite(value).all() for value in latest.learner.values())
     image = project.folder / project.annotations["testing"][0]["image"]

@@ -1,7 +1,7 @@
 import pytest
 
 from lannunet_core.errors import UserError
-from lannunet_core.training import output
+from lannunet_core.run import output
 
 
 @pytest.fixture
@@ -20,24 +20,24 @@ def everything(folder):
 
 
 def test_claiming_makes_a_folder(tmp_path):
-    output.claim(tmp_path / "a" / "b")
+    output.claim_folder(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir()
 
 
 def test_claiming_removes_a_run_and_nothing_else(run_folder):
-    output.claim(run_folder)
+    output.claim_folder(run_folder)
     assert sorted(path.name for path in run_folder.iterdir()) == ["mine", "notes.txt"]
 
 
 def test_claiming_to_resume_removes_nothing(run_folder):
     before = everything(run_folder)
-    output.claim(run_folder, resume=True)
+    output.claim_folder(run_folder, resume=True)
     assert everything(run_folder) == before
 
 
 def test_what_a_killed_run_left_half_written_goes(run_folder):
     (run_folder / "checkpoints" / ".latest.123.pt").touch()
-    output.claim(run_folder, resume=True)
+    output.claim_folder(run_folder, resume=True)
     assert [path.name for path in (run_folder / "checkpoints").iterdir()] == ["file"]
 
 

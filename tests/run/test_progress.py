@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from lannunet_core.training import progress
+from lannunet_core.run import progress
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def clock(monkeypatch):
 
 
 def test_quick_work_is_silent(clock, capsys):
-    with progress.bar("reading", 3) as bar:
+    with progress.progress_bar("reading", 3) as bar:
         for _ in range(3):
             clock.now += 0.1
             bar.advance()
@@ -23,7 +23,7 @@ def test_quick_work_is_silent(clock, capsys):
 
 
 def test_plain_lines_tell_losses_and_time_left(clock, capsys):
-    with progress.bar("epoch 1/2", 40) as bar:
+    with progress.progress_bar("epoch 1/2", 40) as bar:
         for n in range(40):
             clock.now += 1
             bar.advance(1, f"loss {n}")
@@ -35,6 +35,6 @@ def test_plain_lines_tell_losses_and_time_left(clock, capsys):
 
 def test_on_a_terminal_there_is_a_bar(monkeypatch, capsys):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    with progress.bar("epoch 1/2", 4) as bar:
+    with progress.progress_bar("epoch 1/2", 4) as bar:
         bar.advance(2, "loss 0.5")
         bar.advance(2)

@@ -10,8 +10,8 @@ import torch
 import yaml
 
 from lannunet_core.config.compose import load_config
-from lannunet_core.geometry import resize_affine, transform_points
-from lannunet_core.training import checkpoint, run
+from lannunet_core.images.geometry import resize_affine, transform_points
+from lannunet_core.run import checkpoint, run
 
 
 def points(rows):
@@ -55,7 +55,7 @@ def test_run_json_says_where_results_come_from(trained):
 
 def test_the_checkpoint_says_it_too(trained):
     for name in ("best", "latest"):
-        model = checkpoint.load(trained.out / "checkpoints" / f"{name}.pt")
+        model = checkpoint.load_checkpoint(trained.out / "checkpoints" / f"{name}.pt")
         said = json.loads((trained.out / "run.json").read_text())
         assert json.loads(json.dumps(model.provenance)) == said
 
@@ -136,7 +136,7 @@ def test_a_workbook_on_request(project):
 
 
 def test_without_openpyxl_a_workbook_is_refused_before_training(project, monkeypatch, capsys):
-    monkeypatch.setattr("lannunet_core.evaluation.predictions.find_spec", lambda name: None)
+    monkeypatch.setattr("lannunet_landmarks.evaluation.predictions.find_spec", lambda name: None)
     project.set(output={"xlsx": True})
     assert project.train() == 2
     assert "output.xlsx: writing .xlsx needs openpyxl" in capsys.readouterr().err

@@ -3,9 +3,9 @@ import math
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from lannunet_landmarks.schema import RunConfig
 
-from lannunet_core.config.schema import RunConfig
-from lannunet_core.training import sizing
+from lannunet_core.run import sizing
 
 
 def configured(budget=30.0, batches=150, epochs="auto", every=10):

@@ -152,8 +152,8 @@ class Model(Plugin):
     @hookimpl
     def extra_maps(self, dataset, folder):
         import numpy as np
-        from lannunet_core.segmentation.folders import read_label
-        from lannunet_core.segmentation.types import ExtraMap
+        from lannunet_segmentation.data.folders import read_label
+        from lannunet_segmentation.types import ExtraMap
         folder.mkdir(exist_ok=True)
         files = {}
         for case in dataset.training:

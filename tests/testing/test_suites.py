@@ -121,12 +121,12 @@ class Model(Plugin):
 
     @hookimpl
     def losses(self):
-        from lannunet_core.losses import HeatmapMSE
+        from lannunet_landmarks.maps.losses import HeatmapMSE
         return {"sound": lambda: HeatmapMSE(100.0), "spoilt": lambda: HeatmapMSE(20.0)}
 
     @hookimpl
     def decoders(self):
-        from lannunet_core.decode import decode_peak
+        from lannunet_landmarks.maps.decode import decode_peak
         return {"mine": lambda: decode_peak}
 """
 TRUST = """
@@ -138,7 +138,7 @@ class Model(Plugin):
 
     @hookimpl
     def extra_maps(self, dataset):
-        from lannunet_core.segmentation.types import ExtraMap
+        from lannunet_segmentation.types import ExtraMap
         files = {case.id: dataset.path / f"{case.id}_trust.npy" for case in dataset.training}
         if missing := [file for file in files.values() if not file.exists()]:
             raise UserError(f"{missing[0]} is missing.")

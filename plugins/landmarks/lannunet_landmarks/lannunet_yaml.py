@@ -9,10 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lannunet_core.config.schema import KeyPath, RunConfig, canonical, section_of
-from lannunet_core.config.yaml import inline, read_file
-from lannunet_core.errors import UserError
-from lannunet_core.plugins import discovery
+from lannunet_core import KeyPath, UserError, canonical, canonical_name, inline_yaml, read_yaml, section_of
+from lannunet_landmarks.schema import RunConfig
 
 _TRACKERS = "experiment trackers are plugins here"
 _PICTURES = "inference.debug writes pictures of heatmaps"
@@ -124,7 +122,7 @@ def import_config(path: Path) -> tuple[str, list[tuple[str, str]]]:
     values: dict[str, Any] = {}
     notes: dict[str, str] = {}
     dropped: list[tuple[str, str]] = []
-    for entry in read_file(path):
+    for entry in read_yaml(path):
         ours, field = canonical(entry.path, RunConfig)
         if field is None:
             ours = _plugin_section(ours)
@@ -152,8 +150,7 @@ def _plugin_section(path: KeyPath) -> KeyPath:
     """The path with a model's section named as its plugin is, whether that is installed or not."""
     if not _is_plugins(path):
         return path
-    known = [plugin.name for plugin in discovery.installed() if plugin.answers_to(path[1])]
-    return ("model", known[0] if known else discovery.fold(path[1]), *path[2:])
+    return ("model", canonical_name(path[1]), *path[2:])
 
 
 def _is_plugins(path: KeyPath) -> bool:
@@ -188,7 +185,7 @@ def _render(path: Path, values: dict[str, Any], notes: dict[str, str], dropped: 
                 render(value, f"{prefix}{name}.", indent + "  ")
             else:
                 note = notes.get(prefix + name)
-                lines.append(f"{indent}{name}: {inline(value)}{f'  # {note}' if note else ''}")
+                lines.append(f"{indent}{name}: {inline_yaml(value)}{f'  # {note}' if note else ''}")
 
     render({name: tree[name] for name in sorted(tree, key=order.index)}, "", "")
     return "\n".join(lines) + "\n"

@@ -1,153 +1,115 @@
-"""A run that learns landmarks: its data set, images and predictions."""
+"""The task `landmarks`: points in images, found through heatmaps."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
-from lannunet_core.augment.schemes import make_scheme
-from lannunet_core.config.compose import LoadedConfig
-from lannunet_core.config.schema import DatasetConfig
-from lannunet_core.data.annotations import LandmarkDataset, Split, load_dataset
-from lannunet_core.data.loading import PreparedImages, TrainingSamples
-from lannunet_core.errors import UserError
-from lannunet_core.evaluation.predictions import need_openpyxl
-from lannunet_core.plugins.api import RunInfo
-from lannunet_core.training import checkpoint as model_file
-from lannunet_core.training.ensemble import together
-from lannunet_core.training.evaluator import Evaluator
-from lannunet_core.training.models import BEST, open_members, seen_in_training
-from lannunet_core.training.presence import calibrated, check_calibration
-from lannunet_core.training.results import write_results
-from lannunet_core.training.session import Session, describe, prepare_images
-from lannunet_core.training.views import axes_and_layers
-from lannunet_core.types import Prediction
+import lannunet_core as core
+from lannunet_core import SCHEME_NAMES, KeyPath, LoadedConfig, PredictRequest, RunInfo, Task, UserError
+from lannunet_landmarks import lannunet_yaml
+from lannunet_landmarks.defaults import LandmarkDefaults
+from lannunet_landmarks.hooks import LandmarkHooks
+from lannunet_landmarks.schema import DECODERS, LOSSES, RunConfig
 
-Compare = Callable[[LandmarkDataset], Mapping[str, list[Prediction]]]
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from lannunet_landmarks.conformance.bench import LandmarkBench
+    from lannunet_landmarks.session import LandmarkSession
+    from lannunet_landmarks.types import Prediction
 
 
-class LandmarkWork:
-    """See `run.Work`.
+class LandmarkTask(Task):
+    """See `Task`."""
 
-    Args:
-        loaded: The run's configuration.
-        compare: Other methods' predictions of the evaluated split, to stand beside the model's.
+    config = RunConfig
+    hooks = LandmarkHooks
+    defaults = LandmarkDefaults
+    names = {  # noqa: RUF012
+        "solver.loss_function": ("losses", LOSSES),
+        "inference.decoder": ("decoders", DECODERS),
+        "sampler.data_aug": ("augmentations", SCHEME_NAMES),
+    }
 
-    Attributes:
-        predictions: Of the evaluated split, once it is evaluated.
-        members: The other models of an ensemble.
-    """
+    def translate(self, key: str, value: Any, foreign: bool) -> tuple[str, Any, str | None]:
+        key, value, note = lannunet_yaml.translate(key, value)
+        if note is None and foreign and key == lannunet_yaml.PATIENCE:
+            note = "here it counts validations, not epochs"
+        return key, value, note
 
-    predictions: list[Prediction]
-    members: list[Session]
+    def why_dropped(self, key: str) -> str | None:
+        return lannunet_yaml.why_dropped(key)
 
-    def __init__(self, loaded: LoadedConfig, compare: Compare | None = None) -> None:
-        config = loaded.run
-        self.config, self.compare = config, compare
-        self.split: Split = config.inference.split
-        self.dataset = load_dataset(config.dataset, config.trainer.fold)
-        self.images: dict[Split, PreparedImages] = {}
-        if not self.dataset.samples[self.split]:
+    def import_config(self, path: Path) -> tuple[str, list[tuple[str, str]]]:
+        return lannunet_yaml.import_config(path)
+
+    def stage(
+        self, first: core.RunConfig, own: set[KeyPath]
+    ) -> tuple[Mapping[str, Any], tuple[KeyPath, ...]]:
+        if cast(RunConfig, first).inference.evaluation_mode == "use_input_size":
             raise UserError(
-                f'{self.dataset.path}: "{self.split}" is empty, so nothing can be evaluated; '
-                "put samples there or set inference.split."
+                "refine: the first stage has to predict in original pixels, so "
+                "inference.evaluation_mode cannot be use_input_size."
             )
-        checkpoint = config.model.checkpoint
-        self.start = None if checkpoint is None else model_file.load(checkpoint)
-        learned = self.start is not None and config.trainer.inference_only and self.start.presence
-        self.calibrates = config.inference.presence and not learned
-        if self.calibrates:
-            check_calibration(self.dataset.samples["validation"], self.dataset.path)
-        if config.output.xlsx:
-            need_openpyxl("output.xlsx")
+        sampler: dict[str, Any] = {"sample_mode": "patch_centred"}
+        if ("sampler", "patch", "resolution_to_sample_from") not in own:
+            sampler["patch"] = {"resolution_to_sample_from": "full"}
+        return {"sampler": sampler}, (("sampler", "sample_mode"), ("sampler", "patch", "centres"))
 
-    def describe(self, device: str) -> RunInfo:
-        return describe(self.config, self.dataset, device)
+    def check(self, loaded: LoadedConfig) -> None:
+        from lannunet_landmarks.check import check
 
-    def read(self, session: Session) -> None:
-        config, samples = self.config, self.dataset.samples
-        if config.sampler.sample_mode == "patch_centred" and session.centres is None:
-            print(
-                "warning: without sampler.patch.centres patches are cut around the annotations, those of "
-                f"{self.split} too: the errors are those of a search that starts close.",
-                file=sys.stderr,
+        check(loaded)
+
+    def start_session(self, loaded: LoadedConfig, run: RunInfo, fabric: Fabric) -> LandmarkSession:
+        from lannunet_landmarks.session import start_session
+
+        return start_session(loaded, run, fabric)
+
+    def train(
+        self, loaded: LoadedConfig, *, resume: bool = False, overwrite: bool = False
+    ) -> list[Prediction]:
+        from lannunet_landmarks.predict.stages import train_stages
+
+        return train_stages(loaded, resume=resume, overwrite=overwrite)
+
+    def as_trained(self, loaded: LoadedConfig, recorded: Mapping[str, Any]) -> LoadedConfig:
+        from lannunet_landmarks.predict.models import settle_ensemble
+        from lannunet_landmarks.predict.stages import around
+
+        if not loaded.fixed:
+            return settle_ensemble(loaded)
+        config = cast(RunConfig, loaded.run)
+        if config.sampler.patch.jitter == "auto":
+            loaded = around(loaded, config.output.output_dir, recorded["sampler"]["patch"]["jitter"])
+        return loaded
+
+    def check_fold(self, loaded: LoadedConfig) -> None:
+        from lannunet_landmarks.data.annotations import load_dataset
+
+        config = cast(RunConfig, loaded.run)
+        if not config.dataset.src_targets.is_dir():
+            raise UserError(
+                f"--folds: dataset.src_targets ({config.dataset.src_targets}) is no folder of "
+                "foldK.json. Make one with lannunet folds, and name it there."
             )
-        axes_and_layers(session)
-        self.members = open_members(session, config.inference.ensemble_checkpoints)
-        self.warn_of_leaks()
-        used: list[Split] = ["training", "validation", self.split]
-        if config.trainer.inference_only:
-            used = ["validation", self.split] if self.calibrates else [self.split]
-        reference = samples["training"][0].image
-        self.images = {
-            name: prepare_images(session, samples[name], name, reference) for name in dict.fromkeys(used)
-        }
+        load_dataset(config.dataset, config.trainer.fold)
 
-    def warn_of_leaks(self) -> None:
-        """Tell which models that were trained before have seen images that are to be evaluated."""
-        if self.split == "training":
-            return
-        samples = self.dataset.samples[self.split]
-        models = [
-            (path, member.config.dataset, member.config.trainer.fold)
-            for path, member in zip(self.config.inference.ensemble_checkpoints, self.members, strict=True)
-        ]
-        if self.config.model.checkpoint is not None and self.start is not None:
-            of = self.start.config
-            dataset = DatasetConfig.model_validate(of["dataset"])
-            models.append((self.config.model.checkpoint, dataset, of["trainer"]["fold"]))
-        for path, trained_on, fold in models:
-            seen = seen_in_training(trained_on, fold, samples)
-            if seen:
-                print(
-                    f"warning: {path}: was trained on {seen} of the {len(samples)} {self.split} images, so "
-                    "the errors are smaller than those on new images.",
-                    file=sys.stderr,
-                )
-
-    def training_samples(self, session: Session) -> TrainingSamples:
-        sampler = self.config.sampler
-        return TrainingSamples(
-            self.images["training"],
-            self.dataset.samples["training"],
-            session.hooks.sampling(),
-            make_scheme(sampler.data_aug, session.hooks.augmentations()),
-            session.run.seed,
-            in_worker_augment=sampler.data_aug_package == "imgaug",
-            flip_pairs=self.dataset.flip_pairs,
+    def after_folds(self, folders: Sequence[Path], base: Path) -> str | None:
+        pooled = " ".join(shlex.quote(str(folder)) for folder in folders)
+        return (
+            f"all images together: lannunet evaluate --runs {pooled} -o {shlex.quote(str(base / 'pooled'))}"
         )
 
-    def validation(self, session: Session) -> Callable[[], float | None] | None:
-        return self.evaluator(session, "validation").error if self.dataset.samples["validation"] else None
+    def predict(self, request: PredictRequest) -> list[Prediction]:
+        from lannunet_landmarks.predict.loose import predict
 
-    def evaluator(self, session: Session, split: Split) -> Evaluator:
-        return Evaluator(session, self.images[split], self.dataset.samples[split], split)
+        return predict(request)
 
-    def evaluate(
-        self,
-        session: Session,
-        history: list[dict[str, Any]],
-        resolved: dict[str, Any],
-        description: dict[str, Any],
-    ) -> dict[str, Any]:
-        folder = self.config.output.output_dir
-        if self.calibrates:
-            self.calibrate_presence(session)
-        methods = self.evaluator(session, self.split).predict(
-            together([session, *self.members]), folder / "debug" if self.config.inference.debug else None
-        )
-        self.predictions = next(iter(methods.values()))
-        if self.compare is not None:
-            methods |= self.compare(self.dataset)
-        title = f"{self.dataset.name}: {self.split}"
-        return write_results(session, methods, folder, title, history, resolved, description)
+    def bench(self) -> LandmarkBench:
+        from lannunet_landmarks.conformance.bench import LandmarkBench
 
-    def calibrate_presence(self, session: Session) -> None:
-        """From the validation images; kept in the model that was trained."""
-        session.presence = None
-        session.presence = calibrated(self.evaluator(session, "validation").predict_alone())
-        if not self.config.trainer.inference_only:
-            best = self.config.output.output_dir / BEST
-            model_file.save(best, replace(model_file.load(best), presence=list(session.presence)))
+        return LandmarkBench()

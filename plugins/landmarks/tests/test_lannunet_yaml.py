@@ -2,11 +2,12 @@
 
 import pytest
 import yaml
+from lannunet_landmarks import lannunet_yaml as lannunet
+from lannunet_landmarks.lannunet_yaml import import_config
+from lannunet_landmarks.schema import RunConfig
 
-from lannunet_core.config import lannunet
 from lannunet_core.config.compose import load_config
-from lannunet_core.config.lannunet import import_config
-from lannunet_core.config.schema import RunConfig, canonical
+from lannunet_core.config.schema import canonical
 from lannunet_core.errors import UserError
 
 # The kind that its documentation shows for one's own data.

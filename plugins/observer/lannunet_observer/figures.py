@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from lannunet_landmarks.evaluation.summary import radial_errors
+from lannunet_landmarks.types import Prediction
 
-from lannunet_core.evaluation.summary import radial_errors
-from lannunet_core.types import Prediction, State
+from lannunet_core import State
 
 
 def figures(predictions: Sequence[Prediction], radius: float) -> dict[str, float]:

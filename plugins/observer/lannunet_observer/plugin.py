@@ -9,8 +9,9 @@ from lannunet_core import Plugin, hookimpl
 from lannunet_observer.config import ObserverConfig
 
 if TYPE_CHECKING:
-    from lannunet_core.hookspecs import Event
-    from lannunet_core.types import Prediction
+    from lannunet_landmarks.types import Prediction
+
+    from lannunet_core import Event
     from lannunet_observer.records import TensorBoard
 
 

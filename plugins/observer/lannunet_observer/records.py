@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lannunet_core.errors import UserError
-from lannunet_core.files import atomic_path
+from lannunet_core import UserError, atomic_path
 
 COLUMNS = ("epoch", "loss", "lr", "validation_error", "seconds")
 """Those that every file has, in this order; further ones follow."""

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lannunet_landmarks.types import Prediction
 from lannunet_observer.config import ObserverConfig
 from lannunet_observer.plugin import ObserverPlugin
 
 from lannunet_core import RunInfo
 from lannunet_core.errors import UserError
-from lannunet_core.hookspecs import Event
-from lannunet_core.types import Prediction, State
+from lannunet_core.hookspecs import Event, State
 
 RUN = RunInfo(
     task="landmarks",

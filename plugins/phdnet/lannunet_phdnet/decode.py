@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lannunet_core.hookspecs import Coordinates, EvaluationMode
+from lannunet_core import Coordinates, EvaluationMode
 
 BLOB = 0.2  # width of a vote
 TAIL = math.exp(-0.5 / BLOB**2)  # of a vote, a patch away

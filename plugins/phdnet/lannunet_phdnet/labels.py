@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+from lannunet_landmarks.maps.labels import gaussian_heatmaps
+from lannunet_landmarks.maps.learned_sigma import volumes
 from torch import Tensor
 
-from lannunet_core.labels import gaussian_heatmaps
-from lannunet_core.learned_sigma import volumes
-from lannunet_core.types import State
+from lannunet_core import State
 
 ClassLabels = Literal["gaussian", "binary", "binary_weighted"]
 

@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from lannunet_landmarks.maps.learned_sigma import penalties, volumes
 from torch import Tensor, nn
 
-from lannunet_core.errors import UserError
-from lannunet_core.learned_sigma import penalties, volumes
-from lannunet_core.types import State
+from lannunet_core import State, UserError
 from lannunet_phdnet.labels import undo_log_transform
 
 
@@ -54,7 +53,7 @@ class PatchLoss(nn.Module):
             labelled = (counts * (state != State.UNLABELLED)).flatten()
             if self.width_weight is not None:
                 # The error over the label's squared volume, with a penalty on the width: see
-                # lannunet_core.learned_sigma. heatmap_weight has divided by the volume once.
+                # lannunet_landmarks.maps.learned_sigma. heatmap_weight has divided by the volume once.
                 volume = volumes(labels["sigmas"], error.ndim - 2)[0]
                 visible = state == State.VISIBLE
                 scale = volume.detach() / volume.square()

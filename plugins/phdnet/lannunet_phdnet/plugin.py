@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lannunet_core import Plugin, hookimpl
-from lannunet_core.errors import UserError
+from lannunet_core import Plugin, UserError, hookimpl
 from lannunet_phdnet.config import PHDNetConfig
 
 if TYPE_CHECKING:
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from lannunet_core.hookspecs import Coordinates, EvaluationMode
+    from lannunet_core import Coordinates, EvaluationMode
     from lannunet_phdnet.loss import PatchLoss
     from lannunet_phdnet.network import PHDNet
 

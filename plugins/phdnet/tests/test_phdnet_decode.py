@@ -16,8 +16,8 @@ from scipy import ndimage, optimize
 from torch import Tensor
 from torch.nn import functional
 
-from lannunet_core.geometry import resize_affine
 from lannunet_core.hookspecs import Coordinates, EvaluationMode
+from lannunet_core.images.geometry import resize_affine
 
 Floats = NDArray[np.float64]
 Branches = Literal["multi", "heatmap", "displacement"]

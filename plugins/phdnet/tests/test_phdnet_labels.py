@@ -9,7 +9,7 @@ from lannunet_phdnet.labels import generate_labels, log_transform, undo_log_tran
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lannunet_core.types import State
+from lannunet_core.hookspecs import State
 
 Sizes = st.one_of(st.tuples(*[st.integers(9, 60)] * 2), st.tuples(*[st.integers(9, 30)] * 3))
 

@@ -8,7 +8,7 @@ from lannunet_phdnet.plugin import PHDNetPlugin
 from lannunet_core import RunInfo
 from lannunet_core.config.compose import load_config
 from lannunet_core.errors import UserError
-from lannunet_core.stitch import Windows, stitch
+from lannunet_core.images.windows import Windows, stitch
 
 YAML = """
 dataset: {{src_targets: points.json}}

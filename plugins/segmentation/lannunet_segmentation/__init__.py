@@ -1,1 +1,1 @@
-"""The task `segmentation`: nnU-Net folders, volumes with voxels that nobody annotated, patches."""
+"""Segmentation, also of partial annotations, as a LannU-Net task."""

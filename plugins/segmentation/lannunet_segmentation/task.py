@@ -1,377 +1,77 @@
-"""A run that learns segmentation: its data set, prepared cases and predictions."""
+"""The task `segmentation`: nnU-Net folders, also of partial and weighted annotations."""
 
 from __future__ import annotations
 
-import json
-import math
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
+from lannunet_core import SCHEME_NAMES, LoadedConfig, Plan, PlanRequest, PredictRequest, RunInfo, Task
+from lannunet_segmentation.defaults import SegmentationDefaults
+from lannunet_segmentation.hooks import SegmentationHooks
+from lannunet_segmentation.schema import LOSSES, RunConfig
 
-from lannunet_core.augment.schemes import make_scheme
-from lannunet_core.config.compose import LoadedConfig
-from lannunet_core.config.schema import SegmentationRunConfig
-from lannunet_core.errors import UserError
-from lannunet_core.hookspecs import BalancedLoss
-from lannunet_core.plugins.api import RunInfo
-from lannunet_core.segmentation.folders import (
-    case_geometry,
-    check_case,
-    read_case,
-    read_dataset,
-    split,
-    write_label,
-)
-from lannunet_core.segmentation.loading import TrainingPatches
-from lannunet_core.segmentation.predict import predict_scores
-from lannunet_core.segmentation.preprocess import (
-    PreparedCase,
-    cache_folder,
-    prepare_cases,
-    prepare_image,
-    read_map,
-)
-from lannunet_core.segmentation.resample import in_slabs, label_map
-from lannunet_core.segmentation.types import (
-    IGNORE,
-    Case,
-    ExtraMap,
-    Labels,
-    SegmentationDataset,
-    SegmentedCase,
-    Settings,
-)
-from lannunet_core.training import progress as terminal
-from lannunet_core.training.run import carry_out
-from lannunet_core.training.session import Session
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
-SCORES_IN_MEMORY = 2 << 30  # bytes; larger ones go to a file
+    from lannunet_segmentation.conformance.bench import SegmentationBench
+    from lannunet_segmentation.session import SegmentationSession
+    from lannunet_segmentation.types import SegmentedCase
 
-PREDICTIONS = "predictions"
+DROPPED = {
+    "trainer.cache_data": "prepared cases are read from their files, piece by piece",
+    "solver.regress_sigma": "it is for landmarks",
+    "solver.regress_sigma_loss_weight": "it is for landmarks",
+    "refine": "it is for landmarks",
+}
+"""Keys that core 0.1.0 wrote into the files of a run, and why they mean nothing."""
 
 
-def train(loaded: LoadedConfig, *, resume: bool = False, overwrite: bool = False) -> list[SegmentedCase]:
-    """Train as configured, then segment and evaluate the chosen split with the best model.
+class SegmentationTask(Task):
+    """See `Task`."""
 
-    Args:
-        loaded: The run's configuration, of `task: segmentation`.
-        resume: Go on with the run in the output folder.
-        overwrite: Replace the run in the output folder.
-    """
-    work = carry_out(loaded, lambda: SegmentationWork(loaded), resume=resume, overwrite=overwrite)
-    return work.segmented
+    config = RunConfig
+    hooks = SegmentationHooks
+    defaults = SegmentationDefaults
+    names = {  # noqa: RUF012
+        "solver.loss_function": ("losses", LOSSES),
+        "sampler.data_aug": ("augmentations", SCHEME_NAMES),
+    }
 
+    def why_dropped(self, key: str) -> str | None:
+        return DROPPED.get(key)
 
-class SegmentationWork:
-    """See `run.Work`.
+    def check(self, loaded: LoadedConfig) -> None:
+        from lannunet_segmentation.check import check
 
-    Args:
-        loaded: The run's configuration.
+        check(loaded)
 
-    Attributes:
-        segmented: The cases of the evaluated split, once it is evaluated.
-    """
+    def start_session(self, loaded: LoadedConfig, run: RunInfo, fabric: Fabric) -> SegmentationSession:
+        from lannunet_segmentation.session import start_session
 
-    segmented: list[SegmentedCase]
+        return start_session(loaded, run, fabric)
 
-    def __init__(self, loaded: LoadedConfig) -> None:
-        config = cast(SegmentationRunConfig, loaded.run)
-        self.config = config
-        in_slabs()  # what is wrong with its switch is said now, not after training
-        self.dataset = read_dataset(config.dataset.root)
-        self.settings = settings_of(config, self.dataset)
-        training, validation = split(self.dataset, config.trainer.fold, config.solver.seed)
-        self.others = {path.name: summary_of(path) for path in config.output.compare_with}
-        self.cases = {"training": training, "validation": validation, "testing": self.dataset.testing}
-        if not self.cases[config.inference.split]:
-            raise UserError(
-                f"{self.dataset.path}: there are no {config.inference.split} cases, so nothing can be "
-                "evaluated; set inference.split (validation needs trainer.fold: 0 … 4)."
-            )
+    def train(
+        self, loaded: LoadedConfig, *, resume: bool = False, overwrite: bool = False
+    ) -> list[SegmentedCase]:
+        from lannunet_segmentation.work import train
 
-    def describe(self, device: str) -> RunInfo:
-        config, dimensions = self.config, self.dataset.dimensions
-        patch = config.sampler.patch.sample_patch_size
-        if len(patch) != dimensions:
-            raise UserError(
-                f"sampler.patch.sample_patch_size: {list(patch)} has {len(patch)} numbers, but the images in "
-                f"{self.dataset.path} have {dimensions} dimensions; give one a dimension."
-            )
-        supervised = config.solver.num_res_supervisions if config.solver.deep_supervision else 1
-        return RunInfo(
-            task="segmentation",
-            dimensions=dimensions,
-            in_channels=len(self.dataset.channel_names),
-            outputs=self.dataset.class_names,
-            input_size=patch,
-            spacing=self.settings.spacing,
-            supervised_resolutions=supervised,
-            device=device,
-            seed=config.solver.seed,
-        )
+        return train(loaded, resume=resume, overwrite=overwrite)
 
-    def read(self, session: Session) -> None:
-        config, dataset = self.config, self.dataset
-        make_scheme(config.sampler.data_aug, session.hooks.augmentations())  # refused now if unknown
-        used = [self.cases[config.inference.split]]
-        if not config.trainer.inference_only:
-            used += [self.cases["training"], self.cases["validation"]]
-        with terminal.bar("checking cases", len(every := unique(used))) as bar:
-            for case in every:
-                check_case(case, dataset)
-                bar.advance()
-        if config.trainer.inference_only:
-            return
-        maps = session.hooks.extra_maps(
-            dataset=dataset, folder=config.output.output_dir.parent / "preprocessed"
-        )
-        session.learner.extra_maps = maps
-        self.training = annotated(self._prepared(self.cases["training"], maps), dataset)
-        held_out = self.cases["validation"]
-        self.held_out = self._prepared(held_out, [one for one in weights(maps) if covers(one, held_out)])
-        for case in self.cases[config.inference.split]:
-            original_weight(case, dataset, maps)  # damaged ones are found now
-        if isinstance(session.learner.loss, BalancedLoss):
-            session.learner.loss.balance(class_voxels(self.training, len(dataset.class_names)))
+    def predict(self, request: PredictRequest) -> list[SegmentedCase]:
+        from lannunet_segmentation.predict.loose import predict
 
-    def _prepared(self, cases: Sequence[Case], extra_maps: Sequence[ExtraMap]) -> list[PreparedCase]:
-        folder = cache_folder(self.dataset, self.settings, extra_maps, self.config.output.output_dir.parent)
-        return prepare_cases(cases, self.dataset, self.settings, folder, extra_maps)
+        return predict(request)
 
-    def training_samples(self, session: Session) -> TrainingPatches:
-        scheme = make_scheme(self.config.sampler.data_aug, session.hooks.augmentations())
-        sampling, maps = session.hooks.sampling(), session.learner.extra_maps
-        return TrainingPatches(self.training, sampling, scheme, session.run.seed, maps)
+    def recognises(self, dataset: Path) -> bool:
+        return dataset.is_dir()
 
-    def validation(self, session: Session) -> Callable[[], Mapping[str, float] | None] | None:
-        held_out = [case for case in self.held_out if case.annotated_count]
-        if not held_out:
-            return None
-        return partial(validation_error, session, held_out)
+    def plan(self, request: PlanRequest) -> Plan:
+        from lannunet_segmentation.data.folders import read_dataset
+        from lannunet_segmentation.data.plan import fingerprint, make_plan
 
-    def evaluate(
-        self,
-        session: Session,
-        history: list[dict[str, Any]],
-        resolved: dict[str, Any],
-        description: dict[str, Any],
-    ) -> dict[str, Any]:
-        from lannunet_core.segmentation.report import write_results
+        return make_plan(fingerprint(read_dataset(request.dataset)), request)
 
-        folder, chosen = self.config.output.output_dir, self.config.inference.split
-        self.segmented = segment(
-            session, self.cases[chosen], self.dataset, self.settings, folder / PREDICTIONS, chosen
-        )
-        title = f"{self.dataset.name}: {chosen}"
-        figures = session.hooks.metrics(predictions=self.segmented)
-        return write_results(
-            self.segmented,
-            self.dataset,
-            folder,
-            title,
-            history,
-            resolved,
-            description,
-            self.others,
-            figures=figures,
-            weight=lambda case: original_weight(
-                Case(case.id, case.images, case.target), self.dataset, session.learner.extra_maps
-            ),
-        )
+    def bench(self) -> SegmentationBench:
+        from lannunet_segmentation.conformance.bench import SegmentationBench
 
-
-def weights(maps: Sequence[ExtraMap]) -> list[ExtraMap]:
-    """Those that weigh the loss."""
-    return [extra for extra in maps if extra.role != "label"]
-
-
-def covers(extra: ExtraMap, cases: Sequence[Case]) -> bool:
-    return all(case.id in extra.paths for case in cases)
-
-
-def original_weight(
-    case: Case, dataset: SegmentationDataset, maps: Sequence[ExtraMap]
-) -> NDArray[np.float32] | None:
-    """How much the loss would weigh each voxel (*S) of a case's image; None: no map says."""
-    weighing = weights(maps)
-    if not weighing or not all(covers(extra, [case]) for extra in weighing):
-        return None
-    size = case_geometry(case, dataset).size
-    known = [read_map(extra, case.id, size) for extra in weighing]
-    return math.prod(known[1:], start=known[0])
-
-
-def class_voxels(cases: Sequence[PreparedCase], classes: int) -> list[int]:
-    """How many voxels are annotated as each class."""
-    return [sum(len(case.voxels(index)) for case in cases) for index in range(classes)]
-
-
-def summary_of(run: Path) -> dict[str, Any]:
-    """What an earlier run's evaluation found.
-
-    Raises:
-        UserError: The folder holds no finished segmentation run.
-    """
-    path = run / "summary.json"
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"output.compare_with: {path} cannot be read ({error}). Name the folder of a finished run."
-        ) from error
-    if "dice" not in found:
-        raise UserError(f"output.compare_with: {path} is not of a segmentation run. Name another folder.")
-    return found
-
-
-def settings_of(config: SegmentationRunConfig, dataset: SegmentationDataset) -> Settings:
-    """How images are prepared, with one entry a channel.
-
-    Raises:
-        UserError: The configuration says more or fewer than the data set has.
-    """
-    wanted, channels = config.preprocess, len(dataset.channel_names)
-    if wanted.spacing is not None and len(wanted.spacing) != dataset.dimensions:
-        raise UserError(
-            f"preprocess.spacing: {wanted.spacing} has {len(wanted.spacing)} numbers, but the images in "
-            f"{dataset.path} have {dataset.dimensions} dimensions; give one a dimension."
-        )
-    normalisation = wanted.normalisation * (channels if len(wanted.normalisation) == 1 else 1)
-    clip = wanted.clip or [None] * channels
-    for key, entries in (("normalisation", normalisation), ("clip", clip)):
-        if len(entries) != channels:
-            raise UserError(
-                f"preprocess.{key}: has {len(entries)} entries, but the images in {dataset.path} have "
-                f"{channels} channel(s); give one a channel."
-            )
-    if missing := [k for k, kind in enumerate(normalisation) if kind == "ct" and clip[k] is None]:
-        raise UserError(
-            f"preprocess.clip: channel {missing[0]} is normalised as ct, which needs its four numbers here; "
-            "`lannunet plan` measures them."
-        )
-    spacing = None if wanted.spacing is None else tuple(wanted.spacing)
-    return Settings(spacing, tuple(normalisation), tuple(clip))
-
-
-def unique(groups: Iterable[Iterable[Case]]) -> list[Case]:
-    return list({case.id: case for group in groups for case in group}.values())
-
-
-def annotated(cases: Sequence[PreparedCase], dataset: SegmentationDataset) -> list[PreparedCase]:
-    """The cases that have something to learn from; the others are named once.
-
-    Raises:
-        UserError: There are none.
-    """
-    without = [case.id for case in cases if not case.annotated_count]
-    if len(without) == len(cases):
-        raise UserError(
-            f"{dataset.path}: no voxel of any training case is annotated. Annotate some voxels of at least "
-            "one case (all others may stay -1)."
-        )
-    if without:
-        print(
-            f"warning: not trained on, as nothing in them is annotated: {', '.join(without)}", file=sys.stderr
-        )
-    return [case for case in cases if case.annotated_count]
-
-
-@torch.inference_mode()
-def scores_of(session: Session, image: np.ndarray[Any, np.dtype[np.float32]], mirror: bool) -> torch.Tensor:
-    """The activated maps (K, *S) of a prepared image (C, *S)."""
-    run, learner = session.run, session.learner
-    size = 2 * len(run.outputs) * int(np.prod(image.shape[1:]))
-    folder = session.config.output.output_dir
-    return predict_scores(
-        learner.network.eval(),
-        image,
-        run.input_size,
-        session.fabric.device,
-        classes=len(run.outputs),
-        batch_size=session.config.solver.data_loader_batch_size_eval,
-        mirror=mirror,
-        scratch=folder if size > SCORES_IN_MEMORY and folder.is_dir() else None,
-        activation=learner.loss.activation,
-    )
-
-
-def segment(
-    session: Session,
-    cases: Sequence[Case],
-    dataset: SegmentationDataset,
-    settings: Settings,
-    folder: Path,
-    title: str,
-) -> list[SegmentedCase]:
-    """Predict cases and write their label maps to `folder`, in the geometry of their images."""
-    config = cast(SegmentationRunConfig, session.config)
-    folder.mkdir(exist_ok=True)
-    done = []
-    ending = dataset.file_ending if dataset.layout != "preprocessed" else ".nii.gz"
-    with terminal.bar(f"segmenting {title} cases", len(cases)) as bar:
-        for case in cases:
-            stored = read_case(case, dataset, with_label=False)
-            image, affine = prepare_image(stored, settings, dataset)
-            scores = scores_of(session, image, config.inference.tta)
-            labels = label_map(
-                scores,
-                affine,
-                stored.pixels.shape[:0:-1],
-                lambda maps: session.hooks.get_segmentation(maps=maps),
-            )
-            path = folder / f"{case.id}{ending}"
-            write_label(path, labels, stored.geometry)
-            done.append(SegmentedCase(case.id, case.images, path, case.label))
-            bar.advance()
-    return done
-
-
-def validation_error(session: Session, cases: Sequence[PreparedCase]) -> dict[str, float] | None:
-    """1 − the mean Dice of all classes and cases, on the prepared grid, of the annotated voxels.
-
-    Where cases have weights, the same of the weighted Dice is added.
-    """
-    session.learner.eval()
-    scores: list[float] = []
-    weighted: list[float] = []
-    with terminal.bar("validating", len(cases)) as bar:
-        for case in cases:
-            label = case.label()
-            assert label is not None
-            maps = scores_of(session, case.image(), mirror=False)
-            predicted = session.hooks.get_segmentation(maps=maps.float()).numpy()
-            scores += dice_of_classes(predicted, label, len(session.run.outputs))
-            found = [case.extra(extra.name) for extra in weights(session.learner.extra_maps)]
-            known = [values.astype(np.float32) for values in found if values is not None]
-            if known:
-                weight = math.prod(known[1:], start=known[0])
-                weighted += dice_of_classes(predicted, label, len(session.run.outputs), weight)
-            bar.advance()
-    if not scores:
-        return None
-    figures = {"validation_error": 1 - float(np.mean(scores))}
-    return figures | ({"weighted_validation_error": 1 - float(np.mean(weighted))} if weighted else {})
-
-
-def dice_of_classes(
-    predicted: np.ndarray[Any, Any], label: Labels, classes: int, weight: NDArray[np.float32] | None = None
-) -> list[float]:
-    """Dice of each class but the background that is predicted or annotated, of the annotated voxels.
-
-    With `weight` (*S), each voxel counts so often.
-    """
-    known = label != IGNORE
-    counts = None if weight is None else weight[known]
-    predicted, label = predicted[known], label[known]
-    hit = predicted == label
-    found = np.bincount(predicted, counts, minlength=classes)
-    wanted = np.bincount(label, counts, minlength=classes)
-    common = np.bincount(label[hit], None if counts is None else counts[hit], minlength=classes)
-    total = (found + wanted)[1:]
-    return [float(2 * both / all_) for both, all_ in zip(common[1:], total, strict=True) if all_]
+        return SegmentationBench()

@@ -9,7 +9,8 @@ from lannunet_core import Plugin, hookimpl
 from lannunet_sparse.config import SparseConfig
 
 if TYPE_CHECKING:
-    from lannunet_core.segmentation.sampling import ForegroundBias
+    from lannunet_segmentation.data.sampling import ForegroundBias
+
     from lannunet_sparse.sampling import AnnotatedVoxel
 
 
@@ -40,6 +41,6 @@ class SparseNormalSampling(Plugin):
 
     @hookimpl
     def sampling(self) -> ForegroundBias:
-        from lannunet_core.segmentation.sampling import ForegroundBias
+        from lannunet_segmentation.data.sampling import ForegroundBias
 
         return ForegroundBias(self.run.input_size, share=0.0)

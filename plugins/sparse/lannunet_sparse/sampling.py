@@ -8,9 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core.augment.spatial import SpatialTransform
-from lannunet_core.data.sampling import showing
-from lannunet_core.types import Floats
+from lannunet_core import Floats, SpatialTransform, showing
 
 
 @dataclass(frozen=True)

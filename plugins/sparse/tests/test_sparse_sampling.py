@@ -7,15 +7,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lannunet_segmentation.data.runs import Runs
+from lannunet_segmentation.types import IGNORE
 from lannunet_sparse.plugin import Sparse
 from lannunet_sparse.sampling import AnnotatedVoxel
 from scipy.stats import chisquare
 
 from lannunet_core.augment.on_device import warp
+from lannunet_core.augment.placing import shown_box
 from lannunet_core.augment.schemes import SCHEMES
-from lannunet_core.data.loading import shown_box
-from lannunet_core.segmentation.runs import Runs
-from lannunet_core.segmentation.types import IGNORE
 
 
 @dataclass

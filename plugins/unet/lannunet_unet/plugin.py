@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lannunet_core import Plugin, hookimpl
-from lannunet_core.errors import UserError
+from lannunet_core import Plugin, UserError, hookimpl
 from lannunet_unet.config import UNetConfig
 
 if TYPE_CHECKING:

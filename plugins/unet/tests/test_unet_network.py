@@ -4,13 +4,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lannunet_unet.config import UNetConfig
+from lannunet_unet.network import UNet, choose_kernels, count_downsamplings
+from lannunet_unet.plugin import UNetPlugin
 from torch import nn
 
 from lannunet_core import RunInfo
 from lannunet_core.errors import UserError
-from lannunet_unet.config import UNetConfig
-from lannunet_unet.network import UNet, choose_kernels, count_downsamplings
-from lannunet_unet.plugin import UNetPlugin
 
 
 @pytest.mark.parametrize(

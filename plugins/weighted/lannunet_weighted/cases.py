@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lannunet_segmentation.data import nnunet_v1
+from lannunet_segmentation.data.folders import read_classes, read_dataset, read_json, read_label
+from lannunet_segmentation.types import IGNORE, SegmentationDataset
 from numpy.typing import NDArray
 
-from lannunet_core.data.reader import image_header, read_image
-from lannunet_core.errors import UserError
-from lannunet_core.segmentation import nnunet_v1
-from lannunet_core.segmentation.folders import read_classes, read_dataset, read_json, read_label
-from lannunet_core.segmentation.types import IGNORE, SegmentationDataset
+from lannunet_core import UserError, image_header, read_image
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,10 @@ from typing import Literal
 
 import numpy as np
 import torch
+from lannunet_segmentation.maps.loss import CrossEntropyDice
 from torch import Tensor
 
-from lannunet_core.errors import UserError
-from lannunet_core.segmentation.loss import CrossEntropyDice
-from lannunet_core.types import Floats
+from lannunet_core import Floats, UserError
 
 Way = Literal["inverse_frequency", "effective_number"]
 KEY = "trainer.ce-dice-weighted"

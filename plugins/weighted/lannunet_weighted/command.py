@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lannunet_core.errors import RunFailed, UserError
+from lannunet_core import RunFailed, UserError
 
 
 class ModeName(str, Enum):

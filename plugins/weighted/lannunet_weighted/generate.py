@@ -9,9 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lannunet_core.files import atomic_path
-from lannunet_core.processes import in_processes
-from lannunet_core.training.progress import bar
+from lannunet_core import atomic_path, in_processes, progress_bar
 from lannunet_weighted.cases import LabelFile
 from lannunet_weighted.maps import Mode, Objects, weight_map
 
@@ -56,7 +54,7 @@ def make_maps(
     """
     for folder in {case.target.parent for case in cases}:
         folder.mkdir(parents=True, exist_ok=True)
-    with bar("weight maps", len(cases)) as progress:
+    with progress_bar("weight maps", len(cases)) as progress:
         for target in in_processes(partial(make_map, recipe=recipe), cases, jobs):
             done(target)
             progress.advance(1, target.name)

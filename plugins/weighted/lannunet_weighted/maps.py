@@ -29,10 +29,9 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
+from lannunet_segmentation.types import IGNORE
 from numpy.typing import NDArray
 from scipy import ndimage
-
-from lannunet_core.segmentation.types import IGNORE
 
 Mode = Literal["unet", "nearest"]
 Objects = Literal["components", "instances"]

@@ -6,14 +6,14 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lannunet_core import Plugin, hookimpl
-from lannunet_core.errors import UserError
+from lannunet_core import Plugin, UserError, hookimpl
 from lannunet_weighted.config import ClassWeightsConfig, WeightedConfig
 
 if TYPE_CHECKING:
-    from lannunet_core.hookspecs import Loss
-    from lannunet_core.segmentation.loss import CrossEntropyDice
-    from lannunet_core.segmentation.types import ExtraMap, SegmentationDataset
+    from lannunet_segmentation.maps.loss import CrossEntropyDice
+    from lannunet_segmentation.types import SegmentationDataset
+
+    from lannunet_core import ExtraMap, Loss
     from lannunet_weighted.maps import Mode
 
 MODES: dict[str, Mode] = {"unet_border": "unet", "nearest_border": "nearest"}
@@ -28,7 +28,7 @@ class Weighted(Plugin):
 
     @hookimpl
     def extra_maps(self, dataset: SegmentationDataset, folder: Path) -> Sequence[ExtraMap]:
-        from lannunet_core.segmentation.types import ExtraMap
+        from lannunet_core import ExtraMap
         from lannunet_weighted.training import find_maps, generate_maps
 
         config = self.config
@@ -76,7 +76,8 @@ class ClassWeights(Plugin):
 
     @hookimpl(wrapper=True)
     def generate_labels(self) -> Generator[None, dict[str, Any], dict[str, Any]]:
-        from lannunet_core.segmentation.types import IGNORE
+        from lannunet_segmentation.types import IGNORE
+
         from lannunet_weighted.class_weights import label_value
 
         labels = yield
@@ -88,7 +89,7 @@ class ClassWeights(Plugin):
 
 
 def as_ce_dice(loss: Loss, name: str) -> CrossEntropyDice:
-    from lannunet_core.segmentation.loss import CrossEntropyDice
+    from lannunet_segmentation.maps.loss import CrossEntropyDice
 
     if not isinstance(loss, CrossEntropyDice):
         raise UserError(

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lannunet_core.errors import UserError
-from lannunet_core.segmentation.nnunet_v1 import WEIGHT_MAP
-from lannunet_core.segmentation.types import Case, SegmentationDataset
+from lannunet_segmentation.data.nnunet_v1 import WEIGHT_MAP
+from lannunet_segmentation.types import Case, SegmentationDataset
+
+from lannunet_core import UserError
 from lannunet_weighted.cases import LabelFile
 from lannunet_weighted.generate import Recipe, make_maps
 from lannunet_weighted.maps import FORMULA, Mode

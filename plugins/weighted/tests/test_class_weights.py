@@ -5,12 +5,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lannunet_segmentation.maps.labels import segmentation_labels
+from lannunet_segmentation.maps.loss import CrossEntropyDice
 from lannunet_weighted.class_weights import Balanced, computed_weights
 
 from lannunet_core.errors import UserError
 from lannunet_core.hookspecs import BalancedLoss
-from lannunet_core.segmentation.labels import segmentation_labels
-from lannunet_core.segmentation.loss import CrossEntropyDice
 
 COUNTS = st.lists(st.integers(0, 10**9), min_size=2, max_size=6).filter(any).map(lambda c: np.array(c, float))
 

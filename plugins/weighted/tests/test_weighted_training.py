@@ -8,11 +8,11 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from lannunet_segmentation.data.folders import read_dataset
 from lannunet_weighted.maps import weight_map
 from lannunet_weighted.training import generate_maps
 
 from lannunet_core.errors import UserError
-from lannunet_core.segmentation.folders import read_dataset
 
 CLASSES = "nnUNetTrainer_V2_Loss_CEandDice_Weighted"
 
@@ -380,7 +380,7 @@ from lannunet_core import Plugin, hookimpl
 class Other(Plugin):
     @hookimpl
     def losses(self):
-        from lannunet_core.segmentation.loss import CrossEntropyDice
+        from lannunet_segmentation.maps.loss import CrossEntropyDice
 
         class Alone:
             def __call__(self, outputs, labels):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lannunet_core.errors import UserError
+from lannunet_core import UserError
 
 
 def command(
@@ -30,8 +30,8 @@ def command(
 
     import sys
 
-    from lannunet_core.evaluation.calibration import calibrate, write_calibration
-    from lannunet_core.evaluation.predictions import read_errors
+    from lannunet_landmarks.evaluation.calibration import calibrate, write_calibration
+    from lannunet_landmarks.evaluation.predictions import read_errors
 
     if not output.absolute().parent.is_dir():
         raise UserError(f"--output: there is no folder {output.parent}. Make it, or name another file.")

@@ -16,6 +16,6 @@ def command(
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier demo in the folder.")] = False,
 ) -> None:
     """Draw a small data set, train U-Net on it, test, and write a report."""
-    from lannunet_core.training.demo import run_demo
+    from lannunet_landmarks.demo.run import run_demo
 
     run_demo(folder, minutes, overwrite)

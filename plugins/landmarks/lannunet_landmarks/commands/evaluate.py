@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lannunet_core.cli.calibrate import check_coverage
-from lannunet_core.errors import UserError
+from lannunet_core import UserError
+from lannunet_landmarks.commands.calibrate import check_coverage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from lannunet_core.data.annotations import LandmarkDataset, Split
-    from lannunet_core.types import Prediction
+    from lannunet_landmarks.data.annotations import LandmarkDataset, Split
+    from lannunet_landmarks.types import Prediction
 
 
 class SplitName(str, Enum):
@@ -81,13 +81,13 @@ def command(
     if output is not None:
         _refuse(output, None if runs else paths[0])
 
-    from lannunet_core.config.schema import DatasetConfig
-    from lannunet_core.data.annotations import load_dataset
-    from lannunet_core.evaluation.calibration import read_calibration
-    from lannunet_core.evaluation.coverage import coverage_summary, print_coverage
-    from lannunet_core.evaluation.pooled import join, pool
-    from lannunet_core.evaluation.predictions import read_predictions
-    from lannunet_core.evaluation.summary import print_summary, summarise
+    from lannunet_landmarks.data.annotations import load_dataset
+    from lannunet_landmarks.evaluation.calibration import read_calibration
+    from lannunet_landmarks.evaluation.coverage import coverage_summary, print_coverage
+    from lannunet_landmarks.evaluation.pooled import join, pool
+    from lannunet_landmarks.evaluation.predictions import read_predictions
+    from lannunet_landmarks.evaluation.summary import print_summary, summarise_errors
+    from lannunet_landmarks.schema import DatasetConfig
 
     known = None if calibration is None else read_calibration(calibration)
     if runs:
@@ -102,7 +102,7 @@ def command(
         evaluated: Split = "testing" if split is None else split.value
         compared = join(paths[0], predicted, names, dataset, evaluated)
         title = f"{dataset.name}, {evaluated}"
-    summary = summarise(compared, dataset.landmark_names, wanted_radii)
+    summary = summarise_errors(compared, dataset.landmark_names, wanted_radii)
     if known is not None:
         compared = known.apply(compared, dataset.landmark_names, coverage)
         summary["calibration"] = coverage_summary(known, compared, dataset.landmark_names, coverage)
@@ -131,10 +131,9 @@ def _write(
 ) -> None:
     import json
 
-    from lannunet_core.data.reader import read_image
-    from lannunet_core.evaluation.predictions import write_predictions
-    from lannunet_core.evaluation.report import Report, write_report
-    from lannunet_core.files import write_text
+    from lannunet_core import read_image, write_text
+    from lannunet_landmarks.evaluation.predictions import write_predictions
+    from lannunet_landmarks.evaluation.report import Report, write_report
 
     folder.mkdir(parents=True, exist_ok=True)
     write_predictions(folder / "predictions.csv", predictions, dataset.landmark_names)

@@ -26,7 +26,7 @@ def command(
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
 ) -> None:
     """Make folds for a cross-validation: each annotated sample is tested in exactly one of them."""
-    from lannunet_core.data.folds import write_folds
+    from lannunet_landmarks.data.folds import write_folds
 
     made = write_folds(
         annotations,

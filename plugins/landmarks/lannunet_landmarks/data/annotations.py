@@ -17,11 +17,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core.config.schema import DatasetConfig
-from lannunet_core.data.reader import SUFFIXES, image_format
-from lannunet_core.errors import UserError
-from lannunet_core.geometry import is_inside
-from lannunet_core.types import Floats, Sample, State
+from lannunet_core import SUFFIXES, Floats, State, UserError, image_format, is_inside
+from lannunet_landmarks.schema import DatasetConfig
+from lannunet_landmarks.types import Sample
 
 Split = Literal["training", "validation", "testing"]
 SPLITS: tuple[Split, ...] = ("training", "validation", "testing")

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lannunet_core.data.reader import image_header
-from lannunet_core.data.sampling import jitter_generator
-from lannunet_core.errors import UserError
-from lannunet_core.evaluation.predictions import read_predictions
-from lannunet_core.geometry import ResizeMode, resize_affine
-from lannunet_core.types import Floats, Sample
+from lannunet_core import Floats, ResizeMode, UserError, image_header, resize_affine
+from lannunet_landmarks.data.sampling import jitter_generator
+from lannunet_landmarks.evaluation.predictions import read_predictions
+from lannunet_landmarks.types import Sample
 
 Centres = Mapping[str, Floats]
 """(N, D) in original pixels by a sample's id; NaN where a landmark was not found."""

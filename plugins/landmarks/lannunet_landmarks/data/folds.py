@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from lannunet_core.config.schema import DatasetConfig
-from lannunet_core.data.annotations import SPLITS, Split, load_dataset
-from lannunet_core.errors import UserError
-from lannunet_core.files import write_text
+from lannunet_core import UserError, write_text
+from lannunet_landmarks.data.annotations import SPLITS, Split, load_dataset
+from lannunet_landmarks.schema import DatasetConfig
 
 VALIDATION_SHARE = 0.1  # of what is not tested
 

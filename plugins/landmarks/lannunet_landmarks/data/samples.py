@@ -6,8 +6,7 @@ A training sample is a function of (seed, epoch, draw) and the image's index, wh
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,18 +15,31 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
-from lannunet_core.augment.schemes import Scheme
-from lannunet_core.augment.spatial import SpatialTransform
-from lannunet_core.data.annotations import check_inside
-from lannunet_core.data.prepare import prepare
-from lannunet_core.data.reader import Image, image_header, read_image
-from lannunet_core.errors import UserError
-from lannunet_core.geometry import ResizeMode, affine, is_inside, transform_points
-from lannunet_core.hookspecs import Sampling
-from lannunet_core.segmentation.types import IGNORE
-from lannunet_core.types import Floats, Sample, State
+from lannunet_core import (
+    Augmenter,
+    Floats,
+    Image,
+    ResizeMode,
+    Sampling,
+    Scheme,
+    State,
+    UserError,
+    affine_matrix,
+    augmented,
+    available_memory,
+    call_accepting,
+    image_header,
+    is_inside,
+    prepare_image,
+    read_image,
+    shown_box,
+    to_device,
+    transform_points,
+)
+from lannunet_landmarks.data.annotations import check_inside
+from lannunet_landmarks.types import Sample
 
 READING_THREADS = 4
 
@@ -54,25 +66,6 @@ class _Kept(NamedTuple):
     first: int
     shape: tuple[int, ...]
     record: tuple[Any, ...]
-
-
-def available_memory() -> int:
-    """Bytes that this process may still take without swapping, as far as the system tells."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        available = int(fields["MemAvailable"].split()[0]) * 1024
-    elif hasattr(os, "sysconf"):
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    else:
-        available = 2 << 30
-    # A container or a batch system may allow less than the machine has.
-    group = Path("/sys/fs/cgroup")
-    limit, used, kinds = (group / name for name in ("memory.max", "memory.current", "memory.stat"))
-    if limit.exists() and used.exists() and (allowed := limit.read_text().strip()) != "max":
-        reclaimable = dict(line.split() for line in kinds.read_text().splitlines())["inactive_file"]
-        available = min(available, max(int(allowed) - int(used.read_text()) + int(reclaimable), 0))
-    return available
 
 
 class PreparedImages:
@@ -173,7 +166,7 @@ class PreparedImages:
         sample = self.samples[index]
         stored = self._stored(sample)
         try:
-            image, matrix = prepare(stored.pixels, self.input_size, self.resize)
+            image, matrix = prepare_image(stored.pixels, self.input_size, self.resize)
         except UserError as error:
             raise UserError(f"{sample.image}: {error}") from None
         size = tuple(stored.pixels.shape[:0:-1])
@@ -211,7 +204,7 @@ class TrainingSamples(Dataset[dict[str, Any]]):
         sampling: Where a sample is cut.
         scheme: The augmentation.
         seed: The run's seed.
-        in_worker_augment: Augment here, with imgaug.
+        augmenter: Augments here, in the loader's workers; None: `on_device` does.
         flip_pairs: Pairs of landmarks that a mirror swaps.
     """
 
@@ -222,7 +215,7 @@ class TrainingSamples(Dataset[dict[str, Any]]):
         sampling: Sampling,
         scheme: Scheme,
         seed: int,
-        in_worker_augment: bool = False,
+        augmenter: Augmenter | None = None,
         flip_pairs: Sequence[tuple[int, int]] = (),
     ) -> None:
         self.images = images
@@ -230,7 +223,8 @@ class TrainingSamples(Dataset[dict[str, Any]]):
         self.sampling = sampling
         self.scheme = scheme
         self.seed = seed
-        self.in_worker_augment = in_worker_augment
+        self.augmenter = augmenter
+        self.fills: Mapping[str, float] = {}
         self.swapped = np.arange(len(samples[0].states))
         for left, right in flip_pairs:
             self.swapped[[left, right]] = right, left
@@ -245,7 +239,8 @@ class TrainingSamples(Dataset[dict[str, Any]]):
         landmarks = _in_input(sample.coordinates, prepared)
         rng = np.random.default_rng([self.seed, epoch, draw])
         drawn = self.scheme.draw(rng, size)
-        centre = self.sampling.centre(
+        centre = call_accepting(
+            self.sampling.centre,
             rng=rng,
             image_size=image_size,
             landmarks=landmarks,
@@ -253,6 +248,7 @@ class TrainingSamples(Dataset[dict[str, Any]]):
             transform=drawn.spatial,
             sample=sample,
             affine=prepared.affine,
+            epoch=epoch,
         )
 
         landmarks = drawn.spatial.to_output(landmarks, centre, size)
@@ -262,7 +258,9 @@ class TrainingSamples(Dataset[dict[str, Any]]):
             landmarks, states = landmarks[self.swapped], states[self.swapped]
         middle = (np.asarray(size) - 1) / 2
         linear = drawn.spatial.linear
-        moved = affine(linear, centre + drawn.spatial.offset - linear @ middle)  # but for the elastic part
+        moved = affine_matrix(
+            linear, centre + drawn.spatial.offset - linear @ middle
+        )  # but for the elastic part
         batch_item = _item(sample, prepared, index, landmarks, states)
         batch_item["affine"] = torch.from_numpy(prepared.affine @ moved)
         batch_item["corner"] = torch.from_numpy(centre - middle).float()
@@ -271,34 +269,14 @@ class TrainingSamples(Dataset[dict[str, Any]]):
             box = shown_box(drawn.spatial, centre, size, image_size, sample.id)
             source = source[box]
             centre = centre - [side.start for side in reversed(box[1:])]
-        if self.in_worker_augment:
-            from lannunet_core.augment.with_imgaug import augment
-
-            batch_item["image"] = torch.from_numpy(augment(source.numpy(), drawn, centre, size))
+        if self.augmenter is not None:
+            batch_item["image"] = torch.from_numpy(self.augmenter(source.numpy(), drawn, centre, size))
         else:
             batch_item |= {"image": source, "drawn": drawn, "centre": torch.from_numpy(centre).float()}
         return batch_item
 
-
-def shown_box(
-    transform: SpatialTransform,
-    centre: Floats,
-    output_size: Sequence[int],
-    image_size: Sequence[int],
-    name: str,
-) -> tuple[slice, ...]:
-    """The part of an image (C, *S) that a sample of it shows, and a pixel more at either side."""
-    low, high = transform.source_box(centre, output_size)
-    first = np.maximum(np.floor(low).astype(int) - 1, 0)
-    last = np.minimum(np.ceil(high).astype(int) + 1, np.asarray(image_size) - 1)
-    if (last < first).any():
-        point = ", ".join(f"{value:g}" for value in centre)
-        raise UserError(
-            f'sample "{name}": a patch around ({point}) shows nothing of its image of '
-            f"{'×'.join(map(str, image_size))} pixels. Look at where patches are to be cut (sampler.patch)."
-        )
-    sides = [slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True)]
-    return (slice(None), *reversed(sides))
+    def on_device(self, batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+        return augmented(to_device(batch, device), self.sampling.output_size)
 
 
 class EvaluationSamples(Dataset[dict[str, Any]]):
@@ -358,79 +336,3 @@ def _item(
         "id": sample.id,
         "index": torch.tensor(index),
     }
-
-
-def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One batch: tensors stacked, everything else in lists.
-
-    Images of different sizes get zeros on their far sides, and label maps what nobody annotated: what
-    augmentation finds outside anyway.
-    """
-    return {
-        key: _stack([item[key] for item in items], IGNORE if key == "label" else 0)
-        if isinstance(value, Tensor)
-        else [item[key] for item in items]
-        for key, value in items[0].items()
-    }
-
-
-def _stack(tensors: Sequence[Tensor], fill: float) -> Tensor:
-    if all(tensor.shape == tensors[0].shape for tensor in tensors):
-        return torch.stack(list(tensors))
-    largest = [max(sides) for sides in zip(*(tensor.shape for tensor in tensors), strict=True)]
-    batch = tensors[0].new_full((len(tensors), *largest), fill)
-    for into, tensor in zip(batch, tensors, strict=True):
-        into[tuple(slice(side) for side in tensor.shape)] = tensor
-    return batch
-
-
-class EpochOrder(Sampler[list[tuple[int, int, int]]]):
-    """Batches of (epoch, draw, index), a function of (seed, epoch) only.
-
-    Epochs have a fixed number of batches and cut an endless row of permutations, so that every sample is used
-    equally often.
-
-    Args:
-        length: Samples of the split.
-        batch_size: Samples a batch.
-        batches: Batches an epoch.
-        seed: The run's seed.
-    """
-
-    def __init__(self, length: int, batch_size: int, batches: int, seed: int) -> None:
-        self.length = length
-        self.batch_size = batch_size
-        self.batches = batches
-        self.seed = seed
-        self.set_position(0)
-
-    def set_position(self, epoch: int, batch: int = 0) -> None:
-        """What the next iteration gives: an epoch, from one of its batches on."""
-        self.epoch = epoch
-        self.first = batch
-
-    def __len__(self) -> int:
-        return self.batches - self.first
-
-    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
-        epoch, draws = self.epoch, self.batches * self.batch_size
-        permutation: NDArray[np.int64] = np.empty(0, np.int64)
-        number = -1
-        for batch in range(self.first, self.batches):
-            places = []
-            for draw in range(batch * self.batch_size, (batch + 1) * self.batch_size):
-                wanted, position = divmod(epoch * draws + draw, self.length)
-                if wanted != number:
-                    # The last number keeps these apart from the samples' own generators.
-                    permutation = np.random.default_rng([self.seed, wanted, 0, 1]).permutation(self.length)
-                    number = wanted
-                places.append((epoch, draw, int(permutation[position])))
-            yield places
-
-
-def batches(loader: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The batches of a loader; a user's mistake found in a worker comes without the worker's traceback."""
-    try:
-        yield from loader
-    except UserError as error:
-        raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None

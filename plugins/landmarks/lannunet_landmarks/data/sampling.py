@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core.augment.spatial import SpatialTransform
-from lannunet_core.geometry import transform_points
-from lannunet_core.types import Floats, Sample, State
+from lannunet_core import Floats, SpatialTransform, State, on_pixels, showing, transform_points
+from lannunet_landmarks.types import Sample
 
 
 @dataclass(frozen=True)
@@ -124,25 +123,3 @@ class PatchCentred:
 def jitter_generator(seed: int, sample: str, landmark: int) -> np.random.Generator:
     """Random numbers that belong to a landmark of a sample."""
     return np.random.default_rng([seed, zlib.crc32(sample.encode()), landmark])
-
-
-def showing(
-    source: Floats, pixel: Floats, transform: SpatialTransform, output_size: tuple[int, ...]
-) -> Floats:
-    """The centre for which the output's `pixel` (D,) shows the point `source` (D,)."""
-    return source - transform.to_source(pixel, np.zeros_like(source), output_size)
-
-
-def on_pixels(centre: Floats, transform: SpatialTransform, output_size: tuple[int, ...]) -> Floats:
-    """The centre, moved by at most half a pixel where the output then shows source pixels as they are.
-
-    That is so for no transform but a mirror or a quarter turn: what is not resampled is not blurred.
-    """
-    linear = transform.linear
-    if transform.elastic is not None or not np.array_equal(
-        np.abs(linear) @ np.abs(linear).T, np.eye(len(centre))
-    ):
-        return centre
-    first = transform.to_source(np.zeros_like(centre), centre, output_size) @ linear  # linear is orthogonal
-    surplus: Floats = first - np.floor(first + 0.5)
-    return centre - linear @ surplus

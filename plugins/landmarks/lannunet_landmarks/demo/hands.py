@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core.files import atomic_path, write_text
-from lannunet_core.types import Floats, Prediction
+from lannunet_core import Floats, atomic_path, write_text
+from lannunet_landmarks.types import Prediction
 
 if TYPE_CHECKING:
-    from lannunet_core.data.annotations import LandmarkDataset, Split
+    from lannunet_landmarks.data.annotations import LandmarkDataset, Split
 
 SPLITS = {"training": 60, "validation": 10, "testing": 30}
 LANDMARKS = (
@@ -161,7 +161,7 @@ def baselines(dataset: LandmarkDataset, split: Split = "testing") -> dict[str, l
 
 def percent_of_side(predictions: Sequence[Prediction]) -> float:
     """The mean radial error as a percentage of each picture's shorter side."""
-    from lannunet_core.evaluation.summary import radial_errors
+    from lannunet_landmarks.evaluation.summary import radial_errors
 
     shares = [
         radial_errors(prediction)[0] / min(prediction.extra["width"], prediction.extra["height"])
@@ -272,7 +272,7 @@ def _step(x: Floats) -> Floats:
 
 
 def _grey(path: Path, dimensions: int) -> Floats:
-    from lannunet_core.data.reader import read_image
+    from lannunet_core import read_image
 
     return np.asarray(read_image(path, dimensions).pixels[0], dtype=np.float64)
 

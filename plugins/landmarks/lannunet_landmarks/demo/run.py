@@ -6,12 +6,10 @@ from pathlib import Path
 
 import yaml
 
-from lannunet_core.config.compose import load_config
-from lannunet_core.demo import baselines, percent_of_side, write_demo_dataset
-from lannunet_core.files import write_text
-from lannunet_core.training.output import refuse_folder
-from lannunet_core.training.run import train
-from lannunet_core.types import Prediction
+from lannunet_core import load_config, refuse_folder, write_text
+from lannunet_landmarks.demo.hands import baselines, percent_of_side, write_demo_dataset
+from lannunet_landmarks.types import Prediction
+from lannunet_landmarks.work import train
 
 
 def run_demo(folder: Path, minutes: float, overwrite: bool) -> list[Prediction]:

@@ -26,10 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from lannunet_core.errors import UserError
-from lannunet_core.evaluation.summary import radial_errors
-from lannunet_core.files import write_text
-from lannunet_core.types import Calibrated, Floats, Prediction, State
+from lannunet_core import Floats, State, UserError, write_text
+from lannunet_landmarks.evaluation.summary import radial_errors
+from lannunet_landmarks.types import Calibrated, Prediction
 
 FORMAT = 1
 BINS = 5

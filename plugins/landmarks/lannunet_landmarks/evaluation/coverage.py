@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lannunet_core.evaluation.calibration import (
+from lannunet_core import Floats
+from lannunet_landmarks.evaluation.calibration import (
     BINS,
     Calibration,
     LandmarkCalibration,
@@ -16,7 +17,7 @@ from lannunet_core.evaluation.calibration import (
     errors_in,
     rank,
 )
-from lannunet_core.types import Floats, Prediction
+from lannunet_landmarks.types import Prediction
 
 ASKED = tuple(step / 20 for step in range(1, 20))
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import yaml
 
-from lannunet_core.config.schema import DatasetConfig
-from lannunet_core.data.annotations import LandmarkDataset, Split, load_dataset
-from lannunet_core.data.reader import image_header
-from lannunet_core.errors import UserError
-from lannunet_core.evaluation.predictions import read_predictions
-from lannunet_core.types import Prediction
+from lannunet_core import UserError, image_header
+from lannunet_landmarks.data.annotations import LandmarkDataset, Split, load_dataset
+from lannunet_landmarks.evaluation.predictions import read_predictions
+from lannunet_landmarks.schema import DatasetConfig
+from lannunet_landmarks.types import Prediction
 
 
 def pool(runs: Sequence[Path]) -> tuple[list[Prediction], LandmarkDataset]:

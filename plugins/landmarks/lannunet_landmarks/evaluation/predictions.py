@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core.errors import UserError
-from lannunet_core.evaluation.summary import radial_errors, uncertainties
-from lannunet_core.files import atomic_path
-from lannunet_core.types import Calibrated, Floats, Prediction, State
+from lannunet_core import Floats, State, UserError, atomic_path
+from lannunet_landmarks.evaluation.summary import radial_errors, uncertainties
+from lannunet_landmarks.types import Calibrated, Prediction
 
 AXES = ("x", "y", "z")
 # What `write_predictions` derives; the rest that is not known is a key of the dataset's.

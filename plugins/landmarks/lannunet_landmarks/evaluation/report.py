@@ -13,21 +13,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core.evaluation.page import (
+from lannunet_core import (
     BLUE,
     ORANGE,
     POINTS_AS_PIXELS,
     Chart,
-    chart,
+    Floats,
+    State,
+    best_middle_worst,
     draw_boxes,
-    jpeg,
-    thirds,
+    jpeg_url,
+    make_chart,
+    to_display,
     training_charts,
     write_page,
 )
-from lannunet_core.evaluation.pictures import to_display
-from lannunet_core.evaluation.summary import radial_errors
-from lannunet_core.types import Floats, Prediction, State
+from lannunet_landmarks.evaluation.summary import radial_errors
+from lannunet_landmarks.types import Prediction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,7 +68,7 @@ def write_report(path: Path, report: Report) -> None:
     counts = report.summary["overall"]["counts"]
     write_page(
         path,
-        "evaluation/report.html.j2",
+        Path(__file__).with_name("report.html.j2"),
         report.config,
         report.provenance,
         title=report.title,
@@ -104,7 +106,7 @@ def _groups(report: Report) -> list[dict[str, Any]]:
         names = ("Most confident cases", "Cases between", "Least confident cases")
     return [
         {"name": name, "cases": [_case(prediction, report) for prediction in predictions]}
-        for name, predictions in zip(names, thirds(ranked), strict=True)
+        for name, predictions in zip(names, best_middle_worst(ranked), strict=True)
         if predictions
     ]
 
@@ -224,7 +226,7 @@ def _panel(
 
     width, height = np.array([x_end - x, y_end - y]) * scale
     return {
-        "href": jpeg(shown[y:y_end, x:x_end]),
+        "href": jpeg_url(shown[y:y_end, x:x_end]),
         "width": round(float(width), 2),
         "height": round(float(height), 2),
         "unit": round(float(max(width, height)) / 100, 3),
@@ -247,12 +249,12 @@ def _charts(report: Report) -> list[Chart]:
     confidence = np.array([prediction.confidence for prediction in report.predictions])
     if np.isfinite(errors).any():
         charts += [
-            chart(
+            make_chart(
                 "Error by landmark",
                 "Boxes hold the middle half of the cases, the line is the median; every dot is a case.",
                 lambda axis: draw_boxes(axis, errors, report.landmark_names, f"radial error ({unit})"),
             ),
-            chart(
+            make_chart(
                 "Detection rate",
                 "Share of landmarks within a radius of the annotation; one not found counts as a miss.",
                 lambda axis: _draw_detection(axis, report, errors),
@@ -260,7 +262,7 @@ def _charts(report: Report) -> list[Chart]:
         ]
         if np.isfinite(confidence[np.isfinite(errors)]).any():
             charts.append(
-                chart(
+                make_chart(
                     "Error against confidence",
                     "A confidence is honest when large errors come with small values.",
                     lambda axis: _draw_confidence(axis, confidence, errors, unit),
@@ -270,7 +272,7 @@ def _charts(report: Report) -> list[Chart]:
             charts += _calibration_charts(report.summary["calibration"])
     elif np.isfinite(confidence).any():
         charts.append(
-            chart(
+            make_chart(
                 "Confidence by landmark",
                 "Boxes hold the middle half of the cases, the line is the median; every dot is a case.",
                 lambda axis: draw_boxes(axis, confidence, report.landmark_names, "confidence"),
@@ -288,7 +290,7 @@ def _charts(report: Report) -> list[Chart]:
 def _calibration_charts(calibration: Mapping[str, Any]) -> list[Chart]:
     rows, unit = calibration["reliability"], calibration["unit"]
     charts = [
-        chart(
+        make_chart(
             "Coverage of the regions",
             "Share of true points in their regions; the line is what so many held-out errors promise.",
             lambda axis: _draw_reliability(axis, rows),
@@ -296,7 +298,7 @@ def _calibration_charts(calibration: Mapping[str, Any]) -> list[Chart]:
     ]
     if any(row["cases"] for row in calibration["bins"]):
         charts.append(
-            chart(
+            make_chart(
                 "Error by bin of confidence",
                 "Mean error of the predictions in each bin, the most certain first; it should not fall.",
                 lambda axis: _draw_bins(axis, calibration["bins"], unit),

@@ -11,19 +11,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lannunet_core.data.prepare import prepare
-from lannunet_core.data.reader import read_image
-from lannunet_core.evaluation.predictions import write_predictions, write_workbook
-from lannunet_core.evaluation.report import Report, write_report
-from lannunet_core.evaluation.summary import print_summary, summarise
-from lannunet_core.files import write_text
-from lannunet_core.training.output import METHODS
-from lannunet_core.training.session import Session
-from lannunet_core.types import Prediction
+from lannunet_core import METHODS_FOLDER, prepare_image, read_image, write_text
+from lannunet_landmarks.evaluation.predictions import write_predictions, write_workbook
+from lannunet_landmarks.evaluation.report import Report, write_report
+from lannunet_landmarks.evaluation.summary import print_summary, summarise_errors
+from lannunet_landmarks.session import LandmarkSession
+from lannunet_landmarks.types import Prediction
 
 
-def write_results(
-    session: Session,
+def write_landmark_results(
+    session: LandmarkSession,
     methods: Mapping[str, Sequence[Prediction]],
     folder: Path,
     title: str,
@@ -40,16 +37,16 @@ def write_results(
     config, names = session.config, session.run.outputs
     radii, seed = config.output.success_radii, session.run.seed
     (main, predictions), *others = methods.items()
-    summary = summarise(predictions, names, radii, seed)
+    summary = summarise_errors(predictions, names, radii, seed)
     if calibration is not None:
         summary["calibration"] = calibration
-    comparison = {name: summarise(other, names, radii, seed) for name, other in others}
+    comparison = {name: summarise_errors(other, names, radii, seed) for name, other in others}
     write_predictions(folder / "predictions.csv", predictions, names)
     if others:
-        (folder / METHODS).mkdir(exist_ok=True)
+        (folder / METHODS_FOLDER).mkdir(exist_ok=True)
         summary |= {"method": main, "methods": comparison}
     for name, other in others:
-        write_predictions(folder / METHODS / f"{name}.csv", other, names)
+        write_predictions(folder / METHODS_FOLDER / f"{name}.csv", other, names)
     if config.output.xlsx:
         write_workbook(folder / "predictions.xlsx", methods, names)
     # A plugin that fails here does not cost the predictions.
@@ -77,9 +74,9 @@ def write_results(
     return summary
 
 
-def shown_image(session: Session, prediction: Prediction) -> NDArray[Any]:
+def shown_image(session: LandmarkSession, prediction: Prediction) -> NDArray[Any]:
     """The pixels (C, *S) of a prediction's image, in the frame of its coordinates."""
     pixels = read_image(prediction.image, session.run.dimensions).pixels
     if session.config.inference.evaluation_mode == "use_input_size":
-        pixels, _ = prepare(pixels, session.config.sampler.image_size, session.config.sampler.resize)
+        pixels, _ = prepare_image(pixels, session.config.sampler.image_size, session.config.sampler.resize)
     return pixels

@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lannunet_core.gaussian_fit import decode_gaussian_fit
-from lannunet_core.hookspecs import Coordinates, Decoder, EvaluationMode
-from lannunet_core.peaks import Peaks, centre_of_mass, locate, widths
+from lannunet_core import Coordinates, Decoder, EvaluationMode
+from lannunet_landmarks.maps.gaussian_fit import decode_gaussian_fit
+from lannunet_landmarks.maps.peaks import Peaks, centre_of_mass, locate, widths
 
 MOST_STEP = 1.5  # input pixels between the highest pixel and the vertex of the fit
 LEAST_SHARE = 1e-4  # of the highest value that a point has to have to count for the fit

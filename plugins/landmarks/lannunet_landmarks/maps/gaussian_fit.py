@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lannunet_core.hookspecs import Coordinates, EvaluationMode
-from lannunet_core.peaks import HALO, LEAST_SIDE, Grid, centre_of_mass, finest, gather, widths
+from lannunet_core import Coordinates, EvaluationMode
+from lannunet_landmarks.maps.peaks import HALO, LEAST_SIDE, Grid, centre_of_mass, finest, gather, widths
 
 REACH = 4.0  # widths of a peak on either side that are fitted
 MOST_REACH = {2: 24, 3: 10}  # pixels, by dimensions

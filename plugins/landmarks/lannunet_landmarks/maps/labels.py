@@ -6,7 +6,6 @@ what a level of the network shares with its input: p on the input is (p + ½) / 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -14,21 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lannunet_core.types import State
-
-
-def level_scale(image_size: Sequence[int], level_size: Sequence[int]) -> tuple[float, ...]:
-    """The stride k (x, y[, z]) of a level, in input pixels.
-
-    The power of two with ceil(S / k) == S_l where there is one, since networks that pad to it and crop back
-    keep the origin; else the ratio of the sizes.
-    """
-
-    def stride(full: int, level: int) -> float:
-        powers = (2**n for n in range(max(full - 1, 1).bit_length() + 1))
-        return next((k for k in powers if math.ceil(full / k) == level), full / level)
-
-    return tuple(stride(full, level) for full, level in zip(image_size, level_size, strict=True))
+from lannunet_core import State, level_scale
 
 
 def level_points(points: Tensor, scale: Sequence[float]) -> Tensor:

@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lannunet_core.hookspecs import Loss
-from lannunet_core.labels import level_sigmas
-from lannunet_core.learned_sigma import entropy, penalties, volumes
-from lannunet_core.types import State
+from lannunet_core import Loss, State, levels
+from lannunet_landmarks.maps.labels import level_sigmas
+from lannunet_landmarks.maps.learned_sigma import entropy, penalties, volumes
 
 
 class SoftmaxCrossEntropy(nn.Module):
@@ -199,10 +198,6 @@ LOSSES: dict[str, Callable[[float, float, int], Loss]] = {
     "bce_topk": lambda peak, sigma, dimensions: HardestCrossEntropy(peak),
 }
 """Builders of (peak, sigma, dimensions): `hm_lambda_scale`, the finest level's sigma in its pixels, and D."""
-
-
-def levels(outputs: Any) -> Sequence[Tensor]:
-    return [outputs] if isinstance(outputs, Tensor) else outputs
 
 
 def log_partition(logits: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lannunet_core.hookspecs import Coordinates, EvaluationMode
+from lannunet_core import Coordinates, EvaluationMode
 
 BLOCK = 4  # of pixels a side: of two local maxima this close only the higher one is a candidate
 BLOCKS = 64  # highest blocks of a map whose highest pixel is looked at
@@ -49,7 +49,7 @@ class Peaks:
     """
 
     maps: Tensor
-    windows: Windows
+    windows: Crops
     grid: Grid
     index: Tensor
     value: Tensor
@@ -71,9 +71,9 @@ class Peaks:
         """(M, D), how many points of the grid are an input pixel, or what fits in."""
         return (1 / self.grid.step).round().minimum(((self.grid.count - 1) / 4).floor()).clamp(min=1)
 
-    def wider(self, halo: int) -> Windows:
+    def wider(self, halo: int) -> Crops:
         of_map = torch.arange(len(self.maps))
-        return Windows.around(self.maps, of_map, self.points.round().long(), halo)
+        return Crops.around(self.maps, of_map, self.points.round().long(), halo)
 
     def coordinates(self, points: Tensor, value: Tensor) -> Coordinates:
         """Points (M, D) and values (M,) as the hook answers them: NaN and 0 where there is no peak."""
@@ -98,7 +98,7 @@ def locate(heatmaps: Any, affine: Tensor, original_sizes: Tensor, evaluation_mod
 
     # Each candidate: its window of the map, and the highest grid point within reach.
     of_map = torch.arange(batch * landmarks).repeat_interleave(most)
-    windows = Windows.around(maps, of_map, pixels.flatten(0, 1))
+    windows = Crops.around(maps, of_map, pixels.flatten(0, 1))
     of_candidate = grid.repeat(most)
     coarse = (1 / of_candidate.step / 3).floor().clamp(min=1)  # at least three points an input pixel
     reach = (REACH / of_candidate.step / coarse).ceil()
@@ -193,25 +193,25 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Windows:
+class Crops:
     """Windows cut from maps: values (M, [Wz,] Wy, Wx) float64, and each one's first pixel (M, D)."""
 
     values: Tensor
     first: Tensor
 
     @staticmethod
-    def around(maps: Tensor, of_map: Tensor, pixels: Tensor, halo: int = HALO) -> Windows:
+    def around(maps: Tensor, of_map: Tensor, pixels: Tensor, halo: int = HALO) -> Crops:
         """Of maps (P, *S), those `of_map` (M,), around `pixels` (M, D); shifted inside at the borders."""
         size = torch.tensor(maps.shape[:0:-1])
         width = size.clamp(max=2 * halo + 1)
         first = (pixels - halo).clamp(min=0).minimum(size - width)
         axes = [first[:, axis, None] + torch.arange(int(width[axis])) for axis in range(len(size))]
-        return Windows(gather(maps, of_map, axes).cpu().double(), first)
+        return Crops(gather(maps, of_map, axes).cpu().double(), first)
 
-    def __getitem__(self, chosen: Tensor) -> Windows:
-        return Windows(self.values[chosen], self.first[chosen])
+    def __getitem__(self, chosen: Tensor) -> Crops:
+        return Crops(self.values[chosen], self.first[chosen])
 
-    def blurred(self, sigma: Tensor) -> Windows:
+    def blurred(self, sigma: Tensor) -> Crops:
         """By Gaussians of the widths (M, D) (x, y[, z])."""
         values = self.values
         for axis in range(self.first.shape[1]):
@@ -220,7 +220,7 @@ class Windows:
                 -0.5 * ((place[:, None] - place) / sigma[:, axis, None, None]) ** 2
             )  # (M, W, W)
             values = torch.einsum("m...w,mtw->mt...", values, kernel / kernel.sum(-1, keepdim=True))
-        return Windows(values, self.first)
+        return Crops(values, self.first)
 
     def evaluate(self, grid: Grid, indices: Sequence[Tensor]) -> Tensor:
         """The spline at the grid points with `indices`, (M, T) for each axis: (M, [Tz,] Ty, Tx)."""

@@ -20,20 +20,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lannunet_core.hookspecs import Coordinates, EvaluationMode
-from lannunet_core.plugins.manager import Hooks
-from lannunet_core.training.predictor import Locate, Located, decode
-from lannunet_core.training.session import Session
-from lannunet_core.training.views import views
+from lannunet_core import Coordinates, EvaluationMode
+from lannunet_landmarks.hooks import LandmarkHooks
+from lannunet_landmarks.predict.predictor import Locate, Located, decode
+from lannunet_landmarks.predict.views import views
+from lannunet_landmarks.session import LandmarkSession
 
 
-def together(sessions: Sequence[Session]) -> Locate:
+def together(sessions: Sequence[LandmarkSession]) -> Locate:
     """By all looks of all sessions; a single one answers as it is."""
     members = [view for session in sessions for view in views(session)]
     return combined(members, sessions[0].hooks) if len(members) > 1 else members[0]
 
 
-def combined(members: Sequence[Locate], hooks: Hooks) -> Locate:
+def combined(members: Sequence[Locate], hooks: LandmarkHooks) -> Locate:
     """By E-CPV, S-MHA and E-MHA; `hooks` decode the mean map."""
 
     def locate(batch: Mapping[str, Any], mode: EvaluationMode) -> Located:

@@ -10,22 +10,21 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from lannunet_core.data.centres import annotated_centres
-from lannunet_core.data.loading import EvaluationSamples, PreparedImages, batches
-from lannunet_core.evaluation.summary import radial_errors
-from lannunet_core.hookspecs import EvaluationMode
-from lannunet_core.training import predictor
-from lannunet_core.training import progress as terminal
-from lannunet_core.training.patchwise import coordinates_around, stitched_maps
-from lannunet_core.training.predictor import Locate, Located, locate_in_maps
-from lannunet_core.training.presence import deciding
-from lannunet_core.training.session import Session, make_loader
-from lannunet_core.types import Prediction, Sample, State
+from lannunet_core import EvaluationMode, State, loaded_batches, make_loader, progress_bar
+from lannunet_landmarks.data.centres import annotated_centres
+from lannunet_landmarks.data.samples import EvaluationSamples, PreparedImages
+from lannunet_landmarks.evaluation.summary import radial_errors
+from lannunet_landmarks.predict import predictor
+from lannunet_landmarks.predict.patchwise import coordinates_around, stitched_maps
+from lannunet_landmarks.predict.predictor import Locate, Located, locate_in_maps
+from lannunet_landmarks.predict.presence import deciding
+from lannunet_landmarks.session import LandmarkSession
+from lannunet_landmarks.types import Prediction, Sample
 
 STITCHED = "patchify_and_stitch"
 
 
-def locate_with(session: Session) -> Locate:
+def locate_with(session: LandmarkSession) -> Locate:
     """By a session's network alone, looking once at each image."""
     session.learner.eval()
     config, learner, hooks, run = session.config, session.learner, session.hooks, session.run
@@ -48,7 +47,7 @@ def locate_with(session: Session) -> Locate:
     return found
 
 
-def in_stitched_patches(session: Session) -> bool:
+def in_stitched_patches(session: LandmarkSession) -> bool:
     sampler = session.config.sampler
     return sampler.sample_mode == "patch_bias" and sampler.patch.inference_mode == STITCHED
 
@@ -57,7 +56,7 @@ class Evaluator:
     """Predicts one split, prepared as a session's configuration says."""
 
     def __init__(
-        self, session: Session, images: PreparedImages, samples: Sequence[Sample], title: str
+        self, session: LandmarkSession, images: PreparedImages, samples: Sequence[Sample], title: str
     ) -> None:
         self.session, self.samples, self.title = session, samples, title
         config = session.config
@@ -79,12 +78,12 @@ class Evaluator:
     def predict(self, locate: Locate, debug_folder: Path | None = None) -> dict[str, list[Prediction]]:
         """The predictions of each method of `locate`, the main one first."""
         session = self.session
-        with terminal.bar(f"predicting {self.title} images", len(self.samples)) as bar:
+        with progress_bar(f"predicting {self.title} images", len(self.samples)) as bar:
             return predictor.predict(
                 locate,
                 session.hooks,
                 session.fabric,
-                batches(self.loader),
+                loaded_batches(self.loader),
                 self.samples,
                 session.config.inference.evaluation_mode,
                 debug_folder,

@@ -10,70 +10,49 @@ from pathlib import Path
 
 import numpy as np
 
-from lannunet_core.data.reader import SUFFIXES, image_header
-from lannunet_core.errors import UserError
-from lannunet_core.evaluation.calibration import read_calibration
-from lannunet_core.evaluation.coverage import coverage_summary
-from lannunet_core.plugins.api import RunInfo
-from lannunet_core.training.ensemble import together
-from lannunet_core.training.evaluator import Evaluator
-from lannunet_core.training.models import models_of, open_members, open_model
-from lannunet_core.training.output import claim, provenance, refuse_folder, refuse_to_empty, write_run
-from lannunet_core.training.results import write_results
-from lannunet_core.training.session import Session, prepare_images
-from lannunet_core.training.stages import second_model
-from lannunet_core.types import Prediction, Sample, State
+from lannunet_core import (
+    SUFFIXES,
+    PredictRequest,
+    RunInfo,
+    State,
+    UserError,
+    claim_folder,
+    image_header,
+    models_of,
+    provenance,
+    refuse_folder,
+    refuse_to_empty,
+    write_run,
+)
+from lannunet_landmarks.evaluation.calibration import read_calibration
+from lannunet_landmarks.evaluation.coverage import coverage_summary
+from lannunet_landmarks.evaluation.results import write_landmark_results
+from lannunet_landmarks.predict.ensemble import together
+from lannunet_landmarks.predict.evaluator import Evaluator
+from lannunet_landmarks.predict.models import open_members, open_model
+from lannunet_landmarks.predict.stages import second_model
+from lannunet_landmarks.session import LandmarkSession, prepare_images
+from lannunet_landmarks.types import Prediction, Sample
 
 
-def predict(
-    model: Path,
-    images: Sequence[Path],
-    folder: Path,
-    *,
-    also: Sequence[Path] = (),
-    spacing: float | None = None,
-    calibration: Path | None = None,
-    coverage: float | None = None,
-    tta: bool | None = None,
-    overwrite: bool = False,
-) -> list[Prediction]:
+def predict(request: PredictRequest) -> list[Prediction]:
     """Predict loose images with a trained model, or with several together.
-
-    Args:
-        model: A model file, a run's folder, or the folder of a cross-validated run (all folds together).
-        images: Image files, and folders of them.
-        folder: Where predictions.csv, summary.json and report.html go.
-        also: Further models, to predict together with the first.
-        spacing: mm per pixel where the files do not say.
-        calibration: What lannunet calibrate wrote, of such predictions; adds regions.
-        coverage: What they are to hold the true point with; None: the model's `inference.coverage`.
-        tta: Whether to look at mirrored images too; None: the model's `inference.tta`.
-        overwrite: Replace earlier results there.
 
     Returns:
         The main method's predictions.
     """
-    refuse_folder(folder, "--out", None if overwrite else "replace it (--overwrite)")
-    known = None if calibration is None else read_calibration(calibration)
-    first, *others = [path for named in (model, *also) for path in models_of(named)]
+    model, folder, spacing, coverage = request.model, request.folder, request.spacing, request.coverage
+    refuse_folder(folder, "--out", None if request.overwrite else "replace it (--overwrite)")
+    known = None if request.calibration is None else read_calibration(request.calibration)
+    first, *others = [path for named in (model, *request.also) for path in models_of(named)]
     refuse_to_empty(folder, "--out", (first, *others))
     session = open_model(first)
-    look(session, tta)
-    if others and (session.run.task == "segmentation" or session.loaded.refine is not None):
-        raise UserError(
-            f"{model}: predicts alone; models that segment, or that look in two stages, are no ensemble."
-        )
-    if session.run.task == "segmentation":
-        from lannunet_core.segmentation.loose import predict as segment
-
-        for name, given in (("spacing", spacing), ("calibration", calibration), ("coverage", coverage)):
-            if given is not None:
-                raise UserError(f"--{name}: is for landmarks, and {model} segments; leave it out.")
-        segment(session, model, images, folder)
-        return []
+    mirror(session, request.tta)
+    if others and session.loaded.refine is not None:
+        raise UserError(f"{model}: predicts alone; models that look in two stages are no ensemble.")
     names = session.run.outputs
     members = [session, *open_members(session, others)]
-    samples = loose_samples(images, session.run)
+    samples = loose_samples(request.images, session.run)
     if spacing is not None:
         samples = [
             sample
@@ -88,19 +67,19 @@ def predict(
         )
     prepared = prepare_images(session, samples, "given", reference=model)
     locate = together(members)
-    claim(folder)
+    claim_folder(folder)
     debug = folder / "debug" if session.config.inference.debug else None
     methods = Evaluator(session, prepared, samples, "given").predict(locate, debug)
     if session.loaded.refine is not None:
         centres = {one.id: one.coordinates for one in next(iter(methods.values()))}
         session = open_model(second_model(model), centres)
-        look(session, tta)
+        mirror(session, request.tta)
         prepared = prepare_images(session, samples, "given", reference=model)
         methods = Evaluator(session, prepared, samples, "given").predict(together([session]))
     loaded, summary = session.loaded, None
     if known is not None:
         main = next(iter(methods))
-        coverage = coverage or loaded.run.inference.coverage
+        coverage = coverage or session.config.inference.coverage
         methods |= {main: known.apply(methods[main], names, coverage)}
         summary = coverage_summary(known, methods[main], names, coverage)
         for line in known.missing(names, coverage):
@@ -109,11 +88,13 @@ def predict(
     description = provenance(loaded, session.run, session.fabric.device, **models)
     resolved = loaded.resolved()
     write_run(folder, resolved, description)
-    write_results(session, methods, folder, f"Predictions of {model}", [], resolved, description, summary)
+    write_landmark_results(
+        session, methods, folder, f"Predictions of {model}", [], resolved, description, summary
+    )
     return next(iter(methods.values()))
 
 
-def look(session: Session, tta: bool | None) -> None:
+def mirror(session: LandmarkSession, tta: bool | None) -> None:
     """Have a session look at mirrored images too, or not; None: as its configuration says."""
     if tta is not None:
         run = session.config

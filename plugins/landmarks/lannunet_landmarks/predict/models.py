@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import cast
 
-from lannunet_core.config.compose import LoadedConfig
-from lannunet_core.config.schema import DatasetConfig, InferenceConfig
-from lannunet_core.data.annotations import load_dataset
-from lannunet_core.data.centres import Centres
-from lannunet_core.errors import UserError
-from lannunet_core.training import checkpoint as model_file
-from lannunet_core.training.session import Session, make_fabric, start_session
-from lannunet_core.types import Sample
-
-BEST = Path("checkpoints", "best.pt")
+import lannunet_core as core
+from lannunet_core import BEST_MODEL, LoadedConfig, UserError, folds_of, models_of
+from lannunet_landmarks.data.annotations import load_dataset
+from lannunet_landmarks.data.centres import Centres
+from lannunet_landmarks.schema import DatasetConfig, InferenceConfig, RunConfig
+from lannunet_landmarks.session import LandmarkSession, start_session
+from lannunet_landmarks.types import Sample
 
 
 def open_model(
     path: Path, centres: Centres | None = None, inference: InferenceConfig | None = None
-) -> Session:
+) -> LandmarkSession:
     """A trained model on the device.
 
     Args:
@@ -28,30 +27,27 @@ def open_model(
         centres: What a second stage looks around.
         inference: How to predict; None: as in the model's configuration.
     """
-    trained = model_file.load(path)
-    loaded = trained.loaded_config(path)
-    if inference is not None:
-        loaded = replace(loaded, run=loaded.run.model_copy(update={"inference": inference}))
-    if loaded.run.sampler.sample_mode == "patch_centred" and centres is None:
-        raise UserError(
-            f"{path}: looks at patches around the predictions of another model, so it cannot predict alone; "
-            "give the folder of the run in two stages that it belongs to."
-        )
-    fabric = make_fabric(loaded.run)
-    run = replace(trained.run_info(), device=fabric.device.type)
-    session = start_session(loaded, run, fabric, centres)
-    model_file.load_weights(session.learner, trained, run, loaded.architecture.installed.name, path)
-    session.presence = trained.presence or None
-    if run.task == "landmarks" and loaded.run.inference.presence and session.presence is None:
+
+    def change(loaded: LoadedConfig) -> LoadedConfig:
+        if inference is not None:
+            loaded = replace(loaded, run=loaded.run.model_copy(update={"inference": inference}))
+        if cast(RunConfig, loaded.run).sampler.sample_mode == "patch_centred" and centres is None:
+            raise UserError(
+                f"{path}: looks at patches around the predictions of another model, so it cannot predict "
+                "alone; give the folder of the run in two stages that it belongs to."
+            )
+        return loaded
+
+    session = core.open_model(path, partial(start_session, centres=centres), change)
+    if session.config.inference.presence and session.presence is None:
         raise UserError(
             f"{path}: has not learned what tells that a landmark is there. Train it to the end with "
             "inference.presence: true."
         )
-    fabric.to_device(session.learner)
     return session
 
 
-def open_members(first: Session, paths: Sequence[Path]) -> list[Session]:
+def open_members(first: LandmarkSession, paths: Sequence[Path]) -> list[LandmarkSession]:
     """Further models that see the same images as `first`, and predict as it does."""
     members = []
     sampler = first.config.sampler
@@ -86,23 +82,12 @@ def seen_in_training(dataset: DatasetConfig, fold: int, samples: Sequence[Sample
     return sum(sample.image.resolve() in images for sample in samples)
 
 
-def folds_of(folder: Path) -> list[Path]:
-    """The best model of each fold of a cross-validated run."""
-    folds = [path for path in folder.glob("fold*") if path.name[4:].isdecimal() and (path / BEST).exists()]
-    return [path / BEST for path in sorted(folds, key=lambda path: int(path.name[4:]))]
-
-
-def models_of(path: Path) -> list[Path]:
-    """The model that a path names, or those of all folds where it is a cross-validated run."""
-    return [path] if path.is_file() or (path / BEST).exists() else folds_of(path) or [path]
-
-
 def settle_ensemble(loaded: LoadedConfig) -> LoadedConfig:
     """With the models of `inference.ensemble_inference` named one by one.
 
     The run's own model is one of them. Where it does not train and none is named, that is the first.
     """
-    run = loaded.run
+    run = cast(RunConfig, loaded.run)
     inference, model = run.inference, run.model
     if not inference.ensemble_inference:
         if inference.ensemble_checkpoints:
@@ -124,7 +109,7 @@ def settle_ensemble(loaded: LoadedConfig) -> LoadedConfig:
             "cross-validated run. Name the models in inference.ensemble_checkpoints."
         )
     for path in paths:
-        if not path.is_file() and not (path / BEST).exists():
+        if not path.is_file() and not (path / BEST_MODEL).exists():
             raise UserError(f"inference.ensemble_checkpoints: {path} is no model file, nor a run's folder.")
     if run.trainer.inference_only and model.checkpoint is None:
         model = model.model_copy(update={"checkpoint": paths.pop(0)})

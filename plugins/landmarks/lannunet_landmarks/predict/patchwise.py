@@ -10,20 +10,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lannunet_core.errors import UserError
-from lannunet_core.hookspecs import Coordinates, EvaluationMode
-from lannunet_core.labels import level_scale
-from lannunet_core.plugins.manager import Hooks
-from lannunet_core.stitch import Corner, Windows, finest, tensors
-from lannunet_core.training.learner import Learner, map_tensors, spatial_size
+from lannunet_core import (
+    Coordinates,
+    Corner,
+    EvaluationMode,
+    UserError,
+    Windows,
+    finest,
+    level_scale,
+    map_tensors,
+    spatial_size,
+    tensors_of,
+)
+from lannunet_landmarks.hooks import LandmarkHooks
+from lannunet_landmarks.learner import LandmarkLearner
 
 PROBES = 2  # random images that the receptive field is measured with
 
 
 def stitched_maps(
-    learner: Learner, hooks: Hooks, patch_size: tuple[int, ...], batch_size: int, channels: int
+    learner: LandmarkLearner,
+    hooks: LandmarkHooks,
+    patch_size: tuple[int, ...],
+    batch_size: int,
+    channels: int,
 ) -> Callable[[Tensor], Any]:
-    """What makes activated float32 maps of one image (1, C, *S), as `Learner.maps` does, but in patches."""
+    """What makes activated float32 maps of one image (1, C, *S), as `LandmarkLearner.maps` does, but in patches."""
     network = learner.network.eval()
     strides = output_strides(network, channels, patch_size)
     margin = receptive_radius(network, channels, patch_size)
@@ -37,8 +49,8 @@ def stitched_maps(
 
 
 def coordinates_around(
-    learner: Learner,
-    hooks: Hooks,
+    learner: LandmarkLearner,
+    hooks: LandmarkHooks,
     patch_size: tuple[int, ...],
     batch_size: int,
     batch: Mapping[str, Any],
@@ -70,7 +82,7 @@ def coordinates_around(
         landmarks, chosen = known[first : first + batch_size], corners[first : first + batch_size]
         shift = torch.eye(dimensions + 1, dtype=torch.float64).repeat(len(chosen), 1, 1)
         shift[:, :-1, -1] = chosen
-        patches = torch.stack([cut(image[0], corner, patch_size) for corner in chosen.long()])
+        patches = torch.stack([cut_patch(image[0], corner, patch_size) for corner in chosen.long()])
         found = hooks.get_coords_from_heatmap(
             heatmaps=learner.maps(patches),
             affine=(batch["affine"].cpu().double() @ shift).to(batch["affine"]),
@@ -87,7 +99,7 @@ def coordinates_around(
     return Coordinates(points[None], confidence[None], None if covariance is None else covariance[None])
 
 
-def cut(image: Tensor, corner: Tensor, size: tuple[int, ...]) -> Tensor:
+def cut_patch(image: Tensor, corner: Tensor, size: tuple[int, ...]) -> Tensor:
     """The patch of `size` at `corner` (x, y[, z]) of an image (C, *S), with zeros beyond its border."""
     pads = []
     for first, length, side in zip(corner.tolist(), size, image.shape[:0:-1], strict=True):
@@ -137,7 +149,7 @@ def output_sizes(network: nn.Module, channels: int, size: tuple[int, ...]) -> li
     """Sizes (x, y[, z]) of all outputs that have a place in the image."""
     with torch.no_grad():
         outputs = network(blank(network, 1, channels, size))
-    return [spatial_size(output) for output in tensors(outputs) if output.ndim == 2 + len(size)]
+    return [spatial_size(output) for output in tensors_of(outputs) if output.ndim == 2 + len(size)]
 
 
 def receptive_radius(network: nn.Module, channels: int, size: tuple[int, ...]) -> tuple[int, ...]:
@@ -151,7 +163,7 @@ def receptive_radius(network: nn.Module, channels: int, size: tuple[int, ...]) -
     radius = [0] * len(size)
     with torch.inference_mode(False), torch.enable_grad():
         image = image.clone().requires_grad_()
-        for output in tensors(finest(network(image))):
+        for output in tensors_of(finest(network(image))):
             strides = level_scale(size, spatial_size(output))
             middle = [side // 2 for side in spatial_size(output)]
             values = output.float()

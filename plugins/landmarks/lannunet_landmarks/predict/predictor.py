@@ -13,22 +13,9 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lannunet_core.geometry import transform_points
-from lannunet_core.hookspecs import Coordinates, EvaluationMode
-from lannunet_core.plugins.manager import Hooks
-from lannunet_core.types import Floats, Prediction, Sample, State
-
-
-def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """Move a batch's tensors; float64 matrices go as they are, except where the device has no float64."""
-    moved = {}
-    for key, value in batch.items():
-        if isinstance(value, torch.Tensor):
-            if device.type == "mps" and value.dtype == torch.float64:
-                value = value.float()
-            value = value.to(device, non_blocking=True)
-        moved[key] = value
-    return moved
+from lannunet_core import Coordinates, EvaluationMode, Floats, State, to_device, transform_points
+from lannunet_landmarks.hooks import LandmarkHooks
+from lannunet_landmarks.types import Prediction, Sample
 
 
 @dataclass(frozen=True)
@@ -53,7 +40,7 @@ class Located:
 Locate = Callable[[Mapping[str, Any], EvaluationMode], Located]
 
 
-def locate_in_maps(maps_of: Callable[[Tensor], Any], hooks: Hooks, method: str) -> Locate:
+def locate_in_maps(maps_of: Callable[[Tensor], Any], hooks: LandmarkHooks, method: str) -> Locate:
     """By decoding the maps that `maps_of` makes of whole images (B, C, *S)."""
 
     def locate(batch: Mapping[str, Any], mode: EvaluationMode) -> Located:
@@ -63,7 +50,7 @@ def locate_in_maps(maps_of: Callable[[Tensor], Any], hooks: Hooks, method: str) 
     return locate
 
 
-def decode(hooks: Hooks, maps: Any, batch: Mapping[str, Any], mode: EvaluationMode) -> Coordinates:
+def decode(hooks: LandmarkHooks, maps: Any, batch: Mapping[str, Any], mode: EvaluationMode) -> Coordinates:
     return hooks.get_coords_from_heatmap(
         heatmaps=maps,
         affine=batch["affine"],
@@ -74,7 +61,7 @@ def decode(hooks: Hooks, maps: Any, batch: Mapping[str, Any], mode: EvaluationMo
 
 def predict(
     locate: Locate,
-    hooks: Hooks,
+    hooks: LandmarkHooks,
     fabric: Fabric,
     batches: Iterable[Mapping[str, Any]],
     samples: Sequence[Sample],

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from lannunet_core.errors import UserError
-from lannunet_core.hookspecs import EvaluationMode
-from lannunet_core.training.predictor import Locate, Located
-from lannunet_core.types import Floats, Prediction, Sample, State
+from lannunet_core import EvaluationMode, Floats, State, UserError
+from lannunet_landmarks.predict.predictor import Locate, Located
+from lannunet_landmarks.types import Prediction, Sample
 
 KNOWN_NEGATIVE = (State.ABSENT, State.OUTSIDE)
 

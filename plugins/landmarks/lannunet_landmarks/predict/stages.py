@@ -9,19 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
-from lannunet_core.config.compose import LoadedConfig
-from lannunet_core.data.annotations import SPLITS, LandmarkDataset, Split, load_dataset
-from lannunet_core.evaluation.predictions import write_predictions
-from lannunet_core.evaluation.summary import radial_errors
-from lannunet_core.training.ensemble import together
-from lannunet_core.training.evaluator import Evaluator
-from lannunet_core.training.output import CENTRES, SECOND_STAGE
-from lannunet_core.training.run import start_from, train
-from lannunet_core.training.session import describe, make_fabric, prepare_images, start_session
-from lannunet_core.types import Prediction, State
+from lannunet_core import CENTRES_FILE, SECOND_STAGE_FOLDER, LoadedConfig, State, make_fabric, start_from
+from lannunet_landmarks.data.annotations import SPLITS, LandmarkDataset, Split, load_dataset
+from lannunet_landmarks.evaluation.predictions import write_predictions
+from lannunet_landmarks.evaluation.summary import radial_errors
+from lannunet_landmarks.predict.ensemble import together
+from lannunet_landmarks.predict.evaluator import Evaluator
+from lannunet_landmarks.schema import RunConfig
+from lannunet_landmarks.session import describe, prepare_images, start_session
+from lannunet_landmarks.types import Prediction
+from lannunet_landmarks.work import train
 
 REACHED = 0.95  # share of the first stage's validation errors that training patches are moved by
 LEAST_JITTER = 1.0  # pixels
@@ -43,15 +44,16 @@ def train_stages(loaded: LoadedConfig, *, resume: bool = False, overwrite: bool 
     second = loaded.refine
     if second is None:
         return train(loaded, resume=resume, overwrite=overwrite)
-    dataset = load_dataset(loaded.run.dataset, loaded.run.trainer.fold)
+    config, refined = cast(RunConfig, loaded.run), cast(RunConfig, second.run)
+    dataset = load_dataset(config.dataset, config.trainer.fold)
     fabric = make_fabric(second.run)
-    start_session(second, describe(second.run, dataset, fabric.device.type), fabric)  # is it possible at all
+    start_session(second, describe(refined, dataset, fabric.device.type), fabric)  # is it possible at all
     coarse = train(loaded, resume=resume, overwrite=overwrite)
 
     found = predict_all(loaded, dataset)
-    centres = loaded.run.output.output_dir / CENTRES
+    centres = loaded.run.output.output_dir / CENTRES_FILE
     write_predictions(centres, [one for split in SPLITS for one in found[split]], dataset.landmark_names)
-    patch = second.run.sampler.patch
+    patch = refined.sampler.patch
     jitter = patch.jitter
     if jitter == "auto":
         jitter = jitter_for(found["validation"], patch.sample_patch_size)
@@ -68,7 +70,7 @@ def train_stages(loaded: LoadedConfig, *, resume: bool = False, overwrite: bool 
 
 def predict_all(loaded: LoadedConfig, dataset: LandmarkDataset) -> dict[Split, list[Prediction]]:
     """What the run's best model says of every split."""
-    config = loaded.run
+    config = cast(RunConfig, loaded.run)
     fabric = make_fabric(config)
     session = start_session(loaded, describe(config, dataset, fabric.device.type), fabric)
     trained = config.model.checkpoint if config.trainer.inference_only else None
@@ -99,7 +101,7 @@ def jitter_for(validation: Sequence[Prediction], patch_size: Sequence[int]) -> f
 
 def around(second: LoadedConfig, centres: Path, jitter: float) -> LoadedConfig:
     """The second stage as a run of its own."""
-    sampler = second.run.sampler
+    sampler = cast(RunConfig, second.run).sampler
     patch = sampler.patch.model_copy(update={"centres": centres, "jitter": jitter})
     sampler = sampler.model_copy(update={"patch": patch})
     return replace(second, run=second.run.model_copy(update={"sampler": sampler}))
@@ -107,4 +109,4 @@ def around(second: LoadedConfig, centres: Path, jitter: float) -> LoadedConfig:
 
 def second_model(model: Path) -> Path:
     """Where the second stage of a run is, given the first's model file or folder."""
-    return (model if model.is_dir() else model.parent.parent) / SECOND_STAGE
+    return (model if model.is_dir() else model.parent.parent) / SECOND_STAGE_FOLDER

@@ -10,19 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from lannunet_core.augment.schemes import Scheme, make_scheme
-from lannunet_core.errors import UserError
-from lannunet_core.hookspecs import Coordinates, EvaluationMode
-from lannunet_core.training.evaluator import locate_with
-from lannunet_core.training.learner import spatial_size
-from lannunet_core.training.loop import seed_step
-from lannunet_core.training.predictor import Locate, Located
-from lannunet_core.training.session import Session
+from lannunet_core import Coordinates, EvaluationMode, Scheme, UserError, make_scheme, seed_step, spatial_size
+from lannunet_landmarks.predict.evaluator import locate_with
+from lannunet_landmarks.predict.predictor import Locate, Located
+from lannunet_landmarks.session import LandmarkSession
 
 DRAWS = 256
 
 
-def views(session: Session) -> list[Locate]:
+def views(session: LandmarkSession) -> list[Locate]:
     """As the image is, then mirrored (`inference.tta`), then with dropout (`inference.mc_dropout`)."""
     axes, layers = axes_and_layers(session)
     plain = locate_with(session)
@@ -34,7 +30,7 @@ def views(session: Session) -> list[Locate]:
     ]
 
 
-def axes_and_layers(session: Session) -> tuple[list[int], list[nn.Module]]:
+def axes_and_layers(session: LandmarkSession) -> tuple[list[int], list[nn.Module]]:
     """The axes to mirror and the layers with dropout; refuses what the network was not trained for."""
     config = session.config
     axes: list[int] = []
@@ -64,7 +60,7 @@ def mirrored_axes(scheme: Scheme, dimensions: int) -> list[int]:
     return [axis for axis in range(dimensions) if tuple(alone[axis]) in negative]
 
 
-def swapped(session: Session) -> Tensor:
+def swapped(session: LandmarkSession) -> Tensor:
     """(N,) which landmark passes for each in a mirrored image."""
     dataset, count = session.config.dataset, len(session.run.outputs)
     selected = dataset.landmarks or list(range(count))

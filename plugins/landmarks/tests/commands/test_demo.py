@@ -4,9 +4,9 @@ import json
 from functools import partial
 
 import pytest
+from lannunet_landmarks.demo import run as demo
 
 from lannunet_core import cli
-from lannunet_core.training import demo
 
 
 def run(*arguments):

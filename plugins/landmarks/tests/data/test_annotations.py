@@ -3,14 +3,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lannunet_landmarks.data.annotations import check_inside, load_dataset
+from lannunet_landmarks.schema import DatasetConfig
+from lannunet_landmarks.types import Sample
 from PIL import Image as pillow
 
-from lannunet_core.config.schema import DatasetConfig
-from lannunet_core.data.annotations import check_inside, load_dataset
 from lannunet_core.errors import UserError
-from lannunet_core.types import Sample, State
+from lannunet_core.hookspecs import State
 
-WINGS = Path(__file__).parents[3] / "shared" / "data" / "wings"
+WINGS = Path(__file__).parents[5] / "shared" / "data" / "wings"
 
 
 def sample(name, coordinates, **more):

@@ -2,12 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lannunet_landmarks.data.centres import annotated_centres, check_centres, read_centres
+from lannunet_landmarks.evaluation.predictions import write_predictions
+from lannunet_landmarks.types import Prediction, Sample
 from PIL import Image
 
-from lannunet_core.data.centres import annotated_centres, check_centres, read_centres
 from lannunet_core.errors import UserError
-from lannunet_core.evaluation.predictions import write_predictions
-from lannunet_core.types import Prediction, Sample
 
 NAMES = ("tip", "base", "knee")
 

@@ -3,9 +3,8 @@
 import json
 
 import pytest
-
-from lannunet_core.config.schema import DatasetConfig
-from lannunet_core.data.annotations import SPLITS, load_dataset
+from lannunet_landmarks.data.annotations import SPLITS, load_dataset
+from lannunet_landmarks.schema import DatasetConfig
 
 
 @pytest.fixture

@@ -8,29 +8,24 @@ import SimpleITK as sitk
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lannunet_landmarks.data.annotations import load_dataset
+from lannunet_landmarks.data.samples import EvaluationSamples, PreparedImages, TrainingSamples
+from lannunet_landmarks.data.sampling import FullImage, PatchBias, PatchCentred
+from lannunet_landmarks.schema import DatasetConfig
+from lannunet_landmarks.types import Sample
 from PIL import Image as pillow
 from torch.utils.data import DataLoader
 
 from lannunet_core.augment.on_device import augment
 from lannunet_core.augment.schemes import Drawn, make_scheme
 from lannunet_core.augment.spatial import SpatialTransform
-from lannunet_core.config.schema import DatasetConfig
-from lannunet_core.data.annotations import load_dataset
-from lannunet_core.data.loading import (
-    EpochOrder,
-    EvaluationSamples,
-    PreparedImages,
-    TrainingSamples,
-    available_memory,
-    batches,
-    collate,
-)
-from lannunet_core.data.sampling import FullImage, PatchBias, PatchCentred
 from lannunet_core.errors import UserError
-from lannunet_core.geometry import is_inside, transform_points
-from lannunet_core.types import Sample, State
+from lannunet_core.hookspecs import State
+from lannunet_core.images.geometry import is_inside, transform_points
+from lannunet_core.run.batches import EpochOrder, collate, loaded_batches
+from lannunet_core.run.memory import available_memory
 
-WINGS = Path(__file__).parents[3] / "shared" / "data" / "wings"
+WINGS = Path(__file__).parents[5] / "shared" / "data" / "wings"
 INPUT = (96, 80)
 SIZES = ((150, 110), (90, 140), (200, 200))  # of the originals: mixed
 N = 4
@@ -265,7 +260,7 @@ def test_imgaug_augments_in_the_worker(samples):
         import cv2  # noqa: F401
     except ImportError as error:
         pytest.skip(f"imgaug's OpenCV does not load: {error}")
-    on_device, in_worker = training(samples), training(samples, in_worker_augment=True)
+    on_device, in_worker = training(samples), training(samples, augmenter=augment)
     for draw in range(3):
         expected, item = on_device[(0, draw, draw)], in_worker[(0, draw, draw)]
         assert not {"drawn", "centre"} & set(item)
@@ -314,7 +309,7 @@ def test_a_damaged_image_is_told_in_one_line(samples, workers):
     samples[1].image.write_bytes(samples[1].image.read_bytes()[:2000])
     loader = DataLoader(EvaluationSamples(images, samples), num_workers=workers, collate_fn=collate)
     with pytest.raises(UserError) as error:
-        list(batches(loader))
+        list(loaded_batches(loader))
     assert str(error.value).startswith(str(samples[1].image))
     assert "\n" not in str(error.value)
 
@@ -328,7 +323,7 @@ def test_evaluation_takes_every_sample_once_as_it_is(samples):
     images = prepared(samples)
     images.preload()
     loader = DataLoader(EvaluationSamples(images, samples), batch_size=3, collate_fn=collate)
-    taken = list(batches(loader))
+    taken = list(loaded_batches(loader))
     assert [name for batch in taken for name in batch["id"]] == ["s0", "s1", "s2", "u"]
     for batch in taken:
         assert "drawn" not in batch
@@ -432,7 +427,7 @@ def test_imgaug_cuts_patches_alike(samples):
         pytest.skip(f"imgaug's OpenCV does not load: {error}")
     sampling = PatchBias((48, 40), 0.66)
     on_device = patches(samples, sampling)
-    in_worker = patches(samples, sampling, in_worker_augment=True)
+    in_worker = patches(samples, sampling, augmenter=augment)
     for draw in range(6):
         expected, item = on_device[(0, draw, draw % 3)], in_worker[(0, draw, draw % 3)]
         batch = collate([expected])

@@ -3,13 +3,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lannunet_landmarks.data.sampling import FullImage, PatchBias, PatchCentred
+from lannunet_landmarks.types import Sample
 from scipy.stats import binomtest, chisquare
 
 from lannunet_core.augment.elastic import Elastic
 from lannunet_core.augment.spatial import SpatialTransform
-from lannunet_core.data.sampling import FullImage, PatchBias, PatchCentred
-from lannunet_core.geometry import affine, is_inside
-from lannunet_core.types import Sample, State
+from lannunet_core.hookspecs import State
+from lannunet_core.images.geometry import affine_matrix, is_inside
 
 IMAGE, PATCH = (90, 70), (12, 8)
 
@@ -142,7 +143,7 @@ def test_patches_of_volumes_hold_a_landmark():
 def test_a_patch_is_centred_on_what_an_earlier_run_saw():
     sample = a_sample([[40.0, 30.0], [70.0, 20.0], [np.nan, np.nan]], [0, 0, State.UNLABELLED])
     seen = np.array([[44.0, 28.0], [np.nan, np.nan], [10.0, 60.0]])
-    matrix = affine(np.diag([2.0, 2.0]), np.array([0.5, 0.5]))  # the image is half its original size
+    matrix = affine_matrix(np.diag([2.0, 2.0]), np.array([0.5, 0.5]))  # the image is half its original size
     sampling = pickle.loads(pickle.dumps(PatchCentred(PATCH, 0.0, {"one": seen})))
     rng = np.random.default_rng(0)
     for transform in (turned(37, 1.3), elastic()):

@@ -4,13 +4,19 @@ import json
 
 import numpy as np
 import pytest
+from lannunet_landmarks.data.annotations import load_dataset
+from lannunet_landmarks.demo.hands import (
+    LANDMARKS,
+    SPLITS,
+    baselines,
+    draw_hand,
+    percent_of_side,
+    write_demo_dataset,
+)
+from lannunet_landmarks.evaluation.summary import radial_errors
+from lannunet_landmarks.schema import DatasetConfig
 from PIL import Image
 from scipy.ndimage import map_coordinates
-
-from lannunet_core.config.schema import DatasetConfig
-from lannunet_core.data.annotations import load_dataset
-from lannunet_core.demo import LANDMARKS, SPLITS, baselines, draw_hand, percent_of_side, write_demo_dataset
-from lannunet_core.evaluation.summary import radial_errors
 
 
 @pytest.fixture(scope="module")

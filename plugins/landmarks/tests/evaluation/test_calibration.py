@@ -7,9 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from lannunet_core.errors import UserError
-from lannunet_core.evaluation.calibration import (
+from lannunet_landmarks.evaluation.calibration import (
     Calibration,
     calibrate,
     coverage_interval,
@@ -18,9 +16,12 @@ from lannunet_core.evaluation.calibration import (
     read_calibration,
     write_calibration,
 )
-from lannunet_core.evaluation.coverage import coverage_summary
-from lannunet_core.evaluation.predictions import read_errors, write_predictions
-from lannunet_core.types import Prediction, State
+from lannunet_landmarks.evaluation.coverage import coverage_summary
+from lannunet_landmarks.evaluation.predictions import read_errors, write_predictions
+from lannunet_landmarks.types import Prediction
+
+from lannunet_core.errors import UserError
+from lannunet_core.hookspecs import State
 
 NAMES = ("tip", "heel", "knee")
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lannunet_landmarks.evaluation.calibration import calibrate, coverage_interval
+from lannunet_landmarks.evaluation.coverage import coverage_summary, print_coverage
+from lannunet_landmarks.types import Prediction
 
-from lannunet_core.evaluation.calibration import calibrate, coverage_interval
-from lannunet_core.evaluation.coverage import coverage_summary, print_coverage
-from lannunet_core.types import Prediction, State
+from lannunet_core.hookspecs import State
 
 NAMES = ("tip", "heel")
 

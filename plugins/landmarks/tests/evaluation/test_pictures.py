@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from lannunet_landmarks.evaluation.pictures import draw_predicted_maps, draw_training_batch
+from lannunet_landmarks.types import Prediction
 from PIL import Image
 
-from lannunet_core.evaluation.pictures import draw_predicted_maps, draw_training_batch, to_display
-from lannunet_core.types import Prediction, State
+from lannunet_core.hookspecs import State
+from lannunet_core.report.display import to_display
 
 GREEN, ORANGE = (46, 230, 166), (255, 157, 46)
 

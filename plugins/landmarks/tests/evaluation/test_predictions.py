@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lannunet_landmarks.evaluation.predictions import read_predictions, write_predictions, write_workbook
+from lannunet_landmarks.types import Prediction
 from openpyxl import load_workbook
 
 from lannunet_core.errors import UserError
-from lannunet_core.evaluation.predictions import read_predictions, write_predictions, write_workbook
-from lannunet_core.types import Prediction, State
+from lannunet_core.hookspecs import State
 
 NAMES = ["tip, left", 'the "other"']
 NAN = float("nan")

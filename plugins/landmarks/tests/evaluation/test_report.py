@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lannunet_landmarks.evaluation.calibration import calibrate
+from lannunet_landmarks.evaluation.coverage import coverage_summary
+from lannunet_landmarks.evaluation.report import Report, write_report
+from lannunet_landmarks.evaluation.summary import summarise_errors
+from lannunet_landmarks.types import Prediction
 from PIL import Image
 
-from lannunet_core.evaluation.calibration import calibrate
-from lannunet_core.evaluation.coverage import coverage_summary
-from lannunet_core.evaluation.report import Report, write_report
-from lannunet_core.evaluation.summary import summarise
-from lannunet_core.types import Prediction, State
+from lannunet_core.hookspecs import State
 
 NAMES = ("tip", "<b>&amp; $x^^$", "heel")
 VOID = {"meta", "image", "br", "path", "use", "i"}
@@ -85,7 +86,7 @@ def split(count, size=(48, 64), *, annotated=True, spacing=None):
 
 def page_of(tmp_path, cases, size=(48, 64), names=NAMES, summary=None, **more):
     image = np.random.default_rng(1).integers(0, 255, size=(1, *size), dtype=np.uint8)
-    summary = summary or summarise(cases, names, (1, 2))
+    summary = summary or summarise_errors(cases, names, (1, 2))
     report = Report("A <title>", cases, summary, names, lambda prediction: image, **more)
     write_report(tmp_path / "report.html", report)
     page = Page(tmp_path / "report.html")
@@ -121,7 +122,7 @@ def test_no_case_is_shown_twice(tmp_path, count):
 
 
 def test_names_of_the_users_are_text(tmp_path):
-    page = page_of(tmp_path, split(3), comparison={"<i>other": summarise(split(3), NAMES, (1, 2))})
+    page = page_of(tmp_path, split(3), comparison={"<i>other": summarise_errors(split(3), NAMES, (1, 2))})
     assert "A <title>" in page.text
     assert "<i>other" in page.text
     assert page.text.count("<b>&amp; $x^^$") > 2  # in the table, in a chart, in titles of marks
@@ -134,7 +135,7 @@ def test_marks_lie_where_the_points_are(tmp_path):
     image[0, 30, 41] = 255
     case = Prediction("a", Path("none"), np.array([[44.0, 30]]), np.array([0.5]),
                       target=np.array([[41.0, 30]]), states=np.array([State.VISIBLE]))  # fmt: skip
-    report = Report("t", [case], summarise([case], ["a"], [2]), ["a"], lambda prediction: image)
+    report = Report("t", [case], summarise_errors([case], ["a"], [2]), ["a"], lambda prediction: image)
     write_report(tmp_path / "report.html", report)
     page = Page(tmp_path / "report.html")
     pictures, rings = page.all("image"), page.all("circle", **{"class": "target"})
@@ -216,7 +217,7 @@ def test_curves_of_training(tmp_path):
 
 def test_plugins_figures_and_run_are_on_the_page(tmp_path):
     cases = split(2)
-    summary = {**summarise(cases, NAMES, (1,)), "metrics": {"my <figure>": 0.1234567}}
+    summary = {**summarise_errors(cases, NAMES, (1,)), "metrics": {"my <figure>": 0.1234567}}
     image = np.zeros((3, 48, 64))
     report = Report(
         "t", cases, summary, NAMES, lambda p: image, config={"a": {"b": 17}}, provenance={"git": "<abc>"}
@@ -233,7 +234,7 @@ def test_calibrated_regions(tmp_path):
     cases, held_out = split(14), np.linspace(0.1, 4, 40)[:, None] * np.ones(3)
     calibration = calibrate(held_out, held_out / 4, NAMES, "px")
     calibrated = calibration.apply(cases, NAMES, 0.9)
-    summary = summarise(cases, NAMES, (1, 2))
+    summary = summarise_errors(cases, NAMES, (1, 2))
     summary["calibration"] = coverage_summary(calibration, calibrated, NAMES, 0.9)
     page = page_of(tmp_path, calibrated, summary=summary)
     for text in (
@@ -248,7 +249,7 @@ def test_calibrated_regions(tmp_path):
     assert rows == ["tip", "heel"]
 
     loose = split(3, annotated=False)
-    summary = summarise(loose, NAMES, (1, 2))
+    summary = summarise_errors(loose, NAMES, (1, 2))
     few = calibrate(held_out[:5], held_out[:5], NAMES, "px")
     summary["calibration"] = coverage_summary(few, few.apply(loose, NAMES, 0.9), NAMES, 0.9)
     page = page_of(tmp_path, loose, summary=summary)

@@ -6,10 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lannunet_landmarks.evaluation.summary import (
+    print_summary,
+    radial_errors,
+    summarise_errors,
+    uncertainties,
+)
+from lannunet_landmarks.types import Prediction
 from scipy.stats import norm
 
-from lannunet_core.evaluation.summary import print_summary, radial_errors, summarise, uncertainties
-from lannunet_core.types import Prediction, State
+from lannunet_core.hookspecs import State
 
 NAMES = ("a", "b", "c")
 NAN = float("nan")
@@ -50,7 +56,7 @@ def test_millimetres_count_the_spacing_of_each_axis():
 
 def test_figures_agree_with_numpy():
     errors = np.random.default_rng(1).gamma(2, 1.5, size=(14, 3))
-    summary = summarise(with_errors(errors), NAMES, (2, 4))
+    summary = summarise_errors(with_errors(errors), NAMES, (2, 4))
     assert summary["unit"] == "px"
     overall = summary["overall"]
     assert overall["mm"] is None
@@ -64,21 +70,21 @@ def test_figures_agree_with_numpy():
 
 
 def test_radii_are_in_mm_where_every_image_has_a_spacing():
-    summary = summarise(with_errors([[2.0], [4.0]], spacing=(0.5, 0.5)), ["a"], [1.5])
+    summary = summarise_errors(with_errors([[2.0], [4.0]], spacing=(0.5, 0.5)), ["a"], [1.5])
     assert summary["unit"] == "mm"
     assert summary["overall"]["mm"]["mean"] == pytest.approx(1.5)
     assert summary["overall"]["px"]["mean"] == pytest.approx(3.0)
     assert summary["overall"]["detection_rates"][0]["rate"] == 0.5
 
     mixed = [*with_errors([[2.0]], spacing=(0.5, 0.5)), *with_errors([[4.0]])]
-    summary = summarise(mixed, ["a"], [3])
+    summary = summarise_errors(mixed, ["a"], [3])
     assert summary["unit"] == "px"
     assert summary["overall"]["detection_rates"][0]["rate"] == 0.5
 
 
 def test_not_found_is_a_miss_and_not_an_error():
     cases = [prediction(0, [[1, 0]], [[0, 0]]), prediction(1, [[NAN, NAN]], [[0, 0]])]
-    summary = summarise(cases, ["a"], [2])
+    summary = summarise_errors(cases, ["a"], [2])
     assert summary["overall"]["px"]["mean"] == 1
     assert summary["overall"]["detection_rates"][0]["rate"] == 0.5
     assert summary["overall"]["counts"] == {"evaluated": 1, "not_found": 1, "absent": 0, "unlabelled": 0}
@@ -89,7 +95,7 @@ def test_unlabelled_and_absent_contribute_nothing():
     plain = with_errors([[1.0, 3.0]])
     states = [State.VISIBLE, State.VISIBLE, State.UNLABELLED, State.ABSENT]
     more = [prediction(0, [[6, 7], [8, 7], [1, 1], [2, 2]], [[5, 7], [5, 7], [NAN] * 2, [NAN] * 2], states)]
-    few, many = summarise(plain, NAMES[:2], [2]), summarise(more, [*NAMES, "d"], [2])
+    few, many = summarise_errors(plain, NAMES[:2], [2]), summarise_errors(more, [*NAMES, "d"], [2])
     assert few["overall"]["px"] == many["overall"]["px"]
     assert few["overall"]["detection_rates"] == many["overall"]["detection_rates"]
     assert many["overall"]["counts"] == {"evaluated": 2, "not_found": 0, "absent": 1, "unlabelled": 1}
@@ -100,7 +106,7 @@ def test_unlabelled_and_absent_contribute_nothing():
 def test_intervals_resample_images_not_landmarks():
     # Ten landmarks of an image share its error: the mean's interval is that of the images alone.
     of_image = np.random.default_rng(0).normal(10, 2, size=50)
-    summary = summarise(
+    summary = summarise_errors(
         with_errors(np.repeat(of_image[:, None], 10, axis=1)), [str(n) for n in range(10)], [2]
     )
     low, high = summary["overall"]["px"]["mean_ci95"]
@@ -113,7 +119,7 @@ def test_intervals_are_those_of_a_plain_bootstrap():
     errors = np.random.default_rng(3).gamma(2, 1.5, size=(20, 3))
     errors[4, 1] = NAN
     cases = with_errors(errors)
-    overall = summarise(cases, NAMES, [3], seed=5)["overall"]
+    overall = summarise_errors(cases, NAMES, [3], seed=5)["overall"]
     generator = np.random.default_rng(9)
     figures = []
     for _ in range(4000):
@@ -128,14 +134,14 @@ def test_intervals_are_those_of_a_plain_bootstrap():
 
 def test_same_seed_same_summary_and_it_is_json():
     cases = with_errors(np.random.default_rng(1).gamma(2, 1.5, size=(9, 3)), spacing=(1.0, 2.0))
-    first, again = (summarise(cases, NAMES, (2, 4), seed=3) for _ in range(2))
+    first, again = (summarise_errors(cases, NAMES, (2, 4), seed=3) for _ in range(2))
     assert json.loads(json.dumps(first, allow_nan=False)) == again
-    assert first != summarise(cases, NAMES, (2, 4), seed=4)
+    assert first != summarise_errors(cases, NAMES, (2, 4), seed=4)
 
 
 @pytest.mark.parametrize("cases", [[], [prediction(0, [[1, 2], [3, 4], [NAN, NAN]])]])
 def test_without_annotations_there_are_no_figures(cases):
-    summary = summarise(cases, NAMES, [2])
+    summary = summarise_errors(cases, NAMES, [2])
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert summary["overall"]["px"]["mean"] is None
     assert summary["overall"]["detection_rates"] == [{"radius": 2.0, "rate": None, "ci95": None}]
@@ -148,7 +154,9 @@ def test_printed_table_keeps_its_figures_in_80_columns(capsys, monkeypatch):
     cases[0].coordinates[0] = NAN
     names = ("[b]", "a very long name of a landmark that must not push figures out", "c")
     print_summary(
-        summarise(cases, names, (1, 2, 2.5, 30)), "title", {"other": summarise(cases, names, (1, 2, 2.5, 30))}
+        summarise_errors(cases, names, (1, 2, 2.5, 30)),
+        "title",
+        {"other": summarise_errors(cases, names, (1, 2, 2.5, 30))},
     )
     printed = capsys.readouterr().out
     assert "[b]" in printed
@@ -181,7 +189,7 @@ def test_precision_and_recall_of_presence(capsys):
         replace(prediction(i, [[5, 7]] * 3, [[5, 7]] * 3, states=s), present=np.array(p))
         for i, (s, p) in enumerate(zip(states, present, strict=True))
     ]
-    summary = summarise(cases, NAMES, (2,))
+    summary = summarise_errors(cases, NAMES, (2,))
     assert summary["overall"]["presence"] == {
         "precision": 3 / 5,
         "recall": 3 / 5,
@@ -191,4 +199,4 @@ def test_precision_and_recall_of_presence(capsys):
     assert summary["per_landmark"]["b"]["presence"]["recall"] == 0
     print_summary(summary, "cases")
     assert "precision 60.0%, recall 60.0%" in capsys.readouterr().out
-    assert "presence" not in summarise([*cases, prediction(9, [[5, 7]] * 3)], NAMES, (2,))["overall"]
+    assert "presence" not in summarise_errors([*cases, prediction(9, [[5, 7]] * 3)], NAMES, (2,))["overall"]

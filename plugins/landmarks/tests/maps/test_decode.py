@@ -3,12 +3,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from lannunet_landmarks.maps.decode import DECODERS, decode_peak
+from lannunet_landmarks.maps.labels import gaussian_heatmaps
 from scipy import ndimage
 from scipy.interpolate import RectBivariateSpline
 
-from lannunet_core.decode import DECODERS, decode_peak
-from lannunet_core.geometry import affine, resize_affine, transform_points
-from lannunet_core.labels import gaussian_heatmaps
+from lannunet_core.images.geometry import affine_matrix, resize_affine, transform_points
 
 MODES = ["scale_heatmap_first", "scale_pred_coords", "use_input_size"]
 
@@ -207,7 +207,9 @@ def test_a_rotated_sample_is_decoded_on_the_input_grid():
     size = (64, 48)
     maps = torch.from_numpy(np.stack([random_maps(rng, 3, size)] * 2))
     turn = np.array([[math.cos(0.3), -math.sin(0.3)], [math.sin(0.3), math.cos(0.3)]])
-    matrices = torch.from_numpy(np.stack([affine(5 * turn, np.zeros(2)), resize_affine((320, 240), size)]))
+    matrices = torch.from_numpy(
+        np.stack([affine_matrix(5 * turn, np.zeros(2)), resize_affine((320, 240), size)])
+    )
     sizes = torch.tensor([[320, 240]] * 2)
     found = decode_peak(maps, matrices, sizes, "scale_heatmap_first")
     on_input = decode_peak(maps, matrices, sizes, "scale_pred_coords")
@@ -219,7 +221,7 @@ def test_a_mirrored_affine_has_the_same_grid():
     rng = np.random.default_rng(4)
     maps = torch.from_numpy(random_maps(rng, 3, (64, 48)))[None]
     scale = np.diag([-5.0, 5.0])
-    mirrored = torch.from_numpy(affine(scale, np.array([317.0, 2.0])))[None]
+    mirrored = torch.from_numpy(affine_matrix(scale, np.array([317.0, 2.0])))[None]
     sizes = torch.tensor([[320, 240]])
     found = decode_peak(maps, mirrored, sizes, "scale_heatmap_first")
     torch.testing.assert_close(

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from lannunet_landmarks.maps.decode import DECODERS
 from scipy.optimize import least_squares
 
 from benchmarks.decoder_precision import gaussians, least_error
-from lannunet_core.decode import DECODERS
 
 NOISE = 0.1
 

@@ -7,17 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lannunet_landmarks.maps.labels import gaussian_heatmaps, level_sigmas
+from lannunet_landmarks.maps.learned_sigma import LearnedSigma, entropy, parameter_groups, penalties, volumes
+from lannunet_landmarks.maps.losses import HeatmapMSE, SoftmaxCrossEntropy
+from lannunet_landmarks.schema import RunConfig
+from lannunet_landmarks.session import start_session
 
-from lannunet_core.config.compose import ChosenPlugin, LoadedConfig
-from lannunet_core.config.schema import RunConfig
+from lannunet_core.config.loaded import ChosenPlugin, LoadedConfig
 from lannunet_core.errors import UserError
-from lannunet_core.labels import gaussian_heatmaps, level_sigmas
-from lannunet_core.learned_sigma import LearnedSigma, entropy, parameter_groups, penalties, volumes
-from lannunet_core.losses import HeatmapMSE, SoftmaxCrossEntropy
+from lannunet_core.hookspecs import State
 from lannunet_core.plugins import discovery
 from lannunet_core.plugins.api import RunInfo
-from lannunet_core.training.session import make_fabric, start_session
-from lannunet_core.types import State
+from lannunet_core.run.session import make_fabric
 
 SIZE = (64, 48)
 UNET = {"init_features": 8, "max_features": 32, "min_feature_resolution": 8}

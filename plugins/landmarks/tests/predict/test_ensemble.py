@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from lannunet_landmarks.maps.decode import decode_peak
+from lannunet_landmarks.maps.labels import gaussian_heatmaps
+from lannunet_landmarks.predict.ensemble import combined
+from lannunet_landmarks.predict.predictor import Located
 from openpyxl import load_workbook
 
-from lannunet_core.decode import decode_peak
 from lannunet_core.hookspecs import Coordinates
-from lannunet_core.labels import gaussian_heatmaps
-from lannunet_core.training.ensemble import combined
-from lannunet_core.training.predictor import Located
 
 MODE = "scale_pred_coords"
 HOOKS = SimpleNamespace(get_coords_from_heatmap=decode_peak)

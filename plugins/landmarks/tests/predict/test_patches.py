@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from lannunet_core.training import checkpoint
+from lannunet_core.run import checkpoint
 
 PATCH = {"sample_patch_size": [32, 32]}
 STITCHED = {**PATCH, "inference_mode": "patchify_and_stitch"}
@@ -82,7 +82,9 @@ def test_a_resumed_run_is_the_same_run(make_project, workshop, monkeypatch, mode
         assert project.train() == 130
     assert project.train("--resume") == 0
     assert project.rows() == project.rows(whole)
-    one, other = (checkpoint.load(folder / "checkpoints" / "latest.pt") for folder in (whole, project.out))
+    one, other = (
+        checkpoint.load_checkpoint(folder / "checkpoints" / "latest.pt") for folder in (whole, project.out)
+    )
     assert all(torch.equal(one.learner[name], other.learner[name]) for name in one.learner)
 
 

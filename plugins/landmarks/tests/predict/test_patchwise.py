@@ -1,9 +1,9 @@
 import pytest
 import torch
+from lannunet_landmarks.predict.patchwise import cut_patch, output_strides, receptive_radius
 from torch import nn
 
 from lannunet_core.errors import UserError
-from lannunet_core.training.patchwise import cut, output_strides, receptive_radius
 
 
 def stack(*layers):
@@ -63,8 +63,8 @@ def test_strides_of_outputs():
 
 def test_patches_are_cut_with_zeros_beyond_the_border():
     image = torch.arange(1.0, 31).reshape(1, 5, 6)
-    inside = cut(image, torch.tensor([2, 1]), (3, 4))
+    inside = cut_patch(image, torch.tensor([2, 1]), (3, 4))
     assert torch.equal(inside, image[:, 1:5, 2:5])
-    over = cut(image, torch.tensor([-1, 3]), (3, 4))
+    over = cut_patch(image, torch.tensor([-1, 3]), (3, 4))
     assert torch.equal(over[:, :2, 1:], image[:, 3:, :2])
     assert over.sum() == image[:, 3:, :2].sum()

@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lannunet_landmarks.predict.predictor import Located
+from lannunet_landmarks.predict.presence import calibrated, deciding, threshold
+from lannunet_landmarks.types import Prediction
 from PIL import Image
 
-from lannunet_core.hookspecs import Coordinates
-from lannunet_core.training.predictor import Located
-from lannunet_core.training.presence import calibrated, deciding, threshold
-from lannunet_core.types import Prediction, State
+from lannunet_core.hookspecs import Coordinates, State
 
 SIDE, LANDMARKS, MISSING = 48, 3, 0.2
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from lannunet_landmarks.predict.stages import jitter_for
+from lannunet_landmarks.types import Prediction
 
-from lannunet_core.training.stages import jitter_for
-from lannunet_core.types import Prediction, State
+from lannunet_core.hookspecs import State
 
 SIZES = ((96, 80), (70, 100))
 

@@ -5,14 +5,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from lannunet_landmarks.maps.decode import decode_peak
+from lannunet_landmarks.maps.labels import gaussian_heatmaps
+from lannunet_landmarks.predict.predictor import Located
+from lannunet_landmarks.predict.views import mirrored, mirrored_axes, swapped
 
 from lannunet_core.augment.schemes import make_scheme
-from lannunet_core.decode import decode_peak
-from lannunet_core.geometry import resize_affine
 from lannunet_core.hookspecs import Coordinates
-from lannunet_core.labels import gaussian_heatmaps
-from lannunet_core.training.predictor import Located
-from lannunet_core.training.views import mirrored, mirrored_axes, swapped
+from lannunet_core.images.geometry import resize_affine
 
 SIGMA = 2.0
 

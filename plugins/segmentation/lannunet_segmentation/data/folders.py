@@ -15,18 +15,18 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core.data.reader import (
+from lannunet_core import (
     SUFFIXES,
     Header,
+    UserError,
+    atomic_path,
     image_format,
     image_header,
     image_placement,
     read_image,
 )
-from lannunet_core.errors import UserError
-from lannunet_core.files import atomic_path
-from lannunet_core.segmentation import nnunet_v1
-from lannunet_core.segmentation.types import (
+from lannunet_segmentation.data import nnunet_v1
+from lannunet_segmentation.types import (
     IGNORE,
     Case,
     CaseImage,

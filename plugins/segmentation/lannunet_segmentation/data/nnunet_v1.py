@@ -20,8 +20,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core.errors import UserError
-from lannunet_core.segmentation.types import Geometry, SegmentationDataset
+from lannunet_core import UserError
+from lannunet_segmentation.types import Geometry, SegmentationDataset
 
 STAGE = re.compile(r"(.+)_stage(\d+)")
 WEIGHT_MAP = "_weightmap"

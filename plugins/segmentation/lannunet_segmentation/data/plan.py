@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core.errors import UserError
-from lannunet_core.plugins.api import Plugin
-from lannunet_core.segmentation.folders import case_geometry, check_case, read_case
-from lannunet_core.segmentation.types import Case, SegmentationDataset
-from lannunet_core.training.progress import bar
+from lannunet_core import Plugin, UserError, progress_bar
+from lannunet_segmentation.data.folders import case_geometry, check_case, read_case
+from lannunet_segmentation.types import Case, SegmentationDataset
 
 CASES_LOOKED_INTO = 32
 VOXELS_A_CASE = 10_000
@@ -147,7 +145,7 @@ def fingerprint(dataset: SegmentationDataset) -> Fingerprint:
     """
     cases = dataset.training
     geometries = []
-    with bar("looking at headers", len(cases)) as progress:
+    with progress_bar("looking at headers", len(cases)) as progress:
         for case in cases:
             check_case(case, dataset)
             geometries.append(case_geometry(case, dataset))
@@ -157,7 +155,7 @@ def fingerprint(dataset: SegmentationDataset) -> Fingerprint:
     counts = np.zeros(len(dataset.class_names), np.int64)
     voxels = looked_into = 0
     samples = []
-    with bar("looking at voxels", len(chosen)) as progress:
+    with progress_bar("looking at voxels", len(chosen)) as progress:
         for index in [*chosen, *others]:
             if looked_into >= len(chosen) and counts.any():
                 break  # the others are only asked while nothing annotated was found

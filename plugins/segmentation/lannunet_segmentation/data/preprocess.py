@@ -22,27 +22,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core.data.reader import image_header, read_image
-from lannunet_core.errors import UserError
-from lannunet_core.files import atomic_path, write_text
-from lannunet_core.geometry import resize_affine
-from lannunet_core.processes import in_processes
-from lannunet_core.segmentation import nnunet_v1
-from lannunet_core.segmentation.folders import read_case
-from lannunet_core.segmentation.regrid import resample, resample_label, resample_nearest
-from lannunet_core.segmentation.runs import Runs
-from lannunet_core.segmentation.types import (
+from lannunet_core import (
+    ExtraMap,
+    Floats,
+    UserError,
+    atomic_path,
+    image_header,
+    in_processes,
+    progress_bar,
+    read_image,
+    resize_affine,
+    write_text,
+)
+from lannunet_segmentation.data import nnunet_v1
+from lannunet_segmentation.data.folders import read_case
+from lannunet_segmentation.data.regrid import resample, resample_label, resample_nearest
+from lannunet_segmentation.data.runs import Runs
+from lannunet_segmentation.types import (
     IGNORE,
     Case,
     CaseImage,
-    ExtraMap,
     Geometry,
     Labels,
     SegmentationDataset,
     Settings,
 )
-from lannunet_core.training.progress import bar
-from lannunet_core.types import Floats
 
 VERSION = 1
 """Of what is written; a cache of another one is made again."""
@@ -156,7 +160,7 @@ def prepare_cases(
         with _alone(folder):
             prepared = _kept(work)
             todo = [job for job in work if job.case.id not in prepared]
-            with bar("preparing cases", len(todo)) as progress:
+            with progress_bar("preparing cases", len(todo)) as progress:
                 for case in in_processes(_Job.run, todo, jobs or _fitting_jobs(todo)):
                     prepared[case.id] = case
                     progress.advance()
@@ -507,6 +511,6 @@ def _fitting_jobs(todo: Sequence[_Job]) -> int:
     sizes = [job.peak_bytes for job in todo]
     if sum(sizes) < SMALL:
         return 1
-    from lannunet_core.data.loading import available_memory  # brings torch, which the processes do without
+    from lannunet_core import available_memory
 
     return max(1, min(os.cpu_count() or 1, available_memory() // max(sizes)))

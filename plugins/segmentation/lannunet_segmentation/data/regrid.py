@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.sparse import csr_array
 
-from lannunet_core.data.prepare import resample_axis, resample_matrix
-from lannunet_core.segmentation.types import IGNORE, Labels
+from lannunet_core import resample_axis, resample_matrix
+from lannunet_segmentation.types import IGNORE, Labels
 
 
 def resample(values: NDArray[np.float32], size: Sequence[int]) -> NDArray[np.float32]:

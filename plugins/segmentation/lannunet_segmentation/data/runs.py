@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core.files import atomic_path
+from lannunet_core import atomic_path
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from lannunet_core.augment.schemes import Scheme
-from lannunet_core.data.loading import shown_box
-from lannunet_core.hookspecs import Sampling
-from lannunet_core.segmentation.cutting import cut
-from lannunet_core.segmentation.preprocess import PreparedCase
-from lannunet_core.segmentation.types import IGNORE, ExtraMap
+from lannunet_core import (
+    ExtraMap,
+    Sampling,
+    Scheme,
+    augmented,
+    call_accepting,
+    cut_box,
+    shown_box,
+    to_device,
+    warp,
+)
+from lannunet_segmentation.data.preprocess import PreparedCase
+from lannunet_segmentation.types import IGNORE
 
 
 class TrainingPatches(Dataset[dict[str, Any]]):
@@ -44,6 +51,7 @@ class TrainingPatches(Dataset[dict[str, Any]]):
         self.scheme = scheme
         self.seed = seed
         self.extra_maps = tuple(extra_maps)
+        self.fills: Mapping[str, float] = {"label": IGNORE}
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -53,15 +61,14 @@ class TrainingPatches(Dataset[dict[str, Any]]):
         case, size = self.cases[index], self.sampling.output_size
         rng = np.random.default_rng([self.seed, epoch, draw])
         drawn = self.scheme.draw(rng, size)
-        landmarks, states = np.empty((0, len(size))), np.empty(0, np.int64)
-        centre = self.sampling.centre(
+        centre = call_accepting(
+            self.sampling.centre,
             rng=rng,
             image_size=case.size,
-            landmarks=landmarks,
-            states=states,
             transform=drawn.spatial,
             sample=case,
             affine=case.affine,
+            epoch=epoch,
         )
         label = case.label()
         assert label is not None, "a case is trained on only where something is annotated"
@@ -70,10 +77,8 @@ class TrainingPatches(Dataset[dict[str, Any]]):
         first = [math.floor(side) - 1 for side in low]
         box = [math.ceil(side) + 2 - start for side, start in zip(high, first, strict=True)]
         item = {
-            "image": torch.from_numpy(cut(case.image(), first, box)),
-            "label": torch.from_numpy(cut(label, first, box, IGNORE)),
-            "landmarks": torch.from_numpy(landmarks).float(),
-            "states": torch.from_numpy(states),
+            "image": torch.from_numpy(cut_box(case.image(), first, box)),
+            "label": torch.from_numpy(cut_box(label, first, box, IGNORE)),
             "affine": torch.from_numpy(case.affine),
             "corner": torch.from_numpy(centre - (np.asarray(size) - 1) / 2).float(),
             "spacing": torch.tensor(case.spacing, dtype=torch.float64),
@@ -85,5 +90,22 @@ class TrainingPatches(Dataset[dict[str, Any]]):
         for extra in self.extra_maps:
             values = case.extra(extra.name)
             assert values is not None, "preparing refuses a case without the map"
-            item[extra.key] = torch.from_numpy(cut(values, first, box, extra.fill)).float()
+            item[extra.key] = torch.from_numpy(cut_box(values, first, box, extra.fill)).float()
         return item
+
+    def on_device(self, batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+        """The batch, augmented; all weights and masks multiplied are in its `weight` (B, *S)."""
+        moved, size = to_device(batch, device), self.sampling.output_size
+        drawn, centre = moved["drawn"], moved["centre"]
+        label = moved["label"][:, None]
+        for extra in self.extra_maps:
+            if extra.role != "label":  # what has no weight would get some of its neighbour's
+                label = label.masked_fill(moved[extra.key][:, None] == 0, IGNORE)
+        moved["label"] = warp(label, drawn, centre, size, "nearest", fill=IGNORE)[:, 0]
+        for extra in self.extra_maps:
+            values = moved[extra.key][:, None]
+            moved[extra.key] = warp(values, drawn, centre, size, extra.interpolation, extra.fill)[:, 0]
+        weights = [moved[extra.key] for extra in self.extra_maps if extra.role != "label"]
+        if weights:
+            moved["weight"] = math.prod(weights[1:], start=weights[0])
+        return augmented(moved, size)

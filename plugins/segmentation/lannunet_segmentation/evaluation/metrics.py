@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from lannunet_core.segmentation.types import IGNORE, Labels
-from lannunet_core.types import Floats
+from lannunet_core import Floats
+from lannunet_segmentation.types import IGNORE, Labels
 
 HAUSDORFF_PERCENTILE = 95.0
 Mask = NDArray[np.bool_]

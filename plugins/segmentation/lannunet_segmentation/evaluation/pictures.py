@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lannunet_core.evaluation.pictures import to_display
-from lannunet_core.files import atomic_path
-from lannunet_core.segmentation.types import IGNORE
+from lannunet_core import atomic_path, to_display
+from lannunet_segmentation.types import IGNORE
 
 PANEL_INCHES = 5.0
 

@@ -12,22 +12,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core.errors import UserError
-from lannunet_core.evaluation.page import Chart, chart, draw_boxes, jpeg, thirds, training_charts, write_page
-from lannunet_core.evaluation.pictures import display_limits, to_display
-from lannunet_core.files import write_text
-from lannunet_core.segmentation.contours import outline
-from lannunet_core.segmentation.folders import PICTURES, read_case, read_label
-from lannunet_core.segmentation.metrics import case_metrics
-from lannunet_core.segmentation.summary import (
+from lannunet_core import (
+    Chart,
+    UserError,
+    best_middle_worst,
+    display_limits,
+    draw_boxes,
+    jpeg_url,
+    make_chart,
+    progress_bar,
+    to_display,
+    training_charts,
+    write_page,
+    write_text,
+)
+from lannunet_segmentation.data.folders import PICTURES, read_case, read_label
+from lannunet_segmentation.evaluation.contours import outline
+from lannunet_segmentation.evaluation.metrics import case_metrics
+from lannunet_segmentation.evaluation.summary import (
     MeasuredCase,
     compare,
     print_summary,
-    summarise,
+    summarise_cases,
     table,
     write_cases,
 )
-from lannunet_core.segmentation.types import (
+from lannunet_segmentation.types import (
     IGNORE,
     Case,
     CaseImage,
@@ -35,7 +45,6 @@ from lannunet_core.segmentation.types import (
     SegmentationDataset,
     SegmentedCase,
 )
-from lannunet_core.training import progress as terminal
 
 SLICES = 5
 PANEL_PIXELS = 360
@@ -55,7 +64,7 @@ Weight = Callable[[SegmentedCase], NDArray[Any] | None]
 Box = tuple[slice, ...]
 
 
-def write_results(
+def write_segmentation_results(
     cases: Sequence[SegmentedCase],
     dataset: SegmentationDataset,
     folder: Path,
@@ -93,12 +102,12 @@ def write_results(
     """
     names = dataset.class_names[1:]
     unit = "px" if dataset.file_ending.lower() in (*PICTURES, ".jpg", ".jpeg") else "mm"
-    with terminal.bar("measuring", len(cases)) as bar:
+    with progress_bar("measuring", len(cases)) as bar:
         measured = []
         for case in cases:
             measured.append(measure(case, dataset, weight))
             bar.advance()
-    summary = summarise(measured, names, unit, seed)
+    summary = summarise_cases(measured, names, unit, seed)
     if others:
         summary["comparison"] = {name: compare(summary, other, seed) for name, other in others.items()}
     if figures:
@@ -108,7 +117,7 @@ def write_results(
     groups = _groups(measured, dataset)
     write_page(
         folder / "report.html",
-        "segmentation/report.html.j2",
+        Path(__file__).with_name("report.html.j2"),
         resolved,
         description,
         title=title,
@@ -175,7 +184,7 @@ def _groups(measured: Sequence[MeasuredCase], dataset: SegmentationDataset) -> l
         ranked, names = list(measured), ("First cases", "Cases between", "Last cases")
     return [
         {"name": name, "cases": [_case(case, dataset) for case in chosen]}
-        for name, chosen in zip(names, thirds(ranked), strict=True)
+        for name, chosen in zip(names, best_middle_worst(ranked), strict=True)
         if chosen
     ]
 
@@ -287,7 +296,7 @@ class _View:
         present = np.unique(predicted if target is None else np.stack([predicted, target]))
         width, height = np.array(predicted.shape[::-1]) * scale
         return {
-            "href": jpeg(shown) if axis is None else jpeg(shown, PANEL_PIXELS),
+            "href": jpeg_url(shown) if axis is None else jpeg_url(shown, PANEL_PIXELS),
             "width": round(float(width), 2),
             "height": round(float(height), 2),
             "scale": " ".join(f"{step:.4g}" for step in scale),
@@ -328,5 +337,7 @@ def _charts(measured: Sequence[MeasuredCase], names: Sequence[str], unit: str) -
     ):
         values = table(evaluated, figure, len(names))
         if np.isfinite(values).any():
-            charts.append(chart(title, boxes, partial(draw_boxes, values=values, names=names, label=label)))
+            charts.append(
+                make_chart(title, boxes, partial(draw_boxes, values=values, names=names, label=label))
+            )
     return charts

@@ -16,11 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from lannunet_core.evaluation.summary import bootstrap_weights, statistics
-from lannunet_core.files import atomic_path
-from lannunet_core.segmentation.metrics import ClassMetrics
-from lannunet_core.segmentation.types import SegmentedCase
-from lannunet_core.types import Floats
+from lannunet_core import Floats, atomic_path, bootstrap_statistics, bootstrap_weights
+from lannunet_segmentation.evaluation.metrics import ClassMetrics
+from lannunet_segmentation.types import SegmentedCase
 
 FIGURES = ("dice", "weighted_dice", "hausdorff95", "mean_surface_distance")
 DISTANCES = FIGURES[2:]
@@ -42,7 +40,7 @@ class MeasuredCase:
     metrics: tuple[ClassMetrics, ...] | None
 
 
-def summarise(
+def summarise_cases(
     cases: Sequence[MeasuredCase], class_names: Sequence[str], unit: str, seed: int = 0
 ) -> dict[str, Any]:
     """Everything that `summary.json` holds, ready for JSON: a figure that cannot be had is None.
@@ -74,7 +72,7 @@ def summarise(
                 figures[name] = None
                 continue
             image, column = np.indices(chosen.shape).reshape(2, -1)
-            figures[name] = statistics(chosen[image, column], image, weights)
+            figures[name] = bootstrap_statistics(chosen[image, column], image, weights)
             del figures[name]["detection_rates"]
         return figures
 
@@ -131,7 +129,7 @@ def compare(ours: Mapping[str, Any], theirs: Mapping[str, Any], seed: int = 0) -
         both = np.isfinite(pairs).all(axis=0)
         if not both.any():
             return None
-        figures = statistics((pairs[0] - pairs[1])[both], image[both], weights)
+        figures = bootstrap_statistics((pairs[0] - pairs[1])[both], image[both], weights)
         return {
             "pairs": int(both.sum()),
             "ours": float(pairs[0, both].mean()),

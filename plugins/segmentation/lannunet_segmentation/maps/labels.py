@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lannunet_core.labels import level_scale
-from lannunet_core.segmentation.types import IGNORE
+from lannunet_core import level_scale
+from lannunet_segmentation.types import IGNORE
 
 
 def segmentation_labels(

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lannunet_core.losses import levels
-from lannunet_core.segmentation.types import IGNORE
+from lannunet_core import levels
+from lannunet_segmentation.types import IGNORE
 
 
 class CrossEntropyDice(nn.Module):

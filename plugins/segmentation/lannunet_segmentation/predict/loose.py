@@ -1,31 +1,44 @@
-"""Segmenting loose images with a trained model: what `lannunet predict` does for `task: segmentation`."""
+"""Segmenting loose images with a trained model: what `lannunet predict` does."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from lannunet_core.config.schema import SegmentationRunConfig
-from lannunet_core.data.reader import SUFFIXES
-from lannunet_core.errors import UserError
-from lannunet_core.segmentation.folders import check_case, loose_cases
-from lannunet_core.segmentation.types import SegmentationDataset, SegmentedCase
-from lannunet_core.segmentation.work import segment, settings_of
-from lannunet_core.training.output import claim, provenance, write_run
-from lannunet_core.training.session import Session
+from lannunet_core import (
+    SUFFIXES,
+    PredictRequest,
+    UserError,
+    claim_folder,
+    open_model,
+    provenance,
+    refuse_folder,
+    refuse_to_empty,
+    write_run,
+)
+from lannunet_segmentation.data.folders import check_case, loose_cases
+from lannunet_segmentation.session import start_session
+from lannunet_segmentation.types import SegmentationDataset, SegmentedCase
+from lannunet_segmentation.work import segment, settings_of
 
 
-def predict(session: Session, model: Path, images: Sequence[Path], folder: Path) -> list[SegmentedCase]:
+def predict(request: PredictRequest) -> list[SegmentedCase]:
     """Segment image files, and write a label file a case, in the image's own geometry.
 
-    Args:
-        session: With the trained model.
-        model: Its file or folder, for the record.
-        images: Image files, or folders of them; several channels are files that end in `_0000`, `_0001` ….
-        folder: Gets the label files, named by case.
+    Several channels of a case are files that end in `_0000`, `_0001` ….
     """
+    request.refuse("segmentation", "also", "spacing", "calibration", "coverage")
+    model, images, folder = request.model, request.images, request.folder
+    refuse_folder(folder, "--out", None if request.overwrite else "replace it (--overwrite)")
+    refuse_to_empty(folder, "--out", [model])
+    session = open_model(model, start_session)
     run, config = session.run, session.config
-    assert isinstance(config, SegmentationRunConfig)
+    if request.tta is not None:
+        config = config.model_copy(
+            update={"inference": config.inference.model_copy(update={"tta": request.tta})}
+        )
+        session.loaded = replace(session.loaded, run=config)
     ending = file_ending(images)
     cases = loose_cases(images, run.in_channels, ending, run.dimensions)
     dataset = SegmentationDataset(
@@ -42,7 +55,7 @@ def predict(session: Session, model: Path, images: Sequence[Path], folder: Path)
     )
     for case in cases:
         check_case(case, dataset)
-    claim(folder)
+    claim_folder(folder)
     write_run(
         folder,
         session.loaded.resolved(),

@@ -16,10 +16,8 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from lannunet_core.data.prepare import resample_axis, resample_matrix
-from lannunet_core.errors import UserError
-from lannunet_core.segmentation.types import Labels
-from lannunet_core.types import Floats
+from lannunet_core import Floats, UserError, resample_axis, resample_matrix
+from lannunet_segmentation.types import Labels
 
 SWITCH = "DIAG_NNUNET_ALT_RESAMPLING"
 SLAB_BYTES = 128 * 2**20  # of resampled float32 scores of all classes

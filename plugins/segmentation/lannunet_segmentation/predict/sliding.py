@@ -24,11 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from lannunet_core.errors import RunFailed
-from lannunet_core.losses import levels
-from lannunet_core.segmentation.cutting import cut
-from lannunet_core.stitch import Windows
-from lannunet_core.training.learner import map_tensors
+from lannunet_core import RunFailed, Windows, cut_box, levels, map_tensors
 
 
 def softmax(outputs: Any) -> Tensor:
@@ -86,7 +82,7 @@ def predict_scores(
     for first in range(0, len(corners), batch_size):
         chosen = corners[first : first + batch_size]
         firsts = [[at - margin for at, margin in zip(corner, before, strict=True)] for corner in chosen]
-        cuts = [cut(image, first, patch_size).astype(np.float32, copy=False) for first in firsts]
+        cuts = [cut_box(image, first, patch_size).astype(np.float32, copy=False) for first in firsts]
         patches = torch.from_numpy(np.stack(cuts))
         with torch.no_grad():
             maps = patch_scores(network, patches.to(device), activation, mirror)

@@ -14,14 +14,14 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lannunet_segmentation.data import folders
+from lannunet_segmentation.types import IGNORE, Geometry
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from lannunet_core.errors import UserError
-from lannunet_core.segmentation import folders
-from lannunet_core.segmentation.types import IGNORE, Geometry
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[4]
 HIPPOCAMPUS = REPOSITORY / "../shared/data/hippocampus/Dataset004_Hippocampus"
 SIZE = (5, 4, 3)
 SPACING = (0.5, 0.75, 2.5)

@@ -13,25 +13,25 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.flop_counter import FlopCounterMode
-
-from lannunet_core import Plugin
-from lannunet_core.config.compose import load_config
-from lannunet_core.errors import UserError
-from lannunet_core.segmentation import plan
-from lannunet_core.segmentation.folders import read_dataset
-from lannunet_core.segmentation.plan import (
+from lannunet_segmentation.data import plan
+from lannunet_segmentation.data.folders import read_dataset
+from lannunet_segmentation.data.plan import (
     Fingerprint,
     Network,
     choose_spacing,
     choose_strides,
     fingerprint,
     make_plan,
-    write_plan,
 )
-from lannunet_core.segmentation.types import Case, SegmentationDataset
+from lannunet_segmentation.types import Case, SegmentationDataset
+from torch.utils.flop_counter import FlopCounterMode
 
-HIPPOCAMPUS = Path(__file__).parents[2] / "../shared/data/hippocampus/Dataset004_Hippocampus"
+from lannunet_core import Plugin
+from lannunet_core.config.compose import load_config
+from lannunet_core.errors import UserError
+from lannunet_core.plan import as_yaml
+
+HIPPOCAMPUS = Path(__file__).parents[4] / "../shared/data/hippocampus/Dataset004_Hippocampus"
 
 
 def write(path, array, spacing):
@@ -106,7 +106,7 @@ def test_background_stands_in_where_no_foreground_is_annotated(tmp_path):
     found = fingerprint(read_dataset(folder_of(tmp_path, [(image, label, (1, 1, 1))])))
     assert found.intensities[0] == (7, 7, 7, 0)
     assert found.class_shares == (1, 0, 0)
-    assert "No voxel of organ, tumour is annotated" in write_plan(make_plan(found))
+    assert "No voxel of organ, tumour is annotated" in as_yaml(make_plan(found))
 
 
 def test_few_of_many_cases_are_looked_into_but_all_before_nothing_is_said_to_be_annotated(
@@ -207,7 +207,7 @@ def test_fold_and_split_follow_what_can_be_evaluated():
     tests = found.dataset.training[:1]
     chosen = make_plan(replace(found, dataset=replace(found.dataset, testing=tests)))
     assert chosen["trainer.fold"] == "all"
-    assert "inference" not in write_plan(chosen)
+    assert "inference" not in as_yaml(chosen)
     without = (replace(tests[0], label=None),)
     assert make_plan(replace(found, dataset=replace(found.dataset, testing=without)))["trainer.fold"] == 0
     single = make_plan(found_of([(40, 40)], [(1, 1)]))
@@ -242,7 +242,7 @@ def test_every_plan_holds_together(size, coarse, memory, minutes, gpu):
     seconds = 60 * chosen["solver.budget_minutes"]
     least = max(patch) <= 32  # smaller ones are of no use
     assert least or network.seconds(batch, machine) * plan.LEAST_STEPS <= seconds
-    assert yaml.safe_load(write_plan(chosen))["sampler"]["patch"]["sample_patch_size"] == patch
+    assert yaml.safe_load(as_yaml(chosen))["sampler"]["patch"]["sample_patch_size"] == patch
 
 
 def test_more_time_and_memory_make_more():
@@ -296,7 +296,7 @@ def test_cost_is_that_of_the_network(patch, width):
 
 def test_plugins_and_partial_annotations(tmp_path):
     found = found_of([(40, 40)] * 4, [(1, 1)] * 4, annotated=0.07)
-    text = write_plan(make_plan(found))
+    text = as_yaml(make_plan(found))
     assert "plugins: []  # --plugins sparse draws patches where voxels are annotated" in text
     assert "Annotated: 7 % of the voxels" in text
     assert make_plan(found, plugins={"sparse": Plugin})["trainer.plugins"] == ["sparse"]
@@ -311,7 +311,7 @@ def test_the_text_is_a_configuration_and_every_choice_has_its_reason(tmp_path, d
     dataset = read_dataset(folder_of(tmp_path / "Dataset002_B", [(image, label, spacing)] * 2))
     chosen = make_plan(fingerprint(dataset), root="Dataset002_B")
     path = tmp_path / "b.yaml"
-    path.write_text(write_plan(chosen))
+    path.write_text(as_yaml(chosen))
     loaded = load_config(path)
     assert loaded.run.task == "segmentation"
     assert loaded.run.dataset.root == tmp_path / "Dataset002_B"
@@ -361,7 +361,7 @@ def test_a_preprocessed_folder(tmp_path):
     assert found.spacings == ((1.0, 1.0, 2.0),) * 2
     assert found.annotated == pytest.approx(9 / 12)
     path = tmp_path / "c.yaml"
-    path.write_text(write_plan(make_plan(found)))
+    path.write_text(as_yaml(make_plan(found)))
     run = load_config(path).run
     assert run.preprocess.spacing is None
     assert run.output.output_dir == tmp_path / "runs/Task003_C"

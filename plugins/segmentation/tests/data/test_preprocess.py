@@ -13,21 +13,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from PIL import Image as pillow
-
-from lannunet_core.errors import UserError
-from lannunet_core.geometry import transform_points
-from lannunet_core.segmentation.folders import read_case, read_dataset
-from lannunet_core.segmentation.preprocess import (
+from lannunet_segmentation.data.folders import read_case, read_dataset
+from lannunet_segmentation.data.preprocess import (
     cache_folder,
     prepare_cases,
     prepare_image,
 )
-from lannunet_core.segmentation.regrid import resample, resample_nearest
-from lannunet_core.segmentation.runs import Runs
-from lannunet_core.segmentation.types import IGNORE, CaseImage, ExtraMap, Geometry, Settings
+from lannunet_segmentation.data.regrid import resample, resample_nearest
+from lannunet_segmentation.data.runs import Runs
+from lannunet_segmentation.types import IGNORE, CaseImage, Geometry, Settings
+from PIL import Image as pillow
 
-REPOSITORY = Path(__file__).parents[2]
+from lannunet_core.errors import UserError
+from lannunet_core.hookspecs import ExtraMap
+from lannunet_core.images.geometry import transform_points
+
+REPOSITORY = Path(__file__).parents[4]
 HIPPOCAMPUS = REPOSITORY / "../shared/data/hippocampus/Dataset004_Hippocampus"
 SPACING = (0.5, 0.75, 2.0)
 OWN = Settings(None, ("zscore",), (None,))
@@ -312,9 +313,9 @@ def test_cases_of_one_name_in_two_data_sets_have_two_folders(tmp_path):
 PREPARE = """
 import sys
 from pathlib import Path
-from lannunet_core.segmentation.folders import read_dataset
-from lannunet_core.segmentation.preprocess import prepare_cases
-from lannunet_core.segmentation.types import Settings
+from lannunet_segmentation.data.folders import read_dataset
+from lannunet_segmentation.data.preprocess import prepare_cases
+from lannunet_segmentation.types import Settings
 
 if __name__ == "__main__":
     dataset = read_dataset(Path(sys.argv[1]))
@@ -519,9 +520,9 @@ MEASURED = """
 import re, sys
 from pathlib import Path
 import numpy as np
-from lannunet_core.segmentation.preprocess import PreparedCase
-from lannunet_core.segmentation.runs import Runs
-from lannunet_core.segmentation.types import Geometry
+from lannunet_segmentation.data.preprocess import PreparedCase
+from lannunet_segmentation.data.runs import Runs
+from lannunet_segmentation.types import Geometry
 
 folder, side = Path(sys.argv[1]), 24
 size = (512, 512, 400)

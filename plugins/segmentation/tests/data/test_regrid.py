@@ -2,9 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
-
-from lannunet_core.segmentation.regrid import resample, resample_label, resample_nearest
-from lannunet_core.segmentation.types import IGNORE
+from lannunet_segmentation.data.regrid import resample, resample_label, resample_nearest
+from lannunet_segmentation.types import IGNORE
 
 
 @given(

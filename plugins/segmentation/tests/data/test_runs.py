@@ -2,8 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-
-from lannunet_core.segmentation.runs import Runs
+from lannunet_segmentation.data.runs import Runs
 
 SHAPES = arrays.array_shapes(min_dims=2, max_dims=3, max_side=7)
 MASKS = SHAPES.flatmap(lambda shape: arrays.arrays(bool, shape))

@@ -6,8 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-
-from lannunet_core.segmentation.contours import outline
+from lannunet_segmentation.evaluation.contours import outline
 
 
 def loops(path):

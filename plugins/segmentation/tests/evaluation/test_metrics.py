@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from lannunet_segmentation.evaluation.metrics import case_metrics, surface_distances
+from lannunet_segmentation.types import IGNORE
 from scipy import ndimage
-
-from lannunet_core.segmentation.metrics import case_metrics, surface_distances
-from lannunet_core.segmentation.types import IGNORE
 
 SHAPES = st.sampled_from([(4, 5), (1, 7), (3, 4, 5), (2, 1, 6)])
 

@@ -11,12 +11,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from lannunet_segmentation.data.folders import read_dataset
+from lannunet_segmentation.evaluation.report import write_segmentation_results
+from lannunet_segmentation.types import SegmentedCase
 from PIL import Image
 
 from lannunet_core.errors import UserError
-from lannunet_core.segmentation.folders import read_dataset
-from lannunet_core.segmentation.report import write_results
-from lannunet_core.segmentation.types import SegmentedCase
 
 NAMES = {"background": 0, "left & <b>": 1, "right": 2}
 HISTORY = [
@@ -117,7 +117,7 @@ def data_set(folder, count=4, shape=(12, 30, 40), spacing=(1.0, 1.0, 2.5), endin
 
 
 def results(dataset, cases, folder, **more):
-    summary = write_results(
+    summary = write_segmentation_results(
         cases, dataset, folder, "A <title>", HISTORY, {"a": {"b": 17}}, {"git": "<x>"}, **more
     )
     assert json.loads((folder / "summary.json").read_text()) == json.loads(json.dumps(summary))

@@ -6,10 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from lannunet_core.segmentation.metrics import ClassMetrics
-from lannunet_core.segmentation.summary import MeasuredCase, compare, print_summary, summarise, write_cases
-from lannunet_core.segmentation.types import SegmentedCase
+from lannunet_segmentation.evaluation.metrics import ClassMetrics
+from lannunet_segmentation.evaluation.summary import (
+    MeasuredCase,
+    compare,
+    print_summary,
+    summarise_cases,
+    write_cases,
+)
+from lannunet_segmentation.types import SegmentedCase
 
 NAMES = ("liver", "tumour <b>")
 NAN = float("nan")
@@ -36,7 +41,7 @@ def measured(number, *dice, weighted=None, distance=1.5):
 def test_figures_agree_with_numpy():
     dice = np.random.default_rng(0).uniform(0.5, 1, size=(15, 2))
     cases = [measured(n, *row, distance=n + 1.0) for n, row in enumerate(dice)]
-    summary = summarise(cases, NAMES, "mm")
+    summary = summarise_cases(cases, NAMES, "mm")
     assert summary["overall"]["dice"]["mean"] == pytest.approx(dice.mean())
     for n, name in enumerate(NAMES):
         figures = summary["per_class"][name]["dice"]
@@ -56,7 +61,7 @@ def test_figures_agree_with_numpy():
 
 def test_absent_classes_are_counted_but_not_averaged():
     cases = [measured(0, 0.8, NAN), measured(1, 0.6, 0.0), measured(2, 0.7, 0.5), measured(3)]
-    summary = summarise(cases, NAMES, "mm")
+    summary = summarise_cases(cases, NAMES, "mm")
     assert (summary["cases"], summary["evaluated"]) == (4, 3)
     tumour = summary["per_class"][NAMES[1]]
     assert tumour["counts"] == {"both": 1, "missed": 1, "invented": 0, "absent": 1}
@@ -70,14 +75,14 @@ def test_absent_classes_are_counted_but_not_averaged():
 
 @pytest.mark.parametrize("cases", [[], [measured(0)], [measured(0, NAN, NAN)]])
 def test_nothing_to_average(cases):
-    summary = summarise(cases, NAMES, "mm")
+    summary = summarise_cases(cases, NAMES, "mm")
     assert summary["overall"]["dice"] is None
     print_summary(summary, "t")
     json.dumps(summary, allow_nan=False)
 
 
 def test_weighted_dice_is_a_figure_of_its_own(capsys):
-    summary = summarise([measured(n, 0.5, 0.7, weighted=0.9) for n in range(3)], NAMES, "mm")
+    summary = summarise_cases([measured(n, 0.5, 0.7, weighted=0.9) for n in range(3)], NAMES, "mm")
     assert summary["overall"]["weighted_dice"]["mean"] == pytest.approx(0.9)
     assert summary["overall"]["dice"]["mean"] == pytest.approx(0.6)
     print_summary(summary, "t")
@@ -91,7 +96,7 @@ def test_comparison_is_case_by_case():
     ours = [measured(n, *row) for n, row in enumerate(easy)]
     theirs = [measured(n, *(row + 0.05)) for n, row in enumerate(easy)]
     theirs += [measured(99, 0.1, 0.1)]  # not shared
-    compared = compare(*(summarise(cases, NAMES, "mm") for cases in (ours, theirs)))
+    compared = compare(*(summarise_cases(cases, NAMES, "mm") for cases in (ours, theirs)))
     for row in (compared["overall"], *compared["per_class"].values()):
         assert row["difference"] == pytest.approx(-0.05)
         assert row["difference_ci95"] == pytest.approx([-0.05, -0.05])
@@ -103,18 +108,18 @@ def test_comparison_is_case_by_case():
 
 
 def test_comparison_leaves_out_what_either_lacks():
-    ours = summarise([measured(0, 0.5, NAN), measured(1, 0.7, 0.4)], NAMES, "mm")
-    theirs = summarise([measured(0, 0.6, 0.0), measured(1, 0.9, NAN)], NAMES, "mm")
+    ours = summarise_cases([measured(0, 0.5, NAN), measured(1, 0.7, 0.4)], NAMES, "mm")
+    theirs = summarise_cases([measured(0, 0.6, 0.0), measured(1, 0.9, NAN)], NAMES, "mm")
     compared = compare(ours, theirs)
     assert compared["per_class"][NAMES[1]] is None
     assert compared["overall"]["pairs"] == 2
-    assert compare(ours, summarise([], NAMES, "mm"))["overall"] is None
+    assert compare(ours, summarise_cases([], NAMES, "mm"))["overall"] is None
     print_summary({**ours, "comparison": {"another": compared}}, "t")
 
 
 def test_comparison_with_another_list_of_classes():
-    ours = summarise([measured(0, 0.5, 0.5)], NAMES, "mm")
-    theirs = summarise([measured(0, 0.9, 0.4)], ("spleen", "liver"), "mm")
+    ours = summarise_cases([measured(0, 0.5, 0.5)], NAMES, "mm")
+    theirs = summarise_cases([measured(0, 0.9, 0.4)], ("spleen", "liver"), "mm")
     compared = compare(ours, theirs)
     assert compared["per_class"]["liver"]["difference"] == pytest.approx(0.1)
     assert compared["per_class"][NAMES[1]] is None
@@ -137,7 +142,7 @@ def test_table_of_cases(tmp_path):
 
 
 def test_printed_table_has_every_class(capsys):
-    ours = summarise([measured(n, 0.5, 0.25) for n in range(4)], NAMES, "px")
+    ours = summarise_cases([measured(n, 0.5, 0.25) for n in range(4)], NAMES, "px")
     print_summary(ours, "[red]title")
     text = capsys.readouterr().out
     assert "[red]title" in text and NAMES[1] in text

@@ -5,9 +5,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from lannunet_core.segmentation.labels import segmentation_labels
-from lannunet_core.segmentation.types import IGNORE
+from lannunet_segmentation.maps.labels import segmentation_labels
+from lannunet_segmentation.types import IGNORE
 
 # image size, size of a level, the stride between them (x, y[, z])
 LEVELS = [

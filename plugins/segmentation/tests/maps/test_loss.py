@@ -5,11 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lannunet_segmentation.maps.labels import segmentation_labels
+from lannunet_segmentation.maps.loss import CrossEntropyDice
+from lannunet_segmentation.types import IGNORE
 from scipy.special import log_softmax
-
-from lannunet_core.segmentation.labels import segmentation_labels
-from lannunet_core.segmentation.loss import CrossEntropyDice
-from lannunet_core.segmentation.types import IGNORE
 
 CLASSES = 4
 CASES = [((12, 10), [(12, 10)]), ((12, 10), [(12, 10), (6, 5), (3, 3)]), ((8, 6, 4), [(8, 6, 4), (4, 3, 4)])]

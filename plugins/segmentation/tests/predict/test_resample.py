@@ -6,12 +6,12 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from lannunet_segmentation.predict import resample
+from lannunet_segmentation.predict.resample import in_slabs, label_map
 from scipy.ndimage import map_coordinates
 
 from lannunet_core.errors import UserError
-from lannunet_core.geometry import affine, resize_affine
-from lannunet_core.segmentation import resample
-from lannunet_core.segmentation.resample import in_slabs, label_map
+from lannunet_core.images.geometry import affine_matrix, resize_affine
 
 SWITCH = "DIAG_NNUNET_ALT_RESAMPLING"
 
@@ -120,10 +120,10 @@ def test_enlarged_scores_equal_linear_interpolation_in_float64(size, original):
 def test_a_shift_moves_the_labels():
     """As of an image that was cropped: prepared pixel 0 is original pixel (3, 2)."""
     scores = stored(3, (6, 5))
-    labels = label_map(scores, affine(np.eye(2), np.array([3.0, 2.0])), (12, 10))
+    labels = label_map(scores, affine_matrix(np.eye(2), np.array([3.0, 2.0])), (12, 10))
     np.testing.assert_array_equal(labels[2:7, 3:9], scores.float().argmax(0))
     assert (labels[:2, 3:9] == labels[2, 3:9]).all()
-    moved = label_map(scores, affine(np.eye(2), np.array([0.0, 1.0])), (6, 5))  # of the same size
+    moved = label_map(scores, affine_matrix(np.eye(2), np.array([0.0, 1.0])), (6, 5))  # of the same size
     np.testing.assert_array_equal(moved[1:], scores.float().argmax(0)[:-1])
 
 
@@ -159,8 +159,8 @@ MEASURE = """
 import re
 from pathlib import Path
 import torch
-from lannunet_core.geometry import resize_affine
-from lannunet_core.segmentation import resample
+from lannunet_core.images.geometry import resize_affine
+from lannunet_segmentation.predict import resample
 
 torch.set_num_threads(1)
 resample.SLAB_BYTES = 16 << 20

@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from lannunet_segmentation.predict.sliding import predict_scores
 from torch import nn
 
 from lannunet_core.errors import RunFailed
-from lannunet_core.segmentation.predict import predict_scores
 
 HALF = 3e-3  # several roundings of numbers up to 1 to half precision
 
@@ -249,7 +249,7 @@ import re, sys
 from pathlib import Path
 import numpy as np
 import torch
-from lannunet_core.segmentation.predict import predict_scores
+from lannunet_segmentation.predict.sliding import predict_scores
 
 torch.set_num_threads(1)
 def peak():  # getrusage's would begin with that of the process that started this one

@@ -1,4 +1,4 @@
-"""The same augmentation by imgaug and its OpenCV, for one sample in a loader's worker. 2D only.
+"""The core's augmentation by imgaug and its OpenCV, for one sample in a loader's worker. 2D only.
 
 The geometry is the drawn transform itself, through OpenCV's remap: imgaug's own augmenters put pixel centres
 at +0.5 and would move points against the image. The intensity operations are imgaug's, as drawn; those that
@@ -13,9 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core.augment.schemes import Drawn, IntensityOp
-from lannunet_core.errors import UserError
-from lannunet_core.types import Floats
+from lannunet_core import Drawn, Floats, IntensityOp, UserError
 
 Pixels = NDArray[np.float32]
 
@@ -36,6 +34,19 @@ def load() -> tuple[Any, Any]:
         ) from error
     cv2.setNumThreads(0)  # a loader's worker is one process of many
     return cv2, iaa
+
+
+def check_dimensions(dimensions: int) -> None:
+    """Refuse volumes.
+
+    Raises:
+        UserError: It is not 2.
+    """
+    if dimensions != 2:
+        raise UserError(
+            "sampler.data_aug_package: imgaug works on 2D images only. Set data_aug_package: torch, which "
+            "applies the same schemes in 3D."
+        )
 
 
 def augment(
@@ -73,11 +84,7 @@ def warp(
     fill: float = 0.0,
 ) -> Pixels:
     """Only the geometry of `augment`, for images, weights (linear) and labels (nearest)."""
-    if len(output_size) != 2:
-        raise UserError(
-            "sampler.data_aug_package: imgaug works on 2D images only. Set data_aug_package: torch, which "
-            "applies the same schemes in 3D."
-        )
+    check_dimensions(len(output_size))
     cv2, _ = load()
     x, y = (np.arange(length) - (length - 1) / 2 for length in output_size)
     places = np.stack(np.broadcast_arrays(x[None, :], y[:, None]))  # (2, y, x), q' and then q' + u
@@ -99,9 +106,9 @@ def warp(
 def _with_torch(image: Pixels, operation: IntensityOp) -> Pixels:
     import torch
 
-    from lannunet_core.augment import intensity
+    from lannunet_core import apply_intensity
 
-    return np.asarray(intensity.apply(torch.from_numpy(image), operation).numpy())
+    return np.asarray(apply_intensity(torch.from_numpy(image), operation).numpy())
 
 
 def _apply(iaa: Any, operation: IntensityOp, channel: Pixels) -> Pixels:

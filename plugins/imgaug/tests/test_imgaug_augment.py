@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lannunet_imgaug import augment as with_imgaug
 from scipy import ndimage, stats
 
-from lannunet_core.augment import intensity, with_imgaug
+from lannunet_core.augment import intensity
 from lannunet_core.augment.schemes import Drawn, IntensityOp, SpatialTransform, make_scheme
 from lannunet_core.errors import UserError
 
@@ -58,7 +59,7 @@ def test_intensity_operations_do_what_torch_does(imgaug_loads, image, operation,
     size = shape[::-1]
     still = Drawn(SpatialTransform.identity(2), (operation,))
     changed = with_imgaug.augment(image, still, (np.array(size) - 1) / 2, size)
-    expected = intensity.apply(torch.as_tensor(image, dtype=torch.float32), operation).numpy()
+    expected = intensity.apply_intensity(torch.as_tensor(image, dtype=torch.float32), operation).numpy()
     assert changed.dtype == np.float32
     np.testing.assert_allclose(changed, expected, atol=2e-3)
 
@@ -124,7 +125,7 @@ def test_an_opencv_that_cannot_load_is_named(tmp_path: Path):
     message = "libGL.so.1: cannot open shared object file: No such file or directory"
     (tmp_path / "cv2.py").write_text(f"raise ImportError({message!r})\n")
     code = (
-        "from lannunet_core.augment import with_imgaug\n"
+        "from lannunet_imgaug import augment as with_imgaug\n"
         "from lannunet_core.errors import UserError\n"
         "try:\n    with_imgaug.load()\n"
         "except UserError as error:\n    print(error)\n"

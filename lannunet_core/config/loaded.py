@@ -1,0 +1,73 @@
+"""A configuration that was read and found valid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lannunet_core.config.schema import KeyPath, RunConfig
+from lannunet_core.plugins.api import Plugin, PluginConfig
+from lannunet_core.plugins.installed import InstalledPlugin
+
+STAGE_SECTIONS = ("sampler", "solver", "trainer", "model")
+"""What a second stage may have of its own."""
+
+
+@dataclass(frozen=True)
+class ChosenPlugin:
+    """A plugin that the run uses, imported, with its validated section."""
+
+    installed: InstalledPlugin
+    plugin_class: type[Plugin]
+    config: PluginConfig
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A validated configuration.
+
+    Attributes:
+        run: The task's part, with absolute paths; the plugins' sections are in it too.
+        architecture: The plugin that brings the network.
+        extensions: The plugins laid over it, in listed order.
+        path: The file, or where else it comes from.
+        given: Where each key that was set is written (`my.yaml:4`, `--set …`), by its dotted path.
+        warnings: What the user should know.
+        replaced: Keys that mean nothing in this run, each with the plugin that answers in their place.
+        refine: The second stage, a run of its own.
+        fixed: Of a second stage, the keys that its first one sets.
+    """
+
+    run: RunConfig
+    architecture: ChosenPlugin
+    extensions: tuple[ChosenPlugin, ...]
+    path: Path
+    given: Mapping[str, str] = field(repr=False)
+    warnings: tuple[str, ...] = ()
+    replaced: Mapping[str, ChosenPlugin] = field(default_factory=dict)
+    refine: LoadedConfig | None = None
+    fixed: tuple[KeyPath, ...] = ()
+
+    @property
+    def plugins(self) -> tuple[ChosenPlugin, ...]:
+        return (self.architecture, *self.extensions)
+
+    def resolved(self) -> dict[str, Any]:
+        """Every value as plain data, which `load_config` (as YAML) and `load_resolved` read back."""
+        data = self.run.model_dump(mode="json", by_alias=True)
+        for key in self.replaced:
+            section, name = key.split(".")
+            del data[section][name]
+        if self.refine is not None:
+            second = self.refine.resolved()
+            for *sections, name in self.refine.fixed:
+                inner = second
+                for section in sections:
+                    inner = inner[section]
+                del inner[name]
+            data["refine"] = {section: second[section] for section in STAGE_SECTIONS}
+        elif "refine" in data:
+            del data["refine"]
+        return data

@@ -1,0 +1,76 @@
+"""What a network answers: one tensor, a list of resolutions with the finest first, or any nest of tensors.
+
+Pixel edges, not centres, are what a coarser level shares with the network's input: p on the input is
+(p + ½) / k − ½ on a level of stride k.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+
+def map_tensors(nest: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """Apply `function` to every tensor of a nest of lists, tuples and dicts."""
+    if isinstance(nest, Tensor):
+        return function(nest)
+    if isinstance(nest, Mapping):
+        return {key: map_tensors(value, function) for key, value in nest.items()}
+    if isinstance(nest, (list, tuple)):
+        return type(nest)(map_tensors(value, function) for value in nest)
+    return nest
+
+
+def spatial_size(tensor: Tensor) -> tuple[int, ...]:
+    """(x, y[, z]) of a tensor (B, C, *S)."""
+    return tuple(reversed(tensor.shape[2:]))
+
+
+def level_sizes_of(outputs: Any) -> list[tuple[int, ...]]:
+    """Sizes (x, y[, z]) of a network's outputs, finest first; those of the first tensors for other nests."""
+    if isinstance(outputs, Tensor):
+        return [spatial_size(outputs)]
+    if isinstance(outputs, Mapping):
+        outputs = list(outputs.values())
+    return [size for output in outputs for size in level_sizes_of(output)[:1]]
+
+
+def level_scale(image_size: Sequence[int], level_size: Sequence[int]) -> tuple[float, ...]:
+    """The stride k (x, y[, z]) of a level, in input pixels.
+
+    The power of two with ceil(S / k) == S_l where there is one, since networks that pad to it and crop back
+    keep the origin; else the ratio of the sizes.
+    """
+
+    def stride(full: int, level: int) -> float:
+        powers = (2**n for n in range(max(full - 1, 1).bit_length() + 1))
+        return next((k for k in powers if math.ceil(full / k) == level), full / level)
+
+    return tuple(stride(full, level) for full, level in zip(image_size, level_size, strict=True))
+
+
+def finest(outputs: Any) -> Any:
+    """Outputs with each list of resolutions, finest first, cut to its first."""
+    if isinstance(outputs, list):
+        return [finest(outputs[0])]
+    if isinstance(outputs, tuple):
+        return tuple(finest(output) for output in outputs)
+    if isinstance(outputs, Mapping):
+        return {name: finest(output) for name, output in outputs.items()}
+    return outputs
+
+
+def tensors_of(nest: Any) -> Iterator[Tensor]:
+    """The tensors of a nest of lists, tuples and mappings, in order."""
+    if isinstance(nest, Tensor):
+        yield nest
+    elif isinstance(nest, (list, tuple, Mapping)):
+        for inner in nest.values() if isinstance(nest, Mapping) else nest:
+            yield from tensors_of(inner)
+
+
+def levels(outputs: Any) -> Sequence[Tensor]:
+    return [outputs] if isinstance(outputs, Tensor) else outputs

@@ -1,0 +1,246 @@
+"""A run's hooks as typed methods, derived from their specifications, and calling them.
+
+`run.hooks.network()` has the arguments and the answer of `hookspecs.network`. A plugin's first answer to each
+hook is checked for its kind.
+"""
+
+from __future__ import annotations
+
+import inspect
+import reprlib
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from types import CodeType
+from typing import Any, Generic, ParamSpec, TypeVar
+
+import pluggy
+
+from lannunet_core import hookspecs
+from lannunet_core.errors import RunFailed, UserError
+from lannunet_core.plugins.installed import InstalledPlugin, PluginWarning, cause_and_remedy
+
+CORE = "lannunet-core"
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Arguments = Mapping[str, Any]
+
+
+class WrongAnswer(UserError):
+    """A plugin answered a hook with something of another kind than the hook asks for."""
+
+
+class One(Generic[P, R]):
+    """A single-answer hook.
+
+    Args:
+        spec: Its specification.
+        expected: The right kind of answer, in words; may depend on the arguments.
+        fits: Whether an answer is of that kind; given the answer and the arguments.
+    """
+
+    def __init__(
+        self,
+        spec: Callable[P, R | None],
+        expected: str | Callable[[Arguments], str],
+        fits: Callable[[Any, Arguments], bool],
+    ) -> None:
+        self.name, self.expected, self.fits = spec.__name__, expected, fits
+
+    def __get__(self, hooks: Hooks, owner: type[Hooks]) -> Callable[P, R]:
+        def ask(*args: P.args, **arguments: P.kwargs) -> R:
+            answer: R = hooks.call(self.name, arguments)
+            if self.name not in hooks.checked and not self.fits(answer, arguments):
+                expected = self.expected if isinstance(self.expected, str) else self.expected(arguments)
+                raise hooks.wrong(self.name, expected, answer)
+            hooks.checked.add(self.name)
+            return answer
+
+        return ask
+
+
+class Merged(Generic[P, R]):
+    """A collecting hook whose answers map names to something; two answers with one name are an error.
+
+    Args:
+        spec: Its specification.
+        expected: The right kind of answer, in words.
+        fits: Whether a value of an answer is of that kind.
+    """
+
+    def __init__(
+        self, spec: Callable[P, Mapping[str, R]], expected: str, fits: Callable[[Any], bool]
+    ) -> None:
+        self.name, self.expected, self.fits = spec.__name__, expected, fits
+
+    def __get__(self, hooks: Hooks, owner: type[Hooks]) -> Callable[P, dict[str, R]]:
+        def ask(*args: P.args, **arguments: P.kwargs) -> dict[str, R]:
+            merged: dict[str, R] = {}
+            for answer in hooks.call(self.name, arguments):
+                if not (isinstance(answer, Mapping) and all(self.fits(value) for value in answer.values())):
+                    raise hooks.wrong(self.name, self.expected, answer)
+                hooks.refuse_twice(self.name, [*merged, *answer])
+                merged.update(answer)
+            return merged
+
+        return ask
+
+
+class Every(Generic[P, R]):
+    """A collecting hook whose answers are lists.
+
+    Args:
+        spec: Its specification.
+        expected: The right kind of answer, in words.
+        fits: Whether an item of an answer is of that kind.
+        name_of: Items of one name are an error; None: they have none.
+    """
+
+    def __init__(
+        self,
+        spec: Callable[P, Sequence[R]],
+        expected: str,
+        fits: Callable[[Any], bool],
+        name_of: Callable[[R], str] | None = None,
+    ) -> None:
+        self.name, self.expected, self.fits, self.name_of = spec.__name__, expected, fits, name_of
+
+    def __get__(self, hooks: Hooks, owner: type[Hooks]) -> Callable[P, list[R]]:
+        def ask(*args: P.args, **arguments: P.kwargs) -> list[R]:
+            every: list[R] = []
+            for answer in hooks.call(self.name, arguments):
+                if not (isinstance(answer, Sequence) and all(map(self.fits, answer))):
+                    raise hooks.wrong(self.name, self.expected, answer)
+                every += answer
+            if self.name_of is not None:
+                hooks.refuse_twice(self.name, [self.name_of(one) for one in every])
+            return every
+
+        return ask
+
+
+def _is_network(answer: Any, _: Arguments) -> bool:
+    from torch import nn
+
+    return isinstance(answer, nn.Module)
+
+
+def _is_optimizer_and_scheduler(answer: Any, _: Arguments) -> bool:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+    return (
+        isinstance(answer, tuple)
+        and len(answer) == 2
+        and isinstance(answer[0], Optimizer)
+        and isinstance(answer[1], LRScheduler | None)
+    )
+
+
+class Hooks:
+    """The hooks of every task; a task adds those that it alone asks for.
+
+    Attributes:
+        checked: Those whose first answer was of the right kind.
+    """
+
+    network = One(hookspecs.network, "a torch.nn.Module", _is_network)
+    optimizer_and_scheduler = One(
+        hookspecs.optimizer_and_scheduler,
+        "a pair of a torch optimizer and a scheduler or None",
+        _is_optimizer_and_scheduler,
+    )
+    loss = One(
+        hookspecs.loss,
+        "a callable with a method 'activation'",
+        lambda answer, _: callable(answer) and callable(getattr(answer, "activation", None)),
+    )
+    losses = Merged(hookspecs.losses, "a mapping from names to callables", callable)
+    sampling = One(
+        hookspecs.sampling,
+        "an object with 'output_size' and a method 'centre'",
+        lambda answer, _: hasattr(answer, "output_size") and callable(getattr(answer, "centre", None)),
+    )
+    augmentations = Merged(hookspecs.augmentations, "a mapping from names to callables", callable)
+    augmenter = One(hookspecs.augmenter, "a callable", lambda answer, _: callable(answer))
+    metrics = Merged(
+        hookspecs.metrics, "a mapping from names to numbers", lambda value: hasattr(value, "__float__")
+    )
+    debug_sample = One(
+        hookspecs.debug_sample, "True, False or None", lambda answer, _: isinstance(answer, bool | None)
+    )
+
+    def __init__(self, manager: pluggy.PluginManager) -> None:
+        self._manager = manager
+        self.checked: set[str] = set()
+
+    def observe(self, event: hookspecs.Event) -> None:
+        """Tells each plugin. One that fails ends the run only before its first step (see `hookspecs`)."""
+        plugins = dict.fromkeys(impl.plugin for impl in self._manager.hook.observe.get_hookimpls())
+        for plugin in reversed(plugins):
+            others = [other for other in plugins if other is not plugin]
+            try:
+                self._manager.subset_hook_caller("observe", others)(event=event)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                if event.name == "start" and isinstance(error, UserError):
+                    raise
+                where = f"in its hook 'observe' at the event '{event.name}'"
+                failed = plugin_failed(plugin._installed, where, error)
+                if event.name == "start":
+                    raise failed from error
+                warnings.warn(f"{failed} The run goes on.", PluginWarning, 3)
+
+    def call(self, hook: str, arguments: Arguments) -> Any:
+        """What pluggy answers, of a hook of any specification; a plugin's error is told as the plugin's."""
+        caller = getattr(self._manager.hook, hook)
+        try:
+            return caller(**arguments)
+        except (UserError, RunFailed, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            if (plugin := _raised_by(caller, error)) is None:
+                raise
+            raise plugin_failed(plugin, f"in its hook '{hook}'", error) from error
+
+    def wrong(self, hook: str, expected: str, answer: Any) -> WrongAnswer:
+        shown = " ".join(reprlib.repr(answer).split())
+        got = "None" if answer is None else f"{type(answer).__name__}: {shown}"
+        return WrongAnswer(
+            f"The hook '{hook}' must answer {expected}, but the answer was {got}. "
+            f"It is answered by {self._who(hook)}: update it, or tell its author."
+        )
+
+    def refuse_twice(self, hook: str, names: Sequence[str]) -> None:
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise UserError(
+                f"The hook '{hook}' is answered with the name '{twice[0]}' more than once, by some of "
+                f"{self._who(hook)}. Choose one of them."
+            )
+
+    def _who(self, hook: str) -> str:
+        names = [impl.plugin_name for impl in getattr(self._manager.hook, hook).get_hookimpls()]
+        return " and ".join(f"plugin {name}" for name in reversed(names) if name != CORE) or CORE
+
+
+def plugin_failed(plugin: InstalledPlugin, where: str, error: BaseException) -> RunFailed:
+    cause, remedy = cause_and_remedy(error, plugin.distribution, plugin.value.partition(":")[0])
+    return RunFailed(
+        f"Plugin {plugin} failed {where}: {cause}. To go on, {remedy} (lannunet --debug shows where)."
+    )
+
+
+def _raised_by(caller: pluggy.HookCaller, error: BaseException) -> InstalledPlugin | None:
+    """The plugin in whose answer an error arose; None: in the core's own."""
+    answering: dict[CodeType, InstalledPlugin | None] = {}
+    for impl in caller.get_hookimpls():
+        function = inspect.unwrap(getattr(impl.function, "__func__", impl.function))
+        answering[function.__code__] = getattr(impl.plugin, "_installed", None)
+    found = None
+    traceback = error.__traceback__
+    while traceback is not None:
+        found = answering.get(traceback.tb_frame.f_code, found)
+        traceback = traceback.tb_next
+    return found

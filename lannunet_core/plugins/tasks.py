@@ -1,0 +1,83 @@
+"""The installed tasks, by name."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+
+from lannunet_core import hookspecs
+from lannunet_core.config.loaded import LoadedConfig
+from lannunet_core.errors import UserError
+from lannunet_core.names import did_you_mean, plain
+from lannunet_core.plugins import discovery
+from lannunet_core.plugins.installed import InstalledTask, PluginWarning, import_object
+from lannunet_core.plugins.manager import Specs, answers, specs_of
+from lannunet_core.task import Task
+
+
+def find(name: str, where: str = "task") -> Task:
+    """The task of this name, in any spelling.
+
+    Args:
+        name: As in `task:`.
+        where: The place that names it, for messages.
+
+    Raises:
+        UserError: There is none, or several lay claim to the name, or it cannot be had.
+    """
+    installed = discovery.scan().tasks
+    claims = [task for task in installed if plain(task.name) == plain(name)]
+    if len(claims) > 1:
+        raise UserError(
+            f"{where}: the task '{name}' is claimed by "
+            f"{' and by '.join(f'{t.distribution} {t.version} ({t.value})' for t in claims)}. Uninstall one of "
+            "them: lannunet plugins uninstall DISTRIBUTION."
+        )
+    if not claims:
+        known = [task.name for task in installed]
+        raise UserError(
+            f"{where}: no task '{name}' is installed.{did_you_mean(name, known)} "
+            f"Installed: {', '.join(known) or 'none'}. A run needs a task and an architecture, for instance: "
+            f"lannunet plugins install lannunet-{plain(name)} lannunet-unet"
+        )
+    return load(claims[0])
+
+
+def every() -> list[Task]:
+    """All installed tasks but those that cannot be loaded, which a warning names."""
+    loaded = []
+    for task in discovery.scan().tasks:
+        try:
+            loaded.append(load(task))
+        except UserError as error:
+            warnings.warn(str(error), PluginWarning, 2)
+    return loaded
+
+
+@functools.cache
+def load(installed: InstalledTask) -> Task:
+    """The task's one object.
+
+    Raises:
+        UserError: Its class cannot be had, whatever the reason, or is no task.
+    """
+    found = import_object(f"The task {installed}", installed.distribution, installed.value)
+    if not (isinstance(found, type) and issubclass(found, Task)):
+        raise UserError(
+            f"The task {installed} cannot be used: '{installed.value}' is not a class derived from "
+            f"lannunet_core.Task but {found!r}. Update {installed.distribution}, or tell its author."
+        )
+    task: Task = found()
+    task.name = installed.name
+    return task
+
+
+def specs_asked(task: Task) -> Specs:
+    """The specifications that hold in a run of a task: the core's and the task's own."""
+    return specs_of(hookspecs, *task.hookspecs)
+
+
+def asked_of(loaded: LoadedConfig) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Who answers each hook of a run, by name and version, in the order in which they are asked."""
+    task = find(loaded.run.task)
+    return answers(loaded, task.defaults, specs_asked(task))

@@ -1,0 +1,32 @@
+"""The learning rate over a run."""
+
+from __future__ import annotations
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+EXPONENT = 0.9
+
+
+class PolySchedule(LRScheduler):
+    """The learning rate times (1 − progress)^0.9 (Chen et al. 2017, DeepLab).
+
+    It looks at the optimizer's groups as they are at each step, so groups may be added after it is made. A
+    group with the entry `hold` has a rate of 0 for that share of the run.
+
+    Args:
+        optimizer: Whose rates it sets.
+        total_steps: Of the run.
+    """
+
+    def __init__(self, optimizer: Optimizer, total_steps: int) -> None:
+        self.total_steps = total_steps
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float]:  # type: ignore[override]  # torch allows tensors too
+        factor = max(0.0, 1 - self.last_epoch / self.total_steps) ** EXPONENT
+        return [
+            group.setdefault("initial_lr", group["lr"])
+            * (factor if self.last_epoch >= group.get("hold", 0.0) * self.total_steps else 0.0)
+            for group in self.optimizer.param_groups
+        ]

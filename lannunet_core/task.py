@@ -1,0 +1,227 @@
+"""What a task is: one object that says what is learned, from which data, and what comes of it.
+
+A task is found by its entry point in the group `lannunet.tasks` and chosen by `task:` in the YAML:
+
+    [project.entry-points."lannunet.tasks"]
+    classification = "my_package.task:Classification"
+
+The module of the class imports without torch; a method imports what it needs when it is called.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+
+from lannunet_core.config.loaded import LoadedConfig
+from lannunet_core.config.schema import KeyPath, RunConfig
+from lannunet_core.errors import UserError
+from lannunet_core.plugins.api import RunInfo
+from lannunet_core.plugins.defaults import Defaults
+from lannunet_core.plugins.hooks import Hooks
+
+if TYPE_CHECKING:
+    import torch
+    from lightning_fabric import Fabric
+
+    from lannunet_core.hookspecs import Sampling
+    from lannunet_core.plan import Plan, PlanRequest
+    from lannunet_core.run.session import Session
+    from lannunet_core.testing.bench import Bench
+
+Validated = float | Mapping[str, float] | None
+"""The validation error, whose unit does not matter; beside other figures it is `validation_error`; None where
+there is nothing to validate on."""
+
+
+class TrainingSet(Protocol):
+    """A data set whose items are asked for by (epoch, draw, index). Its items travel from loader workers."""
+
+    sampling: Sampling
+    fills: Mapping[str, float]
+    """What lies beyond a smaller item of a batch, by key; 0 where nothing is said."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: tuple[int, int, int]) -> dict[str, Any]: ...
+
+    def on_device(self, batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+        """A collated batch as the network gets it: moved, and augmented unless the workers did so."""
+        ...
+
+
+S = TypeVar("S", bound="Session", contravariant=True)
+
+
+class Work(Protocol[S]):
+    """What a task brings to a run: its data, its samples, how far off a model is, and its results."""
+
+    def describe(self, device: str) -> RunInfo:
+        """What plugins are told of the run."""
+        ...
+
+    def read(self, session: S) -> None:
+        """Read all that the run will use, so that what is damaged is not found after hours of training."""
+        ...
+
+    def training_samples(self, session: S) -> TrainingSet: ...
+
+    def validation(self, session: S) -> Callable[[], Validated] | None:
+        """Gives the model's present error; None: nothing is held out."""
+        ...
+
+    def evaluate(
+        self,
+        session: S,
+        history: list[dict[str, Any]],
+        resolved: dict[str, Any],
+        description: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Predict the evaluated split, write all results, and answer the summary."""
+        ...
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """What `lannunet predict` was asked for.
+
+    Attributes:
+        model: A model file, a run's folder, or the folder of a cross-validated run.
+        images: Image files, and folders of them.
+        folder: Where results go.
+        also: Further models, to predict together with the first.
+        spacing: mm per pixel where the files do not say.
+        calibration: What `lannunet calibrate` wrote.
+        coverage: The probability with which a region is to hold the truth.
+        tta: Whether to look at mirrored images too; None: as the model's configuration says.
+        overwrite: Replace earlier results there.
+    """
+
+    model: Path
+    images: Sequence[Path]
+    folder: Path
+    also: Sequence[Path] = ()
+    spacing: float | None = None
+    calibration: Path | None = None
+    coverage: float | None = None
+    tta: bool | None = None
+    overwrite: bool = False
+
+    def refuse(self, task: str, *names: str) -> None:
+        """Refuse options that mean nothing in a task."""
+        for name in names:
+            if getattr(self, name) not in (None, ()):
+                raise UserError(f"--{name}: means nothing for {self.model}, of `task: {task}`; leave it out.")
+
+
+class Task(ABC):
+    """Base class of a task; one object serves every run.
+
+    Attributes:
+        name: As in `task:`, set when it is loaded.
+        config: Its configuration. Its `model` section says the default architecture, if there is one.
+        hooks: The hooks that its runs ask for, typed.
+        defaults: What answers them at the bottom.
+        hookspecs: Modules with specifications of its own, beside the core's.
+        names: Keys that choose by name, each with the hook with which plugins bring further names, and the
+            task's own.
+    """
+
+    name: str
+    config: ClassVar[type[RunConfig]]
+    hooks: ClassVar[type[Hooks]] = Hooks
+    defaults: ClassVar[type[Defaults]]
+    hookspecs: ClassVar[tuple[ModuleType, ...]] = ()
+    names: ClassVar[Mapping[str, tuple[str, tuple[str, ...]]]] = {}
+
+    # The configuration
+
+    def translate(self, key: str, value: Any, foreign: bool) -> tuple[str, Any, str | None]:
+        """Our key and value for one of a predecessor's, and what to tell the user, if anything.
+
+        Args:
+            key: Dotted, lower-case.
+            value: As written.
+            foreign: Whether the key is written in upper case, as LaNNU-Net's are.
+        """
+        return key, value, None
+
+    def why_dropped(self, key: str) -> str | None:
+        """Why an unknown key is ignored with a warning; None: it is an error."""
+        return None
+
+    def import_config(self, path: Path) -> tuple[str, list[tuple[str, str]]]:
+        """A predecessor's YAML as ours, and the keys that were dropped, each with the reason."""
+        raise UserError(f"task {self.name} imports no configurations of other programs.")
+
+    def stage(self, first: RunConfig, own: set[KeyPath]) -> tuple[Mapping[str, Any], tuple[KeyPath, ...]]:
+        """What a second stage (`refine`) is given, and which of it the user cannot set.
+
+        Args:
+            first: The first stage's configuration.
+            own: The keys that the second stage sets itself, lower-case.
+        """
+        raise UserError(f"refine: task {self.name} has no second stage.")
+
+    @abstractmethod
+    def check(self, loaded: LoadedConfig) -> None:
+        """Open the data set's own files, and refuse what `lannunet train` would before its first image.
+
+        Raises:
+            UserError: Something named in the configuration does not exist, or does not go together.
+        """
+
+    # A run
+
+    @abstractmethod
+    def start_session(self, loaded: LoadedConfig, run: RunInfo, fabric: Fabric) -> Session:
+        """Plugins, network and loss of a run; the same seed gives the same weights."""
+
+    @abstractmethod
+    def train(self, loaded: LoadedConfig, *, resume: bool = False, overwrite: bool = False) -> Any:
+        """Train as configured, then evaluate with the best model.
+
+        Args:
+            loaded: The run's configuration.
+            resume: Go on with the run in the output folder.
+            overwrite: Replace it.
+        """
+
+    def as_trained(self, loaded: LoadedConfig, recorded: Mapping[str, Any]) -> LoadedConfig:
+        """The configuration with what a run decides at its start, as a finished run recorded it."""
+        return loaded
+
+    def check_fold(self, loaded: LoadedConfig) -> None:
+        """Refuse a fold of a cross-validation that cannot be trained, before the first one is."""
+
+    def after_folds(self, folders: Sequence[Path], base: Path) -> str | None:
+        """What to tell the user after a cross-validation."""
+        return None
+
+    # A model in use
+
+    @abstractmethod
+    def predict(self, request: PredictRequest) -> Any:
+        """Predict images with a trained model, and write what was found."""
+
+    # Beside runs
+
+    def recognises(self, dataset: Path) -> bool:
+        """Whether a path looks like one of its data sets, for `lannunet plan`."""
+        return False
+
+    def dataset_name(self, dataset: Path) -> str:
+        """What to call a YAML that is planned for a data set."""
+        return dataset.resolve().stem
+
+    def plan(self, request: PlanRequest) -> Plan:
+        """A configuration with the reason of each choice, from a look at a data set."""
+        raise UserError(f"task {self.name} makes no plans.")
+
+    def bench(self) -> Bench | None:
+        """What plugins are tried in by the conformance kit, with the task's suites; None: they are not."""
+        return None

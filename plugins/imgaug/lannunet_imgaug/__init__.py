@@ -1,0 +1,1 @@
+"""The augmentation package imgaug as a LannU-Net plugin."""

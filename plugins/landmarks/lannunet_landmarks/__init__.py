@@ -1,0 +1,1 @@
+"""Landmark localisation as a LannU-Net task."""

@@ -1,0 +1,1 @@
+"""From annotations and images to training and evaluation samples."""

@@ -1,0 +1,1 @@
+"""The demo on pictures of hands that the product draws itself."""

@@ -1,0 +1,87 @@
+"""What is optimised in a run of landmarks: network, loss and, where they are learned, the labels' widths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from lannunet_core import Learner, SigmaLoss, UserError, level_scale, level_sizes_of, spatial_size
+from lannunet_landmarks.hooks import LandmarkHooks
+from lannunet_landmarks.maps.labels import level_sigmas
+from lannunet_landmarks.maps.learned_sigma import WIDEST, LearnedSigma
+
+WIDTHS = "label_width."
+
+
+class LandmarkLearner(Learner):
+    """See `Learner`.
+
+    Args:
+        hooks: The run's hooks.
+        sigma: Width of the Gaussians in input pixels.
+        peak: Height of a heatmap.
+        label_width: Takes the place of `sigma`, where it is learned.
+        label_width_weight: `solver.regress_sigma_loss_weight`.
+    """
+
+    def __init__(
+        self,
+        hooks: LandmarkHooks,
+        sigma: float = 1.0,
+        peak: float = 1.0,
+        label_width: LearnedSigma | None = None,
+        label_width_weight: float = 0.0,
+    ) -> None:
+        super().__init__(hooks)
+        self.hooks = hooks
+        self.sigma = sigma
+        self.peak = peak
+        self.label_width = label_width
+        if label_width is not None:
+            if not isinstance(self.loss, SigmaLoss):
+                raise UserError(
+                    "solver.regress_sigma: the loss of this run does not learn the heatmaps' width; use "
+                    "solver.loss_function kl or mse, or set regress_sigma to false."
+                )
+            self.loss.learn_sigma(label_width.forward, sigma, label_width_weight)
+
+    def labels(self, batch: Mapping[str, Any], outputs: Any) -> dict[str, Any]:
+        sizes = level_sizes_of(outputs)
+        count = batch["landmarks"].shape[1]
+        image_size = spatial_size(batch["image"])
+        strides = [max(level_scale(image_size, size)) for size in sizes]
+        if self.label_width is None:
+            sigma = torch.full((count,), self.sigma, device=batch["landmarks"].device)
+        else:
+            self.label_width.keep_between(min(strides), WIDEST * min(image_size))
+            sigma = self.label_width()
+        sigmas = level_sigmas(sigma, strides)
+        labels = self.hooks.generate_labels(
+            landmarks=batch["landmarks"],
+            states=batch["states"],
+            corner=batch["corner"],
+            image_size=image_size,
+            sigmas=sigmas,
+            num_res_levels=len(sizes),
+            level_sizes=sizes,
+            lambda_scale=self.peak,
+            sample=batch,
+        )
+        return labels if self.label_width is None else labels | {"sigmas": sigmas}
+
+    def figures(self) -> dict[str, Any]:
+        return {} if self.label_width is None else self.label_width.figures()
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """As of a module, but it keeps its own widths where those in `state_dict` are not learned alike."""
+        own = {key: value for key, value in self.state_dict().items() if key.startswith(WIDTHS)}
+        theirs = {
+            key: value
+            for key, value in state_dict.items()
+            if not key.startswith(WIDTHS) or (key in own and own[key].shape == value.shape)
+        }
+        return super().load_state_dict(own | theirs, strict, assign)

@@ -1,0 +1,1 @@
+"""What networks learn and answer: heatmaps, losses, and from maps to coordinates."""

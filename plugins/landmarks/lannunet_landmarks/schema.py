@@ -1,0 +1,220 @@
+"""The configuration of `task: landmarks`. Importing this must not import torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictFloat, StrictInt
+from pydantic_core import PydanticCustomError
+
+import lannunet_core as core
+from lannunet_core import Auto, File, Index, Section, Size, UserError
+
+DEFAULT_JITTER = 8.0
+
+LOSSES = ("kl", "mse", "awl", "bce_topk")
+"""The task's own names for `solver.loss_function`."""
+DECODERS = ("auto", "peak", "quadratic", "dark", "soft_argmax", "gaussian_fit")
+"""The task's own names for `inference.decoder`."""
+
+
+def _unique(indices: list[int]) -> list[int]:
+    if len(set(indices)) < len(indices):
+        raise PydanticCustomError("unique", "should name each landmark once")
+    return indices
+
+
+def _none_if_empty(path: Any) -> Any:
+    return None if path == "" else path
+
+
+class DatasetConfig(core.DatasetConfig):
+    root: Annotated[File | None, BeforeValidator(_none_if_empty)] = Field(
+        None,
+        description="Folder that the image paths of the JSON are relative to; the JSON's own when left out.",
+    )
+    src_targets: File = Field(description="The JSON of annotations, or a folder of foldK.json.")
+    landmarks: Annotated[list[Index], Field(min_length=1), AfterValidator(_unique)] | None = Field(
+        None, description="Which landmarks to train, by index; all when left out."
+    )
+    flip_pairs: list[tuple[Index, Index]] = Field(
+        [], description="Pairs of landmarks (dataset indices) that a mirror swaps."
+    )
+
+    @property
+    def images_folder(self) -> Path:
+        """What the image paths of the JSON are relative to."""
+        if self.root is not None:
+            return self.root
+        is_file = self.src_targets.suffix.lower() == ".json" or self.src_targets.is_file()
+        return self.src_targets.parent if is_file else self.src_targets
+
+
+class PatchConfig(Section):
+    sample_patch_size: Size = Field((128, 128), description="Size of a patch (x, y[, z]).")
+    sampler_bias: StrictFloat = Field(
+        0.66, ge=0, le=1, description="patch_bias: this share of patches is placed to hold a landmark."
+    )
+    resolution_to_sample_from: Literal["input_size", "full"] = Field(
+        "input_size", description="Cut patches from the resized image or from the original one."
+    )
+    inference_mode: Literal["fully_convolutional", "patchify_and_stitch"] = Field(
+        "fully_convolutional", description="Predict the whole image at once, or patch by patch."
+    )
+    centres: File | None = Field(
+        None,
+        description="patch_centred: predictions.csv to cut patches around; the annotations if left out.",
+    )
+    jitter: Annotated[StrictFloat, Field(ge=0, le=4096)] | Auto = Field(
+        "auto",
+        description="patch_centred: training patches are moved by up to so many pixels an axis; "
+        "auto: 8, in a second stage the validation error of the first.",
+    )
+    deterministic_jitter: StrictBool = Field(
+        False, description="patch_centred: a landmark's patch is moved alike in every epoch."
+    )
+
+    @property
+    def jitter_pixels(self) -> float:
+        return DEFAULT_JITTER if self.jitter == "auto" else self.jitter
+
+
+class SamplerConfig(core.SamplerConfig):
+    sample_mode: Literal["full", "patch_bias", "patch_centred"] = Field(
+        "full",
+        description="A training sample is the full image, a patch anywhere, or a patch around a prediction.",
+    )
+    input_size: Size = Field((512, 512), description="Size (x, y[, z]) that images are resized to.")
+    resize: Literal["letterbox", "stretch"] = Field(
+        "letterbox", description="Keep the aspect ratio and pad, or stretch."
+    )
+    data_aug: str = Field("AffineComplex", description="Augmentation scheme, by name.")
+    data_aug_package: str = Field(
+        "torch",
+        description="What applies it: torch on the run's device, or the plugin of this name, such as imgaug, in "
+        "the loader's workers.",
+    )
+    patch: PatchConfig = Field(default_factory=PatchConfig, description="Used by patch sampling.")
+
+    @property
+    def in_patches(self) -> bool:
+        return self.sample_mode != "full"
+
+    @property
+    def image_size(self) -> tuple[int, ...] | None:
+        """Size (x, y[, z]) that images are resized to; None where each keeps its own."""
+        native = self.in_patches and self.patch.resolution_to_sample_from == "full"
+        return None if native else self.input_size
+
+    @property
+    def sample_size(self) -> tuple[int, ...]:
+        """Size (x, y[, z]) of a training sample."""
+        return self.patch.sample_patch_size if self.in_patches else self.input_size
+
+    def check_dimensions(self, dimensions: int, dataset: str) -> None:
+        """Refuse sizes with more or fewer numbers than the coordinates have.
+
+        Raises:
+            UserError: One has.
+        """
+        sizes = {"sampler.input_size": self.image_size}
+        if self.in_patches:
+            sizes["sampler.patch.sample_patch_size"] = self.sample_size
+        for key, size in sizes.items():
+            if size is not None and len(size) != dimensions:
+                raise UserError(
+                    f"{key}: {list(size)} has {len(size)} numbers, but the coordinates in "
+                    f"{dataset} have {dimensions}; give one a dimension."
+                )
+
+
+LearnedWidth = Annotated[
+    Literal[False, "isotropic", "covariance"],
+    BeforeValidator(lambda value: "isotropic" if value is True else value),
+]
+
+
+class SolverConfig(core.SolverConfig):
+    loss_function: str = Field("kl", description="Loss, by name: kl, mse, awl, bce_topk or a plugin's.")
+    regress_sigma: LearnedWidth = Field(
+        False, description="Learn the width of each landmark's heatmap: isotropic (one sigma) or covariance."
+    )
+    regress_sigma_loss_weight: StrictFloat = Field(
+        0.005,
+        gt=0,
+        description="mse: what widths are drawn back with, which limits them to weight^(-1/2D) pixels.",
+    )
+
+
+class TrainerConfig(core.TrainerConfig):
+    fold: StrictInt = Field(
+        0, ge=-1, description="Which foldK.json of a src_targets folder; -1: a plain file."
+    )
+    cache_data: StrictBool = Field(True, description="Keep prepared images in memory, as many as fit.")
+
+
+class ModelConfig(core.ModelConfig):
+    architecture: str = Field("unet", description="The plugin that brings the network, by name.")
+    gauss_sigma: StrictFloat = Field(2.0, gt=0, le=100, description="Heatmap width in input pixels.")
+    hm_lambda_scale: StrictFloat = Field(100.0, gt=0, description="Peak of a heatmap.")
+
+
+class InferenceConfig(core.InferenceConfig):
+    evaluation_mode: Literal["scale_heatmap_first", "scale_pred_coords", "use_input_size"] = Field(
+        "scale_heatmap_first",
+        description="Decode at the original resolution, decode at the input's and map back, or do not map.",
+    )
+    decoder: str = Field(
+        "auto",
+        description="Decoder, by name: auto, quadratic, dark, soft_argmax, gaussian_fit or a plugin's.",
+    )
+    tta: StrictBool = Field(
+        False, description="Look at mirrored images too; the augmentation has to be one that mirrors."
+    )
+    mc_dropout: StrictInt = Field(
+        0, ge=0, le=1000, description="Look so many times more with dropout; the network has to have some."
+    )
+    presence: StrictBool = Field(
+        False,
+        description="Decide whether a landmark is in the image at all; the validation list has to have "
+        '`"absent"` ones.',
+    )
+    ensemble_inference: StrictBool = Field(False, description="Predict with several models together.")
+    ensemble_checkpoints: list[File] = Field(
+        [],
+        description="Those models: files or run folders, beside the one of this run; "
+        "when empty, the foldK in the output folder.",
+    )
+    coverage: StrictFloat = Field(
+        0.9,
+        gt=0,
+        lt=1,
+        description="With a calibration: probability with which a region is to hold the true point.",
+    )
+    debug: StrictBool = Field(False, description="Write pictures of predicted heatmaps to the output folder.")
+
+
+class OutputConfig(core.OutputConfig):
+    xlsx: StrictBool = Field(False, description="Also write predictions.xlsx.")
+    success_radii: list[Annotated[StrictFloat, Field(gt=0)]] = Field(
+        [2.0, 2.5, 3.0, 4.0], description="Radii of the success detection rates, in mm, in px if no spacing."
+    )
+
+
+class RunConfig(core.RunConfig):
+    """The configuration of a run with `task: landmarks`, without the sections of its plugins."""
+
+    task: Literal["landmarks"] = Field("landmarks", description="What to learn.")
+    dataset: DatasetConfig = Field(description="Images and annotations.")
+    sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="How samples are made.")
+    solver: SolverConfig = Field(default_factory=SolverConfig, description="How the network is trained.")
+    trainer: TrainerConfig = Field(default_factory=TrainerConfig, description="The training loop.")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="The network and its labels.")
+    inference: InferenceConfig = Field(default_factory=InferenceConfig, description="Prediction.")
+    output: OutputConfig = Field(description="Where results go.")
+    refine: dict[str, Any] | None = Field(
+        None,
+        description="A second stage on patches around this run's predictions: its own `sampler`, `solver`, "
+        "`trainer` and `model` keys.",
+    )

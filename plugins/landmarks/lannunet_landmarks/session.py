@@ -1,0 +1,156 @@
+"""What a run of landmarks, or a model in use, is made of: plugins, network and images on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from lannunet_core import (
+    LoadedConfig,
+    RunInfo,
+    Session,
+    UserError,
+    assemble,
+    choose,
+    image_header,
+    progress_bar,
+    resize_affine,
+)
+from lannunet_landmarks.data.annotations import LandmarkDataset
+from lannunet_landmarks.data.centres import Centres, check_centres, read_centres
+from lannunet_landmarks.data.samples import PreparedImages
+from lannunet_landmarks.defaults import LandmarkDefaults
+from lannunet_landmarks.hooks import LandmarkHooks
+from lannunet_landmarks.learner import LandmarkLearner
+from lannunet_landmarks.maps.learned_sigma import LearnedSigma
+from lannunet_landmarks.predict.patchwise import output_strides
+from lannunet_landmarks.schema import RunConfig
+from lannunet_landmarks.types import Sample
+
+
+@dataclass
+class LandmarkSession(Session):
+    """See `Session`."""
+
+    hooks: LandmarkHooks
+    learner: LandmarkLearner
+    presence: Sequence[float] | None = None
+    """The least confidence with which each landmark is taken to be in an image; None: not known."""
+    centres: Centres | None = None
+    """With patch_centred: where the landmarks are looked for; None: where they are annotated."""
+
+    @property
+    def config(self) -> RunConfig:
+        return cast(RunConfig, self.loaded.run)
+
+    def learned(self) -> dict[str, Any]:
+        return {} if self.presence is None else {"presence": list(self.presence)}
+
+    def recall(self, learned: dict[str, Any]) -> None:
+        self.presence = learned.get("presence")
+
+
+def describe(config: RunConfig, dataset: LandmarkDataset, device: str) -> RunInfo:
+    """What plugins are told, from the configuration and the headers of the training images."""
+    sampler, dimensions = config.sampler, dataset.dimensions
+    sampler.check_dimensions(dimensions, str(dataset.path))
+    headers = [image_header(sample.image, dimensions) for sample in dataset.samples["training"]]
+    spacings = []  # of the pixels that samples are cut from
+    for sample, header in zip(dataset.samples["training"], headers, strict=True):
+        image_size = sampler.image_size or header.size
+        if any(patch > image for patch, image in zip(sampler.sample_size, image_size, strict=True)):
+            what = "sampler.input_size" if sampler.image_size else f"the training image {sample.image}"
+            raise UserError(
+                f"sampler.patch.sample_patch_size: {list(sampler.sample_size)} is larger than {what}, "
+                f"{list(image_size)}; choose a smaller patch."
+            )
+        spacing = sample.spacing or header.spacing
+        if spacing is not None:
+            matrix = resize_affine(header.size, image_size, sampler.resize)
+            spacings.append(np.diag(matrix)[:-1] * spacing)
+    known = len(spacings) == len(headers)
+    return RunInfo(
+        task=config.task,
+        dimensions=dimensions,
+        in_channels=headers[0].channels,
+        outputs=dataset.landmark_names,
+        input_size=sampler.sample_size,
+        spacing=tuple(float(s) for s in np.median(spacings, axis=0)) if known else None,
+        supervised_resolutions=config.solver.num_res_supervisions if config.solver.deep_supervision else 1,
+        device=device,
+        seed=config.solver.seed,
+    )
+
+
+def start_session(
+    loaded: LoadedConfig, run: RunInfo, fabric: Fabric, centres: Centres | None = None
+) -> LandmarkSession:
+    """Plugins, network and loss of a run; the same seed gives the same weights.
+
+    Args:
+        loaded: The configuration.
+        run: What plugins are told of it.
+        fabric: The device.
+        centres: Where patches are cut around, in place of what the configuration says.
+    """
+    config = cast(RunConfig, loaded.run)
+    hooks = assemble(loaded.plugins, run, LandmarkDefaults(config, run), LandmarkHooks)
+    torch.manual_seed(run.seed)
+    solver, start = config.solver, config.model.gauss_sigma
+    width = None
+    if solver.regress_sigma:
+        width = LearnedSigma(run.outputs, run.dimensions, start, solver.regress_sigma == "covariance")
+    learner = LandmarkLearner(
+        hooks, start, config.model.hm_lambda_scale, width, solver.regress_sigma_loss_weight
+    )
+    choose("inference.decoder", config.inference.decoder, hooks.decoders())  # refused now if unknown
+    sampler = config.sampler
+    if sampler.in_patches:
+        try_patch(learner, run, str(loaded.architecture.installed))
+    if centres is None and sampler.sample_mode == "patch_centred" and sampler.patch.centres is not None:
+        centres = read_centres(sampler.patch.centres, run.outputs)
+    return LandmarkSession(loaded, run, fabric, hooks, learner, centres=centres)
+
+
+def try_patch(learner: LandmarkLearner, run: RunInfo, architecture: str) -> None:
+    """Refuse a patch size that the network cannot take, or divides into something with a remainder."""
+    size = "×".join(map(str, run.input_size))
+    refused = f"sampler.patch.sample_patch_size: the network of {architecture} cannot take patches of {size}"
+    try:
+        output_strides(learner.network.eval(), run.in_channels, run.input_size)
+    except UserError as error:
+        raise UserError(f"{refused}: {error}") from None
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{refused} ({reason}). Choose another size, such as a multiple of a larger power of two."
+        ) from error
+
+
+def prepare_images(
+    session: LandmarkSession, samples: Sequence[Sample], title: str, reference: Path | None = None
+) -> PreparedImages:
+    """A split's images, read into memory as far as they fit."""
+    sampler, run = session.config.sampler, session.run
+    if session.centres is not None:
+        check_centres(session.centres, samples, run.input_size, run.outputs)
+    images = PreparedImages(
+        samples,
+        run.dimensions,
+        run.in_channels,
+        sampler.image_size,
+        sampler.resize,
+        cache_data=session.config.trainer.cache_data,
+        reference=reference,
+    )
+    with progress_bar(f"reading {title} images", len(samples)) as bar:
+        kept = images.preload(bar.advance)
+    if session.config.trainer.cache_data and kept < len(samples):
+        print(f"{kept} of {len(samples)} {title} images fit into memory; the others are read when needed.")
+    return images

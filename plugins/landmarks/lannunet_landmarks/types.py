@@ -1,0 +1,86 @@
+"""The records that pass between the parts of a run. Importing this needs NumPy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lannunet_core import Floats
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One entry of a landmark dataset.
+
+    Attributes:
+        id: Unique within the dataset.
+        image: Path of the image file.
+        coordinates: (N, D) in original pixels, (x, y[, z]), pixel centres at integers; NaN where not visible.
+        states: (N,) int64 of `State`.
+        spacing: mm per pixel (x, y[, z]) as given in the JSON; None: ask the image file.
+        extra: Further keys of the JSON entry; they ride along into the outputs.
+    """
+
+    id: str
+    image: Path
+    coordinates: Floats
+    states: NDArray[np.int64]
+    spacing: tuple[float, ...] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What held-out errors say of one prediction (see `evaluation.calibration`).
+
+    Attributes:
+        unit: Of radius and bounds, `mm` or `px`.
+        radius: (N,) around the prediction, that holds the true point with the probability that was asked for;
+            infinite where there is none.
+        bin: (N,) int64, 1 is the most certain; 0 where there is none.
+        bounds: (N, 2) between what the error is expected in that bin; NaN where there is none.
+    """
+
+    unit: str
+    radius: Floats
+    bin: NDArray[np.int64]
+    bounds: Floats
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about one image, with the annotation where there is one.
+
+    Attributes:
+        id: The sample's id (for loose images: the file's name, its path where two share one).
+        image: Path of the image file.
+        coordinates: (N, D) in original pixels (in input pixels for `use_input_size`); NaN where the map
+            was flat and no point can be named, or the landmark was decided to be absent.
+        confidence: (N,) in 0 … 1, higher is more certain; 0 where the map was flat.
+        covariance: (N, D, D) in pixels², or None.
+        present: (N,) whether the landmark is in the image at all; None: not decided.
+        target: (N, D) annotated coordinates in the same frame, NaN where not visible; None: no annotation.
+        states: (N,) int64 of `State`; None without annotation.
+        spacing: mm per pixel (x, y[, z]) in the same frame; None where unknown.
+        extra: Further keys of the dataset's entry.
+        calibrated: Regions and bins; None without a calibration.
+        uncertainty: (N, 2) in pixels and mm as a table told it, which holds no covariance; NaN where it told
+            nothing; None: not read from a table, or told nowhere.
+    """
+
+    id: str
+    image: Path
+    coordinates: Floats
+    confidence: Floats
+    covariance: Floats | None = None
+    present: NDArray[np.bool_] | None = None
+    target: Floats | None = None
+    states: NDArray[np.int64] | None = None
+    spacing: tuple[float, ...] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    calibrated: Calibrated | None = None
+    uncertainty: Floats | None = None

@@ -1,0 +1,186 @@
+"""What a run of landmarks brings: its data set, images and predictions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+from lannunet_core import (
+    BEST_MODEL,
+    LoadedConfig,
+    RunInfo,
+    UserError,
+    carry_out,
+    load_checkpoint,
+    make_scheme,
+    refuse_to_empty,
+    save_checkpoint,
+)
+from lannunet_landmarks.check import empty_split
+from lannunet_landmarks.data.annotations import LandmarkDataset, Split, load_dataset
+from lannunet_landmarks.data.samples import PreparedImages, TrainingSamples
+from lannunet_landmarks.evaluation.predictions import need_openpyxl
+from lannunet_landmarks.evaluation.results import write_landmark_results
+from lannunet_landmarks.predict.ensemble import together
+from lannunet_landmarks.predict.evaluator import Evaluator
+from lannunet_landmarks.predict.models import open_members, seen_in_training, settle_ensemble
+from lannunet_landmarks.predict.presence import calibrated, check_calibration
+from lannunet_landmarks.predict.views import axes_and_layers
+from lannunet_landmarks.schema import DatasetConfig, RunConfig
+from lannunet_landmarks.session import LandmarkSession, describe, prepare_images
+from lannunet_landmarks.types import Prediction
+
+Compare = Callable[[LandmarkDataset], Mapping[str, list[Prediction]]]
+
+
+def train(
+    loaded: LoadedConfig,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    compare: Compare | None = None,
+) -> list[Prediction]:
+    """Train one stage as configured, then evaluate the chosen split with the best model.
+
+    Args:
+        loaded: The run's configuration.
+        resume: Go on with the run in the output folder (from its start where it has not saved anything).
+        overwrite: Replace the run in the output folder.
+        compare: Other methods' predictions of the evaluated split, to stand beside the model's.
+
+    Returns:
+        The predictions of the evaluated split.
+    """
+    loaded = settle_ensemble(loaded)
+    config = cast(RunConfig, loaded.run)
+    if overwrite:
+        members = config.inference.ensemble_checkpoints
+        refuse_to_empty(config.output.output_dir, "inference.ensemble_checkpoints", members)
+    work = carry_out(loaded, lambda: LandmarkWork(loaded, compare), resume=resume, overwrite=overwrite)
+    return work.predictions
+
+
+class LandmarkWork:
+    """See `lannunet_core.Work`.
+
+    Args:
+        loaded: The run's configuration.
+        compare: Other methods' predictions of the evaluated split, to stand beside the model's.
+
+    Attributes:
+        predictions: Of the evaluated split, once it is evaluated.
+        members: The other models of an ensemble.
+    """
+
+    predictions: list[Prediction]
+    members: list[LandmarkSession]
+
+    def __init__(self, loaded: LoadedConfig, compare: Compare | None = None) -> None:
+        config = cast(RunConfig, loaded.run)
+        self.config, self.compare = config, compare
+        self.split: Split = config.inference.split
+        self.dataset = load_dataset(config.dataset, config.trainer.fold)
+        self.images: dict[Split, PreparedImages] = {}
+        if not self.dataset.samples[self.split]:
+            raise UserError(empty_split(self.dataset.path, self.split))
+        checkpoint = config.model.checkpoint
+        self.start = None if checkpoint is None else load_checkpoint(checkpoint)
+        learned = (
+            self.start is not None and config.trainer.inference_only and self.start.learned.get("presence")
+        )
+        self.calibrates = config.inference.presence and not learned
+        if self.calibrates:
+            check_calibration(self.dataset.samples["validation"], self.dataset.path)
+        if config.output.xlsx:
+            need_openpyxl("output.xlsx")
+
+    def describe(self, device: str) -> RunInfo:
+        return describe(self.config, self.dataset, device)
+
+    def read(self, session: LandmarkSession) -> None:
+        config, samples = self.config, self.dataset.samples
+        if config.sampler.sample_mode == "patch_centred" and session.centres is None:
+            print(
+                "warning: without sampler.patch.centres patches are cut around the annotations, those of "
+                f"{self.split} too: the errors are those of a search that starts close.",
+                file=sys.stderr,
+            )
+        axes_and_layers(session)
+        self.members = open_members(session, config.inference.ensemble_checkpoints)
+        self.warn_of_leaks()
+        used: list[Split] = ["training", "validation", self.split]
+        if config.trainer.inference_only:
+            used = ["validation", self.split] if self.calibrates else [self.split]
+        reference = samples["training"][0].image
+        self.images = {
+            name: prepare_images(session, samples[name], name, reference) for name in dict.fromkeys(used)
+        }
+
+    def warn_of_leaks(self) -> None:
+        """Tell which models that were trained before have seen images that are to be evaluated."""
+        if self.split == "training":
+            return
+        samples = self.dataset.samples[self.split]
+        models = [
+            (path, member.config.dataset, member.config.trainer.fold)
+            for path, member in zip(self.config.inference.ensemble_checkpoints, self.members, strict=True)
+        ]
+        if self.config.model.checkpoint is not None and self.start is not None:
+            of = self.start.config
+            dataset = DatasetConfig.model_validate(of["dataset"])
+            models.append((self.config.model.checkpoint, dataset, of["trainer"]["fold"]))
+        for path, trained_on, fold in models:
+            seen = seen_in_training(trained_on, fold, samples)
+            if seen:
+                print(
+                    f"warning: {path}: was trained on {seen} of the {len(samples)} {self.split} images, so "
+                    "the errors are smaller than those on new images.",
+                    file=sys.stderr,
+                )
+
+    def training_samples(self, session: LandmarkSession) -> TrainingSamples:
+        sampler = self.config.sampler
+        return TrainingSamples(
+            self.images["training"],
+            self.dataset.samples["training"],
+            session.hooks.sampling(),
+            make_scheme(sampler.data_aug, session.hooks.augmentations()),
+            session.run.seed,
+            augmenter=None if sampler.data_aug_package == "torch" else session.hooks.augmenter(),
+            flip_pairs=self.dataset.flip_pairs,
+        )
+
+    def validation(self, session: LandmarkSession) -> Callable[[], float | None] | None:
+        return self.evaluator(session, "validation").error if self.dataset.samples["validation"] else None
+
+    def evaluator(self, session: LandmarkSession, split: Split) -> Evaluator:
+        return Evaluator(session, self.images[split], self.dataset.samples[split], split)
+
+    def evaluate(
+        self,
+        session: LandmarkSession,
+        history: list[dict[str, Any]],
+        resolved: dict[str, Any],
+        description: dict[str, Any],
+    ) -> dict[str, Any]:
+        folder = self.config.output.output_dir
+        if self.calibrates:
+            self.calibrate_presence(session)
+        methods = self.evaluator(session, self.split).predict(
+            together([session, *self.members]), folder / "debug" if self.config.inference.debug else None
+        )
+        self.predictions = next(iter(methods.values()))
+        if self.compare is not None:
+            methods |= self.compare(self.dataset)
+        title = f"{self.dataset.name}: {self.split}"
+        return write_landmark_results(session, methods, folder, title, history, resolved, description)
+
+    def calibrate_presence(self, session: LandmarkSession) -> None:
+        """From the validation images; kept in the model that was trained."""
+        session.presence = None
+        session.presence = calibrated(self.evaluator(session, "validation").predict_alone())
+        if not self.config.trainer.inference_only:
+            best = self.config.output.output_dir / BEST_MODEL
+            save_checkpoint(best, replace(load_checkpoint(best), learned=session.learned()))

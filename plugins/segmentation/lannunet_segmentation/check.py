@@ -1,0 +1,22 @@
+"""What `lannunet config check` looks at: the folder's own files, without an image."""
+
+from __future__ import annotations
+
+from lannunet_core import LoadedConfig, UserError
+
+
+def check(loaded: LoadedConfig) -> None:
+    """Refuse what `lannunet train` would refuse before its first image.
+
+    Raises:
+        UserError: What is wrong.
+    """
+    from lannunet_segmentation.work import SegmentationWork
+
+    checkpoint = loaded.run.model.checkpoint
+    if checkpoint and not checkpoint.exists():
+        raise UserError(
+            f"{loaded.given.get('model.checkpoint', loaded.path)}: model.checkpoint: {checkpoint} does not "
+            "exist; give a model file or a run's folder."
+        )
+    SegmentationWork(loaded).describe("cpu")

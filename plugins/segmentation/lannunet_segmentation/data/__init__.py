@@ -1,0 +1,1 @@
+"""From nnU-Net folders to training patches."""

@@ -1,0 +1,56 @@
+"""The task's own answers to its hooks. They use nothing that a plugin cannot use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lannunet_core import Defaults, hookimpl
+from lannunet_segmentation.hooks import SegmentationHooks
+from lannunet_segmentation.schema import RunConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lannunet_core import Loss, Sampling
+
+
+class SegmentationDefaults(Defaults):
+    """See `Defaults`."""
+
+    replaced = Defaults.replaced | {"sampling": "sampler.sample_mode"}
+    config: RunConfig
+    hooks: SegmentationHooks
+
+    @hookimpl
+    def losses(self) -> Mapping[str, Callable[[], Loss]]:
+        from lannunet_segmentation.maps.loss import CrossEntropyDice
+
+        return {"ce_dice": CrossEntropyDice}
+
+    @hookimpl
+    def sampling(self) -> Sampling:
+        from lannunet_segmentation.data.sampling import ForegroundBias
+
+        patches = self.config.sampler
+        return ForegroundBias(patches.patch.sample_patch_size, patches.foreground_share)
+
+    @hookimpl
+    def generate_segmentation_labels(
+        self, sample: Mapping[str, Any], level_sizes: Sequence[tuple[int, ...]]
+    ) -> dict[str, Any]:
+        from lannunet_segmentation.maps.labels import segmentation_labels
+
+        return segmentation_labels(sample["label"], level_sizes, sample.get("weight"))
+
+    @hookimpl
+    def get_segmentation(self, maps: Tensor) -> Tensor:
+        return maps.argmax(0)
+
+    @hookimpl
+    def debug_sample(self, batch: Mapping[str, Any], labels: Mapping[str, Any], folder: Path) -> bool:
+        from lannunet_segmentation.evaluation.pictures import draw_training_patches
+
+        draw_training_patches(batch, folder)
+        return True

@@ -1,0 +1,1 @@
+"""From label maps to figures and pages."""

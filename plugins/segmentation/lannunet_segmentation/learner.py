@@ -1,0 +1,26 @@
+"""What is optimised in a run of segmentation: network and loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lannunet_core import ExtraMap, Learner, level_sizes_of
+from lannunet_segmentation.hooks import SegmentationHooks
+
+
+class SegmentationLearner(Learner):
+    """See `Learner`.
+
+    Attributes:
+        extra_maps: What batches hold beside images and labels.
+    """
+
+    extra_maps: Sequence[ExtraMap] = ()
+
+    def __init__(self, hooks: SegmentationHooks) -> None:
+        super().__init__(hooks)
+        self.hooks = hooks
+
+    def labels(self, batch: Mapping[str, Any], outputs: Any) -> dict[str, Any]:
+        return self.hooks.generate_segmentation_labels(sample=batch, level_sizes=level_sizes_of(outputs))

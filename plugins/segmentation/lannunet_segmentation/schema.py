@@ -1,0 +1,97 @@
+"""The configuration of `task: segmentation`. Importing this must not import torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, StrictBool, StrictFloat, StrictInt
+
+import lannunet_core as core
+from lannunet_core import File, Section, holdable
+
+LOSSES = ("ce_dice",)
+"""The task's own names for `solver.loss_function`."""
+
+
+class DatasetConfig(core.DatasetConfig):
+    root: File = Field(description="An nnU-Net folder: raw of version 1 or 2, or preprocessed of version 1.")
+
+
+class PreprocessConfig(Section):
+    spacing: list[Annotated[StrictFloat, Field(gt=0)]] | None = Field(
+        None, description="mm per voxel (x, y[, z]) that images are resampled to; null: each keeps its own."
+    )
+    normalisation: list[Literal["zscore", "ct", "none"]] = Field(
+        ["zscore"],
+        description="One a channel, or one for all: zscore of the image; ct: clipped, z-scored with `clip`.",
+    )
+    clip: list[tuple[StrictFloat, StrictFloat, StrictFloat, StrictFloat] | None] = Field(
+        [], description="One a channel, for ct: lower and upper bound, mean and standard deviation."
+    )
+
+
+PatchSize = Annotated[
+    tuple[Annotated[StrictInt, Field(ge=1, le=16384)], ...],
+    Field(min_length=2, max_length=3),
+    AfterValidator(holdable),
+]
+
+
+class PatchConfig(Section):
+    sample_patch_size: PatchSize = Field(description="Size of a patch (x, y[, z]).")
+
+
+class SamplerConfig(core.SamplerConfig):
+    sample_mode: Literal["foreground"] = Field(
+        "foreground", description="Patches anywhere, a share of them around a voxel of a class."
+    )
+    foreground_share: StrictFloat = Field(0.33, ge=0, le=1, description="That share.")
+    data_aug: str = Field("nnunet", description="Augmentation scheme, by name.")
+    patch: PatchConfig = Field(description="What the network sees at once.")
+
+
+class SolverConfig(core.SolverConfig):
+    mini_batch_size: StrictInt = Field(50, ge=1, le=1000000, description="Batches an epoch.")
+    data_loader_batch_size_train: StrictInt = Field(
+        2, ge=1, le=65536, description="Samples a training batch."
+    )
+    data_loader_batch_size_eval: StrictInt = Field(
+        1, ge=1, le=65536, description="Patches predicted at once."
+    )
+    loss_function: str = Field("ce_dice", description="Loss, by name: ce_dice or one that a plugin brings.")
+
+
+class TrainerConfig(core.TrainerConfig):
+    fold: Annotated[StrictInt, Field(ge=0)] | Literal["all"] = Field(
+        0, description="Which fold is held out for validation; all: every case trains, none is held out."
+    )
+
+
+class InferenceConfig(core.InferenceConfig):
+    tta: StrictBool = Field(False, description="Average over mirrored images.")
+
+
+class ModelConfig(core.ModelConfig):
+    architecture: str = Field("unet", description="The plugin that brings the network, by name.")
+
+
+class OutputConfig(core.OutputConfig):
+    compare_with: list[File] = Field(
+        [], description="Folders of runs on the same cases; the report gives the difference to each."
+    )
+
+
+class RunConfig(core.RunConfig):
+    """The configuration of a run with `task: segmentation`, without the sections of its plugins."""
+
+    task: Literal["segmentation"] = Field("segmentation", description="What to learn.")
+    dataset: DatasetConfig = Field(description="Images and labels.")
+    preprocess: PreprocessConfig = Field(
+        default_factory=PreprocessConfig, description="From image files to the network's input."
+    )
+    sampler: SamplerConfig = Field(description="How samples are made.")
+    solver: SolverConfig = Field(default_factory=SolverConfig, description="How the network is trained.")
+    trainer: TrainerConfig = Field(default_factory=TrainerConfig, description="The training loop.")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="The network.")
+    inference: InferenceConfig = Field(default_factory=InferenceConfig, description="Prediction.")
+    output: OutputConfig = Field(description="Where results go.")

@@ -15,11 +15,14 @@ install: $(VENV)/installed
 demo: install
 	$(BIN)/lannunet demo --overwrite
 
+# Two processes of one thread each: a file's tests share fixtures, so they stay together.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
 test: install
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 test-all: install
-	$(BIN)/python -m pytest -q -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 check: install
 	$(BIN)/ruff check .

@@ -1,3 +1,3 @@
 """What the tests of all distributions share."""
 
-pytest_plugins = ["tests.fixtures.projects", "tests.fixtures.workshop"]
+pytest_plugins = ["tests.fixtures.projects", "tests.fixtures.workshop", "tests.fixtures.faults"]

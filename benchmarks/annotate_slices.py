@@ -14,10 +14,9 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from lannunet_segmentation import IGNORE, read_dataset, read_label, write_label
 
-from lannunet_core.errors import UserError
-from lannunet_segmentation.data.folders import read_dataset, read_label, write_label
-from lannunet_segmentation.types import IGNORE
+from lannunet_core import UserError
 
 
 def annotate_slices(source: Path, target: Path, slices: int = 3, seed: int = 0) -> dict[str, list[int]]:

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import yaml
+from lannunet_segmentation.work import train
 
 from benchmarks import touching_cells
-from lannunet_core.config.compose import load_config
-from lannunet_segmentation.work import train
+from lannunet_core import load_config
 
 ARMS: dict[str, dict[str, Any]] = {
     "plain": {},

@@ -21,18 +21,17 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from rich.console import Console
-from rich.table import Table
-
-from lannunet_core.cli.train import fold_numbers
-from lannunet_landmarks.schema import DatasetConfig
-from lannunet_landmarks.data.annotations import load_dataset
+from lannunet_landmarks import load_dataset
 from lannunet_landmarks.data.folds import write_folds
 from lannunet_landmarks.evaluation.calibration import calibrate, coverage_interval, errors_in, rank
 from lannunet_landmarks.evaluation.pooled import pool
+from lannunet_landmarks.schema import DatasetConfig
+from rich.console import Console
+from rich.table import Table
+
+from lannunet_core import Floats
+from lannunet_core.cli.train import fold_numbers
 from lannunet_core.run.folds import train_folds
-from lannunet_landmarks.work import train
-from lannunet_core.types import Floats
 
 WINGS = Path(__file__).parents[2] / "shared" / "data" / "wings" / "dataset.json"
 BATCHES_AN_EPOCH = 50
@@ -54,7 +53,7 @@ def main() -> None:
     config = given.out / "wings.yaml"
     config.write_text(yaml.safe_dump(settings(given.batches)), encoding="utf-8")
     numbers = range(count) if given.folds is None else fold_numbers(given.folds)
-    train_folds(config, [], numbers, lambda loaded, started: train(loaded, resume=started))
+    train_folds(config, [], numbers)
 
     done = [given.out / f"fold{k}" for k in range(count) if (given.out / f"fold{k}" / "report.html").exists()]
     predictions, dataset = pool(done)

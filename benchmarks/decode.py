@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from lannunet_landmarks import decode_peak, gaussian_heatmaps
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch.nn import functional
 
 from benchmarks import Row, seconds
-from lannunet_landmarks.maps.decode import decode_peak
-from lannunet_core.images.geometry import resize_affine
-from lannunet_landmarks.maps.labels import gaussian_heatmaps
+from lannunet_core import resize_affine
 
 SIZE, ORIGINAL, LANDMARKS = (512, 512), (2400, 1935), 19
 

@@ -31,9 +31,8 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 import torch
+from lannunet_landmarks import DECODERS
 from torch import Tensor
-
-from lannunet_landmarks.maps.decode import DECODERS
 
 BOUND_FACTOR = 1.3  # what the best decoder's error may be of the bound
 NOISE = 0.1  # of the peak's height

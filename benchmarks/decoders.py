@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from lannunet_landmarks import decode_gaussian_fit
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from benchmarks import Row, seconds
 from benchmarks.decoder_precision import NOISE, gaussians
-from lannunet_landmarks.maps.gaussian_fit import decode_gaussian_fit
 
 SIZE, LANDMARKS, SIGMA, OUTLIERS = 512, 19, 3.0, 0.05
 AGREEMENT = 0.01  # pixels

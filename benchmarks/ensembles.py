@@ -7,17 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-
-from benchmarks import Row, seconds
-from lannunet_core.config.compose import load_config
-from lannunet_landmarks.data.annotations import load_dataset
-from lannunet_landmarks.demo.hands import write_demo_dataset
+from lannunet_landmarks import Prediction, load_dataset, train, write_demo_dataset
 from lannunet_landmarks.predict.ensemble import together
 from lannunet_landmarks.predict.evaluator import Evaluator, locate_with
 from lannunet_landmarks.predict.models import open_members, open_model
-from lannunet_landmarks.work import train
 from lannunet_landmarks.session import prepare_images
-from lannunet_landmarks.types import Prediction
+
+from benchmarks import Row, seconds
+from lannunet_core import load_config
 
 MEMBERS, IMAGES, REPEATS = 5, 20, 3
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from lannunet_landmarks import gaussian_heatmaps, level_sigmas
 from numpy.typing import NDArray
 
 from benchmarks import Row, seconds
-from lannunet_landmarks.maps.labels import gaussian_heatmaps, level_sigmas
 
 SIZE, LANDMARKS, LEVELS, SIGMA, PEAK = 512, 19, 5, 4.0, 100.0
 

@@ -14,11 +14,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+from lannunet_landmarks import train
 from rich.console import Console
 from rich.table import Table
 
-from lannunet_core.config.compose import load_config
-from lannunet_landmarks.work import train
+from lannunet_core import load_config
 
 CONFIG = Path(__file__).parents[1] / "configs" / "wings_unet.yaml"
 BATCHES_AN_EPOCH = 50

@@ -14,11 +14,9 @@ import json
 from pathlib import Path
 
 import yaml
+from lannunet_landmarks import LOSSES, train, write_demo_dataset
 
-from lannunet_core.config.compose import load_config
-from lannunet_landmarks.demo.hands import write_demo_dataset
-from lannunet_landmarks.maps.losses import LOSSES
-from lannunet_landmarks.work import train
+from lannunet_core import load_config
 
 MOST = 1.5  # times the least error
 BATCHES = {"kl": 1200, "mse": 900, "awl": 900, "bce_topk": 1200}  # of eight pictures

@@ -7,12 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from lannunet_segmentation import IGNORE, Geometry, PreparedCase, Runs
 from numpy.typing import NDArray
 
 from benchmarks import Row, seconds
-from lannunet_segmentation.data.preprocess import PreparedCase
-from lannunet_segmentation.data.runs import Runs
-from lannunet_segmentation.types import IGNORE, Geometry
 
 SHAPE = (400, 512, 512)
 SLICES = (20, 200, 390)

@@ -14,9 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-
-from lannunet_segmentation.data.folders import read_case, read_dataset, write_label
-from lannunet_segmentation.types import Geometry
+from lannunet_segmentation import Geometry, read_case, read_dataset, write_label
 
 
 def slices_as_cases(source: Path, target: Path, ending: str) -> int:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
+from lannunet_landmarks import write_demo_dataset
+from lannunet_landmarks.session import start_session
+from lannunet_landmarks.work import LandmarkWork
 
 from benchmarks import Row, seconds
-from lannunet_core.config.compose import load_config
-from lannunet_core.run.batches import loaded_batches
-from lannunet_landmarks.demo.hands import write_demo_dataset
-from lannunet_landmarks.work import LandmarkWork
-from lannunet_core.run.loop import on_device
+from lannunet_core import load_config, loaded_batches, make_fabric
 from lannunet_core.run.run import prepare_training
-from lannunet_core.run.session import make_fabric
-from lannunet_landmarks.session import start_session
 
 REPEATS = 8
 
@@ -48,13 +46,16 @@ def unet_iteration(folder: Path) -> Row:
     training.learner.train()
     stream = loaded_batches(training.loader)
 
+    def batch() -> dict[str, Any]:
+        return training.samples.on_device(next(stream), fabric.device)
+
     def ours() -> None:
-        training.train_step(on_device(next(stream), fabric.device, training.output_size))
+        training.train_step(training.step(batch()))
 
     bare = start_session(loaded, run, fabric).learner.to(fabric.device).train()
     network, loss = bare.network, bare.loss
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
-    held = on_device(next(stream), fabric.device, training.output_size)
+    held = batch()
     with torch.no_grad():
         labels = bare.labels(held, network(held["image"]))
 

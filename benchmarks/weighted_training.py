@@ -11,15 +11,12 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 import yaml
+from lannunet_segmentation.session import start_session
+from lannunet_segmentation.work import SegmentationWork
 
 from benchmarks import Row, seconds
-from lannunet_core.config.compose import load_config
-from lannunet_core.run.batches import loaded_batches
-from lannunet_segmentation.work import SegmentationWork
-from lannunet_core.run.loop import on_device
+from lannunet_core import load_config, loaded_batches, make_fabric
 from lannunet_core.run.run import prepare_training
-from lannunet_core.run.session import make_fabric
-from lannunet_landmarks.session import start_session
 
 PATCH, SHAPE = (56, 64, 48), (64, 96, 80)
 CASES, BATCH, REPEATS = 4, 2, 8
@@ -74,8 +71,8 @@ def iteration(folder: Path, trainer: dict[str, object]) -> Callable[[], object]:
     stream = loaded_batches(training.loader)
 
     def step() -> object:
-        maps = training.learner.extra_maps
-        return training.train_step(on_device(next(stream), fabric.device, training.output_size, maps))
+        batch = training.samples.on_device(next(stream), fabric.device)
+        return training.train_step(training.step(batch))
 
     return step
 

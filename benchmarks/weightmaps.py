@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from lannunet_segmentation import in_processes
 from lannunet_weighted.cases import find_cases
 from lannunet_weighted.generate import Recipe, make_map
 from lannunet_weighted.maps import Mode
@@ -19,7 +20,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks import Row
-from lannunet_core.processes import in_processes
 
 SHAPE, CLASSES, VOLUMES = (160, 256, 256), (1, 2, 3), 2
 W0, SIGMA = 10.0, 5.0

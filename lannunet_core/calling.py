@@ -1,7 +1,5 @@
 """Calling functions of plugins that take, by name, only those arguments that they need."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from functools import lru_cache

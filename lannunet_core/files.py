@@ -1,7 +1,6 @@
 """Writing files so that a crash leaves the old file or the new one, never half of one."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,9 +26,3 @@ def atomic_path(target: Path) -> Iterator[Path]:
 def write_text(target: Path, text: str) -> None:
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def copy_bytes(source: Path, target: Path) -> None:
-    """Copy the content only: network shares that refuse permissions and times still take it."""
-    with atomic_path(target) as temporary:
-        shutil.copyfile(source, temporary)

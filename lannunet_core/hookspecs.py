@@ -21,7 +21,6 @@ import pluggy
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
@@ -52,12 +51,49 @@ class Loss(Protocol):
     """What the `loss` hook answers. An `nn.Module` where it has parameters or buffers."""
 
     def __call__(self, outputs: Any, labels: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Named terms, each a scalar; the total is their sum. Called outside of autocast, in float32."""
-        ...
+        """Named terms, each a scalar; the total is their sum. Called outside of autocast, in float32.
+
+        Args:
+            outputs: What the network answered.
+            labels: What was made of the batch; `labels["extra"]` are the further fields of its samples.
+        """
 
     def activation(self, outputs: Any) -> Any:
         """Raw outputs to maps: 0 is background and 1 as certain as a perfect label's peak."""
-        ...
+
+
+class TrainingStep(Protocol):
+    """What the `training_step` hook is given: one batch, and what a step is made of.
+
+    Attributes:
+        batch: On the device, augmented.
+        epoch: Of the run, from 0.
+        number: Of the batch in its epoch, from 0.
+        module: Network, loss and what else is learned (`module.network`, `module.loss`), as it was set up for
+            the device.
+        optimizers: Those that `optimizer_and_scheduler` answered.
+    """
+
+    batch: Mapping[str, Any]
+    epoch: int
+    number: int
+    module: Any
+    optimizers: Sequence[Any]
+
+    def losses(self, batch: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
+        """The terms of the run's loss for a batch, this step's unless another is given."""
+
+    def backward(self, total: Tensor) -> None:
+        """Backward pass; over the batches of `solver.accumulate`, gradients are averaged."""
+
+    def update(self, *optimizers: Any) -> None:
+        """Clip gradients (`solver.clip_gradient_norm`), step, reset gradients, and step the schedulers.
+
+        Does so once in `solver.accumulate` batches. Of the optimizers given, else of all.
+        """
+
+    def usual(self) -> dict[str, Tensor]:
+        """The core's own step: losses, backward, update. Gives a closure to optimizers that need one."""
 
 
 class Sampling(Protocol):
@@ -66,7 +102,6 @@ class Sampling(Protocol):
     @property
     def output_size(self) -> tuple[int, ...]:
         """Size (x, y[, z]) of what is cut."""
-        ...
 
     @property
     def centre(self) -> Callable[..., Floats]:
@@ -79,14 +114,14 @@ class Sampling(Protocol):
             image_size: (x, y[, z]).
             transform: What was drawn for this sample: `transform.to_source(points, centre, output_size)` says
                 which image pixel an output pixel will show.
-            sample: The data set's entry: a `lannunet_landmarks.Sample`, or a `lannunet_segmentation.PreparedCase`,
-                which knows the voxels of each class and those that are annotated.
+            sample: The data set's entry: a `lannunet_landmarks.Sample`, or a
+                `lannunet_segmentation.PreparedCase`, which knows the voxels of each class and those that are
+                annotated.
             affine: (D + 1, D + 1) from pixels of the image to original pixels.
             epoch: Of the run, from 0.
             landmarks: `task: landmarks`. (N, D) in pixels of the image; NaN where there is no point.
             states: `task: landmarks`. (N,) of `State`.
         """
-        ...
 
 
 class Augmenter(Protocol):
@@ -107,7 +142,30 @@ class Augmenter(Protocol):
             (C, *output) float32, 0 outside of the source. A point of the source is at
             `drawn.spatial.to_output` in it.
         """
-        ...
+
+
+class Normalisation(Protocol):
+    """What a name of `normalisations` builds. Travels to loader workers, so it pickles."""
+
+    def __call__(self, channel: NDArray[np.float32]) -> NDArray[np.float32]:
+        """One channel (*S) of an image as the network sees it; what lies outside of the image is 0."""
+
+
+@dataclass(frozen=True)
+class ReportPart:
+    """A part of the report that a plugin brings.
+
+    Attributes:
+        title: Its heading.
+        text: What it shows, in a sentence.
+        figure: A matplotlib Figure; None: there is none.
+        picture: (y, x, 3) of uint8; None: there is none.
+    """
+
+    title: str
+    text: str = ""
+    figure: Any = None
+    picture: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -115,16 +173,18 @@ class Event:
     """What `observe` is told.
 
     Attributes:
-        name: `start`, `epoch`, `end` or `failure`.
+        name: `start`, `batch` (after each training step), `epoch`, `end` or `failure`.
         output_dir: The run's folder.
         values: Numbers and names of the moment: at the start what `run.json` says and `epoch`, how many
-            epochs are done (those before a resume); the losses and the learning rate of an epoch; the
-            summary at the end; the error's text at a failure.
+            epochs are done (those before a resume); `epoch`, `batch` and the loss's `terms` of a batch; the
+            losses and the learning rate of an epoch; the summary at the end; the error's text at a failure.
+        module: Network, loss and what else is learned (`module.network`, `module.loss`).
     """
 
-    name: Literal["start", "epoch", "end", "failure"]
+    name: Literal["start", "batch", "epoch", "end", "failure"]
     output_dir: Path
     values: Mapping[str, Any]
+    module: nn.Module
 
 
 # Hooks of every task ---------------------------------------------------------------------------------------
@@ -136,103 +196,114 @@ def network() -> nn.Module | None:
 
     Returns:
         A module that maps an image (B, C, *S) to one tensor (B, N, *S), or to a list of them with the finest
-        resolution first, or to any nest of tensors that the same plugin's `generate_labels`, `loss` and
-        `get_coords_from_heatmap` understand. Levels and their sizes are read from a probe forward.
+        resolution first, or to any nest of tensors that the same plugin's labels, loss and decoding
+        understand. Levels and their sizes are read from its outputs: maps may be coarser than the image, and
+        tensors without spatial axes are no levels.
+    """
 
-    Example:
-        >>> @hookimpl
-        ... def network(self):
-        ...     from torch import nn
-        ...     return nn.Conv2d(self.run.in_channels, len(self.run.outputs), 9, padding=4)
+
+@hookspec
+def network_inputs(batch: Mapping[str, Any]) -> Mapping[str, Any]:  # type: ignore[empty-body]
+    """Further inputs of the network, asked for before each forward pass (collecting).
+
+    Args:
+        batch: As collated and augmented. `image` is (B, C, *S), also when it is mirrored or cut into patches;
+            `affine` (B, D + 1, D + 1) says where its pixels lie in the original image; `extra` has the
+            further fields of the samples, and is empty for loose images.
+
+    Returns:
+        What `network` is called with by name, beside the image.
+    """
+
+
+@hookspec
+def initial_weights(network: nn.Module) -> None:
+    """Load pretrained weights into the network, in place (collecting).
+
+    Called once, when a training begins; not when one goes on, and not when a trained model is used, which
+    has its own weights.
+
+    Args:
+        network: What `network` answered.
     """
 
 
 @hookspec(firstresult=True)
 def optimizer_and_scheduler(
     module: nn.Module, solver: SolverConfig, base_lr: float, total_steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None] | None:
+) -> tuple[Any, Any] | None:
     """The optimizer over all learnable parameters, and a scheduler or None; asked for once a run.
+
+    Either may be a list of several. A scheduler is stepped after each step of its optimizer; one that waits
+    for a plateau, after each validation, with the figure of `trainer.monitor`.
 
     Args:
         module: Holds the network, the label parameters and the loss; optimise `module.parameters()`.
         solver: The `solver` section.
         base_lr: `solver.base_lr`, with `auto` resolved for the configured optimizer.
-        total_steps: How many optimizer steps the run takes; the scheduler is stepped after each.
+        total_steps: How many optimizer steps the run takes.
+    """
 
-    Example:
-        >>> @hookimpl
-        ... def optimizer_and_scheduler(self, module, base_lr, total_steps):
-        ...     from torch.optim import RAdam
-        ...     from torch.optim.lr_scheduler import OneCycleLR
-        ...     optimizer = RAdam(module.parameters(), lr=base_lr)
-        ...     return optimizer, OneCycleLR(optimizer, base_lr, total_steps)
+
+@hookspec(firstresult=True)
+def training_step(step: TrainingStep) -> Mapping[str, Tensor] | None:
+    """One training step, of which the core's own is `step.usual()`.
+
+    Args:
+        step: The batch, and what a step is made of.
+
+    Returns:
+        Named terms, each a scalar, to be recorded.
     """
 
 
 @hookspec(firstresult=True)
 def loss() -> Loss | None:
-    """The loss, asked for once a run; see `Loss`.
-
-    Example:
-        >>> @hookimpl
-        ... def loss(self):
-        ...     from lannunet_landmarks import HeatmapMSE
-        ...     class AbsoluteError(HeatmapMSE):
-        ...         @staticmethod
-        ...         def term(maps, target):  # (B, N, *S) each, to (B, N)
-        ...             return (maps - target).abs().flatten(2).mean(-1)
-        ...     return AbsoluteError(peak=100)
-    """
+    """The loss, asked for once a run; see `Loss`."""
 
 
 @hookspec
 def losses() -> Mapping[str, Callable[[], Loss]]:  # type: ignore[empty-body]
-    """Further names for `solver.loss_function`, each with what builds it (collecting).
-
-    Example:
-        >>> @hookimpl
-        ... def losses(self):
-        ...     from lannunet_landmarks import HeatmapMSE
-        ...     return {"mse-of-peak-1": lambda: HeatmapMSE(peak=1)}
-    """
+    """Further names for `solver.loss_function`, each with what builds it (collecting)."""
 
 
 @hookspec(firstresult=True)
 def sampling() -> Sampling | None:
-    """Where training samples are cut from their image, asked for once a run; see `Sampling`.
+    """Where training samples are cut from their image, asked for once a run; see `Sampling`."""
 
-    Example:
-        >>> @hookimpl
-        ... def sampling(self):
-        ...     from lannunet_landmarks import PatchBias
-        ...     return PatchBias(output_size=self.run.input_size, bias=1.0)
+
+@hookspec(firstresult=True)
+def training_order(samples: Sequence[Any]) -> Callable[..., Sequence[int]] | None:
+    """Which training samples an epoch shows, and in which order; asked for once a run.
+
+    Without an answer each sample is shown as often, in an order that is drawn anew for each round.
+
+    Args:
+        samples: The entries of the training split, as `Sampling.centre` gets them.
+
+    Returns:
+        A function that takes, by name, those that it needs of `epoch` (from 0), `count` (how many samples the
+        epoch shows) and `rng` (a NumPy generator of that epoch), and answers `count` indices of `samples`. It
+        must be a function of these alone, or a resumed run is another one.
     """
 
 
 @hookspec
-def augmentations() -> Mapping[str, Callable[[], Scheme]]:  # type: ignore[empty-body]
-    """Further names for `sampler.data_aug`, each with what builds its `Scheme` (collecting).
+def normalisations() -> Mapping[str, Callable[[], Normalisation]]:  # type: ignore[empty-body]
+    """Further names for the key `normalisation`, each with what builds it (collecting)."""
 
-    Example:
-        >>> @hookimpl
-        ... def augmentations(self):
-        ...     from lannunet_core import RandomAffine, RandomScheme
-        ...     return {"UpsideDown": lambda: RandomScheme(RandomAffine(rotation=10), flip=0.5)}
-    """
+
+@hookspec
+def augmentations() -> Mapping[str, Callable[[], Scheme]]:  # type: ignore[empty-body]
+    """Further names for `sampler.data_aug`, each with what builds its `Scheme` (collecting)."""
 
 
 @hookspec(firstresult=True)
 def augmenter() -> Augmenter | None:
     """What applies the augmentation in the loader's workers; see `Augmenter`.
 
-    Asked for where `sampler.data_aug_package` names this plugin. Without, the core augments whole batches on the
-    run's device, in torch.
-
-    Example:
-        >>> @hookimpl
-        ... def augmenter(self):
-        ...     from lannunet_core import augment_one  # what the core does, for one image in a worker
-        ...     return augment_one
+    Asked for where `sampler.data_aug_package` names this plugin. Without, the core augments whole batches on
+    the run's device, in torch.
     """
 
 
@@ -243,44 +314,82 @@ def metrics(predictions: Sequence[Any]) -> Mapping[str, float]:  # type: ignore[
     Args:
         predictions: Those of the task: a `lannunet_landmarks.Prediction` an image, a
             `lannunet_segmentation.SegmentedCase` a case.
+    """
 
-    Example:
-        >>> @hookimpl
-        ... def metrics(self, predictions):
-        ...     import numpy as np
-        ...     missed = [np.isnan(prediction.coordinates).any(axis=-1) for prediction in predictions]
-        ...     return {"share without a point": float(np.mean(missed))}
+
+@hookspec
+def validation_metrics(predictions: Sequence[Any]) -> Mapping[str, float]:  # type: ignore[empty-body]
+    """Named figures of this plugin's own at each validation (collecting).
+
+    They are recorded with the epoch. `trainer.monitor` may name one to choose the best model by and to stop
+    early: the lower, the better; with a minus before its name, the higher.
+
+    Args:
+        predictions: Of the validation split: a `lannunet_landmarks.Prediction` an image, a
+            `lannunet_segmentation.SegmentedImage` a case.
+    """
+
+
+@hookspec(firstresult=True)
+def postprocess(prediction: Any) -> Any | None:
+    """One prediction, changed after the model made it. Without an answer it stays as it is.
+
+    Args:
+        prediction: Of the task: a `lannunet_landmarks.Prediction`, or a
+            `lannunet_segmentation.SegmentedImage` with the label map (*S) of a case.
+
+    Returns:
+        The same kind of record.
+    """
+
+
+@hookspec(firstresult=True)
+def postprocess_all(predictions: Sequence[Any]) -> Sequence[Any] | None:
+    """All predictions of a split, changed together after each was. Without an answer they stay as they are.
+
+    Args:
+        predictions: Of the task: a `lannunet_landmarks.Prediction` an image, a
+            `lannunet_segmentation.SegmentedCase`, whose label file may be written again, a case.
+
+    Returns:
+        As many, in the same order.
+    """
+
+
+@hookspec
+def report(predictions: Sequence[Any]) -> Sequence[ReportPart]:  # type: ignore[empty-body]
+    """Further parts of the report: figures and pictures (collecting).
+
+    Args:
+        predictions: As `metrics` gets them.
     """
 
 
 @hookspec
 def observe(event: Event) -> None:
-    """Told of a run's start, each epoch's end, its end and its failure: for trackers and the like.
+    """Told of a run's start, each batch, each epoch's end, its end and its failure: for trackers and the
+    like.
 
     What it raises at the start ends the run, before anything is trained. Later, the training is worth more
     than its record: the run goes on, a warning names the plugin and the cause, and the other plugins are
     told.
-
-    Example:
-        >>> @hookimpl
-        ... def observe(self, event):
-        ...     if event.name == "epoch":
-        ...         with (event.output_dir / "losses.txt").open("a") as file:
-        ...             print(event.values["epoch"], event.values["loss"], file=file)
     """
 
 
 @hookspec(firstresult=True)
 def debug_sample(batch: Mapping[str, Any], labels: Mapping[str, Any], folder: Path) -> bool | None:
-    """With `sampler.debug`: write pictures of a training batch and its labels to `folder`; True when done.
+    """With `sampler.debug`: write pictures of a training batch and its labels to `folder`.
 
-    Example:
-        >>> @hookimpl
-        ... def debug_sample(self, batch, labels, folder):
-        ...     import numpy as np
-        ...     folder.mkdir(parents=True, exist_ok=True)
-        ...     np.savez(folder / "batch.npz", image=batch["image"].cpu(), label=labels["heatmaps"][0].cpu())
-        ...     return True
+    Asked for each batch until the answer is True: answer False to see the next one too.
+
+    Args:
+        batch: As the network gets it. `batch["before"]` has what it was made of: the `image` before
+            augmentation (`task: segmentation`: the part that the patch shows), the `landmarks` and `states`
+            there (`task: landmarks`) or the `label` (`task: segmentation`), the exact `transform` (a `Drawn`
+            each, elastic part and intensity operations included) and the `centre` (B, D) that was cut around,
+            in its pixels.
+        labels: What was made of it.
+        folder: Made if need be.
     """
 
 
@@ -310,15 +419,25 @@ class SigmaLoss(Loss, Protocol):
     def learn_sigma(self, widths: Callable[[], Tensor], start: float, weight: float) -> None:
         """Called once, when they are to be learned: labels then hold `sigmas` as `generate_labels` got them.
 
-        Of the loss by itself most are drawn to 0 or to infinity; `lannunet_landmarks.maps.learned_sigma` derives what
-        to minimise.
+        Of the loss by itself most are drawn to 0 or to infinity; docs/learned_sigma.md derives what to
+        minimise.
 
         Args:
             widths: Gives the present ones in input pixels: (N,), or (N, D, D), symmetric, under `covariance`.
             start: What all started with.
             weight: `solver.regress_sigma_loss_weight`.
         """
-        ...
+
+
+@runtime_checkable
+class StridedLoss(Loss, Protocol):
+    """A `Loss` whose activation depends on how coarse the maps are.
+
+    Attributes:
+        stride: Input pixels to a pixel of the finest maps; set before each activation.
+    """
+
+    stride: float
 
 
 @dataclass(frozen=True)
@@ -337,7 +456,8 @@ class Coordinates:
 
 
 Decoder = Callable[..., Coordinates]
-"""Takes the arguments of `get_coords_from_heatmap` by keyword."""
+"""Takes the arguments of `get_coords_from_heatmap` by keyword, but `image_size`: the core sees to coarser
+maps."""
 
 
 @asked_in("landmarks")
@@ -372,21 +492,17 @@ def generate_labels(
     Returns:
         A dict of tensors (or lists of them, one a level) with at least `state` (B, N), and `weight` (B, N)
         where landmarks are weighed.
-
-    Example:
-        >>> @hookimpl
-        ... def generate_labels(self, landmarks, states, image_size, sigmas, level_sizes, lambda_scale):
-        ...     from lannunet_landmarks import gaussian_heatmaps
-        ...     wider = 1.5 * sigmas
-        ...     maps = gaussian_heatmaps(landmarks, states, wider, image_size, level_sizes, lambda_scale)
-        ...     return {"state": states, "heatmaps": maps}
     """
 
 
 @asked_in("landmarks")
 @hookspec(firstresult=True)
 def get_coords_from_heatmap(
-    heatmaps: Any, affine: Tensor, original_sizes: Tensor, evaluation_mode: EvaluationMode
+    heatmaps: Any,
+    affine: Tensor,
+    original_sizes: Tensor,
+    evaluation_mode: EvaluationMode,
+    image_size: tuple[int, ...],
 ) -> Coordinates | None:
     """Coordinates from one batch of activated maps.
 
@@ -395,37 +511,14 @@ def get_coords_from_heatmap(
         affine: (B, D + 1, D + 1) float64 from input pixels to original pixels.
         original_sizes: (B, D) int64 sizes (x, y[, z]) of the original images.
         evaluation_mode: `scale_heatmap_first` decodes at the original resolution, the others at the input's.
-
-    Example:
-        >>> @hookimpl
-        ... def get_coords_from_heatmap(self, heatmaps):
-        ...     import torch
-        ...     from lannunet_core import Coordinates
-        ...     maps = (heatmaps if torch.is_tensor(heatmaps) else heatmaps[0]).double()
-        ...     peak = maps.flatten(2).amax(-1)
-        ...     mass = maps * (maps > peak.view(*peak.shape, *[1] * (maps.ndim - 2)) / 20)
-        ...     axes = torch.meshgrid(*[torch.arange(side) for side in maps.shape[2:]], indexing="ij")
-        ...     means = [(mass * axis).flatten(2).sum(-1) for axis in reversed(axes)]  # x, y[, z]
-        ...     points = torch.stack(means, -1) / mass.flatten(2).sum(-1)[..., None]  # NaN for a flat map
-        ...     return Coordinates(points, peak.clamp(0, 1))
+        image_size: (x, y[, z]) of the tensor that the network saw; maps may be coarser.
     """
 
 
 @asked_in("landmarks")
 @hookspec
 def decoders() -> Mapping[str, Callable[[], Decoder]]:  # type: ignore[empty-body]
-    """Further names for `inference.decoder`, each with what builds it (collecting).
-
-    Example:
-        >>> @hookimpl
-        ... def decoders(self):
-        ...     from dataclasses import replace
-        ...     from lannunet_landmarks import decode_peak
-        ...     def unsure(**given):
-        ...         found = decode_peak(**given)
-        ...         return replace(found, confidence=found.confidence / 2)
-        ...     return {"unsure": lambda: unsure}
-    """
+    """Further names for `inference.decoder`, each with what builds it (collecting)."""
 
 
 @asked_in("landmarks")
@@ -443,14 +536,6 @@ def stitch_heatmap(patches: Iterable[tuple[Any, Sequence[tuple[int, ...]]]], win
 
     Returns:
         What the loss's `activation` takes, for one image: a nest of tensors (1, K, *S).
-
-    Example:
-        >>> @hookimpl
-        ... def stitch_heatmap(self, patches, windows):
-        ...     from dataclasses import replace
-        ...     from lannunet_core import stitch
-        ...     whole = replace(windows, margin=(0,) * len(windows.margin))  # trusts its borders
-        ...     return stitch(patches, whole)
     """
 
 
@@ -459,16 +544,7 @@ def stitch_heatmap(patches: Iterable[tuple[Any, Sequence[tuple[int, ...]]]], win
 def debug_prediction(
     batch: Mapping[str, Any], heatmaps: Any, predictions: Sequence[Any], folder: Path
 ) -> bool | None:
-    """With `inference.debug`: write pictures of predicted maps to `folder`; True when done.
-
-    Example:
-        >>> @hookimpl
-        ... def debug_prediction(self, predictions, folder):
-        ...     folder.mkdir(parents=True, exist_ok=True)
-        ...     lines = [f"{prediction.id}: {prediction.confidence}" for prediction in predictions]
-        ...     (folder / "confidence.txt").write_text("\\n".join(lines))
-        ...     return True
-    """
+    """With `inference.debug`: write pictures of predicted maps to `folder`; True when done."""
 
 
 # task: segmentation ----------------------------------------------------------------------------------------
@@ -484,7 +560,6 @@ class BalancedLoss(Loss, Protocol):
         Args:
             voxels: (K,) how many voxels of the training cases are annotated as each class.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -522,20 +597,13 @@ def generate_segmentation_labels(
     """The labels of one batch, made on the run's device.
 
     Args:
-        sample: The whole collated batch. It has `label` (B, *S), −1 where nobody annotated, and, where extensions
-            bring weights or masks, their product `weight` (B, *S).
+        sample: The whole collated batch. It has `label` (B, *S), −1 where nobody annotated, and, where
+            extensions bring weights or masks, their product `weight` (B, *S).
         level_sizes: Size (x, y[, z]) of each of the network's outputs, finest first.
 
     Returns:
-        A dict with `segmentation`, a list of (B, *S_l) of integers, one a level, and `weight`, likewise, where
-        there are weights or masks.
-
-    Example:
-        >>> @hookimpl
-        ... def generate_segmentation_labels(self, sample, level_sizes):
-        ...     from lannunet_segmentation import segmentation_labels
-        ...     one_organ = sample["label"].clamp(max=1)  # all classes as one, −1 stays
-        ...     return segmentation_labels(one_organ, level_sizes, sample.get("weight"))
+        A dict with `segmentation`, a list of (B, *S_l) of integers, one a level, and `weight`, likewise,
+        where there are weights or masks.
     """
 
 
@@ -552,12 +620,6 @@ def get_segmentation(maps: Tensor) -> Tensor | None:
 
     Returns:
         (*S) label values, integers.
-
-    Example:
-        >>> @hookimpl
-        ... def get_segmentation(self, maps):
-        ...     sure = maps[1:].amax(0) > 0.999  # background unless a class is certain
-        ...     return maps.argmax(0) * sure
     """
 
 
@@ -579,11 +641,4 @@ def extra_maps(dataset: Any, folder: Path) -> Sequence[ExtraMap]:  # type: ignor
 
     Returns:
         Each map, with the file of each training case.
-
-    Example:
-        >>> @hookimpl
-        ... def extra_maps(self, dataset):
-        ...     from lannunet_core import ExtraMap
-        ...     files = {case.id: dataset.path / "trust" / f"{case.id}.npy" for case in dataset.training}
-        ...     return [ExtraMap("trust", "weight", "linear", 0.0, files)]
     """

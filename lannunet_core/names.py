@@ -1,11 +1,9 @@
-"""How names are compared, wherever a user may give one: case and punctuation do not matter."""
-
-from __future__ import annotations
+"""Names and keys: case and punctuation do not matter wherever a user may give a name."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lannunet_core.errors import UserError
 
@@ -13,12 +11,12 @@ Named = TypeVar("Named")
 
 
 def plain(name: str) -> str:
-    """The form in which names are compared: `U-Net`, `unet` and `UNet` are one."""
+    """The form in which names are compared: `My-Net`, `mynet` and `My Net` are one."""
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """` Did you mean 'unet'?`, or nothing where no known name is close."""
+    """` Did you mean 'my-net'?`, or nothing where no known name is close."""
     spelled = {plain(other): other for other in known}
     nearest = get_close_matches(plain(name), spelled, n=1)
     return f" Did you mean '{spelled[nearest[0]]}'?" if nearest else ""
@@ -29,12 +27,7 @@ def is_among(name: str, known: Iterable[str]) -> bool:
 
 
 def choose(key: str, name: str, known: Mapping[str, Named]) -> Named:
-    """What a name stands for.
-
-    Args:
-        key: The key of the configuration that holds it, for the message.
-        name: In any spelling.
-        known: What there is, by name.
+    """What a name, in any spelling, stands for; `key` is where the configuration has it.
 
     Raises:
         UserError: There is no such name.
@@ -45,3 +38,12 @@ def choose(key: str, name: str, known: Mapping[str, Named]) -> Named:
     raise UserError(
         f"{key}: '{name}' is not known; there are {', '.join(sorted(known))}.{did_you_mean(name, known)}"
     )
+
+
+def dotted(nest: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings, each with its dotted key."""
+    for key, value in nest.items():
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,7 +1,5 @@
 """A plan: a configuration with the reason of each choice, as YAML with comments."""
 
-from __future__ import annotations
-
 import os
 import textwrap
 from collections.abc import Mapping
@@ -9,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lannunet_core.config.yaml import inline_yaml
 from lannunet_core.plugins.api import Plugin
 
 LINE = 110
@@ -85,7 +84,7 @@ def as_yaml(plan: Plan) -> str:
                 lines.append(f"{'  ' * depth}{section}:")
         open_sections = tuple(sections)
         indent = "  " * len(sections)
-        line = f"{indent}{key}: {_inline(choice.value)}"
+        line = f"{indent}{key}: {inline_yaml(choice.value)}"
         beside = f"{line}  # {choice.reason}"
         if not choice.reason:
             lines.append(line)
@@ -101,10 +100,3 @@ def _comment(text: str, indent: str) -> list[str]:
     return textwrap.wrap(
         " ".join(text.split()), LINE, initial_indent=mark, subsequent_indent=mark, break_on_hyphens=False
     )
-
-
-def _inline(value: Any) -> str:
-    import yaml
-
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
-    return text.removesuffix("...\n").strip()

@@ -3,7 +3,7 @@
 A task is found by its entry point in the group `lannunet.tasks` and chosen by `task:` in the YAML:
 
     [project.entry-points."lannunet.tasks"]
-    classification = "my_package.task:Classification"
+    boxes = "my_package.task:Boxes"
 
 The module of the class imports without torch; a method imports what it needs when it is called.
 """
@@ -18,7 +18,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from lannunet_core.config.loaded import LoadedConfig
+from lannunet_core.config.problems import Value
 from lannunet_core.config.schema import KeyPath, RunConfig
+from lannunet_core.config.yaml import Entry
 from lannunet_core.errors import UserError
 from lannunet_core.plugins.api import RunInfo
 from lannunet_core.plugins.defaults import Defaults
@@ -41,9 +43,17 @@ there is nothing to validate on."""
 class TrainingSet(Protocol):
     """A data set whose items are asked for by (epoch, draw, index). Its items travel from loader workers."""
 
-    sampling: Sampling
-    fills: Mapping[str, float]
-    """What lies beyond a smaller item of a batch, by key; 0 where nothing is said."""
+    @property
+    def sampling(self) -> Sampling:
+        """Where samples are cut."""
+
+    @property
+    def entries(self) -> Sequence[Any]:
+        """The data set's own record of each sample."""
+
+    @property
+    def fills(self) -> Mapping[str, float]:
+        """What lies beyond a smaller item of a batch, by key; 0 where nothing is said."""
 
     def __len__(self) -> int: ...
 
@@ -51,7 +61,6 @@ class TrainingSet(Protocol):
 
     def on_device(self, batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
         """A collated batch as the network gets it: moved, and augmented unless the workers did so."""
-        ...
 
 
 S = TypeVar("S", bound="Session", contravariant=True)
@@ -62,27 +71,32 @@ class Work(Protocol[S]):
 
     def describe(self, device: str) -> RunInfo:
         """What plugins are told of the run."""
-        ...
 
     def read(self, session: S) -> None:
         """Read all that the run will use, so that what is damaged is not found after hours of training."""
-        ...
 
     def training_samples(self, session: S) -> TrainingSet: ...
 
     def validation(self, session: S) -> Callable[[], Validated] | None:
         """Gives the model's present error; None: nothing is held out."""
-        ...
 
     def evaluate(
-        self,
-        session: S,
-        history: list[dict[str, Any]],
-        resolved: dict[str, Any],
-        description: dict[str, Any],
+        self, session: S, history: list[dict[str, Any]], resolved: dict[str, Any], description: dict[str, Any]
     ) -> dict[str, Any]:
         """Predict the evaluated split, write all results, and answer the summary."""
-        ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a second stage is read from.
+
+    Attributes:
+        entries: Of its configuration.
+        fixed: The keys that the first stage sets.
+    """
+
+    entries: Sequence[Entry]
+    fixed: tuple[KeyPath, ...]
 
 
 @dataclass(frozen=True)
@@ -99,6 +113,7 @@ class PredictRequest:
         coverage: The probability with which a region is to hold the truth.
         tta: Whether to look at mirrored images too; None: as the model's configuration says.
         overwrite: Replace earlier results there.
+        plugins: Files with plugins that the user trusts.
     """
 
     model: Path
@@ -110,6 +125,7 @@ class PredictRequest:
     coverage: float | None = None
     tta: bool | None = None
     overwrite: bool = False
+    plugins: Sequence[Path] = ()
 
     def refuse(self, task: str, *names: str) -> None:
         """Refuse options that mean nothing in a task."""
@@ -158,14 +174,18 @@ class Task(ABC):
         """A predecessor's YAML as ours, and the keys that were dropped, each with the reason."""
         raise UserError(f"task {self.name} imports no configurations of other programs.")
 
-    def stage(self, first: RunConfig, own: set[KeyPath]) -> tuple[Mapping[str, Any], tuple[KeyPath, ...]]:
-        """What a second stage (`refine`) is given, and which of it the user cannot set.
+    def stage(
+        self, written: Sequence[Entry], values: Mapping[KeyPath, Value], first: RunConfig, path: Path
+    ) -> Stage:
+        """What a second stage (the key `refine`) is read from.
 
         Args:
+            written: All entries of the configuration.
+            values: Those that count, by our spelling of their keys.
             first: The first stage's configuration.
-            own: The keys that the second stage sets itself, lower-case.
+            path: Of the configuration, for messages.
         """
-        raise UserError(f"refine: task {self.name} has no second stage.")
+        raise UserError(f"{path}: refine: task {self.name} has no second stage.")
 
     @abstractmethod
     def check(self, loaded: LoadedConfig) -> None:
@@ -185,17 +205,14 @@ class Task(ABC):
     def train(self, loaded: LoadedConfig, *, resume: bool = False, overwrite: bool = False) -> Any:
         """Train as configured, then evaluate with the best model.
 
-        Args:
-            loaded: The run's configuration.
-            resume: Go on with the run in the output folder.
-            overwrite: Replace it.
+        With `resume` it goes on with the run in the output folder, with `overwrite` it replaces it.
         """
 
     def as_trained(self, loaded: LoadedConfig, recorded: Mapping[str, Any]) -> LoadedConfig:
         """The configuration with what a run decides at its start, as a finished run recorded it."""
         return loaded
 
-    def check_fold(self, loaded: LoadedConfig) -> None:
+    def check_fold(self, loaded: LoadedConfig) -> None:  # noqa: B027  (most tasks have none)
         """Refuse a fold of a cross-validation that cannot be trained, before the first one is."""
 
     def after_folds(self, folders: Sequence[Path], base: Path) -> str | None:

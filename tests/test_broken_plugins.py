@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 import yaml
 
-from lannunet_core.plugins import discovery
+from lannunet_core.plugins import installed
 from lannunet_core.plugins.installed import PluginWarning
 
 HEAD = "from lannunet_core import Plugin, PluginConfig, hookimpl\n"
@@ -242,7 +242,7 @@ def test_one_that_is_slow_to_import_works_and_is_warned_about(distribution, proj
     distribution("slow", {"slow": "slow_import:P"}, {"slow_import.py": GOOD})
     project.config["model"] = {"architecture": "slow"}
     project.write()
-    monkeypatch.setattr(discovery, "SLOW_IMPORT_SECONDS", -1)
+    monkeypatch.setattr(installed, "SLOW_IMPORT_SECONDS", -1)
     with pytest.warns(PluginWarning, match=r"Plugin 'slow' \(slow 1.0\) took \d+ s to import"):
         assert project.lannunet("config", "check", project.yaml) == 0
 

@@ -1,10 +1,9 @@
-"""docs/hooks.md is what the specifications say, and every hook is exercised.
+"""docs/hooks.md is what the specifications and docs/hook_examples.py say, and every hook is exercised.
 
 Run as a script, this file writes the page.
 """
 
 import ast
-import doctest
 import inspect
 import re
 import sys
@@ -16,17 +15,31 @@ import pytest
 import SimpleITK as sitk
 
 from lannunet_core import RunInfo, hookspecs
-from lannunet_core.hookspecs import Coordinates, Event, Loss, Sampling, SigmaLoss
+from lannunet_core.hookspecs import (
+    Augmenter,
+    BalancedLoss,
+    Coordinates,
+    Event,
+    ExtraMap,
+    Loss,
+    Normalisation,
+    ReportPart,
+    Sampling,
+    SigmaLoss,
+    StridedLoss,
+    TrainingStep,
+)
 from lannunet_core.plugins.manager import SPECS
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "hooks.md"
-SECTIONS = ("Args", "Attributes", "Returns", "Example")
+SECTIONS = ("Args", "Attributes", "Returns")
 WIDTH = 100
 
 HEAD = """# Hooks
 
-<!-- Written by `python tests/test_docs.py` from lannunet_core/hookspecs.py. -->
+<!-- Written by `python tests/test_docs.py` from lannunet_core/hookspecs.py and
+hook_examples.py. -->
 
 """
 TYPES = """Types are those of `lannunet_core.hookspecs`. With `plugins = ["lannunet_core.mypy"]` in its
@@ -34,34 +47,36 @@ settings, mypy checks a plugin's hooks against these signatures. [The tutorial](
 and tests it."""
 
 
+KINDS = (
+    *(Loss, SigmaLoss, StridedLoss, BalancedLoss, TrainingStep, Sampling, Augmenter, Normalisation),
+    *(Coordinates, ExtraMap, ReportPart, Event),
+)
+
+
 def page() -> str:
     parts = [HEAD + in_words(hookspecs), TYPES, table()]
     for name in SPECS:
         parts += [f"## {name}", signature(getattr(hookspecs, name)), rendered(getattr(hookspecs, name))]
+        parts.append(f"```python\n{EXAMPLES[name]}```")
     parts.append("## What the answers are made of")
-    methods = {
-        Loss: ("__call__", "activation"),
-        SigmaLoss: ("learn_sigma",),
-        Sampling: ("centre",),
-        Coordinates: (),
-        Event: (),
-    }
-    for kind, names in methods.items():
+    for kind in KINDS:
         parts += [f"### {kind.__name__}", rendered(kind)]
-        if kind is Sampling:
-            parts.append(f"`output_size`: {in_words(kind.output_size)}")
-        for name in names:
-            parts += [signature(getattr(kind, name)), rendered(getattr(kind, name))]
+        for name, member in vars(kind).items():
+            if isinstance(member, property):
+                parts.append(f"`{name}`: {rendered(member)}")
+            elif inspect.isfunction(member) and member.__doc__ and member.__module__ == hookspecs.__name__:
+                parts += [signature(member), rendered(member)]
     parts += ["## What a plugin knows of its run: `self.run`", rendered(RunInfo)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def table() -> str:
-    rows = ["| hook | answers | what it is |", "|---|---|---|"]
+    rows = ["| hook | in runs of | answers | what it is |", "|---|---|---|---|"]
     for name, spec in SPECS.items():
         words = in_words(getattr(hookspecs, name)).replace("\n", " ") + " "
         first = re.split(r"[.;] ", words)[0]
-        rows.append(f"| [`{name}`](#{name}) | {'one counts' if spec.single else 'all count'} | {first} |")
+        tasks, counts = ", ".join(spec.tasks) or "every task", "one counts" if spec.single else "all count"
+        rows.append(f"| [`{name}`](#{name}) | {tasks} | {counts} | {first} |")
     return "\n".join(rows)
 
 
@@ -103,8 +118,6 @@ def rendered(documented) -> str:
             parts += ["\n".join(lines)]
     if "Returns" in found:
         parts.append(f"**Answer.** {found['Returns']}")
-    if "Example" in found:
-        parts.append(f"```python\n{example(documented)}```")
     return "\n\n".join(parts)
 
 
@@ -121,14 +134,23 @@ def entries(text: str) -> list[tuple[str, str]]:
     return found
 
 
-def example(documented) -> str:
-    (found,) = doctest.DocTestParser().get_examples(inspect.getdoc(documented))
-    return found.source
+def examples() -> dict[str, str]:
+    """The method of docs/hook_examples.py for each hook, its decorator included."""
+    lines = (DOCS / "hook_examples.py").read_text().splitlines(keepends=True)
+    (plugin,) = [node for node in ast.parse("".join(lines)).body if isinstance(node, ast.ClassDef)]
+    methods = [node for node in plugin.body if isinstance(node, ast.FunctionDef)]
+    return {
+        node.name: textwrap.dedent("".join(lines[node.decorator_list[0].lineno - 1 : node.end_lineno]))
+        for node in methods
+    }
+
+
+EXAMPLES = examples()
 
 
 def source_of_examples(*hooks) -> str:
     """A module with a plugin of the examples of these hooks."""
-    methods = "\n".join(textwrap.indent(example(getattr(hookspecs, hook)), "    ") for hook in hooks)
+    methods = "\n".join(textwrap.indent(EXAMPLES[hook], "    ") for hook in hooks)
     return f"from lannunet_core import Plugin, hookimpl\n\nclass Examples(Plugin):\n{methods}"
 
 
@@ -145,11 +167,11 @@ def test_every_hook_says_what_its_arguments_and_answer_are():
         assert "return" in function.__annotations__, name
 
 
-@pytest.mark.parametrize("hook", SPECS)
-def test_every_hook_has_an_example_of_itself(hook):
-    (method,) = ast.parse(example(getattr(hookspecs, hook))).body
-    assert method.name == hook
-    assert {argument.arg for argument in method.args.args} <= {"self", *SPECS[hook].arguments}
+def test_every_hook_has_an_example_of_itself():
+    assert set(EXAMPLES) == set(SPECS)
+    for hook, text in EXAMPLES.items():
+        (method,) = ast.parse(text).body
+        assert {argument.arg for argument in method.args.args} <= {"self", *SPECS[hook].arguments}, hook
 
 
 RECORDER = """
@@ -172,7 +194,7 @@ for name in SPECS:
 """
 
 
-OF_SEGMENTATION = {"get_segmentation", "extra_maps"}
+OF_SEGMENTATION = {name for name, spec in SPECS.items() if spec.tasks == ("segmentation",)}
 
 
 def test_a_run_asks_every_hook_and_uses_what_the_examples_answer(project, distribution):
@@ -185,7 +207,13 @@ def test_a_run_asks_every_hook_and_uses_what_the_examples_answer(project, distri
     patch = {"sample_patch_size": [24, 16], "inference_mode": "patchify_and_stitch"}
     project.config["model"] = {"architecture": "examples"}
     project.set(
-        sampler={"data_aug": "UpsideDown", "debug": True, "sample_mode": "patch_bias", "patch": patch},
+        sampler={
+            "data_aug": "UpsideDown",
+            "data_aug_package": "examples",
+            "debug": True,
+            "sample_mode": "patch_bias",
+            "patch": patch,
+        },
         solver={"loss_function": "mse-of-peak-1"},
         trainer={"plugins": ["recorder"]},
         inference={"debug": True},

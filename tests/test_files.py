@@ -1,10 +1,9 @@
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 
-from lannunet_core.files import atomic_path, copy_bytes, write_text
+from lannunet_core.files import atomic_path, write_text
 
 
 def test_a_new_file_replaces_the_old_one_and_nothing_else_stays(tmp_path):
@@ -43,27 +42,3 @@ def test_the_content_is_on_disk_before_the_name(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "replace", lambda self, to: (steps.append("rename"), replace(self, to)))
     write_text(tmp_path / "a.txt", "a")
     assert steps == ["flush", "rename"]
-
-
-def test_a_copy_carries_bytes_only(tmp_path, monkeypatch):
-    """A share that refuses permissions and times: every call that would set them fails."""
-    source, target = tmp_path / "source.bin", tmp_path / "target.bin"
-    source.write_bytes(bytes(range(256)) * 1000)
-    source.chmod(0o400)
-    os.utime(source, (1, 1))
-
-    def refuse(*args, **kwargs):
-        raise PermissionError("this share takes bytes only")
-
-    for module, name in [
-        (os, "chmod"),
-        (os, "utime"),
-        (os, "chown"),
-        (Path, "chmod"),
-        (shutil, "copystat"),
-        (shutil, "copymode"),
-    ]:
-        monkeypatch.setattr(module, name, refuse)
-    copy_bytes(source, target)
-    assert target.read_bytes() == source.read_bytes()
-    assert target.stat().st_mtime > 1

@@ -116,6 +116,6 @@ def test_who_answered_is_kept_with_the_run_and_its_models(trained_by_plugins):
     said = dict(json.loads((project.out / "run.json").read_text())["hooks"])
     assert said["network"] == [["Tiny", "1.3"]]
     assert [name for name, _ in said["losses"]] == ["names", "lannunet-core"]
-    for model in ("best.pt", "latest.pt"):
+    for model in ("best.safetensors", "latest.pt"):
         kept = dict(checkpoint.load_checkpoint(project.out / "checkpoints" / model).provenance["hooks"])
         assert {hook: [list(who) for who in asked] for hook, asked in kept.items()} == said

@@ -64,3 +64,11 @@ def test_an_observer_that_fails_at_the_start_ends_the_run_and_leaves_nothing(pro
         in message
     )
     assert list(project.out.iterdir()) == []
+
+
+def test_a_segmentation_run_with_the_observer(segmentation):
+    segmentation.set(trainer={"plugins": ["observer"]})
+    assert segmentation.train() == 0
+    with (segmentation.out / "observer.csv").open(newline="") as file:
+        assert [int(row["epoch"]) for row in csv.DictReader(file)] == [1, 2]
+    assert "images_within_radius" not in (segmentation.out / "summary.json").read_text()

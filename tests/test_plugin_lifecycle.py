@@ -9,9 +9,9 @@ import pytest
 
 
 @pytest.fixture
-def lannunet(core_and_unet, fresh_environment, project):
+def lannunet(wheels_to_train, fresh_environment, project):
     """Runs a command in the environment, in a folder with data and a YAML for it: its output."""
-    environment = fresh_environment(*core_and_unet)
+    environment = fresh_environment(*wheels_to_train)
     project.config["model"] = {"architecture": "my-model", "my-model": {"features": 4}}
     project.write()
 

@@ -1,7 +1,7 @@
 """The generated data set of a rare class is what the benchmark says of it."""
 
 import numpy as np
-from lannunet_segmentation.data.folders import read_case, read_dataset
+from lannunet_segmentation import read_case, read_dataset
 from PIL import Image
 
 from benchmarks import rare_class

@@ -1,4 +1,4 @@
-"""Wheels of the core and U-Net in a fresh environment, where a stranger's plugin of one hook is trained.
+"""Wheels of core, U-Net and landmarks in a fresh environment: a stranger's plugin of one hook is trained.
 
 The plugin is the example of `docs/plugins.md`.
 """
@@ -35,11 +35,11 @@ def test_the_strangers_plugin_is_short():
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory, build_wheel, core_and_unet, fresh_environment):
+def environment(tmp_path_factory, build_wheel, wheels_to_train, fresh_environment):
     stranger = tmp_path_factory.mktemp("stranger")
     (stranger / "strangers_net.py").write_text(example("python"))
     (stranger / "pyproject.toml").write_text(example("toml"))
-    return fresh_environment(*core_and_unet, build_wheel(stranger))
+    return fresh_environment(*wheels_to_train, build_wheel(stranger))
 
 
 def test_only_wheels_are_seen(environment, tmp_path):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from lannunet_segmentation.data.folders import read_case, read_dataset
+from lannunet_segmentation import read_case, read_dataset
 from PIL import Image
 from scipy import ndimage
 

@@ -4,8 +4,6 @@ Each takes one image (C, *S) and gives one of the same shape. `FILTERS` work in 
 filtered slice by slice. `CHANGES` see all axes. Images are z-scored, so `contrast` turns about 0, their mean.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import torch
@@ -17,8 +15,10 @@ from lannunet_core.augment.schemes import IntensityOp
 Parameters = Mapping[str, float]
 
 
-def apply_intensity(image: Tensor, operation: IntensityOp) -> Tensor:
+def apply_intensity(image: Tensor, operation: IntensityOp | Callable[[Tensor], Tensor]) -> Tensor:
     """One drawn operation on one image (C, *S), on the image's device."""
+    if not isinstance(operation, IntensityOp):
+        return operation(image)
     if operation.name in NOISE:
         generator = torch.Generator(image.device).manual_seed(operation.seed)
         return NOISE[operation.name](image, operation.parameters, generator)

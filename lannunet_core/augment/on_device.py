@@ -3,8 +3,6 @@
 The geometry of a batch is one grid_sample. Call it outside of autocast: coordinates need all of float32.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -57,11 +55,9 @@ def augment_one(
 
 
 def augmented(batch: Mapping[str, Any], output_size: Sequence[int]) -> dict[str, Any]:
-    """A batch whose image is augmented as was `drawn` for it, if anything was; the draw is taken out.
+    """A collated batch whose image is augmented on its device, to `output_size` (x, y[, z]).
 
-    Args:
-        batch: Collated and on its device; `drawn` and `centre` (B, D) say what and where.
-        output_size: (x, y[, z]).
+    That is so where it says what was `drawn` for it, and the `centre` (B, D): both are taken out.
     """
     rest = dict(batch)
     if "drawn" in rest:
@@ -83,7 +79,7 @@ def warp(
     whole = (centres.cpu() * 2 + 1 == torch.tensor(shape[::-1])).all() and tuple(output_size) == shape[::-1]
     if whole and all(one.spatial.is_identity for one in drawn):
         return maps
-    grid = _sampling_grid(drawn, centres, shape, output_size, maps.device)
+    grid = _sampling_grid(maps, drawn, centres, output_size)
     mode = "bilinear" if interpolation == "linear" else "nearest"
     # Outside is 0 to grid_sample, so the fill is made 0 meanwhile.
     shifted = maps.float() - fill if fill else maps.float()
@@ -92,15 +88,11 @@ def warp(
 
 
 def _sampling_grid(
-    drawn: Sequence[Drawn],
-    centres: Tensor,
-    shape: tuple[int, ...],
-    output_size: Sequence[int],
-    device: torch.device,
+    maps: Tensor, drawn: Sequence[Drawn], centres: Tensor, output_size: Sequence[int]
 ) -> Tensor:
     """Where each output pixel samples, as grid_sample counts: (B, *output, D), −1 … 1 from edge to edge."""
-    dimensions = len(shape)
-    size = np.array(shape[::-1])
+    dimensions, device = maps.ndim - 2, maps.device
+    size = np.array(maps.shape[:1:-1])
     # A source pixel s is at (2 s + 1) / size − 1; folded into the transform here, in float64.
     linear = np.stack([one.spatial.linear for one in drawn]) * (2 / size)[:, None]
     middle = np.asarray(centres.cpu(), np.float64) + np.stack([one.spatial.offset for one in drawn])

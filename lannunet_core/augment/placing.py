@@ -1,14 +1,23 @@
 """Where a sample is cut from its image, once its transform is drawn."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from lannunet_core.augment.spatial import SpatialTransform
 from lannunet_core.errors import UserError
 from lannunet_core.types import Floats
+
+
+@dataclass(frozen=True)
+class FullImage:
+    """A `Sampling`: every training sample is the whole image."""
+
+    output_size: tuple[int, ...]  # (x, y[, z]) of a sample, the input size
+
+    def centre(self, image_size: tuple[int, ...]) -> Floats:
+        return (np.asarray(image_size, np.float64) - 1) / 2
 
 
 def showing(
@@ -23,10 +32,8 @@ def on_pixels(centre: Floats, transform: SpatialTransform, output_size: tuple[in
 
     That is so for no transform but a mirror or a quarter turn: what is not resampled is not blurred.
     """
-    linear = transform.linear
-    if transform.elastic is not None or not np.array_equal(
-        np.abs(linear) @ np.abs(linear).T, np.eye(len(centre))
-    ):
+    linear, magnitude = transform.linear, np.abs(transform.linear)
+    if transform.elastic is not None or not np.array_equal(magnitude @ magnitude.T, np.eye(len(centre))):
         return centre
     first = transform.to_source(np.zeros_like(centre), centre, output_size) @ linear  # linear is orthogonal
     surplus: Floats = first - np.floor(first + 0.5)

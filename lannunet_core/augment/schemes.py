@@ -7,34 +7,20 @@ deforms elastically; the intensity operations follow in their listed order.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from lannunet_core.augment.elastic import Elastic
 from lannunet_core.augment.spatial import SpatialTransform
-from lannunet_core.errors import UserError
+from lannunet_core.names import choose
 from lannunet_core.types import Floats
 
-__all__ = [
-    "SCHEMES",
-    "Drawn",
-    "IntensityOp",
-    "NnunetScheme",
-    "RandomAffine",
-    "RandomElastic",
-    "RandomIntensity",
-    "RandomScheme",
-    "Range",
-    "Scheme",
-    "SomeOf",
-    "SpatialTransform",
-    "make_scheme",
-]
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Range = tuple[float, float]
 
@@ -44,8 +30,7 @@ class IntensityOp:
     """One drawn operation on the pixel values.
 
     Attributes:
-        name: A key of `intensity.OPERATIONS`.
-        parameters: Its numbers, by name.
+        name: As in `intensity`: of its `FILTERS`, `CHANGES` or `NOISE`.
         seed: Where its noise starts from; the result is a function of the operation and the image alone.
     """
 
@@ -56,16 +41,32 @@ class IntensityOp:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """What a scheme drew for one sample. It pickles small."""
+    """What a scheme drew for one sample. It pickles small.
+
+    Attributes:
+        spatial: Where each pixel comes from.
+        intensity: Operations on the pixel values, in their order. One of a plugin's own is any callable that
+            takes an image (C, *S) and gives one of the same shape, on the image's device, and pickles; random
+            numbers are drawn before, by the scheme.
+    """
 
     spatial: SpatialTransform
-    intensity: tuple[IntensityOp, ...] = ()
+    intensity: tuple[IntensityOp | Callable[[Tensor], Tensor], ...] = ()
 
 
 class Scheme(Protocol):
-    def draw(self, rng: np.random.Generator, size: tuple[int, ...]) -> Drawn:
-        """Draw the augmentation of one sample that will be `size` (x, y[, z]) pixels."""
-        ...
+    """An augmentation. It travels to the loader's workers, so it pickles."""
+
+    @property
+    def draw(self) -> Callable[..., Drawn]:
+        """Draw the augmentation of one sample: a method that takes, by name, what it needs of these.
+
+        Args:
+            rng: A NumPy generator that belongs to this draw.
+            size: (x, y[, z]) that the sample will have.
+            sample: The data set's entry; None where a scheme is looked at before a run.
+            epoch: Of the run, from 0.
+        """
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,7 @@ _ZOOM: tuple[Range, Range] = ((0.7, 1), (1, 1.4))
 
 @dataclass(frozen=True)
 class NnunetScheme:
-    """nnU-Net's default augmentation (Isensee et al., Nature Methods 18, 2021), for segmentation.
+    """nnU-Net's default augmentation (Isensee et al., Nature Methods 18, 2021).
 
     A volume that is more than `ANISOTROPIC` times as long along another axis as along z is turned, scaled and
     deformed within its slices only.
@@ -233,56 +234,42 @@ class NnunetScheme:
         return Drawn(SpatialTransform(linear, np.zeros(dimensions), elastic), tuple(intensity))
 
 
-_AFFINE_SIMPLE = RandomScheme(RandomAffine(0.75, rotation=45, scale=(0.8, 1.2)), flip=0.5)
 _AFFINE_COMPLEX = RandomScheme(
     RandomAffine(0.5, rotation=45, scale_each=(0.8, 1.2), translation=0.07, shear=16), flip=0.5
 )
-_BLUR = SomeOf(
-    (
-        RandomIntensity("gaussian_blur", {"sigma": (0, 0.2)}),
-        # Odd sizes only: a window of even size moves the picture by half a pixel.
-        RandomIntensity("mean_blur", {"size": [3, 5]}),
-        RandomIntensity("median_blur", {"size": [3, 5]}),
-        RandomIntensity("average_pooling", {"size": [2]}),
-    ),
-    fewest=1,
-    most=1,
-    probability=0.5,
+_BLURS = (
+    RandomIntensity("gaussian_blur", {"sigma": (0, 0.2)}),
+    # Odd sizes only: a window of even size moves the picture by half a pixel.
+    RandomIntensity("mean_blur", {"size": [3, 5]}),
+    RandomIntensity("median_blur", {"size": [3, 5]}),
+    RandomIntensity("average_pooling", {"size": [2]}),
 )
-_SHARP = SomeOf(
-    (
-        RandomIntensity("sharpen", {"alpha": (0, 0.75), "lightness": (0, 0.5)}),
-        RandomIntensity("emboss", {"alpha": (0, 0.5), "strength": (0, 1)}),
-        RandomIntensity("contrast", {"factor": (0.4, 1.6)}),
-    ),
-    fewest=0,
-    most=3,
-    probability=0.5,
+_BLUR = SomeOf(_BLURS, fewest=1, most=1, probability=0.5)
+_EDGES = (
+    RandomIntensity("sharpen", {"alpha": (0, 0.75), "lightness": (0, 0.5)}),
+    RandomIntensity("emboss", {"alpha": (0, 0.5), "strength": (0, 1)}),
+    RandomIntensity("contrast", {"factor": (0.4, 1.6)}),
 )
-_NOISE = SomeOf(
-    (RandomIntensity("add", {"amplitude": [0.25]}), RandomIntensity("multiply", {"amplitude": [0.25]})),
-    fewest=2,
-    most=2,
-)
+_SHARP = SomeOf(_EDGES, fewest=0, most=3, probability=0.5)
+_NOISES = tuple(RandomIntensity(name, {"amplitude": [0.25]}) for name in ("add", "multiply"))
+_NOISE = SomeOf(_NOISES, fewest=2, most=2)
 _ROUGH = RandomElastic(alpha=(0, 50), sigma=(2, 5))
+_ROUGH_NOISE = RandomScheme(elastic=_ROUGH, intensity=(_NOISE,))
 _ELASTIC_BLUR = replace(_AFFINE_COMPLEX, elastic=replace(_ROUGH, probability=0.5), intensity=(_BLUR,))
 
 _BUILT_IN: dict[str, Scheme] = {
-    "AffineSimple": _AFFINE_SIMPLE,
+    "AffineSimple": RandomScheme(RandomAffine(0.75, rotation=45, scale=(0.8, 1.2)), flip=0.5),
     "AffineComplex": _AFFINE_COMPLEX,
     "AffineComplexElastic": replace(_AFFINE_COMPLEX, elastic=RandomElastic((0, 200), (9, 13), 0.5)),
     "AffineComplexElasticLight": replace(_AFFINE_COMPLEX, elastic=RandomElastic((0, 50), (5, 10), 0.5)),
     "AffineComplexElasticBlur": _ELASTIC_BLUR,
     "AffineComplexElasticBlurSharp": replace(_ELASTIC_BLUR, intensity=(_BLUR, _SHARP)),
-    "payer19": RandomScheme(
-        RandomAffine(rotation=15, scale=(0.6, 1.4), translation_pixels=20),
-        elastic=_ROUGH,
-        intensity=(_NOISE,),
+    "payer19": replace(
+        _ROUGH_NOISE, affine=RandomAffine(rotation=15, scale=(0.6, 1.4), translation_pixels=20)
     ),
-    "thaler21": RandomScheme(
-        RandomAffine(rotation=15, scale=(0.8, 1.2), scale_each=(0.8, 1.2), translation_pixels=10),
-        elastic=_ROUGH,
-        intensity=(_NOISE,),
+    "thaler21": replace(
+        _ROUGH_NOISE,
+        affine=RandomAffine(rotation=15, scale=(0.8, 1.2), scale_each=(0.8, 1.2), translation_pixels=10),
     ),
     "nnunet": NnunetScheme(),
     "CenterCropOnly": RandomScheme(),
@@ -297,22 +284,5 @@ SCHEMES: dict[str, Callable[[], Scheme]] = {
 
 
 def make_scheme(name: str, extra: Mapping[str, Callable[[], Scheme]] | None = None) -> Scheme:
-    """The scheme of a name, whatever its case and punctuation.
-
-    Args:
-        name: As in `sampler.data_aug`.
-        extra: Further schemes, from plugins; they win over the built-in ones of the same name.
-    """
-    schemes = {**SCHEMES, **(extra or {})}
-    folded = {_folded(known): known for known in schemes}
-    if _folded(name) not in folded:
-        nearest = difflib.get_close_matches(_folded(name), folded, n=1, cutoff=0.0)[0]
-        raise UserError(
-            f"sampler.data_aug: there is no augmentation scheme {name!r}. Nearest: {folded[nearest]}. "
-            f"Known: {', '.join(schemes)}."
-        )
-    return schemes[folded[_folded(name)]]()
-
-
-def _folded(name: str) -> str:
-    return "".join(character for character in name.casefold() if character.isalnum())
+    """The scheme of a name, whatever its case and punctuation; `extra` ones win over the built-in ones."""
+    return choose("sampler.data_aug", name, {**SCHEMES, **(extra or {})})()

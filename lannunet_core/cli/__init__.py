@@ -3,14 +3,13 @@
 `lannunet_core/cli/<name>.py` has `command`, a function, or `app`, a typer app of several.
 """
 
-from __future__ import annotations
-
+import contextlib
 import importlib
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.plugins import discovery
-from lannunet_core.plugins.installed import InstalledCommand, PluginWarning
+from lannunet_core.plugins.installed import Installed, PluginWarning
 from lannunet_core.plugins.source import SourceError, first_line
 from lannunet_core.version import __version__
 
@@ -31,28 +30,32 @@ COMMANDS = {
 }
 
 
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the YAML.")
+]
+PluginFiles = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE", help="A Python file with a plugin; its code runs."),
+]
+
+
 class LazyGroup(TyperGroup):
     """Lists commands from their names and one-line help; imports one when it is called."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self._loaders: dict[str, Callable[[], Any]] = {
-            name: partial(_core_command, name) for name in COMMANDS
-        }
-        helps = dict(COMMANDS)
-        for command in discovery.scan().commands:
-            if command.name in COMMANDS:
-                continue
-            self._loaders[command.name] = partial(_installed_command, command.name)
-            helps[command.name] = _help(command)
+        installed = [command for command in discovery.scan().commands if command.name not in COMMANDS]
+        helps = {**COMMANDS, **{command.name: _help(command) for command in installed}}
         for name, help_text in helps.items():
             self.add_command(TyperCommand(name, help=help_text, short_help=help_text))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0]
         _warn_of_taken_names(name)
-        if name in self._loaders:
-            self.add_command(as_click(name, self._loaders[name]()))
+        if name in COMMANDS:
+            self.add_command(as_click(name, _core_command(name)))
+        elif name in self.commands:
+            self.add_command(as_click(name, _installed_command(name)))
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -108,24 +111,25 @@ def _core_command(name: str) -> Any:
     return module.app if hasattr(module, "app") else module.command
 
 
-def _help(command: InstalledCommand) -> str:
+def _help(command: Installed) -> str:
     """The first line of its docstring, read from its source: nothing is imported for a list."""
-    try:
-        return first_line(command.value) or str(command)
-    except SourceError:
-        return f"({command.distribution} {command.version})"
+    with contextlib.suppress(SourceError):
+        if text := first_line(command.value):
+            return text
+    return f"({command.distribution} {command.version})"
 
 
 def _installed_command(name: str) -> Any:
     claims = [command for command in discovery.scan().commands if command.name == name]
     if len(claims) > 1:
-        claimants = " and by ".join(f"{c.distribution} {c.version} ({c.value})" for c in claims)
+        claimants = " and by ".join(command.claim for command in claims)
         raise UserError(f"The command '{name}' is claimed by {claimants}. Uninstall one of them.")
-    found = claims[0].load()
+    (command,) = claims
+    found = command.load_as("The command")
     if not callable(found):
         raise UserError(
-            f"The command {claims[0]} is no function or typer app: '{claims[0].value}' is {found!r}. "
-            f"Update {claims[0].distribution}, or tell its author."
+            f"The command {command} is no function or typer app: '{command.value}' is {found!r}. "
+            f"{command.remedy}"
         )
     return found
 

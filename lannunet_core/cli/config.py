@@ -1,13 +1,12 @@
 """`lannunet config check|schema|explain|import`."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lannunet_core.cli import Overrides, PluginFiles
 from lannunet_core.config.compose import load_config
 from lannunet_core.config.json_schema import json_schema
 from lannunet_core.config.loaded import LoadedConfig
@@ -18,21 +17,16 @@ from lannunet_core.files import write_text
 from lannunet_core.plugins import discovery, tasks
 from lannunet_core.plugins.inspection import Look, look
 from lannunet_core.plugins.installed import InstalledPlugin
-from lannunet_core.plugins.tasks import asked_of
 
 app = typer.Typer(help="Look at a configuration without running it.", no_args_is_help=True)
 
 Config = Annotated[Path, typer.Argument(help="The run's YAML.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the YAML.")
-]
 
 
 @app.command()
-def check(config: Config, overrides: Overrides = None) -> None:
+def check(config: Config, overrides: Overrides = None, plugins: PluginFiles = None) -> None:
     """Say all that is wrong with a configuration."""
-    loaded = load_config(config, overrides or [])
-    _show_warnings(loaded)
+    loaded = _load(config, overrides, plugins)
     tasks.find(loaded.run.task).check(loaded)
     if loaded.refine is not None:
         tasks.find(loaded.run.task).check(loaded.refine)
@@ -52,18 +46,16 @@ def schema(
 
 
 @app.command()
-def explain(config: Config, overrides: Overrides = None) -> None:
+def explain(config: Config, overrides: Overrides = None, plugins: PluginFiles = None) -> None:
     """Print every value that a run would use, where it comes from, and who answers each hook."""
-    loaded = load_config(config, overrides or [])
-    _show_warnings(loaded)
+    loaded = _load(config, overrides, plugins)
     for value in entries(loaded.resolved(), "", Path(), {}):
-        _show(
-            ".".join(value.path), inline_yaml(value.value), loaded.given.get(".".join(value.path), "default")
-        )
+        key = ".".join(value.path)
+        _show(key, inline_yaml(value.value), loaded.given.get(key, "default"))
     for key, plugin in loaded.replaced.items():
         _show(key, "-", f"replaced by plugin {plugin.installed}")
     typer.echo("\nHooks, and who is asked, in this order:")
-    for hook, asked in asked_of(loaded):
+    for hook, asked in tasks.asked_of(loaded):
         typer.echo(f"  {hook}: {', '.join(f'{name} {version}' for name, version in asked) or 'nobody'}")
 
 
@@ -87,9 +79,12 @@ def import_(
 
 def _usable_plugins() -> list[tuple[InstalledPlugin, Look]]:
     """Those that a run can name, looked at in processes of their own; the others are named on stderr."""
-    names = dict.fromkeys(plugin.name for plugin in discovery.installed())
-    found = [plugin for plugin in map(_find, names) if plugin is not None]
-    usable = []
+    found, usable = [], []
+    for name in dict.fromkeys(plugin.name for plugin in discovery.installed()):
+        try:
+            found.append(discovery.find(name))
+        except UserError as error:  # noqa: PERF203
+            typer.echo(f"Left out: {error}", err=True)
     for plugin, seen in zip(found, look(found), strict=True):
         for warning in seen.warnings:
             typer.echo(f"Warning: {warning}", err=True)
@@ -100,17 +95,11 @@ def _usable_plugins() -> list[tuple[InstalledPlugin, Look]]:
     return usable
 
 
-def _find(name: str) -> InstalledPlugin | None:
-    try:
-        return discovery.find(name)
-    except UserError as error:
-        typer.echo(f"Left out: {error}", err=True)
-        return None
-
-
-def _show_warnings(loaded: LoadedConfig) -> None:
+def _load(config: Path, overrides: Overrides, plugins: PluginFiles) -> LoadedConfig:
+    loaded = load_config(config, overrides or [], plugins or [])
     for warning in loaded.warnings:
         typer.echo(f"Warning: {warning}", err=True)
+    return loaded
 
 
 def _show(key: str, value: str, source: str) -> None:

@@ -1,7 +1,5 @@
 """pip of the Python that runs lannunet."""
 
-from __future__ import annotations
-
 import importlib.util
 import subprocess
 import sys

@@ -1,17 +1,15 @@
 """`lannunet plan`: from a data set to a runnable YAML."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lannunet_core.config.schema import section_of
+from lannunet_core.config.choosing import default_architecture
 from lannunet_core.errors import UserError
 from lannunet_core.files import write_text
 from lannunet_core.plan import PlanRequest, as_yaml
-from lannunet_core.plugins import discovery, tasks
+from lannunet_core.plugins import discovery, missing, tasks
 from lannunet_core.task import Task
 
 
@@ -39,7 +37,10 @@ def command(
     planner = tasks.find(task, "--task") if task else planning(dataset)
     names = [name.strip() for given in plugins or [] for name in given.split(",")]
     found = [discovery.find(name) for name in names]
-    network = discovery.find(architecture or default_architecture(planner))
+    wanted = architecture or default_architecture(planner)
+    if not wanted:
+        raise UserError(f"task {planner.name} has no default architecture: name one (--architecture).")
+    network = discovery.find(wanted)
     name = planner.dataset_name(dataset)
     out = out or Path(f"{name}.yaml")
     if out.exists():
@@ -69,18 +70,11 @@ def planning(dataset: Path) -> Task:
     known = [task for task in every if task.recognises(dataset)]
     if len(known) == 1:
         return known[0]
-    names = ", ".join(task.name for task in every) or "none"
+    if not every:
+        raise UserError(f"No task is installed. {missing.both()}")
     if not known:
         raise UserError(
-            f"{dataset}: no installed task makes a plan for it (tasks: {names}). Look at the path, or name the "
-            "task (--task)."
+            f"{dataset}: no installed task makes a plan for it (tasks: {', '.join(t.name for t in every)}). "
+            "Look at the path, or name the task (--task)."
         )
     raise UserError(f"{dataset}: may be for {' or '.join(t.name for t in known)}. Name the task (--task).")
-
-
-def default_architecture(task: Task) -> str:
-    section = section_of(task.config.model_fields["model"])
-    default = section.model_fields["architecture"].default if section else None
-    if not isinstance(default, str):
-        raise UserError(f"task {task.name} has no default architecture: name one (--architecture).")
-    return default

@@ -1,6 +1,4 @@
-"""`lannunet plugins`: each of its commands lives in a module `plugins_<name>`, imported when it is called."""
-
-from __future__ import annotations
+"""`lannunet plugins`: each of its commands lives in a module of its own, imported when it is called."""
 
 import importlib
 from typing import Any
@@ -28,7 +26,8 @@ class LazyCommands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] in COMMANDS:
-            module = importlib.import_module(f"lannunet_core.cli.plugins_{args[0]}")
+            place = "testing.command" if args[0] == "check" else f"cli.plugins_{args[0]}"
+            module = importlib.import_module(f"lannunet_core.{place}")
             self.add_command(as_click(args[0], module.command))
         return super().resolve_command(ctx, args)
 

@@ -1,14 +1,11 @@
 """`lannunet plugins install SPEC…`: pip, in the Python that runs lannunet."""
 
-from __future__ import annotations
-
 import importlib
 from typing import Annotated
 
 import typer
 
 from lannunet_core.cli.pip import pip
-from lannunet_core.names import plain
 from lannunet_core.plugins import discovery, listing
 
 
@@ -22,7 +19,7 @@ def command(
 ) -> None:
     """Install plugins with pip, into the Python that runs lannunet, and say what they brought.
 
-    Options of pip follow `--`: lannunet plugins install -- --upgrade lannunet-unet
+    Options of pip follow `--`: lannunet plugins install -- --upgrade lannunet-my-model
     """
     before = discovery.scan()
     pip("install", *specs)
@@ -34,12 +31,10 @@ def command(
     commands = [command for command in after.commands if command not in before.commands]
     if not plugins and not tasks and not commands:
         print("No new plugin: what was asked for was there already, or brings none.")
-    claims = listing.name_claims()
     for plugin in plugins:
         print(f"Plugin {plugin} is installed: lannunet plugins show {plugin.name}")
-        visible = plain(plugin.name) in claims
-        problems = listing.from_metadata(plugin, claims)["problems"] if visible else []
-        for problem in problems:
+        visible = plugin in discovery.installed()
+        for problem in listing.from_metadata(plugin)["problems"] if visible else []:
             print(f"  problem: {problem}")
     for task in tasks:
         print(f"Task {task} is installed: task: {task.name}")

@@ -1,13 +1,11 @@
 """`lannunet plugins list`."""
 
-from __future__ import annotations
-
 import json
 from typing import Annotated
 
 import typer
 
-from lannunet_core.plugins import discovery, listing
+from lannunet_core.plugins import discovery, listing, missing
 
 
 def command(
@@ -16,7 +14,7 @@ def command(
         bool, typer.Option("--check", help="Also import each plugin, in a process of its own.")
     ] = False,
 ) -> None:
-    """List the installed plugins, their hooks and what is wrong with them, without running any of them.
+    """List the installed plugins and tasks and what is wrong with them, without running any of them.
 
     With --check each is imported and asked for its network, its loss and whatever else needs no data, in a
     process of its own that can do no harm.
@@ -24,10 +22,16 @@ def command(
     found = discovery.installed()
     rows = listing.checked_rows(found) if check else listing.static_rows(found)
     problems = discovery.scan().problems
+    tasks = listing.task_rows()
     if as_json:
-        print(json.dumps({"plugins": rows, "problems": problems}, indent=2))
+        print(json.dumps({"plugins": rows, "tasks": tasks, "problems": problems}, indent=2))
         return
-    if not rows:
-        print("No plugin is installed. To add one: lannunet plugins install lannunet-unet")
-    for line in [*(listing.table(rows) if rows else []), *problems]:
-        print(line)
+    if not rows or not tasks:
+        lacking = [what for what, found in (("plugin", rows), ("task", tasks)) if not found]
+        print(f"No {' and no '.join(lacking)} is installed. {missing.both()}")
+    if rows:
+        print("\n".join(listing.table(rows, "NAME", "DISTRIBUTION", "SOURCE", "HOOKS")))
+    if tasks:
+        print("", *listing.table(tasks, "TASK", "DISTRIBUTION", "SOURCE"), sep="\n")
+    for problem in problems:
+        print(problem)

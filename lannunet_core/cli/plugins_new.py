@@ -1,7 +1,5 @@
 """`lannunet plugins new NAME`: a plugin package that works as it is."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -30,19 +28,13 @@ def command(
     check_name(name)
     answers = defaults(name)
     if not yes:
-        given = {key: ask(text, getattr(answers, key)) for key, text in QUESTIONS.items()}
-        answers = replace(answers, **given)
+        asked = {key: typer.prompt(text, default=getattr(answers, key)) for key, text in QUESTIONS.items()}
+        answers = replace(answers, **{key: answer.strip() for key, answer in asked.items()})
     check_package(answers)
     folder = out or Path(answers.distribution)
-    written = write_package(answers, folder)
-    for path in written:
+    for path in write_package(answers, folder):
         typer.echo(f"  {path}")
     typer.echo(
         f"{folder} is written. Next: pip install -e '{folder}[dev]', then lannunet plugins check {name}, and "
         f"architecture: {name} in a YAML."
     )
-
-
-def ask(question: str, default: str) -> str:
-    answer: str = typer.prompt(question, default=default)
-    return answer.strip()

@@ -1,48 +1,38 @@
 """`lannunet plugins show NAME`."""
 
-from __future__ import annotations
-
 import json
 from importlib import metadata
-from textwrap import indent
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from lannunet_core.names import plain
 from lannunet_core.plugins import discovery, listing
 from lannunet_core.plugins.inspection import look
-from lannunet_core.plugins.settings import Setting, settings
+from lannunet_core.plugins.settings import settings
 
 
 def command(
-    name: Annotated[str, typer.Argument(help="The plugin, by any of its names.")],
+    name: Annotated[str, typer.Argument(help="The plugin or task, by any of its names.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Describe one plugin: what it is, its settings, its hooks and what it requires.
 
-    It is looked at in a process of its own that can do no harm.
+    It is looked at in a process of its own that can do no harm. Of a task it is said who brings it.
     """
+    tasks = [row for row in listing.task_rows() if plain(row["name"]) == plain(name)]
+    if tasks and not any(plugin.answers_to(name) for plugin in discovery.installed()):
+        _show_task(tasks[0], as_json)
+        return
     plugin = discovery.find(name)
     (seen,) = look([plugin])
-    row = listing.seen_row(plugin, seen, listing.name_claims())
-    summary = metadata.metadata(plugin.distribution).get_all("Summary") or [""]
-    description = seen.description or summary[0]
+    row = listing.seen_row(plugin, seen)
+    description = seen.description or _summary(plugin.distribution)
     found = settings(seen.schema) if seen.schema is not None else []
     if as_json:
-        print(
-            json.dumps(
-                {
-                    **row,
-                    "description": description,
-                    "value": plugin.value,
-                    "tasks": seen.tasks,
-                    "settings": [vars(setting) for setting in found],
-                },
-                indent=2,
-            )
-        )
+        further = {"description": description, "value": plugin.value, "tasks": seen.tasks}
+        print(json.dumps({**row, **further, "settings": [vars(setting) for setting in found]}, indent=2))
         return
-    print(f"{plugin.name}: {description}" if description else plugin.name)
     requires = f"lannunet-core{plugin.requires_core}" if plugin.requires_core else "any lannunet-core"
     facts = [
         ("distribution", f"{plugin.distribution} {plugin.version} ({row['source']})"),
@@ -54,17 +44,36 @@ def command(
         *(("problem", problem) for problem in row["problems"]),
         *(("warning", warning) for warning in row["warnings"]),
     ]
-    for key, value in facts:
-        print(f"  {key + ':':<14} {value}")
+    _print_facts(plugin.name, description, facts)
     if seen.schema is not None:
         section = "model" if "network" in row["hooks"] else "trainer"
         print(f"\nSettings, in {section}.{plugin.name}:" if found else "\nIt has no settings.")
-        print(indent(_table(found), "  "), end="")
+        head = ("KEY", "TYPE", "DEFAULT", "WHAT IT DOES")
+        rows = [(s.key, s.type, s.shown_default, s.description) for s in found]
+        for line in listing.aligned([head, *rows]) if rows else []:
+            print(f"  {line}")
 
 
-def _table(found: list[Setting]) -> str:
-    if not found:
-        return ""
-    head = ("KEY", "TYPE", "DEFAULT", "WHAT IT DOES")
-    rows = [(s.key, s.type, "(required)" if s.required else s.shown_default, s.description) for s in found]
-    return "\n".join(listing.aligned([head, *rows])) + "\n"
+def _show_task(row: dict[str, Any], as_json: bool) -> None:
+    description = _summary(row["distribution"])
+    if as_json:
+        print(json.dumps({**row, "kind": "task", "description": description}, indent=2))
+        return
+    facts = [
+        ("a task", f"task: {row['name']}"),
+        ("distribution", f"{row['distribution']} {row['version']} ({row['source']})"),
+        ("class", row["value"]),
+        *(("problem", problem) for problem in row["problems"]),
+    ]
+    _print_facts(row["name"], description, facts)
+
+
+def _summary(distribution: str) -> str:
+    summary: list[str] = metadata.metadata(distribution).get_all("Summary") or [""]
+    return summary[0]
+
+
+def _print_facts(name: str, description: str, facts: list[tuple[str, str]]) -> None:
+    print(f"{name}: {description}" if description else name)
+    for key, value in facts:
+        print(f"  {key + ':':<14} {value}")

@@ -1,7 +1,5 @@
 """`lannunet plugins uninstall NAME`."""
 
-from __future__ import annotations
-
 import importlib
 from importlib import metadata
 from typing import Annotated
@@ -12,7 +10,7 @@ from lannunet_core.cli.pip import pip
 from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.names import plain
 from lannunet_core.plugins import discovery
-from lannunet_core.plugins.installed import InstalledCommand, InstalledPlugin, InstalledTask
+from lannunet_core.plugins.installed import Installed
 
 
 def command(
@@ -30,14 +28,12 @@ def command(
     discovery.scan.cache_clear()
     left = list(metadata.distributions(name=distribution))
     if left:
-        raise RunFailed(
-            f"{distribution} is still in {left[0].locate_file('')}, where pip has not put it. "
-            f"Remove it there."
-        )
+        place = left[0].locate_file("")
+        raise RunFailed(f"{distribution} is still in {place}, where pip has not put it. Remove it there.")
     print(f"{distribution} is uninstalled.")
 
 
-def everything() -> list[InstalledPlugin | InstalledTask | InstalledCommand]:
+def everything() -> list[Installed]:
     scan = discovery.scan()
     return [*scan.plugins, *scan.tasks, *scan.commands]
 

@@ -1,27 +1,22 @@
 """`lannunet predict MODEL IMAGES… -o OUT`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lannunet_core.cli import PluginFiles
 from lannunet_core.errors import UserError
 from lannunet_core.plugins import tasks
 from lannunet_core.task import PredictRequest
 
 
 def command(
-    model: Annotated[
-        Path,
-        typer.Argument(help="A model file, or the folder of a run (its best model)."),
-    ],
+    model: Annotated[Path, typer.Argument(help="A model file, or the folder of a run (its best model).")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
     also: Annotated[
-        list[Path] | None,
-        typer.Option(help="A further model; all predict together (repeatable)."),
+        list[Path] | None, typer.Option(help="A further model; all predict together (repeatable).")
     ] = None,
     spacing: Annotated[
         float | None, typer.Option(min=1e-6, help="mm per pixel, for images whose files do not say.")
@@ -38,6 +33,7 @@ def command(
             "--tta/--no-tta", help="Look at mirrored images too; the model's inference.tta by default."
         ),
     ] = None,
+    plugins: PluginFiles = None,
     overwrite: Annotated[bool, typer.Option(help="Replace results in the output folder.")] = False,
 ) -> None:
     """Predict loose images with a trained model, whose task says what is written."""
@@ -51,16 +47,7 @@ def command(
 
     first = models_of(model)[0]
     task = tasks.find(checkpoint.load_checkpoint(first).run["task"], str(first))
+    models, files = tuple(also or ()), tuple(plugins or ())
     task.predict(
-        PredictRequest(
-            model,
-            images,
-            out,
-            also=tuple(also or ()),
-            spacing=spacing,
-            calibration=calibration,
-            coverage=coverage,
-            tta=tta,
-            overwrite=overwrite,
-        )
+        PredictRequest(model, images, out, models, spacing, calibration, coverage, tta, overwrite, files)
     )

@@ -1,7 +1,5 @@
 """`lannunet train CONFIG`."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lannunet_core.cli import Overrides, PluginFiles
 from lannunet_core.config.compose import load_config, written_output_dir
 from lannunet_core.errors import UserError
 from lannunet_core.plugins import recorded, tasks
@@ -16,15 +15,14 @@ from lannunet_core.plugins import recorded, tasks
 
 def command(
     config: Annotated[Path, typer.Argument(help="The run's YAML.")],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the YAML.")
-    ] = None,
+    overrides: Overrides = None,
     folds: Annotated[
         str | None,
         typer.Option(
             metavar="0-4", help="Train these folds one by one, each into foldK of the output folder."
         ),
     ] = None,
+    plugins: PluginFiles = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run in the output folder.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace the run in the output folder.")] = False,
 ) -> None:
@@ -36,10 +34,10 @@ def command(
 
         from lannunet_core.run.folds import train_folds
 
-        train_folds(config, overrides or [], numbers, overwrite=overwrite)
+        train_folds(config, overrides or [], numbers, plugins=plugins or [], overwrite=overwrite)
         return
     try:
-        loaded = load_config(config, overrides or [])
+        loaded = load_config(config, overrides or [], plugins or [])
     except UserError:
         if resume:
             _require_plugins_of_run(config, overrides or [])

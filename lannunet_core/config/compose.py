@@ -1,7 +1,5 @@
 """A run's configuration: the core's schema and those of the chosen plugins as one, and what the user set."""
 
-from __future__ import annotations
-
 import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError, create_model
 
+from lannunet_core.config.choosing import TORCH, Files, choose_plugins, name_of, suggestions
+from lannunet_core.config.formats import AUTO
 from lannunet_core.config.loaded import ChosenPlugin, LoadedConfig
 from lannunet_core.config.problems import Value, problems
 from lannunet_core.config.schema import (
@@ -22,71 +22,70 @@ from lannunet_core.config.schema import (
     key_of,
     section_of,
 )
-from lannunet_core.config.stages import second_stage
 from lannunet_core.config.yaml import Entry, entries, read_override, read_yaml
 from lannunet_core.errors import UserError
 from lannunet_core.names import did_you_mean, is_among, plain
-from lannunet_core.plugins import discovery, manager, tasks
-from lannunet_core.plugins.api import Plugin, PluginConfig
+from lannunet_core.plugins import manager, tasks
+from lannunet_core.plugins.api import PluginConfig
 from lannunet_core.plugins.installed import InstalledPlugin
 from lannunet_core.task import Task
-
-TORCH = "torch"
-"""`sampler.data_aug_package` of the core itself."""
 
 Section = tuple[InstalledPlugin, type[PluginConfig]]
 """A plugin and the model of its settings."""
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> LoadedConfig:
+def load_config(path: Path, overrides: Sequence[str] = (), plugins: Sequence[Path] = ()) -> LoadedConfig:
     """Read and validate a configuration.
 
     Args:
         path: The YAML file. Relative paths in it start at its folder.
         overrides: `key=value` each; relative paths in them start at the working folder.
+        plugins: Files with a plugin each, beside those that the configuration names.
 
     Raises:
         UserError: All that is wrong with it, one line each.
     """
-    written = read_yaml(path)
-    for override in overrides:
-        written += read_override(override)
-    return _load(written, path)
+    return _load(_written(path, overrides), path, Files(tuple(plugins)))
 
 
 def written_output_dir(path: Path, overrides: Sequence[str] = ()) -> Path | None:
     """`output.output_dir` of a configuration that need not be valid; None where it is not given."""
-    written = read_yaml(path)
-    for override in overrides:
-        written += read_override(override)
-    value = _merge(_spelled(written, RunConfig)).get(("output", "output_dir"))
+    value = _spelled(_written(path, overrides)).get(("output", "output_dir"))
     if value is None or not isinstance(value.value, str):
         return None
     return value.entry.folder / Path(value.value).expanduser()
 
 
-def load_resolved(data: dict[str, Any], where: str) -> LoadedConfig:
-    """Validate what `LoadedConfig.resolved` gave, from the file `where`."""
-    return _load(entries(data, where, Path(where).parent, {}), Path(where))
+def _written(path: Path, overrides: Sequence[str]) -> list[Entry]:
+    return [*read_yaml(path), *(entry for override in overrides for entry in read_override(override))]
+
+
+def load_resolved(data: dict[str, Any], where: str, plugins: Sequence[Path] = ()) -> LoadedConfig:
+    """Validate what `LoadedConfig.resolved` gave, from the file `where`.
+
+    Of plugins in files, only those in `plugins` are run, whatever the configuration names.
+    """
+    files = Files(tuple(plugins), any_named=False)
+    return _load(entries(data, where, Path(where).parent, {}), Path(where), files)
 
 
 def composed(
     architectures: Iterable[Section], extensions: Iterable[Section], core: type[RunConfig]
 ) -> type[RunConfig]:
     """The core's schema with the plugins' sections: model.<name> and trainer.<name>."""
-    fields = core.model_fields
-    model = _with_sections(_section(core, "model"), "model", architectures)
-    trainer = _with_sections(_section(core, "trainer"), "trainer", extensions)
     return create_model(
         "Configuration",
         __base__=core,
-        model=(model, Field(default_factory=model, description=fields["model"].description)),
-        trainer=(trainer, Field(default_factory=trainer, description=fields["trainer"].description)),
+        model=_with_sections(core, "model", architectures),
+        trainer=_with_sections(core, "trainer", extensions),
     )
 
 
-def _with_sections(core: type[BaseModel], section: str, plugins: Iterable[Section]) -> type[BaseModel]:
-    taken = {plain(name): name for name in core.model_fields}
+def _with_sections(core: type[RunConfig], section: str, plugins: Iterable[Section]) -> tuple[Any, Any]:
+    """A section of the core's with those of plugins in it, as `create_model` takes a field."""
+    own = section_of(core.model_fields[section])
+    assert own is not None
+    taken = {plain(name): name for name in own.model_fields}
     fields: dict[str, Any] = {}
     for index, (installed, config) in enumerate(plugins):
         if key := taken.get(plain(installed.name)):
@@ -101,13 +100,8 @@ def _with_sections(core: type[BaseModel], section: str, plugins: Iterable[Sectio
             Annotated[config, spellings],
             Field(alias=installed.name, default_factory=config, description=description),
         )
-    return create_model(core.__name__, __base__=core, **fields)
-
-
-def _section(core: type[RunConfig], name: str) -> type[BaseModel]:
-    found = section_of(core.model_fields[name])
-    assert found is not None
-    return found
+    model = create_model(own.__name__, __base__=own, **fields)
+    return model, Field(default_factory=model, description=core.model_fields[section].description)
 
 
 def _field_name(index: int) -> str:
@@ -117,29 +111,28 @@ def _field_name(index: int) -> str:
 _composed = functools.cache(composed)  # so that configurations of the same plugins are of one class
 
 
-def _load(written: list[Entry], path: Path) -> LoadedConfig:
+def _load(written: list[Entry], path: Path, files: Files) -> LoadedConfig:
     warnings: list[str] = []
-    values = _merge(_spelled(written, RunConfig))
-    task = tasks.find(*_task_name(values))
-    values = _merge(_translated(written, task, task.config, []))
-    choice, choices = values.get(("model", "architecture")), values.get(("trainer", "plugins"))
-    architecture = _find(choice, _default_architecture(task), task)
-    extensions = _find_all(choices, task)
-    package = _augmentation_package(values.get(("sampler", "data_aug_package")), task)
-    if package is not None and package not in extensions:
-        extensions = (*extensions, package)
-    classes = {architecture: _load_class(architecture, choice)}
-    classes |= {plugin: _load_class(plugin, choices) for plugin in extensions}
+    named = _spelled(written).get(("task",))
+    if named is not None and isinstance(named.value, str):
+        task = tasks.find(named.value, named.at)
+    else:
+        task = tasks.find(DEFAULT_TASK, "task is left out")
+    found = choose_plugins(_merge(_translated(written, task, task.config, [])), task, files)
+    classes = found.classes
+    architecture, *extensions = classes
+    written = suggestions(found, task.name, path) + written
     model = _composed(
         ((architecture, classes[architecture].Config),),
         tuple((plugin, classes[plugin].Config) for plugin in extensions),
         task.config,
     )
     values = _merge(_translated(written, task, model, warnings))
+    if ("task",) in values and isinstance(values["task",].value, str):
+        values["task",] = replace(values["task",], value=task.name)  # whatever its spelling
     sections = [("model", architecture.name), *(("trainer", plugin.name) for plugin in extensions)]
     run = _validate(model, values, sections, path)
-    named = [plugin.name for plugin in extensions if plugin is not package]
-    run = _settled(run, values, path.parent, architecture.name, named)
+    run = _settled(run, values, path.parent, name_of(architecture), list(found.named))
     chosen = [
         ChosenPlugin(architecture, classes[architecture], getattr(run.model, _field_name(0))),
         *(
@@ -148,73 +141,36 @@ def _load(written: list[Entry], path: Path) -> LoadedConfig:
         ),
     ]
     manager.check(chosen, run.task, tasks.specs_asked(task))
+    replaced = task.defaults.replaced
     loaded = LoadedConfig(
         run=run,
         architecture=chosen[0],
         extensions=tuple(chosen[1:]),
         path=path,
         given={value.key: value.entry.where() for value in values.values()},
-        warnings=tuple(warnings),
-        replaced={
-            key: plugin
-            for plugin in chosen
-            for key in replaced_keys(plugin.plugin_class, task.defaults.replaced)
-        },
+        warnings=(*found.warnings, *warnings),
+        replaced={key: plugin for plugin in chosen for key in replaced_keys(plugin.plugin_class, replaced)},
     )
     _check_meaning(loaded, task, values)
     if getattr(run, "refine", None) is None:
         return loaded
-    stage = second_stage(task, written, values, run, path)
+    stage = task.stage(written, values, run, path)
     try:
-        second = _load(stage.entries, path)
+        second = _load([*stage.entries], path, files)
     except UserError as error:
         raise UserError(f"refine (the second stage): {error}") from None
     return replace(loaded, refine=replace(second, fixed=stage.fixed))
 
 
 def replaced_keys(plugin: type, replaced: Mapping[str, str]) -> dict[str, str]:
-    """The YAML keys that mean nothing once this plugin is chosen, each with the hook that replaces it.
-
-    Args:
-        plugin: Its class.
-        replaced: Of the task's defaults.
-    """
+    """The YAML keys that mean nothing once this plugin is chosen, each with the hook that replaces it."""
     hooks = manager.implemented_hooks(plugin)
     return {key: hook for hook, key in replaced.items() if hooks.get(hook) is False}
 
 
-def _task_name(values: Mapping[KeyPath, Value]) -> tuple[str, str]:
-    """The task's name, and where it is written."""
-    value = values.get(("task",))
-    if value is None or not isinstance(value.value, str):
-        return DEFAULT_TASK, "task is left out"
-    return value.value, value.at
-
-
-def _default_architecture(task: Task) -> str:
-    field = task.config.model_fields["model"]
-    section = section_of(field)
-    default = section.model_fields["architecture"].default if section else None
-    return default if isinstance(default, str) else ""
-
-
-def _augmentation_package(value: Value | None, task: Task) -> InstalledPlugin | None:
-    """The plugin that `sampler.data_aug_package` names; None: the core's own way."""
-    if value is None or not isinstance(value.value, str) or plain(value.value) == TORCH:
-        return None
-    try:
-        return discovery.find(value.value)
-    except UserError as error:
-        raise UserError(
-            f'{value.at}: {error} `pip install "lannunet-core[all]"` brings the packages that belong to the '
-            "core; data_aug_package: torch applies the same schemes without any."
-        ) from None
-
-
-def _spelled(written: list[Entry], model: type[RunConfig]) -> Iterator[Value]:
-    """Each entry under our spelling of its key."""
-    for entry in written:
-        yield Value(canonical(entry.path, model)[0], entry.value, entry)
+def _spelled(written: list[Entry]) -> dict[KeyPath, Value]:
+    """What counts of the entries, under the core's spelling of their keys."""
+    return _merge(Value(canonical(entry.path, RunConfig)[0], entry.value, entry) for entry in written)
 
 
 def _translated(
@@ -257,36 +213,6 @@ def _merge(values: Iterable[Value]) -> dict[KeyPath, Value]:
     return merged
 
 
-def _find(value: Value | None, default: str, task: Task) -> InstalledPlugin:
-    name = value.value if value else default
-    if not name and not default:
-        raise UserError(
-            f"model.architecture: is left out, and task {task.name} has no default; name the plugin that brings "
-            f"the network. Installed: {', '.join(plugin.name for plugin in discovery.installed()) or 'none'}."
-        )
-    try:
-        # What is no name is left for validation to refuse.
-        return discovery.find(name if isinstance(name, str) else default)
-    except UserError as error:
-        raise UserError(
-            f"{value.at if value else f'model.architecture is left out, so {default}'}: {error}"
-        ) from None
-
-
-def _find_all(value: Value | None, task: Task) -> tuple[InstalledPlugin, ...]:
-    if value is None or not isinstance(value.value, list):
-        return ()
-    names = [name for name in value.value if isinstance(name, str)]
-    return tuple(_find(Value(value.path, name, value.entry), name, task) for name in names)
-
-
-def _load_class(plugin: InstalledPlugin, value: Value | None) -> type[Plugin]:
-    try:
-        return plugin.load()
-    except UserError as error:
-        raise UserError(f"{value.at}: {error}" if value else str(error)) from error
-
-
 def _validate(
     model: type[RunConfig],
     values: Mapping[KeyPath, Value],
@@ -309,13 +235,9 @@ def _validate(
 
 
 def _settled(
-    run: RunConfig,
-    values: Mapping[KeyPath, Value],
-    folder: Path,
-    architecture: str,
-    extensions: list[str],
+    run: RunConfig, values: Mapping[KeyPath, Value], folder: Path, architecture: str, extensions: list[str]
 ) -> RunConfig:
-    """With absolute paths and the canonical names of plugins."""
+    """With absolute paths, and names in their canonical spelling."""
 
     def absolute(value: Any, path: KeyPath) -> Any:
         if isinstance(value, Path):
@@ -335,6 +257,10 @@ def _settled(
 
     settled: RunConfig = absolute(run, ())
     settled.model.architecture = architecture
+    own = ((settled.dataset, "format", AUTO), (settled.sampler, "data_aug_package", TORCH))
+    for section, key, name in own:
+        if is_among(getattr(section, key, ""), (name,)):
+            setattr(section, key, name)
     settled.trainer.plugins = extensions
     return settled
 
@@ -344,7 +270,7 @@ def _check_meaning(loaded: LoadedConfig, task: Task, values: Mapping[KeyPath, Va
     wrong = []
     for key, plugin in loaded.replaced.items():
         value = values.get(tuple(key.split(".")))
-        if value and value.value != "auto":
+        if value and value.value != "auto" and not value.entry.suggested:
             hook = replaced_keys(plugin.plugin_class, task.defaults.replaced)[key]
             wrong.append(
                 f"{value.at}: found {value.value!r}, but the plugin {plugin.installed} answers in its place "
@@ -354,11 +280,14 @@ def _check_meaning(loaded: LoadedConfig, task: Task, values: Mapping[KeyPath, Va
     for key, (hook, known) in task.names.items():
         section, name = key.split(".")
         found = getattr(getattr(loaded.run, section), name)
-        if key in loaded.replaced or hook in hooks or is_among(found, known):
+        if key in loaded.replaced or hook in hooks:
             continue
-        wrong.append(
-            f"{values[section, name].at}: found {found!r}, should be {', '.join(known)} or a name that a "
-            f"plugin of this run brings.{did_you_mean(found, known)}"
-        )
+        for one in [found] if isinstance(found, str) else found:
+            if not is_among(one, known):
+                at = values[section, name].at
+                wrong.append(
+                    f"{at}: found {one!r}, should be {', '.join(known)} or a name that a plugin of this run "
+                    f"brings.{did_you_mean(one, known)}"
+                )
     if wrong:
         raise UserError("\n".join(wrong))

@@ -1,7 +1,5 @@
 """One JSON schema of a configuration, for editors, with the sections of plugins that were looked at."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,8 +20,7 @@ def json_schema(tasks: Sequence[Task], plugins: Iterable[tuple[InstalledPlugin, 
     # The default task is what is left when no other is named.
     for task in sorted(tasks, key=lambda task: task.name != DEFAULT_TASK):
         own = _of_task(task, plugins)
-        for name, definition in own.pop("$defs").items():
-            definitions[name] = definition
+        definitions |= own.pop("$defs")
         named = {"properties": {"task": {"const": task.name}}, "required": ["task"]}
         schema = {"if": named, "then": own, "else": schema} if schema else own
     return {"$schema": DIALECT, "$defs": definitions, **schema}
@@ -76,5 +73,5 @@ def _keys(schema: Mapping[str, Any], section: str) -> dict[str, Any]:
 
 def _suggest(key: dict[str, Any], names: Iterable[str]) -> None:
     """Editors complete these names; others are allowed, in other spellings or of other plugins."""
-    del key["type"]
-    key["anyOf"] = [{"enum": list(names)}, {"type": "string"}]
+    kinds = key.pop("anyOf", None) or [{"type": key.pop("type")}]
+    key["anyOf"] = [{"enum": list(names)}, *kinds]

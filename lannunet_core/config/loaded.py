@@ -9,6 +9,7 @@ from typing import Any
 
 from lannunet_core.config.schema import KeyPath, RunConfig
 from lannunet_core.plugins.api import Plugin, PluginConfig
+from lannunet_core.plugins.from_file import FilePlugin
 from lannunet_core.plugins.installed import InstalledPlugin
 
 STAGE_SECTIONS = ("sampler", "solver", "trainer", "model")
@@ -53,6 +54,11 @@ class LoadedConfig:
     @property
     def plugins(self) -> tuple[ChosenPlugin, ...]:
         return (self.architecture, *self.extensions)
+
+    @property
+    def files(self) -> list[Path]:
+        """Of those plugins that are no distributions but files."""
+        return [plugin.installed.path for plugin in self.plugins if isinstance(plugin.installed, FilePlugin)]
 
     def resolved(self) -> dict[str, Any]:
         """Every value as plain data, which `load_config` (as YAML) and `load_resolved` read back."""

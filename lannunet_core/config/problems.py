@@ -1,7 +1,5 @@
 """What is wrong with a configuration, in the user's terms: where, what was found, what is allowed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +119,8 @@ def _unknown_key(path: KeyPath, is_section: bool, model: type[RunConfig]) -> str
         if is_section:
             unknown = f"unknown section; no plugin '{key}' is installed."
     elsewhere = [known for known in _all_keys(model) if known.split(".")[-1] == key.casefold()]
-    hint = f" Did you mean {' or '.join(elsewhere)}?" if elsewhere else did_you_mean(key, allowed)
+    quoted = " or ".join(f"'{known}'" for known in elsewhere)
+    hint = f" Did you mean {quoted}?" if elsewhere else did_you_mean(key, allowed)
     return f"{unknown}{hint or ' Known here: ' + ', '.join(allowed) + '.'}"
 
 

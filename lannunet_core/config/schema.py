@@ -3,8 +3,6 @@
 A task derives its sections from these, and its `RunConfig` from ours. Importing this must not import torch.
 """
 
-from __future__ import annotations
-
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,6 +26,8 @@ KeyPath = tuple[str, ...]
 
 DEFAULT_TASK = "landmarks"
 """The task of a configuration that names none, as LaNNU-Net's do."""
+FIRST_ARCHITECTURE = "lannunet-unet"
+"""What messages say to install where there is no architecture."""
 MOST_PIXELS = 2**30
 
 SCHEME_NAMES = (
@@ -73,7 +73,9 @@ class Section(BaseModel):
 
 
 class DatasetConfig(Section):
-    """Where the data are: keys of the task."""
+    """Where the data are; the rest is keys of the task."""
+
+    format: str = Field("auto", description="auto: the task's own; or one that a plugin brings, by name.")
 
 
 class SamplerConfig(Section):
@@ -104,11 +106,17 @@ class SolverConfig(Section):
         12, ge=1, le=65536, description="Samples an evaluation batch."
     )
     early_stopping_patience: StrictInt = Field(
-        15, ge=1, description="Stop after this many validations without a better validation error."
+        15, ge=1, description="Stop after this many validations without a better figure of trainer.monitor."
     )
     deep_supervision: StrictBool = Field(True, description="Supervise coarser resolutions too.")
     num_res_supervisions: StrictInt = Field(5, ge=1, le=10, description="How many resolutions.")
     loss_function: str = Field(description="Loss, by name.")
+    clip_gradient_norm: Annotated[StrictFloat, Field(gt=0)] | None = Field(
+        12.0, description="The greatest norm of the gradients; null: any."
+    )
+    accumulate: StrictInt = Field(
+        1, ge=1, le=1000, description="Batches whose gradients are averaged for one step."
+    )
     auto_mixed_precision: StrictBool = Field(True, description="Mixed precision where the device has it.")
     seed: StrictInt = Field(0, ge=0, description="All random numbers follow from it.")
 
@@ -116,6 +124,12 @@ class SolverConfig(Section):
 class TrainerConfig(Section):
     validate_every: StrictInt = Field(
         10, ge=1, description="Validate every so many epochs, and after the last."
+    )
+    monitor: str = Field(
+        "validation_error",
+        pattern="^-?[^-].*$",
+        description="The figure that the best model is chosen by, and early stopping: the lower, the better; "
+        "with a minus before its name, the higher.",
     )
     inference_only: StrictBool = Field(False, description="Skip training; evaluate `model.checkpoint`.")
     plugins: list[str] = Field([], description="Extensions laid over the architecture, by name.")

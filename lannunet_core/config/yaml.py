@@ -1,7 +1,5 @@
 """YAML as a list of entries: one per key that holds a value, with the place where it is written."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator
@@ -28,6 +26,7 @@ class Entry:
         source: The file's name, or the override.
         folder: What relative paths start from: the file's folder, for an override the working folder.
         lines: Line of each key and list item, by its path; empty for an override.
+        suggested: Whether it is a plugin's suggestion rather than the user's word.
     """
 
     path: KeyPath
@@ -35,6 +34,7 @@ class Entry:
     source: str
     folder: Path
     lines: dict[Place, int] = field(repr=False)
+    suggested: bool = False
 
     def where(self, path: Place | None = None) -> str:
         """`file:line` of `path`, or of the key that leads to it; the override itself for an override."""
@@ -59,14 +59,9 @@ def read_yaml(path: Path) -> list[Entry]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}.") from None
     data, lines = parse(text, str(path))
-    if data is None:
-        raise UserError(
-            f"{path}: the file is empty. It needs at least dataset.src_targets and output.output_dir."
-        )
     if not isinstance(data, dict):
-        raise UserError(
-            f"{path}:1: found {data!r:.60}, should be sections of keys (`dataset:`, `output:` …)."
-        )
+        found = "the file is empty" if data is None else f"found {data!r:.60}"
+        raise UserError(f"{path}:1: {found}, should be sections of keys (`dataset:`, `output:` …).")
     return entries(data, str(path), path.parent, lines)
 
 
@@ -161,7 +156,7 @@ def parse(text: str, source: str) -> tuple[Any, dict[Place, int]]:
 
 def inline_yaml(value: Any) -> str:
     """A value as YAML in one line."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=math.inf)
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
     return text.strip().removesuffix("\n...")
 
 

@@ -5,8 +5,6 @@ column vectors; `compose(a, b)` applies b first. The functions that only multipl
 torch tensors alike.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal, TypeVar
 
@@ -41,10 +39,8 @@ def resize_affine(
 
     A point resized by s is x' = (x + 0.5) · s − 0.5: pixel edges, not centres, are what scales.
 
-    Args:
-        original_size: (x, y[, z]) in pixels.
-        input_size: (x, y[, z]) in pixels.
-        mode: `letterbox` keeps the aspect ratio and centres the image; `stretch` fills the input.
+    Sizes are (x, y[, z]) in pixels. `letterbox` keeps the aspect ratio and centres the image; `stretch` fills
+    the input.
     """
     original, wanted = np.asarray(original_size, float), np.asarray(input_size, float)
     scale = wanted / original

@@ -4,10 +4,8 @@ Pixel edges, not centres, are what a coarser level shares with the network's inp
 (p + ½) / k − ½ on a level of stride k.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -29,13 +27,17 @@ def spatial_size(tensor: Tensor) -> tuple[int, ...]:
     return tuple(reversed(tensor.shape[2:]))
 
 
-def level_sizes_of(outputs: Any) -> list[tuple[int, ...]]:
-    """Sizes (x, y[, z]) of a network's outputs, finest first; those of the first tensors for other nests."""
+def level_sizes_of(outputs: Any, dimensions: int | None = None) -> list[tuple[int, ...]]:
+    """Sizes (x, y[, z]) of a network's outputs, finest first; those of the first tensors for other nests.
+
+    With `dimensions` (D), only of tensors (B, K, *S) that have a place in the image.
+    """
     if isinstance(outputs, Tensor):
-        return [spatial_size(outputs)]
+        spatial = dimensions is None or outputs.ndim == 2 + dimensions
+        return [spatial_size(outputs)] if spatial else []
     if isinstance(outputs, Mapping):
         outputs = list(outputs.values())
-    return [size for output in outputs for size in level_sizes_of(output)[:1]]
+    return [size for output in outputs for size in level_sizes_of(output, dimensions)[:1]]
 
 
 def level_scale(image_size: Sequence[int], level_size: Sequence[int]) -> tuple[float, ...]:
@@ -50,26 +52,6 @@ def level_scale(image_size: Sequence[int], level_size: Sequence[int]) -> tuple[f
         return next((k for k in powers if math.ceil(full / k) == level), full / level)
 
     return tuple(stride(full, level) for full, level in zip(image_size, level_size, strict=True))
-
-
-def finest(outputs: Any) -> Any:
-    """Outputs with each list of resolutions, finest first, cut to its first."""
-    if isinstance(outputs, list):
-        return [finest(outputs[0])]
-    if isinstance(outputs, tuple):
-        return tuple(finest(output) for output in outputs)
-    if isinstance(outputs, Mapping):
-        return {name: finest(output) for name, output in outputs.items()}
-    return outputs
-
-
-def tensors_of(nest: Any) -> Iterator[Tensor]:
-    """The tensors of a nest of lists, tuples and mappings, in order."""
-    if isinstance(nest, Tensor):
-        yield nest
-    elif isinstance(nest, (list, tuple, Mapping)):
-        for inner in nest.values() if isinstance(nest, Mapping) else nest:
-            yield from tensors_of(inner)
 
 
 def levels(outputs: Any) -> Sequence[Tensor]:

@@ -1,4 +1,4 @@
-"""From an image's pixels to what a network sees: resized to the input size, z-scored, zero outside.
+"""From an image's pixels to what a network sees: resized to the input size, normalised, zero outside.
 
 Method: along each axis, an output pixel is the average of the linearly interpolated image over a window of
 w = sqrt(s² - 1) pixels around the point it maps to, s being how many image pixels an output pixel spans. The
@@ -6,8 +6,6 @@ window vanishes at s = 1 (the identity) and for enlargements (linear interpolati
 otherwise. Unlike a sampled and normalised triangle it reproduces linear ramps exactly at every phase, so
 that nothing moves against the coordinates.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lannunet_core.errors import UserError
+from lannunet_core.hookspecs import Normalisation
 from lannunet_core.images.geometry import ResizeMode, resize_affine
 from lannunet_core.types import Floats
 
@@ -67,7 +66,10 @@ def _hat_integral(t: Floats) -> Floats:
 
 
 def prepare_image(
-    pixels: NDArray[Any], input_size: Sequence[int] | None, resize: ResizeMode
+    pixels: NDArray[Any],
+    input_size: Sequence[int] | None,
+    resize: ResizeMode,
+    normalisations: Sequence[Normalisation | None] = (),
 ) -> tuple[NDArray[np.float32], Floats]:
     """Resize to the input size, then z-score each channel over the image; zero (the mean) outside of it.
 
@@ -75,6 +77,7 @@ def prepare_image(
         pixels: (C, [z,] y, x) of any number type, finite.
         input_size: (x, y[, z]); None: the image keeps its size.
         resize: `letterbox` or `stretch`.
+        normalisations: One a channel, instead of the z-score where it is not None.
 
     Returns:
         The image (C, *S) float32 and its affine (D + 1, D + 1) from input pixels to original pixels. A
@@ -110,4 +113,19 @@ def prepare_image(
     gain = np.where(flat, 0, 1 / np.where(flat, 1, deviation))
     out = np.zeros((len(image), *input_size[::-1]), np.float32)
     out[tuple(region)] = (image - mean.astype(np.float32)) * gain.astype(np.float32)
+    for channel, normalise in enumerate(normalisations):
+        if normalise is not None:
+            place: tuple[Any, ...] = (channel, *region[1:])
+            out[place] = normalised(normalise, image[channel])
     return out, matrix
+
+
+def normalised(normalise: Normalisation, channel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A channel (*S) as a plugin's normalisation makes it, checked."""
+    found = np.asarray(normalise(np.ascontiguousarray(channel)))
+    if found.shape != channel.shape or not np.isfinite(found).all():
+        raise UserError(
+            f"a normalisation of a plugin gives {found.shape} numbers for a channel of {channel.shape}, or "
+            "some that are not finite. Choose another, or tell its author."
+        )
+    return found.astype(np.float32)

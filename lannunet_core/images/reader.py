@@ -5,8 +5,6 @@ preamble). Pillow reads everyday pictures, NumPy its own files, SimpleITK the re
 garbage, silently or with a line on stderr, for some damaged files: those are checked before it sees them.
 """
 
-from __future__ import annotations
-
 import gzip
 import math
 import shutil
@@ -138,26 +136,20 @@ def image_format(path: Path) -> str:
 
 
 def image_header(path: Path, dimensions: int) -> Header:
-    """Size, channels and spacing, without the pixels where the format allows.
-
-    Args:
-        path: The image file.
-        dimensions: D, 2 or 3: whether the file is read as a picture or as a volume.
-    """
+    """Size, channels and spacing, without the pixels where the format allows; see `read_image`."""
     name = image_format(path)
     with _errors_named(path, name):
         if name.startswith("NumPy"):
-            pixels, _ = _read_numpy(path, name, dimensions)
+            pixels = _read_numpy(path, name, dimensions)
             return Header(tuple(pixels.shape[:0:-1]), pixels.shape[0], None)
         if _is_picture(path, name):
             with _open_picture(path) as picture:
                 channels = 3 if _plain_mode(picture.mode) == "RGB" else 1
-                size, channels = _layout(picture.size, channels, dimensions)
-            return Header(size, channels, None)
+                return Header(*_layout(picture.size, channels, dimensions), None)
         with _simpleitk_reader(path, name) as reader:
             channels = _channels(name, reader.GetNumberOfComponents())
-            size, channels = _layout(reader.GetSize(), channels, dimensions)
-            return Header(size, channels, _spacing(path, name, reader, dimensions))
+            layout = _layout(reader.GetSize(), channels, dimensions)
+            return Header(*layout, _spacing(path, name, reader, dimensions))
 
 
 def image_placement(path: Path) -> Placement | None:
@@ -172,16 +164,12 @@ def image_placement(path: Path) -> Placement | None:
 
 
 def read_image(path: Path, dimensions: int) -> Image:
-    """An image's pixels as they are stored, and its spacing.
+    """An image's pixels as they are stored, and its spacing, as a picture or a volume (`dimensions` 2 or 3).
 
     An alpha channel is dropped; a palette is resolved to RGB; the components of a vector image and the fourth
     axis of a volume are channels; a volume of one slice is a picture where `dimensions` is 2. An array of
     D + 1 axes holds its channels first, or last where only the last axis has 4 or fewer entries. A DICOM file
     where 0 is white (MONOCHROME1) is turned round, so that bright means bright.
-
-    Args:
-        path: The image file.
-        dimensions: D, 2 or 3.
 
     Raises:
         UserError: The file is damaged, of no supported format, or of another dimension.
@@ -189,7 +177,7 @@ def read_image(path: Path, dimensions: int) -> Image:
     name = image_format(path)
     with _errors_named(path, name):
         if name.startswith("NumPy"):
-            pixels, spacing = _read_numpy(path, name, dimensions)
+            pixels, spacing = _read_numpy(path, name, dimensions), None
         elif _is_picture(path, name):
             pixels, spacing = _read_picture(path), None
             _layout(pixels.shape[:0:-1], pixels.shape[0], dimensions)
@@ -219,8 +207,9 @@ def _errors_named(path: Path, name: str) -> Iterator[None]:
         # SimpleITK's text is several lines of C++; the last one says what is wrong.
         lines = str(error).strip().splitlines() or [repr(error)]
         cause = lines[-1].rpartition("): ")[2].rstrip(".")
-        message = f"{path}: damaged or unusual {name} image: {cause}. Copy or convert it again."
-        raise UserError(message) from None
+        raise UserError(
+            f"{path}: damaged or unusual {name} image: {cause}. Copy or convert it again."
+        ) from None
 
 
 def _layout(size: tuple[int, ...], channels: int, dimensions: int) -> tuple[tuple[int, ...], int]:
@@ -238,9 +227,9 @@ def _layout(size: tuple[int, ...], channels: int, dimensions: int) -> tuple[tupl
 # NumPy
 
 
-def _read_numpy(path: Path, name: str, dimensions: int) -> tuple[NDArray[Any], None]:
+def _read_numpy(path: Path, name: str, dimensions: int) -> NDArray[Any]:
     if name == "NumPy":
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     else:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = archive.files
@@ -250,11 +239,11 @@ def _read_numpy(path: Path, name: str, dimensions: int) -> tuple[NDArray[Any], N
             array = archive[chosen]
     shape = array.shape
     if len(shape) == dimensions:
-        return array[None], None
+        return array[None]
     if len(shape) != dimensions + 1:
         raise UserError(f"an array of shape {shape} where the coordinates are {dimensions}D.")
     channels_last = shape[-1] <= 4 < shape[0]
-    return (np.moveaxis(array, -1, 0) if channels_last else array), None
+    return np.moveaxis(array, -1, 0) if channels_last else array
 
 
 # Pictures
@@ -275,13 +264,11 @@ def _is_picture(path: Path, name: str) -> bool:
     return name in ("JPEG", "BMP")
 
 
-@contextmanager
-def _open_picture(path: Path) -> Iterator[Any]:
+def _open_picture(path: Path) -> Any:
     from PIL import Image as pillow
 
     pillow.MAX_IMAGE_PIXELS = None  # a large scan is no attack
-    with pillow.open(path) as picture:
-        yield picture
+    return pillow.open(path)
 
 
 def _plain_mode(mode: str) -> str:
@@ -397,11 +384,8 @@ def _check_nifti(path: Path) -> None:
             return values
 
         rank, *shape = numbers("i2", 40, 8) if old else numbers("i8", 16, 8)
-        bits, start = (
-            (numbers("i2", 72)[0], numbers("f4", 108)[0])
-            if old
-            else (numbers("i2", 14)[0], numbers("i8", 168)[0])
-        )
+        places = (("i2", 72), ("f4", 108)) if old else (("i2", 14), ("i8", 168))
+        bits, start = (numbers(*place)[0] for place in places)
         wanted = int(start) + math.prod(shape[:rank]) * bits // 8
         found = len(head)
         while chunk := file.read(1 << 22):

@@ -1,4 +1,4 @@
-"""The maps of a whole image from those of overlapping patches.
+"""A grid of overlapping patches that covers an image, and what the pixels of each weigh.
 
 Along each axis a patch's outputs weigh as a Gaussian around its middle, and nothing in a margin at its inner
 edges, where the network saw zeros instead of the image. The weights are divided by their sum over the patches
@@ -9,20 +9,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from lannunet_core.errors import UserError
-from lannunet_core.images.nests import finest, level_scale, map_tensors, tensors_of
 
 WIDTH = 1 / 8  # of the Gaussian, as a share of the patch (Isensee et al. 2021)
-
-Corner = tuple[int, ...]
-"""The first pixel (x, y[, z]) of a patch."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +71,11 @@ class Windows:
         """Size of all patches together: the image's, or more."""
         return tuple(starts[-1] + patch for starts, patch in zip(self.starts, self.patch_size, strict=True))
 
-    def corners(self) -> Iterator[Corner]:
+    def corners(self) -> Iterator[tuple[int, ...]]:
+        """The first pixel (x, y[, z]) of each patch."""
         return itertools.product(*self.starts)
 
-    def box(self, corner: Corner) -> tuple[slice, ...]:
+    def box(self, corner: tuple[int, ...]) -> tuple[slice, ...]:
         """The patch at `corner` in an image (C, *S)."""
         sides = [slice(a, a + p) for a, p in zip(corner, self.patch_size, strict=True)]
         return (slice(None), *reversed(sides))
@@ -117,52 +113,3 @@ class Windows:
             start: torch.where(weight > 0, weight / total[start // stride :][:patch], 0)
             for start, weight in weights.items()
         }
-
-
-def stitch(patches: Iterable[tuple[Any, Sequence[Corner]]], windows: Windows) -> Any:
-    """The maps of a whole image from those of its patches, as they come.
-
-    Of a list of resolutions only the finest is stitched; of a tuple or a mapping, everything.
-    """
-    nest: Any = None
-    canvases: list[Canvas] = []
-    for outputs, corners in patches:
-        nest = finest(outputs)
-        parts = list(tensors_of(nest))
-        canvases = canvases or [Canvas(windows, part) for part in parts]
-        for canvas, part in zip(canvases, parts, strict=True):
-            for one, corner in zip(part, corners, strict=True):
-                canvas.add(one, corner)
-    maps = iter(canvases)
-    return map_tensors(nest, lambda part: next(maps).total)
-
-
-class Canvas:
-    """One output for the whole image, (1, K, *S) in `total`, from patches that are added one by one."""
-
-    def __init__(self, windows: Windows, part: Tensor) -> None:
-        size = tuple(reversed(part.shape[2:]))
-        if len(size) != len(windows.patch_size):
-            raise UserError(
-                f"an output of shape {tuple(part.shape)} has no place in the image, so patches cannot be "
-                "stitched; the plugin has to answer the stitching hook."
-            )
-        self.strides = [round(stride) for stride in level_scale(windows.patch_size, size)]
-        self.weights = [
-            {start: weight.to(part) for start, weight in windows.weights(axis, stride).items()}
-            for axis, stride in enumerate(self.strides)
-        ]
-        full = [
-            math.ceil(side / stride) for side, stride in zip(windows.image_size, self.strides, strict=True)
-        ]
-        self.total = part.new_zeros(1, part.shape[1], *reversed(full))
-
-    def add(self, part: Tensor, corner: Corner) -> None:
-        """Add the output (K, *P) of the patch at `corner`."""
-        target = self.total[0]
-        for axis, start in enumerate(corner):
-            weight, first = self.weights[axis][start], start // self.strides[axis]
-            part = part * weight.reshape(-1, *[1] * axis)
-            inside = min(len(weight), target.shape[-1 - axis] - first)  # cut at the border
-            target, part = target.narrow(-1 - axis, first, inside), part.narrow(-1 - axis, 0, inside)
-        target += part

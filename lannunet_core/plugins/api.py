@@ -16,11 +16,10 @@ and in its pyproject.toml:
     tiny = "my_package:TinyNet"
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import pluggy
 from pydantic import BaseModel, ConfigDict
@@ -61,6 +60,13 @@ class RunInfo:
     seed: int
 
 
+class ImageReader(Protocol):
+    """Reads the image files of one suffix. It travels to loader workers, so it pickles."""
+
+    def __call__(self, path: Path) -> tuple[Any, Sequence[float] | None]:
+        """An image file's pixels (C, [z,] y, x), a NumPy array, and mm per pixel (x, y[, z]) or None."""
+
+
 @dataclass(frozen=True)
 class NetworkRequest:
     """What an architecture is asked to fit, by `lannunet plan`.
@@ -99,14 +105,36 @@ class Plugin:
     """Base class of a plugin. The core makes one instance a run.
 
     Attributes:
-        tasks: Names of those that the plugin serves; a run of another one refuses it before anything is made. None:
-            every task.
+        tasks: Names of those that the plugin serves; a run of another one refuses it before anything is made.
+            None: every task.
         config: The validated section of the run's YAML, an instance of the class's own `Config`.
         run: What is known of the run.
     """
 
     Config: ClassVar[type[PluginConfig]] = PluginConfig
     tasks: ClassVar[tuple[str, ...] | None] = None
+
+    @classmethod
+    def suggestions(cls, task: str) -> Mapping[str, Any]:
+        """Values for keys of the configuration where the user gives none, such as `{"solver.base_lr": 1e-3}`.
+
+        Asked before anything else. What the user sets wins; of two plugins, the one listed last.
+        """
+        return {}
+
+    @classmethod
+    def image_readers(cls) -> Mapping[str, ImageReader]:
+        """Readers of image files that the core does not read, or reads otherwise, by suffix (`.img`)."""
+        return {}
+
+    @classmethod
+    def data_formats(cls, task: str) -> Mapping[str, Callable[..., Any]]:
+        """Further names for `dataset.format`, each with what opens such a data set.
+
+        It takes, by name, what it needs of `config` (the `dataset` section), `fold` (of `trainer`) and
+        `settings` (the plugin's own section), and answers the data set as the task knows it.
+        """
+        return {}
 
     @classmethod
     def plan(cls, image_size: Sequence[float], patch_size: Sequence[int]) -> Mapping[str, tuple[Any, str]]:
@@ -122,7 +150,8 @@ class Plugin:
     def networks(cls, request: NetworkRequest) -> Sequence[PlannedNetwork]:
         """What `lannunet plan` chooses from for this architecture, the most able network first.
 
-        Without an answer, it plans with the defaults of the architecture's settings, and guesses what a step costs.
+        Without an answer, it plans with the defaults of the architecture's settings, and guesses what a step
+        costs.
         """
         return ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lannunet_core.config.schema import RunConfig
@@ -11,10 +12,10 @@ from lannunet_core.plugins.hooks import Hooks
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
     from lannunet_core.config.schema import SolverConfig
-    from lannunet_core.hookspecs import Loss
+    from lannunet_core.hookspecs import Loss, TrainingStep
 
 NESTEROV_MOMENTUM = 0.99
 SGD_WEIGHT_DECAY = 3e-5
@@ -47,20 +48,28 @@ class Defaults:
         optimizer: torch.optim.Optimizer
         if solver.optimizer == "sgd":
             optimizer = torch.optim.SGD(
-                groups,
-                lr=base_lr,
-                momentum=NESTEROV_MOMENTUM,
-                nesterov=True,
-                weight_decay=SGD_WEIGHT_DECAY,
+                groups, lr=base_lr, momentum=NESTEROV_MOMENTUM, nesterov=True, weight_decay=SGD_WEIGHT_DECAY
             )
         else:
             optimizer = torch.optim.AdamW(groups, lr=base_lr)
         return optimizer, PolySchedule(optimizer, total_steps) if solver.decay_policy == "poly" else None
 
     def parameter_groups(self, module: nn.Module, base_lr: float) -> list[dict[str, Any]]:
-        """What the optimizer is made of: all learnable parameters, in one group unless the task has others."""
+        """What the optimizer is made of: all learnable parameters, in one group unless the task has more."""
         return [{"params": list(module.parameters())}]
 
     @hookimpl
     def loss(self) -> Loss:
         return choose("solver.loss_function", self.config.solver.loss_function, self.hooks.losses())()
+
+    @hookimpl
+    def training_step(self, step: TrainingStep) -> Mapping[str, Tensor]:
+        return step.usual()
+
+    @hookimpl
+    def postprocess(self, prediction: Any) -> Any:
+        return prediction
+
+    @hookimpl
+    def postprocess_all(self, predictions: Sequence[Any]) -> Sequence[Any]:
+        return predictions

@@ -1,7 +1,5 @@
 """Which plugins, tasks and commands are installed, read from package metadata alone: none is imported."""
 
-from __future__ import annotations
-
 import functools
 import os
 from dataclasses import dataclass
@@ -9,7 +7,8 @@ from importlib import metadata
 
 from lannunet_core.errors import UserError
 from lannunet_core.names import did_you_mean, plain
-from lannunet_core.plugins.installed import InstalledCommand, InstalledPlugin, InstalledTask
+from lannunet_core.plugins import missing
+from lannunet_core.plugins.installed import Installed, InstalledPlugin
 
 PLUGIN_GROUP = "lannunet.plugins"
 TASK_GROUP = "lannunet.tasks"
@@ -29,8 +28,8 @@ class Scan:
     """
 
     plugins: tuple[InstalledPlugin, ...]
-    tasks: tuple[InstalledTask, ...]
-    commands: tuple[InstalledCommand, ...]
+    tasks: tuple[Installed, ...]
+    commands: tuple[Installed, ...]
     problems: tuple[str, ...]
 
 
@@ -42,8 +41,8 @@ def scan() -> Scan:
     listed twice where its source folder is on the path.
     """
     plugins: list[InstalledPlugin] = []
-    tasks: list[InstalledTask] = []
-    commands: list[InstalledCommand] = []
+    tasks: list[Installed] = []
+    commands: list[Installed] = []
     problems: list[str] = []
     seen: set[str] = set()
     for distribution in metadata.distributions():
@@ -51,24 +50,25 @@ def scan() -> Scan:
             if "lannunet." not in (distribution.read_text("entry_points.txt") or ""):
                 continue
             name, version = distribution.metadata["Name"], distribution.version
-            entries = list(distribution.entry_points)
-            seen_before = plain(name) in seen
-            found = _plugins_of(distribution, name, version, entries)
+            entries = [
+                (entry.group, Installed(entry.name, name, version, entry.value.partition("[")[0].strip()))
+                for entry in distribution.entry_points
+            ]
+            registered = [entry for group, entry in entries if group == PLUGIN_GROUP]
+            found = _plugins_of(registered, distribution.requires or [])
+            folded = plain(name)
         except Exception as error:
             problems.append(
                 f"The metadata of a distribution with plugins in {distribution.locate_file('')} "
                 f"cannot be read ({error!r}): remove its .dist-info folder there, and install it again."
             )
             continue
-        if seen_before:
+        if folded in seen:
             continue
-        seen.add(plain(name))
+        seen.add(folded)
         plugins += found
-        for entry in entries:
-            if entry.group == TASK_GROUP:
-                tasks.append(InstalledTask(entry.name, name, version, _place(entry)))
-            elif entry.group == COMMAND_GROUP:
-                commands.append(InstalledCommand(entry.name, name, version, _place(entry)))
+        tasks += [entry for group, entry in entries if group == TASK_GROUP]
+        commands += [entry for group, entry in entries if group == COMMAND_GROUP]
     plugins.sort(key=lambda plugin: plain(plugin.distribution))
     tasks.sort(key=lambda task: task.name)
     commands.sort(key=lambda command: command.name)
@@ -77,7 +77,8 @@ def scan() -> Scan:
 
 def installed() -> tuple[InstalledPlugin, ...]:
     """The installed plugins without those that LANNUNET_DISABLE_PLUGINS names."""
-    return tuple(plugin for plugin in scan().plugins if not _disabled(plugin))
+    disabled = {plain(name) for name in os.environ.get(DISABLE_VARIABLE, "").split(",")}
+    return tuple(plugin for plugin in scan().plugins if disabled.isdisjoint(map(plain, plugin.names)))
 
 
 def find(name: str) -> InstalledPlugin:
@@ -89,7 +90,7 @@ def find(name: str) -> InstalledPlugin:
     claims = [plugin for plugin in installed() if plugin.answers_to(name)]
     if len(claims) > 1:
         raise UserError(
-            f"The plugin name '{name}' is claimed by {' and by '.join(map(_claim, claims))}. "
+            f"The plugin name '{name}' is claimed by {' and by '.join(plugin.claim for plugin in claims)}. "
             f"Uninstall one of them: lannunet plugins uninstall DISTRIBUTION."
         )
     if claims:
@@ -103,7 +104,7 @@ def find(name: str) -> InstalledPlugin:
             [
                 f"No plugin '{name}' is installed.{did_you_mean(name, spelled)}",
                 f"Installed: {', '.join(plugin.name for plugin in installed()) or 'none'}.",
-                "To add one: lannunet plugins install DISTRIBUTION.",
+                f"To add it: {missing.INSTALL} {missing.distribution_of(name) or 'DISTRIBUTION'}.",
                 *scan().problems,
             ]
         )
@@ -111,35 +112,27 @@ def find(name: str) -> InstalledPlugin:
 
 
 def canonical_name(name: str) -> str:
-    """A plugin's own name for any spelling of one of its names; of what is not installed, the plain spelling."""
-    known = [plugin.name for plugin in installed() if plugin.answers_to(name)]
-    return known[0] if known else plain(name)
+    """A plugin's own name for any spelling of its names; the plain spelling where it is not installed."""
+    return next((plugin.name for plugin in installed() if plugin.answers_to(name)), plain(name))
 
 
-def _plugins_of(
-    distribution: metadata.Distribution, name: str, version: str, entries: list[metadata.EntryPoint]
-) -> list[InstalledPlugin]:
-    names: dict[str, list[str]] = {}
-    for entry in entries:
-        if entry.group == PLUGIN_GROUP:
-            spellings = names.setdefault(_place(entry), [])
-            if entry.name not in spellings:
-                spellings.append(entry.name)
-    requires_core = _requirement_on_core(distribution.requires or []) if names else None
+def _plugins_of(entries: list[Installed], requirements: list[str]) -> list[InstalledPlugin]:
+    """The classes that a distribution registers, each under all its names."""
+    by_class: dict[str, list[Installed]] = {}
+    for entry in dict.fromkeys(entries):
+        by_class.setdefault(entry.value, []).append(entry)
+    requires_core = _requirement_on_core(requirements) if entries else None
     plugins = []
-    for value, spellings in names.items():
+    for spellings in by_class.values():
         # Build tools sort entry points: the name that the distribution bears is the canonical one, else the
         # shortest.
-        own = {plain(name), plain(name).removeprefix("lannunet")}
-        shortest = min(spellings, key=len)
-        canonical = next((spelling for spelling in spellings if plain(spelling) in own), shortest)
-        aliases = tuple(spelling for spelling in spellings if spelling != canonical)
-        plugins.append(InstalledPlugin(canonical, aliases, name, version, value, requires_core))
+        distribution = plain(spellings[0].distribution)
+        own = {distribution, distribution.removeprefix("lannunet")}
+        shortest = min(spellings, key=lambda entry: len(entry.name))
+        canonical = next((entry for entry in spellings if plain(entry.name) in own), shortest)
+        aliases = tuple(entry.name for entry in spellings if entry != canonical)
+        plugins.append(InstalledPlugin(**vars(canonical), aliases=aliases, requires_core=requires_core))
     return plugins
-
-
-def _place(entry: metadata.EntryPoint) -> str:
-    return entry.value.partition("[")[0].strip()
 
 
 def _requirement_on_core(requirements: list[str]) -> str | None:
@@ -155,12 +148,3 @@ def _requirement_on_core(requirements: list[str]) -> str | None:
         if plain(requirement.name) == "lannunetcore" and applies and requirement.specifier:
             specifiers.append(str(requirement.specifier))
     return ",".join(specifiers) or None
-
-
-def _disabled(plugin: InstalledPlugin) -> bool:
-    disabled = {plain(name) for name in os.environ.get(DISABLE_VARIABLE, "").split(",")}
-    return any(plain(name) in disabled for name in plugin.names)
-
-
-def _claim(plugin: InstalledPlugin) -> str:
-    return f"{plugin.distribution} {plugin.version} ({plugin.value})"

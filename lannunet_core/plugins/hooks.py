@@ -9,9 +9,10 @@ from __future__ import annotations
 import inspect
 import reprlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import CodeType
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import pluggy
 
@@ -47,12 +48,15 @@ class One(Generic[P, R]):
         fits: Callable[[Any, Arguments], bool],
     ) -> None:
         self.name, self.expected, self.fits = spec.__name__, expected, fits
+        self.signature = inspect.signature(spec)
 
     def __get__(self, hooks: Hooks, owner: type[Hooks]) -> Callable[P, R]:
         def ask(*args: P.args, **arguments: P.kwargs) -> R:
-            answer: R = hooks.call(self.name, arguments)
-            if self.name not in hooks.checked and not self.fits(answer, arguments):
-                expected = self.expected if isinstance(self.expected, str) else self.expected(arguments)
+            # pluggy takes arguments by name, and only warns of one that is missing.
+            given = self.signature.bind(*args, **arguments).arguments
+            answer: R = hooks.call(self.name, given)
+            if self.name not in hooks.checked and not self.fits(answer, given):
+                expected = self.expected if isinstance(self.expected, str) else self.expected(given)
                 raise hooks.wrong(self.name, expected, answer)
             hooks.checked.add(self.name)
             return answer
@@ -60,62 +64,48 @@ class One(Generic[P, R]):
         return ask
 
 
-class Merged(Generic[P, R]):
-    """A collecting hook whose answers map names to something; two answers with one name are an error.
+class Collected(Generic[P, R]):
+    """A collecting hook.
 
     Args:
         spec: Its specification.
         expected: The right kind of answer, in words.
-        fits: Whether a value of an answer is of that kind.
+        fits: Whether a value of an answer (a mapping), or an item of it (a list), is of that kind.
     """
 
-    def __init__(
-        self, spec: Callable[P, Mapping[str, R]], expected: str, fits: Callable[[Any], bool]
-    ) -> None:
+    def __init__(self, spec: Callable[P, R], expected: str, fits: Callable[[Any], bool]) -> None:
         self.name, self.expected, self.fits = spec.__name__, expected, fits
+        self.signature = inspect.signature(spec)
 
-    def __get__(self, hooks: Hooks, owner: type[Hooks]) -> Callable[P, dict[str, R]]:
-        def ask(*args: P.args, **arguments: P.kwargs) -> dict[str, R]:
-            merged: dict[str, R] = {}
-            for answer in hooks.call(self.name, arguments):
+
+class Merged(Collected[P, R]):
+    """A collecting hook whose answers map names to something; two answers with one name are an error."""
+
+    def __get__(self, hooks: Hooks, owner: type[Hooks]) -> Callable[P, R]:
+        def ask(*args: P.args, **arguments: P.kwargs) -> R:
+            merged: dict[str, Any] = {}
+            for answer in hooks.call(self.name, self.signature.bind(*args, **arguments).arguments):
                 if not (isinstance(answer, Mapping) and all(self.fits(value) for value in answer.values())):
                     raise hooks.wrong(self.name, self.expected, answer)
                 hooks.refuse_twice(self.name, [*merged, *answer])
                 merged.update(answer)
-            return merged
+            return cast(R, merged)
 
         return ask
 
 
-class Every(Generic[P, R]):
-    """A collecting hook whose answers are lists.
+class Every(Collected[P, R]):
+    """A collecting hook whose answers are lists; items of one `name` are an error."""
 
-    Args:
-        spec: Its specification.
-        expected: The right kind of answer, in words.
-        fits: Whether an item of an answer is of that kind.
-        name_of: Items of one name are an error; None: they have none.
-    """
-
-    def __init__(
-        self,
-        spec: Callable[P, Sequence[R]],
-        expected: str,
-        fits: Callable[[Any], bool],
-        name_of: Callable[[R], str] | None = None,
-    ) -> None:
-        self.name, self.expected, self.fits, self.name_of = spec.__name__, expected, fits, name_of
-
-    def __get__(self, hooks: Hooks, owner: type[Hooks]) -> Callable[P, list[R]]:
-        def ask(*args: P.args, **arguments: P.kwargs) -> list[R]:
-            every: list[R] = []
-            for answer in hooks.call(self.name, arguments):
+    def __get__(self, hooks: Hooks, owner: type[Hooks]) -> Callable[P, R]:
+        def ask(*args: P.args, **arguments: P.kwargs) -> R:
+            every: list[Any] = []
+            for answer in hooks.call(self.name, self.signature.bind(*args, **arguments).arguments):
                 if not (isinstance(answer, Sequence) and all(map(self.fits, answer))):
                     raise hooks.wrong(self.name, self.expected, answer)
                 every += answer
-            if self.name_of is not None:
-                hooks.refuse_twice(self.name, [self.name_of(one) for one in every])
-            return every
+            hooks.refuse_twice(self.name, [one.name for one in every if hasattr(one, "name")])
+            return cast(R, every)
 
         return ask
 
@@ -130,12 +120,22 @@ def _is_optimizer_and_scheduler(answer: Any, _: Arguments) -> bool:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
-    return (
-        isinstance(answer, tuple)
-        and len(answer) == 2
-        and isinstance(answer[0], Optimizer)
-        and isinstance(answer[1], LRScheduler | None)
-    )
+    def some(found: Any, kind: type) -> bool:
+        several = isinstance(found, list | tuple) and bool(found)
+        return isinstance(found, kind) or (several and all(isinstance(one, kind) for one in found))
+
+    if not (isinstance(answer, tuple) and len(answer) == 2):
+        return False
+    optimizers, schedulers = answer
+    return some(optimizers, Optimizer) and (schedulers is None or some(schedulers, LRScheduler))
+
+
+def _is_number(value: Any) -> bool:
+    return hasattr(value, "__float__")
+
+
+def _is_terms(answer: Any, _: Arguments) -> bool:
+    return isinstance(answer, Mapping) and all(map(_is_number, answer.values()))
 
 
 class Hooks:
@@ -146,10 +146,14 @@ class Hooks:
     """
 
     network = One(hookspecs.network, "a torch.nn.Module", _is_network)
+    network_inputs = Merged(hookspecs.network_inputs, "a mapping from names to inputs", lambda value: True)
     optimizer_and_scheduler = One(
         hookspecs.optimizer_and_scheduler,
-        "a pair of a torch optimizer and a scheduler or None",
+        "a pair of a torch optimizer (or several) and a scheduler (or several, or None)",
         _is_optimizer_and_scheduler,
+    )
+    training_step = One(
+        hookspecs.training_step, "a mapping from names to scalars, the terms of the loss", _is_terms
     )
     loss = One(
         hookspecs.loss,
@@ -162,10 +166,26 @@ class Hooks:
         "an object with 'output_size' and a method 'centre'",
         lambda answer, _: hasattr(answer, "output_size") and callable(getattr(answer, "centre", None)),
     )
+    training_order = One(
+        hookspecs.training_order, "a callable or None", lambda answer, _: answer is None or callable(answer)
+    )
+    normalisations = Merged(hookspecs.normalisations, "a mapping from names to callables", callable)
     augmentations = Merged(hookspecs.augmentations, "a mapping from names to callables", callable)
     augmenter = One(hookspecs.augmenter, "a callable", lambda answer, _: callable(answer))
-    metrics = Merged(
-        hookspecs.metrics, "a mapping from names to numbers", lambda value: hasattr(value, "__float__")
+    metrics = Merged(hookspecs.metrics, "a mapping from names to numbers", _is_number)
+    validation_metrics = Merged(hookspecs.validation_metrics, "a mapping from names to numbers", _is_number)
+    postprocess = One(
+        hookspecs.postprocess,
+        lambda given: f"a {type(given['prediction']).__name__}",
+        lambda answer, given: isinstance(answer, type(given["prediction"])),
+    )
+    postprocess_all = One(
+        hookspecs.postprocess_all,
+        lambda given: f"{len(given['predictions'])} predictions",
+        lambda answer, given: isinstance(answer, Sequence) and len(answer) == len(given["predictions"]),
+    )
+    report = Every(
+        hookspecs.report, "a list of ReportPart", lambda one: isinstance(one, hookspecs.ReportPart)
     )
     debug_sample = One(
         hookspecs.debug_sample, "True, False or None", lambda answer, _: isinstance(answer, bool | None)
@@ -174,6 +194,15 @@ class Hooks:
     def __init__(self, manager: pluggy.PluginManager) -> None:
         self._manager = manager
         self.checked: set[str] = set()
+
+    def initial_weights(self, network: Any) -> bool:
+        """Asks each plugin; whether there was one."""
+        self.call("initial_weights", {"network": network})
+        return self.answered("initial_weights")
+
+    def answered(self, hook: str) -> bool:
+        """Whether a plugin, or a default, answers a hook."""
+        return bool(getattr(self._manager.hook, hook).get_hookimpls())
 
     def observe(self, event: hookspecs.Event) -> None:
         """Tells each plugin. One that fails ends the run only before its first step (see `hookspecs`)."""
@@ -223,6 +252,23 @@ class Hooks:
     def _who(self, hook: str) -> str:
         names = [impl.plugin_name for impl in getattr(self._manager.hook, hook).get_hookimpls()]
         return " and ".join(f"plugin {name}" for name in reversed(names) if name != CORE) or CORE
+
+
+def ask_class(plugin: InstalledPlugin, method: Callable[..., R], *arguments: Any) -> R:
+    """What a class method of a plugin answers; an error is told as the plugin's."""
+    with telling_of(plugin, f"in its class method '{method.__name__}'"):
+        return method(*arguments)
+
+
+@contextmanager
+def telling_of(plugin: InstalledPlugin, where: str) -> Iterator[None]:
+    """An error that arises within is told as the plugin's, unless it is one of ours."""
+    try:
+        yield
+    except (UserError, RunFailed, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise plugin_failed(plugin, where, error) from error
 
 
 def plugin_failed(plugin: InstalledPlugin, where: str, error: BaseException) -> RunFailed:

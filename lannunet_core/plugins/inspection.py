@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -17,15 +18,12 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from itertools import product
 from tempfile import TemporaryFile
 from typing import IO, Any
 
 from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.names import plain
-from lannunet_core.plugins.api import Plugin, RunInfo
 from lannunet_core.plugins.installed import InstalledPlugin, PluginWarning, cause_and_remedy
-from lannunet_core.task import Task
 
 TIME_LIMIT = 60.0
 """Seconds for one plugin; the libraries that it imports may be slow to load from a network drive."""
@@ -59,12 +57,13 @@ class Look:
     warnings: list[str] = field(default_factory=list)
 
 
-def look(plugins: Sequence[InstalledPlugin], *, ask: bool = False) -> list[Look]:
+def look(plugins: Sequence[InstalledPlugin], *, further: str | None = None) -> list[Look]:
     """Looks at each plugin, several at a time.
 
     Args:
         plugins: Which.
-        ask: Also ask them, with the default settings, what they answer to the hooks that need no data.
+        further: Where there is a function (`module:function`) that finds further problems, given the plugin,
+            its class, and the tasks that it serves.
     """
     seen: list[Look] = []
     running: deque[_Process] = deque()
@@ -72,7 +71,7 @@ def look(plugins: Sequence[InstalledPlugin], *, ask: bool = False) -> list[Look]
         for plugin in _progress(plugins):
             if len(running) >= (os.cpu_count() or 1):
                 seen.append(running.popleft().result())
-            running.append(stack.enter_context(_Process(plugin, ask)))
+            running.append(stack.enter_context(_Process(plugin, further)))
         seen += [process.result() for process in running]
     return seen
 
@@ -87,22 +86,20 @@ def _progress(plugins: Sequence[InstalledPlugin]) -> Iterable[InstalledPlugin]:
 
 
 class _Process:
-    def __init__(self, plugin: InstalledPlugin, ask: bool) -> None:
+    def __init__(self, plugin: InstalledPlugin, further: str | None) -> None:
         self.plugin = plugin
         # Not pipes: what a plugin leaves running may hold those open.
         self.answer: IO[bytes] = TemporaryFile()  # noqa: SIM115
         self.said: IO[bytes] = TemporaryFile()  # noqa: SIM115
         self.started = time.monotonic()
+        request = json.dumps({"plugin": asdict(plugin), "further": further})
         self.process = subprocess.Popen(
-            [
-                sys.executable, "-c", PROGRAM, os.pathsep.join(sys.path),
-                json.dumps({"plugin": asdict(plugin), "ask": ask}),
-            ],
+            [sys.executable, "-c", PROGRAM, os.pathsep.join(sys.path), request],
             stdin=subprocess.DEVNULL,
             stdout=self.answer,
             stderr=self.said,
             start_new_session=True,
-        )  # fmt: skip
+        )
 
     def result(self) -> Look:
         plugin = self.plugin
@@ -145,13 +142,13 @@ def answer(request: str) -> None:
     os.dup2(2, 1)  # whatever a plugin writes there goes to stderr
     asked = json.loads(request)
     plugin = InstalledPlugin(**{**asked["plugin"], "aliases": tuple(asked["plugin"]["aliases"])})
-    seen = look_here(plugin, ask=asked["ask"])
+    seen = look_here(plugin, asked["further"])
     with open(stdout, "w", encoding="utf-8") as file:  # noqa: PTH123
         json.dump(asdict(seen), file)
     os._exit(0)  # threads and exit handlers of the plugin get no say
 
 
-def look_here(plugin: InstalledPlugin, *, ask: bool) -> Look:
+def look_here(plugin: InstalledPlugin, further: str | None) -> Look:
     """Looks at a plugin in this process."""
     from lannunet_core.config.compose import composed
     from lannunet_core.plugins import manager, tasks
@@ -162,11 +159,8 @@ def look_here(plugin: InstalledPlugin, *, ask: bool) -> Look:
         warnings.simplefilter("always", PluginWarning)
         try:
             plugin_class = plugin.load()
-            served = [
-                task
-                for task in tasks.every()
-                if plugin_class.tasks is None or task.name in plugin_class.tasks
-            ]
+            names = plugin_class.tasks
+            served = [task for task in tasks.every() if names is None or task.name in names]
             specs = dict(manager.SPECS)
             for task in served:
                 specs |= tasks.specs_asked(task)
@@ -176,13 +170,12 @@ def look_here(plugin: InstalledPlugin, *, ask: bool) -> Look:
             section = [(plugin, plugin_class.Config)]
             for task in served:
                 composed(*((section, []) if "network" in hooks else ([], section)), task.config)
-            schema = plugin_class.Config.model_json_schema(
-                ref_template=f"#/$defs/{plain(plugin.name)}.{{model}}"
-            )
+            template = f"#/$defs/{plain(plugin.name)}.{{model}}"
+            schema = plugin_class.Config.model_json_schema(ref_template=template)
             description = inspect.cleandoc(vars(plugin_class).get("__doc__") or "").partition("\n\n")[0]
             seen = Look(" ".join(description.split()), schema, [task.name for task in served], hooks)
-            if ask:
-                seen.problems.extend(_wrong_answers(plugin, plugin_class, served))
+            if further:
+                seen.problems.extend(pkgutil.resolve_name(further)(plugin, plugin_class, served))
         except (UserError, RunFailed) as error:
             seen.problems.append(str(error))
         except Exception as error:
@@ -192,48 +185,3 @@ def look_here(plugin: InstalledPlugin, *, ask: bool) -> Look:
             )
     seen.warnings.extend(dict.fromkeys(str(warning.message) for warning in caught))
     return seen
-
-
-def _wrong_answers(plugin: InstalledPlugin, plugin_class: type[Plugin], served: Sequence[Task]) -> list[str]:
-    """What is wrong with the answers to invented runs of its tasks in 2D and 3D, if one is not right."""
-    from pydantic import ValidationError
-
-    from lannunet_core.config.loaded import ChosenPlugin
-    from lannunet_core.plugins import manager, tasks
-    from lannunet_core.plugins.hooks import WrongAnswer
-
-    try:
-        chosen = ChosenPlugin(plugin, plugin_class, plugin_class.Config())
-    except ValidationError:
-        return []  # some setting has no default
-    plain_answers = {hook for hook, wrapper in manager.implemented_hooks(plugin_class).items() if not wrapper}
-    problems = []
-    for task, dimensions in product(served, (2, 3)):
-        bench = task.bench()
-        if bench is None:
-            continue
-        size = (64,) * dimensions
-        config = bench.config(size, {"solver": {}, "output": {"output_dir": "run"}})
-        run = RunInfo(
-            task=task.name,
-            dimensions=dimensions,
-            in_channels=1,
-            outputs=bench.outputs(2),
-            input_size=size,
-            spacing=None,
-            supervised_resolutions=1,
-            device="cpu",
-            seed=0,
-        )
-        try:
-            hooks = manager.assemble([chosen], run, task.defaults(config, run), task.hooks, task.hookspecs)
-            for hook, spec in tasks.specs_asked(task).items():
-                if hook in plain_answers and not spec.arguments and spec.asked_in(task.name):
-                    getattr(hooks, hook)()  # what can be asked without data
-        except (WrongAnswer, RunFailed) as error:
-            problems.append(str(error))
-        except UserError:
-            pass  # it does not do such runs
-        else:
-            return []
-    return problems[:1]

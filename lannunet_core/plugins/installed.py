@@ -1,9 +1,7 @@
 """A plugin, a command or a task that some distribution registers, and importing it.
 
-A broken one is an entry like any other. Only `load` imports, and turns whatever that raises into one message.
+A broken one is an entry like any other. Only loading imports, and turns what that raises into one message.
 """
-
-from __future__ import annotations
 
 import contextlib
 import importlib
@@ -26,27 +24,49 @@ class PluginWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class InstalledPlugin:
-    """A plugin class that a distribution registers.
+class Installed:
+    """What a distribution registers: a plugin, a task, or a sub-command of `lannunet`.
 
     Attributes:
-        name: The canonical name as spelled in the entry point.
-        aliases: Further names of the same class.
+        name: As spelled in the entry point; of a plugin, the canonical one.
         distribution: The distribution's name.
         version: The distribution's version.
-        value: Where the class is, `module:Class`.
-        requires_core: What the distribution requires of `lannunet-core`, such as `>=0.1,<0.2`, or None.
+        value: Where it is, `module:attribute`.
     """
 
     name: str
-    aliases: tuple[str, ...]
     distribution: str
     version: str
     value: str
-    requires_core: str | None
 
     def __str__(self) -> str:
         return f"'{self.name}' ({self.distribution} {self.version})"
+
+    @property
+    def claim(self) -> str:
+        """Which it is of several of one name."""
+        return f"{self.distribution} {self.version} ({self.value})"
+
+    @property
+    def remedy(self) -> str:
+        return f"Update {self.distribution}, or tell its author."
+
+    def load_as(self, kind: str) -> Any:
+        """Imports what is registered, called `kind` in messages."""
+        return import_object(f"{kind} {self}", self.distribution, self.value)
+
+
+@dataclass(frozen=True)
+class InstalledPlugin(Installed):
+    """A plugin class that a distribution registers.
+
+    Attributes:
+        aliases: Further names of the same class.
+        requires_core: What the distribution requires of `lannunet-core`, such as `>=0.1,<0.2`, or None.
+    """
+
+    aliases: tuple[str, ...] = ()
+    requires_core: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,9 +79,7 @@ class InstalledPlugin:
         """What is wrong with the core's version for this plugin, or None."""
         from packaging.specifiers import SpecifierSet
 
-        if self.requires_core is None or SpecifierSet(self.requires_core).contains(
-            __version__, prereleases=True
-        ):
+        if SpecifierSet(self.requires_core or "").contains(__version__, prereleases=True):
             return None
         wanted = f"lannunet-core{self.requires_core}"
         return (
@@ -77,48 +95,19 @@ class InstalledPlugin:
         """
         if problem := self.unmet_requirement():
             raise UserError(f"Plugin {self} cannot be used: {problem}.")
-        found = import_object(f"Plugin {self}", self.distribution, self.value)
+        found = self.load_as("Plugin")
         if not (isinstance(found, type) and issubclass(found, Plugin)):
             raise UserError(
                 f"Plugin {self} cannot be used: its entry point '{self.value}' is not a class derived from "
-                f"lannunet_core.Plugin but {found!r}. Update {self.distribution}, or tell its author."
+                f"lannunet_core.Plugin but {found!r}. {self.remedy}"
             )
         config = found.Config
         if not (isinstance(config, type) and issubclass(config, PluginConfig)):
             raise UserError(
                 f"Plugin {self} cannot be used: its Config is not a pydantic model derived from "
-                f"lannunet_core.PluginConfig but {config!r}. Update {self.distribution}, or tell its author."
+                f"lannunet_core.PluginConfig but {config!r}. {self.remedy}"
             )
         return found
-
-
-@dataclass(frozen=True)
-class InstalledCommand:
-    """A sub-command of `lannunet` that a distribution registers: a function or a typer app at `value`."""
-
-    name: str
-    distribution: str
-    version: str
-    value: str
-
-    def __str__(self) -> str:
-        return f"'{self.name}' ({self.distribution} {self.version})"
-
-    def load(self) -> Any:
-        return import_object(f"The command {self}", self.distribution, self.value)
-
-
-@dataclass(frozen=True)
-class InstalledTask:
-    """A task that a distribution registers: a class derived from `lannunet_core.Task` at `value`."""
-
-    name: str
-    distribution: str
-    version: str
-    value: str
-
-    def __str__(self) -> str:
-        return f"'{self.name}' ({self.distribution} {self.version})"
 
 
 def import_object(what: str, distribution: str, value: str) -> Any:

@@ -1,69 +1,57 @@
 """What is said of each installed plugin, as plain data."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from importlib import metadata
 from typing import Any
 
-from lannunet_core.names import plain
-from lannunet_core.plugins import discovery
+from lannunet_core.names import did_you_mean, plain
+from lannunet_core.plugins import discovery, tasks
 from lannunet_core.plugins.inspection import Look, look
 from lannunet_core.plugins.installed import InstalledPlugin
 from lannunet_core.plugins.manager import SPECS
 from lannunet_core.plugins.source import SourceError, hooks_in_source
 
+WRONG_ANSWERS = "lannunet_core.testing.asking:wrong_answers"
+"""What the conformance kit finds without data."""
+
 
 def static_rows(plugins: Sequence[InstalledPlugin]) -> list[dict[str, Any]]:
     """From metadata and source, without running any of them."""
     rows = []
-    claims = name_claims()
     for plugin in plugins:
-        row = from_metadata(plugin, claims)
+        row = from_metadata(plugin)
         try:
             row["hooks"] = in_order(hooks_in_source(plugin.value))
         except SourceError as error:
             row["problems"].append(f"{error}: reinstall or update {plugin.distribution}")
         for hook in row["hooks"]:
-            if hook not in SPECS:
-                nearest = get_close_matches(hook, SPECS, n=1)
-                hint = f", did you mean '{nearest[0]}'?" if nearest else ""
-                row["problems"].append(f"there is no hook '{hook}'{hint}")
+            if hook not in SPECS and hook not in _specs_of_tasks():
+                row["problems"].append(f"there is no hook '{hook}'.{did_you_mean(hook, SPECS)}")
         rows.append(row)
     return rows
 
 
+def _specs_of_tasks() -> set[str]:
+    """The hooks of tasks that bring specifications of their own; for these alone, tasks are imported."""
+    return {hook for task in tasks.every() for hook in tasks.specs_asked(task)}
+
+
 def checked_rows(plugins: Sequence[InstalledPlugin]) -> list[dict[str, Any]]:
     """From what each answers in a process of its own, too."""
-    claims = name_claims()
-    looks = look(plugins, ask=True)
-    return [seen_row(plugin, seen, claims) for plugin, seen in zip(plugins, looks, strict=True)]
+    looks = look(plugins, further=WRONG_ANSWERS)
+    return [seen_row(plugin, seen) for plugin, seen in zip(plugins, looks, strict=True)]
 
 
-Claims = dict[str, list[InstalledPlugin]]
-"""Who lays claim to each folded name."""
-
-
-def name_claims() -> Claims:
-    claims: Claims = {}
-    for plugin in discovery.installed():
-        for name in dict.fromkeys(map(plain, plugin.names)):
-            claims.setdefault(name, []).append(plugin)
-    return claims
-
-
-def from_metadata(plugin: InstalledPlugin, claims: Claims) -> dict[str, Any]:
+def from_metadata(plugin: InstalledPlugin) -> dict[str, Any]:
     """What metadata says of one; its hooks are left out."""
-    problems = []
-    if unmet := plugin.unmet_requirement():
-        problems.append(unmet)
+    unmet = plugin.unmet_requirement()
+    problems = [unmet] if unmet else []
+    others = [other for other in discovery.installed() if other != plugin]
     for name in plugin.names:
-        rivals = [p for p in claims[plain(name)] if p != plugin]
-        if rivals:
-            named = ", ".join(f"{p.distribution} {p.version} ({p.value})" for p in rivals)
+        if rivals := [other.claim for other in others if other.answers_to(name)]:
+            named = ", ".join(rivals)
             problems.append(f"the name '{name}' is also claimed by {named}: uninstall one of them")
     return {
         "name": plugin.name,
@@ -77,9 +65,9 @@ def from_metadata(plugin: InstalledPlugin, claims: Claims) -> dict[str, Any]:
     }
 
 
-def seen_row(plugin: InstalledPlugin, seen: Look, claims: Claims) -> dict[str, Any]:
+def seen_row(plugin: InstalledPlugin, seen: Look) -> dict[str, Any]:
     """What metadata and a look at one say of it."""
-    row = from_metadata(plugin, claims)
+    row = from_metadata(plugin)
     if plugin.unmet_requirement() is None:  # else it has not been imported, and says the same again
         row["problems"] += seen.problems
     row["hooks"] = seen.hooks
@@ -109,19 +97,38 @@ def source(distribution: str) -> str:
     return "local" if folder is not None or found.read_text("WHEEL") is None else "wheel"
 
 
-def table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The rows as lines, each followed by its problems."""
-    head = ("NAME", "DISTRIBUTION", "SOURCE", "HOOKS")
-    cells = [
-        (r["name"], f"{r['distribution']} {r['version']}", r["source"], ", ".join(r["hooks"]) or "-")
-        for r in rows
+def task_rows() -> list[dict[str, Any]]:
+    """What metadata say of each installed task."""
+    installed = discovery.scan().tasks
+    return [
+        {
+            "name": task.name,
+            "distribution": task.distribution,
+            "version": task.version,
+            "source": source(task.distribution),
+            "value": task.value,
+            "problems": [
+                f"the task '{task.name}' is also brought by {other.claim}: uninstall one of them"
+                for other in installed
+                if other != task and plain(other.name) == plain(task.name)
+            ],
+        }
+        for task in installed
     ]
-    lines = aligned([head, *cells])
-    shown = lines[:1]
-    for row, line in zip(rows, lines[1:], strict=True):
+
+
+def table(rows: Sequence[dict[str, Any]], *head: str) -> list[str]:
+    """The rows of plugins or of tasks as lines below a head, each followed by its problems."""
+    cells = [[row["name"], f"{row['distribution']} {row['version']}", row["source"]] for row in rows]
+    for row, cell in zip(rows, cells, strict=True):
+        if "hooks" in row:
+            cell.append(", ".join(row["hooks"]) or "-")
+    first, *lines = aligned([head, *cells])
+    shown = [first]
+    for row, line in zip(rows, lines, strict=True):
         shown.append(line)
-        if row["aliases"]:
-            shown.append(f"  also called {', '.join(row['aliases'])}")
+        if aliases := row.get("aliases"):
+            shown.append(f"  also called {', '.join(aliases)}")
         shown += [f"  problem: {problem}" for problem in row["problems"]]
         shown += [f"  warning: {warning}" for warning in row.get("warnings", ())]
     return shown

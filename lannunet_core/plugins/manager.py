@@ -4,10 +4,8 @@ Every run has a manager of its own, so that two runs in one process do not see e
 pickled and never travels to loader workers.
 """
 
-from __future__ import annotations
-
 import inspect
-from collections import Counter
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -17,11 +15,11 @@ import pluggy
 
 from lannunet_core import hookspecs
 from lannunet_core.config.loaded import ChosenPlugin, LoadedConfig
-from lannunet_core.errors import RunFailed, UserError
+from lannunet_core.errors import UserError
 from lannunet_core.names import did_you_mean
 from lannunet_core.plugins.api import Plugin, RunInfo
-from lannunet_core.plugins.hooks import CORE, Hooks, plugin_failed
-from lannunet_core.plugins.installed import InstalledPlugin
+from lannunet_core.plugins.hooks import CORE, Hooks, telling_of
+from lannunet_core.plugins.installed import InstalledPlugin, PluginWarning
 from lannunet_core.version import __version__
 
 H = TypeVar("H", bound=Hooks)
@@ -82,18 +80,28 @@ def check(plugins: Sequence[ChosenPlugin], task: str, specs: Specs = SPECS) -> N
     for plugin in plugins:
         check_class(plugin.installed, plugin.plugin_class, specs)
     for plugin in plugins:
-        _check_task(plugin, task, "model.architecture" if plugin is architecture else "trainer.plugins")
-    twice = [
-        name for name, count in Counter(plugin.installed.name for plugin in plugins).items() if count > 1
-    ]
-    if twice:
-        raise UserError(
-            f"Plugin '{twice[0]}' is named more than once; name it once in model or trainer.plugins."
-        )
+        served = plugin.plugin_class.tasks
+        if served is not None and task not in served:
+            is_first = plugin is architecture
+            key = "model.architecture" if is_first else "trainer.plugins"
+            way_out = "choose another architecture" if is_first else "remove it there"
+            raise UserError(
+                f"{key}: plugin {plugin.installed} does not serve `task: {task}`; it serves "
+                f"{' and '.join(served)}. To go on, {way_out}, or set `task: {served[0]}`."
+            )
+        hooks = [hook for hook in implemented_hooks(plugin.plugin_class) if hook in specs]
+        if hooks and not any(specs[hook].asked_in(task) for hook in hooks):
+            raise UserError(
+                f"trainer.plugins: plugin {plugin.installed} would do nothing: `task: {task}` does not "
+                f"ask for {' and '.join(hooks)}, which is all that it answers. Remove it there."
+            )
     if "network" not in implemented_hooks(architecture.plugin_class):
+        # An author's likely slip: the method is there, its mark is not.
+        unmarked = hasattr(architecture.plugin_class, "network")
+        hint = " (its method 'network' lacks @hookimpl)" if unmarked else ""
         raise UserError(
             f"model.architecture: plugin {architecture.installed} brings no network. Name it in "
-            f"trainer.plugins, and an architecture here{_unmarked_hint(architecture, 'network')}."
+            f"trainer.plugins, and an architecture here{hint}."
         )
     for hook, spec in specs.items():
         rivals = plugins if hook == "network" else extensions
@@ -113,25 +121,16 @@ def answers(
 
     Those that wrap others' answers are asked before those that answer, the defaults of the task last.
     """
-    classes: list[tuple[type, tuple[str, str]]] = [
-        (plugin.plugin_class, (plugin.installed.name, plugin.installed.version))
+    hooks = [
+        (implemented_hooks(plugin.plugin_class), (plugin.installed.name, plugin.installed.version))
         for plugin in [*reversed(loaded.extensions), loaded.architecture]
     ]
-    classes.append((defaults, (CORE, __version__)))
-    hooks = [(implemented_hooks(plugin), who) for plugin, who in classes]
-    return [
-        (
-            name,
-            [
-                who
-                for wrapping in (True, False)
-                for implemented, who in hooks
-                if implemented.get(name) is wrapping
-            ],
-        )
-        for name, spec in specs.items()
-        if spec.asked_in(loaded.run.task)
-    ]
+    hooks.append((implemented_hooks(defaults), (CORE, __version__)))
+
+    def asked(hook: str) -> list[tuple[str, str]]:
+        return [who for wraps in (True, False) for found, who in hooks if found.get(hook) is wraps]
+
+    return [(hook, asked(hook)) for hook, spec in specs.items() if spec.asked_in(loaded.run.task)]
 
 
 def assemble(
@@ -158,13 +157,13 @@ def assemble(
         manager.add_hookspecs(namespace)
     manager.register(defaults, CORE)
     for plugin in plugins:
-        try:
+        with telling_of(plugin.installed, "when it is made for a run"):
             instance = plugin.plugin_class(plugin.config, run)
-        except (UserError, RunFailed, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            raise plugin_failed(plugin.installed, "when it is made for a run", error) from error
-        manager.register(_Registered(plugin.installed, instance), str(plugin.installed))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            manager.register(_Registered(plugin.installed, instance), str(plugin.installed))
+        for warning in caught:  # of specifications: `warn_on_impl`, `warn_on_impl_args`
+            warnings.warn(f"Plugin {plugin.installed}: {warning.message}", PluginWarning, 2)
     made = hooks(manager)
     defaults.hooks = made
     return made
@@ -211,8 +210,8 @@ def check_class(installed: InstalledPlugin, plugin_class: type[Plugin], specs: S
         isinstance(tasks, tuple) and tasks and all(isinstance(task, str) for task in tasks)
     ):
         raise UserError(
-            f"Plugin {installed}: {plugin_class.__qualname__}.tasks is {tasks!r}, should be a tuple of tasks' "
-            f"names, or None for every task. {_tell(installed)}"
+            f"Plugin {installed}: {plugin_class.__qualname__}.tasks is {tasks!r}, should be a tuple of "
+            f"tasks' names, or None for every task. {installed.remedy}"
         )
     for hook, function, options in _implementations(plugin_class):
         where = f"Plugin {installed}, {function.__qualname__}"
@@ -221,7 +220,7 @@ def check_class(installed: InstalledPlugin, plugin_class: type[Plugin], specs: S
                 continue
             raise UserError(
                 f"{where}: there is no hook '{hook}';{did_you_mean(hook, specs).lower()} "
-                f"Hooks: {', '.join(specs)}. {_tell(installed)}"
+                f"Hooks: {', '.join(specs)}. {installed.remedy}"
             )
         allowed = specs[hook].arguments
         # pluggy hands over by name what is asked for without a default, and silently nothing else.
@@ -235,34 +234,14 @@ def check_class(installed: InstalledPlugin, plugin_class: type[Plugin], specs: S
                 hint = "" if known else did_you_mean(parameter.name, allowed)
                 raise UserError(
                     f"{where}: '{parameter}' {problem}. "
-                    f"It may ask for: {', '.join(allowed) or 'nothing'}.{hint} {_tell(installed)}"
+                    f"It may ask for: {', '.join(allowed) or 'nothing'}.{hint} {installed.remedy}"
                 )
         if options.get("tryfirst") or options.get("trylast"):
             raise UserError(
                 f"{where}: tryfirst and trylast are not allowed; the run's configuration gives the order. "
-                f"{_tell(installed)}"
+                f"{installed.remedy}"
             )
         if _is_wrapper(options) and not inspect.isgeneratorfunction(function):
             raise UserError(
-                f"{where}: a hook in wrapper form must yield once, and return the answer. {_tell(installed)}"
+                f"{where}: a hook in wrapper form must yield once, and return the answer. {installed.remedy}"
             )
-
-
-def _check_task(plugin: ChosenPlugin, task: str, key: str) -> None:
-    served = plugin.plugin_class.tasks
-    if served is None or task in served:
-        return
-    way_out = "choose another architecture" if key == "model.architecture" else "remove it there"
-    raise UserError(
-        f"{key}: plugin {plugin.installed} does not serve `task: {task}`; it serves {' and '.join(served)}. "
-        f"To go on, {way_out}, or set `task: {served[0]}`."
-    )
-
-
-def _tell(installed: InstalledPlugin) -> str:
-    return f"Update {installed.distribution}, or tell its author."
-
-
-def _unmarked_hint(plugin: ChosenPlugin, hook: str) -> str:
-    """An author's likely slip: the method is there, its mark is not."""
-    return f" (its method '{hook}' lacks @hookimpl)" if hasattr(plugin.plugin_class, hook) else ""

@@ -1,7 +1,5 @@
 """The plugins that a model was trained with, against those that are installed."""
 
-from __future__ import annotations
-
 import shlex
 import warnings
 from collections.abc import Mapping, Sequence
@@ -9,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from lannunet_core.errors import UserError
 from lannunet_core.names import plain
 from lannunet_core.plugins import discovery
+from lannunet_core.plugins.from_file import FILE
 from lannunet_core.plugins.installed import InstalledPlugin, PluginWarning
 
 
@@ -26,6 +25,8 @@ def require(recorded: Sequence[Mapping[str, str]], where: str) -> None:
     """
     problems, pins = [], []
     for plugin in recorded:
+        if plugin["distribution"] == FILE:
+            continue  # named by its path, which is looked at where the configuration is read
         named = f"plugin '{plugin['name']}' ({plugin['distribution']} {plugin['version']})"
         here = _same(plugin, discovery.installed())
         if here is not None and _major(here.version) == _major(plugin["version"]):

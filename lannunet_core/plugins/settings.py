@@ -1,25 +1,21 @@
 """A plugin's settings as a table, from the JSON schema of its Config."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 Schema = Mapping[str, Any]
 
 
+SIGNS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+
+
 @dataclass(frozen=True)
 class Setting:
-    """One key; that of an inner section has a dotted path.
+    """One key as in YAML (dotted in an inner section), and its type in words, with its bounds.
 
-    Attributes:
-        key: How it is written in YAML.
-        type: In words, with its bounds.
-        default: None also where it is required.
-        required: It has no default.
-        description: What it does.
+    The default is None also where it is required.
     """
 
     key: str
@@ -30,7 +26,7 @@ class Setting:
 
     @property
     def shown_default(self) -> str:
-        return json.dumps(self.default, ensure_ascii=False)
+        return "(required)" if self.required else _inline(self.default)
 
 
 def settings(schema: Schema) -> list[Setting]:
@@ -38,55 +34,48 @@ def settings(schema: Schema) -> list[Setting]:
     definitions = schema.get("$defs", {})
 
     def resolved(part: Schema) -> Schema:
-        if "$ref" in part:
-            name = part["$ref"].rpartition("/")[2]
-            # A reference is `<plugin>.<model>`, a definition `<model>`.
-            inner: Schema = definitions[name if name in definitions else name.partition(".")[2]]
-            return {**inner, **{key: value for key, value in part.items() if key != "$ref"}}
-        return part
+        if "$ref" not in part:
+            return part
+        name = part["$ref"].rpartition("/")[2]
+        # A reference is `<plugin>.<model>`, a definition `<model>`.
+        inner: Schema = definitions[name if name in definitions else name.partition(".")[2]]
+        return {**inner, **{key: value for key, value in part.items() if key != "$ref"}}
 
-    def walk(section: Schema, prefix: str, depth: int) -> list[Setting]:
-        rows = []
+    def walk(section: Schema, prefix: str = "") -> Iterator[Setting]:
         for key, written in section.get("properties", {}).items():
             part = resolved(written)
-            if "properties" in part and depth < 5:
-                rows += walk(part, f"{prefix}{key}.", depth + 1)
-                continue
-            required = key in section.get("required", ())
-            rows.append(
-                Setting(
-                    prefix + key, in_words(part), part.get("default"), required, part.get("description", "")
-                )
-            )
-        return rows
+            if "properties" in part and prefix.count(".") < 5:
+                yield from walk(part, f"{prefix}{key}.")
+            else:
+                required = key in section.get("required", ())
+                about = part.get("description", "")
+                yield Setting(prefix + key, in_words(part), part.get("default"), required, about)
 
     def in_words(part: Schema) -> str:
         part = resolved(part)
         if "const" in part:
-            return json.dumps(part["const"], ensure_ascii=False)
+            return _inline(part["const"])
         if "enum" in part:
-            return " or ".join(json.dumps(value, ensure_ascii=False) for value in part["enum"])
+            return " or ".join(map(_inline, part["enum"]))
         if "anyOf" in part:
-            return " or ".join(in_words(alternative) for alternative in part["anyOf"])
-        kind = part.get("type", "any")
-        if kind == "array":
-            return array_in_words(part)
-        return " ".join([str(kind), *bounds(part)])
-
-    def array_in_words(part: Schema) -> str:
+            return " or ".join(map(in_words, part["anyOf"]))
         if "prefixItems" in part:
             return f"[{', '.join(map(in_words, part['prefixItems']))}]"
-        lengths = [str(part[key]) for key in ("minItems", "maxItems") if key in part]
-        count = f"{' to '.join(dict.fromkeys(lengths))} " if lengths else ""
-        if lengths and "maxItems" not in part:
-            count = f"at least {count}"
-        return f"list of {count}{in_words(part['items']) if part.get('items') else 'any'}"
+        if part.get("type") == "array":
+            return f"list of {_count(part)}{in_words(part.get('items', {}))}"
+        limits = ", ".join(f"{sign} {part[key]:g}" for key, sign in SIGNS.items() if key in part)
+        return f"{part.get('type', 'any')} {limits}".rstrip()
 
-    return walk(resolved(schema), "", 0)
+    return list(walk(resolved(schema)))
 
 
-def bounds(part: Schema) -> list[str]:
-    """Limits of a number or of a text's length."""
-    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    found = [f"{sign} {part[key]:g}" for key, sign in signs.items() if key in part]
-    return [", ".join(found)] if found else []
+def _count(array: Schema) -> str:
+    """How many items, with a space behind it; empty where it does not matter."""
+    lengths = dict.fromkeys(str(array[key]) for key in ("minItems", "maxItems") if key in array)
+    if not lengths:
+        return ""
+    return f"{'' if 'maxItems' in array else 'at least '}{' to '.join(lengths)} "
+
+
+def _inline(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

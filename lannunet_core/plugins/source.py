@@ -1,10 +1,7 @@
 """What a plugin's source says about it, found and parsed without running any of it."""
 
-from __future__ import annotations
-
 import ast
 import importlib.util
-from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -14,12 +11,6 @@ class SourceError(Exception):
     """The source cannot be found or read; the message says why."""
 
 
-@dataclass(frozen=True)
-class _Class:
-    module: str
-    node: ast.ClassDef
-
-
 def hooks_in_source(value: str) -> list[str]:
     """The hooks that the class at `module:Class` implements, its base classes included, in source order.
 
@@ -27,7 +18,7 @@ def hooks_in_source(value: str) -> list[str]:
         SourceError: There is no such module or class, or its source does not parse.
     """
     module, _, name = value.partition(":")
-    return list(dict.fromkeys(_hooks(_find_class(module, name))))
+    return list(dict.fromkeys(_hooks(*_find_class(module, name))))
 
 
 def first_line(value: str) -> str:
@@ -43,15 +34,15 @@ def first_line(value: str) -> str:
     return ""
 
 
-def _hooks(found: _Class) -> list[str]:
+def _hooks(module: str, found: ast.ClassDef) -> list[str]:
     hooks = []
-    for base in found.node.bases:
+    for base in found.bases:
         if isinstance(base, ast.Name):
             try:
-                hooks += _hooks(_find_class(found.module, base.id))
+                hooks += _hooks(*_find_class(module, base.id))
             except (SourceError, RecursionError):
                 continue  # a base from elsewhere, whose source may not exist (a compiled or built-in class)
-    for node in found.node.body:
+    for node in found.body:
         if isinstance(node, ast.FunctionDef):
             hooks += [_hook_name(node, mark) for mark in node.decorator_list if _is_mark(mark)]
     return hooks
@@ -71,12 +62,12 @@ def _hook_name(function: ast.FunctionDef, mark: ast.expr) -> str:
     return function.name
 
 
-def _find_class(module: str, name: str, followed: int = 0) -> _Class:
-    """The class of this name, through up to ten `from … import`s."""
+def _find_class(module: str, name: str, followed: int = 0) -> tuple[str, ast.ClassDef]:
+    """The module and the class of this name, through up to ten `from … import`s."""
     file = _locate(module)
     for node in _parse(file).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
-            return _Class(module, node)
+            return module, node
         if isinstance(node, ast.ImportFrom) and followed < 10:
             for alias in node.names:
                 if (alias.asname or alias.name) == name:

@@ -1,7 +1,5 @@
 """The installed tasks, by name."""
 
-from __future__ import annotations
-
 import functools
 import warnings
 
@@ -9,8 +7,8 @@ from lannunet_core import hookspecs
 from lannunet_core.config.loaded import LoadedConfig
 from lannunet_core.errors import UserError
 from lannunet_core.names import did_you_mean, plain
-from lannunet_core.plugins import discovery
-from lannunet_core.plugins.installed import InstalledTask, PluginWarning, import_object
+from lannunet_core.plugins import discovery, missing
+from lannunet_core.plugins.installed import Installed, PluginWarning
 from lannunet_core.plugins.manager import Specs, answers, specs_of
 from lannunet_core.task import Task
 
@@ -29,16 +27,14 @@ def find(name: str, where: str = "task") -> Task:
     claims = [task for task in installed if plain(task.name) == plain(name)]
     if len(claims) > 1:
         raise UserError(
-            f"{where}: the task '{name}' is claimed by "
-            f"{' and by '.join(f'{t.distribution} {t.version} ({t.value})' for t in claims)}. Uninstall one of "
-            "them: lannunet plugins uninstall DISTRIBUTION."
+            f"{where}: the task '{name}' is claimed by {' and by '.join(task.claim for task in claims)}. "
+            "Uninstall one of them: lannunet plugins uninstall DISTRIBUTION."
         )
     if not claims:
         known = [task.name for task in installed]
         raise UserError(
             f"{where}: no task '{name}' is installed.{did_you_mean(name, known)} "
-            f"Installed: {', '.join(known) or 'none'}. A run needs a task and an architecture, for instance: "
-            f"lannunet plugins install lannunet-{plain(name)} lannunet-unet"
+            f"Installed: {', '.join(known) or 'none'}. {missing.both(name)}"
         )
     return load(claims[0])
 
@@ -49,23 +45,23 @@ def every() -> list[Task]:
     for task in discovery.scan().tasks:
         try:
             loaded.append(load(task))
-        except UserError as error:
+        except UserError as error:  # noqa: PERF203
             warnings.warn(str(error), PluginWarning, 2)
     return loaded
 
 
 @functools.cache
-def load(installed: InstalledTask) -> Task:
+def load(installed: Installed) -> Task:
     """The task's one object.
 
     Raises:
         UserError: Its class cannot be had, whatever the reason, or is no task.
     """
-    found = import_object(f"The task {installed}", installed.distribution, installed.value)
+    found = installed.load_as("The task")
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise UserError(
             f"The task {installed} cannot be used: '{installed.value}' is not a class derived from "
-            f"lannunet_core.Task but {found!r}. Update {installed.distribution}, or tell its author."
+            f"lannunet_core.Task but {found!r}. {installed.remedy}"
         )
     task: Task = found()
     task.name = installed.name

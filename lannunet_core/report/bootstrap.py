@@ -1,7 +1,5 @@
 """Statistics with percentile bootstraps (Efron 1979) over whole images or cases."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,10 +26,9 @@ def bootstrap_statistics(
     """Mean, median, sd and detection rates of `errors` (E,), each with its interval.
 
     Args:
-        errors: Or other figures; NaN where there is none, as of a landmark that was not found.
+        errors: Or other figures; NaN where there is none, as of a point that was not found.
         image: (E,) the image of each.
         weights: Of `bootstrap_weights`.
-        radii: Of the detection rates.
 
     Returns:
         `mean`, `median` and `sd`, `mean_ci95` and so on, and rows of `detection_rates`.
@@ -47,17 +44,10 @@ def bootstrap_statistics(
         drawn = np.concatenate(
             [_weighted(errors, weights[i : i + step, image], radii) for i in range(0, len(weights), step)]
         )
-        # A draw can miss every image that shows this landmark: it says nothing.
-        usable = np.isfinite(drawn)
-        low, high = (
-            np.array(
-                [
-                    np.percentile(d[u], q) if u.any() else np.nan
-                    for d, u in zip(drawn.T, usable.T, strict=True)
-                ]
-            )
-            for q in PERCENTILES
-        )
+        # A draw can miss every image that has this figure: it says nothing.
+        usable = [figure[np.isfinite(figure)] for figure in drawn.T]
+        nothing = (np.nan, np.nan)
+        low, high = np.transpose([np.percentile(u, PERCENTILES) if u.size else nothing for u in usable])
     rows: dict[str, Any] = {}
     for i, name in enumerate(names[:3]):
         rows[name] = finite(value[i])

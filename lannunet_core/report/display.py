@@ -1,7 +1,5 @@
 """Pixel values for the eye."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -10,16 +10,19 @@ import base64
 import io
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from lannunet_core.files import write_text
+from lannunet_core.hookspecs import ReportPart
+from lannunet_core.names import dotted
 from lannunet_core.types import Floats
 
 if TYPE_CHECKING:
@@ -39,14 +42,16 @@ Curves = dict[str, tuple[list[float], list[float]]]
 
 
 def write_page(
-    path: Path, template: Path, config: Mapping[str, Any], provenance: Mapping[str, Any], **values: Any
+    path: Path, template: Path | None, config: Mapping[str, Any], provenance: Mapping[str, Any], **values: Any
 ) -> None:
     """Write the page that the file `template` makes of `values`; it may extend `page.html.j2`.
 
-    `title` and `charts` are among them; the configuration and the provenance end every page.
+    `title` and `charts` are among them; the configuration and the provenance end every page. Without a
+    template they are all there is.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    template = template or Path(__file__).with_name("page.html.j2")
     environment = Environment(
         loader=FileSystemLoader([template.parent, Path(__file__).parent]),
         autoescape=True,
@@ -95,24 +100,50 @@ def jpeg_url(shown: NDArray[np.uint8], pixels: int = PICTURE_PIXELS) -> str:
 
 # --- charts ----------------------------------------------------------------------------
 
+INKED = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
+STYLE: dict[Any, Any] = dict.fromkeys(INKED, INK) | {
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.12,
+    "grid.linewidth": 0.6,
+}
+
 
 def make_chart(title: str, caption: str, draw: Callable[[Axes], None]) -> Chart:
     """Title, caption and SVG of one chart; its title is unique on the page."""
-    with _figure() as figure:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.4, 3.3), layout="constrained", facecolor="none")
         draw(figure.subplots())
         return {"title": title, "caption": caption, "svg": _svg(figure, title)}
+
+
+def plugin_charts(parts: Sequence[ReportPart]) -> list[Chart]:
+    """The parts of a report that plugins bring, as charts."""
+    charts = []
+    for part in parts:
+        shown = "" if part.figure is None else _svg(part.figure, part.title)
+        if part.picture is not None:
+            shown += Markup(f'<img src="{jpeg_url(part.picture)}" alt="{escape(part.title)}">')
+        charts.append({"title": part.title, "caption": part.text, "svg": shown})
+    return charts
 
 
 def training_charts(
     history: Sequence[Mapping[str, Any]], panels: Sequence[tuple[str, str, str]]
 ) -> list[Chart]:
     """A chart for each panel (word, title, scale) of what in `history` has the word in its name."""
-    rows = [dict(_flat(row)) for row in history]
-    found = ((title, scale, _curves(rows, word)) for word, title, scale in panels)
+    rows = [dict(dotted(row)) for row in history]
     return [
         make_chart(title, "", partial(_draw_curves, curves=curves, scale=scale))
-        for title, scale, curves in found
-        if curves
+        for word, title, scale in panels
+        if (curves := _curves(rows, word))
     ]
 
 
@@ -143,20 +174,12 @@ def draw_boxes(axis: Axes, values: Floats, names: Sequence[str], label: str) -> 
     axis.set(ylabel=label, ylim=(0, None))
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def _curves(rows: Sequence[Mapping[str, Any]], word: str) -> Curves:
     """Epochs and values of each finite figure whose name holds `word`."""
     curves: Curves = {}
     for number, row in enumerate(rows):
         for key, value in row.items():
-            # Under "sigma." are names of landmarks, which may hold any word.
+            # Under "sigma." are names of outputs, which may hold any word.
             found = word in key and (word == "sigma") == key.startswith("sigma.")
             if found and isinstance(value, (int, float)) and math.isfinite(value):
                 epochs, values = curves.setdefault(key, ([], []))
@@ -166,18 +189,9 @@ def _curves(rows: Sequence[Mapping[str, Any]], word: str) -> Curves:
 
 
 def _draw_curves(axis: Axes, curves: Curves, scale: str) -> None:
-    for (name, (epochs, values)), colour in zip(
-        curves.items(), [BLUE, ORANGE, GREEN] * len(curves), strict=False
-    ):
-        axis.plot(
-            epochs,
-            values,
-            color=colour,
-            linewidth=1.6,
-            label=name,
-            marker="o" if len(epochs) < 40 else None,
-            markersize=3,
-        )
+    for (name, (epochs, values)), colour in zip(curves.items(), cycle((BLUE, ORANGE, GREEN)), strict=False):
+        marker = "o" if len(epochs) < 40 else None
+        axis.plot(epochs, values, color=colour, linewidth=1.6, label=name, marker=marker, markersize=3)
     if scale == "log" and all(value > 0 for _, values in curves.values() for value in values):
         axis.set_yscale("log")
     else:
@@ -188,35 +202,9 @@ def _draw_curves(axis: Axes, curves: Curves, scale: str) -> None:
             text.set_parse_math(False)
 
 
-@contextmanager
-def _figure() -> Iterator[Figure]:
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    style: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "font.size": 9,
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "axes.edgecolor": INK,
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": INK,
-        "grid.alpha": 0.12,
-        "grid.linewidth": 0.6,
-    }
-    with matplotlib.rc_context(style):
-        yield Figure(figsize=(5.4, 3.3), layout="constrained", facecolor="none")
-
-
 def _svg(figure: Figure, salt: str) -> str:
     """The figure as an <svg> element; `salt` keeps the ids of several charts on one page apart."""
     import matplotlib
-    from markupsafe import Markup
 
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))

@@ -1,9 +1,7 @@
 """The order of training samples, and batches of them."""
 
-from __future__ import annotations
-
 import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -14,23 +12,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from lannunet_core.calling import call_accepting
 from lannunet_core.errors import UserError
 
 
 def collate(
     items: Sequence[Mapping[str, Any]], fills: Mapping[str, float] = MappingProxyType({})
 ) -> dict[str, Any]:
-    """One batch: tensors stacked, everything else in lists.
+    """One batch: tensors stacked, mappings likewise, everything else in lists.
 
-    Tensors of different sizes get on their far sides what augmentation finds outside of them anyway: the value
-    that `fills` has for their key, else 0.
+    Tensors of different sizes get on their far sides what augmentation finds outside of them anyway: the
+    value that `fills` has for their key, else 0.
     """
-    return {
-        key: _stack([item[key] for item in items], fills.get(key, 0))
-        if isinstance(value, Tensor)
-        else [item[key] for item in items]
-        for key, value in items[0].items()
-    }
+    batch: dict[str, Any] = {}
+    for key, first in items[0].items():
+        values = [item[key] for item in items]
+        if isinstance(first, Tensor):
+            batch[key] = _stack(values, fills.get(key, 0))
+        elif isinstance(first, Mapping):
+            batch[key] = collate(values, fills)
+        else:
+            batch[key] = values
+    return batch
 
 
 def _stack(tensors: Sequence[Tensor], fill: float) -> Tensor:
@@ -43,24 +46,27 @@ def _stack(tensors: Sequence[Tensor], fill: float) -> Tensor:
     return batch
 
 
+Order = Callable[..., Sequence[int]]
+"""As the hook `training_order` answers it."""
+
+
 class EpochOrder(Sampler[list[tuple[int, int, int]]]):
     """Batches of (epoch, draw, index), a function of (seed, epoch) only.
 
     Epochs have a fixed number of batches and cut an endless row of permutations, so that every sample is used
-    equally often.
-
-    Args:
-        length: Samples of the split.
-        batch_size: Samples a batch.
-        batches: Batches an epoch.
-        seed: The run's seed.
+    equally often. `order` may say instead which of the `length` samples an epoch shows.
     """
 
-    def __init__(self, length: int, batch_size: int, batches: int, seed: int) -> None:
+    def __init__(
+        self, length: int, batch_size: int, batches: int, seed: int, order: Order | None = None
+    ) -> None:
         self.length = length
         self.batch_size = batch_size
         self.batches = batches
         self.seed = seed
+        self.order = order
+        self._number = -1
+        self._permutation: NDArray[np.int64] = np.empty(0, np.int64)
         self.set_position(0)
 
     def set_position(self, epoch: int, batch: int = 0) -> None:
@@ -72,19 +78,29 @@ class EpochOrder(Sampler[list[tuple[int, int, int]]]):
         return self.batches - self.first
 
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
-        epoch, draws = self.epoch, self.batches * self.batch_size
-        permutation: NDArray[np.int64] = np.empty(0, np.int64)
-        number = -1
+        index_of = self._permuted if self.order is None else self._ordered(self.order)
         for batch in range(self.first, self.batches):
-            places = []
-            for draw in range(batch * self.batch_size, (batch + 1) * self.batch_size):
-                wanted, position = divmod(epoch * draws + draw, self.length)
-                if wanted != number:
-                    # The last number keeps these apart from the samples' own generators.
-                    permutation = np.random.default_rng([self.seed, wanted, 0, 1]).permutation(self.length)
-                    number = wanted
-                places.append((epoch, draw, int(permutation[position])))
-            yield places
+            draws = range(batch * self.batch_size, (batch + 1) * self.batch_size)
+            yield [(self.epoch, draw, index_of(draw)) for draw in draws]
+
+    def _ordered(self, order: Order) -> Callable[[int], int]:
+        count = self.batches * self.batch_size
+        rng = np.random.default_rng([self.seed, self.epoch, 0, 2])
+        indices = np.asarray(call_accepting(order, epoch=self.epoch, count=count, rng=rng))
+        if indices.shape != (count,) or indices.min() < 0 or indices.max() >= self.length:
+            raise UserError(
+                f"The function that the hook 'training_order' answered must give {count} indices of "
+                f"{self.length} samples, but gave {np.array2string(indices, threshold=6)}. Tell its author."
+            )
+        return lambda draw: int(indices[draw])
+
+    def _permuted(self, draw: int) -> int:
+        wanted, position = divmod(self.epoch * self.batches * self.batch_size + draw, self.length)
+        if wanted != self._number:
+            # The last number keeps these apart from the samples' own generators.
+            self._permutation = np.random.default_rng([self.seed, wanted, 0, 1]).permutation(self.length)
+            self._number = wanted
+        return int(self._permutation[position])
 
 
 def loaded_batches(loader: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -103,6 +119,8 @@ def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
             if device.type == "mps" and value.dtype == torch.float64:
                 value = value.float()
             value = value.to(device, non_blocking=True)
+        elif isinstance(value, Mapping):
+            value = to_device(value, device)
         moved[key] = value
     return moved
 

@@ -1,22 +1,26 @@
-"""Model files. They hold tensors and plain values only, and load without executing anything."""
+"""Model files. They hold tensors and plain values only, and load without executing anything.
 
-from __future__ import annotations
+A model for use is a safetensors file whose metadata hold the rest as JSON; a state to go on from is torch's.
+"""
 
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from lannunet_core.config.compose import load_resolved
 from lannunet_core.config.loaded import LoadedConfig
 from lannunet_core.errors import UserError
 from lannunet_core.files import atomic_path
-from lannunet_core.plugins import recorded
 from lannunet_core.plugins.api import RunInfo
 
 FORMAT = 1
-BEST_MODEL = Path("checkpoints", "best.pt")
+BEST_MODEL = Path("checkpoints", "best.safetensors")
+BEST_MODEL_BEFORE = Path("checkpoints", "best.pt")  # of core 0.1.0
+METADATA = "lannunet"
 
 
 @dataclass(frozen=True)
@@ -24,16 +28,14 @@ class Checkpoint:
     """A trained model with everything that is needed to use it, or to go on training it.
 
     Attributes:
-        learner: State of the `Learner`.
-        config: The resolved configuration.
+        config: Resolved.
         run: The `RunInfo` that the plugins were made with.
         plugins: Name, distribution and version of the plugins that answered.
         learned: Plain values beside the weights that the task learned (see `Session.learned`).
         sizing: How long the run trains (see `sizing.Sizing`), so that a resumed one measures nothing anew.
         provenance: What run.json says, with who answers each hook.
-        progress: Where training stood (see `loop.Progress`); empty in a model that is only for use.
-        optimizer: The optimizer's state; empty likewise.
-        scheduler: The scheduler's state; empty likewise.
+        progress: Where training stood (see `loop.Progress`). It and what follows are empty in a model that is
+            only for use.
     """
 
     learner: dict[str, Any]
@@ -51,80 +53,139 @@ class Checkpoint:
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in self.run.items()}
         return RunInfo(**values)
 
-    def loaded_config(self, where: Path) -> LoadedConfig:
-        """The configuration with its plugins found again in this environment.
-
-        Raises:
-            UserError: Some are missing, or of another major version.
-        """
-        recorded.require(self.plugins, str(where))
-        return load_resolved(self.config, str(where))
-
 
 def plugin_versions(loaded: LoadedConfig) -> list[dict[str, str]]:
     return [
-        {
-            "name": plugin.installed.name,
-            "distribution": plugin.installed.distribution,
-            "version": plugin.installed.version,
-        }
-        for plugin in (loaded.architecture, *loaded.extensions)
+        {"name": plugin.name, "distribution": plugin.distribution, "version": plugin.version}
+        for plugin in (chosen.installed for chosen in loaded.plugins)
     ]
 
 
+def best_model(folder: Path) -> Path | None:
+    """The best model of a run's folder; None where there is none."""
+    return next((folder / name for name in (BEST_MODEL, BEST_MODEL_BEFORE) if (folder / name).exists()), None)
+
+
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a model for use (`.safetensors`), or a state to go on from."""
     # Through Python's file, whose errors (a full disk) say what they are.
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        torch.save({"lannunet": FORMAT, **asdict(checkpoint)}, file)
+        if path.suffix == BEST_MODEL.suffix:
+            file.write(as_safetensors(checkpoint))
+        else:
+            torch.save({METADATA: FORMAT, **asdict(checkpoint)}, file)
+
+
+def as_safetensors(checkpoint: Checkpoint) -> bytes:
+    from safetensors.torch import save
+
+    rest = asdict(checkpoint)
+    state = rest.pop("learner")
+    # A copy of each: tensors that share memory are refused.
+    tensors = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in state.items()
+        if isinstance(value, Tensor)
+    }
+    plain = {name: value for name, value in state.items() if name not in tensors}
+    return save(tensors, {METADATA: json.dumps({"format": FORMAT, "state": plain, **rest})})
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a model file, or that of a run's folder (its best model)."""
     if path.is_dir():
-        path = path / BEST_MODEL
+        path = best_model(path) or path / BEST_MODEL
     if not path.is_file():
-        raise UserError(f"{path}: there is no such model file; give a .pt file or a run's folder.")
+        raise UserError(f"{path}: there is no such model file; give a model file or a run's folder.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_safetensors(path) if path.suffix == BEST_MODEL.suffix else read_pickled(path)
     except Exception as error:  # a damaged file makes it raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"{path}: cannot be loaded safely ({reason}). Use a model that lannunet train wrote."
         ) from error
-    another = UserError(
-        f"{path}: not a model of this version of LannU-Net; train it anew with lannunet train."
-    )
-    if not isinstance(content, dict) or content.pop("lannunet", None) != FORMAT:
-        raise another
-    if presence := content.pop("presence", None):  # as core 0.1.0 kept it
-        content["learned"] = {"presence": presence}
     try:
         return Checkpoint(**content)
     except TypeError:  # other entries
-        raise another from None
+        raise UserError(
+            f"{path}: not a model of this version of LannU-Net; train it anew with lannunet train."
+        ) from None
+
+
+def read_safetensors(path: Path) -> dict[str, Any]:
+    """The fields of a `Checkpoint`; something else where it is of another format."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt", device="cpu") as file:
+        content: dict[str, Any] = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+        if content.pop("format", None) != FORMAT:
+            return {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+    return {"learner": tensors | content.pop("state"), **content}
+
+
+def read_pickled(path: Path) -> dict[str, Any]:
+    """Likewise, of torch's format."""
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict) or content.pop(METADATA, None) != FORMAT:
+        return {}
+    if "presence" in content:  # as core 0.1.0 kept it
+        presence = content.pop("presence")
+        content["learned"] = {"presence": presence} if presence else {}
+    return content
 
 
 def load_weights(
-    learner: torch.nn.Module, checkpoint: Checkpoint, run: RunInfo, architecture: str, path: Path
+    learner: torch.nn.Module,
+    checkpoint: Checkpoint,
+    run: RunInfo,
+    architecture: str,
+    path: Path,
+    *,
+    transfer: bool = False,
 ) -> None:
-    """Put a checkpoint's weights into a learner of the same architecture, outputs and channels."""
+    """Put a checkpoint's weights into a learner of the same architecture; messages name it by `path`.
+
+    With `transfer` also those of a model with other outputs, channels or dimensions: what has another shape
+    is left as it is, and said.
+    """
     theirs = checkpoint.run_info()
-    name = checkpoint.plugins[0]["name"]
-    for what, found, wanted in (
-        ("architecture", name, architecture),
+    same = [("architecture", checkpoint.plugins[0]["name"], architecture)]
+    alike = [
         ("number of outputs", len(theirs.outputs), len(run.outputs)),
         ("number of channels", theirs.in_channels, run.in_channels),
         ("number of dimensions", theirs.dimensions, run.dimensions),
-    ):
+    ]
+    for what, found, wanted in same if transfer else [*same, *alike]:
         if found != wanted:
             raise UserError(
                 f"{path}: its {what} is {found}, this run's is {wanted}; give a model of the same kind."
             )
+    state: Mapping[str, Any] = checkpoint.learner
+    if transfer and any(found != wanted for _, found, wanted in alike):
+        state = fitting(state, learner.state_dict(), path)
     try:
-        learner.load_state_dict(checkpoint.learner)
+        learner.load_state_dict(state)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"{path}: its weights do not fit this {architecture}; set model.{architecture} and "
-            f"sampler.input_size as they were then ({reason[:300]})."
+            f"the input size as they were then ({reason[:300]})."
         ) from error
+
+
+def fitting(theirs: Mapping[str, Any], own: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Those weights that have the same name and shape in both, the others of `own`."""
+
+    def fits(name: str) -> bool:
+        return name in theirs and getattr(theirs[name], "shape", ()) == getattr(own[name], "shape", ())
+
+    new = [name for name in own if not fits(name)]
+    if len(new) == len(own):
+        raise UserError(f"{path}: none of its weights has the shape that this run's network has.")
+    print(
+        f"{path}: {len(own) - len(new)} of {len(own)} weights fit this run; these start anew, as they have "
+        f"another shape: {', '.join(new)}",
+        flush=True,
+    )
+    return {name: theirs[name] if fits(name) else value for name, value in own.items()}

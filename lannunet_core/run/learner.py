@@ -1,8 +1,6 @@
 """The one module that is optimised: network, loss and what else a task learns, so that each is wrapped,
 optimised, checkpointed and resumed alike."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lannunet_core.hookspecs import Loss
-from lannunet_core.images.nests import map_tensors
+from lannunet_core.images.nests import map_tensors, spatial_size
 from lannunet_core.plugins.hooks import Hooks
 
 
@@ -27,14 +25,11 @@ class Unrounded:
 
 
 class Learner(nn.Module):
-    """Network and loss of a run; a task says what the labels are, and adds what else is learned.
-
-    Args:
-        hooks: The run's hooks.
-    """
+    """Network and loss of a run; a task says what the labels are, and adds what else is learned."""
 
     def __init__(self, hooks: Hooks) -> None:
         super().__init__()
+        self.hooks = hooks
         self.network = hooks.network()
         self.loss: Loss = hooks.loss()
 
@@ -46,14 +41,26 @@ class Learner(nn.Module):
         """What else is learned, for the row of an epoch."""
         return {}
 
+    def outputs(self, batch: Mapping[str, Any]) -> Any:
+        """What the network answers to a batch: its image, and the further inputs that plugins bring."""
+        return self.network(batch["image"], **self.hooks.network_inputs(batch=batch))
+
     def forward(self, given: Mapping[str, Any] | Unrounded) -> dict[str, Tensor]:
         """A training batch to its loss terms; labels and loss in float32, outside of autocast."""
         batch = given.batch if isinstance(given, Unrounded) else given
-        outputs = self.network(batch["image"])
+        outputs = self.outputs(batch)
         with torch.autocast(batch["image"].device.type, enabled=False):
             outputs = map_tensors(outputs, Tensor.float)
-            return self.loss(outputs, self.labels(batch, outputs))
+            return self.loss(outputs, self.loss_labels(batch, outputs))
 
-    def maps(self, image: Tensor) -> Any:
-        """Image (B, C, *S) to activated maps in float32."""
-        return self.loss.activation(map_tensors(self.network(image), Tensor.float))
+    def loss_labels(self, batch: Mapping[str, Any], outputs: Any) -> dict[str, Any]:
+        """The labels, with the further fields of the samples as `extra`."""
+        return {"extra": batch.get("extra", {}), **self.labels(batch, outputs)}
+
+    def activate(self, outputs: Any, image_size: tuple[int, ...]) -> Any:
+        """Raw outputs for an image of `image_size` (x, y[, z]) to activated maps in float32."""
+        return self.loss.activation(map_tensors(outputs, Tensor.float))
+
+    def maps(self, batch: Mapping[str, Any]) -> Any:
+        """A batch to activated maps in float32."""
+        return self.activate(self.outputs(batch), spatial_size(batch["image"]))

@@ -1,7 +1,5 @@
 """The training loop. Where it stands is a small record, so that a run goes on exactly where it stopped."""
 
-from __future__ import annotations
-
 import math
 import signal
 import time
@@ -10,29 +8,27 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
-from lannunet_core.errors import RunFailed
+from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.files import atomic_path
 from lannunet_core.hookspecs import Event
-from lannunet_core.plugins.hooks import Hooks
 from lannunet_core.run import progress as terminal
 from lannunet_core.run.batches import EpochOrder, loaded_batches
-from lannunet_core.run.checkpoint import Checkpoint, save_checkpoint
-from lannunet_core.run.learner import Learner, Unrounded
+from lannunet_core.run.checkpoint import BEST_MODEL, Checkpoint, save_checkpoint
 from lannunet_core.run.output import write_metrics
+from lannunet_core.run.session import Session
 from lannunet_core.run.sizing import Sizing
+from lannunet_core.run.step import Step, several
 from lannunet_core.task import TrainingSet, Validated
 
-MAX_GRADIENT_NORM = 12.0
+VALIDATION_ERROR = "validation_error"
 
 
 @dataclass
@@ -43,7 +39,7 @@ class Progress:
         epoch: Epochs finished.
         step: Batches finished of the epoch under way.
         sums: Sums of the loss terms over those batches.
-        best_error: The lowest validation error so far.
+        best_error: The best of the monitored figure so far, negative where a higher one is better.
         best_epoch: The epoch it was measured after.
         stale: Validations since.
         history: One row an epoch.
@@ -98,54 +94,45 @@ class Training:
     """Trains a learner to the end of its run.
 
     Args:
-        learner: What is trained.
-        hooks: The run's hooks; `optimizer_and_scheduler` and `observe` are asked here.
-        fabric: Device and precision.
-        samples: Of the training split.
-        loader: Their batches; `order` says which.
-        order: The loader's batch sampler.
-        sizing: How long to train.
-        optimizer: Over the learner's parameters.
-        scheduler: Stepped after every batch.
-        validate: The current validation error, see `Validated`.
+        session: What is trained, and how; the hooks `training_step` and `observe` are asked here.
+        order: The batch sampler of `loader`.
+        optimizers: What `optimizer_and_scheduler` answered: one, or several.
+        schedulers: Likewise, or None.
+        validate: The present figures, see `Validated`.
         checkpoint: Makes the part of a checkpoint that does not change.
-        patience: Validations without improvement after which training ends.
-        seed: The run's seed.
-        folder: The run's folder.
-        debug_folder: Where pictures of the first batch go; None: nowhere.
     """
 
     def __init__(
         self,
-        learner: Learner,
-        hooks: Hooks,
-        fabric: Fabric,
+        session: Session,
         samples: TrainingSet,
         loader: DataLoader[Any],
         order: EpochOrder,
         sizing: Sizing,
-        optimizer: Optimizer,
-        scheduler: LRScheduler | None,
+        optimizers: Any,
+        schedulers: Any,
         validate: Callable[[], Validated],
         checkpoint: Callable[..., Checkpoint],
-        patience: int,
-        seed: int,
-        folder: Path,
-        debug_folder: Path | None = None,
     ) -> None:
-        self.learner, self.hooks, self.fabric = learner, hooks, fabric
+        self.learner, self.hooks, self.fabric = session.learner, session.hooks, session.fabric
+        config, folder = session.config, session.config.output.output_dir
         self.samples, self.loader, self.order, self.sizing = samples, loader, order, sizing
-        self.wrapped, self.optimizer = fabric.setup(learner, optimizer)
-        self.scheduler = scheduler
-        self.validate, self.checkpoint, self.patience = validate, checkpoint, patience
-        self.seed, self.folder, self.debug_folder = seed, folder, debug_folder
+        self.module, *self.optimizers = self.fabric.setup(self.learner, *several(optimizers))
+        self.schedulers: list[LRScheduler] = several(schedulers)
+        self.validate, self.checkpoint = validate, checkpoint
+        self.solver, self.folder, self.seed = config.solver, folder, config.solver.seed
+        self.patience = config.solver.early_stopping_patience
+        self.clip = config.solver.clip_gradient_norm
+        self.monitor = config.trainer.monitor
+        self.debug_folder = folder / "debug" if config.sampler.debug else None
         self.progress = Progress()
 
     def resume(self, checkpoint: Checkpoint) -> None:
         self.learner.load_state_dict(checkpoint.learner)
-        self.optimizer.load_state_dict(checkpoint.optimizer)
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(checkpoint.scheduler)
+        for one, state in zip(self.optimizers, states(checkpoint.optimizer), strict=True):
+            one.load_state_dict(state)
+        for one, state in zip(self.schedulers, states(checkpoint.scheduler), strict=True):
+            one.load_state_dict(state)
         self.progress = Progress(**checkpoint.progress)
 
     def run(self) -> None:
@@ -170,46 +157,45 @@ class Training:
         with terminal.progress_bar(title, self.sizing.mini_batch_size) as bar:
             bar.advance(progress.step)
             for loaded in loaded_batches(self.loader):
-                batch = self.samples.on_device(loaded, self.fabric.device)
+                step = self.step(self.samples.on_device(loaded, self.fabric.device))
                 seed_step(self.seed, progress.epoch, progress.step)
-                terms = self.train_step(batch)
-                for name, value in terms.items():
+                values = self.train_step(step)
+                for name, value in values.items():
                     progress.sums[name] = progress.sums.get(name, 0.0) + value
                 progress.step += 1
-                bar.advance(1, f"loss {sum(terms.values()):.4g}")
-                if stopping():
+                bar.advance(1, f"loss {sum(values.values()):.4g}")
+                if step.last and stopping():  # gradients that wait for an update are not saved
                     self.save_latest()
                     raise self.interrupted()
+
+    def step(self, batch: Mapping[str, Any]) -> Step:
+        number, every = self.progress.step, self.solver.accumulate
+        of_update = min(every, self.sizing.mini_batch_size - number // every * every)
+        last = number % every == of_update - 1
+        return Step(self, batch, self.progress.epoch, number, share=1 / of_update, last=last)
 
     def interrupted(self) -> Interrupted:
         at = self.progress
         print(f"saved at epoch {at.epoch + 1}, batch {at.step + 1}; go on with --resume", flush=True)
         return Interrupted("stopped on request")
 
-    def train_step(self, batch: Mapping[str, Any]) -> dict[str, float]:
+    def train_step(self, step: Step) -> dict[str, float]:
         if self.debug_folder is not None:
-            self.learner.eval()  # looking on changes no running statistics and draws no dropout
-            with torch.no_grad():
-                labels = self.learner.labels(batch, self.learner.network(batch["image"]))
-            self.learner.train()
-            self.hooks.debug_sample(batch=batch, labels=labels, folder=self.debug_folder)
-            self.debug_folder = None
-        terms: dict[str, Tensor] = self.wrapped(Unrounded(batch))
-        stacked = torch.stack(list(terms.values()))
-        values = dict(zip(terms, stacked.tolist(), strict=True))
-        if not math.isfinite(sum(values.values())):
-            self.fail(batch, values)
-        self.fabric.backward(stacked.sum())
-        self.fabric.clip_gradients(
-            self.wrapped, self.optimizer, max_norm=MAX_GRADIENT_NORM, error_if_nonfinite=False
-        )
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        if self.scheduler is not None:
-            self.scheduler.step()
+            self.draw(step.batch, self.debug_folder)
+        values = step.values(self.hooks.training_step(step=step))
+        at = {"epoch": step.epoch + 1, "batch": step.number + 1, "terms": values}
+        self.hooks.observe(event=Event("batch", self.folder, at, self.learner))
         return values
 
-    def fail(self, batch: Mapping[str, Any], values: Mapping[str, float]) -> None:
+    def draw(self, batch: Mapping[str, Any], folder: Path) -> None:
+        self.learner.eval()  # looking on changes no running statistics and draws no dropout
+        with torch.no_grad():
+            labels = self.learner.labels(batch, self.learner.outputs(batch))
+        self.learner.train()
+        if self.hooks.debug_sample(batch=batch, labels=labels, folder=folder):
+            self.debug_folder = None
+
+    def fail(self, batch: Mapping[str, Any], values: Mapping[str, float]) -> NoReturn:
         """Name and save the batch whose loss is not a number."""
         folder = self.folder / "failure"
         folder.mkdir(exist_ok=True)
@@ -230,34 +216,48 @@ class Training:
             "epoch": progress.epoch + 1,
             "loss": sum(terms.values()),
             "terms": terms,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": self.optimizers[0].param_groups[0]["lr"],
+            **self.learner.figures(),
         }
-        row |= self.learner.figures()
         progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
         last = progress.epoch == self.sizing.max_epochs
         if last or progress.epoch % self.sizing.validate_every == 0:
             found = self.validate()
             if found is not None:
-                figures = found if isinstance(found, Mapping) else {"validation_error": found}
+                figures = found if isinstance(found, Mapping) else {VALIDATION_ERROR: found}
                 row |= figures
-                error = figures["validation_error"]
-                better = error < progress.best_error
-                progress.stale = 0 if better else progress.stale + 1
-                if better:
-                    progress.best_error, progress.best_epoch = error, progress.epoch
-                    self.save_best()
+                self.judge(figures)
         row["seconds"] = round(time.monotonic() - self.started, 3)
         progress.history.append(row)
         write_metrics(self.folder, progress.history)
         self.save_latest()
-        errors = [f"{name} {value:.3f}" for name, value in row.items() if name.endswith("validation_error")]
-        shown = "".join(f", {error}" for error in errors).replace("_", " ")
-        print(f"epoch {progress.epoch}/{self.sizing.max_epochs}: loss {row['loss']:.4f}{shown}", flush=True)
-        self.hooks.observe(event=Event("epoch", self.folder, row))
+        shown = [name for name in row if name.endswith(VALIDATION_ERROR) or name == self.monitor.lstrip("-")]
+        figures_shown = "".join(f", {name.replace('_', ' ')} {row[name]:.3f}" for name in shown)
+        at = f"epoch {progress.epoch}/{self.sizing.max_epochs}"
+        print(f"{at}: loss {row['loss']:.4f}{figures_shown}", flush=True)
+        self.hooks.observe(event=Event("epoch", self.folder, row, self.learner))
+
+    def judge(self, figures: Mapping[str, float]) -> None:
+        """Keep the model if it is the best so far by the monitored figure."""
+        progress, name = self.progress, self.monitor.removeprefix("-")
+        if name not in figures:
+            raise UserError(
+                f"trainer.monitor: there is no figure '{name}' at a validation; there are "
+                f"{', '.join(figures)}. Name one of them, with a minus where the higher is the better."
+            )
+        value = -figures[name] if self.monitor.startswith("-") else figures[name]
+        better = value < progress.best_error
+        progress.stale = 0 if better else progress.stale + 1
+        if better:
+            progress.best_error, progress.best_epoch = value, progress.epoch
+            self.save_best()
+        for scheduler in self.schedulers:
+            if isinstance(scheduler, ReduceLROnPlateau):
+                scheduler.step(value)
 
     @property
     def best_path(self) -> Path:
-        return self.folder / "checkpoints" / "best.pt"
+        return self.folder / BEST_MODEL
 
     def save_best(self) -> None:
         save_checkpoint(self.best_path, self.checkpoint(learner=self.learner.state_dict()))
@@ -269,7 +269,13 @@ class Training:
             self.checkpoint(
                 learner=self.learner.state_dict(),
                 progress=asdict(self.progress),
-                optimizer=self.optimizer.state_dict(),
-                scheduler={} if self.scheduler is None else self.scheduler.state_dict(),
+                optimizer={"several": [optimizer.state_dict() for optimizer in self.optimizers]},
+                scheduler={"several": [scheduler.state_dict() for scheduler in self.schedulers]},
             ),
         )
+
+
+def states(saved: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those of several; core 0.1.0 saved that of the one there was."""
+    found: list[dict[str, Any]] = saved.get("several", [saved] if saved else [])
+    return found

@@ -1,8 +1,6 @@
 """A run's folder: looked at early, claimed when the input is known to be right, described by run.json and
 config.yaml."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform
@@ -52,10 +50,7 @@ def earlier_results(folder: Path) -> list[Path]:
 def refuse_folder(folder: Path, key: str, ways_out: str | None) -> None:
     """Refuse a folder that cannot be written, or that holds a run; nothing is made or removed.
 
-    Args:
-        folder: May not exist yet.
-        key: How messages call the setting that names it.
-        ways_out: What else can be done about a run there; None: it may be there.
+    Messages name the setting `key`, and the `ways_out` where there is a run; None: it may be there.
     """
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
@@ -70,13 +65,7 @@ def refuse_folder(folder: Path, key: str, ways_out: str | None) -> None:
 
 
 def refuse_to_empty(folder: Path, key: str, models: Iterable[Path]) -> None:
-    """Refuse to make room in a folder where models lie that are to be read.
-
-    Args:
-        folder: That `claim` would empty.
-        key: How the message calls the setting that is wrong.
-        models: Their files or runs' folders.
-    """
+    """Refuse to make room in a folder where models (files, runs' folders) lie that are to be read."""
     removed = [path.resolve() for path in earlier_results(folder)]
     for model in models:
         file = model / "checkpoints" if model.is_dir() else model
@@ -105,16 +94,15 @@ def claim_folder(folder: Path, *, resume: bool = False) -> None:
 
 def git_state() -> dict[str, Any] | None:
     """Commit of the working folder and whether it has changes; None where it is no repository."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip()
+
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
-        )
-        status = subprocess.run(
-            ["git", "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=10
-        )
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return None
-    return {"commit": commit.stdout.strip(), "changed": bool(status.stdout.strip())}
 
 
 def provenance(loaded: LoadedConfig, run: RunInfo, device: torch.device, **more: Any) -> dict[str, Any]:

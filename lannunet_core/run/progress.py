@@ -1,7 +1,5 @@
 """Progress on the terminal: a bar with losses and time left, or plain lines where there is no terminal."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Iterator
@@ -14,7 +12,6 @@ class Bar(Protocol):
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """So many more steps are done; `note` stands beside them until there is another."""
-        ...
 
 
 class PlainBar:
@@ -43,12 +40,7 @@ class PlainBar:
 
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Bar]:
-    """A progress bar with the time left, taken away when it is done; without a terminal, plain lines.
-
-    Args:
-        title: Before the bar.
-        total: How many steps there are.
-    """
+    """A bar with the time left, taken away when it is done; without a terminal, plain lines."""
     if not sys.stdout.isatty():
         plain = PlainBar(title, total)
         yield plain
@@ -56,13 +48,8 @@ def progress_bar(title: str, total: int) -> Iterator[Bar]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
+    title_column, note_column = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
+    columns = (title_column, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note_column)
     with Progress(*columns, transient=True) as progress:
         task = progress.add_task(title, total=total, note="")
 

@@ -1,11 +1,10 @@
 """A run of any task from its configuration to its results: what `lannunet train` does."""
 
-from __future__ import annotations
-
 import json
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,23 +13,18 @@ from typing import Any, TypeVar
 import torch
 
 from lannunet_core.config.loaded import LoadedConfig
+from lannunet_core.config.schema import canonical
 from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.hookspecs import Event
+from lannunet_core.names import dotted
 from lannunet_core.plugins import recorded, tasks
-from lannunet_core.run import checkpoint as model_file
 from lannunet_core.run.batches import EpochOrder, loaded_batches, make_loader
-from lannunet_core.run.checkpoint import Checkpoint, plugin_versions
-from lannunet_core.run.loop import Training
+from lannunet_core.run.checkpoint import Checkpoint, load_checkpoint, load_weights, plugin_versions
+from lannunet_core.run.loop import VALIDATION_ERROR, Training
 from lannunet_core.run.output import claim_folder, provenance, refuse_folder, refuse_to_empty, write_run
 from lannunet_core.run.session import Session, make_fabric, training_precision
-from lannunet_core.run.sizing import (
-    MEASURED_BATCHES,
-    WARM_UP,
-    Sizing,
-    seconds_per_batch,
-    size_run,
-    workers_for,
-)
+from lannunet_core.run.sizing import TRIAL_BATCHES, Sizing, seconds_per_batch, size_run, workers_for
+from lannunet_core.run.step import needs_closure, several, total
 from lannunet_core.task import TrainingSet, Validated, Work
 
 BASE_LR = {"adamw": 2e-3, "sgd": 0.01}
@@ -41,11 +35,8 @@ MEASURING_EPOCH = 2**31  # its random numbers are no other epoch's
 def carry_out(loaded: LoadedConfig, open_work: Callable[[], W], *, resume: bool, overwrite: bool) -> W:
     """A run of any task, from its configuration to its results.
 
-    Args:
-        loaded: The run's configuration.
-        open_work: Reads what the data set says of itself.
-        resume: Go on with the run in the output folder.
-        overwrite: Replace it.
+    `open_work` reads what the data set says of itself. With `resume` it goes on with the run in the output
+    folder, with `overwrite` it replaces it.
     """
     config, folder = loaded.run, loaded.run.output.output_dir
     for warning in loaded.warnings:
@@ -74,7 +65,7 @@ def carry_out(loaded: LoadedConfig, open_work: Callable[[], W], *, resume: bool,
 
     done = training.progress.epoch if training is not None else 0
     try:
-        session.hooks.observe(event=Event("start", folder, {**description, "epoch": done}))
+        session.hooks.observe(event=Event("start", folder, {**description, "epoch": done}, session.learner))
     except BaseException:
         claim_folder(folder, resume=resume)  # nothing has been trained: leave nothing behind
         raise
@@ -85,25 +76,27 @@ def carry_out(loaded: LoadedConfig, open_work: Callable[[], W], *, resume: bool,
         history = training.progress.history if training is not None else []
         summary = work.evaluate(session, history, resolved, description)
     except BaseException as error:
-        session.hooks.observe(event=Event("failure", folder, {"error": str(error) or type(error).__name__}))
+        session.hooks.observe(
+            event=Event("failure", folder, {"error": str(error) or type(error).__name__}, session.learner)
+        )
         if isinstance(error, OSError):
             raise RunFailed(f"{error}. When that is mended, go on with --resume.") from error
         raise
-    session.hooks.observe(event=Event("end", folder, summary))
+    session.hooks.observe(event=Event("end", folder, summary, session.learner))
     return work
 
 
-def start_from(session: Session, path: Path, *, same_plugins: bool = False) -> None:
-    """Put a model file's weights into the session's learner.
+def start_from(session: Session, path: Path, *, same_plugins: bool = False, transfer: bool = False) -> None:
+    """Put the weights of a model file, or of a run's folder, into the session's learner; see `load_weights`.
 
-    `same_plugins`: those that the model and this run both name have to be of compatible versions.
+    With `same_plugins`, plugins that the model and this run both name have to be of compatible versions.
     """
-    trained = model_file.load_checkpoint(path)
+    trained = load_checkpoint(path)
     if same_plugins:
         names = [plugin.installed.name for plugin in session.loaded.plugins]
         recorded.require([plugin for plugin in trained.plugins if plugin["name"] in names], str(path))
     architecture = session.loaded.architecture.installed.name
-    model_file.load_weights(session.learner, trained, session.run, architecture, path)
+    load_weights(session.learner, trained, session.run, architecture, path, transfer=transfer)
     session.recall(trained.learned)
 
 
@@ -111,68 +104,60 @@ def prepare_training(
     session: Session, work: Work[Any], resume: bool
 ) -> tuple[Training, dict[str, Any], dict[str, Any]]:
     """Everything between a session and its first step, its resolved configuration and its provenance."""
-    config, run, fabric, hooks, learner = (
-        session.config, session.run, session.fabric, session.hooks, session.learner,
-    )  # fmt: skip
+    config, run, fabric = session.config, session.run, session.fabric
+    hooks, learner = session.hooks, session.learner
     solver, folder = config.solver, config.output.output_dir
     validation = work.validation(session)
 
     latest = folder / "checkpoints" / "latest.pt"
-    earlier = model_file.load_checkpoint(latest) if resume and latest.exists() else None
+    earlier = load_checkpoint(latest) if resume and latest.exists() else None
     requested = session.loaded.resolved()
     if earlier is not None:
         recorded.require(earlier.plugins, str(latest))
-        refuse_changes(earlier.config, requested, latest)
+        refuse_changes(earlier.config, session.loaded, latest)
     elif config.model.checkpoint is not None:
-        start_from(session, config.model.checkpoint)
+        start_from(session, config.model.checkpoint, transfer=True)
         session.recall({})  # what it learned of its own predictions says nothing of these
+    elif hooks.initial_weights(network=learner.network):
+        print("the network starts from a plugin's initial weights", flush=True)
+    if validation is None and config.trainer.monitor != VALIDATION_ERROR:
+        raise UserError(
+            f"trainer.monitor: {config.trainer.monitor} is measured on validation data, and there are none. "
+            "Hold some out, or remove the key."
+        )
 
     samples = work.training_samples(session)
     claim_folder(folder, resume=resume)
     fabric.to_device(learner)
     sizing, workers = measure(session, samples, validation, earlier)
-    order = EpochOrder(len(samples), solver.data_loader_batch_size_train, sizing.mini_batch_size, run.seed)
+    asked = hooks.training_order(samples=samples.entries)
+    batch_size = solver.data_loader_batch_size_train
+    order = EpochOrder(len(samples), batch_size, sizing.mini_batch_size, run.seed, asked)
     loader = make_loader(samples, workers, fabric.device, samples.fills, batch_sampler=order)
 
     base_lr = BASE_LR[solver.optimizer] if solver.base_lr == "auto" else solver.base_lr
-    optimizer, scheduler = hooks.optimizer_and_scheduler(
-        module=learner,
-        solver=solver,
-        base_lr=base_lr,
-        total_steps=sizing.max_epochs * sizing.mini_batch_size,
+    updates = math.ceil(sizing.mini_batch_size / solver.accumulate)
+    optimizers, schedulers = hooks.optimizer_and_scheduler(
+        module=learner, solver=solver, base_lr=base_lr, total_steps=sizing.max_epochs * updates
     )
-    description = provenance(
-        session.loaded,
-        run,
-        fabric.device,
-        precision=training_precision(config),
+    # An optimizer that evaluates the loss again would see one batch of several.
+    if solver.accumulate > 1 and any(map(needs_closure, several(optimizers))):
+        raise UserError(
+            f"solver.accumulate: {solver.accumulate} batches cannot be one step of an optimizer that "
+            "evaluates the loss several times. Set it to 1, and data_loader_batch_size_train as high."
+        )
+    measured = {"precision": training_precision(config), "sizing": asdict(sizing), "num_workers": workers}
+    description = provenance(session.loaded, run, fabric.device, **measured)
+    checkpoint = partial(
+        Checkpoint,
+        config=requested,
+        run=asdict(run),
+        plugins=plugin_versions(session.loaded),
         sizing=asdict(sizing),
-        num_workers=workers,
+        provenance=description,
     )
-    training = Training(
-        learner,
-        hooks,
-        fabric,
-        samples,
-        loader,
-        order,
-        sizing,
-        optimizer,
-        scheduler,
-        validate=validation or (lambda: None),
-        checkpoint=partial(
-            Checkpoint,
-            config=requested,
-            run=asdict(run),
-            plugins=plugin_versions(session.loaded),
-            sizing=asdict(sizing),
-            provenance=description,
-        ),
-        patience=solver.early_stopping_patience,
-        seed=run.seed,
-        folder=folder,
-        debug_folder=folder / "debug" if config.sampler.debug else None,
-    )
+    validate = validation or (lambda: None)
+    training = Training(session, samples, loader, order, sizing, optimizers, schedulers, validate, checkpoint)
     (folder / "checkpoints").mkdir(exist_ok=True)
     if earlier is not None:
         training.resume(earlier)
@@ -186,17 +171,17 @@ def prepare_training(
 def with_sizing(requested: Mapping[str, Any], sizing: Sizing, base_lr: float) -> dict[str, Any]:
     """A configuration with what was measured in place of each `auto`: a repeat is the same run."""
     resolved = json.loads(json.dumps(requested))
-    resolved["solver"] |= {
-        "max_epochs": sizing.max_epochs,
-        "mini_batch_size": sizing.mini_batch_size,
-        "base_lr": base_lr,
-    }
-    resolved["trainer"]["validate_every"] = sizing.validate_every
+    solver, trainer = resolved["solver"], resolved["trainer"]
+    solver["max_epochs"], solver["mini_batch_size"] = sizing.max_epochs, sizing.mini_batch_size
+    solver["base_lr"], trainer["validate_every"] = base_lr, sizing.validate_every
     return resolved  # type: ignore[no-any-return]
 
 
-def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], where: Path) -> None:
-    """A resumed run is the same run: only what does not change its result may differ."""
+def refuse_changes(before: Mapping[str, Any], loaded: LoadedConfig, where: Path) -> None:
+    """A resumed run is the same run: only what does not change its result may differ.
+
+    A key that an earlier version did not have was as its default is.
+    """
     free = {
         "sampler.num_workers",
         "sampler.patch.centres",
@@ -205,7 +190,11 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], where: Pat
         "dataset.root",
         "dataset.src_targets",
     }
-    old, new = dict(leaves(before)), dict(leaves(now))
+    new = dict(dotted(tasks.find(loaded.run.task).as_trained(loaded, before).resolved()))
+    old = dict(dotted(before))
+    for key in new.keys() - old.keys():
+        field = canonical(tuple(key.split(".")), type(loaded.run))[1]
+        old[key] = None if field is None else field.get_default(call_default_factory=True)
     changed = [
         key
         for key in old.keys() | new.keys()
@@ -216,14 +205,6 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], where: Pat
         raise UserError(
             f"--resume: {where} was trained differently: {rows}. Set it back, or start a new run."
         )
-
-
-def leaves(nest: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in nest.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def measure(
@@ -247,14 +228,12 @@ def measure(
         batch = samples.on_device(loaded, fabric.device)
         with fabric.autocast():
             terms = learner(batch)
-        fabric.backward(torch.stack(list(terms.values())).sum())
+        fabric.backward(total(terms))
         learner.zero_grad()
         if fabric.device.type == "cuda":
             torch.cuda.synchronize()
 
-    order = EpochOrder(
-        len(samples), config.solver.data_loader_batch_size_train, WARM_UP + MEASURED_BATCHES, 0
-    )
+    order = EpochOrder(len(samples), config.solver.data_loader_batch_size_train, TRIAL_BATCHES, 0)
     order.set_position(MEASURING_EPOCH)
     learner.train()
     trial = make_loader(samples, 0, fabric.device, samples.fills, batch_sampler=order)

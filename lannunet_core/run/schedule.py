@@ -1,7 +1,5 @@
 """The learning rate over a run."""
 
-from __future__ import annotations
-
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -12,11 +10,7 @@ class PolySchedule(LRScheduler):
     """The learning rate times (1 − progress)^0.9 (Chen et al. 2017, DeepLab).
 
     It looks at the optimizer's groups as they are at each step, so groups may be added after it is made. A
-    group with the entry `hold` has a rate of 0 for that share of the run.
-
-    Args:
-        optimizer: Whose rates it sets.
-        total_steps: Of the run.
+    group with the entry `hold` has a rate of 0 for that share of the run, which is of `total_steps`.
     """
 
     def __init__(self, optimizer: Optimizer, total_steps: int) -> None:

@@ -1,7 +1,5 @@
 """What a run, or a model in use, is made of: plugins and network on a device."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass
 from pathlib import Path

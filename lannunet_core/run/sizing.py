@@ -1,7 +1,5 @@
 """What a run decides by a short measurement: the number of loader workers, and of epochs for a budget."""
 
-from __future__ import annotations
-
 import math
 import os
 import time
@@ -14,23 +12,18 @@ from lannunet_core.config.schema import RunConfig
 MOST_WORKERS = 16
 MEASURED_BATCHES = 6
 WARM_UP = 2
+TRIAL_BATCHES = WARM_UP + MEASURED_BATCHES
 SHARE_FOR_TRAINING = 0.97  # of the budget; the rest is checkpoints and what the clock does not see
 LEAST_EPOCHS = 5
 
 
 @dataclass(frozen=True)
 class Sizing:
-    """How long a run trains, with every `auto` resolved.
-
-    Attributes:
-        max_epochs: Epochs.
-        mini_batch_size: Batches an epoch.
-        validate_every: Epochs between validations; the last epoch is always validated.
-    """
+    """How long a run trains, with every `auto` resolved."""
 
     max_epochs: int
-    mini_batch_size: int
-    validate_every: int
+    mini_batch_size: int  # batches an epoch
+    validate_every: int  # epochs; the last one is always validated
 
 
 def available_cores() -> int:
@@ -39,24 +32,19 @@ def available_cores() -> int:
 
 def seconds_per_batch(batches: Iterable[Any], use: Callable[[Any], None]) -> tuple[float, float]:
     """Seconds to load a batch and to use it, after a warm-up."""
-    loading = using = 0.0
-    counted = 0
+    measured: list[tuple[float, float]] = []
     iterator = iter(batches)
-    for number in range(WARM_UP + MEASURED_BATCHES):
+    for _ in range(TRIAL_BATCHES):
         start = time.perf_counter()
         batch = next(iterator, None)
         if batch is None:
             break
         loaded = time.perf_counter()
         use(batch)
-        if number >= WARM_UP or counted == 0:
-            if number == WARM_UP:
-                loading = using = 0.0
-                counted = 0
-            loading += loaded - start
-            using += time.perf_counter() - loaded
-            counted += 1
-    return loading / max(counted, 1), using / max(counted, 1)
+        measured.append((loaded - start, time.perf_counter() - loaded))
+    counted = measured[WARM_UP:] or measured[:1] or [(0.0, 0.0)]
+    loading, using = (sum(seconds) / len(counted) for seconds in zip(*counted, strict=True))
+    return loading, using
 
 
 def workers_for(loading: float, using: float) -> int:
@@ -67,12 +55,7 @@ def workers_for(loading: float, using: float) -> int:
 
 
 def size_run(config: RunConfig, step: float, validation: float) -> Sizing:
-    """Fit a run into `solver.budget_minutes`.
-
-    Args:
-        config: The run's configuration.
-        step: Seconds a training step takes, loading included.
-        validation: Seconds a validation takes.
+    """Fit a run into `solver.budget_minutes`, by the seconds of a `step` (with loading) and a `validation`.
 
     Returns:
         As configured, except that `max_epochs: auto` is resolved; an epoch is shortened where fewer than five

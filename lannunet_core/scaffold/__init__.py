@@ -1,7 +1,5 @@
 """Writing a plugin package from templates: what `lannunet plugins new` does once it knows the answers."""
 
-from __future__ import annotations
-
 import importlib.util
 import keyword
 import re
@@ -11,11 +9,11 @@ from pathlib import Path
 from string import Template
 
 from lannunet_core import __version__
-from lannunet_core.config.schema import ModelConfig
+from lannunet_core.config.schema import ModelConfig, section_of
 from lannunet_core.errors import UserError
 from lannunet_core.files import write_text
 from lannunet_core.names import plain
-from lannunet_core.plugins import discovery
+from lannunet_core.plugins import discovery, tasks
 
 TEMPLATES = Path(__file__).parent
 
@@ -70,16 +68,14 @@ def defaults(name: str) -> Answers:
 
 
 def check_name(name: str) -> None:
-    """Refuses what cannot be a plugin's name, or is one's already.
-
-    Raises:
-        UserError: It cannot.
-    """
+    """Raises UserError for what cannot be a plugin's name, or is one's already."""
     if not re.fullmatch(r"[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])?", name):
         raise UserError(
             f"'{name}' is no name for a plugin: take letters, digits and hyphens, a letter first (my-model)."
         )
-    keys = {plain(key): key for key in ModelConfig.model_fields}
+    sections = (section_of(task.config.model_fields["model"]) for task in tasks.every())
+    taken = [key for section in (ModelConfig, *sections) if section for key in section.model_fields]
+    keys = {plain(key): key for key in taken}
     if plain(name) in keys:
         raise UserError(
             f"'{name}' is no name for a plugin: its settings would be model.{name}, and the core has a key "
@@ -91,11 +87,7 @@ def check_name(name: str) -> None:
 
 
 def check_package(answers: Answers) -> None:
-    """Refuses names of distribution and package that are no such names, or taken in this environment.
-
-    Raises:
-        UserError: There is such a name.
-    """
+    """Raises UserError for names of distribution and package that are no such names, or taken here."""
     package, distribution = answers.package, answers.distribution
     if not package.isidentifier() or keyword.iskeyword(package):
         raise UserError(f"'{package}' is no name for a Python package: take letters, digits and underscores.")
@@ -114,21 +106,15 @@ def check_package(answers: Answers) -> None:
 
 
 def write_package(answers: Answers, folder: Path) -> list[Path]:
-    """Write a complete plugin package.
+    """Write a complete plugin package into a new folder, and answer its files, relative to the folder.
 
-    Args:
-        answers: How it is called.
-        folder: Where; must not exist.
-
-    Returns:
-        The files, relative to `folder`.
+    Raises:
+        UserError: The folder exists.
     """
     if folder.exists():
         raise UserError(f"{folder} exists already. Choose another folder with -o, or remove it.")
     words = {
-        "name": answers.name,
-        "distribution": answers.distribution,
-        "package": answers.package,
+        **vars(answers),
         "description": toml_string(answers.description),
         "summary": answers.description,
         "class_name": answers.class_name,

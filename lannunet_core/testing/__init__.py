@@ -10,34 +10,12 @@ An author's test file is a class or two:
 
 `Subject` says which attributes there are. pytest runs the class as it is, `run(TestMyModel())` does so
 without pytest, and `lannunet plugins check my-model` runs the same on an installed plugin.
+
+A plugin is tried in every installed task that it serves. For hooks that one task alone asks for, the task has
+test classes of its own, in its package; it brings them, and the runs that plugins are tried in, with a
+`Bench`. The functions here are what checks and benches are made of.
 """
 
-from lannunet_core.testing.subject import Broken, NotClaimed, Subject
-from lannunet_core.testing.suites import (
-    ArchitectureConformance,
-    Conformance,
-    DecodeConformance,
-    ExtraMapsConformance,
-    LabelConformance,
-    LossConformance,
-    Result,
-    SamplingConformance,
-    SegmentationConformance,
-    run,
-)
+import lazy_loader
 
-__all__ = [
-    "ArchitectureConformance",
-    "Broken",
-    "Conformance",
-    "DecodeConformance",
-    "ExtraMapsConformance",
-    "LabelConformance",
-    "LossConformance",
-    "NotClaimed",
-    "Result",
-    "SamplingConformance",
-    "SegmentationConformance",
-    "Subject",
-    "run",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,8 +13,10 @@ from lannunet_core.config.compose import composed
 from lannunet_core.config.schema import section_of
 from lannunet_core.errors import UserError
 from lannunet_core.names import plain
-from lannunet_core.plugins import manager
-from lannunet_core.testing.subject import Broken, Subject
+from lannunet_core.plugins import manager, tasks
+from lannunet_core.plugins.api import Plugin
+from lannunet_core.testing.outcomes import Broken
+from lannunet_core.testing.subject import Subject, tasks_of
 
 HEAVY = ("torch", "imgaug", "cv2", "SimpleITK", "matplotlib", "lightning_fabric")
 
@@ -112,12 +114,19 @@ def config_refuses_unknown_keys(subject: Subject) -> None:
 
 
 def hooks_are_those_of_the_core(subject: Subject) -> None:
-    """Hooks are spelled right and ask for arguments that there are; the name is no key of the core's."""
+    """Hooks are spelled right and ask for arguments that there are; the name is no key of a configuration."""
     installed, plugin_class = subject.installed(), subject.plugin_class()
-    if not manager.implemented_hooks(plugin_class):
+    beside = ("suggestions", "image_readers", "data_formats")
+    brings = any(
+        getattr(plugin_class, name).__func__ is not getattr(Plugin, name).__func__ for name in beside
+    )
+    if not (brings or manager.implemented_hooks(plugin_class)):
         raise Broken(f"{plugin_class.__name__} implements no hook; is @hookimpl missing?")
     try:
-        composed([(installed, plugin_class.Config)], [(installed, plugin_class.Config)])
-        manager.check_class(installed, plugin_class)
+        served = tasks_of(subject)
+        for task in served:
+            composed([(installed, plugin_class.Config)], [(installed, plugin_class.Config)], task.config)
+        specs = {name: spec for task in served for name, spec in tasks.specs_asked(task).items()}
+        manager.check_class(installed, plugin_class, specs or manager.SPECS)
     except UserError as error:
         raise Broken(str(error)) from None

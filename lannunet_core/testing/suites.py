@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lannunet_core.config import schema
-from lannunet_core.plugins import discovery, manager
-from lannunet_core.testing import architecture, decoding, labels, losses, package, sampling, segmentation
+from lannunet_core.plugins import discovery, manager, tasks
+from lannunet_core.task import Task
+from lannunet_core.testing import architecture, labels, losses, package, sampling, training
+from lannunet_core.testing.outcomes import NotClaimed
 from lannunet_core.testing.running import build
-from lannunet_core.testing.subject import Kind, NotClaimed, Subject
+from lannunet_core.testing.subject import Subject, bench_of
 
-Check = Callable[[Subject], None]
+Check = Callable[[Any], None]
 
 
 def as_test(check: Check) -> Callable[[Any], None]:
@@ -38,7 +39,7 @@ class Conformance(Subject):
 
 
 class ArchitectureConformance(Conformance):
-    """What holds for a plugin that brings a network, with the labels, loss and decoder that it runs with."""
+    """What holds for a plugin that brings a network, with the labels, loss and reading that it runs with."""
 
     test_two_dimensions = as_test(architecture.two_dimensions)
     test_three_dimensions = as_test(architecture.three_dimensions)
@@ -46,33 +47,16 @@ class ArchitectureConformance(Conformance):
     test_mixed_precision = as_test(architecture.mixed_precision)
     test_deep_supervision = as_test(architecture.deep_supervision)
     test_other_sizes = as_test(architecture.other_sizes)
-    test_gradients_reach_every_parameter = as_test(architecture.gradients_reach_every_parameter)
-    test_optimizer_holds_every_parameter = as_test(architecture.optimizer_holds_every_parameter)
-    test_overfits_a_tiny_problem = as_test(architecture.overfits_a_tiny_problem)
-    test_same_seed_same_result = as_test(architecture.same_seed_same_result)
-    test_prediction_is_deterministic = as_test(architecture.prediction_is_deterministic)
-    test_images_do_not_mix = as_test(architecture.images_do_not_mix)
-    test_state_survives_save_and_load = as_test(architecture.state_survives_save_and_load)
-    test_missing_landmarks_do_not_matter = as_test(architecture.missing_landmarks_do_not_matter)
-    test_batches_without_labels = as_test(architecture.batches_without_labels)
+    test_gradients_reach_every_parameter = as_test(training.gradients_reach_every_parameter)
+    test_optimizer_holds_every_parameter = as_test(training.optimizer_holds_every_parameter)
+    test_overfits_a_tiny_problem = as_test(training.overfits_a_tiny_problem)
+    test_same_seed_same_result = as_test(training.same_seed_same_result)
+    test_prediction_is_deterministic = as_test(training.prediction_is_deterministic)
+    test_images_do_not_mix = as_test(training.images_do_not_mix)
+    test_state_survives_save_and_load = as_test(training.state_survives_save_and_load)
+    test_unlabelled_does_not_matter = as_test(training.unlabelled_does_not_matter)
+    test_batches_without_labels = as_test(training.batches_without_labels)
     test_labels_decode_back = as_test(labels.labels_decode_back)
-    test_segments_a_tiny_problem = as_test(architecture.segments_a_tiny_problem)
-
-
-class LabelConformance(Conformance):
-    """What holds for a plugin that answers `generate_labels`."""
-
-    test_labels_hold_states = as_test(labels.labels_hold_states)
-    test_missing_landmarks_leave_no_label = as_test(labels.missing_landmarks_leave_no_label)
-    test_labels_follow_subpixel_moves = as_test(labels.labels_follow_subpixel_moves)
-    test_labels_decode_back = as_test(labels.labels_decode_back)
-    test_known_negatives_are_learned = as_test(losses.known_negatives_are_learned)
-    test_labels_are_a_function_of_the_batch = as_test(labels.labels_are_a_function_of_the_batch)
-    test_gradients_reach_sigmas = as_test(labels.gradients_reach_sigmas)
-    test_voxel_labels = as_test(labels.voxel_labels)
-    test_ignored_voxels_contribute_nothing = as_test(losses.ignored_voxels_contribute_nothing)
-    test_voxel_weights_count = as_test(losses.voxel_weights_count)
-    test_perfect_outputs_give_the_labels = as_test(losses.perfect_outputs_give_the_labels)
 
 
 class LossConformance(Conformance):
@@ -85,14 +69,9 @@ class LossConformance(Conformance):
     test_weights_count = as_test(losses.weights_count)
     test_activation_is_a_map = as_test(losses.activation_is_a_map)
     test_labels_decode_back = as_test(labels.labels_decode_back)
-    test_known_negatives_are_learned = as_test(losses.known_negatives_are_learned)
     test_loss_is_a_function = as_test(losses.loss_is_a_function)
     test_learnable_loss_is_a_module = as_test(losses.learnable_loss_is_a_module)
-    test_state_survives_save_and_load = as_test(architecture.state_survives_save_and_load)
-    test_ignored_voxels_contribute_nothing = as_test(losses.ignored_voxels_contribute_nothing)
-    test_voxel_weights_count = as_test(losses.voxel_weights_count)
-    test_nothing_annotated_is_finite = as_test(losses.nothing_annotated_is_finite)
-    test_perfect_outputs_give_the_labels = as_test(losses.perfect_outputs_give_the_labels)
+    test_state_survives_save_and_load = as_test(training.state_survives_save_and_load)
 
 
 class SamplingConformance(Conformance):
@@ -102,45 +81,16 @@ class SamplingConformance(Conformance):
     test_samples_show_their_image = as_test(sampling.samples_show_their_image)
     test_sampling_draws_from_rng_only = as_test(sampling.sampling_draws_from_rng_only)
     test_sampling_pickles = as_test(sampling.sampling_pickles)
-    test_sampling_does_without_landmarks = as_test(sampling.sampling_does_without_landmarks)
-    test_sampling_does_without_classes = as_test(sampling.sampling_does_without_classes)
+    test_sampling_does_without_labels = as_test(sampling.sampling_does_without_labels)
 
 
-class DecodeConformance(Conformance):
-    """What holds for a plugin that answers `get_coords_from_heatmap`, or `decoders`: `decoder` names one."""
-
-    test_decoded_shapes = as_test(decoding.decoded_shapes)
-    test_decodes_to_the_point = as_test(decoding.decodes_to_the_point)
-    test_flat_maps_have_no_point = as_test(decoding.flat_maps_have_no_point)
-    test_confidence_is_a_share = as_test(decoding.confidence_is_a_share)
-    test_samples_are_decoded_alone = as_test(decoding.samples_are_decoded_alone)
-
-
-class SegmentationConformance(Conformance):
-    """What holds for a plugin that answers `get_segmentation`."""
-
-    test_labels_are_classes = as_test(segmentation.labels_are_classes)
-    test_slabs_are_labelled_alone = as_test(segmentation.slabs_are_labelled_alone)
-
-
-class ExtraMapsConformance(Conformance):
-    """What holds for a plugin that answers `extra_maps`."""
-
-    test_maps_fit_every_case = as_test(segmentation.maps_fit_every_case)
-    test_maps_are_described = as_test(segmentation.maps_are_described)
-    test_maps_are_the_same_again = as_test(segmentation.maps_are_the_same_again)
-
-
-SUITES: dict[str, type[Conformance]] = {
+SUITES: Mapping[str, type[Conformance]] = {
     "network": ArchitectureConformance,
-    "generate_labels": LabelConformance,
     "loss": LossConformance,
+    "losses": LossConformance,
     "sampling": SamplingConformance,
-    "get_coords_from_heatmap": DecodeConformance,
-    "get_segmentation": SegmentationConformance,
-    "extra_maps": ExtraMapsConformance,
 }
-"""The suite for each hook that has one."""
+"""The suite for each hook that has one in every task; a task's bench has more."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +98,7 @@ class Result:
     """The outcome of one check.
 
     Attributes:
-        check: Its name, `test_` left out; with the name of the loss or decoder where several are tested.
+        check: Its name, `test_` left out; with the name that was chosen where several are tested.
         contract: What is asked for.
         outcome: What came of it.
         message: What was found, or why it was not checked; empty where it passed.
@@ -191,13 +141,14 @@ def run_one(suite: Subject, name: str, about: str = "") -> Result:
 
 
 Planned = tuple[Subject, str, str]
-"""A suite, the name of one of its tests, and the name of the loss or decoder that it is about, if any."""
+"""A suite, the name of one of its tests, and the name that was chosen for it, if any."""
 
 
 def plan(plugin: str, settings: Mapping[str, Any]) -> list[Planned]:
     """Every check of an installed plugin once, of the suites for the hooks that it answers.
 
-    Nothing is claimed: what the plugin refuses with a message counts as not claimed.
+    They are the core's suites and those of the installed tasks that it serves. Nothing is claimed: what the
+    plugin refuses with a message counts as not claimed.
 
     Args:
         plugin: Its name.
@@ -206,33 +157,53 @@ def plan(plugin: str, settings: Mapping[str, Any]) -> list[Planned]:
     hooks = manager.implemented_hooks(discovery.find(plugin).load())
     unclaimed = {name: None for name in vars(Subject) if name.startswith("supports_")}
 
-    def suite(base: type[Conformance], **chosen: str) -> Subject:
-        attributes = {"plugin": plugin, "config": settings, **unclaimed, **chosen}
-        made: Subject = type(base.__name__, (base,), attributes)()
+    def suite(base: type[Conformance], choices: Mapping[str, str] | None = None) -> Conformance:
+        attributes = {"plugin": plugin, "config": settings, **unclaimed, "choices": choices or {}}
+        made: Conformance = type(base.__name__, (base,), attributes)()
         return made
 
-    suites = [(suite(Conformance), "")]
-    suites += [(suite(base), "") for hook, base in SUITES.items() if hook in hooks]
-    if "losses" in hooks:
-        names = brought(suites[0][0], "losses")
-        suites += [(suite(LossConformance, loss_function=name), name) for name in names]
-    if "decoders" in hooks:
-        names = brought(suites[0][0], "decoders")
-        suites += [(suite(DecodeConformance, decoder=name), name) for name in names]
+    every = suite(Conformance)
+    suites = [(every, "")]
+    served = _served(every)
+    for brings in (SUITES, *(bench_of(task.name).suites() for task in served)):
+        for hook, base in brings.items():
+            if hook in hooks:
+                keys = brought(every, hook, served)
+                suites += [(suite(base, {key: name}), name) for key, name in keys or []]
+                suites += [(suite(base), "")] if keys is None else []
 
-    planned: dict[tuple[str, str], Planned] = {}
+    planned: dict[tuple[str | None, str, str], Planned] = {}
     for tested, about in suites:
         for name in checks_of(type(tested)):
-            key = ("" if hasattr(Conformance, name) else about, name)
-            planned.setdefault(key, (tested, name, about))
+            if hasattr(Conformance, name):
+                planned.setdefault((None, "", name), (tested, name, ""))
+            elif (None, about, name) not in planned:  # else it is checked in every task
+                planned.setdefault((tested.task, about, name), (tested, name, about))
     return list(planned.values())
 
 
-def brought(suite: Subject, hook: str) -> list[str]:
-    """The names that a plugin's `losses` or `decoders` adds to those of the core."""
-    core = {*schema.LOSSES, *schema.SEGMENTATION_LOSSES} if hook == "losses" else {*schema.DECODERS}
-    dimensions = next(iter(suite.kinds())).dimensions
-    names = []
-    for task in suite.served_tasks():
-        names += getattr(build(suite, Kind(task, dimensions)).hooks, hook)()
-    return [name for name in dict.fromkeys(names) if name not in core]
+def brought(suite: Subject, hook: str, served: list[Task]) -> list[tuple[str, str]] | None:
+    """The names that a plugin brings with a hook, each with the key of the YAML that chooses by it.
+
+    None: it is not a hook that brings names.
+    """
+    keys = {(task.name, key): own for task in served for key, (by, own) in task.names.items() if by == hook}
+    if not keys:
+        return None
+    works = list(suite.kinds())
+    names = [
+        (key, name)
+        for (task, key), own in keys.items()
+        for kind in [kind for kind in works if kind.task == task][:1]
+        for name in getattr(build(suite, kind).hooks, hook)()
+        if name not in own
+    ]
+    return list(dict.fromkeys(names))
+
+
+def _served(suite: Subject) -> list[Task]:
+    """The tasks that it is tried in; none where there is none."""
+    try:
+        return [tasks.find(name) for name in suite.served_tasks()]
+    except NotClaimed:
+        return []

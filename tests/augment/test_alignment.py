@@ -7,10 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from lannunet_imgaug import augment as with_imgaug
-from lannunet_segmentation.types import IGNORE
+from lannunet_segmentation import IGNORE
 
 from lannunet_core.augment import on_device
 from lannunet_core.augment.schemes import SCHEMES, Drawn, IntensityOp, SpatialTransform

@@ -355,7 +355,7 @@ def test_names_are_found_whatever_their_case(name):
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(UserError, match=r"'AfineComplx'.*Nearest: AffineComplex\..*payer19"):
+    with pytest.raises(UserError, match=r"'AfineComplx'.*payer19.*Did you mean 'AffineComplex'\?"):
         make_scheme("AfineComplx")
 
 
@@ -366,7 +366,7 @@ def test_a_plugin_adds_a_scheme():
 
     drawn = make_scheme("shift", {"Shift": Shift}).draw(np.random.default_rng(0), SIZE)
     assert drawn.spatial.offset.tolist() == [3, 0]
-    with pytest.raises(UserError, match="Nearest: Shift"):
+    with pytest.raises(UserError, match="Did you mean 'Shift'"):
         make_scheme("shft", {"Shift": Shift})
 
 

@@ -4,8 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from lannunet_core.augment.schemes import SCHEMES, Drawn
 from lannunet_core.augment.spatial import SpatialTransform

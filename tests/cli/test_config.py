@@ -11,6 +11,8 @@ import yaml
 from lannunet_core import cli
 
 HEAVY = ("torch", "imgaug", "SimpleITK", "matplotlib", "lightning_fabric", "numpy", "scipy", "cv2")
+SAMPLE = {"image": "a.png", "coordinates": [[3, 4], [5, 6]]}
+ANNOTATIONS = json.dumps({split: [SAMPLE | {"id": split}] for split in ("training", "validation", "testing")})
 SHORT = "dataset: {src_targets: wings.json}\noutput: {output_dir: runs}\n"
 NETWORK = """
 from typing import Literal
@@ -46,7 +48,8 @@ def run(*arguments):
 def config(tmp_path, monkeypatch):
     """A valid YAML in the working folder, with its annotations."""
     monkeypatch.chdir(tmp_path)
-    Path("wings.json").write_text("{}")
+    Path("wings.json").write_text(ANNOTATIONS)
+    Path("a.png").touch()  # `check` opens no image
     Path("my.yaml").write_text(SHORT)
     return Path("my.yaml")
 
@@ -64,7 +67,7 @@ def test_check_names_mistakes(config, capsys):
     printed = capsys.readouterr()
     assert printed.out == ""
     for line in (
-        "my.yaml:4: solver.max_epoch: unknown key. Did you mean max_epochs?",
+        "my.yaml:4: solver.max_epoch: unknown key. Did you mean 'max_epochs'?",
         "my.yaml:5: solver.seed: found 'x', should be a valid integer.",
         "--set trainer.fold=-2: trainer.fold: found -2, should be greater than or equal to -1.",
     ):
@@ -97,8 +100,9 @@ def test_check_misses_files(config, capsys, override, message):
 def test_check_looks_for_the_fold(config, capsys):
     folds = Path("folds")
     folds.mkdir()
+    (folds / "a.png").touch()
     for fold in (0, 1):
-        (folds / f"fold{fold}.json").write_text("{}")
+        (folds / f"fold{fold}.json").write_text(ANNOTATIONS)
     config.write_text(SHORT.replace("wings.json", "folds") + "trainer: {fold: 0}\n")
     assert run("check", config) == 0
     assert run("check", config, "--set", "trainer.fold=2") == 2
@@ -108,12 +112,14 @@ def test_check_looks_for_the_fold(config, capsys):
     )
 
 
-@pytest.mark.parametrize("command", ["check", "explain"])
-def test_nothing_heavy_is_imported(config, command):
+@pytest.mark.parametrize(("command", "needs"), [("check", {"numpy"}), ("explain", set())])
+def test_nothing_heavy_is_imported(config, command, needs):
+    """`check` reads the annotations, and no image."""
+    heavy = [name for name in HEAVY if name not in needs]
     script = (
         "import sys\nfrom lannunet_core.cli import main\n"
         f"try:\n    main(['config', {command!r}, 'my.yaml'])\n"
-        f"finally:\n    print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+        f"finally:\n    print([m for m in {heavy!r} if m in sys.modules], file=sys.stderr)"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert ended.stderr.strip() == "[]"
@@ -211,10 +217,10 @@ def schema(distribution, tmp_path):
 
 def test_schema_is_of_its_dialect_and_has_every_installed_plugin(schema):
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    model = schema["$defs"]["ModelConfig"]["properties"]
+    model = schema["$defs"]["landmarks.ModelConfig"]["properties"]
     assert {"unet", "toynet", "Toy-Net-2"} <= set(model)
     assert {"unet", "toynet"} <= set(model["architecture"]["anyOf"][0]["enum"])
-    assert "toyloss" in schema["$defs"]["TrainerConfig"]["properties"]
+    assert "toyloss" in schema["$defs"]["landmarks.TrainerConfig"]["properties"]
     # A plugin's own definitions do not meet those of another.
     assert schema["$defs"]["toynet.Inner"]["properties"]["depth"]["description"] == "Layers."
 
@@ -262,7 +268,10 @@ def test_schema_leaves_out_what_does_not_load_and_names_it(capfd, distribution):
     assert run("schema") == 0
     printed = capfd.readouterr()
     definitions = json.loads(printed.out)["$defs"]
-    sections = definitions["ModelConfig"]["properties"] | definitions["TrainerConfig"]["properties"]
+    sections = {
+        **definitions["landmarks.ModelConfig"]["properties"],
+        **definitions["landmarks.TrainerConfig"]["properties"],
+    }
     assert "unet" in sections
     assert not {"broken", "gone", "same", "odd"} & set(sections)
     for message in (

@@ -33,7 +33,7 @@ def run(*arguments):
 
 @pytest.fixture
 def raising(monkeypatch):
-    """Makes `lannunet demo` raise what is given."""
+    """Makes `lannunet plan` raise what is given."""
 
     def make(error):
         def command() -> None:
@@ -87,13 +87,13 @@ def test_version(capsys):
 )
 def test_ends_with_one_plain_message_and_its_exit_code(raising, capsys, error, code, said):
     raising(error)
-    assert run("demo") == code
+    assert run("plan") == code
     assert capsys.readouterr().err == said
 
 
 def test_debug_shows_the_traceback(raising, capsys):
     raising(UserError("wrong key"))
-    assert run("--debug", "demo") == 2
+    assert run("--debug", "plan") == 2
     shown = capsys.readouterr().err
     assert "Traceback" in shown
     assert "wrong key" in shown
@@ -102,7 +102,7 @@ def test_debug_shows_the_traceback(raising, capsys):
 def test_our_bugs_are_not_hidden(raising):
     raising(ZeroDivisionError("ours"))
     with pytest.raises(ZeroDivisionError):
-        cli.main(["demo"])
+        cli.main(["plan"])
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,14 @@ from lannunet_core import cli
 from lannunet_core.config.compose import load_config
 
 
-def run(*arguments):
+def lannunet(*arguments):
     with pytest.raises(SystemExit) as end:
-        cli.main(["plan", *map(str, arguments)])
+        cli.main([*map(str, arguments)])
     return end.value.code or 0
+
+
+def run(*arguments):
+    return lannunet("plan", *arguments)
 
 
 @pytest.fixture
@@ -48,6 +52,52 @@ def test_it_writes_what_trains_and_says_where(folder, tmp_path, capsys):
     assert written.read_text() in printed
     assert "lannunet train Dataset009_Dots.yaml" in printed
     assert load_config(written).run.dataset.root == folder
+
+
+@pytest.mark.parametrize("options", [(), ("--gpu",), ("--plugins", "sparse"), ("--task", "segmentation")])
+def test_what_it_writes_is_checked_and_found_good(folder, capsys, options):
+    assert run("Dataset009_Dots", "-o", "my.yaml", *options) == 0
+    assert lannunet("config", "check", "my.yaml") == 0
+    assert "my.yaml: OK ('unet'" in capsys.readouterr().out
+
+
+TINY = """
+from lannunet_core import Plugin, hookimpl
+
+class TinyNet(Plugin):
+    @hookimpl
+    def network(self):
+        from torch import nn
+        return nn.Conv2d(self.run.in_channels, len(self.run.outputs), 9, padding=4)
+"""
+
+
+def test_an_architecture_of_a_stranger_is_planned_for(folder, tmp_path, distribution, capsys):
+    distribution("lannunet-tiny", {"tiny": "tiny_package:TinyNet"}, {"tiny_package.py": TINY})
+    assert run("Dataset009_Dots", "--architecture", "Tiny") == 0
+    text = (tmp_path / "Dataset009_Dots.yaml").read_text()
+    assert "architecture: tiny" in text
+    assert "guessed" in text
+    assert load_config(tmp_path / "Dataset009_Dots.yaml").run.sampler.patch.sample_patch_size == (32, 64)
+    assert lannunet("config", "check", "Dataset009_Dots.yaml") == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "points.json: no installed task makes a plan for it"),
+        (("--task", "landmarks"), "task landmarks makes no plans"),
+        (("--task", "segmentation"), "points.json: is no folder"),
+    ],
+)
+def test_landmarks_are_not_planned_for_yet(project, monkeypatch, capsys, options, said):
+    project.write()
+    monkeypatch.chdir(project.folder)
+    assert run("points.json", *options) == 2
+    error = capsys.readouterr().err
+    assert said in " ".join(error.split())
+    assert "Traceback" not in error
+    assert not list(project.folder.glob("points.y*ml"))
 
 
 def test_paths_start_from_the_yaml_and_options_arrive(folder, tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -80,7 +81,7 @@ def test_problems_are_shown_and_stop_nothing(distribution, capsys):
     distribution("new", {"New": "acme_slip:Net"}, requires=["lannunet-core>=99"])
     distribution("rival", {"S-l-i-p": "acme_other:Net"}, version="7.7")
     assert as_json(capsys, "Slip")["problems"][0].startswith("the name 'Slip' is also claimed by rival 7.7")
-    assert "there is no hook 'sampler', did you mean 'sampling'?" in as_json(capsys, "Slip")["problems"]
+    assert "there is no hook 'sampler'. Did you mean 'sampling'?" in as_json(capsys, "Slip")["problems"]
     assert "no module 'acme_gone'" in as_json(capsys, "Gone")["problems"][0]
     assert "requires lannunet-core>=99" in as_json(capsys, "New")["problems"][0]
 
@@ -109,8 +110,29 @@ def test_disabled_plugins_are_not_listed(distribution, capsys, monkeypatch):
 def test_nothing_installed_says_what_to_do(capsys, monkeypatch):
     from lannunet_core.plugins import discovery
 
+    scan = discovery.scan()
     monkeypatch.setattr(discovery, "installed", tuple)
-    assert "lannunet plugins install" in listed(capsys)
+    assert listed(capsys).splitlines()[0] == (
+        "No plugin is installed. A run needs a task and an architecture: "
+        "lannunet plugins install lannunet-landmarks lannunet-unet"
+    )
+    monkeypatch.setattr(discovery, "scan", lambda: replace(scan, tasks=()))
+    assert listed(capsys).startswith("No plugin and no task is installed. A run needs a task and")
+
+
+def test_tasks_are_listed_with_their_distribution(distribution, capsys):
+    listing = {row["name"]: row for row in json.loads(listed(capsys, "--json"))["tasks"]}
+    assert {"landmarks", "segmentation"} <= set(listing)
+    assert listing["landmarks"]["distribution"] == "lannunet-landmarks"
+    entry = "[lannunet.tasks]\nLand-Marks = m:Task\nboxes = m:Boxes\n"
+    distribution("acme-tasks", {}, entry_points=entry, version="1.2")
+    lines = listed(capsys).splitlines()
+    assert ["TASK", "DISTRIBUTION", "SOURCE"] in [line.split() for line in lines]
+    assert ["boxes", "acme-tasks", "1.2", "local"] in [line.split() for line in lines]
+    row = next(number for number, line in enumerate(lines) if line.startswith("landmarks "))
+    assert lines[row + 1] == (
+        "  problem: the task 'landmarks' is also brought by acme-tasks 1.2 (m:Task): uninstall one of them"
+    )
 
 
 def test_unreadable_metadata_is_mentioned(distribution, capsys):

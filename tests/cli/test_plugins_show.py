@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -144,3 +145,21 @@ def test_unknown_name(show):
     code, said, errors = show("akme")
     assert (code, said) == (2, "")
     assert "No plugin 'akme' is installed. Did you mean 'Acme'?" in errors
+
+
+def test_a_task_is_shown_with_its_distribution(capsys):
+    def shown(*arguments):
+        with pytest.raises(SystemExit) as end:
+            cli.main(["plugins", "show", *arguments])
+        assert not end.value.code
+        return capsys.readouterr().out
+
+    version = metadata.version("lannunet-landmarks")
+    lines = shown("Land-Marks").splitlines()
+    assert lines[0].startswith("landmarks: Landmark localisation")
+    assert lines[1:3] == [
+        "  a task:        task: landmarks",
+        f"  distribution:  lannunet-landmarks {version} (editable)",
+    ]
+    row = json.loads(shown("landmarks", "--json"))
+    assert (row["kind"], row["name"], row["problems"]) == ("task", "landmarks", [])

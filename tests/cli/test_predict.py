@@ -6,8 +6,9 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 import yaml
+
+from lannunet_core import load_checkpoint, save_checkpoint
 
 
 def rows(folder):
@@ -31,7 +32,7 @@ def out(tmp_path):
 
 def test_as_in_the_run(trained, images, out):
     """From a run's folder, and from a model file."""
-    for number, model in enumerate((trained.out, trained.out / "checkpoints" / "best.pt")):
+    for number, model in enumerate((trained.out, trained.out / "checkpoints" / "best.safetensors")):
         folder = out / str(number)
         assert trained.lannunet("predict", model, *images, "-o", folder) == 0
         assert points(rows(folder)) == points(trained.rows())
@@ -108,19 +109,21 @@ def test_volumes(make_project):
 def test_the_model_itself_is_not_overwritten(trained, images, tmp_path, capsys):
     model = tmp_path / "model"
     shutil.copytree(trained.out, model)
-    other = ("predict", trained.out, *images, "--also", model / "checkpoints" / "best.pt")
+    other = ("predict", trained.out, *images, "--also", model / "checkpoints" / "best.safetensors")
     for command in (("predict", model, *images), other):
         assert trained.lannunet(*command, "-o", model, "--overwrite") == 2
         assert "--out" in (said := capsys.readouterr().err) and "name another folder" in said
-        assert (model / "checkpoints" / "best.pt").is_file() and (model / "predictions.csv").is_file()
+        assert (model / "checkpoints" / "best.safetensors").is_file() and (
+            model / "predictions.csv"
+        ).is_file()
 
 
 def test_mirrored_looks_on_request(trained, images, out, tmp_path, capsys):
     """As a model whose configuration asks for them."""
-    asking = tmp_path / "asking.pt"
-    content = torch.load(trained.out / "checkpoints" / "best.pt", weights_only=True)
-    content["config"]["inference"]["tta"] = True
-    torch.save(content, asking)
+    asking = tmp_path / "asking.safetensors"
+    model = load_checkpoint(trained.out)
+    model.config["inference"]["tta"] = True
+    save_checkpoint(asking, model)
     assert trained.lannunet("predict", trained.out, *images, "-o", out / "asked", "--tta") == 0
     assert trained.lannunet("predict", asking, *images, "-o", out / "asking") == 0
     assert rows(out / "asked") == rows(out / "asking")
@@ -129,8 +132,8 @@ def test_mirrored_looks_on_request(trained, images, out, tmp_path, capsys):
     assert trained.lannunet("predict", asking, *images, "-o", out / "not", "--no-tta") == 0
     assert points(rows(out / "not")) == points(trained.rows())
 
-    content["config"]["sampler"]["data_aug"] = "None"
-    torch.save(content, asking)
+    model.config["sampler"]["data_aug"] = "None"
+    save_checkpoint(asking, model)
     assert trained.lannunet("predict", asking, *images, "-o", out / "not", "--tta", "--overwrite") == 2
     assert "inference.tta: sampler.data_aug None never mirrors" in capsys.readouterr().err
     assert points(rows(out / "not")) == points(trained.rows())  # nothing was removed

@@ -107,7 +107,7 @@ def refusal(load, tmp_path):
 def test_two_keys_are_enough(load, tmp_path):
     loaded = load(SHORT)
     assert loaded.run.dataset.src_targets == tmp_path / "wings.json"
-    assert loaded.run.dataset.root == tmp_path
+    assert loaded.run.dataset.images_folder == tmp_path
     assert loaded.run.output.output_dir == tmp_path / "runs/wings"
     assert loaded.warnings == ()
     assert (loaded.run.solver.base_lr, loaded.run.solver.max_epochs) == ("auto", "auto")
@@ -120,8 +120,8 @@ def test_the_example_of_every_documented_key_loads(load, tmp_path):
     assert loaded.run.dataset.flip_pairs == [(0, 1)]
     assert loaded.architecture.config.width == 32
     assert loaded.architecture.config.stem.kernel == 3
-    # Every documented value but the plugin's is also what is used when it is left out.
-    short = load(SHORT).resolved()
+    # Every documented value but the plugin's and the patch size is also what is used when it is left out.
+    short = load(SHORT, "sampler.patch.sample_patch_size=[128, 128]").resolved()
     for section, keys in yaml.safe_load(EVERYTHING).items():
         if section not in ("task", "dataset", "output"):
             for key, value in keys.items():
@@ -205,10 +205,10 @@ def test_relative_paths_start_where_they_are_written(load, tmp_path, monkeypatch
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     text = "dataset: {src_targets: ../a.json, root: ''}\noutput: {output_dir: /runs}\n"
-    loaded = load(text, "model.checkpoint=best.pt", "model.tiny.start=x.bin")
+    loaded = load(text, "model.checkpoint=best.safetensors", "model.tiny.start=x.bin")
     assert loaded.run.dataset.src_targets == tmp_path.parent / "a.json"
     assert loaded.run.output.output_dir == Path("/runs")
-    assert loaded.run.model.checkpoint == elsewhere / "best.pt"
+    assert loaded.run.model.checkpoint == elsewhere / "best.safetensors"
     assert loaded.architecture.config.start == elsewhere / "x.bin"
     given = load(SHORT + "model: {architecture: tiny, tiny: {start: x.bin}}")
     assert given.architecture.config.start == tmp_path / "x.bin"
@@ -218,11 +218,14 @@ def test_images_lie_beside_the_annotations_unless_said_otherwise(load, tmp_path)
     folder = tmp_path / "data" / "folds.v1"
     folder.mkdir(parents=True)
     text = "dataset: {src_targets: data/folds.v1}\noutput: {output_dir: x}\n"
-    assert load(text).run.dataset.root == folder
-    assert load(text, "dataset.src_targets=/data/all.json").run.dataset.root == Path("/data")
-    assert load(text, "dataset.root=/images").run.dataset.root == Path("/images")
+    assert load(text).run.dataset.images_folder == folder
+    assert load(text, "dataset.src_targets=/data/all.json").run.dataset.images_folder == Path("/data")
+    assert load(text, "dataset.root=/images").run.dataset.images_folder == Path("/images")
     for nothing in ("''", "null"):
-        assert load(text.replace("folds.v1}", f"folds.v1, root: {nothing}}}")).run.dataset.root == folder
+        assert (
+            load(text.replace("folds.v1}", f"folds.v1, root: {nothing}}}")).run.dataset.images_folder
+            == folder
+        )
 
 
 FULL = SHORT + "trainer: {plugins: [names, wraps]}\nmodel: {architecture: tiny, tiny: {rates: {A: 1e-3}}}\n"
@@ -231,12 +234,12 @@ REPLACING = SHORT + "trainer: {plugins: [my-sharp], my-sharp: {strength: 1}}\n"
 
 @pytest.mark.parametrize("text", [SHORT, EVERYTHING, FULL, REPLACING])
 def test_what_a_run_resolved_is_the_same_run(load, tmp_path, text):
-    loaded = load(text, "solver.base_lr=1e-4", "model.checkpoint=best.pt")
+    loaded = load(text, "solver.base_lr=1e-4", "model.checkpoint=best.safetensors")
     resolved = loaded.resolved()
     written = tmp_path / "other" / "config.yaml"
     written.parent.mkdir()
     written.write_text(yaml.safe_dump(resolved))
-    for again in (load_config(written), load_resolved(resolved, "best.pt")):
+    for again in (load_config(written), load_resolved(resolved, "best.safetensors")):
         assert again.run == loaded.run
         assert again.architecture == loaded.architecture
         assert again.extensions == loaded.extensions
@@ -255,21 +258,21 @@ def test_keys_inside_a_value_keep_their_case(load):
     [
         (
             SHORT + "solver:\n  max_epoch: 3\n",
-            "my.yaml:4: solver.max_epoch: unknown key. Did you mean max_epochs?",
+            "my.yaml:4: solver.max_epoch: unknown key. Did you mean 'max_epochs'?",
         ),
         (
             SHORT + "solver: {MAXEPOCHS: 3}",
-            "my.yaml:3: solver.MAXEPOCHS: unknown key. Did you mean max_epochs?",
+            "my.yaml:3: solver.MAXEPOCHS: unknown key. Did you mean 'max_epochs'?",
         ),
-        (SHORT + "solvr: {seed: 1}", "my.yaml:3: solvr: unknown key. Did you mean solver?"),
+        (SHORT + "solvr: {seed: 1}", "my.yaml:3: solvr: unknown key. Did you mean 'solver'?"),
         (
             SHORT + "solver: {input_size: [64, 64]}",
-            "my.yaml:3: solver.input_size: unknown key. Did you mean sampler.input_size?",
+            "my.yaml:3: solver.input_size: unknown key. Did you mean 'sampler.input_size'?",
         ),
         (
             SHORT + "trainer: {qqq: 1}",
-            "my.yaml:3: trainer.qqq: unknown key. Known here: fold, validate_every, cache_data, "
-            "inference_only, plugins.",
+            "my.yaml:3: trainer.qqq: unknown key. Known here: validate_every, monitor, inference_only, "
+            "plugins, fold, cache_data.",
         ),
         (
             SHORT + "solver:\n  base_lr: fast",
@@ -349,7 +352,7 @@ def test_keys_inside_a_value_keep_their_case(load):
         ),
         (
             SHORT + "model: {architecture: tiny, TINY: {stem: {kernle: 3}}}",
-            "my.yaml:3: model.TINY.stem.kernle: unknown key. Did you mean kernel?",
+            "my.yaml:3: model.TINY.stem.kernle: unknown key. Did you mean 'kernel'?",
         ),
         (
             SHORT + "trainer: {plugins: [my-sharp]}",
@@ -372,8 +375,7 @@ def test_keys_inside_a_value_keep_their_case(load):
         (
             SHORT + "model: {architecture: tiny, qqqq: {width: 3}}",
             "my.yaml:3: model.qqqq: unknown section; no plugin 'qqqq' is installed. Known here: "
-            "architecture, "
-            "gauss_sigma, hm_lambda_scale, checkpoint, tiny.",
+            "architecture, checkpoint, gauss_sigma, hm_lambda_scale, tiny.",
         ),
     ],
 )
@@ -389,7 +391,7 @@ def test_several_mistakes_are_told_at_once(refusal):
         "my.yaml: output: is missing. Where results go.",
         "my.yaml:1: dataset.src_targets: is missing. The JSON of annotations, or a folder of foldK.json.",
         "my.yaml:3: solver.base_lr: found -1, should be greater than 0 or 'auto'.",
-        "my.yaml:4: solver.seeds: unknown key. Did you mean seed?",
+        "my.yaml:4: solver.seeds: unknown key. Did you mean 'seed'?",
     ]
 
 
@@ -397,7 +399,7 @@ def test_several_mistakes_are_told_at_once(refusal):
     ("override", "message"),
     [
         ("solver.max_epochs=x", "solver.max_epochs: found 'x', should be a valid integer or 'auto'."),
-        ("SOLVER.max_epoch=3", "SOLVER.max_epoch: unknown key. Did you mean max_epochs?"),
+        ("SOLVER.max_epoch=3", "SOLVER.max_epoch: unknown key. Did you mean 'max_epochs'?"),
         ("sampler=5", "sampler: found 5, should be a section of keys."),
         ("output.output_dir=", "output.output_dir: found None, should be a path."),
     ],
@@ -437,7 +439,7 @@ def test_names_are_those_of_the_core_or_of_a_plugin(refusal, key, value, known, 
     section, name = key.split(".")
     (line,) = refusal(SHORT + f"{section}: {{{name}: {value}}}")
     assert line.startswith(f"my.yaml:3: {key}: found '{value}', should be {known}")
-    assert line.endswith(f"or a name that a plugin of this run brings. Did you mean {nearest}?")
+    assert line.endswith(f"or a name that a plugin of this run brings. Did you mean '{nearest}'?")
 
 
 def test_a_plugin_of_the_run_may_bring_the_name(load):
@@ -446,13 +448,14 @@ def test_a_plugin_of_the_run_may_bring_the_name(load):
 
 
 def test_the_cores_names_are_those_that_exist():
+    from lannunet_landmarks import schema
     from lannunet_landmarks.maps.decode import DECODERS
     from lannunet_landmarks.maps.losses import LOSSES
 
     from lannunet_core.augment.schemes import SCHEMES
-    from lannunet_core.config import schema
+    from lannunet_core.config.schema import SCHEME_NAMES
 
-    assert set(schema.SCHEME_NAMES) == set(SCHEMES)
+    assert set(SCHEME_NAMES) == set(SCHEMES)
     assert set(schema.DECODERS) == set(DECODERS)
     assert set(schema.LOSSES) == set(LOSSES)
 
@@ -580,3 +583,10 @@ def test_a_mistake_in_the_second_stage_has_its_line(refusal):
     assert line.startswith(
         "refine (the second stage): my.yaml:8: solver.max_epoch: unknown key. Did you mean"
     )
+
+
+def test_the_cores_own_names_are_kept_in_one_spelling(tmp_path):
+    (tmp_path / "my.yaml").write_text(SHORT + "model: {architecture: unet}\n")
+    overrides = ["sampler.data_aug_package=Torch", "dataset.format=AUTO"]
+    run = load_config(tmp_path / "my.yaml", overrides).run
+    assert (run.sampler.data_aug_package, run.dataset.format) == ("torch", "auto")

@@ -39,12 +39,12 @@ def test_canonical_spelling(written, ours, known):
 
 
 def test_the_root_is_the_folder_of_the_annotations(tmp_path):
-    assert DatasetConfig(src_targets="data/all.json").root == Path("data")
-    assert DatasetConfig(src_targets="data/folds").root == Path("data/folds")
-    assert DatasetConfig(src_targets="data/all.json", root=None).root == Path("data")
-    assert DatasetConfig(src_targets="data/all.json", root="images").root == Path("images")
+    assert DatasetConfig(src_targets="data/all.json").images_folder == Path("data")
+    assert DatasetConfig(src_targets="data/folds").images_folder == Path("data/folds")
+    assert DatasetConfig(src_targets="data/all.json", root=None).images_folder == Path("data")
+    assert DatasetConfig(src_targets="data/all.json", root="images").images_folder == Path("images")
     (tmp_path / "annotations").write_text("{}")
-    assert DatasetConfig(src_targets=tmp_path / "annotations").root == tmp_path
+    assert DatasetConfig(src_targets=tmp_path / "annotations").images_folder == tmp_path
 
 
 def test_annotations_are_required():

@@ -69,7 +69,7 @@ def test_scalars(text, value):
         ("[a]: 1\n", ":1:1: a key should be a word."),
         ("a: 1\n---\nb: 1\n", "expected a single document"),
         ("a: &x [*x]\n", "alias"),
-        ("", "the file is empty. It needs at least dataset.src_targets and output.output_dir."),
+        ("", "the file is empty, should be sections of keys (`dataset:`, `output:` …)."),
         ("# nothing\n", "the file is empty"),
         ("- a\n", ":1: found ['a'], should be sections of keys"),
         ("just words\n", ":1: found 'just words', should be sections of keys"),

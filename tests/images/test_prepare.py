@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from PIL import Image as pillow
 
 from lannunet_core.errors import UserError

@@ -7,6 +7,7 @@ import pytest
 from lannunet_core.plugins import inspection
 from lannunet_core.plugins.discovery import find
 from lannunet_core.plugins.inspection import look
+from lannunet_core.plugins.listing import WRONG_ANSWERS
 
 HEAD = "from lannunet_core import Plugin, PluginConfig, hookimpl\n"
 GOOD = (
@@ -150,7 +151,7 @@ def test_answers(seen, answer, cause):
         "\n    def refuse(self):\n        from lannunet_core.errors import UserError\n"
         "        raise UserError('not for such runs')\n"
     )
-    found = seen(GOOD.replace("nn.Identity()", answer) + refuse, ask=True)
+    found = seen(GOOD.replace("nn.Identity()", answer) + refuse, further=WRONG_ANSWERS)
     if cause is None:
         assert found.problems == []
     else:
@@ -163,7 +164,7 @@ def test_it_is_asked_about_a_task_that_it_serves(seen, answer, cause):
         "class P(Plugin):\n    tasks = ('segmentation',)\n    @hookimpl\n    def loss(self):\n"
         f"        assert self.run.task == 'segmentation'\n        return {answer}\n"
     )
-    found = seen(HEAD + source, ask=True)
+    found = seen(HEAD + source, further=WRONG_ANSWERS)
     if cause is None:
         assert found.problems == []  # the core's answers
     else:
@@ -174,7 +175,7 @@ def test_one_with_settings_that_must_be_given_is_not_asked(seen):
     needy = (
         "    class Config(PluginConfig):\n        must: int\n    @hookimpl\n    def loss(self): return 3\n"
     )
-    assert seen(HEAD + "class P(Plugin):\n" + needy, ask=True).problems == []
+    assert seen(HEAD + "class P(Plugin):\n" + needy, further=WRONG_ANSWERS).problems == []
 
 
 def test_many_keep_their_order(distribution):

@@ -1,22 +1,24 @@
-"""The plugins of one run, through `build`, `check` and `answers`."""
+"""The plugins of one run, through `check`, `assemble` and `answers`."""
 
 import inspect
 import re
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+from lannunet_landmarks.defaults import LandmarkDefaults
+from lannunet_landmarks.hooks import LandmarkHooks
 from lannunet_landmarks.schema import RunConfig
 from torch import nn
 
-from lannunet_core import Plugin, PluginConfig, RunInfo, __version__, hookimpl, hookspecs
+from lannunet_core import Plugin, PluginConfig, RunInfo, __version__, hookimpl, hookspec, hookspecs
+from lannunet_core.config.compose import replaced_keys
 from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.hookspecs import Coordinates, Event
-from lannunet_core.plugins.defaults import Defaults
-from lannunet_core.plugins.hooks import Hooks
+from lannunet_core.plugins import tasks
 from lannunet_core.plugins.installed import InstalledPlugin, PluginWarning
-from lannunet_core.plugins.manager import SPECS, answers, build, check, implemented_hooks, replaced_keys
+from lannunet_core.plugins.manager import SPECS, answers, assemble, check, implemented_hooks, specs_of
 
 RUN = RunInfo(
     task="landmarks",
@@ -55,7 +57,7 @@ class QuietLoss(Plugin):
 
 def chosen(plugin_class, config=None, version="1.0"):
     name = plugin_class.__name__.lower()
-    installed = InstalledPlugin(name, (), f"lannunet-{name}", version, f"m:{plugin_class.__name__}", None)
+    installed = InstalledPlugin(name, f"lannunet-{name}", version, f"m:{plugin_class.__name__}")
     return SimpleNamespace(
         installed=installed, plugin_class=plugin_class, config=config or plugin_class.Config()
     )
@@ -70,17 +72,19 @@ def loaded_with(architecture, *extensions):
     )
 
 
-def built(architecture, *extensions) -> Hooks:
-    loaded = loaded_with(architecture, *extensions)
-    return build(loaded, RUN, Defaults(loaded.run, RUN))
+def built(architecture, *extensions) -> LandmarkHooks:
+    return assembled(loaded_with(architecture, *extensions))
+
+
+def assembled(loaded, *specs) -> LandmarkHooks:
+    plugins = [loaded.architecture, *loaded.extensions]
+    check(plugins, "landmarks", specs_of(hookspecs, *specs))
+    return assemble(plugins, RUN, LandmarkDefaults(loaded.run, RUN), LandmarkHooks, specs)
 
 
 def refused(architecture, *extensions) -> str:
     with pytest.raises(UserError) as error:
-        built(architecture, *extensions)
-    with pytest.raises(UserError) as again:
-        check(loaded_with(architecture, *extensions))
-    assert str(again.value) == str(error.value)
+        check([chosen(architecture), *(chosen(one, version="2.0") for one in extensions)], "landmarks")
     return str(error.value)
 
 
@@ -88,7 +92,9 @@ def test_an_architecture_is_one_hook_and_the_core_answers_the_rest():
     hooks = built(Net)
     assert isinstance(hooks.network(), nn.Conv2d)
     solver = loaded_with(Net).run.solver
-    optimizer, scheduler = hooks.optimizer_and_scheduler(nn.Linear(1, 1), solver, 0.5, 10)
+    optimizer, scheduler = hooks.optimizer_and_scheduler(
+        module=nn.Linear(1, 1), solver=solver, base_lr=0.5, total_steps=10
+    )
     assert optimizer.param_groups[0]["lr"] == 0.5
     assert scheduler is not None
 
@@ -106,7 +112,7 @@ def test_instances_get_their_section_and_the_run():
 
     loaded = loaded_with(Wide)
     loaded.architecture = chosen(Wide, Config(width=7))
-    build(loaded, RUN, Defaults(loaded.run, RUN))
+    assembled(loaded)
     assert seen == [(Config(width=7), RUN)]
 
 
@@ -130,7 +136,9 @@ def test_none_passes_the_question_on():
         def optimizer_and_scheduler(self):
             return None
 
-    assert built(Net, ShyLoss).optimizer_and_scheduler(nn.Linear(1, 1), loaded_with(Net).run.solver, 0.1, 2)
+    assert built(Net, ShyLoss).optimizer_and_scheduler(
+        module=nn.Linear(1, 1), solver=loaded_with(Net).run.solver, base_lr=0.1, total_steps=2
+    )
     with pytest.raises(
         UserError, match=r"'network' must answer a torch.nn.Module, but the answer was None.*shy"
     ):
@@ -180,8 +188,8 @@ def test_collecting_hooks_gather_all_answers():
             told.append(("second", event.name))
 
     hooks = built(Net, First, Second)
-    assert hooks.metrics([]) == {"first": 0, "second": 2.5}
-    hooks.observe(Event("start", None, {}))
+    assert hooks.metrics(predictions=[]) == {"first": 0, "second": 2.5}
+    hooks.observe(event=Event("start", Path(), {}, nn.Identity()))
     assert told == [("second", "start"), ("first", "start")]
     assert hooks.losses()["quiet"] is Quiet
 
@@ -206,13 +214,13 @@ def test_an_observer_that_fails_is_named_and_the_run_goes_on(event, error):
     with pytest.warns(
         PluginWarning, match=rf"'failing' \(lannunet-failing 2.0\) .*'{event}'.*{error}.*run goes on"
     ):
-        hooks.observe(Event(event, Path(), {"told": told, "error": error}))
+        hooks.observe(event=Event(event, Path(), {"told": told, "error": error}, nn.Identity()))
     assert told == ["watching"]
 
 
 def test_an_observer_that_fails_at_the_start_ends_the_run():
     def started(error):
-        built(Net, Failing).observe(Event("start", Path(), {"error": error}))
+        built(Net, Failing).observe(event=Event("start", Path(), {"error": error}, nn.Identity()))
 
     with pytest.raises(RunFailed, match=r"'failing' \(lannunet-failing 2.0\) .*ValueError: no disk"):
         started(ValueError("no disk"))
@@ -326,7 +334,7 @@ def test_two_extensions_may_answer_a_collecting_hook_and_wrap_each_other():
         def loss(self):
             return (yield)
 
-    assert built(Net, QuietLoss, Counting).metrics([]) == {"n": 1}
+    assert built(Net, QuietLoss, Counting).metrics(predictions=[]) == {"n": 1}
 
 
 def test_two_plugins_that_bring_a_network():
@@ -375,33 +383,71 @@ def test_a_plugin_that_does_not_serve_the_task():
     )
 
 
-@pytest.mark.parametrize("tasks", ["segmentation", ("segment",), (), ["landmarks"], None])
+def test_a_plugin_whose_hooks_the_task_does_not_ask_for():
+    class Masks(Plugin):
+        @hookimpl
+        def get_segmentation(self, maps): ...
+
+    class Both(Masks, QuietLoss):
+        pass
+
+    assert refused(Net, Masks) == (
+        "trainer.plugins: plugin 'masks' (lannunet-masks 2.0) would do nothing: `task: landmarks` does not "
+        "ask for get_segmentation, which is all that it answers. Remove it there."
+    )
+    check([chosen(Net), chosen(Both), chosen(Plugin)], "landmarks")
+
+
+def test_hooks_take_arguments_in_their_order_too():
+    net = built(Net)
+    assert net.network_inputs({}) == net.network_inputs(batch={}) == {}
+    with pytest.raises(TypeError, match="missing a required argument: 'batch'"):
+        net.network_inputs()
+
+
+@pytest.mark.parametrize("tasks", ["landmarks", (), ["landmarks"], (1,)])
 def test_tasks_that_are_none(tasks):
     wrong = type("Wrong", (Net,), {"tasks": tasks})
-    assert f"Wrong.tasks is {tasks!r}, should be a tuple of some of 'landmarks', 'segm" in refused(wrong)
+    assert f"Wrong.tasks is {tasks!r}, should be a tuple of tasks' names" in refused(wrong)
 
 
-def test_plugin_listed_twice():
-    assert "'quietloss' is named more than once" in refused(Net, QuietLoss, QuietLoss)
-
-
+LABELLED = {
+    "landmarks": None,
+    "corner": None,
+    "image_size": (8, 8),
+    "sigmas": None,
+    "num_res_levels": 1,
+    "level_sizes": [(8, 8)],
+    "lambda_scale": 1.0,
+    "sample": {},
+}
+DECODED = {
+    "heatmaps": torch.ones(2, 3, 2),
+    "affine": torch.eye(3),
+    "original_sizes": torch.zeros(2, 2),
+    "evaluation_mode": "use_input_size",
+    "image_size": (8, 8),
+}
 WRONG = {
-    "network": (lambda: 3, ()),
-    "optimizer_and_scheduler": (lambda: torch.optim.SGD([torch.zeros(1)], lr=1.0), (None, None, 0.1, 1)),
-    "loss": (lambda: abs, ()),
-    "sampling": (lambda: "full", ()),
+    "network": (lambda: 3, {}),
+    "optimizer_and_scheduler": (
+        lambda: torch.optim.SGD([torch.zeros(1)], lr=1.0),
+        {"module": None, "solver": None, "base_lr": 0.1, "total_steps": 1},
+    ),
+    "loss": (lambda: abs, {}),
+    "sampling": (lambda: "full", {}),
     "generate_labels": (
         lambda: {"state": torch.zeros(1)},
-        (None, torch.zeros(2, 3), None, (8, 8), None, 1, [(8, 8)], 1.0, {}),
+        LABELLED | {"states": torch.zeros(2, 3)},
     ),
     "get_coords_from_heatmap": (
         lambda: Coordinates(torch.zeros(2, 5, 3), torch.zeros(2, 5)),
-        (None, torch.eye(3), torch.zeros(2, 2), "use_input_size"),
+        DECODED,
     ),
-    "losses": (lambda: ["kl"], ()),
-    "decoders": (lambda: {"peak": "peak"}, ()),
-    "augmentations": (lambda: {"None": None}, ()),
-    "metrics": (lambda: {"error": "small"}, ([],)),
+    "losses": (lambda: ["kl"], {}),
+    "decoders": (lambda: {"peak": "peak"}, {}),
+    "augmentations": (lambda: {"None": None}, {}),
+    "metrics": (lambda: {"error": "small"}, {"predictions": []}),
 }
 
 
@@ -415,7 +461,7 @@ def test_wrong_answer_names_the_plugin_and_what_was_expected(hook):
     wrong.__name__ = hook
     plugin = type("Wrong", (Net,), {hook: hookimpl(wrong)})
     with pytest.raises(UserError, match=rf"'{hook}' must answer .*'wrong' \(lannunet-wrong 1\.0\)"):
-        getattr(built(plugin), hook)(*arguments)
+        getattr(built(plugin), hook)(**arguments)
 
 
 def test_right_answers_pass():
@@ -430,11 +476,9 @@ def test_right_answers_pass():
 
     hooks = built(Right)
     states = torch.zeros(2, 3)
-    labels = hooks.generate_labels(None, states, None, (8, 8), None, 1, [(8, 8)], 1.0, {})
+    labels = hooks.generate_labels(**LABELLED, states=states)
     assert labels["state"] is states
-    found = hooks.get_coords_from_heatmap(
-        torch.ones(2, 3, 2), torch.eye(3), torch.zeros(2, 2), "use_input_size"
-    )
+    found = hooks.get_coords_from_heatmap(**DECODED)
     assert found.points.shape == (2, 3, 2)
 
 
@@ -500,7 +544,7 @@ def test_messages_of_plugins_to_users_and_ctrl_c_pass():
 
 def test_errors_of_the_core_are_not_a_plugins():
     with pytest.raises(AttributeError):
-        built(Net).optimizer_and_scheduler(nn.Linear(1, 1), None, 0.1, 1)
+        built(Net).optimizer_and_scheduler(module=nn.Linear(1, 1), solver=None, base_lr=0.1, total_steps=1)
 
 
 def test_a_plugin_that_cannot_be_made_is_named():
@@ -512,14 +556,14 @@ def test_a_plugin_that_cannot_be_made_is_named():
     assert "Plugin 'unmakable' (lannunet-unmakable 1.0) failed when it is made for a run: OSError" in message
 
 
-def test_every_hook_has_a_typed_method_with_the_same_arguments_and_answer():
-    for name in SPECS:
-        spec = inspect.signature(getattr(hookspecs, name))
-        method = inspect.signature(getattr(Hooks, name))
-        assert [str(p) for p in spec.parameters.values()] == [str(p) for p in method.parameters.values()][1:]
+def test_every_hook_has_a_typed_method_in_each_task_that_asks_for_it():
+    for task in tasks.every():
+        typed = {name for owner in task.hooks.__mro__ for name in vars(owner) if name in SPECS}
+        assert typed == {name for name, spec in SPECS.items() if spec.asked_in(task.name)}
+        for name in typed - {"observe", "initial_weights"}:  # methods of their own
+            assert inspect.getattr_static(task.hooks, name).name == name
     assert SPECS["network"].single
     assert not SPECS["observe"].single
-    assert len(SPECS) == len([x for x in vars(Hooks) if not x.startswith("_")])
 
 
 def test_implemented_hooks_tell_wrappers_and_look_at_the_class_only():
@@ -558,12 +602,12 @@ def test_replaced_keys():
         def loss(self):
             return (yield)
 
-    assert replaced_keys(All) == {
+    assert replaced_keys(All, LandmarkDefaults.replaced) == {
         "solver.loss_function": "loss",
         "inference.decoder": "get_coords_from_heatmap",
         "sampler.sample_mode": "sampling",
     }
-    assert replaced_keys(Wraps) == {}
+    assert replaced_keys(Wraps, LandmarkDefaults.replaced) == {}
 
 
 def test_answers_are_in_the_order_in_which_they_are_asked():
@@ -584,20 +628,57 @@ def test_answers_are_in_the_order_in_which_they_are_asked():
     class Counts(Wraps):
         pass
 
-    found = dict(answers(loaded_with(LossNet, Wraps, QuietLoss, Counts)))
+    found = dict(answers(loaded_with(LossNet, Wraps, QuietLoss, Counts), LandmarkDefaults))
     core = ("lannunet-core", __version__)
     wrapping = [("counts", "2.0"), ("wraps", "2.0")]
     assert found["loss"] == [*wrapping, ("quietloss", "2.0"), ("lossnet", "1.0"), core]
     assert found["metrics"] == wrapping
     assert found["network"] == [("lossnet", "1.0")]
     assert found["generate_labels"] == [core]
-    assert list(found) == list(SPECS)
+    assert list(found) == [name for name, spec in SPECS.items() if spec.asked_in("landmarks")]
 
 
-def test_the_core_answers_every_hook_that_needs_an_answer_but_network():
-    need = {name for name, spec in SPECS.items() if spec.single}
-    assert need - set(implemented_hooks(Defaults)) == {"network"}
-    assert set(implemented_hooks(Defaults)) <= set(SPECS)
+# None is an answer to these: the order is drawn, the core augments on the device, no picture is written.
+UNANSWERED = {"training_order", "augmenter", "debug_sample", "debug_prediction"}
+
+
+def test_the_tasks_answer_every_hook_that_needs_an_answer_but_network():
+    for task in tasks.every():
+        need = {name for name, spec in SPECS.items() if spec.single and spec.asked_in(task.name)}
+        answered = set(implemented_hooks(task.defaults))
+        assert need - answered - UNANSWERED == {"network"}, task.name
+        assert answered <= {name for name, spec in SPECS.items() if spec.asked_in(task.name)}
+
+
+def test_what_a_specification_says_of_old_names_reaches_the_author_with_his_plugin():
+    later = ModuleType("later")
+
+    @hookspec(firstresult=True, warn_on_impl=FutureWarning("'old_name' is 'new_name' since 0.4; gone in 0.6"))
+    def old_name(): ...
+
+    @hookspec(firstresult=True, warn_on_impl_args={"points": FutureWarning("'points' is gone in 0.6")})
+    def other(points, places): ...
+
+    later.old_name, later.other = old_name, other
+
+    class Old(Net):
+        @hookimpl
+        def old_name(self): ...
+
+        @hookimpl
+        def other(self, points): ...
+
+    class Present(Net):
+        @hookimpl
+        def other(self, places): ...
+
+    with pytest.warns(PluginWarning) as caught:
+        assembled(loaded_with(Old), later)
+    assert sorted(str(warning.message) for warning in caught) == [
+        "Plugin 'old' (lannunet-old 1.0): 'old_name' is 'new_name' since 0.4; gone in 0.6",
+        "Plugin 'old' (lannunet-old 1.0): 'points' is gone in 0.6",
+    ]
+    assembled(loaded_with(Present), later)  # says nothing: a warning would be an error here
 
 
 def test_the_examples_of_the_documentation_work_together():

@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -34,6 +35,62 @@ def test_round_trip(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
 
 
+def test_a_model_for_use_round_trips_in_safetensors(tmp_path):
+    """Tensors that share memory, tensors that are not contiguous, and what is no tensor."""
+    shared = torch.arange(6.0).reshape(2, 3)
+    state = {"network.a": shared, "network.b": shared, "network.c": shared.T, "loss.calls": 3}
+    written = Checkpoint(
+        learner=state,
+        config={"solver": {"seed": 3}},
+        run={"outputs": ["a", "b"], "spacing": None},
+        plugins=[{"name": "net", "distribution": "a-net", "version": "1"}],
+        sizing={"max_epochs": 2},
+        learned={"thresholds": [0.1, 0.25]},
+    )
+    checkpoint.save_checkpoint(tmp_path / "a.safetensors", written)
+    read = checkpoint.load_checkpoint(tmp_path / "a.safetensors")
+    assert read.learner.pop("loss.calls") == state.pop("loss.calls")
+    assert {name: value.tolist() for name, value in read.learner.items()} == {
+        name: value.tolist() for name, value in state.items()
+    }
+    assert replace(read, learner={}) == replace(written, learner={})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_a_model_may_be_written_over_while_its_weights_are_in_use(tmp_path):
+    path = tmp_path / "a.safetensors"
+    checkpoint.save_checkpoint(path, Checkpoint({"a": torch.arange(99_999.0)}, {}, {}, [], {}))
+    read = checkpoint.load_checkpoint(path)
+    checkpoint.save_checkpoint(path, replace(read, learned={"more": 1}))
+    again = checkpoint.load_checkpoint(path)
+    assert again.learned == {"more": 1}
+    assert torch.equal(again.learner["a"], read.learner["a"])
+    assert read.learner["a"].sum() == torch.arange(99_999.0).sum()
+
+
+@pytest.mark.parametrize(("presence", "learned"), [([0.25, 0.5], {"presence": [0.25, 0.5]}), ([], {})])
+def test_a_model_of_core_0_1_0_is_read(tmp_path, presence, learned):
+    content = {
+        "lannunet": 1,
+        "learner": {name: torch.ones(3) for name in ("network.weight", "loss.width", "label_width.log")},
+        "config": {"solver": {"seed": 3}},
+        "run": {"outputs": ("a", "b")},
+        "plugins": [{"name": "net", "distribution": "a-net", "version": "0.1.0"}],
+        "sizing": {"max_epochs": 2},
+        "presence": presence,
+        "provenance": {"git": "abc"},
+        "progress": {},
+        "optimizer": {},
+        "scheduler": {},
+    }
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(content, tmp_path / "checkpoints" / "best.pt")
+    read = checkpoint.load_checkpoint(tmp_path)
+    assert read.learned == learned
+    assert list(read.learner) == ["network.weight", "loss.width", "label_width.log"]
+    assert (read.run, read.provenance) == (content["run"], content["provenance"])
+
+
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_file_that_would_run_code_is_refused(tmp_path, legacy):
     trace = tmp_path / "trace"
@@ -56,11 +113,12 @@ def test_what_is_no_model_is_refused(tmp_path, content):
         checkpoint.load_checkpoint(tmp_path / "a.pt")
 
 
-def test_a_truncated_model_is_refused(tmp_path, trained):
-    content = (trained.out / "checkpoints" / "best.pt").read_bytes()
-    (tmp_path / "a.pt").write_bytes(content[: len(content) // 2])
-    with pytest.raises(UserError, match=r"a\.pt: cannot be loaded safely .*lannunet train"):
-        checkpoint.load_checkpoint(tmp_path / "a.pt")
+@pytest.mark.parametrize("name", ["best.safetensors", "latest.pt"])
+def test_a_truncated_model_is_refused(tmp_path, trained, name):
+    content = (trained.out / "checkpoints" / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=rf"{name}: cannot be loaded safely .*lannunet train"):
+        checkpoint.load_checkpoint(tmp_path / name)
 
 
 @pytest.mark.parametrize("content", [{"state_dict": {}}, [1, 2], {"lannunet": 99}])
@@ -80,8 +138,8 @@ def test_a_runs_folder_stands_for_its_best_model(trained):
 def test_the_latest_model_has_all_that_goes_on(trained):
     latest = checkpoint.load_checkpoint(trained.out / "checkpoints" / "latest.pt")
     assert latest.progress["epoch"] == 2
-    assert latest.optimizer["state"]
-    assert latest.scheduler["last_epoch"] == 6
+    assert latest.optimizer["several"][0]["state"]
+    assert latest.scheduler["several"][0]["last_epoch"] == 6
 
 
 @pytest.mark.parametrize(

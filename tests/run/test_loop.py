@@ -81,6 +81,29 @@ def test_ctrl_c_within_an_epoch(stoppable, monkeypatch, capsys):
     assert_same(whole(stoppable), stoppable.out)
 
 
+def test_what_an_earlier_version_began_is_gone_on_with(stoppable, monkeypatch, capsys):
+    """Its record lacks the keys that came later, and has a size where the default is now `auto`."""
+    with monkeypatch.context() as patch:
+        patch.setenv("SABOTAGE", "step 8 SIGINT")
+        assert stoppable.train() == 130
+    latest = stoppable.out / "checkpoints" / "latest.pt"
+    state = torch.load(latest, weights_only=True)
+    for section, keys in {
+        "dataset": ["format"],
+        "sampler": ["normalisation"],
+        "solver": ["accumulate", "clip_gradient_norm"],
+        "trainer": ["monitor"],
+    }.items():
+        for key in keys:
+            del state["config"][section][key]
+    state["config"]["sampler"]["patch"]["sample_patch_size"] = [128, 128]
+    torch.save(state, latest)
+    assert stoppable.train("--resume", "--set", "solver.accumulate=2") == 2
+    assert "solver.accumulate was 1, is 2." in capsys.readouterr().err
+    assert stoppable.train("--resume") == 0
+    assert_same(whole(stoppable), stoppable.out)
+
+
 def test_ctrl_c_reaches_the_whole_group_of_processes(stoppable):
     ended = stoppable.start(
         "train",
@@ -121,7 +144,7 @@ def test_crash_while_a_checkpoint_is_written(stoppable, monkeypatch, capsys):
     error = "Error: [Errno 28] No space left on device. When that is mended, go on with --resume.\n"
     assert capsys.readouterr().err == error
     folder = stoppable.out / "checkpoints"
-    assert sorted(path.name for path in folder.iterdir()) == ["best.pt", "latest.pt"]
+    assert sorted(path.name for path in folder.iterdir()) == ["best.safetensors", "latest.pt"]
     assert checkpoint.load_checkpoint(folder / "latest.pt").progress["epoch"] == 2
     assert stoppable.train("--resume") == 0
     assert "epoch 3, batch 1" in capsys.readouterr().out
@@ -183,9 +206,9 @@ def test_the_best_model_is_used(project, workshop):
     project.set(solver={"max_epochs": 1}, trainer={"plugins": ["drifting"]})
     project.set(solver={"decay_policy": "none"})
     assert project.train() == 0
-    first = checkpoint.load_checkpoint(project.out / "checkpoints" / "best.pt").learner
+    first = checkpoint.load_checkpoint(project.out / "checkpoints" / "best.safetensors").learner
     assert project.train("--overwrite", "--set", "solver.max_epochs=3") == 0
-    best = checkpoint.load_checkpoint(project.out / "checkpoints" / "best.pt").learner
+    best = checkpoint.load_checkpoint(project.out / "checkpoints" / "best.safetensors").learner
     last = checkpoint.load_checkpoint(project.out / "checkpoints" / "latest.pt").learner
     assert all(torch.equal(best[name], first[name]) for name in first)
     assert any(not torch.equal(best[name], last[name]) for name in first)
@@ -196,7 +219,8 @@ def test_without_a_validation_split_the_last_model_is_used(project):
     assert project.train() == 0
     assert validated(project) == []
     best, last = (
-        checkpoint.load_checkpoint(project.out / "checkpoints" / f"{n}.pt") for n in ("best", "latest")
+        checkpoint.load_checkpoint(project.out / "checkpoints" / name)
+        for name in ("best.safetensors", "latest.pt")
     )
     assert all(torch.equal(best.learner[name], last.learner[name]) for name in best.learner)
 
@@ -339,7 +363,7 @@ def test_a_loss_that_is_not_a_number(project, workshop, capsys):
     assert project.lannunet("predict", project.out, image, "-o", project.folder / "found") == 0
 
     told = workshop().events
-    assert [event.name for event in told] == ["start", "epoch", "failure"]
+    assert [event.name for event in told] == ["start", *["batch"] * 3, "epoch", "batch", "failure"]
     assert "epoch 2, batch 2" in told[-1].values["error"]
 
 

@@ -36,7 +36,10 @@ def test_the_files_of_a_run(trained):
         "summary.json",
         "report.html",
     }
-    assert {path.name for path in (trained.out / "checkpoints").iterdir()} == {"best.pt", "latest.pt"}
+    assert {path.name for path in (trained.out / "checkpoints").iterdir()} == {
+        "best.safetensors",
+        "latest.pt",
+    }
 
 
 def test_run_json_says_where_results_come_from(trained):
@@ -54,8 +57,8 @@ def test_run_json_says_where_results_come_from(trained):
 
 
 def test_the_checkpoint_says_it_too(trained):
-    for name in ("best", "latest"):
-        model = checkpoint.load_checkpoint(trained.out / "checkpoints" / f"{name}.pt")
+    for name in ("best.safetensors", "latest.pt"):
+        model = checkpoint.load_checkpoint(trained.out / "checkpoints" / name)
         said = json.loads((trained.out / "run.json").read_text())
         assert json.loads(json.dumps(model.provenance)) == said
 
@@ -65,7 +68,7 @@ def test_config_yaml_is_the_run_with_everything_spelled_out(trained):
     assert resolved["solver"]["base_lr"] == 2e-3
     assert resolved["solver"]["loss_function"] == "kl"
     assert resolved["model"]["unet"]["min_feature_resolution"] == 4
-    assert resolved["dataset"]["root"] == str(trained.folder)
+    assert resolved["dataset"]["src_targets"] == str(trained.json)
     given = load_config(trained.yaml).resolved()
     given["solver"]["base_lr"] = 2e-3
     assert resolved == given == load_config(trained.out / "config.yaml").resolved()
@@ -112,18 +115,23 @@ def test_observers_are_told(project, workshop):
     project.set(trainer={"plugins": ["watcher"]})
     assert project.train() == 0
     told = workshop().events
-    assert [event.name for event in told] == ["start", "epoch", "epoch", "end"]
+    assert [event.name for event in told] == ["start", *[*["batch"] * 3, "epoch"] * 2, "end"]
     assert {event.output_dir for event in told} == {project.out}
+    assert len({id(event.module.network) for event in told}) == 1
     assert told[0].values["seed"] == 0
-    assert [event.values for event in told[1:3]] == project.metrics()
-    assert told[3].values == summary(project.out)
+    batches = [event.values for event in told if event.name == "batch"]
+    assert [(said["epoch"], said["batch"]) for said in batches] == [(e, b) for e in (1, 2) for b in (1, 2, 3)]
+    rows = [event.values for event in told if event.name == "epoch"]
+    assert rows == project.metrics()
+    assert rows[0]["terms"]["kl"] == pytest.approx(np.mean([said["terms"]["kl"] for said in batches[:3]]))
+    assert told[-1].values == summary(project.out)
 
 
 def test_observers_are_told_of_an_interruption(project, workshop, monkeypatch):
     monkeypatch.setenv("SABOTAGE", "step 2 SIGINT")
     project.set(trainer={"plugins": ["watcher", "saboteur"]})
     assert project.train() == 130
-    assert [event.name for event in workshop().events] == ["start", "failure"]
+    assert [event.name for event in workshop().events] == ["start", "batch", "batch", "failure"]
 
 
 def test_a_workbook_on_request(project):
@@ -185,8 +193,9 @@ def test_a_resumed_run_is_not_sized_anew(project, workshop, monkeypatch):
         patch.setattr(run, "seconds_per_batch", lambda batches, use: (0.0, 1.0))
         patch.setenv("SABOTAGE", "step 3 SIGINT")
         assert project.train() == 130
+    sized = checkpoint.load_checkpoint(project.out / "checkpoints" / "latest.pt").sizing["max_epochs"]
     assert project.train("--resume") == 0
-    assert len(project.metrics()) == 5
+    assert len(project.metrics()) == sized > 1
 
 
 def test_measuring_leaves_no_trace(project, workshop):
@@ -316,7 +325,8 @@ def evaluated(make_project, trained):
     """Evaluates the trained model again; gives the folder."""
     project = make_project()
     project.set(
-        model={"checkpoint": str(trained.out / "checkpoints" / "best.pt")}, trainer={"inference_only": True}
+        model={"checkpoint": str(trained.out / "checkpoints" / "best.safetensors")},
+        trainer={"inference_only": True},
     )
 
     def evaluate(name, **inference):
@@ -337,7 +347,9 @@ def test_inference_only_gives_what_training_gave(evaluated, trained):
 
 def test_starting_from_a_model(project, trained):
     """With a learning rate of next to nothing, it stays that model."""
-    project.set(model={"checkpoint": str(trained.out / "checkpoints" / "best.pt")}, solver={"base_lr": 1e-12})
+    project.set(
+        model={"checkpoint": str(trained.out / "checkpoints" / "best.safetensors")}, solver={"base_lr": 1e-12}
+    )
     assert project.train() == 0
     assert np.allclose(points(project.rows()), points(trained.rows()), atol=0.01)
 

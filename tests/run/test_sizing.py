@@ -1,8 +1,7 @@
 import math
 
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 from lannunet_landmarks.schema import RunConfig
 
 from lannunet_core.run import sizing

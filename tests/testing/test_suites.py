@@ -1,27 +1,21 @@
 """The kit itself: claims, other forms of plugins, and that it leaves no trace."""
 
 import random
-import re
 import subprocess
 import sys
-from pathlib import Path
 from unittest import SkipTest
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
 
 from lannunet_core.testing import (
     ArchitectureConformance,
-    DecodeConformance,
-    ExtraMapsConformance,
-    LabelConformance,
-    LossConformance,
     SamplingConformance,
+    plan,
     run,
+    run_one,
 )
-from lannunet_core.testing.suites import plan, run_one
 
 ONLY_2D = """
 from lannunet_core import Plugin, hookimpl
@@ -36,14 +30,109 @@ class Model(Plugin):
         return nn.Conv2d(self.run.in_channels, len(self.run.outputs), 5, padding=2)
 """
 
-# Which of 8-pixel cells holds a landmark, and where it lies from that cell's middle: labels, loss and decoder
-# understand each other and nobody else does.
-CELLS = """
+# A task of one number an image, how bright it is.
+TASK = """
+from lannunet_core import Defaults, RunConfig, Session, Task, assemble, hookimpl
+
+
+class BrightnessDefaults(Defaults):
+    @hookimpl
+    def losses(self):
+        from brightness_bench import Squares
+        return {"squares": Squares}
+
+
+class Brightness(Task):
+    config = RunConfig
+    defaults = BrightnessDefaults
+    names = {"solver.loss_function": ("losses", ("squares",))}
+
+    def check(self, loaded):
+        pass
+
+    def start_session(self, loaded, run, fabric):
+        import torch
+        from brightness_bench import BrightnessLearner
+        hooks = assemble(loaded.plugins, run, BrightnessDefaults(loaded.run, run), self.hooks)
+        torch.manual_seed(run.seed)
+        return Session(loaded, run, fabric, hooks, BrightnessLearner(hooks))
+
+    def train(self, loaded, *, resume=False, overwrite=False):
+        raise NotImplementedError
+
+    def predict(self, request):
+        raise NotImplementedError
+
+    def bench(self):
+        from brightness_bench import BrightnessBench
+        return BrightnessBench()
+
+
+class Silent(Brightness):
+    def bench(self):
+        return None
+"""
+BENCH = """
+import torch
+from torch import nn
+from lannunet_core import Learner
+from lannunet_core.testing import Bench, Broken, Conformance, Goal, as_test, batch_of, draw_noise
+
+
+class Squares(nn.Module):
+    def forward(self, outputs, labels):
+        return {"squares": (outputs - labels["brightness"]).square().mean()}
+
+    def activation(self, outputs):
+        return outputs
+
+
+class BrightnessLearner(Learner):
+    def labels(self, batch, outputs):
+        return {"brightness": batch["brightness"]}
+
+
+def metrics_are_short(subject):
+    \"\"\"A plugin's figures have short names.\"\"\"
+
+
+class MetricConformance(Conformance):
+    task = "brightness"
+    test_metrics_are_short = as_test(metrics_are_short)
+
+
+class BrightnessBench(Bench):
+    goal = Goal("mean error", "", 0.2)
+
+    def config(self, size):
+        sections = ("dataset", "sampler", "trainer", "inference")
+        return {name: {} for name in sections} | {"solver": {"loss_function": "squares"}}
+
+    def outputs(self, count):
+        return tuple(f"channel {n}" for n in range(count))
+
+    def make_batch(self, session, count, seed):
+        run = session.run
+        wanted = torch.linspace(-1, 1, count * len(run.outputs)).reshape(count, -1)
+        image = draw_noise(run.input_size, count, run.in_channels, seed)
+        image += wanted.mean(1).reshape(-1, *[1] * (run.dimensions + 1))
+        return {**batch_of(image), "brightness": wanted}
+
+    def check_outputs(self, session, outputs, batch, where):
+        if outputs.shape != batch["brightness"].shape:
+            raise Broken(f"{where}, the output is {tuple(outputs.shape)}; there is one number a channel")
+
+    def figure(self, session, batch):
+        return float((self.maps(session, batch) - batch["brightness"]).abs().mean())
+
+    def suites(self):
+        return {"metrics": MetricConformance}
+"""
+BRIGHT = """
 from lannunet_core import Plugin, hookimpl
-from lannunet_core.hookspecs import Coordinates
 
 class Model(Plugin):
-    tasks = ("landmarks",)
+    tasks = ("brightness", "silent")
 
     @hookimpl
     def network(self):
@@ -51,112 +140,21 @@ class Model(Plugin):
         return Network(self.run)
 
     @hookimpl
-    def generate_labels(self, landmarks, states, image_size):
-        import torch
-        visible = states == 0
-        landmarks = torch.where(visible[..., None], landmarks, 0)
-        axes = [torch.arange(side // 8) * 8 + 3.5 for side in image_size[::-1]]
-        middles = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], 0)  # (D, *S)
-        shape = [1] * len(axes)
-        offset = landmarks.reshape(*landmarks.shape, *shape) - middles  # (B, N, D, *S)
-        near = (offset.abs() <= 4).all(2) & visible.reshape(*visible.shape, *shape)
-        return {"state": states, "which": near.float(), "where": offset}
-
-    @hookimpl
-    def loss(self):
-        from parts import Loss
-        return Loss()
-
-    @hookimpl
-    def get_coords_from_heatmap(self, heatmaps, affine):
-        import torch
-        which = heatmaps["which"]
-        where = heatmaps["where"].unflatten(1, (which.shape[1], -1))
-        shape = which.shape[2:]
-        confidence, cell = which.flatten(2).max(-1)
-        index = torch.stack(torch.unravel_index(cell, shape)[::-1], -1) * 8 + 3.5  # (B, N, D)
-        offset = where.flatten(3).gather(3, cell[:, :, None, None].expand(-1, -1, len(shape), 1))[..., 0]
-        points = torch.where((confidence > 0)[..., None], index + offset, torch.nan)
-        return Coordinates(points, confidence.clamp(0, 1))
+    def metrics(self):
+        return {}
 """
-CELLS_PARTS = """
-import torch
+BRIGHT_PARTS = """
 from torch import nn
-from torch.nn import functional
 
 class Network(nn.Module):
     def __init__(self, run):
         super().__init__()
-        self.outputs = len(run.outputs)
-        convolution = nn.Conv2d if run.dimensions == 2 else nn.Conv3d
-        self.patches = convolution(run.in_channels, 32, 8, stride=8)
-        self.which = convolution(32, self.outputs, 3, padding=1)
-        self.where = convolution(32, self.outputs * run.dimensions, 3, padding=1)
+        self.last = nn.Linear(run.in_channels, len(run.outputs), bias=False)
+        nn.init.zeros_(self.last.weight)
 
     def forward(self, image):
-        x = self.patches(image).relu()
-        return {"which": self.which(x), "where": self.where(x)}
-
-class Loss(nn.Module):
-    def forward(self, outputs, labels):
-        weight = (labels["state"] != 3).float() * labels.get("weight", 1)
-        total = weight.sum().clamp(min=1)
-        cross_entropy = functional.binary_cross_entropy_with_logits
-        which = cross_entropy(outputs["which"], labels["which"], reduction="none")
-        offset = outputs["where"].view_as(labels["where"])
-        where = (labels["which"][:, :, None] * (offset - labels["where"]).abs()).flatten(2).sum(-1)
-        return {
-            "which": (weight * which.flatten(2).mean(-1)).sum() / total,
-            "where": 0.1 * (weight * where).sum() / total,
-        }
-
-    def activation(self, outputs):
-        return {"which": outputs["which"].sigmoid(), "where": outputs["where"]}
+        return 5 * self.last(image.flatten(2).mean(-1))
 """
-NAMES = """
-from lannunet_core import Plugin, hookimpl
-
-class Model(Plugin):
-    tasks = ("landmarks",)
-
-    @hookimpl
-    def losses(self):
-        from lannunet_landmarks.maps.losses import HeatmapMSE
-        return {"sound": lambda: HeatmapMSE(100.0), "spoilt": lambda: HeatmapMSE(20.0)}
-
-    @hookimpl
-    def decoders(self):
-        from lannunet_landmarks.maps.decode import decode_peak
-        return {"mine": lambda: decode_peak}
-"""
-TRUST = """
-from lannunet_core import Plugin, hookimpl
-from lannunet_core.errors import UserError
-
-class Model(Plugin):
-    tasks = ("segmentation",)
-
-    @hookimpl
-    def extra_maps(self, dataset):
-        from lannunet_segmentation.types import ExtraMap
-        files = {case.id: dataset.path / f"{case.id}_trust.npy" for case in dataset.training}
-        if missing := [file for file in files.values() if not file.exists()]:
-            raise UserError(f"{missing[0]} is missing.")
-        return [ExtraMap("trust", "weight", "linear", 0.0, files)]
-"""
-
-
-@pytest.fixture
-def install(distribution):
-    def installed(plugin, parts=""):
-        files = {"model.py": plugin, "parts.py": parts}
-        distribution("model", {"model": "model:Model"}, files, requires=["lannunet-core>=0.1"])
-
-    return installed
-
-
-def failures(suite):
-    return [(result.check, result.message) for result in run(suite) if result.outcome == "failed"]
 
 
 def test_import_of_the_core_does_not_load_the_kit():
@@ -178,8 +176,8 @@ def test_import_of_the_core_does_not_load_the_kit():
         ("other_sizes", "supports_patches", False, "not claimed"),
     ],
 )
-def test_claims(install, check, flag, claim, outcome):
-    install(ONLY_2D)
+def test_claims(install_model, check, flag, claim, outcome):
+    install_model(ONLY_2D)
     suite = type("TestModel", (ArchitectureConformance,), {"plugin": "model", flag: claim})()
     result = run_one(suite, f"test_{check}")
     assert result.outcome == outcome
@@ -189,51 +187,36 @@ def test_claims(install, check, flag, claim, outcome):
 
 
 @pytest.mark.parametrize("tasks", [("landmarks",), ("segmentation",)])
-def test_it_is_tested_in_the_tasks_that_it_serves(install, tasks):
-    install(ONLY_2D.replace("class Model(Plugin):", f"class Model(Plugin):\n    tasks = {tasks}\n"))
+def test_it_is_tested_in_the_tasks_that_it_serves(install_model, failures, tasks):
+    install_model(ONLY_2D.replace("class Model(Plugin):", f"class Model(Plugin):\n    tasks = {tasks}\n"))
     claims = {"plugin": "model", "supports_3d": False, "supports_deep_supervision": False}
-    results = {r.check: r for r in run(type("TestModel", (ArchitectureConformance,), claims)())}
-    served, other = ("overfits", "segments")[:: 1 if tasks == ("landmarks",) else -1]
-    assert results[f"{served}_a_tiny_problem"].outcome == "passed"
-    assert results[f"{other}_a_tiny_problem"].outcome == "not claimed"
-    assert "is not served" in results[f"{other}_a_tiny_problem"].message
-    assert "failed" not in {result.outcome for result in results.values()}
+    suite = type("TestModel", (ArchitectureConformance,), claims)()
+    assert {kind.task for kind in suite.kinds()} == set(tasks)
+    assert failures(suite) == []
+    suite.task = ({"landmarks", "segmentation"} - set(tasks)).pop()
+    result = run_one(suite, "test_overfits_a_tiny_problem")
+    assert (result.outcome, result.message) == ("not claimed", f"`task: {suite.task}` is not served")
 
 
-def test_it_says_in_which_kind_of_run_it_raises(install):
-    install(ONLY_2D.replace("nn.Conv2d(self", "(1 / (self.run.task == 'landmarks')) and nn.Conv2d(self"))
+def test_it_says_in_which_kind_of_run_it_raises(install_model):
+    install_model(
+        ONLY_2D.replace("nn.Conv2d(self", "(1 / (self.run.task == 'landmarks')) and nn.Conv2d(self")
+    )
     suite = type("TestModel", (ArchitectureConformance,), {"plugin": "model", "supports_3d": False})()
     result = run_one(suite, "test_two_dimensions")
     assert result.outcome == "failed"
     assert "in 2D segmentation it raises RunFailed" in result.message
 
 
-def test_files_of_the_author_lie_in_the_folder(install):
-    install(TRUST)
-
-    class TestModel(ExtraMapsConformance):
-        plugin = "model"
-
-    assert run_one(TestModel(), "test_maps_fit_every_case").outcome == "not claimed"
-
-    class TestWithFiles(TestModel):
-        def add_files(self, dataset):
-            for path in (dataset / "imagesTr").iterdir():
-                image = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-                np.save(dataset / path.name.replace("_0000.nii.gz", "_trust.npy"), np.ones_like(image))
-
-    assert failures(TestWithFiles()) == []
-
-
-def test_what_is_not_claimed_is_a_skip_to_pytest(install):
-    install(ONLY_2D)
+def test_what_is_not_claimed_is_a_skip_to_pytest(install_model):
+    install_model(ONLY_2D)
     suite = type("TestModel", (ArchitectureConformance,), {"plugin": "model", "supports_3d": False})()
     with pytest.raises(SkipTest, match="3D is not claimed"):
         suite.test_three_dimensions()
 
 
-def test_what_is_not_claimed_is_not_looked_at_elsewhere(install):
-    install(ONLY_2D)
+def test_what_is_not_claimed_is_not_looked_at_elsewhere(install_model):
+    install_model(ONLY_2D)
 
     class TestModel(ArchitectureConformance):
         plugin = "model"
@@ -246,75 +229,19 @@ def test_what_is_not_claimed_is_not_looked_at_elsewhere(install):
     assert "failed" not in results.values()
 
 
-def test_outputs_labels_and_decoder_of_its_own(install):
-    """An architecture whose outputs only it understands is tested through its own hooks."""
-    install(CELLS, CELLS_PARTS)
-    claims = {"plugin": "model", "supports_learned_sigma": False, "supports_deep_supervision": False}
-    for base in (ArchitectureConformance, LabelConformance, LossConformance, DecodeConformance):
-        assert failures(type("TestModel", (base,), claims)()) == []
-
-
-def test_perfect_outputs_of_the_author(install):
-    install(CELLS, CELLS_PARTS)
-
-    class TestModel(LabelConformance):
-        plugin = "model"
-
-        def perfect_outputs(self, labels, outputs):
-            assert labels["which"].shape == outputs["which"].shape
-            return {"which": 20 * labels["which"] - 10, "where": (labels["where"] + self.error).flatten(1, 2)}
-
-    for error, outcome in ((0.0, "passed"), (0.4, "failed")):
-        TestModel.error = error
-        assert run_one(TestModel(), "test_labels_decode_back").outcome == outcome
-
-
-def test_the_plan_follows_from_the_hooks(install):
-    install(NAMES)
-    planned = [(type(suite).__name__, name, about) for suite, name, about in plan("model", {})]
-    assert {(suite, about) for suite, _, about in planned} == {
-        ("Conformance", ""),
-        ("LossConformance", "sound"),
-        ("LossConformance", "spoilt"),
-        ("DecodeConformance", "mine"),
-    }
-    assert len(planned) == len(set(planned))
-    assert [name for _, name, _ in planned].count("test_is_found_by_name") == 1
-    assert [about for _, name, about in planned if name == "test_weights_count"] == ["sound", "spoilt"]
-
-
-def test_the_suite_of_a_name_tests_what_bears_it(install):
-    install(NAMES)
-    suites = {about: suite for suite, _, about in plan("model", {})}
-    assert failures(suites["mine"]) == []
-    with pytest.raises(AssertionError, match="peak at"):
-        suites["spoilt"].test_activation_is_a_map()
-
-
-def test_an_architecture_named_by_the_author(install):
-    install(NAMES)
-    suite = type("TestModel", (LossConformance,), {"plugin": "model", "architecture": "unet"})()
-    suite.loss_function = "spoilt"
-    session = suite.session(2)
-    assert [type(session.learner.network).__name__, type(session.learner.loss).__name__] == [
-        "UNet",
-        "HeatmapMSE",
-    ]
-
-
 def test_settings_reach_the_plugin():
     suite = type("TestUNet", (ArchitectureConformance,), {"plugin": "unet", "config": {"init_features": 4}})()
     assert suite.session(2).learner.network.heads[0].in_channels == 4
 
 
-def test_an_error_in_a_check_is_its_result(install):
-    install("raise OSError('no disk')")
+def test_an_error_in_a_check_is_its_result(install_model):
+    install_model("raise OSError('no disk')")
     result = run_one(type("T", (SamplingConformance,), {"plugin": "model"})(), "test_sampling_pickles")
     assert (result.outcome, "no disk" in result.message) == ("failed", True)
 
 
-def test_no_trace_is_left_in_the_global_generators(install):
-    install(ONLY_2D)
+def test_no_trace_is_left_in_the_global_generators(install_model, failures):
+    install_model(ONLY_2D)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
     claims = {"plugin": "model", "supports_3d": False, "supports_deep_supervision": False}
     assert failures(type("TestModel", (ArchitectureConformance,), claims)()) == []
@@ -323,11 +250,46 @@ def test_no_trace_is_left_in_the_global_generators(install):
     assert before[2] == random.getstate()
 
 
-def test_the_segmentation_plugin_of_the_documentation(install):
-    text = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
-    (source,) = (
-        code for code in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S) if "Borders" in code
+@pytest.fixture
+def brightness(distribution):
+    distribution(
+        "brightness",
+        {},
+        {"brightness.py": TASK, "brightness_bench.py": BENCH},
+        entry_points="[lannunet.tasks]\nbrightness = brightness:Brightness\nsilent = brightness:Silent\n",
     )
-    install("from lannunet_core import Plugin, hookimpl\n" + source.replace("CarefulBorders", "Model"))
-    results = list(run(type("TestModel", (ExtraMapsConformance,), {"plugin": "model"})()))
-    assert {result.outcome for result in results} == {"passed"}
+
+
+def test_a_task_of_a_stranger(brightness, install_model):
+    install_model(BRIGHT, BRIGHT_PARTS)
+    claims = {"supports_deep_supervision": False, "supports_patches": False}
+    suite = type("TestModel", (ArchitectureConformance,), {"plugin": "model", **claims})()
+    assert {str(kind) for kind in suite.kinds()} == {"2D brightness", "3D brightness"}
+    outcomes = {result.check: (result.outcome, result.message) for result in run(suite)}
+    unclaimed = {"deep_supervision", "other_sizes"}
+    assert {check: why for check, why in outcomes.items() if why[0] == "failed"} == {}
+    assert {check for check, why in outcomes.items() if why[0] == "not claimed"} == unclaimed
+
+
+def test_a_fault_in_a_task_of_a_stranger(brightness, install_model):
+    install_model(BRIGHT, BRIGHT_PARTS.replace("len(run.outputs)", "len(run.outputs) + 1"))
+    suite = type("TestModel", (ArchitectureConformance,), {"plugin": "model"})()
+    message = run_one(suite, "test_shapes_and_dtypes").message
+    assert "the output is (1, 2); there is one number a channel" in message
+
+
+def test_the_suites_of_a_task_of_a_stranger_are_planned(brightness, install_model):
+    install_model(BRIGHT, BRIGHT_PARTS)
+    (planned,) = (one for one in plan("model", {}) if one[1] == "test_metrics_are_short")
+    assert type(planned[0]).__name__ == "MetricConformance"
+    assert run_one(*planned).outcome == "passed"
+
+
+def test_in_a_task_without_a_bench_nothing_is_tried(brightness, install_model):
+    install_model(BRIGHT.replace('("brightness", "silent")', '("silent",)'), BRIGHT_PARTS)
+    suite = type("TestModel", (ArchitectureConformance,), {"plugin": "model"})()
+    result = run_one(suite, "test_shapes_and_dtypes")
+    assert result.outcome == "not claimed"
+    assert "plugins are not tried in `task: silent`" in result.message
+    assert run_one(suite, "test_hooks_are_those_of_the_core").outcome == "passed"
+    assert {run_one(*one).outcome for one in plan("model", {})} == {"passed", "not claimed"}

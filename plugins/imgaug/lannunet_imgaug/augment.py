@@ -67,7 +67,7 @@ def augment(
     _, iaa = load()
     moved = warp(image, drawn, centre, output_size, fill=fill)
     for operation in drawn.intensity:
-        if operation.name in LACKING:
+        if not isinstance(operation, IntensityOp) or operation.name in LACKING:
             moved = _with_torch(moved, operation)
             continue
         # A channel at a time, each from the operation's seed: OpenCV's median takes 1, 3 or 4 channels only.
@@ -103,7 +103,7 @@ def warp(
     return np.stack(moved)
 
 
-def _with_torch(image: Pixels, operation: IntensityOp) -> Pixels:
+def _with_torch(image: Pixels, operation: Any) -> Pixels:
     import torch
 
     from lannunet_core import apply_intensity

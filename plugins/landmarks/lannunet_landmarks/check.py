@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from lannunet_core import LoadedConfig, UserError
-from lannunet_landmarks.data.annotations import load_dataset
+from lannunet_core import AUTO, LoadedConfig, UserError
+from lannunet_landmarks.data.annotations import open_dataset
 from lannunet_landmarks.schema import RunConfig
 
 
@@ -16,8 +16,20 @@ def check(loaded: LoadedConfig) -> None:
         UserError: What is wrong.
     """
     config = cast(RunConfig, loaded.run)
-    dataset, fold = config.dataset, config.trainer.fold
-    targets = dataset.src_targets
+    if config.dataset.format == AUTO:
+        check_files(loaded, config)
+    checkpoint = config.model.checkpoint
+    if checkpoint and not checkpoint.exists():
+        raise _missing(loaded, "model.checkpoint", checkpoint, "give a model file or a run's folder")
+    read = open_dataset(loaded)
+    config.sampler.check_dimensions(read.dimensions, str(read.path))
+    if not read.samples[config.inference.split]:
+        raise UserError(empty_split(read.path, config.inference.split))
+
+
+def check_files(loaded: LoadedConfig, config: RunConfig) -> None:
+    """Refuse annotations and folders that do not exist."""
+    targets, fold = config.dataset.src_targets, config.trainer.fold
     if targets.is_dir():
         folds = sorted(path.name for path in targets.glob("fold*.json"))
         if f"fold{fold}.json" not in folds:
@@ -26,15 +38,9 @@ def check(loaded: LoadedConfig) -> None:
             )
     elif not targets.is_file():
         raise _missing(loaded, "dataset.src_targets", targets, "give the JSON, or a folder of foldK.json")
-    if not dataset.images_folder.is_dir():
-        raise _missing(loaded, "dataset.root", dataset.images_folder, "give the folder of the images")
-    checkpoint = config.model.checkpoint
-    if checkpoint and not checkpoint.exists():
-        raise _missing(loaded, "model.checkpoint", checkpoint, "give a model file or a run's folder")
-    read = load_dataset(dataset, fold)
-    config.sampler.check_dimensions(read.dimensions, str(read.path))
-    if not read.samples[config.inference.split]:
-        raise UserError(empty_split(read.path, config.inference.split))
+    folder = config.dataset.images_folder
+    if not folder.is_dir():
+        raise _missing(loaded, "dataset.root", folder, "give the folder of the images")
 
 
 def empty_split(path: Any, split: str) -> str:

@@ -38,25 +38,25 @@ class LandmarkDefaults(Defaults):
         from lannunet_landmarks.maps.losses import LOSSES
 
         model = self.config.model
-        finest = max(model.gauss_sigma, 1.0)  # no level's Gaussian is narrower than a pixel
         return {
-            name: partial(build, model.hm_lambda_scale, finest, self.run.dimensions)
+            name: partial(build, model.hm_lambda_scale, model.gauss_sigma, self.run.dimensions)
             for name, build in LOSSES.items()
         }
 
     @hookimpl
     def sampling(self) -> Sampling:
+        from lannunet_core import FullImage
         from lannunet_landmarks.data.centres import read_centres
-        from lannunet_landmarks.data.sampling import FullImage, PatchBias, PatchCentred
+        from lannunet_landmarks.data.sampling import PatchBias, PatchCentred
 
         sampler = self.config.sampler
         patch = sampler.patch
         if sampler.sample_mode == "patch_bias":
-            return PatchBias(patch.sample_patch_size, patch.sampler_bias)
+            return PatchBias(sampler.patch_size, patch.sampler_bias)
         if sampler.sample_mode == "patch_centred":
             centres = None if patch.centres is None else read_centres(patch.centres, self.run.outputs)
             seed = self.run.seed if patch.deterministic_jitter else None
-            return PatchCentred(patch.sample_patch_size, patch.jitter_pixels, centres, seed)
+            return PatchCentred(sampler.patch_size, patch.jitter_pixels, centres, seed)
         return FullImage(sampler.sample_size)
 
     @hookimpl
@@ -80,11 +80,16 @@ class LandmarkDefaults(Defaults):
 
     @hookimpl
     def get_coords_from_heatmap(
-        self, heatmaps: Any, affine: Tensor, original_sizes: Tensor, evaluation_mode: EvaluationMode
+        self,
+        heatmaps: Any,
+        affine: Tensor,
+        original_sizes: Tensor,
+        evaluation_mode: EvaluationMode,
+        image_size: tuple[int, ...],
     ) -> Coordinates:
-        return self._decoder(
-            heatmaps=heatmaps, affine=affine, original_sizes=original_sizes, evaluation_mode=evaluation_mode
-        )
+        from lannunet_landmarks.maps.coarse import decode_coarse
+
+        return decode_coarse(self._decoder, heatmaps, affine, original_sizes, evaluation_mode, image_size)
 
     @cached_property
     def _decoder(self) -> Decoder:
@@ -100,7 +105,7 @@ class LandmarkDefaults(Defaults):
     def stitch_heatmap(
         self, patches: Iterable[tuple[Any, Sequence[tuple[int, ...]]]], windows: Windows
     ) -> Any:
-        from lannunet_core import stitch
+        from lannunet_landmarks.predict.stitch import stitch
 
         return stitch(patches, windows)
 

@@ -127,6 +127,8 @@ def import_config(path: Path) -> tuple[str, list[tuple[str, str]]]:
         if field is None:
             ours = _plugin_section(ours)
         key, value, note = translate(".".join(ours).lower(), entry.value)
+        if key == "task" and value != "landmarks":
+            raise UserError(f"{entry.where()}: LaNNU-Net has no task '{value}'. Give a YAML of LaNNU-Net.")
         known = canonical(tuple(key.split(".")), RunConfig)[1]
         if why := why_dropped(key) or (None if known or _is_plugins(ours) else "LaNNU-Net has no such key"):
             dropped.append((".".join(entry.path), why))

@@ -7,7 +7,15 @@ from typing import Any
 
 import torch
 
-from lannunet_core import Learner, SigmaLoss, UserError, level_scale, level_sizes_of, spatial_size
+from lannunet_core import (
+    Learner,
+    SigmaLoss,
+    StridedLoss,
+    UserError,
+    level_scale,
+    level_sizes_of,
+    spatial_size,
+)
 from lannunet_landmarks.hooks import LandmarkHooks
 from lannunet_landmarks.maps.labels import level_sigmas
 from lannunet_landmarks.maps.learned_sigma import WIDEST, LearnedSigma
@@ -26,6 +34,8 @@ class LandmarkLearner(Learner):
         label_width_weight: `solver.regress_sigma_loss_weight`.
     """
 
+    hooks: LandmarkHooks
+
     def __init__(
         self,
         hooks: LandmarkHooks,
@@ -35,7 +45,6 @@ class LandmarkLearner(Learner):
         label_width_weight: float = 0.0,
     ) -> None:
         super().__init__(hooks)
-        self.hooks = hooks
         self.sigma = sigma
         self.peak = peak
         self.label_width = label_width
@@ -48,14 +57,14 @@ class LandmarkLearner(Learner):
             self.loss.learn_sigma(label_width.forward, sigma, label_width_weight)
 
     def labels(self, batch: Mapping[str, Any], outputs: Any) -> dict[str, Any]:
-        sizes = level_sizes_of(outputs)
+        sizes = level_sizes_of(outputs, batch["image"].ndim - 2)
         count = batch["landmarks"].shape[1]
         image_size = spatial_size(batch["image"])
         strides = [max(level_scale(image_size, size)) for size in sizes]
         if self.label_width is None:
             sigma = torch.full((count,), self.sigma, device=batch["landmarks"].device)
         else:
-            self.label_width.keep_between(min(strides), WIDEST * min(image_size))
+            self.label_width.keep_between(min(strides, default=1.0), WIDEST * min(image_size))
             sigma = self.label_width()
         sigmas = level_sigmas(sigma, strides)
         labels = self.hooks.generate_labels(
@@ -70,6 +79,12 @@ class LandmarkLearner(Learner):
             sample=batch,
         )
         return labels if self.label_width is None else labels | {"sigmas": sigmas}
+
+    def activate(self, outputs: Any, image_size: tuple[int, ...]) -> Any:
+        sizes = level_sizes_of(outputs, len(image_size))
+        if isinstance(self.loss, StridedLoss) and sizes:
+            self.loss.stride = max(level_scale(image_size, sizes[0]))
+        return super().activate(outputs, image_size)
 
     def figures(self) -> dict[str, Any]:
         return {} if self.label_width is None else self.label_width.figures()

@@ -12,9 +12,12 @@ import lannunet_core as core
 from lannunet_core import Auto, File, Index, Section, Size, UserError
 
 DEFAULT_JITTER = 8.0
+AUTO_PATCH = {2: 128, 3: 64}
 
 LOSSES = ("kl", "mse", "awl", "bce_topk")
 """The task's own names for `solver.loss_function`."""
+NORMALISATIONS = ("zscore", "none")
+"""The task's own names for `sampler.normalisation`."""
 DECODERS = ("auto", "peak", "quadratic", "dark", "soft_argmax", "gaussian_fit")
 """The task's own names for `inference.decoder`."""
 
@@ -52,7 +55,11 @@ class DatasetConfig(core.DatasetConfig):
 
 
 class PatchConfig(Section):
-    sample_patch_size: Size = Field((128, 128), description="Size of a patch (x, y[, z]).")
+    sample_patch_size: Size | Auto = Field(
+        "auto",
+        description="Size of a patch (x, y[, z]); auto: 128 in 2D, 64 in 3D along each axis, at most the "
+        "input size.",
+    )
     sampler_bias: StrictFloat = Field(
         0.66, ge=0, le=1, description="patch_bias: this share of patches is placed to hold a landmark."
     )
@@ -89,11 +96,16 @@ class SamplerConfig(core.SamplerConfig):
     resize: Literal["letterbox", "stretch"] = Field(
         "letterbox", description="Keep the aspect ratio and pad, or stretch."
     )
+    normalisation: str | Annotated[list[str], Field(min_length=1)] = Field(
+        "zscore",
+        description="How pixel values become the network's input, by name: zscore of the image, none, or one "
+        "that a plugin brings; a list has one a channel.",
+    )
     data_aug: str = Field("AffineComplex", description="Augmentation scheme, by name.")
     data_aug_package: str = Field(
         "torch",
-        description="What applies it: torch on the run's device, or the plugin of this name, such as imgaug, in "
-        "the loader's workers.",
+        description="What applies it: torch on the run's device, or the plugin of this name, such as imgaug, "
+        "in the loader's workers.",
     )
     patch: PatchConfig = Field(default_factory=PatchConfig, description="Used by patch sampling.")
 
@@ -110,7 +122,16 @@ class SamplerConfig(core.SamplerConfig):
     @property
     def sample_size(self) -> tuple[int, ...]:
         """Size (x, y[, z]) of a training sample."""
-        return self.patch.sample_patch_size if self.in_patches else self.input_size
+        return self.patch_size if self.in_patches else self.input_size
+
+    @property
+    def patch_size(self) -> tuple[int, ...]:
+        """Size (x, y[, z]) of a patch."""
+        given = self.patch.sample_patch_size
+        if given != "auto":
+            return given
+        side = AUTO_PATCH[len(self.input_size)]
+        return tuple(min(side, of_image) for of_image in self.image_size or (side,) * len(self.input_size))
 
     def check_dimensions(self, dimensions: int, dataset: str) -> None:
         """Refuse sizes with more or fewer numbers than the coordinates have.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -10,15 +10,18 @@ from typing import Any, cast
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 
 from lannunet_core import (
+    ExtraFields,
+    ImageFiles,
     LoadedConfig,
+    Normalisation,
     RunInfo,
     Session,
     UserError,
     assemble,
     choose,
-    image_header,
     progress_bar,
     resize_affine,
 )
@@ -44,10 +47,17 @@ class LandmarkSession(Session):
     """The least confidence with which each landmark is taken to be in an image; None: not known."""
     centres: Centres | None = None
     """With patch_centred: where the landmarks are looked for; None: where they are annotated."""
+    extra: ExtraFields | None = None
+    """The further fields of samples that reach batches; None: those of the samples at hand."""
 
     @property
     def config(self) -> RunConfig:
         return cast(RunConfig, self.loaded.run)
+
+    @property
+    def files(self) -> ImageFiles:
+        """What reads images."""
+        return ImageFiles.of(self.loaded)
 
     def learned(self) -> dict[str, Any]:
         return {} if self.presence is None else {"presence": list(self.presence)}
@@ -60,7 +70,7 @@ def describe(config: RunConfig, dataset: LandmarkDataset, device: str) -> RunInf
     """What plugins are told, from the configuration and the headers of the training images."""
     sampler, dimensions = config.sampler, dataset.dimensions
     sampler.check_dimensions(dimensions, str(dataset.path))
-    headers = [image_header(sample.image, dimensions) for sample in dataset.samples["training"]]
+    headers = [dataset.files.header(sample.image, dimensions) for sample in dataset.samples["training"]]
     spacings = []  # of the pixels that samples are cut from
     for sample, header in zip(dataset.samples["training"], headers, strict=True):
         image_size = sampler.image_size or header.size
@@ -111,7 +121,7 @@ def start_session(
     )
     choose("inference.decoder", config.inference.decoder, hooks.decoders())  # refused now if unknown
     sampler = config.sampler
-    if sampler.in_patches:
+    if sampler.in_patches and not hooks.answered("network_inputs"):
         try_patch(learner, run, str(loaded.architecture.installed))
     if centres is None and sampler.sample_mode == "patch_centred" and sampler.patch.centres is not None:
         centres = read_centres(sampler.patch.centres, run.outputs)
@@ -139,7 +149,7 @@ def prepare_images(
     """A split's images, read into memory as far as they fit."""
     sampler, run = session.config.sampler, session.run
     if session.centres is not None:
-        check_centres(session.centres, samples, run.input_size, run.outputs)
+        check_centres(session.centres, samples, run.input_size, run.outputs, session.files)
     images = PreparedImages(
         samples,
         run.dimensions,
@@ -148,9 +158,30 @@ def prepare_images(
         sampler.resize,
         cache_data=session.config.trainer.cache_data,
         reference=reference,
+        files=session.files,
+        normalisations=normalisations(session),
     )
     with progress_bar(f"reading {title} images", len(samples)) as bar:
         kept = images.preload(bar.advance)
     if session.config.trainer.cache_data and kept < len(samples):
         print(f"{kept} of {len(samples)} {title} images fit into memory; the others are read when needed.")
     return images
+
+
+def normalisations(session: LandmarkSession) -> list[Normalisation | None]:
+    """One a channel; None stands for the core's z-score."""
+    named, channels = session.config.sampler.normalisation, session.run.in_channels
+    names = [named] * channels if isinstance(named, str) else named
+    if len(names) != channels:
+        raise UserError(
+            f"sampler.normalisation: has {len(names)} entries, but the images have {channels} channel(s); "
+            "give one a channel, or one for all."
+        )
+    known: dict[str, Callable[[], Normalisation | None]] = {"zscore": lambda: None, "none": lambda: unchanged}
+    return [
+        choose("sampler.normalisation", name, {**known, **session.hooks.normalisations()})() for name in names
+    ]
+
+
+def unchanged(channel: NDArray[np.float32]) -> NDArray[np.float32]:
+    return channel

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import lannunet_core as core
-from lannunet_core import SCHEME_NAMES, KeyPath, LoadedConfig, PredictRequest, RunInfo, Task, UserError
+from lannunet_core import (
+    AUTO,
+    SCHEME_NAMES,
+    Entry,
+    KeyPath,
+    LoadedConfig,
+    PredictRequest,
+    RunInfo,
+    Stage,
+    Task,
+    UserError,
+    Value,
+)
 from lannunet_landmarks import lannunet_yaml
 from lannunet_landmarks.defaults import LandmarkDefaults
 from lannunet_landmarks.hooks import LandmarkHooks
-from lannunet_landmarks.schema import DECODERS, LOSSES, RunConfig
+from lannunet_landmarks.schema import DECODERS, LOSSES, NORMALISATIONS, RunConfig
+from lannunet_landmarks.second_stage import second_stage
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -31,6 +45,7 @@ class LandmarkTask(Task):
     names = {  # noqa: RUF012
         "solver.loss_function": ("losses", LOSSES),
         "inference.decoder": ("decoders", DECODERS),
+        "sampler.normalisation": ("normalisations", NORMALISATIONS),
         "sampler.data_aug": ("augmentations", SCHEME_NAMES),
     }
 
@@ -47,17 +62,9 @@ class LandmarkTask(Task):
         return lannunet_yaml.import_config(path)
 
     def stage(
-        self, first: core.RunConfig, own: set[KeyPath]
-    ) -> tuple[Mapping[str, Any], tuple[KeyPath, ...]]:
-        if cast(RunConfig, first).inference.evaluation_mode == "use_input_size":
-            raise UserError(
-                "refine: the first stage has to predict in original pixels, so "
-                "inference.evaluation_mode cannot be use_input_size."
-            )
-        sampler: dict[str, Any] = {"sample_mode": "patch_centred"}
-        if ("sampler", "patch", "resolution_to_sample_from") not in own:
-            sampler["patch"] = {"resolution_to_sample_from": "full"}
-        return {"sampler": sampler}, (("sampler", "sample_mode"), ("sampler", "patch", "centres"))
+        self, written: Sequence[Entry], values: Mapping[KeyPath, Value], first: core.RunConfig, path: Path
+    ) -> Stage:
+        return second_stage(written, values, cast(RunConfig, first), path)
 
     def check(self, loaded: LoadedConfig) -> None:
         from lannunet_landmarks.check import check
@@ -80,6 +87,7 @@ class LandmarkTask(Task):
         from lannunet_landmarks.predict.models import settle_ensemble
         from lannunet_landmarks.predict.stages import around
 
+        loaded = with_recorded_patch_size(loaded, recorded["sampler"])
         if not loaded.fixed:
             return settle_ensemble(loaded)
         config = cast(RunConfig, loaded.run)
@@ -88,15 +96,15 @@ class LandmarkTask(Task):
         return loaded
 
     def check_fold(self, loaded: LoadedConfig) -> None:
-        from lannunet_landmarks.data.annotations import load_dataset
+        from lannunet_landmarks.data.annotations import open_dataset
 
         config = cast(RunConfig, loaded.run)
-        if not config.dataset.src_targets.is_dir():
+        if config.dataset.format == AUTO and not config.dataset.src_targets.is_dir():
             raise UserError(
                 f"--folds: dataset.src_targets ({config.dataset.src_targets}) is no folder of "
                 "foldK.json. Make one with lannunet folds, and name it there."
             )
-        load_dataset(config.dataset, config.trainer.fold)
+        open_dataset(loaded)
 
     def after_folds(self, folders: Sequence[Path], base: Path) -> str | None:
         pooled = " ".join(shlex.quote(str(folder)) for folder in folders)
@@ -113,3 +121,16 @@ class LandmarkTask(Task):
         from lannunet_landmarks.conformance.bench import LandmarkBench
 
         return LandmarkBench()
+
+
+def with_recorded_patch_size(loaded: LoadedConfig, recorded: Mapping[str, Any]) -> LoadedConfig:
+    """`sample_patch_size: auto` as the run recorded it, unless another size of patches were trained on."""
+    config = cast(RunConfig, loaded.run)
+    sampler = config.sampler
+    size = recorded["patch"]["sample_patch_size"]
+    differs = sampler.in_patches and size != list(sampler.patch_size)
+    if sampler.patch.sample_patch_size != AUTO or size == AUTO or differs:
+        return loaded
+    patch = sampler.patch.model_copy(update={"sample_patch_size": tuple(size)})
+    sampler = sampler.model_copy(update={"patch": patch})
+    return replace(loaded, run=config.model_copy(update={"sampler": sampler}))

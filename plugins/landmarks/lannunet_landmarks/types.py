@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core import Floats
+from lannunet_core import (
+    Floats,
+    State as State,  # here too, beside what has it
+)
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ from typing import Any, cast
 
 from lannunet_core import (
     BEST_MODEL,
+    ExtraFields,
     LoadedConfig,
     RunInfo,
     UserError,
+    Validated,
     carry_out,
     load_checkpoint,
     make_scheme,
@@ -19,7 +21,7 @@ from lannunet_core import (
     save_checkpoint,
 )
 from lannunet_landmarks.check import empty_split
-from lannunet_landmarks.data.annotations import LandmarkDataset, Split, load_dataset
+from lannunet_landmarks.data.annotations import LandmarkDataset, Split, open_dataset
 from lannunet_landmarks.data.samples import PreparedImages, TrainingSamples
 from lannunet_landmarks.evaluation.predictions import need_openpyxl
 from lannunet_landmarks.evaluation.results import write_landmark_results
@@ -81,7 +83,7 @@ class LandmarkWork:
         config = cast(RunConfig, loaded.run)
         self.config, self.compare = config, compare
         self.split: Split = config.inference.split
-        self.dataset = load_dataset(config.dataset, config.trainer.fold)
+        self.dataset = open_dataset(loaded)
         self.images: dict[Split, PreparedImages] = {}
         if not self.dataset.samples[self.split]:
             raise UserError(empty_split(self.dataset.path, self.split))
@@ -108,6 +110,7 @@ class LandmarkWork:
                 file=sys.stderr,
             )
         axes_and_layers(session)
+        session.extra = ExtraFields.of(one.extra for split in samples.values() for one in split)
         self.members = open_members(session, config.inference.ensemble_checkpoints)
         self.warn_of_leaks()
         used: list[Split] = ["training", "validation", self.split]
@@ -150,10 +153,12 @@ class LandmarkWork:
             session.run.seed,
             augmenter=None if sampler.data_aug_package == "torch" else session.hooks.augmenter(),
             flip_pairs=self.dataset.flip_pairs,
+            extra=session.extra,
+            debug=sampler.debug,
         )
 
-    def validation(self, session: LandmarkSession) -> Callable[[], float | None] | None:
-        return self.evaluator(session, "validation").error if self.dataset.samples["validation"] else None
+    def validation(self, session: LandmarkSession) -> Callable[[], Validated] | None:
+        return self.evaluator(session, "validation").figures if self.dataset.samples["validation"] else None
 
     def evaluator(self, session: LandmarkSession, split: Split) -> Evaluator:
         return Evaluator(session, self.images[split], self.dataset.samples[split], split)

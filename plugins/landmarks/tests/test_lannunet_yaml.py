@@ -203,7 +203,7 @@ def test_fit_gauss_asks_for_a_decoder(write):
 
 def test_an_unknown_key_is_still_refused(write):
     with pytest.raises(
-        UserError, match=r"old\.yaml:16: SAMPLER\.INPUT_SIZES: unknown key\. Did you mean input_size"
+        UserError, match=r"old\.yaml:16: SAMPLER\.INPUT_SIZES: unknown key\. Did you mean 'input_size'"
     ):
         load_config(write(OWN_DATA + "    INPUT_SIZES : [512,512]\n"))
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from lannunet_landmarks.evaluation.summary import radial_errors
-from lannunet_landmarks.types import Prediction
+from lannunet_landmarks import Prediction, radial_errors
 
 from lannunet_core import State
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lannunet_core import Plugin, hookimpl
 from lannunet_observer.config import ObserverConfig
 
 if TYPE_CHECKING:
-    from lannunet_landmarks.types import Prediction
-
     from lannunet_core import Event
     from lannunet_observer.records import TensorBoard
 
@@ -37,7 +35,10 @@ class ObserverPlugin(Plugin):
             self._tensorboard.close()
 
     @hookimpl
-    def metrics(self, predictions: Sequence[Prediction]) -> Mapping[str, float]:
+    def metrics(self, predictions: Sequence[Any]) -> Mapping[str, float]:
+        if self.run.task != "landmarks":
+            return {}  # the figures are of points
+
         from lannunet_observer.figures import figures
 
         return figures(predictions, self.config.radius)

@@ -3,17 +3,17 @@
 import csv
 import importlib.util
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from lannunet_landmarks.types import Prediction
+from lannunet_landmarks import Prediction
 from lannunet_observer.config import ObserverConfig
 from lannunet_observer.plugin import ObserverPlugin
+from torch import nn
 
-from lannunet_core import RunInfo
-from lannunet_core.errors import UserError
-from lannunet_core.hookspecs import Event, State
+from lannunet_core import Event, RunInfo, State, UserError
 
 RUN = RunInfo(
     task="landmarks",
@@ -44,11 +44,11 @@ def rows(folder):
 
 def test_every_epoch_is_a_row(tmp_path):
     plugin = observer()
-    plugin.observe(Event("start", tmp_path, {"epoch": 0}))
-    plugin.observe(Event("epoch", tmp_path, epoch(1)))
+    plugin.observe(Event("start", tmp_path, {"epoch": 0}, nn.Identity()))
+    plugin.observe(Event("epoch", tmp_path, epoch(1), nn.Identity()))
     assert [row["epoch"] for row in rows(tmp_path)] == ["1"]  # at once, not at the end
-    plugin.observe(Event("epoch", tmp_path, epoch(2, validation_error=3.5)))
-    plugin.observe(Event("end", tmp_path, {}))
+    plugin.observe(Event("epoch", tmp_path, epoch(2, validation_error=3.5), nn.Identity()))
+    plugin.observe(Event("end", tmp_path, {}, nn.Identity()))
     assert rows(tmp_path) == [
         {
             "epoch": "1",
@@ -71,21 +71,21 @@ def test_every_epoch_is_a_row(tmp_path):
 
 def test_a_resumed_run_goes_on_with_the_file_and_a_new_one_starts_it_anew(tmp_path):
     for number in (1, 2, 3):
-        observer().observe(Event("epoch", tmp_path, epoch(number)))
-    observer().observe(Event("epoch", tmp_path, epoch(3, loss=7.0)))
+        observer().observe(Event("epoch", tmp_path, epoch(number), nn.Identity()))
+    observer().observe(Event("epoch", tmp_path, epoch(3, loss=7.0), nn.Identity()))
     assert [(row["epoch"], row["loss"]) for row in rows(tmp_path)] == [
         ("1", "1.0"),
         ("2", "0.5"),
         ("3", "7.0"),
     ]
-    observer().observe(Event("epoch", tmp_path, epoch(1, terms={"mse": 4.0})))
+    observer().observe(Event("epoch", tmp_path, epoch(1, terms={"mse": 4.0}), nn.Identity()))
     assert [(row["epoch"], row["terms/mse"]) for row in rows(tmp_path)] == [("1", "4.0")]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorboard") is not None, reason="tensorboard is installed")
 def test_without_tensorboard_the_start_says_what_to_install(tmp_path):
     with pytest.raises(UserError, match=r"trainer.observer.tensorboard: .*lannunet-observer\[tensorboard\]"):
-        observer(tensorboard=True).observe(Event("start", tmp_path, {"epoch": 0}))
+        observer(tensorboard=True).observe(Event("start", tmp_path, {"epoch": 0}, nn.Identity()))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -96,10 +96,10 @@ def test_tensorboard_reads_what_was_written(tmp_path):
 
     def run(numbers, done):
         plugin = observer(tensorboard=True)
-        plugin.observe(Event("start", tmp_path, {"epoch": done}))
+        plugin.observe(Event("start", tmp_path, {"epoch": done}, nn.Identity()))
         for number in numbers:
-            plugin.observe(Event("epoch", tmp_path, epoch(number)))
-        plugin.observe(Event("failure", tmp_path, {"error": "stopped"}))
+            plugin.observe(Event("epoch", tmp_path, epoch(number), nn.Identity()))
+        plugin.observe(Event("failure", tmp_path, {"error": "stopped"}, nn.Identity()))
 
     def losses():
         read = EventAccumulator(str(tmp_path / "tensorboard"))
@@ -153,3 +153,8 @@ def test_what_cannot_be_said_is_left_out():
     assert observer().metrics([]) == {}
     loose = Prediction(id="a", image=Path("a.png"), coordinates=np.zeros((2, 2)), confidence=np.ones(2))
     assert observer().metrics([loose]) == {"median_confidence": 1.0}
+
+
+def test_of_another_task_it_has_no_figures():
+    segmenting = ObserverPlugin(ObserverConfig(), replace(RUN, task="segmentation"))
+    assert segmenting.metrics([object()]) == {}

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from lannunet_landmarks.maps.labels import gaussian_heatmaps
-from lannunet_landmarks.maps.learned_sigma import volumes
+from lannunet_landmarks import gaussian_heatmaps, volumes
 from torch import Tensor
 
 from lannunet_core import State

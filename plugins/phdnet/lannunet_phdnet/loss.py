@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from lannunet_landmarks.maps.learned_sigma import penalties, volumes
+from lannunet_landmarks import penalties, volumes
 from torch import Tensor, nn
 
 from lannunet_core import State, UserError

@@ -24,6 +24,11 @@ class PHDNetPlugin(Plugin):
     config: PHDNetConfig
     tasks = ("landmarks",)
 
+    @classmethod
+    def suggestions(cls, task: str) -> dict[str, Any]:
+        """As the paper trains it: on patches, with heatmaps as wide as the 8 pixels of a patch of its own."""
+        return {"sampler.sample_mode": "patch_bias", "model.gauss_sigma": 8.0}
+
     @property
     def displacement_unit(self) -> float:
         """A patch, or 1 for logarithms: what the network's last layer and the loss count in."""

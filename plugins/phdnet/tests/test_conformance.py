@@ -1,19 +1,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lannunet_core.testing import (
-    ArchitectureConformance,
-    DecodeConformance,
-    LabelConformance,
-    LossConformance,
-    Subject,
-)
+from lannunet_landmarks.conformance import DecodeConformance, LabelConformance, LandmarkLossConformance
+
+from lannunet_core.testing import ArchitectureConformance, Subject
 
 
 class PHDNet(Subject):
     plugin = "phdnet"
     supports_deep_supervision = False  # it looks at patches of one size
-    supports_learned_sigma = None  # it is the core that leaves no gradient where a sigma is under a patch
+    supports_learned_sigma = None  # it is the task that leaves no gradient where a sigma is under a patch
 
     def perfect_outputs(self, labels: Mapping[str, Any], outputs: Any) -> Any:
         return {name: labels[name] for name in outputs}
@@ -27,7 +23,7 @@ class TestLabels(PHDNet, LabelConformance):
     pass
 
 
-class TestLoss(PHDNet, LossConformance):
+class TestLoss(PHDNet, LandmarkLossConformance):
     pass
 
 

@@ -5,8 +5,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from lannunet_phdnet import decode as module
 from lannunet_phdnet.decode import BLOB, POINTS, Candidates, decode, smooth_candidates
 from lannunet_phdnet.labels import ClassLabels, generate_labels
@@ -16,8 +15,7 @@ from scipy import ndimage, optimize
 from torch import Tensor
 from torch.nn import functional
 
-from lannunet_core.hookspecs import Coordinates, EvaluationMode
-from lannunet_core.images.geometry import resize_affine
+from lannunet_core import Coordinates, EvaluationMode, resize_affine
 
 Floats = NDArray[np.float64]
 Branches = Literal["multi", "heatmap", "displacement"]

@@ -3,13 +3,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from lannunet_phdnet.labels import generate_labels, log_transform, undo_log_transform
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lannunet_core.hookspecs import State
+from lannunet_core import State
 
 Sizes = st.one_of(st.tuples(*[st.integers(9, 60)] * 2), st.tuples(*[st.integers(9, 30)] * 3))
 

@@ -8,7 +8,7 @@ from lannunet_phdnet.labels import generate_labels, log_transform
 from lannunet_phdnet.loss import PatchLoss
 from torch import Tensor
 
-from lannunet_core.hookspecs import State
+from lannunet_core import State
 
 SIZE, SIGMA, PATCH = (60, 44), 1.4, 8
 

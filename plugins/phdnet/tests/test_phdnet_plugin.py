@@ -2,13 +2,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from lannunet_landmarks import stitch
 from lannunet_phdnet.config import PHDNetConfig
 from lannunet_phdnet.plugin import PHDNetPlugin
 
-from lannunet_core import RunInfo
-from lannunet_core.config.compose import load_config
-from lannunet_core.errors import UserError
-from lannunet_core.images.windows import Windows, stitch
+from lannunet_core import RunInfo, UserError, Windows, load_config
 
 YAML = """
 dataset: {{src_targets: points.json}}

@@ -1,1 +1,8 @@
-"""Segmentation, also of partial annotations, as a LannU-Net task."""
+"""Segmentation, also of partial annotations, as a LannU-Net task.
+
+What is listed in `__init__.pyi` is what plugins may import. Each name is imported when it is first asked for.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lannunet_core import LoadedConfig, UserError
+from lannunet_segmentation.opened import open_run
 
 
 def check(loaded: LoadedConfig) -> None:
@@ -11,12 +12,10 @@ def check(loaded: LoadedConfig) -> None:
     Raises:
         UserError: What is wrong.
     """
-    from lannunet_segmentation.work import SegmentationWork
-
     checkpoint = loaded.run.model.checkpoint
     if checkpoint and not checkpoint.exists():
         raise UserError(
             f"{loaded.given.get('model.checkpoint', loaded.path)}: model.checkpoint: {checkpoint} does not "
             "exist; give a model file or a run's folder."
         )
-    SegmentationWork(loaded).describe("cpu")
+    open_run(loaded).describe("cpu")

@@ -16,11 +16,10 @@ class SegmentationLearner(Learner):
         extra_maps: What batches hold beside images and labels.
     """
 
+    hooks: SegmentationHooks
     extra_maps: Sequence[ExtraMap] = ()
 
-    def __init__(self, hooks: SegmentationHooks) -> None:
-        super().__init__(hooks)
-        self.hooks = hooks
-
     def labels(self, batch: Mapping[str, Any], outputs: Any) -> dict[str, Any]:
-        return self.hooks.generate_segmentation_labels(sample=batch, level_sizes=level_sizes_of(outputs))
+        return self.hooks.generate_segmentation_labels(
+            sample=batch, level_sizes=level_sizes_of(outputs, batch["image"].ndim - 2)
+        )

@@ -11,19 +11,26 @@ from lannunet_core import File, Section, holdable
 
 LOSSES = ("ce_dice",)
 """The task's own names for `solver.loss_function`."""
+NORMALISATIONS = ("zscore", "ct", "none")
+"""The task's own names for `preprocess.normalisation`."""
 
 
 class DatasetConfig(core.DatasetConfig):
-    root: File = Field(description="An nnU-Net folder: raw of version 1 or 2, or preprocessed of version 1.")
+    root: File = Field(
+        description="An nnU-Net folder: raw of version 1 or 2, or preprocessed of version 1; or what the "
+        "`format` of a plugin opens."
+    )
 
 
 class PreprocessConfig(Section):
     spacing: list[Annotated[StrictFloat, Field(gt=0)]] | None = Field(
         None, description="mm per voxel (x, y[, z]) that images are resampled to; null: each keeps its own."
     )
-    normalisation: list[Literal["zscore", "ct", "none"]] = Field(
+    normalisation: list[str] = Field(
         ["zscore"],
-        description="One a channel, or one for all: zscore of the image; ct: clipped, z-scored with `clip`.",
+        min_length=1,
+        description="One a channel, or one for all, by name: zscore of the image; ct: clipped, z-scored with "
+        "`clip`; none; or one that a plugin brings.",
     )
     clip: list[tuple[StrictFloat, StrictFloat, StrictFloat, StrictFloat] | None] = Field(
         [], description="One a channel, for ct: lower and upper bound, mean and standard deviation."
@@ -47,6 +54,11 @@ class SamplerConfig(core.SamplerConfig):
     )
     foreground_share: StrictFloat = Field(0.33, ge=0, le=1, description="That share.")
     data_aug: str = Field("nnunet", description="Augmentation scheme, by name.")
+    data_aug_package: str = Field(
+        "torch",
+        description="What applies it to images: torch on the run's device, or the plugin of this name, such "
+        "as imgaug, in the loader's workers.",
+    )
     patch: PatchConfig = Field(description="What the network sees at once.")
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
 from lightning_fabric import Fabric
 
-from lannunet_core import LoadedConfig, RunInfo, Session, assemble
+from lannunet_core import ExtraFields, ImageFiles, LoadedConfig, RunInfo, Session, assemble
 from lannunet_segmentation.defaults import SegmentationDefaults
 from lannunet_segmentation.hooks import SegmentationHooks
 from lannunet_segmentation.learner import SegmentationLearner
@@ -21,6 +21,13 @@ class SegmentationSession(Session):
 
     hooks: SegmentationHooks
     learner: SegmentationLearner
+    extra: ExtraFields = field(default_factory=lambda: ExtraFields({}))
+    """The further fields of cases that reach batches."""
+
+    @property
+    def files(self) -> ImageFiles:
+        """What reads images."""
+        return ImageFiles.of(self.loaded)
 
     @property
     def config(self) -> RunConfig:

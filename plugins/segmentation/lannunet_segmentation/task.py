@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lannunet_core import SCHEME_NAMES, LoadedConfig, Plan, PlanRequest, PredictRequest, RunInfo, Task
 from lannunet_segmentation.defaults import SegmentationDefaults
 from lannunet_segmentation.hooks import SegmentationHooks
-from lannunet_segmentation.schema import LOSSES, RunConfig
+from lannunet_segmentation.schema import LOSSES, NORMALISATIONS, RunConfig
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -34,6 +34,7 @@ class SegmentationTask(Task):
     defaults = SegmentationDefaults
     names = {  # noqa: RUF012
         "solver.loss_function": ("losses", LOSSES),
+        "preprocess.normalisation": ("normalisations", NORMALISATIONS),
         "sampler.data_aug": ("augmentations", SCHEME_NAMES),
     }
 
@@ -63,11 +64,19 @@ class SegmentationTask(Task):
         return predict(request)
 
     def recognises(self, dataset: Path) -> bool:
-        return dataset.is_dir()
+        from lannunet_segmentation.data.folders import is_dataset
+
+        return is_dataset(dataset)
+
+    def dataset_name(self, dataset: Path) -> str:
+        from lannunet_segmentation.data.nnunet_v1 import is_stage
+
+        return (dataset.parent if is_stage(dataset) else dataset).resolve().name
 
     def plan(self, request: PlanRequest) -> Plan:
+        from lannunet_segmentation.data.fingerprint import fingerprint
         from lannunet_segmentation.data.folders import read_dataset
-        from lannunet_segmentation.data.plan import fingerprint, make_plan
+        from lannunet_segmentation.data.plan import make_plan
 
         return make_plan(fingerprint(read_dataset(request.dataset)), request)
 

@@ -1,14 +1,16 @@
-"""The records that pass between the parts of a segmentation run. Importing this needs numpy only."""
+"""The records that pass between the parts of a segmentation run. Importing this needs no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lannunet_core import IMAGE_FILES, ImageFiles, Normalisation
 
 IGNORE = -1
 """The label of a voxel that nobody annotated, whatever the files call it."""
@@ -45,11 +47,13 @@ class Case:
         id: Unique within the data set.
         images: One file a channel; in a preprocessed folder the one `.npz` or `.npy`.
         label: The label file; None: without label, or within the preprocessed file.
+        extra: Further fields of its entry in dataset.json; they reach batches, and the outputs.
     """
 
     id: str
     images: tuple[Path, ...]
     label: Path | None
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class SegmentationDataset:
         file_ending: Of images and labels, such as `.nii.gz`.
         training: The cases of imagesTr.
         testing: The cases of imagesTs, with labels where labelsTs has them.
+        files: What reads its images and labels.
     """
 
     path: Path
@@ -79,6 +84,7 @@ class SegmentationDataset:
     file_ending: str
     training: tuple[Case, ...]
     testing: tuple[Case, ...]
+    files: ImageFiles = IMAGE_FILES
 
 
 @dataclass(frozen=True)
@@ -97,47 +103,50 @@ class CaseImage:
 
 
 @dataclass(frozen=True)
-class ExtraMap:
-    """A further spatial array of each case, from a plugin's `extra_maps` hook. Pickles.
-
-    Attributes:
-        name: Unique within the run.
-        role: What the core does with it: `weight` and `mask` are multiplied into `labels["weight"]`, `label`
-            is only brought along.
-        interpolation: How it is resampled and augmented.
-        fill: Its value outside of the image.
-        paths: The file of each training case, by its id: one number a voxel, (*S) or (1, *S), in the grid of
-            the case's image file (of a preprocessed folder: in that of the preprocessed image). Other cases
-            may have a weight or mask too, for their weighted Dice.
-    """
-
-    name: str
-    role: Literal["weight", "mask", "label"]
-    interpolation: Literal["linear", "nearest"]
-    fill: float
-    paths: Mapping[str, Path] = field(default_factory=dict)
-
-    @property
-    def key(self) -> str:
-        """Under which a batch has it."""
-        return f"map.{self.name}"
-
-
-@dataclass(frozen=True)
 class Settings:
     """How images become the network's input.
 
     Attributes:
         spacing: mm per voxel (x, y[, z]) that cases are resampled to; None: their own.
         normalisation: One a channel: `zscore` of the image, `ct`, which clips to `clip` and z-scores with
-            the training set's foreground, or `none`.
+            the training set's foreground, `none`, or the name of one that a plugin brings.
         clip: Per channel the 0.5 and 99.5 percentile, mean and standard deviation of the training set's
             foreground voxels; only read where the normalisation is `ct`.
+        brought: One a channel, in place of what is named, where a plugin brings it; empty: nowhere.
+        brought_by: What those depend on: plugins, versions and settings.
     """
 
     spacing: tuple[float, ...] | None
-    normalisation: tuple[Literal["zscore", "ct", "none"], ...]
+    normalisation: tuple[str, ...]
     clip: tuple[tuple[float, float, float, float] | None, ...]
+    brought: tuple[Normalisation | None, ...] = ()
+    brought_by: tuple[str, ...] = ()
+
+    def recipe(self) -> dict[str, Any]:
+        """All that prepared images depend on, for JSON."""
+        recipe = {"spacing": self.spacing, "normalisation": self.normalisation, "clip": self.clip}
+        return recipe | ({"brought_by": self.brought_by} if self.brought_by else {})
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentedImage:
+    """The label map that was predicted for one case, with the annotation where there is one.
+
+    Attributes:
+        id: The case's id.
+        labels: (*S) integers, in the grid of its image file; at a validation in that of the prepared image.
+        target: (*S) in the same grid, with `IGNORE` where nobody annotated; None: no annotation.
+        spacing: mm per voxel (x, y[, z]) of that grid.
+        class_names: The K classes, background first; a class's index is its label value.
+        extra: Further fields of the case.
+    """
+
+    id: str
+    labels: NDArray[np.integer[Any]]
+    target: Labels | None
+    spacing: tuple[float, ...]
+    class_names: tuple[str, ...]
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -149,9 +158,13 @@ class SegmentedCase:
         images: The case's image files.
         predicted: The predicted label file, in the geometry of the image.
         target: The label file; None: there is none.
+        extra: Further fields of the case.
+        geometry: Of the image; None: not known.
     """
 
     id: str
     images: tuple[Path, ...]
     predicted: Path
     target: Path | None
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    geometry: Geometry | None = None

@@ -3,10 +3,14 @@
 import csv
 import json
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from lannunet_segmentation.task import SegmentationTask
+
+from tests.fixtures.nnunet import preprocessed, raw
 
 
 def dice(project) -> dict[str, float]:
@@ -133,7 +137,7 @@ def test_a_trained_model_segments_loose_images(segmentation):
     assert segmentation.lannunet("predict", segmentation.out, segmentation.folder, "-o", "elsewhere") == 2
 
 
-def test_what_only_landmarks_have_is_refused(segmentation, capsys):
+def test_options_of_other_tasks_are_refused(segmentation, capsys):
     segmentation.set(solver={"max_epochs": 1, "mini_batch_size": 1})
     assert segmentation.train() == 0
     image, out = segmentation.raw / "imagesTs" / "Ts0_0000.nii.gz", segmentation.folder / "new"
@@ -141,7 +145,9 @@ def test_what_only_landmarks_have_is_refused(segmentation, capsys):
     known.write_text('{"lannunet_calibration": 1, "unit": "mm", "landmarks": {}}')
     for option in (("--spacing", 2), ("--calibration", known), ("--coverage", 0.9)):
         assert segmentation.lannunet("predict", segmentation.out, image, "-o", out, *option) == 2
-        assert f"{option[0]}: is for landmarks" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert f"{option[0]}: means nothing" in error
+        assert "`task: segmentation`" in error
         assert not out.exists()
     assert segmentation.lannunet("predict", segmentation.out, image, "-o", out, "--tta") == 0
 
@@ -154,7 +160,7 @@ class Saboteur(Plugin):
     steps = 0
 
     @hookimpl(wrapper=True)
-    def generate_labels(self):
+    def generate_segmentation_labels(self):
         labels = yield
         self.steps += 1
         if self.steps == int(os.environ.get("KILL_AT", 0)):
@@ -197,3 +203,12 @@ def test_what_is_wrong_in_the_yaml_is_said(segmentation, capsys, keys, said):
     assert said in message
     assert "Traceback" not in message
     assert not segmentation.out.exists()
+
+
+def test_a_plan_is_called_after_the_data_set(tmp_path, monkeypatch):
+    task = SegmentationTask()
+    stage = preprocessed(tmp_path / "Task001_Some")
+    assert task.dataset_name(stage) == task.dataset_name(stage.parent) == "Task001_Some"
+    monkeypatch.chdir(raw(tmp_path / "Dataset002_v2.1"))
+    assert task.dataset_name(Path()) == task.dataset_name(Path("../Dataset002_v2.1")) == "Dataset002_v2.1"
+    assert task.dataset_name(Path("nowhere")) == "nowhere"

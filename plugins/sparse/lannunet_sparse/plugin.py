@@ -1,4 +1,4 @@
-"""The plugins: one hook each. That voxels which nobody annotated teach nothing is the core's doing."""
+"""The plugins: one hook each. That voxels which nobody annotated teach nothing is the task's doing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lannunet_core import Plugin, hookimpl
 from lannunet_sparse.config import SparseConfig
 
 if TYPE_CHECKING:
-    from lannunet_segmentation.data.sampling import ForegroundBias
+    from lannunet_segmentation import ForegroundBias
 
     from lannunet_sparse.sampling import AnnotatedVoxel
 
@@ -41,6 +41,6 @@ class SparseNormalSampling(Plugin):
 
     @hookimpl
     def sampling(self) -> ForegroundBias:
-        from lannunet_segmentation.data.sampling import ForegroundBias
+        from lannunet_segmentation import ForegroundBias
 
         return ForegroundBias(self.run.input_size, share=0.0)

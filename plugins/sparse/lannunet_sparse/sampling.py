@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+from lannunet_segmentation import PreparedCase
 from numpy.typing import NDArray
 
 from lannunet_core import Floats, SpatialTransform, showing
@@ -35,11 +36,8 @@ class AnnotatedVoxel:
         self,
         rng: np.random.Generator,
         image_size: tuple[int, ...],
-        landmarks: Floats,
-        states: NDArray[np.int64],
         transform: SpatialTransform,
-        sample: Any,
-        affine: Floats,
+        sample: PreparedCase,
     ) -> Floats:
         voxels = sample.annotated()
         if self.balance == "classes":

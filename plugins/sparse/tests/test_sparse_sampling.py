@@ -5,10 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from lannunet_segmentation.data.runs import Runs
-from lannunet_segmentation.types import IGNORE
+from hypothesis import given, settings, strategies as st
+from lannunet_segmentation import IGNORE, Runs
 from lannunet_sparse.plugin import Sparse
 from lannunet_sparse.sampling import AnnotatedVoxel
 from scipy.stats import chisquare
@@ -38,10 +36,7 @@ class Annotated:
 def patch_of(sampling, drawn, case, rng):
     """The label patch (*S) as training makes it: cut, moved to a batch, augmented there."""
     size = case.label.shape[::-1]
-    none = np.empty((0, len(size)))
-    centre = sampling.centre(
-        rng, size, none, np.empty(0, np.int64), drawn.spatial, case, np.eye(len(size) + 1)
-    )
+    centre = sampling.centre(rng, size, drawn.spatial, case)
     box = shown_box(drawn.spatial, centre, sampling.output_size, size, "case")
     cut = torch.from_numpy(case.label[box[1:]].copy())[None, None]
     first = [side.start for side in reversed(box[1:])]

@@ -1,10 +1,11 @@
-"""The plugin: one hook. Labels, loss, decoding and training are the core's defaults."""
+"""The plugin: one hook. Labels, loss, decoding and training are the defaults of the task and the core."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lannunet_core import Plugin, UserError, hookimpl
+from lannunet_core import NetworkRequest, PlannedNetwork, Plugin, UserError, hookimpl
 from lannunet_unet.config import UNetConfig
 
 if TYPE_CHECKING:
@@ -16,6 +17,12 @@ class UNetPlugin(Plugin):
 
     Config = UNetConfig
     config: UNetConfig
+
+    @classmethod
+    def networks(cls, request: NetworkRequest) -> Sequence[PlannedNetwork]:
+        from lannunet_unet.plan import planned_networks
+
+        return planned_networks(request)
 
     @hookimpl
     def network(self) -> UNet:

@@ -2,8 +2,7 @@ from math import prod
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from lannunet_unet.config import UNetConfig
 from lannunet_unet.network import UNet, choose_kernels, count_downsamplings
 from lannunet_unet.plugin import UNetPlugin

@@ -9,9 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lannunet_segmentation.data import nnunet_v1
-from lannunet_segmentation.data.folders import read_classes, read_dataset, read_json, read_label
-from lannunet_segmentation.types import IGNORE, SegmentationDataset
+from lannunet_segmentation import (
+    IGNORE,
+    WEIGHT_MAP,
+    SegmentationDataset,
+    find_stage,
+    preprocessed_properties,
+    preprocessed_shape,
+    read_classes,
+    read_dataset,
+    read_json,
+    read_label,
+    read_preprocessed,
+)
 from numpy.typing import NDArray
 
 from lannunet_core import UserError, image_header, read_image
@@ -42,7 +52,7 @@ class LabelFile:
             UserError: It is damaged, or holds no labels.
         """
         if self.dataset is None:
-            array = nnunet_v1.read_array(self.path)
+            array = read_preprocessed(self.path)
             if array.ndim < 3 or len(array) < 2:
                 raise UserError(
                     f"{self.path}: an array of shape {array.shape}; a preprocessed case has its channels "
@@ -61,8 +71,8 @@ class LabelFile:
             UserError: The file does not say.
         """
         if self.dataset is None:
-            steps: tuple[float, ...] = nnunet_v1.case_properties(self.path)["spacing_after_resampling"]
-            return steps[::-1][: len(nnunet_v1.array_shape(self.path)) - 1]
+            steps: tuple[float, ...] = preprocessed_properties(self.path)["spacing_after_resampling"]
+            return steps[::-1][: len(preprocessed_shape(self.path)) - 1]
         spacing = image_header(self.path, self.dataset.dimensions).spacing
         if spacing is None:
             raise UserError(f"{self.path}: states no spacing. Leave out --mm: distances in voxels.")
@@ -107,7 +117,7 @@ def _raw(
     output = output or folder / "weightmapsTr"
     bare = replace(dataset, training=(), testing=())
     return [
-        LabelFile(case.label, output / f"{case.id}{nnunet_v1.WEIGHT_MAP}.npy", chosen, bare)
+        LabelFile(case.label, output / f"{case.id}{WEIGHT_MAP}.npy", chosen, bare)
         for case in dataset.training
         if case.label is not None and fnmatch(case.label.name, pattern or "*")
     ]
@@ -131,14 +141,13 @@ def _preprocessed(
         )
     chosen = () if instances else _chosen(classes, known, path)
     return [
-        LabelFile(array, output / f"{array.stem}{nnunet_v1.WEIGHT_MAP}.npy", chosen, None, ignore)
-        for array in arrays
+        LabelFile(array, output / f"{array.stem}{WEIGHT_MAP}.npy", chosen, None, ignore) for array in arrays
     ]
 
 
 def _arrays(folder: Path, pattern: str | None) -> tuple[Path, list[Path]]:
     """The preprocessed cases and their folder; of a case that is packed and unpacked, the unpacked one."""
-    for stage in (folder, nnunet_v1.find_stage(folder) or folder):
+    for stage in (folder, find_stage(folder) or folder):
         patterns = ("*.npz", "*.npy") if pattern is None else (pattern,)
         found = {
             path.stem: path
@@ -146,7 +155,7 @@ def _arrays(folder: Path, pattern: str | None) -> tuple[Path, list[Path]]:
             for path in sorted(stage.glob(each))
             if path.suffix in (".npz", ".npy")
             and not path.name.startswith(".")  # of a writer that was killed
-            and not path.stem.endswith(nnunet_v1.WEIGHT_MAP)
+            and not path.stem.endswith(WEIGHT_MAP)
         }
         if found:
             break

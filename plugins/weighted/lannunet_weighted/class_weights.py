@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from lannunet_segmentation.maps.loss import CrossEntropyDice
+from lannunet_segmentation import CrossEntropyDice
 from torch import Tensor
 
 from lannunet_core import Floats, UserError

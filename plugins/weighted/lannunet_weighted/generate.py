@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from lannunet_segmentation import in_processes
 
-from lannunet_core import atomic_path, in_processes, progress_bar
+from lannunet_core import atomic_path, progress_bar
 from lannunet_weighted.cases import LabelFile
 from lannunet_weighted.maps import Mode, Objects, weight_map
 

@@ -29,7 +29,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
-from lannunet_segmentation.types import IGNORE
+from lannunet_segmentation import IGNORE
 from numpy.typing import NDArray
 from scipy import ndimage
 

@@ -1,4 +1,4 @@
-"""The plugins. Weights of voxels and of classes meet in the core's `ce_dice`, which counts with both."""
+"""The plugins. Weights of voxels and of classes meet in the task's `ce_dice`, which counts with both."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from lannunet_core import Plugin, UserError, hookimpl
 from lannunet_weighted.config import ClassWeightsConfig, WeightedConfig
 
 if TYPE_CHECKING:
-    from lannunet_segmentation.maps.loss import CrossEntropyDice
-    from lannunet_segmentation.types import SegmentationDataset
+    from lannunet_segmentation import CrossEntropyDice, SegmentationDataset
 
     from lannunet_core import ExtraMap, Loss
     from lannunet_weighted.maps import Mode
@@ -75,8 +74,8 @@ class ClassWeights(Plugin):
         return plain
 
     @hookimpl(wrapper=True)
-    def generate_labels(self) -> Generator[None, dict[str, Any], dict[str, Any]]:
-        from lannunet_segmentation.types import IGNORE
+    def generate_segmentation_labels(self) -> Generator[None, dict[str, Any], dict[str, Any]]:
+        from lannunet_segmentation import IGNORE
 
         from lannunet_weighted.class_weights import label_value
 
@@ -89,7 +88,7 @@ class ClassWeights(Plugin):
 
 
 def as_ce_dice(loss: Loss, name: str) -> CrossEntropyDice:
-    from lannunet_segmentation.maps.loss import CrossEntropyDice
+    from lannunet_segmentation import CrossEntropyDice
 
     if not isinstance(loss, CrossEntropyDice):
         raise UserError(

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lannunet_segmentation.data.nnunet_v1 import WEIGHT_MAP
-from lannunet_segmentation.types import Case, SegmentationDataset
+from lannunet_segmentation import WEIGHT_MAP, Case, SegmentationDataset
 
 from lannunet_core import UserError
 from lannunet_weighted.cases import LabelFile

@@ -3,14 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from lannunet_segmentation.maps.labels import segmentation_labels
-from lannunet_segmentation.maps.loss import CrossEntropyDice
+from hypothesis import given, strategies as st
+from lannunet_segmentation import CrossEntropyDice, segmentation_labels
 from lannunet_weighted.class_weights import Balanced, computed_weights
 
-from lannunet_core.errors import UserError
-from lannunet_core.hookspecs import BalancedLoss
+from lannunet_core import BalancedLoss, UserError
 
 COUNTS = st.lists(st.integers(0, 10**9), min_size=2, max_size=6).filter(any).map(lambda c: np.array(c, float))
 

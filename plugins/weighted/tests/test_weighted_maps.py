@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from lannunet_weighted.maps import weight_map
 from numpy.typing import NDArray
 from scipy import ndimage

@@ -8,7 +8,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from lannunet_segmentation.data.folders import read_dataset
+from lannunet_segmentation import read_dataset
 from lannunet_weighted.maps import weight_map
 from lannunet_weighted.training import generate_maps
 
@@ -380,7 +380,7 @@ from lannunet_core import Plugin, hookimpl
 class Other(Plugin):
     @hookimpl
     def losses(self):
-        from lannunet_segmentation.maps.loss import CrossEntropyDice
+        from lannunet_segmentation import CrossEntropyDice
 
         class Alone:
             def __call__(self, outputs, labels):
@@ -414,7 +414,7 @@ def test_a_model_of_weights_is_used_and_evaluated_without_them(segmentation):
     ]
     segmentation.set(
         trainer={"inference_only": True, "weighted": {"generate": None}},
-        model={"checkpoint": "out/checkpoints/best.pt"},
+        model={"checkpoint": "out/checkpoints/best.safetensors"},
         output={"output_dir": "again"},
     )
     assert segmentation.train() == 0

@@ -94,11 +94,11 @@ def command(
         compared, dataset = pool(paths)
         title = f"{dataset.name}, {len(paths)} runs"
     else:
+        predicted, names = read_predictions(paths[0])
         section: dict[str, object] = {"src_targets": paths[1], "landmarks": chosen}
         if root is not None:
             section["root"] = root
         dataset = load_dataset(DatasetConfig.model_validate(section), 0 if fold is None else fold)
-        predicted, names = read_predictions(paths[0])
         evaluated: Split = "testing" if split is None else split.value
         compared = join(paths[0], predicted, names, dataset, evaluated)
         title = f"{dataset.name}, {evaluated}"

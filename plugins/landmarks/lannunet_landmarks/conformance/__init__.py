@@ -1,1 +1,18 @@
-"""What plugins of the task are tried in by the conformance kit, and its suites."""
+"""What plugins of the task are tried in by the conformance kit, and its suites.
+
+    from lannunet_landmarks.conformance import LabelConformance
+
+    class TestMyLabels(LabelConformance):
+        plugin = "my-model"
+
+See `lannunet_core.testing`.
+"""
+
+from lannunet_landmarks.conformance.bench import LandmarkBench
+from lannunet_landmarks.conformance.suites import (
+    DecodeConformance,
+    LabelConformance,
+    LandmarkLossConformance,
+)
+
+__all__ = ["DecodeConformance", "LabelConformance", "LandmarkBench", "LandmarkLossConformance"]

@@ -10,14 +10,24 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core import SUFFIXES, Floats, State, UserError, image_format, is_inside
+from lannunet_core import (
+    IMAGE_FILES,
+    Floats,
+    ImageFiles,
+    LoadedConfig,
+    State,
+    UserError,
+    image_format,
+    is_inside,
+    open_in_format,
+)
 from lannunet_landmarks.schema import DatasetConfig
 from lannunet_landmarks.types import Sample
 
@@ -39,6 +49,7 @@ class LandmarkDataset:
         samples: The samples of each split.
         flip_pairs: Pairs of landmarks that a mirror swaps, as positions among the N selected.
         path: The JSON file.
+        files: What reads its images.
     """
 
     name: str
@@ -49,14 +60,32 @@ class LandmarkDataset:
     samples: Mapping[Split, tuple[Sample, ...]]
     flip_pairs: tuple[tuple[int, int], ...]
     path: Path
+    files: ImageFiles = IMAGE_FILES
 
 
-def load_dataset(dataset: DatasetConfig, fold: int) -> LandmarkDataset:
+def open_dataset(loaded: LoadedConfig) -> LandmarkDataset:
+    """The data set of a run, in our format or in that of one of its plugins."""
+    files = ImageFiles.of(loaded)
+
+    def own(config: DatasetConfig, fold: int) -> LandmarkDataset:
+        return load_dataset(config, fold, files)
+
+    dataset = open_in_format(loaded, own)
+    if not isinstance(dataset, LandmarkDataset):
+        raise UserError(
+            f"dataset.format: {loaded.run.dataset.format} gives a {type(dataset).__name__}, should give a "
+            "LandmarkDataset. Tell its author."
+        )
+    return replace(dataset, files=files)
+
+
+def load_dataset(dataset: DatasetConfig, fold: int, files: ImageFiles = IMAGE_FILES) -> LandmarkDataset:
     """Read and check the annotations of one fold.
 
     Args:
         dataset: The `dataset` section.
         fold: Which foldK.json of a folder of them; -1 takes the folder's plain JSON. A file needs none.
+        files: What reads images.
 
     Raises:
         UserError: The annotations are wrong, or images are missing.
@@ -88,7 +117,7 @@ def load_dataset(dataset: DatasetConfig, fold: int) -> LandmarkDataset:
         samples[split] = tuple(entries)
     if not any((sample.states == State.VISIBLE).any() for sample in samples["training"]):
         raise UserError(f'{path}: no sample of "training" has a coordinate of a selected landmark.')
-    _check_images(path, [sample for split in SPLITS for sample in samples[split]])
+    _check_images(path, [sample for split in SPLITS for sample in samples[split]], files)
     names = _names(path, content.get("landmark_names"), count)
     return LandmarkDataset(
         name=str(content.get("name", path.stem)),
@@ -99,6 +128,7 @@ def load_dataset(dataset: DatasetConfig, fold: int) -> LandmarkDataset:
         samples=samples,
         flip_pairs=_flip_pairs(path, dataset.flip_pairs, count, selected),
         path=path,
+        files=files,
     )
 
 
@@ -291,7 +321,7 @@ def _flip_pairs(
     return tuple(kept)
 
 
-def _check_images(path: Path, samples: Sequence[Sample]) -> None:
+def _check_images(path: Path, samples: Sequence[Sample], files: ImageFiles) -> None:
     missing = [sample for sample in samples if not sample.image.is_file()]
     if missing:
         first = missing[0]
@@ -300,5 +330,5 @@ def _check_images(path: Path, samples: Sequence[Sample]) -> None:
             f"{len(samples)} images are missing). Paths are relative to dataset.root."
         )
     for sample in samples:
-        if not sample.image.name.lower().endswith(SUFFIXES):
+        if not files.knows(sample.image):
             image_format(sample.image)  # a known content under a strange name is fine

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lannunet_core import Floats, ResizeMode, UserError, image_header, resize_affine
+from lannunet_core import IMAGE_FILES, Floats, ImageFiles, ResizeMode, UserError, resize_affine
 from lannunet_landmarks.data.sampling import jitter_generator
 from lannunet_landmarks.evaluation.predictions import read_predictions
 from lannunet_landmarks.types import Sample
@@ -32,7 +32,12 @@ def read_centres(path: Path, landmark_names: Sequence[str]) -> Centres:
 
 
 def annotated_centres(
-    samples: Sequence[Sample], image_size: Sequence[int] | None, resize: ResizeMode, jitter: float, seed: int
+    samples: Sequence[Sample],
+    image_size: Sequence[int] | None,
+    resize: ResizeMode,
+    jitter: float,
+    seed: int,
+    files: ImageFiles = IMAGE_FILES,
 ) -> Centres:
     """The annotations, each moved by up to `jitter` pixels an axis of the image as it is resized.
 
@@ -40,7 +45,7 @@ def annotated_centres(
     """
     centres = {}
     for sample in samples:
-        size = image_header(sample.image, sample.coordinates.shape[1]).size
+        size = files.header(sample.image, sample.coordinates.shape[1]).size
         scale = np.diag(resize_affine(size, image_size or size, resize))[:-1]
         moves = [
             jitter_generator(seed, sample.id, landmark).uniform(-jitter, jitter, len(size))
@@ -51,7 +56,11 @@ def annotated_centres(
 
 
 def check_centres(
-    centres: Centres, samples: Sequence[Sample], patch_size: Sequence[int], landmark_names: Sequence[str]
+    centres: Centres,
+    samples: Sequence[Sample],
+    patch_size: Sequence[int],
+    landmark_names: Sequence[str],
+    files: ImageFiles = IMAGE_FILES,
 ) -> None:
     """Raise a UserError unless each sample has its points, with something of its image to see around them."""
     for sample in samples:
@@ -61,7 +70,7 @@ def check_centres(
                 "the training, the validation and the evaluated split."
             )
         points = centres[sample.id]
-        size = image_header(sample.image, len(patch_size)).size
+        size = files.header(sample.image, len(patch_size)).size
         if points.shape[1] != len(size):
             raise UserError(
                 f"{KEY}: the file's points have {points.shape[1]} dimensions, {sample.image} has {len(size)}."

@@ -43,6 +43,11 @@ def write_folds(
     Returns:
         The number of folds.
     """
+    if annotations.is_dir():
+        raise UserError(
+            f"{annotations}: is a folder. Give the JSON of landmarks' annotations; data of other tasks need "
+            "no folds made for them: trainer.fold chooses one."
+        )
     if not annotations.is_file():
         raise UserError(f"{annotations}: there is no such file. Give the JSON of annotations.")
     section: dict[str, Any] = {"src_targets": annotations} | ({} if root is None else {"root": root})

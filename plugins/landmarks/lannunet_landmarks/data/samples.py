@@ -18,9 +18,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lannunet_core import (
+    IMAGE_FILES,
     Augmenter,
+    ExtraFields,
     Floats,
     Image,
+    ImageFiles,
+    Normalisation,
     ResizeMode,
     Sampling,
     Scheme,
@@ -30,10 +34,8 @@ from lannunet_core import (
     augmented,
     available_memory,
     call_accepting,
-    image_header,
     is_inside,
     prepare_image,
-    read_image,
     shown_box,
     to_device,
     transform_points,
@@ -80,6 +82,8 @@ class PreparedImages:
         cache_data: Whether `preload` keeps images.
         budget_bytes: How much memory they may take; None: half of what is available at `preload`.
         reference: The image that `channels` was read from, for messages; None: the first of `samples`.
+        files: What reads images.
+        normalisations: As `prepare_image` takes them.
     """
 
     def __init__(
@@ -92,7 +96,10 @@ class PreparedImages:
         cache_data: bool = True,
         budget_bytes: int | None = None,
         reference: Path | None = None,
+        files: ImageFiles = IMAGE_FILES,
+        normalisations: Sequence[Normalisation | None] = (),
     ) -> None:
+        self.files, self.normalisations = files, tuple(normalisations)
         self.samples = tuple(samples)
         self.dimensions = dimensions
         self.channels = channels
@@ -158,7 +165,7 @@ class PreparedImages:
         return len(kept)
 
     def _size_in_header(self, sample: Sample) -> tuple[int, ...]:
-        header = image_header(sample.image, self.dimensions)
+        header = self.files.header(sample.image, self.dimensions)
         self._check(sample, header.size, header.channels)
         return header.size
 
@@ -166,14 +173,14 @@ class PreparedImages:
         sample = self.samples[index]
         stored = self._stored(sample)
         try:
-            image, matrix = prepare_image(stored.pixels, self.input_size, self.resize)
+            image, matrix = prepare_image(stored.pixels, self.input_size, self.resize, self.normalisations)
         except UserError as error:
             raise UserError(f"{sample.image}: {error}") from None
         size = tuple(stored.pixels.shape[:0:-1])
         return Prepared(torch.from_numpy(image), matrix, size, sample.spacing or stored.spacing)
 
     def _stored(self, sample: Sample) -> Image:
-        stored = read_image(sample.image, self.dimensions)
+        stored = self.files.read(sample.image, self.dimensions)
         self._check(sample, tuple(stored.pixels.shape[:0:-1]), stored.pixels.shape[0])
         if stored.pixels.dtype.kind == "f" and not np.isfinite(stored.pixels).all():
             raise UserError(
@@ -206,6 +213,8 @@ class TrainingSamples(Dataset[dict[str, Any]]):
         seed: The run's seed.
         augmenter: Augments here, in the loader's workers; None: `on_device` does.
         flip_pairs: Pairs of landmarks that a mirror swaps.
+        extra: The further fields of samples that reach batches; None: those of `samples`.
+        debug: Also say what each sample was made of, as `before`.
     """
 
     def __init__(
@@ -217,9 +226,13 @@ class TrainingSamples(Dataset[dict[str, Any]]):
         seed: int,
         augmenter: Augmenter | None = None,
         flip_pairs: Sequence[tuple[int, int]] = (),
+        extra: ExtraFields | None = None,
+        debug: bool = False,
     ) -> None:
         self.images = images
-        self.samples = tuple(samples)
+        self.samples = self.entries = tuple(samples)
+        self.extra = extra or ExtraFields.of(sample.extra for sample in samples)
+        self.debug = debug
         self.sampling = sampling
         self.scheme = scheme
         self.seed = seed
@@ -238,7 +251,7 @@ class TrainingSamples(Dataset[dict[str, Any]]):
         size, image_size = self.sampling.output_size, _size(prepared.image)
         landmarks = _in_input(sample.coordinates, prepared)
         rng = np.random.default_rng([self.seed, epoch, draw])
-        drawn = self.scheme.draw(rng, size)
+        drawn = call_accepting(self.scheme.draw, rng=rng, size=size, sample=sample, epoch=epoch)
         centre = call_accepting(
             self.sampling.centre,
             rng=rng,
@@ -251,6 +264,7 @@ class TrainingSamples(Dataset[dict[str, Any]]):
             epoch=epoch,
         )
 
+        before = {"landmarks": torch.from_numpy(landmarks).float(), "states": torch.from_numpy(sample.states)}
         landmarks = drawn.spatial.to_output(landmarks, centre, size)
         left = (sample.states == State.VISIBLE) & ~is_inside(landmarks, size)
         states = np.where(left, State.OUTSIDE, sample.states)
@@ -261,7 +275,10 @@ class TrainingSamples(Dataset[dict[str, Any]]):
         moved = affine_matrix(
             linear, centre + drawn.spatial.offset - linear @ middle
         )  # but for the elastic part
-        batch_item = _item(sample, prepared, index, landmarks, states)
+        batch_item = _item(sample, prepared, index, landmarks, states, self.extra)
+        if self.debug:
+            where = torch.from_numpy(centre).float()
+            batch_item["before"] = {**before, "image": prepared.image, "transform": drawn, "centre": where}
         batch_item["affine"] = torch.from_numpy(prepared.affine @ moved)
         batch_item["corner"] = torch.from_numpy(centre - middle).float()
         source = prepared.image
@@ -287,6 +304,7 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
         samples: Its samples.
         centres: Where each sample's landmarks are looked for (N, D), by its id, in original pixels; in
             `centres` in pixels of the image.
+        extra: The further fields of samples that reach batches; None: those of `samples`.
     """
 
     def __init__(
@@ -294,9 +312,11 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
         images: PreparedImages,
         samples: Sequence[Sample],
         centres: Mapping[str, Floats] | None = None,
+        extra: ExtraFields | None = None,
     ) -> None:
         self.images = images
         self.samples = tuple(samples)
+        self.extra = extra or ExtraFields.of(sample.extra for sample in samples)
         self.centres = centres
 
     def __len__(self) -> int:
@@ -305,7 +325,7 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         sample, prepared = self.samples[index], self.images[index]
         landmarks = _in_input(sample.coordinates, prepared)
-        item = _item(sample, prepared, index, landmarks, sample.states)
+        item = _item(sample, prepared, index, landmarks, sample.states, self.extra)
         item["target"] = torch.from_numpy(sample.coordinates)
         if self.centres is not None:
             item["centres"] = torch.from_numpy(_in_input(self.centres[sample.id], prepared))
@@ -322,7 +342,12 @@ def _size(image: Tensor) -> tuple[int, ...]:
 
 
 def _item(
-    sample: Sample, prepared: Prepared, index: int, landmarks: Floats, states: NDArray[np.int64]
+    sample: Sample,
+    prepared: Prepared,
+    index: int,
+    landmarks: Floats,
+    states: NDArray[np.int64],
+    extra: ExtraFields,
 ) -> dict[str, Any]:
     dimensions = len(prepared.original_size)
     return {
@@ -335,4 +360,5 @@ def _item(
         "spacing": torch.tensor(prepared.spacing or [math.nan] * dimensions, dtype=torch.float64),
         "id": sample.id,
         "index": torch.tensor(index),
+        "extra": extra.item(sample.extra),
     }

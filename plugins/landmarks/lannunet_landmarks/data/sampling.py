@@ -13,31 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core import Floats, SpatialTransform, State, on_pixels, showing, transform_points
+from lannunet_core import (
+    Floats,
+    FullImage as FullImage,
+    SpatialTransform,
+    State,
+    on_pixels,
+    showing,
+    transform_points,
+)
 from lannunet_landmarks.types import Sample
-
-
-@dataclass(frozen=True)
-class FullImage:
-    """Every training sample is the whole image.
-
-    Attributes:
-        output_size: (x, y[, z]) of a sample, the input size.
-    """
-
-    output_size: tuple[int, ...]
-
-    def centre(
-        self,
-        rng: np.random.Generator,
-        image_size: tuple[int, ...],
-        landmarks: Floats,
-        states: NDArray[np.int64],
-        transform: SpatialTransform,
-        sample: Sample,
-        affine: Floats,
-    ) -> Floats:
-        return (np.asarray(image_size, np.float64) - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -62,8 +47,6 @@ class PatchBias:
         landmarks: Floats,
         states: NDArray[np.int64],
         transform: SpatialTransform,
-        sample: Sample,
-        affine: Floats,
     ) -> Floats:
         visible = landmarks[states == State.VISIBLE]
         size = np.asarray(self.output_size)
@@ -99,7 +82,6 @@ class PatchCentred:
         rng: np.random.Generator,
         image_size: tuple[int, ...],
         landmarks: Floats,
-        states: NDArray[np.int64],
         transform: SpatialTransform,
         sample: Sample,
         affine: Floats,

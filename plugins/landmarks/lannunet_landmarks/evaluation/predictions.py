@@ -89,6 +89,11 @@ def read_predictions(path: Path) -> tuple[list[Prediction], list[str]]:
         The predictions in the file's order, and the landmarks' names. Of what `write_predictions` derived
         only the uncertainties are read, which nothing else here tells; the images' paths are empty.
     """
+    if path.is_dir():
+        raise UserError(
+            f"{path}: is a folder. Give the predictions.csv of a run with `task: landmarks`; what a run of "
+            "another task found is evaluated in its own summary.json."
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

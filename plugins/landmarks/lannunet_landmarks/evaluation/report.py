@@ -19,11 +19,13 @@ from lannunet_core import (
     POINTS_AS_PIXELS,
     Chart,
     Floats,
+    ReportPart,
     State,
     best_middle_worst,
     draw_boxes,
     jpeg_url,
     make_chart,
+    plugin_charts,
     to_display,
     training_charts,
     write_page,
@@ -49,6 +51,7 @@ class Report:
         config: The resolved configuration.
         provenance: What `run.json` holds.
         comparison: Summaries of other methods on the same images, by name.
+        parts: What plugins bring.
     """
 
     title: str
@@ -60,6 +63,7 @@ class Report:
     config: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     comparison: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    parts: Sequence[ReportPart] = ()
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -77,7 +81,7 @@ def write_report(path: Path, report: Report) -> None:
         unit=report.summary["unit"],
         scored=counts["evaluated"] + counts["not_found"],
         confidence=_median_confidence(report.predictions),
-        charts=_charts(report),
+        charts=_charts(report) + plugin_charts(report.parts),
         groups=groups,
         counted=[name for name in ("not_found", "absent", "unlabelled") if counts[name]],
         aspect=_aspect(groups),

@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lannunet_core import METHODS_FOLDER, prepare_image, read_image, write_text
+from lannunet_core import METHODS_FOLDER, prepare_image, write_text
 from lannunet_landmarks.evaluation.predictions import write_predictions, write_workbook
 from lannunet_landmarks.evaluation.report import Report, write_report
 from lannunet_landmarks.evaluation.summary import print_summary, summarise_errors
@@ -64,6 +64,7 @@ def write_landmark_results(
         config=resolved,
         provenance=description,
         comparison=comparison,
+        parts=session.hooks.report(predictions=predictions),
     )
     write_report(folder / "report.html", report)
     if any(prediction.target is not None for prediction in predictions):
@@ -76,7 +77,7 @@ def write_landmark_results(
 
 def shown_image(session: LandmarkSession, prediction: Prediction) -> NDArray[Any]:
     """The pixels (C, *S) of a prediction's image, in the frame of its coordinates."""
-    pixels = read_image(prediction.image, session.run.dimensions).pixels
+    pixels = session.files.read(prediction.image, session.run.dimensions).pixels
     if session.config.inference.evaluation_mode == "use_input_size":
         pixels, _ = prepare_image(pixels, session.config.sampler.image_size, session.config.sampler.resize)
     return pixels

@@ -180,6 +180,12 @@ def generate_labels(
     lambda_scale: float,
     sample: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The core's answer to the hook of the same name: `state` (B, N) and `heatmaps`, (B, N, *S_l) a level."""
-    maps = gaussian_heatmaps(landmarks, states, sigmas, image_size, level_sizes, lambda_scale)
-    return {"state": states, "heatmaps": maps}
+    """The task's answer to the hook of the same name.
+
+    Returns:
+        `state` (B, N), `landmarks` (B, N, D) in input pixels, and `heatmaps`, (B, N, *S_l) a level.
+    """
+    maps = []
+    if level_sizes:  # a network may answer coordinates alone
+        maps = gaussian_heatmaps(landmarks, states, sigmas, image_size, level_sizes, lambda_scale)
+    return {"state": states, "landmarks": landmarks, "heatmaps": maps}

@@ -29,14 +29,16 @@ class SoftmaxCrossEntropy(nn.Module):
     outside or absent, all of it is "not here".
 
     Args:
-        sigma: Width of the finest level's Gaussian, in its pixels.
+        sigma: Width of the labels' Gaussian, in input pixels.
         dimensions: D.
+
+    Attributes:
+        stride: Input pixels to a pixel of the finest maps, see `StridedLoss`.
     """
 
     def __init__(self, sigma: float, dimensions: int) -> None:
         super().__init__()
-        # What a perfect prediction's probability at the centre has to be multiplied with to give 1.
-        self.mass = (math.sqrt(2 * math.pi) * max(sigma, 1.0)) ** dimensions
+        self.sigma, self.dimensions, self.stride = sigma, dimensions, 1.0
         self.widths: Callable[[], Tensor] | None = None
 
     def learn_sigma(self, widths: Callable[[], Tensor], start: float, weight: float) -> None:
@@ -63,11 +65,15 @@ class SoftmaxCrossEntropy(nn.Module):
         return (logits - excess).exp_()  # one map in memory beside the logits
 
     def log_mass(self, logits: Tensor) -> Tensor:
-        """One number, or (N,) where widths are learned."""
+        """What makes 1 of a perfect prediction's probability at the centre: a factor, as its logarithm.
+
+        One number, or (N,) where widths are learned.
+        """
         if self.widths is None:
-            return torch.tensor(math.log(self.mass))
+            width = max(self.sigma / self.stride, 1.0)  # no level's Gaussian is narrower than a pixel
+            return torch.tensor(self.dimensions * math.log(math.sqrt(2 * math.pi) * width))
         dimensions = logits.ndim - 2
-        finest = volumes(level_sigmas(self.widths(), [1.0]), dimensions)[0]
+        finest = volumes(level_sigmas(self.widths(), [self.stride]), dimensions)[0]
         return finest.to(logits).log() + dimensions / 2 * math.log(2 * math.pi)
 
 

@@ -5,8 +5,8 @@ Three methods make one answer of them:
 - E-CPV, the main one: the mean of the members' coordinates, with the covariance of a member's coordinates
   around it (divisor M − 1). Its confidence is the members' mean.
 - S-MHA: each landmark from the member that is most confident of it.
-- E-MHA: what the mean of the members' maps decodes to. Only where all make maps of the image's size, one a
-  landmark (PHD-Net does not).
+- E-MHA: what the mean of the members' maps decodes to. Only where all make maps of one size, one a landmark
+  (PHD-Net does not).
 
 A landmark is in the image where at least half of the members say so; those that do not have no part in E-CPV
 and S-MHA.
@@ -23,7 +23,7 @@ from torch import Tensor
 from lannunet_core import Coordinates, EvaluationMode
 from lannunet_landmarks.hooks import LandmarkHooks
 from lannunet_landmarks.predict.predictor import Locate, Located, decode
-from lannunet_landmarks.predict.views import views
+from lannunet_landmarks.predict.views import of_landmarks, views
 from lannunet_landmarks.session import LandmarkSession
 
 
@@ -45,7 +45,9 @@ def combined(members: Sequence[Locate], hooks: LandmarkHooks) -> Locate:
             found.append(located.main)
             if located.present is not None:
                 votes.append(located.present)
-            total = located.maps if total is None else added(total, located.maps, batch["image"])
+            maps, count = located.maps, located.main.points.shape[1]
+            maps = maps if of_landmarks(maps, batch["image"], count) else []
+            total = maps if total is None else added(total, maps)
         points = torch.stack([one.points.double().cpu() for one in found])  # (M, B, N, D)
         confidence = torch.stack([one.confidence.double().cpu() for one in found])  # (M, B, N)
         present = None
@@ -63,10 +65,10 @@ def combined(members: Sequence[Locate], hooks: LandmarkHooks) -> Locate:
     return locate
 
 
-def added(total: Any, maps: Any, image: Tensor) -> Any:
-    """Their sum where both are maps (B, N, *S) of the image; an empty list where there is none."""
+def added(total: Any, maps: Any) -> Any:
+    """The sum of maps of one shape; an empty list where there is none."""
     both = isinstance(total, Tensor) and isinstance(maps, Tensor) and total.shape == maps.shape
-    return total + maps if both and maps.shape[2:] == image.shape[2:] else []
+    return total + maps if both else []
 
 
 def mean_coordinates(points: Tensor, confidence: Tensor) -> Coordinates:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from lannunet_core import EvaluationMode, State, loaded_batches, make_loader, progress_bar
 from lannunet_landmarks.data.centres import annotated_centres
@@ -38,7 +37,7 @@ def locate_with(session: LandmarkSession) -> Locate:
 
         found: Locate = locate
     else:
-        maps: Callable[[Tensor], Any] = learner.maps
+        maps: Callable[[Mapping[str, Any]], Any] = learner.maps
         if in_stitched_patches(session):
             maps = stitched_maps(learner, hooks, run.input_size, batch_size, run.in_channels)
         found = locate_in_maps(maps, hooks, method)
@@ -66,20 +65,25 @@ class Evaluator:
         centres = session.centres
         if centred and centres is None:
             centres = annotated_centres(
-                samples, sampler.image_size, sampler.resize, sampler.patch.jitter_pixels, session.run.seed
+                samples,
+                sampler.image_size,
+                sampler.resize,
+                sampler.patch.jitter_pixels,
+                session.run.seed,
+                session.files,
             )
         self.loader = make_loader(
-            EvaluationSamples(images, samples, centres if centred else None),
+            EvaluationSamples(images, samples, centres if centred else None, session.extra),
             0,
             session.fabric.device,
             batch_size=1 if one_by_one else config.solver.data_loader_batch_size_eval,
         )
 
     def predict(self, locate: Locate, debug_folder: Path | None = None) -> dict[str, list[Prediction]]:
-        """The predictions of each method of `locate`, the main one first."""
-        session = self.session
+        """The predictions of each method of `locate`, the main one first, post-processed."""
+        session, hooks = self.session, self.session.hooks
         with progress_bar(f"predicting {self.title} images", len(self.samples)) as bar:
-            return predictor.predict(
+            methods = predictor.predict(
                 locate,
                 session.hooks,
                 session.fabric,
@@ -89,27 +93,40 @@ class Evaluator:
                 debug_folder,
                 bar.advance,
             )
+        return {
+            method: list(
+                hooks.postprocess_all(predictions=[hooks.postprocess(prediction=one) for one in every])
+            )
+            for method, every in methods.items()
+        }
 
     def predict_alone(self) -> list[Prediction]:
         """By the session's network alone."""
         (predictions,) = self.predict(locate_with(self.session)).values()
         return predictions
 
-    def error(self) -> float | None:
-        """Mean radial error in pixels, None where nothing is annotated.
-
-        A landmark that was not found counts as far off as the first pixel is from the farthest annotation.
-        """
+    def figures(self) -> dict[str, float] | None:
+        """The validation error, and the figures of plugins; None where nothing is annotated."""
         predictions = self.predict_alone()
-        targets = np.concatenate(
-            [p.target for p in predictions if p.target is not None] or [np.empty((0, 1))]
-        )
-        if not np.isfinite(targets).any():
+        error = mean_error(predictions)
+        if error is None:
             return None
-        lost = float(np.nanmax(np.linalg.norm(targets, axis=-1)))
-        errors = []
-        for prediction in predictions:
-            if prediction.target is not None and prediction.states is not None:
-                visible = prediction.states == State.VISIBLE
-                errors.append(np.nan_to_num(radial_errors(prediction)[0], nan=lost)[visible])
-        return float(np.concatenate(errors).mean())
+        further = self.session.hooks.validation_metrics(predictions=predictions)
+        return {"validation_error": error, **{name: float(value) for name, value in further.items()}}
+
+
+def mean_error(predictions: Sequence[Prediction]) -> float | None:
+    """Mean radial error in pixels, None where nothing is annotated.
+
+    A landmark that was not found counts as far off as the first pixel is from the farthest annotation.
+    """
+    targets = np.concatenate([p.target for p in predictions if p.target is not None] or [np.empty((0, 1))])
+    if not np.isfinite(targets).any():
+        return None
+    lost = float(np.nanmax(np.linalg.norm(targets, axis=-1)))
+    errors = []
+    for prediction in predictions:
+        if prediction.target is not None and prediction.states is not None:
+            visible = prediction.states == State.VISIBLE
+            errors.append(np.nan_to_num(radial_errors(prediction)[0], nan=lost)[visible])
+    return float(np.concatenate(errors).mean())

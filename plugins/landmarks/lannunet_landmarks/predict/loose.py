@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from lannunet_core import (
-    SUFFIXES,
+    IMAGE_FILES,
+    ImageFiles,
     PredictRequest,
     RunInfo,
     State,
     UserError,
     claim_folder,
-    image_header,
     models_of,
     provenance,
     refuse_folder,
@@ -46,24 +46,24 @@ def predict(request: PredictRequest) -> list[Prediction]:
     known = None if request.calibration is None else read_calibration(request.calibration)
     first, *others = [path for named in (model, *request.also) for path in models_of(named)]
     refuse_to_empty(folder, "--out", (first, *others))
-    session = open_model(first)
+    session = open_model(first, plugins=request.plugins)
     mirror(session, request.tta)
     if others and session.loaded.refine is not None:
         raise UserError(f"{model}: predicts alone; models that look in two stages are no ensemble.")
     names = session.run.outputs
     members = [session, *open_members(session, others)]
-    samples = loose_samples(request.images, session.run)
+    samples = loose_samples(request.images, session.run, session.files)
     if spacing is not None:
         samples = [
             sample
-            if image_header(sample.image, session.run.dimensions).spacing
+            if session.files.header(sample.image, session.run.dimensions).spacing
             else replace(sample, spacing=(spacing,) * session.run.dimensions)
             for sample in samples
         ]
     if known is not None:
-        dimensions = session.run.dimensions
+        files, dimensions = session.files, session.run.dimensions
         known.check(
-            names, {one.id: one.spacing or image_header(one.image, dimensions).spacing for one in samples}
+            names, {one.id: one.spacing or files.header(one.image, dimensions).spacing for one in samples}
         )
     prepared = prepare_images(session, samples, "given", reference=model)
     locate = together(members)
@@ -72,7 +72,7 @@ def predict(request: PredictRequest) -> list[Prediction]:
     methods = Evaluator(session, prepared, samples, "given").predict(locate, debug)
     if session.loaded.refine is not None:
         centres = {one.id: one.coordinates for one in next(iter(methods.values()))}
-        session = open_model(second_model(model), centres)
+        session = open_model(second_model(model), centres, plugins=request.plugins)
         mirror(session, request.tta)
         prepared = prepare_images(session, samples, "given", reference=model)
         methods = Evaluator(session, prepared, samples, "given").predict(together([session]))
@@ -102,15 +102,15 @@ def mirror(session: LandmarkSession, tta: bool | None) -> None:
         session.loaded = replace(session.loaded, run=run.model_copy(update={"inference": inference}))
 
 
-def loose_samples(images: Sequence[Path], run: RunInfo) -> list[Sample]:
+def loose_samples(images: Sequence[Path], run: RunInfo, readers: ImageFiles = IMAGE_FILES) -> list[Sample]:
     """Samples without annotation for image files and folders of them."""
     files: list[Path] = []
     for path in images:
         if path.is_dir():
-            found = sorted(file for file in path.iterdir() if file.name.lower().endswith(SUFFIXES))
+            found = sorted(file for file in path.iterdir() if readers.knows(file))
             if not found:
                 raise UserError(
-                    f"{path}: there are no images in this folder; known are {', '.join(SUFFIXES)}."
+                    f"{path}: there are no images in this folder; known are {', '.join(readers.suffixes)}."
                 )
             files += found
         elif path.exists():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import lannunet_core as core
-from lannunet_core import BEST_MODEL, LoadedConfig, UserError, folds_of, models_of
+from lannunet_core import LoadedConfig, UserError, best_model, folds_of, models_of
 from lannunet_landmarks.data.annotations import load_dataset
 from lannunet_landmarks.data.centres import Centres
 from lannunet_landmarks.schema import DatasetConfig, InferenceConfig, RunConfig
@@ -18,7 +18,10 @@ from lannunet_landmarks.types import Sample
 
 
 def open_model(
-    path: Path, centres: Centres | None = None, inference: InferenceConfig | None = None
+    path: Path,
+    centres: Centres | None = None,
+    inference: InferenceConfig | None = None,
+    plugins: Sequence[Path] = (),
 ) -> LandmarkSession:
     """A trained model on the device.
 
@@ -26,6 +29,7 @@ def open_model(
         path: A model file or a run's folder.
         centres: What a second stage looks around.
         inference: How to predict; None: as in the model's configuration.
+        plugins: Files with plugins that the user trusts.
     """
 
     def change(loaded: LoadedConfig) -> LoadedConfig:
@@ -38,7 +42,7 @@ def open_model(
             )
         return loaded
 
-    session = core.open_model(path, partial(start_session, centres=centres), change)
+    session = core.open_model(path, partial(start_session, centres=centres), change, plugins)
     if session.config.inference.presence and session.presence is None:
         raise UserError(
             f"{path}: has not learned what tells that a landmark is there. Train it to the end with "
@@ -52,7 +56,7 @@ def open_members(first: LandmarkSession, paths: Sequence[Path]) -> list[Landmark
     members = []
     sampler = first.config.sampler
     for path in paths:
-        member = open_model(path, inference=first.config.inference)
+        member = open_model(path, inference=first.config.inference, plugins=first.loaded.files)
         other = member.config.sampler
         for what, found, wanted in (
             ("landmarks are", list(member.run.outputs), list(first.run.outputs)),
@@ -60,6 +64,7 @@ def open_members(first: LandmarkSession, paths: Sequence[Path]) -> list[Landmark
             ("number of dimensions is", member.run.dimensions, first.run.dimensions),
             ("image size is", other.image_size, sampler.image_size),
             ("sampler.resize is", other.resize, sampler.resize),
+            ("sampler.normalisation is", other.normalisation, sampler.normalisation),
             ("sampler.sample_mode is", other.sample_mode, sampler.sample_mode),
             ("patch.inference_mode is", other.patch.inference_mode, sampler.patch.inference_mode),
         ):
@@ -109,7 +114,7 @@ def settle_ensemble(loaded: LoadedConfig) -> LoadedConfig:
             "cross-validated run. Name the models in inference.ensemble_checkpoints."
         )
     for path in paths:
-        if not path.is_file() and not (path / BEST_MODEL).exists():
+        if not path.is_file() and best_model(path) is None:
             raise UserError(f"inference.ensemble_checkpoints: {path} is no model file, nor a run's folder.")
     if run.trainer.inference_only and model.checkpoint is None:
         model = model.model_copy(update={"checkpoint": paths.pop(0)})

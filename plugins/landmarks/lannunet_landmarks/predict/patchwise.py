@@ -7,24 +7,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from lannunet_core import (
     Coordinates,
-    Corner,
     EvaluationMode,
     UserError,
     Windows,
-    finest,
     level_scale,
     map_tensors,
     spatial_size,
-    tensors_of,
 )
 from lannunet_landmarks.hooks import LandmarkHooks
 from lannunet_landmarks.learner import LandmarkLearner
+from lannunet_landmarks.predict.stitch import finest, tensors_of
 
+CPU = torch.device("cpu")
+Device = torch.device
 PROBES = 2  # random images that the receptive field is measured with
 
 
@@ -34,18 +34,49 @@ def stitched_maps(
     patch_size: tuple[int, ...],
     batch_size: int,
     channels: int,
-) -> Callable[[Tensor], Any]:
-    """What makes activated float32 maps of one image (1, C, *S), as `LandmarkLearner.maps` does, but in patches."""
-    network = learner.network.eval()
-    strides = output_strides(network, channels, patch_size)
-    margin = receptive_radius(network, channels, patch_size)
+) -> Callable[[Mapping[str, Any]], Any]:
+    """What makes activated float32 maps of a batch of one image, as `Learner.maps` does, but in patches."""
+    learner.network.eval()
+    measured: list[tuple[tuple[int, ...], tuple[int, ...]]] = []  # strides and margin, at the first image
 
-    def maps(image: Tensor) -> Any:
+    def maps(batch: Mapping[str, Any]) -> Any:
+        image = batch["image"]  # (1, C, *S)
+
+        def network(patches: Tensor, corners: Sequence[tuple[int, ...]] | None = None) -> Any:
+            first = torch.zeros(len(patches), len(patch_size)) if corners is None else torch.tensor(corners)
+            return learner.outputs(patch_batch(batch, patches, first))
+
+        if not measured:
+            strides = output_strides(network, channels, patch_size, image.device)
+            measured.append((strides, receptive_radius(network, channels, patch_size, image.device)))
+        strides, margin = measured[0]
         windows = Windows.over(spatial_size(image), patch_size, margin, strides)
         patches = predicted_patches(network, image, windows, batch_size)
-        return learner.loss.activation(hooks.stitch_heatmap(patches=patches, windows=windows))
+        return learner.activate(hooks.stitch_heatmap(patches=patches, windows=windows), spatial_size(image))
 
     return maps
+
+
+def patch_batch(batch: Mapping[str, Any], patches: Tensor, corners: Tensor) -> dict[str, Any]:
+    """The batch of an image, as it is for patches (P, C, *S) of it with corners (P, D)."""
+    count, dimensions = corners.shape
+    shift = torch.eye(dimensions + 1, dtype=torch.float64).repeat(count, 1, 1)
+    shift[:, :-1, -1] = corners
+    affine = (batch["affine"].cpu().double() @ shift).to(batch["affine"])
+    return {**repeated(batch, count), "image": patches, "affine": affine, "corner": corners}
+
+
+def repeated(batch: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """A batch of one, so many times."""
+    many: dict[str, Any] = {}
+    for key, value in batch.items():
+        if isinstance(value, Mapping):
+            many[key] = repeated(value, count)
+        else:
+            many[key] = (
+                value.expand(count, *value.shape[1:]) if isinstance(value, Tensor) else [*value] * count
+            )
+    return many
 
 
 def coordinates_around(
@@ -80,14 +111,14 @@ def coordinates_around(
     covariance: Tensor | None = None
     for first in range(0, len(known), batch_size):
         landmarks, chosen = known[first : first + batch_size], corners[first : first + batch_size]
-        shift = torch.eye(dimensions + 1, dtype=torch.float64).repeat(len(chosen), 1, 1)
-        shift[:, :-1, -1] = chosen
-        patches = torch.stack([cut_patch(image[0], corner, patch_size) for corner in chosen.long()])
+        cut = torch.stack([cut_patch(image[0], corner, patch_size) for corner in chosen.long()])
+        patches = patch_batch(batch, cut, chosen)
         found = hooks.get_coords_from_heatmap(
             heatmaps=learner.maps(patches),
-            affine=(batch["affine"].cpu().double() @ shift).to(batch["affine"]),
-            original_sizes=batch["original_size"].expand(len(chosen), -1),
+            affine=patches["affine"],
+            original_sizes=patches["original_size"],
             evaluation_mode=mode,
+            image_size=patch_size,
         )
         own = torch.arange(len(chosen)), landmarks
         points[landmarks] = found.points.cpu().double()[own] + chosen
@@ -108,8 +139,11 @@ def cut_patch(image: Tensor, corner: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def predicted_patches(
-    network: nn.Module, image: Tensor, windows: Windows, batch_size: int
-) -> Iterator[tuple[Any, Sequence[Corner]]]:
+    network: Callable[[Tensor, Sequence[tuple[int, ...]]], Any],
+    image: Tensor,
+    windows: Windows,
+    batch_size: int,
+) -> Iterator[tuple[Any, Sequence[tuple[int, ...]]]]:
     """The network's outputs for batches of patches of an image (1, C, *S), and the patches' corners."""
     beyond = [a - b for a, b in zip(windows.covered_size, spatial_size(image), strict=True)]
     image = functional.pad(image, [pad for side in beyond for pad in (0, side)])
@@ -117,16 +151,18 @@ def predicted_patches(
     for first in range(0, len(corners), batch_size):
         chosen = corners[first : first + batch_size]
         patches = [image[0][windows.box(corner)] for corner in chosen]
-        yield map_tensors(network(torch.stack(patches)), Tensor.float), chosen
+        yield map_tensors(network(torch.stack(patches), chosen), Tensor.float), chosen
 
 
-def output_strides(network: nn.Module, channels: int, size: tuple[int, ...]) -> tuple[int, ...]:
+def output_strides(
+    network: Callable[[Tensor], Any], channels: int, size: tuple[int, ...], device: Device = CPU
+) -> tuple[int, ...]:
     """The least common multiple (x, y[, z]) of the strides of a network's outputs, for an input of `size`.
 
     Raises:
         UserError: An output has no whole stride: the network does not divide the size.
     """
-    sizes = output_sizes(network, channels, size)
+    sizes = output_sizes(network, channels, size, device)
     common = [1] * len(size)
     doubled = None
     for number, output in enumerate(sizes):
@@ -134,7 +170,7 @@ def output_strides(network: nn.Module, channels: int, size: tuple[int, ...]) -> 
         whole = all(stride == int(stride) for stride in strides)
         if whole and any(int(stride).bit_count() > 1 for stride in strides):
             # 36 pixels to 4 may be a stride of 9, or one of 8 with a remainder: twice as many pixels tell.
-            doubled = doubled or output_sizes(network, channels, tuple(2 * side for side in size))
+            doubled = doubled or output_sizes(network, channels, tuple(2 * side for side in size), device)
             whole = doubled[number] == tuple(2 * side for side in output)
         if not whole:
             raise UserError(
@@ -145,25 +181,30 @@ def output_strides(network: nn.Module, channels: int, size: tuple[int, ...]) -> 
     return tuple(common)
 
 
-def output_sizes(network: nn.Module, channels: int, size: tuple[int, ...]) -> list[tuple[int, ...]]:
+def output_sizes(
+    network: Callable[[Tensor], Any], channels: int, size: tuple[int, ...], device: Device = CPU
+) -> list[tuple[int, ...]]:
     """Sizes (x, y[, z]) of all outputs that have a place in the image."""
     with torch.no_grad():
-        outputs = network(blank(network, 1, channels, size))
+        outputs = network(blank(1, channels, size, device))
     return [spatial_size(output) for output in tensors_of(outputs) if output.ndim == 2 + len(size)]
 
 
-def receptive_radius(network: nn.Module, channels: int, size: tuple[int, ...]) -> tuple[int, ...]:
+def receptive_radius(
+    network: Callable[[Tensor], Any], channels: int, size: tuple[int, ...], device: Device = CPU
+) -> tuple[int, ...]:
     """How many pixels (x, y[, z]) beyond its own an output depends on, for an input of `size`.
 
     Measured as the footprint of the gradient of the finest outputs' middles; at most what the size shows.
     """
-    image = blank(network, PROBES, channels, size)
+    image = blank(PROBES, channels, size, device)
     generator = torch.Generator().manual_seed(0)
     image = (image.cpu() + torch.randn(image.shape, generator=generator)).to(image.device)
     radius = [0] * len(size)
     with torch.inference_mode(False), torch.enable_grad():
         image = image.clone().requires_grad_()
-        for output in tensors_of(finest(network(image))):
+        spatial = [out for out in tensors_of(finest(network(image))) if out.ndim == 2 + len(size)]
+        for output in spatial:
             strides = level_scale(size, spatial_size(output))
             middle = [side // 2 for side in spatial_size(output)]
             values = output.float()
@@ -183,7 +224,6 @@ def receptive_radius(network: nn.Module, channels: int, size: tuple[int, ...]) -
     return tuple(radius)
 
 
-def blank(network: nn.Module, batch: int, channels: int, size: tuple[int, ...]) -> Tensor:
-    """Zeros (B, C, *S) where the network is."""
-    parameter = next(network.parameters(), torch.empty(0))
-    return torch.zeros(batch, channels, *reversed(size), device=parameter.device)
+def blank(batch: int, channels: int, size: tuple[int, ...], device: Device) -> Tensor:
+    """Zeros (B, C, *S)."""
+    return torch.zeros(batch, channels, *reversed(size), device=device)

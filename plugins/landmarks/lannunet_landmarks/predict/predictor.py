@@ -13,7 +13,15 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lannunet_core import Coordinates, EvaluationMode, Floats, State, to_device, transform_points
+from lannunet_core import (
+    Coordinates,
+    EvaluationMode,
+    Floats,
+    State,
+    spatial_size,
+    to_device,
+    transform_points,
+)
 from lannunet_landmarks.hooks import LandmarkHooks
 from lannunet_landmarks.types import Prediction, Sample
 
@@ -40,11 +48,11 @@ class Located:
 Locate = Callable[[Mapping[str, Any], EvaluationMode], Located]
 
 
-def locate_in_maps(maps_of: Callable[[Tensor], Any], hooks: LandmarkHooks, method: str) -> Locate:
-    """By decoding the maps that `maps_of` makes of whole images (B, C, *S)."""
+def locate_in_maps(maps_of: Callable[[Mapping[str, Any]], Any], hooks: LandmarkHooks, method: str) -> Locate:
+    """By decoding the maps that `maps_of` makes of a batch of whole images."""
 
     def locate(batch: Mapping[str, Any], mode: EvaluationMode) -> Located:
-        maps = maps_of(batch["image"])
+        maps = maps_of(batch)
         return Located(maps, {method: decode(hooks, maps, batch, mode)})
 
     return locate
@@ -56,6 +64,7 @@ def decode(hooks: LandmarkHooks, maps: Any, batch: Mapping[str, Any], mode: Eval
         affine=batch["affine"],
         original_sizes=batch["original_size"],
         evaluation_mode=mode,
+        image_size=spatial_size(batch["image"]),
     )
 
 

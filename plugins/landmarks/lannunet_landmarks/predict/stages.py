@@ -14,7 +14,7 @@ from typing import cast
 import numpy as np
 
 from lannunet_core import CENTRES_FILE, SECOND_STAGE_FOLDER, LoadedConfig, State, make_fabric, start_from
-from lannunet_landmarks.data.annotations import SPLITS, LandmarkDataset, Split, load_dataset
+from lannunet_landmarks.data.annotations import SPLITS, LandmarkDataset, Split, open_dataset
 from lannunet_landmarks.evaluation.predictions import write_predictions
 from lannunet_landmarks.evaluation.summary import radial_errors
 from lannunet_landmarks.predict.ensemble import together
@@ -44,8 +44,8 @@ def train_stages(loaded: LoadedConfig, *, resume: bool = False, overwrite: bool 
     second = loaded.refine
     if second is None:
         return train(loaded, resume=resume, overwrite=overwrite)
-    config, refined = cast(RunConfig, loaded.run), cast(RunConfig, second.run)
-    dataset = load_dataset(config.dataset, config.trainer.fold)
+    refined = cast(RunConfig, second.run)
+    dataset = open_dataset(loaded)
     fabric = make_fabric(second.run)
     start_session(second, describe(refined, dataset, fabric.device.type), fabric)  # is it possible at all
     coarse = train(loaded, resume=resume, overwrite=overwrite)
@@ -56,7 +56,7 @@ def train_stages(loaded: LoadedConfig, *, resume: bool = False, overwrite: bool 
     patch = refined.sampler.patch
     jitter = patch.jitter
     if jitter == "auto":
-        jitter = jitter_for(found["validation"], patch.sample_patch_size)
+        jitter = jitter_for(found["validation"], refined.sampler.patch_size)
         print(
             f"second stage: patches around the predictions, in training up to {jitter:g} px off", flush=True
         )

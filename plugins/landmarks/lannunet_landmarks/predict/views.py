@@ -10,7 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from lannunet_core import Coordinates, EvaluationMode, Scheme, UserError, make_scheme, seed_step, spatial_size
+from lannunet_core import (
+    Coordinates,
+    EvaluationMode,
+    Scheme,
+    UserError,
+    call_accepting,
+    make_scheme,
+    seed_step,
+    spatial_size,
+)
 from lannunet_landmarks.predict.evaluator import locate_with
 from lannunet_landmarks.predict.predictor import Locate, Located
 from lannunet_landmarks.session import LandmarkSession
@@ -54,7 +63,8 @@ def axes_and_layers(session: LandmarkSession) -> tuple[list[int], list[nn.Module
 def mirrored_axes(scheme: Scheme, dimensions: int) -> list[int]:
     """The axes (0 for x) that a scheme mirrors, one at a time: what a network has seen in training."""
     rng = np.random.default_rng(0)
-    drawn = [scheme.draw(rng, (64,) * dimensions).spatial for _ in range(DRAWS)]
+    given = {"rng": rng, "size": (64,) * dimensions, "sample": None, "epoch": 0}
+    drawn = [call_accepting(scheme.draw, **given).spatial for _ in range(DRAWS)]
     negative = {tuple(np.diag(spatial.linear) < 0) for spatial in drawn if spatial.mirrored}
     alone = np.eye(dimensions, dtype=bool)
     return [axis for axis in range(dimensions) if tuple(alone[axis]) in negative]
@@ -85,7 +95,7 @@ def mirrored(locate: Locate, axis: int, swapped: Tensor) -> Locate:
             changed["centres"] = reflect(batch["centres"], axis, last)[:, swapped]
         located = locate({**batch, **changed}, mode)
         maps: Any = []
-        if isinstance(located.maps, Tensor) and located.maps.shape[2:] == image.shape[2:]:
+        if of_landmarks(located.maps, image, len(swapped)):
             maps = located.maps.flip(-1 - axis)[:, swapped]
         return Located(
             maps,
@@ -94,6 +104,13 @@ def mirrored(locate: Locate, axis: int, swapped: Tensor) -> Locate:
         )
 
     return view
+
+
+def of_landmarks(maps: Any, image: Tensor, count: int) -> bool:
+    """Whether these are maps (B, N, *S) of the whole image, in a whole fraction of its resolution."""
+    if not isinstance(maps, Tensor) or maps.ndim != image.ndim or maps.shape[1] != count:
+        return False
+    return all(full % side == 0 for full, side in zip(image.shape[2:], maps.shape[2:], strict=True))
 
 
 def mirrored_back(found: Coordinates, axis: int, last: int, swapped: Tensor) -> Coordinates:

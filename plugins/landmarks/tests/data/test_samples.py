@@ -1,22 +1,21 @@
 import pickle
-from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from lannunet_landmarks.data.annotations import load_dataset
 from lannunet_landmarks.data.samples import EvaluationSamples, PreparedImages, TrainingSamples
-from lannunet_landmarks.data.sampling import FullImage, PatchBias, PatchCentred
+from lannunet_landmarks.data.sampling import PatchBias, PatchCentred
 from lannunet_landmarks.schema import DatasetConfig
 from lannunet_landmarks.types import Sample
 from PIL import Image as pillow
 from torch.utils.data import DataLoader
 
-from lannunet_core.augment.on_device import augment
+from lannunet_core import ExtraFields, FullImage
+from lannunet_core.augment.on_device import augment, augment_one
 from lannunet_core.augment.schemes import Drawn, make_scheme
 from lannunet_core.augment.spatial import SpatialTransform
 from lannunet_core.errors import UserError
@@ -255,19 +254,67 @@ def test_the_batch_holds_what_is_agreed(samples):
     assert all(isinstance(drawn, Drawn) for drawn in batch["drawn"])
 
 
-def test_imgaug_augments_in_the_worker(samples):
-    try:
-        import cv2  # noqa: F401
-    except ImportError as error:
-        pytest.skip(f"imgaug's OpenCV does not load: {error}")
-    on_device, in_worker = training(samples), training(samples, augmenter=augment)
-    for draw in range(3):
-        expected, item = on_device[(0, draw, draw)], in_worker[(0, draw, draw)]
+@pytest.mark.parametrize("sampling", [FullImage(INPUT), PatchBias((48, 40), 0.66)])
+def test_an_augmenter_augments_in_the_worker(samples, sampling):
+    on_device, in_worker = (
+        TrainingSamples(
+            natively(samples) if isinstance(sampling, PatchBias) else prepared(samples),
+            samples, sampling, make_scheme("AffineComplexElastic"), seed=3, augmenter=augmenter,
+        )
+        for augmenter in (None, augment_one)
+    )  # fmt: skip
+    for draw in range(6):
+        expected, item = on_device[(0, draw, draw % 3)], in_worker[(0, draw, draw % 3)]
         assert not {"drawn", "centre"} & set(item)
-        torch.testing.assert_close(item["landmarks"], expected["landmarks"])
-        batch = collate([expected])
-        image = augment(batch["image"], batch["drawn"], batch["centre"], INPUT)[0]
-        assert (item["image"] - image).abs().max() < 0.15  # OpenCV interpolates in steps of 1/32 pixel
+        torch.testing.assert_close(item["landmarks"], expected["landmarks"], rtol=0, atol=0)
+        there = in_worker.on_device(collate([item]), torch.device("cpu"))["image"]
+        here = on_device.on_device(collate([expected]), torch.device("cpu"))["image"]
+        assert there.shape == (1, 1, *sampling.output_size[::-1])
+        torch.testing.assert_close(there, here, atol=1e-4, rtol=0)
+
+
+def test_schemes_and_samplings_may_know_sample_and_epoch(samples):
+    told = []
+
+    class Knowing:
+        output_size = INPUT
+
+        def draw(self, sample, epoch, rng, size):
+            told.append((sample.id, epoch))
+            return Drawn(SpatialTransform.identity(2))
+
+        def centre(self, epoch, sample, image_size):
+            told.append((sample.id, epoch))
+            return (np.asarray(image_size) - 1) / 2
+
+    images = prepared(samples)
+    TrainingSamples(images, samples, Knowing(), Knowing(), 0)[(5, 1, 2)]
+    assert told == [("s2", 5), ("s2", 5)]
+
+
+def test_further_fields_reach_the_batch(samples):
+    samples[1] = replace(samples[1], extra={"age": None, "note": "blurred", "pair": [1, 2]})
+    dataset = training(samples)
+    batch = collate([dataset[(0, draw, draw)] for draw in range(3)])
+    assert batch["extra"]["age"].dtype == torch.float32
+    np.testing.assert_array_equal(batch["extra"]["age"], [0, np.nan, 2])
+    assert batch["extra"]["note"] == [None, "blurred", None]
+    np.testing.assert_array_equal(batch["extra"]["pair"], [[np.nan] * 2, [1, 2], [np.nan] * 2])
+    known = ExtraFields.of([{"age": 3}])
+    assert set(EvaluationSamples(prepared(samples), samples, extra=known)[1]["extra"]) == {"age"}
+
+
+def test_with_debug_a_sample_says_what_it_was_made_of(samples):
+    dataset = training(samples, Fixed([[-1, 0], [0, 1]]), flip_pairs=[(0, 1)], debug=True)
+    assert "before" not in training(samples)[(0, 0, 0)]
+    item = dataset[(0, 0, 0)]
+    before = item["before"]
+    torch.testing.assert_close(before["image"], dataset.images[0].image, rtol=0, atol=0)
+    moved = before["transform"].spatial.to_output(
+        before["landmarks"].double().numpy(), before["centre"].double().numpy(), INPUT
+    )
+    np.testing.assert_allclose(moved[[1, 0, 2, 3]], item["landmarks"], atol=1e-4)
+    assert before["states"].tolist() == [0] * N
 
 
 def everything(loader):
@@ -420,23 +467,6 @@ def test_blobs_in_patches_are_where_the_landmarks_say(samples):
     assert checked > 15
 
 
-def test_imgaug_cuts_patches_alike(samples):
-    try:
-        import cv2  # noqa: F401
-    except ImportError as error:
-        pytest.skip(f"imgaug's OpenCV does not load: {error}")
-    sampling = PatchBias((48, 40), 0.66)
-    on_device = patches(samples, sampling)
-    in_worker = patches(samples, sampling, augmenter=augment)
-    for draw in range(6):
-        expected, item = on_device[(0, draw, draw % 3)], in_worker[(0, draw, draw % 3)]
-        batch = collate([expected])
-        image = augment(batch["image"], batch["drawn"], batch["centre"], (48, 40))[0]
-        torch.testing.assert_close(item["landmarks"], expected["landmarks"])
-        assert item["image"].shape == (1, 40, 48)
-        assert (item["image"] - image).abs().max() < 0.2
-
-
 def test_patches_of_volumes(tmp_path):
     points = np.array([[24.3, 15.6, 9.2]])
     volume = blobs((40, 28, 22), points, 2.5)[None]
@@ -470,44 +500,6 @@ def test_evaluation_says_where_to_look_in_pixels_of_the_image(samples):
         transform_points(item["affine"], item["centres"]), samples[1].coordinates + 2.5, atol=1e-9
     )
     assert "centres" not in EvaluationSamples(images, samples)[1]
-
-
-# Order
-
-
-@settings(max_examples=60)
-@given(
-    length=st.integers(1, 40),
-    size=st.integers(1, 9),
-    count=st.integers(1, 7),
-    epochs=st.integers(1, 8),
-    seed=st.integers(0, 2**40),
-)
-def test_every_sample_is_used_equally_often(length, size, count, epochs, seed):
-    order = EpochOrder(length, size, count, seed)
-    used = Counter()
-    for epoch in range(epochs):
-        order.set_position(epoch)
-        taken = list(order)
-        assert len(taken) == len(order) == count
-        assert [place[:2] for batch in taken for place in batch] == [(epoch, d) for d in range(count * size)]
-        used.update(index for batch in taken for _, _, index in batch)
-    counts = [used[index] for index in range(length)]
-    assert sum(counts) == epochs * count * size
-    assert max(counts) - min(counts) <= 1
-
-
-def test_the_order_follows_from_seed_and_epoch_alone():
-    def epoch(number, seed=1, first=0):
-        order = EpochOrder(20, 4, 6, seed)
-        order.set_position(number, first)
-        return [[index for _, _, index in batch] for batch in order]
-
-    assert epoch(3) == epoch(3)
-    assert epoch(3, first=2) == epoch(3)[2:]
-    assert epoch(3) != epoch(4)
-    assert epoch(3) != epoch(3, seed=2)
-    assert epoch(2**31)  # far out costs nothing
 
 
 @pytest.mark.skipif(not WINGS.exists(), reason="the wings are not here")

@@ -8,7 +8,6 @@ from lannunet_landmarks.types import Prediction
 from PIL import Image
 
 from lannunet_core.hookspecs import State
-from lannunet_core.report.display import to_display
 
 GREEN, ORANGE = (46, 230, 166), (255, 157, 46)
 
@@ -28,17 +27,6 @@ def batch_of(*size, landmarks):
         "landmarks": points,
         "affine": torch.eye(dimensions + 1, dtype=torch.float64).repeat(2, 1, 1),
     }
-
-
-def test_display_scales_any_type_to_grey_or_colour():
-    grey = to_display(np.array([[[0, 1000], [2000, 4000]]], dtype=np.uint16))
-    assert grey.shape == (2, 2, 3)
-    assert grey.dtype == np.uint8
-    assert (np.diff(grey[..., 0].ravel().astype(int)) > 0).all()
-    assert to_display(np.zeros((2, 5, 4, 3))).shape == (5, 4, 3, 3)
-    colours = to_display(np.stack([np.full((4, 4), level) for level in (0.0, 1.0, 2.0)]))
-    assert colours[0, 0].tolist() == [0, 128, 255]
-    assert to_display(np.full((1, 2, 2), np.nan)).max() == 0
 
 
 @pytest.mark.parametrize("size", [(40, 64), (12, 40, 64)])

@@ -26,14 +26,6 @@ def reference(point, sigma, image_size, level_size, peak):
     return values.T  # [z,] y, x
 
 
-@pytest.mark.parametrize(
-    ("full", "level", "stride"),
-    [(512, 512, 1), (512, 32, 16), (75, 38, 2), (75, 5, 16), (3, 1, 4), (1, 1, 1), (50, 17, 50 / 17)],
-)
-def test_stride_is_a_power_of_two_where_sizes_allow(full, level, stride):
-    assert level_scale((full,), (level,)) == (stride,)
-
-
 @pytest.mark.parametrize("stride", [2, 4, 8])
 def test_level_points_are_where_averaging_pixels_moves_a_blob(stride):
     point = torch.tensor([37.3, 51.8], dtype=torch.float64)

@@ -465,11 +465,11 @@ def test_with_loader_workers_and_true_for_isotropic(project):
 
 
 def test_models_with_and_without_learned_widths_start_each_other(project, trained):
-    project.set(model={"checkpoint": str(trained.out / "checkpoints" / "best.pt")})
+    project.set(model={"checkpoint": str(trained.out / "checkpoints" / "best.safetensors")})
     project.set(solver={"regress_sigma": "covariance"})
     assert project.train() == 0
-    learned = project.folder / "learned.pt"
-    (project.out / "checkpoints" / "best.pt").rename(learned)
+    learned = project.folder / "learned.safetensors"
+    (project.out / "checkpoints" / "best.safetensors").rename(learned)
     for mode in ("isotropic", False):
         project.set(model={"checkpoint": str(learned)}, solver={"regress_sigma": mode})
         assert project.train("--overwrite") == 0

@@ -17,9 +17,10 @@ from lannunet_landmarks.predict.predictor import Located
 from openpyxl import load_workbook
 
 from lannunet_core.hookspecs import Coordinates
+from lannunet_core.run import checkpoint
 
 MODE = "scale_pred_coords"
-HOOKS = SimpleNamespace(get_coords_from_heatmap=decode_peak)
+HOOKS = SimpleNamespace(get_coords_from_heatmap=lambda image_size, **given: decode_peak(**given))
 
 
 def answering(points, confidence, maps=(), present=None):
@@ -78,12 +79,27 @@ def test_mean_map():
     np.testing.assert_allclose(found.points[0, 0], np.mean(centres, 0), atol=0.1)
 
 
-@pytest.mark.parametrize("maps", [[torch.ones(1, 1, 16, 20), []], [torch.ones(1, 1, 8, 10)] * 2])
+@pytest.mark.parametrize(
+    "maps",
+    [
+        [torch.ones(1, 1, 16, 20), []],
+        [torch.ones(1, 1, 16, 20), torch.ones(1, 1, 8, 10)],
+        [torch.ones(1, 1, 7, 9)] * 2,  # no whole fraction of the image
+        [torch.ones(1, 2, 16, 20)] * 2,  # not one a landmark
+    ],
+)
 def test_maps_of_another_kind_have_no_mean(maps):
     members = [answering([[[1.0, 2.0]]], [[0.5]], m) for m in maps]
     located = combined(members, HOOKS)(a_batch(), MODE)
     assert "E-MHA" not in located.methods
     assert located.maps == []
+
+
+def test_coarse_maps_have_a_mean_too():
+    members = [answering([[[1.0, 2.0]]], [[0.5]], torch.full((1, 1, 8, 10), value)) for value in (0.0, 0.5)]
+    located = combined(members, HOOKS)(a_batch(), MODE)
+    assert torch.equal(located.maps, torch.full((1, 1, 8, 10), 0.25))
+    assert "E-MHA" in located.methods
 
 
 def test_who_found_nothing_has_no_part():
@@ -147,11 +163,17 @@ def test_five_models_predict_together_and_each_is_read_once(five, monkeypatch, t
         singles.append(table(tmp_path / model.name / "predictions.csv"))
 
     reads: Counter[str] = Counter()
-    load = torch.load
-    monkeypatch.setattr(torch, "load", lambda file, **how: [reads.update([str(file)]), load(file, **how)][1])
+    read = checkpoint.read_safetensors
+
+    def counted(path):
+        reads[str(path)] += 1
+        return read(path)
+
+    monkeypatch.setattr(checkpoint, "read_safetensors", counted)
     also = [word for model in models[1:] for word in ("--also", model)]
     assert project.lannunet("predict", models[0], *images, "-o", tmp_path / "all", *also) == 0
-    assert reads == {str(model / "checkpoints" / "best.pt"): 1 for model in models}
+    files = [str(model / "checkpoints" / "best.safetensors") for model in models]
+    assert reads == dict.fromkeys(files, 1) | {files[0]: 2}  # the first one is asked for its task too
 
     points = np.array([column(rows, "x", "y") for rows in singles])  # (5, 40, 2)
     confidence = np.array([column(rows, "confidence")[:, 0] for rows in singles])
@@ -200,7 +222,9 @@ def test_the_folds_of_a_cross_validation(five, tmp_path):
     assert project.lannunet("train", project.yaml, *evaluate, *where, "--overwrite") == 0
     assert table(tmp_path / "cv" / "predictions.csv") == rows
     resolved = yaml.safe_load((tmp_path / "cv" / "config.yaml").read_text())
-    folds = [str(tmp_path / "cv" / f"fold{number}" / "checkpoints" / "best.pt") for number in range(2)]
+    folds = [
+        str(tmp_path / "cv" / f"fold{number}" / "checkpoints" / "best.safetensors") for number in range(2)
+    ]
     assert resolved["model"]["checkpoint"] == folds[0]
     assert resolved["inference"]["ensemble_checkpoints"] == folds[1:]
 

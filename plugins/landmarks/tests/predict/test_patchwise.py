@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from lannunet_landmarks.predict.patchwise import cut_patch, output_strides, receptive_radius
@@ -68,3 +71,48 @@ def test_patches_are_cut_with_zeros_beyond_the_border():
     over = cut_patch(image, torch.tensor([-1, 3]), (3, 4))
     assert torch.equal(over[:, :2, 1:], image[:, 3:, :2])
     assert over.sum() == image[:, 3:, :2].sum()
+
+
+# Memory
+
+MEASURE = """
+import re, sys
+from pathlib import Path
+import torch
+from torch import nn
+from lannunet_landmarks import stitch
+from lannunet_landmarks import SoftmaxCrossEntropy
+from lannunet_landmarks.learner import LandmarkLearner
+from lannunet_landmarks.predict.patchwise import stitched_maps
+
+class Hooks:
+    network = staticmethod(lambda: nn.Conv2d(1, 19, 3, padding=1))
+    loss = staticmethod(lambda: SoftmaxCrossEntropy(2.0, 2))
+    network_inputs = staticmethod(lambda batch: {})
+    stitch_heatmap = staticmethod(stitch)
+
+learner = LandmarkLearner(Hooks)
+
+def peak():  # getrusage's would begin with that of the process that started this one
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+def predict(side):
+    batch = {"image": torch.zeros(1, 1, side, side), "affine": torch.eye(3).double()[None]}
+    before = peak()
+    with torch.inference_mode():
+        maps = stitched_maps(learner, Hooks, (256, 256), 2, 1)(batch)
+    grown = (peak() - before) * 1024
+    return grown / (4 * maps.numel())
+
+predict(300)  # what torch takes once
+print(predict(int(sys.argv[1])))
+"""
+
+
+@pytest.mark.parametrize("side", [1024, pytest.param(4096, marks=pytest.mark.slow)])
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_peak_of_memory_is_under_three_output_maps(side):
+    """Of 19 landmarks and patches of 256², the softmax over the whole map included."""
+    done = subprocess.run([sys.executable, "-c", MEASURE, str(side)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 0.9 < float(done.stdout) < 3

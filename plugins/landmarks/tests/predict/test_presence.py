@@ -1,18 +1,19 @@
 """Whether a landmark is in the image at all: thresholds, and whole runs on images that miss some."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from lannunet_landmarks.predict.predictor import Located
 from lannunet_landmarks.predict.presence import calibrated, deciding, threshold
 from lannunet_landmarks.types import Prediction
 from PIL import Image
 
+from lannunet_core import load_checkpoint, save_checkpoint
 from lannunet_core.hookspecs import Coordinates, State
 
 SIDE, LANDMARKS, MISSING = 48, 3, 0.2
@@ -168,7 +169,7 @@ def test_in_a_run_and_with_its_model(pictures, capsys):
     assert pictures.lannunet("evaluate", pictures.out / "predictions.csv", pictures.json) == 0
     assert f"recall {presence['recall']:.1%}" in capsys.readouterr().out
 
-    both = ("--also", pictures.out / "checkpoints" / "best.pt", "--overwrite")
+    both = ("--also", pictures.out / "checkpoints" / "best.safetensors", "--overwrite")
     assert pictures.lannunet("predict", pictures.out, *images, "-o", found, *both) == 0
     assert [row["present"] for row in pictures.rows(found)] == [row["present"] for row in rows]
 
@@ -191,10 +192,11 @@ def test_without_missing_landmarks_there_is_nothing_to_calibrate(project, capsys
 def test_a_model_that_was_not_calibrated_is_refused(pictures, capsys):
     pictures.set(solver={"max_epochs": 1, "mini_batch_size": 1}, inference={"presence": False})
     assert pictures.train() == 0
-    model = pictures.out / "checkpoints" / "best.pt"
-    content = torch.load(model, weights_only=True)
-    content["config"]["inference"]["presence"] = True  # as after an interruption
-    torch.save(content, model)
+    model = pictures.out / "checkpoints" / "best.safetensors"
+    content = load_checkpoint(model)
+    assert content.learned == {}
+    content.config["inference"]["presence"] = True  # as after an interruption
+    save_checkpoint(model, content)
     image = pictures.folder / pictures.annotations["testing"][0]["image"]
     assert pictures.lannunet("predict", model, image, "-o", pictures.folder / "found") == 2
     assert "has not learned what tells that a landmark is there" in capsys.readouterr().err
@@ -204,12 +206,13 @@ def test_a_model_to_start_from_decides_nothing_in_training(pictures):
     """Its thresholds are those of its own confidences: they must not choose the best epoch."""
     pictures.set(solver={"max_epochs": 1, "mini_batch_size": 4})
     assert pictures.train() == 0
-    start = pictures.folder / "start.pt"
-    content = torch.load(pictures.out / "checkpoints" / "best.pt", weights_only=True)
+    start = pictures.folder / "start.safetensors"
+    content = load_checkpoint(pictures.out)
+    assert len(content.learned["presence"]) == LANDMARKS
     found = []
-    for thresholds in ([], [0.999] * LANDMARKS):
-        torch.save({**content, "presence": thresholds}, start)
-        pictures.set(model={"checkpoint": "start.pt"})
+    for learned in ({}, {"presence": [0.999] * LANDMARKS}):
+        save_checkpoint(start, replace(content, learned=learned))
+        pictures.set(model={"checkpoint": start.name})
         assert pictures.train("--overwrite") == 0
         found.append([row["validation_error"] for row in pictures.metrics()])
     assert found[0] == found[1]
@@ -228,8 +231,8 @@ def test_a_model_in_use_decides_by_what_it_learned(pictures, capsys):
     assert pictures.rows(again) == rows
     capsys.readouterr()
 
-    model = pictures.out / "checkpoints" / "best.pt"
-    torch.save({**torch.load(model, weights_only=True), "presence": []}, model)
+    model = pictures.out / "checkpoints" / "best.safetensors"
+    save_checkpoint(model, replace(load_checkpoint(model), learned={}))
     assert pictures.train(*words, "--overwrite") == 2
     assert 'inference.presence: "validation" of' in capsys.readouterr().err
     assert pictures.rows(again) == rows

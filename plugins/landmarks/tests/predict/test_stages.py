@@ -73,7 +73,7 @@ def test_loose_images_go_through_both_stages(staged, capsys):
     assert staged.train() == 0
     images = [staged.folder / sample["image"] for sample in staged.annotations["testing"]]
     refined = list(points(staged.rows(staged.out / "refine")).values())
-    for model in (staged.out, staged.out / "checkpoints" / "best.pt"):
+    for model in (staged.out, staged.out / "checkpoints" / "best.safetensors"):
         assert staged.lannunet("predict", model, *images, "-o", staged.folder / "new", "--overwrite") == 0
         found = np.array(list(points(staged.rows(staged.folder / "new")).values()), float)
         # The run's second stage read the first's points with three decimals.

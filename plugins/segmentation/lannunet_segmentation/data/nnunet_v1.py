@@ -62,13 +62,13 @@ def find_stage(folder: Path) -> Path | None:
     Raises:
         UserError: Several stages are equally fine.
     """
-    if stage_cases(folder):
+    if is_stage(folder):
         return folder
-    stages = [f for f in folder.iterdir() if f.is_dir() and STAGE.fullmatch(f.name) and stage_cases(f)]
-    if not stages:
+    found = stages(folder)
+    if not found:
         return None
     ranks = {}
-    for stage in sorted(stages):
+    for stage in found:
         plan = stage_plan(stage)
         number = int(cast("re.Match[str]", STAGE.fullmatch(stage.name))[2])
         ranks[stage] = (plan is None or not plan.slices, number)
@@ -76,6 +76,18 @@ def find_stage(folder: Path) -> Path | None:
     if len(best) > 1:
         raise UserError(f"{folder}: holds {' and '.join(f.name for f in best)}. Name the one that is meant.")
     return best[0]
+
+
+def is_stage(folder: Path) -> bool:
+    """Whether it holds preprocessed cases."""
+    return bool(stage_cases(folder))
+
+
+def stages(folder: Path) -> list[Path]:
+    """The stage folders in a folder; none where it is none itself."""
+    if not folder.is_dir():
+        return []
+    return sorted(f for f in folder.iterdir() if STAGE.fullmatch(f.name) and f.is_dir() and is_stage(f))
 
 
 def stage_cases(stage: Path) -> dict[str, Path]:
@@ -131,7 +143,7 @@ def _stage_plan(stage: Path, dated: tuple[tuple[Path, int], ...]) -> Plan | None
     return None
 
 
-def array_shape(path: Path) -> tuple[int, ...]:
+def preprocessed_shape(path: Path) -> tuple[int, ...]:
     """The shape (C + 1, *S) of a case's array, from its header.
 
     Raises:
@@ -150,7 +162,7 @@ def array_shape(path: Path) -> tuple[int, ...]:
     return cast("tuple[int, ...]", shape)
 
 
-def read_array(path: Path) -> NDArray[Any]:
+def read_preprocessed(path: Path) -> NDArray[Any]:
     """A case's array (C + 1, *S) as stored, the segmentation last; memory-mapped where it is a `.npy`.
 
     Raises:
@@ -167,8 +179,8 @@ def read_array(path: Path) -> NDArray[Any]:
 
 def geometry(path: Path, dimensions: int) -> Geometry:
     """Where a case's preprocessed voxels lie: cropped, turned and resampled from its original image."""
-    properties, plan = case_properties(path), stage_plan(path.parent)
-    shape = array_shape(path)[1:]
+    properties, plan = preprocessed_properties(path), stage_plan(path.parent)
+    shape = preprocessed_shape(path)[1:]
     shape = (1,) * (3 - len(shape)) + shape
     spacing = properties["spacing_after_resampling"][::-1]
     old_spacing = np.asarray(properties.get("itk_spacing", spacing), float)
@@ -199,7 +211,7 @@ def check(path: Path, dataset: SegmentationDataset) -> None:
     Raises:
         UserError: It was made by another plan, or does not fit its properties.
     """
-    properties, plan, shape = case_properties(path), stage_plan(path.parent), array_shape(path)
+    properties, plan, shape = preprocessed_properties(path), stage_plan(path.parent), preprocessed_shape(path)
     wanted = len(dataset.channel_names) + 1
     if shape[0] != wanted:
         raise UserError(
@@ -224,7 +236,7 @@ def check(path: Path, dataset: SegmentationDataset) -> None:
         )
 
 
-def case_properties(path: Path) -> Mapping[str, Any]:
+def preprocessed_properties(path: Path) -> Mapping[str, Any]:
     """What nnU-Net knows of a case, from the pickle beside its array.
 
     Args:
@@ -245,13 +257,13 @@ def case_properties(path: Path) -> Mapping[str, Any]:
 
 def highest_class(arrays: Iterable[Path]) -> int:
     """The highest label that the properties of these cases name."""
-    found = [case_properties(path).get("classes", ()) for path in arrays]
+    found = [preprocessed_properties(path).get("classes", ()) for path in arrays]
     return max((int(value) for classes in found for value in classes), default=0)
 
 
 @lru_cache
 def _spacing(path: Path, dated: int) -> tuple[float, ...]:
-    return cast("tuple[float, ...]", case_properties(path)["spacing_after_resampling"])
+    return cast("tuple[float, ...]", preprocessed_properties(path)["spacing_after_resampling"])
 
 
 def _steps(spacing: Any) -> tuple[float, ...]:

@@ -23,27 +23,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lannunet_core import (
+    IMAGE_FILES,
     ExtraMap,
-    Floats,
+    ImageFiles,
     UserError,
     atomic_path,
-    image_header,
-    in_processes,
     progress_bar,
-    read_image,
-    resize_affine,
     write_text,
 )
 from lannunet_segmentation.data import nnunet_v1
-from lannunet_segmentation.data.folders import read_case
+from lannunet_segmentation.data.cases import read_case
+from lannunet_segmentation.data.normalise import prepare_image, prepared_size
+from lannunet_segmentation.data.prepared import PreparedCase
 from lannunet_segmentation.data.regrid import resample, resample_label, resample_nearest
 from lannunet_segmentation.data.runs import Runs
+from lannunet_segmentation.processes import in_processes
 from lannunet_segmentation.types import (
     IGNORE,
     Case,
-    CaseImage,
     Geometry,
-    Labels,
     SegmentationDataset,
     Settings,
 )
@@ -52,64 +50,6 @@ VERSION = 1
 """Of what is written; a cache of another one is made again."""
 SMALL = 1 << 30
 """Bytes that one process has gone through when others have started."""
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedCase:
-    """A case that patches can be cut from. Pickles small: each access opens its array, memory-mapped.
-
-    Attributes:
-        id: The case's id.
-        folder: Where its arrays lie.
-        stored: The file of the image; outside of `folder` where a preprocessed file is used as it is.
-        channels: C.
-        size: (x, y[, z]) of the arrays.
-        spacing: mm per voxel (x, y[, z]) of the arrays.
-        affine: (D + 1, D + 1) from prepared pixels to original pixels.
-        geometry: Of the original file.
-        classes_present: The labels of annotated voxels, background included.
-        annotated_count: How many voxels are annotated.
-        labelled: Whether it has a label at all.
-        maps: The names of its extra maps.
-    """
-
-    id: str
-    folder: Path
-    stored: Path
-    channels: int
-    size: tuple[int, ...]
-    spacing: tuple[float, ...]
-    affine: Floats
-    geometry: Geometry
-    classes_present: tuple[int, ...]
-    annotated_count: int
-    labelled: bool
-    maps: tuple[str, ...]
-
-    def image(self) -> NDArray[np.float32]:
-        """(C, *S) float32."""
-        # nnU-Net keeps the segmentation as the last channel, and a picture as a volume of one slice.
-        image: NDArray[np.float32] = np.load(self.stored, mmap_mode="r")[: self.channels]
-        return image[:, 0] if image.ndim > len(self.size) + 1 else image
-
-    def label(self) -> Labels | None:
-        """(*S) int16 with `IGNORE` where nobody annotated; None: without label."""
-        return np.load(self.folder / "label.npy", mmap_mode="r") if self.labelled else None
-
-    def extra(self, name: str) -> NDArray[np.float16] | None:
-        """An extra map (*S) float16 by its name; None where the case has none."""
-        return np.load(self.folder / f"map_{name}.npy", mmap_mode="r") if name in self.maps else None
-
-    def annotated(self) -> Runs:
-        """All annotated voxels."""
-        return self._runs("annotated") if self.annotated_count else Runs.none(self.size)
-
-    def voxels(self, label: int) -> Runs:
-        """The annotated voxels of a class."""
-        return self._runs(f"class_{label}") if label in self.classes_present else Runs.none(self.size)
-
-    def _runs(self, name: str) -> Runs:
-        return Runs.open(self.folder / f"{name}.npy", self.size)
 
 
 def cache_folder(
@@ -124,7 +64,7 @@ def cache_folder(
         beside: The folder that holds the folders of runs.
     """
     maps = [(_recipe(extra), sorted(map(str, extra.paths.values()))) for extra in extra_maps]
-    everything = _hash_of([str(dataset.path.resolve()), asdict(settings), maps])
+    everything = _hash_of([str(dataset.path.resolve()), settings.recipe(), maps])
     name = re.sub(r"[^\w.-]+", "_", dataset.name)
     return beside / "preprocessed" / f"{name}-{everything[:12]}"
 
@@ -165,65 +105,6 @@ def prepare_cases(
                     prepared[case.id] = case
                     progress.advance()
     return [prepared[case.id] for case in cases]
-
-
-def prepare_image(
-    image: CaseImage, settings: Settings, dataset: SegmentationDataset
-) -> tuple[NDArray[np.float32], Floats]:
-    """An image as the network sees it.
-
-    Args:
-        image: As it is stored.
-        settings: How it is prepared.
-        dataset: What it belongs to; an image of a preprocessed folder stays as it is.
-
-    Returns:
-        (C, *S) float32, and the affine (D + 1, D + 1) from its pixels to original pixels.
-
-    Raises:
-        UserError: A pixel is not a finite number.
-    """
-    original = image.geometry.size
-    if dataset.layout == "preprocessed":
-        return image.pixels, resize_affine(original, original, "stretch")
-    size = _prepared_size(original, image.geometry.spacing, settings)
-    out = np.empty((len(image.pixels), *size[::-1]), np.float32)
-    for channel, pixels in enumerate(image.pixels):
-        if not np.isfinite(pixels).all():
-            raise UserError("holds pixels that are NaN or infinite. Replace them by numbers.")
-        clip = settings.clip[channel] if settings.normalisation[channel] == "ct" else None
-        if clip is not None:
-            # Before resampling, or what metal shines with would spread.
-            pixels = pixels.clip(clip[0], clip[1])
-        out[channel] = resample(pixels, size)
-        if settings.normalisation[channel] == "none":
-            mean, deviation = 0.0, 1.0
-        elif clip is not None:
-            mean, deviation = clip[2:]
-        else:
-            mean, deviation = _moments(out[channel])
-            # Rounding leaves a little of a flat channel that must not be blown up.
-            if pixels.min() == pixels.max():
-                deviation = 0.0
-        out[channel] -= np.float32(mean)
-        out[channel] *= np.float32(1 / deviation if deviation > 0 else 0)
-    return out, resize_affine(original, size, "stretch")
-
-
-def _prepared_size(size: tuple[int, ...], spacing: tuple[float, ...], settings: Settings) -> tuple[int, ...]:
-    if settings.spacing is None:
-        return size
-    sides = zip(size, spacing, settings.spacing, strict=True)
-    return tuple(max(1, round(pixels * step / target)) for pixels, step, target in sides)
-
-
-def _moments(values: NDArray[np.float32]) -> tuple[float, float]:
-    """Mean and standard deviation in float64, without a copy of all values."""
-    mean = float(values.mean(dtype=np.float64))
-    flat = values.ravel()
-    parts = np.array_split(flat, flat.size // 2**20 + 1)
-    squares = sum(float(np.square(part - mean, dtype=np.float64).sum()) for part in parts)
-    return mean, (squares / flat.size) ** 0.5
 
 
 def _check_settings(dataset: SegmentationDataset, settings: Settings) -> None:
@@ -295,7 +176,7 @@ class _Job:
         """A hash of all that the arrays depend on but the files."""
         dataset = self.dataset
         shape = [dataset.layout, dataset.dimensions, len(dataset.channel_names), len(dataset.class_names)]
-        settings = None if dataset.layout == "preprocessed" else asdict(self.settings)
+        settings = None if dataset.layout == "preprocessed" else self.settings.recipe()
         maps = [_recipe(extra) for extra in self.extra_maps]
         return _hash_of([VERSION, shape, dataset.ignore, settings, self.case.label is None, maps])
 
@@ -304,12 +185,12 @@ class _Job:
         """About what preparing takes, by the headers."""
         path, dimensions = self.case.images[0], self.dataset.dimensions
         if self.dataset.layout == "preprocessed":
-            voxels = prepared = math.prod(nnunet_v1.array_shape(path)[1:])
+            voxels = prepared = math.prod(nnunet_v1.preprocessed_shape(path)[1:])
         else:
-            header = image_header(path, dimensions)
+            header = self.dataset.files.header(path, dimensions)
             spacing = header.spacing or (1.0,) * dimensions
             voxels = math.prod(header.size)
-            prepared = math.prod(_prepared_size(header.size, spacing, self.settings))
+            prepared = math.prod(prepared_size(header.size, spacing, self.settings))
         channels = len(self.dataset.channel_names)
         return 8 * channels * voxels + 4 * channels * prepared + 12 * max(voxels, prepared)
 
@@ -370,7 +251,7 @@ class _Job:
             annotated = Runs.of(label != IGNORE)
             annotated.save(self.folder / "annotated.npy")
         for extra in self.extra_maps:
-            values = read_map(extra, self.case.id, geometry.size)
+            values = read_map(extra, self.case.id, geometry.size, self.dataset.files)
             resampled = (resample if extra.interpolation == "linear" else resample_nearest)(values, size)
             _save(self.folder / f"map_{extra.name}.npy", resampled.astype(np.float16))
         return {
@@ -404,6 +285,7 @@ def _prepared(job: _Job, record: Mapping[str, Any]) -> PreparedCase:
         annotated_count=record["annotated_count"],
         labelled=record["labelled"],
         maps=tuple(extra.name for extra in job.extra_maps),
+        extra_fields=job.case.extra,
     )
 
 
@@ -411,14 +293,19 @@ def _is_float_array(path: Path) -> bool:
     return path.suffix == ".npy" and np.load(path, mmap_mode="r").dtype == np.float32
 
 
-def read_map(extra: ExtraMap, case_id: str, size: tuple[int, ...]) -> NDArray[np.float32]:
+def read_map(
+    extra: ExtraMap, case_id: str, size: tuple[int, ...], files: ImageFiles = IMAGE_FILES
+) -> NDArray[np.float32]:
     """A case's map (*S), checked, in the grid of its image, which has `size` (x, y[, z]).
 
     Raises:
         UserError: It is damaged, in another grid, or no weight.
     """
     path = extra.paths[case_id]
-    found = _numpy_array(path) if path.suffix in (".npy", ".npz") else read_image(path, len(size)).pixels
+    if files.reader(path) is None and path.suffix in (".npy", ".npz"):
+        found = _numpy_array(path)
+    else:
+        found = files.read(path, len(size)).pixels
     while found.ndim > len(size) and len(found) == 1:
         found = found[0]
     if found.shape != size[::-1]:

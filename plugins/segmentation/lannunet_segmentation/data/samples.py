@@ -11,17 +11,20 @@ import torch
 from torch.utils.data import Dataset
 
 from lannunet_core import (
+    Augmenter,
+    ExtraFields,
     ExtraMap,
     Sampling,
     Scheme,
+    affine_matrix,
     augmented,
     call_accepting,
-    cut_box,
     shown_box,
     to_device,
     warp,
 )
-from lannunet_segmentation.data.preprocess import PreparedCase
+from lannunet_segmentation.data.cutting import cut_box
+from lannunet_segmentation.data.prepared import PreparedCase
 from lannunet_segmentation.types import IGNORE
 
 
@@ -36,6 +39,9 @@ class TrainingPatches(Dataset[dict[str, Any]]):
         scheme: The augmentation.
         seed: The run's seed.
         extra_maps: What is cut beside image and label.
+        augmenter: Augments the image here, in the loader's workers; None: `on_device` does.
+        extra: The further fields of cases that reach batches; None: those of `cases`.
+        debug: Also say what each patch was made of, as `before`.
     """
 
     def __init__(
@@ -45,12 +51,17 @@ class TrainingPatches(Dataset[dict[str, Any]]):
         scheme: Scheme,
         seed: int,
         extra_maps: Sequence[ExtraMap] = (),
+        augmenter: Augmenter | None = None,
+        extra: ExtraFields | None = None,
+        debug: bool = False,
     ) -> None:
-        self.cases = tuple(cases)
+        self.cases = self.entries = tuple(cases)
         self.sampling = sampling
         self.scheme = scheme
         self.seed = seed
         self.extra_maps = tuple(extra_maps)
+        self.augmenter, self.debug = augmenter, debug
+        self.extra = extra or ExtraFields.of(case.extra_fields for case in cases)
         self.fills: Mapping[str, float] = {"label": IGNORE}
 
     def __len__(self) -> int:
@@ -60,7 +71,7 @@ class TrainingPatches(Dataset[dict[str, Any]]):
         epoch, draw, index = place
         case, size = self.cases[index], self.sampling.output_size
         rng = np.random.default_rng([self.seed, epoch, draw])
-        drawn = self.scheme.draw(rng, size)
+        drawn = call_accepting(self.scheme.draw, rng=rng, size=size, sample=case, epoch=epoch)
         centre = call_accepting(
             self.sampling.centre,
             rng=rng,
@@ -76,17 +87,27 @@ class TrainingPatches(Dataset[dict[str, Any]]):
         low, high = drawn.spatial.source_box(centre, size)
         first = [math.floor(side) - 1 for side in low]
         box = [math.ceil(side) + 2 - start for side, start in zip(high, first, strict=True)]
-        item = {
+        middle, linear = (np.asarray(size) - 1) / 2, drawn.spatial.linear
+        # But for the elastic part.
+        moved = affine_matrix(linear, centre + drawn.spatial.offset - linear @ middle)
+        item: dict[str, Any] = {
             "image": torch.from_numpy(cut_box(case.image(), first, box)),
             "label": torch.from_numpy(cut_box(label, first, box, IGNORE)),
-            "affine": torch.from_numpy(case.affine),
-            "corner": torch.from_numpy(centre - (np.asarray(size) - 1) / 2).float(),
+            "affine": torch.from_numpy(case.affine @ moved),
+            "corner": torch.from_numpy(centre - middle).float(),
             "spacing": torch.tensor(case.spacing, dtype=torch.float64),
             "id": case.id,
             "index": torch.tensor(index),
             "drawn": drawn,
             "centre": torch.from_numpy(centre - first).float(),
+            "extra": self.extra.item(case.extra_fields),
         }
+        if self.debug:
+            cut = {key: item[key] for key in ("image", "label", "centre")}
+            item["before"] = {**cut, "transform": drawn}
+        if self.augmenter is not None:
+            image = self.augmenter(item["image"].numpy(), drawn, centre - first, size)
+            item["image"] = torch.from_numpy(image)
         for extra in self.extra_maps:
             values = case.extra(extra.name)
             assert values is not None, "preparing refuses a case without the map"
@@ -108,4 +129,6 @@ class TrainingPatches(Dataset[dict[str, Any]]):
         weights = [moved[extra.key] for extra in self.extra_maps if extra.role != "label"]
         if weights:
             moved["weight"] = math.prod(weights[1:], start=weights[0])
+        if self.augmenter is not None:
+            return {key: value for key, value in moved.items() if key not in ("drawn", "centre")}
         return augmented(moved, size)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lannunet_core import Floats, SpatialTransform, on_pixels, showing
+from lannunet_segmentation.data.prepared import PreparedCase
 
 
 @dataclass(frozen=True)
@@ -30,11 +29,8 @@ class ForegroundBias:
         self,
         rng: np.random.Generator,
         image_size: tuple[int, ...],
-        landmarks: Floats,
-        states: NDArray[np.int64],
         transform: SpatialTransform,
-        sample: Any,
-        affine: Floats,
+        sample: PreparedCase,
     ) -> Floats:
         size, image = np.asarray(self.output_size), np.asarray(image_size)
         room = np.maximum(image - size, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from math import isfinite
 from pathlib import Path
@@ -13,20 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lannunet_core import (
+    IMAGE_FILES,
     Chart,
+    ReportPart,
     UserError,
     best_middle_worst,
     display_limits,
     draw_boxes,
     jpeg_url,
     make_chart,
+    plugin_charts,
     progress_bar,
     to_display,
     training_charts,
     write_page,
     write_text,
 )
-from lannunet_segmentation.data.folders import PICTURES, read_case, read_label
+from lannunet_segmentation.data.cases import read_case
+from lannunet_segmentation.data.label_files import PICTURES, read_label
 from lannunet_segmentation.evaluation.contours import outline
 from lannunet_segmentation.evaluation.metrics import case_metrics
 from lannunet_segmentation.evaluation.summary import (
@@ -41,6 +46,7 @@ from lannunet_segmentation.types import (
     IGNORE,
     Case,
     CaseImage,
+    Geometry,
     Labels,
     SegmentationDataset,
     SegmentedCase,
@@ -76,6 +82,7 @@ def write_segmentation_results(
     *,
     figures: Mapping[str, float] | None = None,
     weight: Weight | None = None,
+    parts: Sequence[ReportPart] = (),
     seed: int = 0,
 ) -> dict[str, Any]:
     """Measure segmented cases; write `cases.csv`, `summary.json` and `report.html`, print the figures.
@@ -92,6 +99,7 @@ def write_segmentation_results(
             function returned them or `summary.json` holds them.
         figures: Further named figures, of plugins.
         weight: Gives the weights (*S) of a case's voxels, for the weighted Dice; None: it has none.
+        parts: Further parts of the page, of plugins.
         seed: Of the bootstrap.
 
     Returns:
@@ -125,7 +133,7 @@ def write_segmentation_results(
         classes=[{"name": name, "colour": _colour(n)} for n, name in enumerate(names)],
         weighted=summary["overall"]["weighted_dice"] is not None,
         states=[s for s in ("missed", "invented", "absent") if summary["overall"]["counts"][s]],
-        charts=_charts(measured, names, unit) + training_charts(history, PANELS),
+        charts=_charts(measured, names, unit) + training_charts(history, PANELS) + plugin_charts(parts),
         groups=groups,
         volumes=dataset.dimensions == 3,
         partial=any(
@@ -142,7 +150,7 @@ def write_segmentation_results(
 
 def measure(case: SegmentedCase, dataset: SegmentationDataset, weight: Weight | None = None) -> MeasuredCase:
     """Compare one case with its annotation."""
-    predicted, geometry = read_label(case.predicted, dataset)
+    predicted, geometry = _predicted(case, dataset)
     classes = range(1, len(dataset.class_names))
     counts = np.bincount(predicted[predicted > 0], minlength=len(dataset.class_names))
     voxels = tuple(int(count) for count in counts[1:])
@@ -159,6 +167,11 @@ def measure(case: SegmentedCase, dataset: SegmentationDataset, weight: Weight | 
     return MeasuredCase(
         case, voxels, tuple(case_metrics(predicted, target, geometry.spacing, classes, weights))
     )
+
+
+def _predicted(case: SegmentedCase, dataset: SegmentationDataset) -> tuple[Labels, Geometry]:
+    """What we wrote is read by us, whatever a plugin's reader makes of files of that suffix."""
+    return read_label(case.predicted, replace(dataset, files=IMAGE_FILES))
 
 
 def _stored(case: SegmentedCase, dataset: SegmentationDataset) -> CaseImage:
@@ -198,7 +211,7 @@ def _case(measured: MeasuredCase, dataset: SegmentationDataset) -> dict[str, Any
     """A case's rows of panels, and the figures of its worst classes."""
     case = measured.case
     stored = _stored(case, dataset)
-    view = _View(stored, read_label(case.predicted, dataset)[0], dataset)
+    view = _View(stored, _predicted(case, dataset)[0], dataset)
     shown = [
         (metrics, dataset.class_names[metrics.index])
         for metrics in sorted(measured.metrics or (), key=lambda metrics: metrics.dice)

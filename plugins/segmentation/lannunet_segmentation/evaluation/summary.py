@@ -8,6 +8,7 @@ others are counted beside them.
 from __future__ import annotations
 
 import csv
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -143,7 +144,7 @@ def compare(ours: Mapping[str, Any], theirs: Mapping[str, Any], seed: int = 0) -
 
 
 def write_cases(path: Path, cases: Sequence[MeasuredCase], class_names: Sequence[str], unit: str) -> None:
-    """Write a CSV with one row a case and class. Empty cells are unknown or do not exist.
+    """Write a CSV with one row a case and class, and further fields. Empty cells are unknown or do not exist.
 
     `predicted_voxels` counts the whole prediction, `compared_voxels` and `target_voxels` what lies where
     somebody annotated. Decimals are fixed, so that equal predictions are equal files.
@@ -151,13 +152,16 @@ def write_cases(path: Path, cases: Sequence[MeasuredCase], class_names: Sequence
     distances = [f"{name}_{unit}" for name in DISTANCES]
     header = ["id", "class", "dice", "weighted_dice", *distances, "state"]
     header += ["predicted_voxels", "compared_voxels", "target_voxels"]
+    fields = list(dict.fromkeys(key for case in cases for key in case.case.extra))
+    named = [f"extra_{key}" if key in header else key for key in fields]
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
+        writer.writerow(header + named)
         for case in cases:
+            further = [_extra_cell(case.case.extra.get(key)) for key in fields]
             for n, name in enumerate(class_names):
                 if case.metrics is None:
-                    writer.writerow([case.case.id, name, *[""] * 5, case.predicted[n], "", ""])
+                    writer.writerow([case.case.id, name, *[""] * 5, case.predicted[n], "", "", *further])
                     continue
                 metrics = case.metrics[n]
                 figures = [
@@ -165,7 +169,13 @@ def write_cases(path: Path, cases: Sequence[MeasuredCase], class_names: Sequence
                     for figure in FIGURES
                 ]
                 counts = [case.predicted[n], metrics.predicted, metrics.target]
-                writer.writerow([case.case.id, name, *figures, metrics.state, *counts])
+                writer.writerow([case.case.id, name, *figures, metrics.state, *counts, *further])
+
+
+def _extra_cell(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def print_summary(summary: Mapping[str, Any], title: str) -> None:

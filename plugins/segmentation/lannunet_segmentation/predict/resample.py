@@ -8,7 +8,6 @@ that labels do not depend on them.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,33 +15,16 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from lannunet_core import Floats, UserError, resample_axis, resample_matrix
+from lannunet_core import Floats, resample_axis, resample_matrix
+from lannunet_segmentation.predict.slabs import in_slabs
 from lannunet_segmentation.types import Labels
 
-SWITCH = "DIAG_NNUNET_ALT_RESAMPLING"
 SLAB_BYTES = 128 * 2**20  # of resampled float32 scores of all classes
 
 
 def argmax(scores: Tensor) -> Tensor:
     """The class of the highest score of (K, *S); of equal ones the first."""
     return scores.argmax(0)
-
-
-def in_slabs() -> bool:
-    """Whether scores are resampled in slabs, as the environment variable of DIAG's nnU-Net says; unset: yes.
-
-    Raises:
-        UserError: It says something else than yes or no.
-    """
-    value = os.environ.get(SWITCH, "").strip()
-    if value.lower() in ("", "1", "true", "yes", "on"):
-        return True
-    if value.lower() in ("0", "false", "no", "off"):
-        return False
-    raise UserError(
-        f"the environment variable {SWITCH} is {value!r}. Set it to 1, true, yes or on for resampling in "
-        "slabs (the default, little memory), or to 0, false, no or off for resampling everything at once."
-    )
 
 
 def label_map(

@@ -14,7 +14,7 @@ import math
 import mmap
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from lannunet_core import RunFailed, Windows, cut_box, levels, map_tensors
+from lannunet_core import RunFailed, Windows, levels, map_tensors
+from lannunet_segmentation.data.cutting import cut_box
+
+Inputs = Callable[[Tensor, Tensor], Mapping[str, Any]]
+"""Further inputs of the network, by name, for patches (B, C, *P) and the affines (B, D + 1, D + 1) from their
+pixels to those of the image that they are cut from."""
 
 
 def softmax(outputs: Any) -> Tensor:
@@ -33,7 +38,7 @@ def softmax(outputs: Any) -> Tensor:
 
 
 def predict_scores(
-    network: Callable[[Tensor], Any],
+    network: Callable[..., Any],
     image: NDArray[np.float32],
     patch_size: Sequence[int],
     device: torch.device | str,
@@ -44,6 +49,7 @@ def predict_scores(
     scratch: Path | None = None,
     activation: Callable[[Any], Tensor] = softmax,
     progress: Callable[[int, int], None] | None = None,
+    inputs: Inputs | None = None,
 ) -> Tensor:
     """Predict an image patch by patch.
 
@@ -61,6 +67,7 @@ def predict_scores(
             as nobody holds the scores, or the process ends. None: in memory.
         activation: What turns raw outputs, all of them, into the scores (B, K, *P) that are averaged.
         progress: Called with the number of patches that are done, and of all.
+        inputs: What else the network is called with.
 
     Returns:
         (K, *S) float16 on the CPU.
@@ -85,7 +92,7 @@ def predict_scores(
         cuts = [cut_box(image, first, patch_size).astype(np.float32, copy=False) for first in firsts]
         patches = torch.from_numpy(np.stack(cuts))
         with torch.no_grad():
-            maps = patch_scores(network, patches.to(device), activation, mirror)
+            maps = patch_scores(network, patches.to(device), activation, mirror, inputs, firsts)
             for one, corner in zip(maps, chosen, strict=True):
                 weight = torch.ones((), device=device)
                 for axis, start in enumerate(corner):
@@ -101,12 +108,17 @@ def predict_scores(
 
 
 def patch_scores(
-    network: Callable[[Tensor], Any],
+    network: Callable[..., Any],
     patches: Tensor,
     activation: Callable[[Any], Tensor],
     mirror: bool,
+    inputs: Inputs | None = None,
+    firsts: Sequence[Sequence[int]] = (),
 ) -> Tensor:
-    """(B, K, *P) float32 of patches (B, C, *P), averaged over mirror images where wanted."""
+    """(B, K, *P) float32 of patches (B, C, *P), averaged over mirror images where wanted.
+
+    For `inputs`, see `predict_scores`, there are the first pixels (x, y[, z]) of all patches in their image.
+    """
     axes = range(2, patches.ndim)
     mirrors = [
         flipped
@@ -115,13 +127,33 @@ def patch_scores(
     ]
 
     def predicted(flipped: tuple[int, ...]) -> Tensor:
-        maps = activation(map_tensors(network(patches.flip(flipped)), Tensor.float))
+        seen = patches.flip(flipped)
+        further = {} if inputs is None else inputs(seen, affines(firsts, seen.shape[:1:-1], flipped))
+        maps = activation(map_tensors(network(seen, **further), Tensor.float))
         if maps.shape[2:] != patches.shape[2:]:
             mode = "bilinear" if patches.ndim == 4 else "trilinear"
             maps = functional.interpolate(maps, patches.shape[2:], mode=mode)
         return maps.flip(flipped)
 
     return functools.reduce(torch.add, map(predicted, mirrors)) / len(mirrors)
+
+
+def affines(firsts: Sequence[Sequence[int]], size: Sequence[int], flipped: Sequence[int]) -> Tensor:
+    """Where the pixels of patches lie in the image that they are cut from, (B, D + 1, D + 1) float64.
+
+    Args:
+        firsts: The patches' first pixels (x, y[, z]).
+        size: Of a patch, (x, y[, z]).
+        flipped: The axes of (B, C, *P) along which they were mirrored after they were cut.
+    """
+    dimensions = len(size)
+    matrices = torch.eye(dimensions + 1, dtype=torch.float64).repeat(len(firsts), 1, 1)
+    matrices[:, :-1, -1] = torch.as_tensor(np.array(firsts), dtype=torch.float64)
+    for axis in flipped:
+        along = dimensions + 1 - axis  # x is the last axis
+        matrices[:, along, -1] += size[along] - 1
+        matrices[:, along, along] = -1
+    return matrices
 
 
 def half_precision(shape: Sequence[int], scratch: Path | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Plans, of real files where they are read, against the network that they are for."""
+"""Plans, of real files where they are read."""
 
 import json
 import pickle
@@ -8,52 +8,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
-import torch
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from lannunet_segmentation.data import plan
+from hypothesis import given, settings, strategies as st
+from lannunet_segmentation.data import budget
+from lannunet_segmentation.data.fingerprint import Fingerprint, fingerprint
 from lannunet_segmentation.data.folders import read_dataset
-from lannunet_segmentation.data.plan import (
-    Fingerprint,
-    Network,
-    choose_spacing,
-    choose_strides,
-    fingerprint,
-    make_plan,
-)
+from lannunet_segmentation.data.plan import choose_spacing, make_plan
+from lannunet_segmentation.task import SegmentationTask
 from lannunet_segmentation.types import Case, SegmentationDataset
-from torch.utils.flop_counter import FlopCounterMode
+from lannunet_unet.plan import Shape
+from lannunet_unet.plugin import UNetPlugin
 
-from lannunet_core import Plugin
+from lannunet_core import NetworkRequest, PlannedNetwork, PlanRequest, Plugin, UserError
 from lannunet_core.config.compose import load_config
-from lannunet_core.errors import UserError
 from lannunet_core.plan import as_yaml
+from tests.fixtures.nnunet import folder_of
 
 HIPPOCAMPUS = Path(__file__).parents[4] / "../shared/data/hippocampus/Dataset004_Hippocampus"
 
 
-def write(path, array, spacing):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(spacing)
-    sitk.WriteImage(image, str(path))
-
-
-def folder_of(folder, cases, channel="CT", ending=".nii.gz"):
-    """A raw folder of (image, label, spacing)."""
-    for number, (image, label, spacing) in enumerate(cases):
-        write(folder / f"imagesTr/case_{number}_0000{ending}", image, spacing)
-        write(folder / f"labelsTr/case_{number}{ending}", label, spacing)
-    declared = {
-        "channel_names": {"0": channel},
-        "labels": {"background": 0, "organ": 1, "tumour": 2},
-        "numTraining": len(cases),
-        "file_ending": ending,
-    }
-    (folder / "dataset.json").write_text(json.dumps(declared))
-    return folder
+def planned(found, architecture=("unet", UNetPlugin), **wanted):
+    """The plan for a YAML in the working folder."""
+    dataset = found.dataset.path
+    return make_plan(found, PlanRequest(dataset, wanted.pop("folder", Path()), architecture, **wanted))
 
 
 def found_of(sizes, spacings, **changes):
@@ -76,63 +53,6 @@ def found_of(sizes, spacings, **changes):
     )
     more = {key: changes.pop(key) for key in ("class_shares", "annotated", "intensities") if key in changes}
     return replace(found, dataset=replace(dataset, **changes), **more)
-
-
-# The look
-
-
-def test_what_is_found_in_files(tmp_path):
-    rng = np.random.default_rng(0)
-    cases = []
-    for shape, spacing in (((6, 10, 12), (0.5, 0.5, 2.0)), ((8, 9, 11), (0.75, 0.75, 3.0))):
-        label = rng.choice([-1, 0, 1, 2], shape, p=[0.5, 0.3, 0.15, 0.05]).astype(np.int16)
-        cases.append((rng.normal(40, 100, shape).astype(np.float32), label, spacing))
-    found = fingerprint(read_dataset(folder_of(tmp_path / "Dataset001_A", cases)))
-    assert found.sizes == ((12, 10, 6), (11, 9, 8))
-    np.testing.assert_allclose(found.spacings, [(0.5, 0.5, 2.0), (0.75, 0.75, 3.0)])
-    labels = np.concatenate([label.ravel() for _, label, _ in cases])
-    known = labels[labels >= 0]
-    assert found.annotated == pytest.approx(len(known) / len(labels))
-    np.testing.assert_allclose(found.class_shares, [(known == value).mean() for value in range(3)])
-    foreground = np.concatenate([image[label > 0] for image, label, _ in cases]).astype(np.float64)
-    expected = (*np.percentile(foreground, [0.5, 99.5]), foreground.mean(), foreground.std())
-    np.testing.assert_allclose(found.intensities[0], expected, rtol=1e-6)
-
-
-def test_background_stands_in_where_no_foreground_is_annotated(tmp_path):
-    image = np.full((4, 5, 6), 7, np.float32)
-    label = np.full(image.shape, -1, np.int16)
-    label[0, 0, 0] = 0
-    found = fingerprint(read_dataset(folder_of(tmp_path, [(image, label, (1, 1, 1))])))
-    assert found.intensities[0] == (7, 7, 7, 0)
-    assert found.class_shares == (1, 0, 0)
-    assert "No voxel of organ, tumour is annotated" in as_yaml(make_plan(found))
-
-
-def test_few_of_many_cases_are_looked_into_but_all_before_nothing_is_said_to_be_annotated(
-    tmp_path, monkeypatch
-):
-    monkeypatch.setattr(plan, "CASES_LOOKED_INTO", 3)
-    image = np.zeros((3, 4, 5), np.float32)
-    nothing, full = np.full(image.shape, -1, np.int16), np.ones(image.shape, np.int16)
-    cases = [(image, full, (1, 1, 1))] * 7
-    found = fingerprint(read_dataset(folder_of(tmp_path / "a", cases)))
-    assert (found.looked_into, len(found.sizes)) == (3, 7)
-    cases = [(image, nothing, (1, 1, 1))] * 5 + [(image, full, (1, 1, 1)), (image, nothing, (1, 1, 1))]
-    found = fingerprint(read_dataset(folder_of(tmp_path / "b", cases)))
-    assert found.looked_into == 7
-    assert found.annotated == pytest.approx(1 / 7)
-    cases[5] = cases[0]
-    with pytest.raises(UserError, match=r"c: no voxel of any training case is annotated\. Annotate"):
-        fingerprint(read_dataset(folder_of(tmp_path / "c", cases)))
-
-
-def test_files_that_do_not_belong_together_are_refused(tmp_path):
-    image = np.zeros((3, 4, 5), np.float32)
-    folder = folder_of(tmp_path, [(image, np.ones((3, 4, 5), np.int16), (1, 1, 1))])
-    write(folder / "labelsTr/case_0.nii.gz", np.ones((3, 4, 6), np.int16), (1, 1, 1))
-    with pytest.raises(UserError, match="size"):
-        fingerprint(read_dataset(folder))
 
 
 # The rules
@@ -166,26 +86,9 @@ def test_two_dimensions_have_no_coarse_axis():
 
 
 def test_what_is_preprocessed_is_used_as_it_is():
-    chosen = make_plan(found_of([(40, 40, 40)] * 3, [(1, 1, 1), (1, 1, 2), (1, 1, 3)], layout="preprocessed"))
+    chosen = planned(found_of([(40, 40, 40)] * 3, [(1, 1, 1), (1, 1, 2), (1, 1, 3)], layout="preprocessed"))
     assert chosen["preprocess.spacing"] is None
     assert chosen["preprocess.normalisation"] == ["none"]
-
-
-@pytest.mark.parametrize(
-    ("size", "spacing", "strides"),
-    [
-        ((35, 50, 36), (1, 1, 1), [(2, 2, 2)] * 3),
-        ((8, 8), (1, 1), [(2, 2)]),
-        ((7, 7), (1, 1), []),
-        ((64, 32, 8), (1, 1, 1), [(2, 2, 2), (2, 2, 1), (2, 2, 1), (2, 1, 1)]),
-        ((64, 64, 16), (1, 1, 4), [(2, 2, 1), (2, 2, 1), (2, 2, 2), (2, 2, 2)]),
-        ((16, 16, 16), (1, 1, 8), [(2, 2, 1), (2, 2, 1), (1, 1, 2), (1, 1, 2)]),
-        ((512, 512), (1, 1), [(2, 2)] * 7),
-        ((512, 512, 512), (1, 1, 1), [(2, 2, 2)] * 5),
-    ],
-)
-def test_strides(size, spacing, strides):
-    assert choose_strides(size, spacing) == tuple(strides)
 
 
 def test_a_ct_is_clipped_by_the_foreground_and_other_channels_are_not():
@@ -195,23 +98,27 @@ def test_a_ct_is_clipped_by_the_foreground_and_other_channels_are_not():
         channel_names=("CT", "PET", "noNorm"),
         intensities=((-100.123456789, 200, 50, 60), (0, 1, 2, 3), (0, 1, 2, 3)),
     )
-    chosen = make_plan(found)
+    chosen = planned(found)
     assert chosen["preprocess.normalisation"] == ["ct", "zscore", "none"]
     assert chosen["preprocess.clip"] == [[-100.123, 200, 50, 60], None, None]
 
 
 def test_fold_and_split_follow_what_can_be_evaluated():
     found = found_of([(40, 40)] * 4, [(1, 1)] * 4)
-    chosen = make_plan(found)
+    chosen = planned(found)
     assert (chosen["trainer.fold"], chosen["inference.split"]) == (0, "validation")
     tests = found.dataset.training[:1]
-    chosen = make_plan(replace(found, dataset=replace(found.dataset, testing=tests)))
+    chosen = planned(replace(found, dataset=replace(found.dataset, testing=tests)))
     assert chosen["trainer.fold"] == "all"
     assert "inference" not in as_yaml(chosen)
     without = (replace(tests[0], label=None),)
-    assert make_plan(replace(found, dataset=replace(found.dataset, testing=without)))["trainer.fold"] == 0
-    single = make_plan(found_of([(40, 40)], [(1, 1)]))
+    assert planned(replace(found, dataset=replace(found.dataset, testing=without)))["trainer.fold"] == 0
+    single = planned(found_of([(40, 40)], [(1, 1)]))
     assert (single["trainer.fold"], single["inference.split"]) == ("all", "training")
+
+
+def machine_of(gpu):
+    return budget.GPU if gpu else budget.TWO_CORES
 
 
 @settings(max_examples=40, deadline=None)
@@ -227,9 +134,11 @@ def test_fold_and_split_follow_what_can_be_evaluated():
 )
 def test_every_plan_holds_together(size, coarse, memory, minutes, gpu):
     found = found_of([size] * 3, [(*[1.0] * (len(size) - 1), float(coarse))] * 3)
-    chosen = make_plan(found, memory_gb=memory, minutes=minutes, gpu=gpu)
+    chosen = planned(found, memory_gb=memory, minutes=minutes, gpu=gpu)
     patch, strides = chosen["sampler.patch.sample_patch_size"], chosen["model.unet.strides"]
-    network = Network(tuple(patch), strides, chosen["model.unet.init_features"], 1, 2)
+    shape = Shape(tuple(patch), strides, chosen["model.unet.init_features"], 1, 2)
+    network = PlannedNetwork(shape.size, {}, *shape.cost())
+    cost = budget.Budget(memory * 1e9, 60 * chosen["solver.budget_minutes"], machine_of(gpu))
     for axis, side in enumerate(patch):
         whole = prod(stride[axis] for stride in strides)
         assert side % whole == 0
@@ -237,17 +146,15 @@ def test_every_plan_holds_together(size, coarse, memory, minutes, gpu):
         assert side < size[axis] + whole
     batch = chosen["solver.data_loader_batch_size_train"]
     assert 2 <= batch <= 16
-    assert network.memory(batch) <= memory * 1e9
-    machine = plan.GPU if gpu else plan.TWO_CORES
-    seconds = 60 * chosen["solver.budget_minutes"]
+    assert cost.bytes_of(network, batch) <= cost.memory
     least = max(patch) <= 32  # smaller ones are of no use
-    assert least or network.seconds(batch, machine) * plan.LEAST_STEPS <= seconds
+    assert least or cost.seconds_of(network, batch) * budget.LEAST_STEPS <= cost.seconds
     assert yaml.safe_load(as_yaml(chosen))["sampler"]["patch"]["sample_patch_size"] == patch
 
 
 def test_more_time_and_memory_make_more():
     found = found_of([(200, 200, 100)] * 20, [(1.0, 1.0, 1.0)] * 20)
-    plans = [make_plan(found, minutes=m, memory_gb=gb) for m, gb in ((2, 1), (30, 1), (30, 8), (600, 8))]
+    plans = [planned(found, minutes=m, memory_gb=gb) for m, gb in ((2, 1), (30, 1), (30, 8), (600, 8))]
     works = [
         prod(chosen["sampler.patch.sample_patch_size"]) * chosen["model.unet.init_features"] ** 2
         for chosen in plans
@@ -257,49 +164,102 @@ def test_more_time_and_memory_make_more():
 
 
 def test_larger_data_sets_get_more_minutes():
-    few = make_plan(found_of([(64, 64, 64)] * 4, [(1, 1, 1)] * 4))
-    many = make_plan(found_of([(64, 64, 64)] * 40, [(1, 1, 1)] * 40))
-    endless = make_plan(found_of([(512, 512, 512)] * 40, [(1, 1, 1)] * 40))
+    few = planned(found_of([(64, 64, 64)] * 4, [(1, 1, 1)] * 4))
+    many = planned(found_of([(64, 64, 64)] * 40, [(1, 1, 1)] * 40))
+    endless = planned(found_of([(512, 512, 512)] * 40, [(1, 1, 1)] * 40))
     minutes = [chosen["solver.budget_minutes"] for chosen in (few, many, endless)]
     assert minutes == [7.5, 18, 240]
 
 
 def test_a_batch_of_small_pictures_is_larger():
     found = found_of([(64, 64)] * 500, [(1, 1)] * 500)
-    assert make_plan(found)["solver.data_loader_batch_size_train"] == 16
-    assert make_plan(found_of([(64, 64)] * 4, [(1, 1)] * 4))["solver.data_loader_batch_size_train"] == 2
-
-
-@pytest.mark.parametrize(
-    ("patch", "width"), [((32, 48, 16), 8), ((64, 96), 16), ((16, 16, 16), 32), ((7, 7), 8)]
-)
-def test_cost_is_that_of_the_network(patch, width):
-    from lannunet_unet.network import UNet
-
-    strides = choose_strides(patch, (1.0,) * len(patch))
-    network = Network(patch, strides, width, channels=2, classes=3)
-    built = UNet(2, 3, patch, width, network.most, strides=strides, supervised_resolutions=9)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        built(torch.zeros(1, 2, *reversed(patch)))
-    assert network.cost()[0] == pytest.approx(counter.get_total_flops() / 2, rel=1e-6)
-    # What autograd keeps is at least the outputs of convolutions and norms.
-    kept = []
-    for module in built.modules():
-        if hasattr(module, "weight"):
-            module.register_forward_hook(lambda module, given, out: kept.append(out.numel()))
-    built(torch.zeros(1, 2, *reversed(patch)))
-    assert sum(kept) <= network.cost()[1] * 1.01 <= 2 * sum(kept)
+    assert planned(found)["solver.data_loader_batch_size_train"] == 16
+    assert planned(found_of([(64, 64)] * 4, [(1, 1)] * 4))["solver.data_loader_batch_size_train"] == 2
 
 
 # The text
 
 
+def test_what_cannot_be_learnt_is_said():
+    found = found_of([(40, 40)] * 4, [(1, 1)] * 4, class_shares=(1.0, 0.0))
+    assert "No voxel of organ is annotated" in as_yaml(planned(found))
+
+
+class Silent(Plugin):
+    """Of an author who knows nothing of plans."""
+
+
+class Talking(Plugin):
+    """Offers a large network that is far too slow, and a small one that is fast but for large patches."""
+
+    @classmethod
+    def networks(cls, request):
+        size = tuple(8 * round(side / 8 + 0.499) for side in request.sides)
+        return [
+            PlannedNetwork(size, {"layers": (layers, "because")}, layers**6 * prod(size), layers * prod(size))
+            for layers in (100, 10)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("size", "patch"),
+    [
+        ((64, 32), [64, 32]),
+        ((50, 100), [64, 128]),
+        ((20, 7), [32, 8]),
+        ((1, 3, 40), [1, 4, 64]),
+    ],
+)
+def test_an_architecture_that_says_nothing_gets_its_defaults_and_sizes_that_most_networks_take(size, patch):
+    found = found_of([size] * 3, [(1,) * len(size)] * 3)
+    chosen = planned(found, ("silent", Silent))
+    assert chosen["sampler.patch.sample_patch_size"] == patch
+    text = as_yaml(chosen)
+    assert yaml.safe_load(text)["model"] == {"architecture": "silent"}
+    assert "it does not say what it costs: guessed" in text
+    assert "multiples of 32" in text
+    assert "strides" not in text
+
+
+def test_the_guess_is_cautious():
+    """No plan for a silent architecture takes larger patches or batches than one for the widest U-Net may."""
+    found = found_of([(300, 300, 200)] * 9, [(1, 1, 1)] * 9)
+    for wanted in ({}, {"gpu": True, "memory_gb": 16}, {"minutes": 1}):
+        chosen = planned(found, ("silent", Silent), **wanted)
+        patch = chosen["sampler.patch.sample_patch_size"]
+        assert all(side % 32 == 0 or side in (8, 16) for side in patch)
+        shape = Shape(tuple(patch), [(2,) * 3] * 3, 32, 1, 2)
+        products, numbers = shape.cost()
+        guess = budget.guessed_network(NetworkRequest(tuple(patch), (1, 1, 1), 1, 2))
+        assert guess.products > products
+        assert guess.numbers > numbers
+
+
+def test_what_another_architecture_offers_is_chosen_by_what_it_costs():
+    found = found_of([(64, 48)] * 3, [(1, 1)] * 3)
+    chosen = planned(found, ("talking", Talking))
+    assert chosen["model.architecture"] == "talking"
+    assert chosen["model.talking.layers"] == 10
+    assert chosen["sampler.patch.sample_patch_size"] == [64, 48]
+    assert planned(found, ("talking", Talking), gpu=True, minutes=1e9)["model.talking.layers"] == 100
+
+
+def test_an_architecture_that_offers_another_dimension_is_named():
+    class Flat(Plugin):
+        @classmethod
+        def networks(cls, request):
+            return [PlannedNetwork((64, 64), {}, 1.0, 1.0)]
+
+    with pytest.raises(UserError, match=r"architecture flat offers a network for 64×64 .* 3 dimensions"):
+        planned(found_of([(64, 48, 40)] * 3, [(1, 1, 1)] * 3), ("flat", Flat))
+
+
 def test_plugins_and_partial_annotations(tmp_path):
     found = found_of([(40, 40)] * 4, [(1, 1)] * 4, annotated=0.07)
-    text = as_yaml(make_plan(found))
+    text = as_yaml(planned(found))
     assert "plugins: []  # --plugins sparse draws patches where voxels are annotated" in text
     assert "Annotated: 7 % of the voxels" in text
-    assert make_plan(found, plugins={"sparse": Plugin})["trainer.plugins"] == ["sparse"]
+    assert planned(found, extensions={"sparse": Plugin})["trainer.plugins"] == ["sparse"]
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
@@ -309,7 +269,7 @@ def test_the_text_is_a_configuration_and_every_choice_has_its_reason(tmp_path, d
     label[..., 4:9, 5:9] = 1
     image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     dataset = read_dataset(folder_of(tmp_path / "Dataset002_B", [(image, label, spacing)] * 2))
-    chosen = make_plan(fingerprint(dataset), root="Dataset002_B")
+    chosen = planned(fingerprint(dataset), folder=tmp_path)
     path = tmp_path / "b.yaml"
     path.write_text(as_yaml(chosen))
     loaded = load_config(path)
@@ -319,6 +279,7 @@ def test_the_text_is_a_configuration_and_every_choice_has_its_reason(tmp_path, d
     assert loaded.run.preprocess.spacing == pytest.approx(spacing)
     assert [list(one) for one in loaded.architecture.config.strides] == chosen["model.unet.strides"]
     assert loaded.run.output.output_dir == tmp_path / "runs/Dataset002_B"
+    SegmentationTask().check(loaded)
     lines = path.read_text().splitlines()
     assert all(len(line) <= 110 for line in lines)
     plain = {"task", "root", "architecture", "output_dir"}
@@ -339,7 +300,7 @@ def test_every_slice_a_case(tmp_path, ending):
     cases = [(image, label, (1.0,) * image.ndim)] * 3
     found = fingerprint(read_dataset(folder_of(tmp_path, cases, "grey", ending)))
     assert found.sizes == ((40, 24),) * 3
-    chosen = make_plan(found)
+    chosen = planned(found)
     assert chosen["sampler.patch.sample_patch_size"] == [40, 24]
     assert chosen["model.unet.strides"] == [[2, 2], [2, 2], [2, 1]]
 
@@ -361,15 +322,17 @@ def test_a_preprocessed_folder(tmp_path):
     assert found.spacings == ((1.0, 1.0, 2.0),) * 2
     assert found.annotated == pytest.approx(9 / 12)
     path = tmp_path / "c.yaml"
-    path.write_text(as_yaml(make_plan(found)))
-    run = load_config(path).run
+    path.write_text(as_yaml(planned(found)))
+    loaded = load_config(path)
+    SegmentationTask().check(loaded)
+    run = loaded.run
     assert run.preprocess.spacing is None
     assert run.output.output_dir == tmp_path / "runs/Task003_C"
 
 
 @pytest.mark.skipif(not HIPPOCAMPUS.is_dir(), reason="no real data")
 def test_the_hippocampus_trains_in_minutes_on_two_cores():
-    chosen = make_plan(fingerprint(read_dataset(HIPPOCAMPUS)))
+    chosen = planned(fingerprint(read_dataset(HIPPOCAMPUS)))
     assert chosen["preprocess.spacing"] == [1, 1, 1]
     assert chosen["preprocess.normalisation"] == ["zscore"]
     assert chosen["sampler.patch.sample_patch_size"] == [40, 56, 40]

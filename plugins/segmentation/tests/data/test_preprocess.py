@@ -12,59 +12,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
-from lannunet_segmentation.data.folders import read_case, read_dataset
+from lannunet_segmentation.data.cases import read_case
+from lannunet_segmentation.data.folders import read_dataset
 from lannunet_segmentation.data.preprocess import (
     cache_folder,
     prepare_cases,
-    prepare_image,
 )
 from lannunet_segmentation.data.regrid import resample, resample_nearest
-from lannunet_segmentation.data.runs import Runs
-from lannunet_segmentation.types import IGNORE, CaseImage, Geometry, Settings
+from lannunet_segmentation.types import IGNORE, Settings
 from PIL import Image as pillow
 
 from lannunet_core.errors import UserError
 from lannunet_core.hookspecs import ExtraMap
-from lannunet_core.images.geometry import transform_points
+from tests.fixtures.nnunet import PLAIN_SPACING, blocks, write_plain
 
 REPOSITORY = Path(__file__).parents[4]
 HIPPOCAMPUS = REPOSITORY / "../shared/data/hippocampus/Dataset004_Hippocampus"
-SPACING = (0.5, 0.75, 2.0)
 OWN = Settings(None, ("zscore",), (None,))
 FINER = Settings((0.75, 0.75, 1.0), ("zscore",), (None,))
 
 
-def write(path, array, spacing=SPACING):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(spacing[: array.ndim])
-    sitk.WriteImage(image, str(path))
-
-
-def raw_dataset(folder, count=3, shape=(6, 16, 18), ending=".nii.gz"):
-    """A raw folder whose classes 1 and 2 are blocks, and whose first and last slices nobody annotated."""
-    rng = np.random.default_rng(0)
-    for n in range(count):
-        label = np.zeros(shape, np.int16)
-        label[..., 4:12, 2:8], label[..., 6:10, 9:15] = 1, 2
-        label[[0, -1]] = -1
-        image = (100 * label + rng.normal(50, 5, shape)).astype(np.float32)
-        write(folder / f"imagesTr/c{n}_0000{ending}", image)
-        write(folder / f"labelsTr/c{n}{ending}", label)
-    declared = {
-        "channel_names": {"0": "MRI"},
-        "labels": {"background": 0, "left": 1, "right": 2},
-        "numTraining": count,
-        "file_ending": ending,
-    }
-    (folder / "dataset.json").write_text(json.dumps(declared))
-    return read_dataset(folder)
-
-
 @pytest.fixture
 def dataset(tmp_path):
-    return raw_dataset(tmp_path / "Dataset001_blocks")
+    return blocks(tmp_path / "Dataset001_blocks")
 
 
 def prepare(dataset, tmp_path, settings=OWN, maps=(), jobs=1):
@@ -103,7 +73,7 @@ def test_at_its_own_spacing_a_case_is_normalised_only(dataset, tmp_path):
         assert prepared.label().dtype == np.int16
         np.testing.assert_array_equal(prepared.label(), stored.label)
         np.testing.assert_array_equal(prepared.affine, np.eye(4))
-        assert (prepared.id, prepared.size, prepared.spacing) == (case.id, (18, 16, 6), SPACING)
+        assert (prepared.id, prepared.size, prepared.spacing) == (case.id, (18, 16, 6), PLAIN_SPACING)
         assert prepared.geometry == stored.geometry
 
 
@@ -121,15 +91,8 @@ def test_the_index_is_that_of_the_prepared_label(dataset, tmp_path):
         assert len(prepared.voxels(3)) == 0
 
 
-def test_a_prepared_case_pickles_small(dataset, tmp_path):
-    prepared = prepare(dataset, tmp_path)[0]
-    sent = pickle.dumps(prepared)
-    assert len(sent) < 2000
-    np.testing.assert_array_equal(pickle.loads(sent).label(), prepared.label())
-
-
 def test_no_label_and_no_annotation_leave_an_empty_index(dataset, tmp_path):
-    write(dataset.training[0].label, np.full((6, 16, 18), -1, np.int16))
+    write_plain(dataset.training[0].label, np.full((6, 16, 18), -1, np.int16))
     cases = (dataset.training[0], replace(dataset.training[1], label=None))
     ignored, unlabelled = prepare_cases(cases, dataset, OWN, tmp_path / "cache", jobs=1)
     assert (ignored.label() == IGNORE).all()
@@ -139,44 +102,13 @@ def test_no_label_and_no_annotation_leave_an_empty_index(dataset, tmp_path):
         assert case.annotated_count == len(case.annotated()) == len(case.voxels(0)) == 0
 
 
-def test_the_affine_leads_to_the_same_place_of_the_original(tmp_path):
-    """A blob's centre of mass, at another spacing, back in the original file."""
-    size, spacing, centre = (40, 36, 20), (0.7, 0.9, 2.1), np.array([17.3, 21.8, 8.4])
-    grid = np.stack(np.indices(size[::-1])[::-1], -1)
-    blob = np.exp(-(((grid - centre) * spacing) ** 2).sum(-1) / (2 * 4.0**2)).astype(np.float32)
-    image = CaseImage(blob[None], None, Geometry(size, spacing, (0.0,) * 3, tuple(np.eye(3).ravel()), 3))
-    dataset = replace(raw_dataset(tmp_path / "Dataset001_blob", 1), channel_names=("MRI",))
-    pixels, affine = prepare_image(image, Settings((1.2, 0.6, 1.5), ("none",), (None,)), dataset)
-    assert pixels.shape == (1, 28, 54, 23)
-    grid = np.stack(np.indices(pixels.shape[1:])[::-1], -1)
-    found = (grid * pixels[0][..., None]).sum((0, 1, 2)) / pixels.sum()
-    np.testing.assert_allclose(transform_points(affine, found[None])[0], centre, atol=0.02)
-
-
 def test_ct_is_clipped_and_scaled_by_the_training_set(tmp_path):
     folder = tmp_path / "Dataset002_ct"
-    dataset = raw_dataset(folder, 1)
+    dataset = blocks(folder, 1)
     settings = Settings(None, ("ct",), ((40.0, 160.0, 90.0, 30.0),))
     (prepared,) = prepare(dataset, tmp_path, settings)
     stored = read_case(dataset.training[0], dataset).pixels
     np.testing.assert_allclose(prepared.image(), (stored.clip(40, 160) - 90) / 30, atol=1e-5)
-
-
-def test_metal_is_clipped_before_it_spreads(tmp_path):
-    """A voxel of 1e6 beside soft tissue, resampled to another grid, stays what the clip makes of it."""
-    pixels = np.zeros((1, 8, 8, 8), np.float32)
-    pixels[0, 4, 4, 4] = 1e6
-    image = CaseImage(pixels, None, Geometry((8, 8, 8), (1.0,) * 3, (0.0,) * 3, tuple(np.eye(3).ravel()), 3))
-    dataset = raw_dataset(tmp_path / "Dataset002_ct", 1)
-    settings = Settings((0.8,) * 3, ("ct",), ((-100.0, 100.0, 0.0, 1.0),))
-    assert prepare_image(image, settings, dataset)[0].max() <= 100
-
-
-def test_a_flat_channel_becomes_zeros(tmp_path):
-    dataset = raw_dataset(tmp_path / "Dataset002_flat", 1)
-    pixels = np.full((1, 5, 6, 7), 1234.567, np.float32)
-    image = CaseImage(pixels, None, Geometry((7, 6, 5), SPACING, (0.0,) * 3, tuple(np.eye(3).ravel()), 3))
-    assert not prepare_image(image, FINER, dataset)[0].any()
 
 
 def test_pictures_are_prepared_the_same_way(tmp_path):
@@ -228,7 +160,7 @@ def test_processes_prepare_the_same_as_one(dataset, tmp_path):
 
 
 def test_a_mistake_in_one_process_is_said_once(dataset, tmp_path):
-    write(dataset.training[1].label, np.full((6, 16, 18), 7, np.int16))
+    write_plain(dataset.training[1].label, np.full((6, 16, 18), 7, np.int16))
     with pytest.raises(UserError, match=r"c1\.nii\.gz.*7"):
         prepare(dataset, tmp_path, jobs=2)
 
@@ -248,7 +180,7 @@ def test_a_changed_file_is_prepared_again_and_the_others_stay(dataset, tmp_path)
     before = times(tmp_path / "cache")
     label = np.zeros((6, 16, 18), np.int16)
     label[3, 3, 3] = 2
-    write(dataset.training[1].label, label)
+    write_plain(dataset.training[1].label, label)
     prepared = prepare(dataset, tmp_path)
     np.testing.assert_array_equal(prepared[1].label(), label)
     assert prepared[1].classes_present == (0, 2)
@@ -301,7 +233,7 @@ def test_the_ignore_label_belongs_to_the_recipe(dataset, tmp_path):
 
 
 def test_cases_of_one_name_in_two_data_sets_have_two_folders(tmp_path):
-    one, other = (raw_dataset(tmp_path / place / "Dataset001_blocks", 1) for place in "ab")
+    one, other = (blocks(tmp_path / place / "Dataset001_blocks", 1) for place in "ab")
     folders = {cache_folder(dataset, OWN, (), tmp_path) for dataset in (one, other)}
     assert len(folders) == 2
     assert {folder.parent for folder in folders} == {tmp_path / "preprocessed"}
@@ -332,7 +264,7 @@ def children(pid):
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_killed_preparation_goes_on_and_gives_the_same(tmp_path, jobs):
-    dataset = raw_dataset(tmp_path / "Dataset001_blocks", 12, (12, 64, 64))
+    dataset = blocks(tmp_path / "Dataset001_blocks", 12, (12, 64, 64))
     script = tmp_path / "prepare.py"
     script.write_text(PREPARE)
     command = [sys.executable, str(script), str(dataset.path), str(tmp_path / "cache"), str(jobs)]
@@ -411,7 +343,7 @@ def test_maps_of_every_kind_of_file_are_the_same(dataset, tmp_path):
     paths = dict(weights.paths)
     values = [np.load(path) for path in paths.values()]
     np.savez_compressed(tmp_path / "w" / "c1.npz", data=values[1][None])
-    write(tmp_path / "w" / "c2.nii.gz", values[2])
+    write_plain(tmp_path / "w" / "c2.nii.gz", values[2])
     paths |= {"c1": tmp_path / "w" / "c1.npz", "c2": tmp_path / "w" / "c2.nii.gz"}
     prepared = prepare(dataset, tmp_path, maps=[replace(weights, paths=paths)])
     for case, expected in zip(prepared, values, strict=True):
@@ -456,10 +388,10 @@ def test_settings_that_do_not_fit_are_refused(dataset, tmp_path):
 
 
 def test_images_with_nan_are_refused(tmp_path):
-    dataset = raw_dataset(tmp_path / "Dataset001_blocks", ending=".mha")
+    dataset = blocks(tmp_path / "Dataset001_blocks", ending=".mha")
     image = np.ones((6, 16, 18), np.float32)
     image[2, 3, 4] = np.nan
-    write(dataset.training[0].images[0], image)
+    write_plain(dataset.training[0].images[0], image)
     with pytest.raises(UserError, match=r"c0_0000\.mha: .*NaN"):
         prepare(dataset, tmp_path)
 
@@ -511,54 +443,3 @@ def test_weight_maps_beside_preprocessed_files(tmp_path):
     for prepared in prepare(dataset, tmp_path, maps=[ExtraMap("weight", "weight", "linear", 0.0, paths)]):
         assert prepared.extra("weight").shape == prepared.label().shape
         np.testing.assert_array_equal(prepared.extra("weight").squeeze(), weights[0, 0].astype(np.float16))
-
-
-# Memory
-
-
-MEASURED = """
-import re, sys
-from pathlib import Path
-import numpy as np
-from lannunet_segmentation.data.preprocess import PreparedCase
-from lannunet_segmentation.data.runs import Runs
-from lannunet_segmentation.types import Geometry
-
-folder, side = Path(sys.argv[1]), 24
-size = (512, 512, 400)
-geometry = Geometry(size, (1.0,) * 3, (0.0,) * 3, (1.0, 0, 0, 0, 1, 0, 0, 0, 1), 3)
-where = (size, (1.0,) * 3, np.eye(4), geometry)
-case = PreparedCase("c", folder, folder / "image.npy", 1, *where, (), 1, True, ())
-
-def peak():
-    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
-
-rng, patches = np.random.default_rng(0), []
-before = peak()
-for _ in range(1000):
-    first = np.clip(case.annotated().draw(rng)[::-1] - side // 2, 0, np.array(size[::-1]) - side)
-    box = tuple(slice(int(a), int(a) + side) for a in first)
-    patches.append((case.image()[(slice(None), *box)].copy(), case.label()[box].copy()))
-assert all((label != -1).any() for _, label in patches)
-print(peak() - before, sum(image.nbytes + label.nbytes for image, label in patches))
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
-def test_a_thousand_patches_of_a_large_volume_take_no_more_than_themselves(tmp_path):
-    """Annotated in three slices of 400; the files have holes, so that they cost no disk."""
-    shape, slices = (400, 512, 512), [20, 200, 390]
-    np.lib.format.open_memmap(tmp_path / "image.npy", "w+", np.float32, (1, *shape))
-    label = np.lib.format.open_memmap(tmp_path / "label.npy", "w+", np.int16, shape)
-    for first in range(0, 400, 50):
-        label[first : first + 50] = IGNORE
-    label[slices] = 0
-    Runs.of(np.asarray(label) != IGNORE).save(tmp_path / "annotated.npy")
-    label.flush()
-    index = (tmp_path / "annotated.npy").stat().st_size
-    assert index < 1000
-    process = subprocess.run(
-        [sys.executable, "-c", MEASURED, str(tmp_path)], capture_output=True, text=True, check=True
-    )
-    grown, patches = map(int, process.stdout.split())
-    assert grown < patches + index + 30 * 2**20  # some pages of the files, of 630 MB

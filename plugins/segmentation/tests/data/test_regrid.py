@@ -1,7 +1,5 @@
 import numpy as np
-from hypothesis import given
-from hypothesis import settings as effort
-from hypothesis import strategies as st
+from hypothesis import given, settings as effort, strategies as st
 from lannunet_segmentation.data.regrid import resample, resample_label, resample_nearest
 from lannunet_segmentation.types import IGNORE
 

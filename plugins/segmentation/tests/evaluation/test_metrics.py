@@ -4,8 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from lannunet_segmentation.evaluation.metrics import case_metrics, surface_distances
 from lannunet_segmentation.types import IGNORE

@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from lannunet_segmentation.maps.labels import segmentation_labels
 from lannunet_segmentation.types import IGNORE
 

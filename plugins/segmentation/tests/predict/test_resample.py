@@ -4,10 +4,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 from lannunet_segmentation.predict import resample
-from lannunet_segmentation.predict.resample import in_slabs, label_map
+from lannunet_segmentation.predict.resample import label_map
+from lannunet_segmentation.predict.slabs import in_slabs
 from scipy.ndimage import map_coordinates
 
 from lannunet_core.errors import UserError

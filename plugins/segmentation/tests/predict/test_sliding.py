@@ -7,8 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 from lannunet_segmentation.predict.sliding import predict_scores
 from torch import nn
 

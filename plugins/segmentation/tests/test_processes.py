@@ -2,9 +2,9 @@ import os
 import time
 
 import pytest
+from lannunet_segmentation import in_processes
 
 from lannunet_core.errors import RunFailed, UserError
-from lannunet_core.processes import in_processes
 
 
 def square(number: int) -> tuple[int, int]:

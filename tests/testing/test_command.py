@@ -49,7 +49,8 @@ def test_a_sound_plugin(check):
     assert "Every parameter that is to be learned gets a finite gradient" in row
     assert "passed" in row
     assert (
-        "three dimensions, not claimed: 3D is not claimed: it refuses: tiny: volumes are not supported" in out
+        "three dimensions, not claimed: 3D is not claimed: in 3D landmarks it refuses: tiny: volumes are "
+        "not supported" in out
     )
     assert " 0 failed, " in out
 
@@ -60,8 +61,7 @@ def test_a_broken_plugin(check):
     row = next(line for line in out.splitlines() if "shapes and dtypes" in line)
     assert "failed" in row
     assert (
-        "shapes and dtypes, failed: for an image (1, 1, 48, 64) and 1 landmark(s), the first output has"
-        in out
+        "shapes and dtypes, failed: for an image (1, 1, 48, 64) and 1 output(s), the first output has" in out
     )
 
 
@@ -74,7 +74,7 @@ def test_a_plugin_that_cannot_be_imported(check):
 def test_a_network_that_cannot_be_built(check):
     code, out, _ = check(source=TINY.replace("from torch import nn", "from torch import no_such_name"))
     assert code == 1
-    assert "two dimensions, failed: in 2D it raises" in out
+    assert "two dimensions, failed: in 2D landmarks it raises" in out
     assert "no_such_name" in out
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-from lannunet_core.errors import RunFailed
+from lannunet_core import RunFailed
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

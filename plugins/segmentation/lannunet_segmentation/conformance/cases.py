@@ -10,12 +10,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from lannunet_segmentation.data.folders import read_dataset, write_label
-from lannunet_segmentation.data.preprocess import PreparedCase, prepare_cases
-from lannunet_segmentation.types import Geometry, Labels, SegmentationDataset, Settings
 
-from lannunet_core.hookspecs import ExtraMap
-from lannunet_core.testing.subject import class_names
+from lannunet_core import ExtraMap
+from lannunet_segmentation.conformance.batches import class_names
+from lannunet_segmentation.data.folders import read_dataset
+from lannunet_segmentation.data.label_files import write_label
+from lannunet_segmentation.data.prepared import PreparedCase
+from lannunet_segmentation.data.preprocess import prepare_cases
+from lannunet_segmentation.types import Geometry, Labels, SegmentationDataset, Settings
 
 ENDING = ".nii.gz"
 

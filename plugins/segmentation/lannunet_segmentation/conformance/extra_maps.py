@@ -1,71 +1,39 @@
-"""Checks of `get_segmentation` and `extra_maps`. Each docstring is the contract."""
+"""Checks of `extra_maps`. Each docstring is the contract."""
 
 from __future__ import annotations
 
 import math
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-import torch
+from lannunet_core import ExtraMap, UserError
+from lannunet_core.testing import Broken, Conformance, NotClaimed, isolated, untouched
+from lannunet_segmentation.conformance.batches import start
+from lannunet_segmentation.conformance.cases import drawn_label, prepared, write_folder
 from lannunet_segmentation.data.folders import read_dataset
+from lannunet_segmentation.session import SegmentationSession
 from lannunet_segmentation.types import SegmentationDataset
-from torch import Tensor
-
-from lannunet_core.errors import UserError
-from lannunet_core.hookspecs import ExtraMap
-from lannunet_core.run.session import Session
-from lannunet_core.testing.cases import drawn_label, prepared, write_folder
-from lannunet_core.testing.running import build, describe, isolated, untouched
-from lannunet_core.testing.subject import Broken, NotClaimed, Subject
 
 ROLES = ("weight", "mask", "label")
 INTERPOLATIONS = ("linear", "nearest")
 
 
-def labels_are_classes(subject: Subject) -> None:
-    """Of maps (K, *S) the answer is (*S) whole numbers, each the label of one of the K classes."""
-    for kind in subject.kinds("segmentation"):
-        session = build(subject, kind)
-        maps = _maps(session)
-        with isolated():
-            labels = session.hooks.get_segmentation(maps=maps)
-        if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.shape != maps.shape[1:]:
-            raise Broken(
-                f"in {kind} of maps {tuple(maps.shape)} the labels are {describe(labels)}, should be whole "
-                f"numbers of shape {tuple(maps.shape[1:])}"
-            )
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= len(maps):
-            raise Broken(f"in {kind} of {len(maps)} classes the labels are {low} … {high}, not 0 … K - 1")
+class WithFiles(Conformance):
+    """What holds for every plugin, and a data set for it."""
+
+    def add_files(self, dataset: Path) -> None:
+        """Write what the plugin's `extra_maps` looks for in an nnU-Net folder, beside images and labels.
+
+        Args:
+            dataset: A folder of version 2 with imagesTr, labelsTr and dataset.json.
+        """
 
 
-def slabs_are_labelled_alone(subject: Subject) -> None:
-    """Slab after slab is labelled as all at once, twice the same, and no global generator is drawn from."""
-    for kind in subject.kinds("segmentation"):
-        session = build(subject, kind)
-        maps = _maps(session)
-        half = maps.shape[1] // 2
-        with isolated(), untouched("get_segmentation"):
-            whole, again, first, second = (
-                session.hooks.get_segmentation(maps=part.clone())
-                for part in (maps, maps, maps[:, :half], maps[:, half:])
-            )
-        if not torch.equal(whole, again):
-            raise Broken(f"in {kind} the same maps give other labels the second time")
-        if not torch.equal(whole, torch.cat([first, second])):
-            wrong = float((whole != torch.cat([first, second])).float().mean())
-            raise Broken(
-                f"in {kind} {wrong:.1%} of the labels differ where the maps are given in two slabs; a case "
-                "is labelled slab after slab, so a voxel's label follows from its own K values"
-            )
-
-
-def maps_fit_every_case(subject: Subject) -> None:
+def maps_fit_every_case(subject: WithFiles) -> None:
     """Each training case has each map, of its image's grid and finite; a weight or mask is not below 0."""
     for session, dataset, folder in _datasets(subject):
         maps = _extra_maps(session, dataset, folder)
@@ -75,10 +43,10 @@ def maps_fit_every_case(subject: Subject) -> None:
         try:
             prepared(dataset, folder / "prepared", maps)
         except UserError as error:
-            raise Broken(f"the core refuses its maps: {error}") from None
+            raise Broken(f"the task refuses its maps: {error}") from None
 
 
-def maps_are_described(subject: Subject) -> None:
+def maps_are_described(subject: WithFiles) -> None:
     """A map's name is one word; role, interpolation and fill are among those that there are; it pickles."""
     for session, dataset, folder in _datasets(subject):
         for one in _extra_maps(session, dataset, folder):
@@ -105,7 +73,7 @@ def maps_are_described(subject: Subject) -> None:
                 )
 
 
-def maps_are_the_same_again(subject: Subject) -> None:
+def maps_are_the_same_again(subject: WithFiles) -> None:
     """Asked again, as when a run goes on, the maps are the same, in the same files with the same content."""
     for session, dataset, folder in _datasets(subject):
         found = []
@@ -123,7 +91,9 @@ def _files(one: ExtraMap) -> list[Path]:
     return [path for path in one.paths.values() if path.is_file()]
 
 
-def _extra_maps(session: Session, dataset: SegmentationDataset, folder: Path) -> list[ExtraMap]:
+def _extra_maps(
+    session: SegmentationSession, dataset: SegmentationDataset, folder: Path
+) -> Sequence[ExtraMap]:
     try:
         return session.hooks.extra_maps(dataset=dataset, folder=folder / "preprocessed")
     except UserError as error:
@@ -133,7 +103,7 @@ def _extra_maps(session: Session, dataset: SegmentationDataset, folder: Path) ->
 
 
 @contextmanager
-def _written(subject: Subject, dimensions: int) -> Iterator[tuple[SegmentationDataset, Path]]:
+def _written(subject: WithFiles, dimensions: int) -> Iterator[tuple[SegmentationDataset, Path]]:
     size = (24, 20, 16)[:dimensions]
     with TemporaryDirectory(prefix="lannunet-") as temporary:
         folder = Path(temporary) / "Dataset001_Conformance"
@@ -144,15 +114,8 @@ def _written(subject: Subject, dimensions: int) -> Iterator[tuple[SegmentationDa
         yield read_dataset(folder), Path(temporary)
 
 
-def _datasets(subject: Subject) -> Iterator[tuple[Session, SegmentationDataset, Path]]:
-    for kind in subject.kinds("segmentation"):
-        session = build(subject, kind)
+def _datasets(subject: WithFiles) -> Iterator[tuple[SegmentationSession, SegmentationDataset, Path]]:
+    for kind in subject.kinds():
+        session = start(subject, kind)
         with _written(subject, kind.dimensions) as (dataset, folder):
             yield session, dataset, folder
-
-
-def _maps(session: Session) -> Tensor:
-    """Random ones (K, *S) that sum to 1."""
-    shape = (len(session.run.outputs), *reversed(session.run.input_size))
-    noise = np.random.default_rng(0).normal(size=shape)
-    return torch.from_numpy(3 * noise).float().softmax(0)

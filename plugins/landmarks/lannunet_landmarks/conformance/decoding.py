@@ -1,6 +1,6 @@
 """Checks of `get_coords_from_heatmap` and `decoders`. Each docstring is the contract.
 
-Where labels and loss are the core's, a decoder gets drawn Gaussians of peak 1; else what the plugin's own
+Where labels and loss are the task's, a decoder gets drawn Gaussians of peak 1; else what the plugin's own
 loss makes of perfect outputs.
 """
 
@@ -13,21 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lannunet_core.hookspecs import Coordinates, EvaluationMode
-from lannunet_core.images.geometry import resize_affine
-from lannunet_core.images.nests import map_tensors
-from lannunet_core.testing.running import (
+from lannunet_core import Coordinates, EvaluationMode, map_tensors, resize_affine, spatial_size
+from lannunet_core.testing import (
+    Broken,
+    Kind,
+    Subject,
     activate,
-    build,
-    compare_points,
-    decode,
     gaussians,
     isolated,
-    make_batch,
     perfect_outputs,
     untouched,
 )
-from lannunet_core.testing.subject import Broken, Kind, Subject
+from lannunet_landmarks.conformance.batches import landmark_batch, start
+from lannunet_landmarks.conformance.points import compare_points, decode
+from lannunet_landmarks.session import LandmarkSession
 
 MODES: tuple[EvaluationMode, ...] = ("use_input_size", "scale_pred_coords", "scale_heatmap_first")
 
@@ -54,7 +53,7 @@ def decoded_shapes(subject: Subject) -> None:
         found = decode(session, maps, batch)
         wanted = tuple(batch["landmarks"].shape)
         if not isinstance(found, Coordinates):
-            raise Broken(f"in {kind} the answer is {found!r:.200}, should be hookspecs.Coordinates")
+            raise Broken(f"in {kind} the answer is {found!r:.200}, should be lannunet_core.Coordinates")
         if tuple(found.points.shape) != wanted or tuple(found.confidence.shape) != wanted[:2]:
             raise Broken(
                 f"in {kind} points are {tuple(found.points.shape)} and confidence "
@@ -122,6 +121,7 @@ def samples_are_decoded_alone(subject: Subject) -> None:
                     affine=batch["affine"],
                     original_sizes=batch["original_size"],
                     evaluation_mode="use_input_size",
+                    image_size=spatial_size(batch["image"]),
                 )
                 for _ in range(2)
             )
@@ -135,13 +135,13 @@ def _flipped(found: Coordinates) -> tuple[Tensor, Tensor]:
     return found.points.flip(0), found.confidence.flip(0)
 
 
-def _perfect(subject: Subject) -> Iterator[tuple[Kind, Any, dict[str, Any], Any]]:
+def _perfect(subject: Subject) -> Iterator[tuple[Kind, LandmarkSession, dict[str, Any], Any]]:
     """For each number of dimensions a session, a batch, and activated maps of its landmarks."""
-    for kind in subject.kinds("landmarks"):
-        session = build(subject, kind)
-        batch = make_batch(session)
-        if subject.has_own_outputs():
-            maps = activate(session, perfect_outputs(subject, session, batch))
+    for kind in subject.kinds():
+        session = start(subject, kind)
+        batch = landmark_batch(session)
+        if subject.has_own_outputs(kind.task):
+            maps = activate(session, perfect_outputs(subject, session, batch), batch)
         else:
             maps = gaussians(batch["landmarks"], session.run.input_size)
         yield kind, session, batch, maps

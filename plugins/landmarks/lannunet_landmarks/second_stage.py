@@ -1,53 +1,44 @@
-"""A second stage: the run of the first with the keys of `refine` laid over it."""
+"""A second stage: the run of the first with the keys of `refine` laid over it, around its predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from lannunet_core.config.loaded import STAGE_SECTIONS
-from lannunet_core.config.problems import Value
-from lannunet_core.config.schema import KeyPath, RunConfig
-from lannunet_core.config.yaml import Entry, entries
-from lannunet_core.errors import UserError
-from lannunet_core.task import Task
+from lannunet_core import STAGE_SECTIONS, Entry, KeyPath, Stage, UserError, Value, entries
+from lannunet_landmarks.schema import RunConfig
 
-
-@dataclass(frozen=True)
-class Stage:
-    """What a second stage is read from.
-
-    Attributes:
-        entries: Of its configuration.
-        fixed: The keys that the first stage sets.
-    """
-
-    entries: list[Entry]
-    fixed: tuple[KeyPath, ...]
+FIXED = (("sampler", "sample_mode"), ("sampler", "patch", "centres"))
+"""What the first stage sets."""
 
 
 def second_stage(
-    task: Task, written: list[Entry], values: Mapping[KeyPath, Value], first: RunConfig, path: Path
+    written: Sequence[Entry], values: Mapping[KeyPath, Value], first: RunConfig, path: Path
 ) -> Stage:
-    """The entries of the first stage with those of `refine` over them, and what the task sets.
+    """The entries of the first stage with those of `refine` over them.
 
     Raises:
         UserError: A key is not the second stage's own, or the first stage cannot be refined.
     """
+    if first.inference.evaluation_mode == "use_input_size":
+        raise UserError(
+            f"{path}: refine: the first stage has to predict in original pixels, so "
+            "inference.evaluation_mode cannot be use_input_size."
+        )
     own = {
         tuple(key.casefold() for key in value.path[1:]): value
         for value in values.values()
         if value.path[0] == "refine" and len(value.path) > 1
     }
-    settings, fixed = task.stage(first, set(own))
     for keys, value in own.items():
         if keys[0] not in STAGE_SECTIONS:
             raise UserError(
                 f"{value.at}: a second stage has its own {', '.join(STAGE_SECTIONS)}; "
                 "the rest is the first's."
             )
-        if keys in fixed:
+        if keys in FIXED:
             raise UserError(
                 f"{value.at}: a second stage looks around the first's predictions. Remove this key."
             )
@@ -70,6 +61,9 @@ def second_stage(
         )
         for value in own.values()
     ]
-    folder = {"output": {"output_dir": str(first.output.output_dir / "refine")}}
+    sampler: dict[str, Any] = {"sample_mode": "patch_centred"}
+    if ("sampler", "patch", "resolution_to_sample_from") not in own:
+        sampler["patch"] = {"resolution_to_sample_from": "full"}
+    fixed = {"sampler": sampler, "output": {"output_dir": str(first.output.output_dir / "refine")}}
     every = [entry for entry in written if shared(entry)] + laid_over
-    return Stage(every + entries({**settings, **folder}, "refine", path.parent, {}), fixed)
+    return Stage([*every, *entries(fixed, "refine", path.parent, {})], FIXED)

@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from lannunet_core.images.cutting import cut_box
+from hypothesis import given, settings, strategies as st
+from lannunet_segmentation.data.cutting import cut_box
 
 
 @settings(deadline=None)

@@ -1,12 +1,8 @@
-"""What the core answers where a plugin does not keeps the contracts too."""
+"""What the task answers where a plugin does not keeps the contracts too."""
 
-from lannunet_core.testing import (
-    DecodeConformance,
-    LabelConformance,
-    LossConformance,
-    SamplingConformance,
-    SegmentationConformance,
-)
+from lannunet_landmarks.conformance import DecodeConformance, LabelConformance, LandmarkLossConformance
+
+from lannunet_core.testing import SamplingConformance
 
 SMALL = {"init_features": 4, "max_features": 8}
 
@@ -18,6 +14,7 @@ class TestLabels(LabelConformance):
 
 class TestSampling(SamplingConformance):
     plugin = "unet"
+    task = "landmarks"
     config = SMALL
 
 
@@ -42,36 +39,25 @@ class TestGaussianFit(TestDecoder):
     decoder = "gaussian_fit"
 
 
-class TestCrossEntropy(LossConformance):
+class TestCrossEntropy(LandmarkLossConformance):
     plugin = "unet"
     config = SMALL
     loss_function = "kl"
 
 
-class TestMeanSquaredError(LossConformance):
+class TestMeanSquaredError(LandmarkLossConformance):
     plugin = "unet"
     config = SMALL
     loss_function = "mse"
 
 
-class TestAdaptiveWing(LossConformance):
+class TestAdaptiveWing(LandmarkLossConformance):
     plugin = "unet"
     config = SMALL
     loss_function = "awl"
 
 
-class TestHardestCrossEntropy(LossConformance):
+class TestHardestCrossEntropy(LandmarkLossConformance):
     plugin = "unet"
     config = SMALL
     loss_function = "bce_topk"
-
-
-class TestCrossEntropyDice(LossConformance):
-    plugin = "unet"
-    config = SMALL
-    loss_function = "ce_dice"
-
-
-class TestClassMaps(SegmentationConformance):
-    plugin = "unet"
-    config = SMALL

@@ -1,0 +1,29 @@
+"""The data set of a run, in the task's own format or in that of a plugin."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from lannunet_core.calling import call_accepting
+from lannunet_core.config.loaded import LoadedConfig
+from lannunet_core.names import choose
+from lannunet_core.plugins.hooks import ask_class
+
+AUTO = "auto"
+"""`dataset.format` of the task itself."""
+
+
+def open_in_format(loaded: LoadedConfig, own: Callable[..., Any]) -> Any:
+    """The data set that a configuration names; `own` opens the task's format, as `Plugin.data_formats` do.
+
+    Raises:
+        UserError: No plugin of the run brings the format, or the data are wrong.
+    """
+    run = loaded.run
+    openers = {AUTO: own}
+    for plugin in loaded.plugins:
+        found = ask_class(plugin.installed, plugin.plugin_class.data_formats, run.task)
+        for name, opener in found.items():
+            openers[name] = partial(call_accepting, opener, settings=plugin.config)
+    opener = choose("dataset.format", run.dataset.format, openers)
+    return call_accepting(opener, config=run.dataset, fold=getattr(run.trainer, "fold", None))

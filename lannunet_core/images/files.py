@@ -1,0 +1,96 @@
+"""Image files of a run: those that the core reads, and those of its plugins' readers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from lannunet_core.config.loaded import LoadedConfig
+from lannunet_core.errors import UserError
+from lannunet_core.images.reader import (
+    SUFFIXES,
+    Header,
+    Image,
+    Placement,
+    image_header,
+    image_placement,
+    read_image,
+)
+from lannunet_core.plugins.api import ImageReader
+from lannunet_core.plugins.hooks import ask_class
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Reads image files. It travels to loader workers.
+
+    `readers` are by suffix, lower-case with its dot; they win over the core's own.
+    """
+
+    readers: Mapping[str, ImageReader] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, loaded: LoadedConfig) -> ImageFiles:
+        """With the readers of a run's plugins, the last of which wins."""
+        readers: dict[str, ImageReader] = {}
+        for plugin in loaded.plugins:
+            found = ask_class(plugin.installed, plugin.plugin_class.image_readers)
+            readers |= {suffix.lower(): reader for suffix, reader in found.items()}
+        return cls(readers)
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        return (*SUFFIXES, *(suffix for suffix in self.readers if suffix not in SUFFIXES))
+
+    def knows(self, path: Path) -> bool:
+        """Whether the suffix is that of an image."""
+        return path.name.lower().endswith(self.suffixes)
+
+    def read(self, path: Path, dimensions: int) -> Image:
+        """An image's pixels and spacing, see `read_image`."""
+        reader = self.reader(path)
+        return read_image(path, dimensions) if reader is None else self._read_by(reader, path, dimensions)
+
+    def header(self, path: Path, dimensions: int) -> Header:
+        """Size, channels and spacing, see `image_header`."""
+        reader = self.reader(path)
+        if reader is None:
+            return image_header(path, dimensions)
+        image = self._read_by(reader, path, dimensions)
+        return Header(tuple(image.pixels.shape[:0:-1]), image.pixels.shape[0], image.spacing)
+
+    def placement(self, path: Path) -> Placement | None:
+        """Where the voxels lie, see `image_placement`; None too for what a plugin reads."""
+        return None if self.reader(path) else image_placement(path)
+
+    def reader(self, path: Path) -> ImageReader | None:
+        """What a plugin reads a file with; None: the core does."""
+        suffixes = [suffix for suffix in self.readers if path.name.lower().endswith(suffix)]
+        return self.readers[max(suffixes, key=len)] if suffixes else None
+
+    def _read_by(self, reader: ImageReader, path: Path, dimensions: int) -> Image:
+        try:
+            pixels, spacing = reader(path)
+        except UserError:
+            raise
+        except Exception as error:  # a damaged file makes it raise anything
+            raise UserError(
+                f"{path}: cannot be read by the plugin's reader ({type(error).__name__}: {error}). Copy or "
+                "convert the image again."
+            ) from error
+        pixels = np.asarray(pixels)
+        if pixels.ndim != dimensions + 1 or pixels.dtype.kind not in "biuf" or not pixels.size:
+            raise UserError(
+                f"{path}: the plugin's reader gives an array of shape {pixels.shape}, type {pixels.dtype}, "
+                f"should be numbers (C, {'z, ' if dimensions == 3 else ''}y, x). Tell its author."
+            )
+        if pixels.dtype.kind == "b":
+            pixels = pixels.view(np.uint8)
+        return Image(pixels, None if spacing is None else tuple(float(step) for step in spacing))
+
+
+IMAGE_FILES = ImageFiles()
+"""Without any plugin."""

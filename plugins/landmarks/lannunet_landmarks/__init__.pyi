@@ -1,0 +1,71 @@
+"""The public face, by subject. See `__init__.py`."""
+
+# What passes between the parts of a run
+from .types import (
+    Calibrated as Calibrated,
+    Prediction as Prediction,
+    Sample as Sample,
+    State as State,
+)
+from .data.annotations import (
+    LandmarkDataset as LandmarkDataset,
+    load_dataset as load_dataset,
+)
+
+# Where training samples are cut
+from .data.sampling import (
+    FullImage as FullImage,
+    PatchBias as PatchBias,
+    PatchCentred as PatchCentred,
+)
+
+# Labels
+from .maps.labels import (
+    gaussian_heatmaps as gaussian_heatmaps,
+    generate_labels as generate_labels,
+    level_points as level_points,
+    level_sigmas as level_sigmas,
+)
+from .maps.learned_sigma import (
+    penalties as penalties,
+    volumes as volumes,
+)
+
+# Losses
+from .maps.losses import (
+    LOSSES as LOSSES,
+    AdaptiveWing as AdaptiveWing,
+    HardestCrossEntropy as HardestCrossEntropy,
+    HeatmapMSE as HeatmapMSE,
+    SoftmaxCrossEntropy as SoftmaxCrossEntropy,
+)
+
+# Decoders
+from .maps.decode import (
+    DECODERS as DECODERS,
+    decode_dark as decode_dark,
+    decode_peak as decode_peak,
+    decode_quadratic as decode_quadratic,
+    decode_soft_argmax as decode_soft_argmax,
+)
+from .maps.gaussian_fit import decode_gaussian_fit as decode_gaussian_fit
+from .maps.coarse import decode_coarse as decode_coarse
+
+# Stitching
+from .predict.stitch import stitch as stitch
+
+# Results
+from .evaluation.summary import (
+    radial_errors as radial_errors,
+    summarise_errors as summarise_errors,
+    uncertainties as uncertainties,
+)
+from .evaluation.predictions import (
+    read_predictions as read_predictions,
+    write_predictions as write_predictions,
+)
+
+# A run
+from .schema import RunConfig as RunConfig
+from .work import train as train
+from .demo.hands import write_demo_dataset as write_demo_dataset

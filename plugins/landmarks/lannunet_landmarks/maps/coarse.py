@@ -1,0 +1,46 @@
+"""Decoding maps that are coarser than the image, by a decoder that knows one grid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lannunet_core import Coordinates, Decoder, EvaluationMode, level_scale, levels, spatial_size
+
+
+def decode_coarse(
+    decoder: Decoder,
+    heatmaps: Any,
+    affine: Tensor,
+    original_sizes: Tensor,
+    evaluation_mode: EvaluationMode,
+    image_size: tuple[int, ...],
+) -> Coordinates:
+    """What `decoder` finds, in pixels of the image that the network saw.
+
+    A map's pixel m lies at (m + ½) k − ½ in an image of stride k. The decoder is told where the map's own
+    pixels lie in the original image, so that `scale_heatmap_first` decodes there, and its points are mapped.
+
+    Args:
+        decoder: Takes the maps for the image.
+        heatmaps: (B, N, *S), or a list whose first is.
+        affine: (B, D + 1, D + 1) from pixels of the image to original pixels.
+        original_sizes: (B, D).
+        evaluation_mode: As `get_coords_from_heatmap` takes it.
+        image_size: (x, y[, z]).
+    """
+    given = {"heatmaps": heatmaps, "original_sizes": original_sizes, "evaluation_mode": evaluation_mode}
+    strides = level_scale(image_size, spatial_size(levels(heatmaps)[0]))
+    if all(stride == 1 for stride in strides):
+        return decoder(affine=affine, **given)
+    scale = torch.tensor([*strides, 1.0], dtype=affine.dtype, device=affine.device)
+    to_image = torch.diag(scale)
+    to_image[:-1, -1] = (scale[:-1] - 1) / 2
+    found = decoder(affine=affine @ to_image, **given)
+    stride = scale[:-1].to(found.points)
+    covariance = found.covariance
+    if covariance is not None:
+        covariance = covariance * stride.to(covariance) * stride.to(covariance)[:, None]
+    return Coordinates((found.points + 0.5) * stride - 0.5, found.confidence, covariance)

@@ -1,0 +1,132 @@
+"""What a run may cost, and the network, the patch and the batch that fit.
+
+Sizes and spacings are (x, y[, z]).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lannunet_core import NetworkRequest, PlannedNetwork
+
+SMALLEST_SIDE = 8  # smaller patches are of no use
+ENOUGH_CONTEXT = {2: 256**2, 3: 64**3}
+LEAST_STEPS = 1000
+LEAST_BATCH, MOST_BATCH = 2, 16
+SHARE_OF_VOXELS = 0.05
+BYTES_A_NUMBER = 10  # float32, and what backward and the convolutions need beside it: measured
+MULTIPLE = 32
+PRODUCTS_A_VOXEL, NUMBERS_A_VOXEL = 3e5, 1000.0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What trains, roughly.
+
+    Attributes:
+        name: In reasons.
+        products: Multiplications a second.
+        numbers: Activations a second that are written and read again.
+        voxels: Patch voxels a second that are augmented and labelled.
+        batches: An epoch.
+    """
+
+    name: str
+    products: float
+    numbers: float
+    voxels: float
+    batches: int
+
+
+TWO_CORES = Machine("two CPU cores", 200e9, 0.8e9, 4e6, 50)  # as measured with U-Net
+GPU = Machine("a GPU", 1.5e12, 25e9, 1e8, 250)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a run may cost.
+
+    Attributes:
+        memory: Bytes that a training step may take.
+        seconds: Of training.
+        machine: What trains.
+    """
+
+    memory: float
+    seconds: float
+    machine: Machine
+
+    def bytes_of(self, network: PlannedNetwork, batch: int) -> float:
+        """What a training step takes."""
+        return batch * network.numbers * BYTES_A_NUMBER
+
+    def seconds_of(self, network: PlannedNetwork, batch: int) -> float:
+        """How long a training step takes; the backward pass takes twice the forward one."""
+        machine, voxels = self.machine, math.prod(network.size)
+        return batch * (
+            3 * network.products / machine.products
+            + network.numbers / machine.numbers
+            + voxels / machine.voxels
+        )
+
+    def affords(self, network: PlannedNetwork) -> bool:
+        """Whether the smallest batch fits, and the least number of steps."""
+        return (
+            self.bytes_of(network, LEAST_BATCH) <= self.memory
+            and self.seconds_of(network, LEAST_BATCH) * LEAST_STEPS <= self.seconds
+        )
+
+
+def choose_network(
+    median: Sequence[float], offers: Callable[[Sequence[float]], Sequence[PlannedNetwork]], budget: Budget
+) -> PlannedNetwork:
+    """The most able network that sees enough: the median image, or a patch of a decent size.
+
+    Args:
+        median: Size of the median prepared image.
+        offers: What the architecture offers for patches of such sides, the most able first.
+        budget: What a run may cost.
+    """
+    enough = min(math.prod(median), ENOUGH_CONTEXT[len(median)])
+    for place, network in enumerate(offers(median)):
+        scale = 1.0
+        while not budget.affords(network) and scale * max(median) > 2 * SMALLEST_SIDE:
+            scale *= 0.95
+            smaller = offers([max(scale * side, min(side, SMALLEST_SIDE)) for side in median])
+            if place >= len(smaller):
+                break
+            network = smaller[place]
+        if budget.affords(network) and math.prod(network.size) >= enough:
+            break
+    return network
+
+
+def choose_batch(network: PlannedNetwork, voxels: float, budget: Budget) -> tuple[int, str]:
+    """Patches a batch: two, more of small ones where memory, time and the number of voxels allow."""
+    all_steps = 2 * LEAST_STEPS * budget.seconds_of(network, 1)
+    limits = {
+        f"as many as {budget.memory / 1e9:g} GB hold": budget.memory / budget.bytes_of(network, 1),
+        f"as many as leave time for {2 * LEAST_STEPS} steps": budget.seconds / all_steps,
+        f"{100 * SHARE_OF_VOXELS:g} % of all voxels": SHARE_OF_VOXELS * voxels / math.prod(network.size),
+        "more would not help": float(MOST_BATCH),
+    }
+    reason = min(limits, key=lambda each: limits[each])
+    if limits[reason] < LEAST_BATCH + 1:
+        return LEAST_BATCH, "the least that trains steadily"
+    return int(limits[reason]), reason
+
+
+def guessed_network(request: NetworkRequest) -> PlannedNetwork:
+    """Of an architecture that says nothing: with its own settings, and as costly as a wide U-Net.
+
+    A multiple of 32 divides each side; where it is shorter, the largest power of two that fits into it.
+    """
+    size = []
+    for side in request.sides:
+        multiple = min(MULTIPLE, 2 ** int(math.log2(max(side, 1))))
+        size.append(math.ceil(side / multiple) * multiple)
+    voxels = math.prod(size)
+    numbers = voxels * (NUMBERS_A_VOXEL + 6 * request.outputs)
+    return PlannedNetwork(tuple(size), {}, voxels * PRODUCTS_A_VOXEL, numbers)

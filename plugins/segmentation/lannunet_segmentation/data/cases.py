@@ -1,0 +1,141 @@
+"""A case's files, one a channel, and their voxels.
+
+Sizes are (x, y[, z]), arrays (C, [z,] y, x). A voxel that nobody annotated is `IGNORE`, whatever the files
+call it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lannunet_core import IMAGE_FILES, ImageFiles, UserError
+from lannunet_segmentation.data import nnunet_v1
+from lannunet_segmentation.data.headers import (
+    case_geometry,
+    check_case,
+    check_channels,
+    differ,
+    image_headers,
+)
+from lannunet_segmentation.data.label_files import as_labels, read_label
+from lannunet_segmentation.types import Case, CaseImage, SegmentationDataset
+
+CHANNEL = re.compile(r"(.+)_(\d{4})")
+
+
+def read_case(case: Case, dataset: SegmentationDataset, with_label: bool = True) -> CaseImage:
+    """A case's voxels.
+
+    Args:
+        case: Of this data set, or of `loose_cases`.
+        dataset: Says how its files are read.
+        with_label: Whether to read the label too, where there is one.
+    """
+    if dataset.layout == "preprocessed":
+        return _read_preprocessed_case(case, dataset, with_label)
+    channels = [dataset.files.read(path, dataset.dimensions).pixels for path in case.images]
+    check_channels(case, sum(map(len, channels)), len(dataset.channel_names))
+    shapes = {pixels.shape[1:] for pixels in channels}
+    if len(shapes) > 1:
+        check_case(case, dataset)
+    pixels = np.concatenate([each.astype(np.float32, copy=False) for each in channels])
+    label = None
+    if with_label and case.label is not None:
+        label, _ = read_label(case.label, dataset)
+        if label.shape != pixels.shape[1:]:
+            raise differ(case, case.label, "size", label.shape[::-1], pixels.shape[:0:-1])
+    return CaseImage(pixels, label, case_geometry(case, dataset))
+
+
+def loose_cases(
+    paths: Sequence[Path],
+    channels: int,
+    file_ending: str,
+    dimensions: int,
+    readers: ImageFiles = IMAGE_FILES,
+) -> tuple[Case, ...]:
+    """Files for prediction as cases: those that differ only in their `_0000` are the channels of one.
+
+    Args:
+        paths: Image files, and folders of them.
+        channels: C of the model.
+        file_ending: What counts within a folder; where it has no such file, any image.
+        dimensions: D of the model.
+        readers: What reads image files.
+
+    Raises:
+        UserError: A file is absent or of another dimension, a channel is missing, two cases have one name.
+    """
+    files = [
+        file
+        for path in paths
+        for file in (_folder_files(path, file_ending, readers) if path.is_dir() else [path])
+    ]
+    grouped: dict[tuple[Path, str], dict[int, Path]] = {}
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{file}: does not exist.")
+        stem = file.name.removesuffix(_ending(file, file_ending, readers))
+        match = CHANNEL.fullmatch(stem)
+        name, channel = (match[1], int(match[2])) if match else (stem, 0)
+        grouped.setdefault((file.parent, name), {})[channel] = file
+    cases: dict[str, Case] = {}
+    for (parent, name), found in sorted(grouped.items()):
+        if name in cases:
+            raise UserError(
+                f'{parent}: a case "{name}" is also in {cases[name].images[0].parent}. Predict them apart.'
+            )
+        cases[name] = Case(name, complete(parent, name, found, channels, file_ending), None)
+        image_headers(cases[name], dimensions, channels, readers)
+    return tuple(cases.values())
+
+
+def complete(
+    folder: Path, name: str, found: Mapping[int, Path], channels: int, ending: str
+) -> tuple[Path, ...]:
+    """The files of one case, one a channel or one for all (a picture in colours)."""
+    for channel in range(channels):
+        if channel not in found and list(found) != [0]:
+            raise UserError(
+                f"{folder / name}_{channel:04d}{ending}: the channel is missing; the others are there."
+            )
+    beyond = max(found)
+    if beyond >= channels:
+        raise UserError(
+            f"{found[beyond]}: is channel {beyond}, but there are {channels} (0 to {channels - 1})."
+        )
+    return tuple(found[channel] for channel in sorted(found))
+
+
+def visible(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith("."))
+
+
+def _folder_files(folder: Path, ending: str, readers: ImageFiles) -> list[Path]:
+    files = visible(folder)
+    chosen = [file for file in files if file.name.endswith(ending)]
+    chosen = chosen or [file for file in files if readers.knows(file)]
+    if not chosen:
+        raise UserError(f"{folder}: holds no image (such as NAME_0000{ending}).")
+    return chosen
+
+
+def _ending(file: Path, expected: str, readers: ImageFiles) -> str:
+    if file.name.endswith(expected):
+        return expected
+    known = [suffix for suffix in readers.suffixes if file.name.lower().endswith(suffix)]
+    return file.name[-len(max(known, key=len)) :] if known else file.suffix
+
+
+def _read_preprocessed_case(case: Case, dataset: SegmentationDataset, with_label: bool) -> CaseImage:
+    path = case.images[0]
+    nnunet_v1.check(path, dataset)
+    array = nnunet_v1.read_preprocessed(path)
+    array = array.reshape(len(array), *array.shape[-dataset.dimensions :])
+    label = as_labels(np.asarray(array[-1]), path, dataset) if with_label else None
+    pixels = np.array(array[:-1], np.float32)
+    return CaseImage(pixels, label, case_geometry(case, dataset))

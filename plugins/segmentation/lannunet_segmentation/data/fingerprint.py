@@ -1,0 +1,119 @@
+"""What a data set is like: sizes and spacings of its images, intensities, and how much is annotated.
+
+Sizes and spacings are (x, y[, z]). Everything here needs NumPy and what reads images, not torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lannunet_core import UserError, progress_bar
+from lannunet_segmentation.data.cases import read_case
+from lannunet_segmentation.data.headers import case_geometry, check_case
+from lannunet_segmentation.types import Case, SegmentationDataset
+
+CASES_LOOKED_INTO = 32
+VOXELS_A_CASE = 10_000
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a plan follows from.
+
+    Attributes:
+        dataset: The data set.
+        sizes: Of each training case, from its header.
+        spacings: Likewise, in mm.
+        looked_into: How many of the cases the following comes from.
+        intensities: For each channel the 0.5 and 99.5 percentile, mean and standard deviation of annotated
+            foreground; of all voxels where none is annotated.
+        class_shares: Of the annotated voxels, by class.
+        annotated: Share of voxels that are annotated.
+    """
+
+    dataset: SegmentationDataset
+    sizes: tuple[tuple[int, ...], ...]
+    spacings: tuple[tuple[float, ...], ...]
+    looked_into: int
+    intensities: tuple[tuple[float, float, float, float], ...]
+    class_shares: tuple[float, ...]
+    annotated: float
+
+
+def fingerprint(dataset: SegmentationDataset) -> Fingerprint:
+    """Look at the headers of all training cases, and into the voxels of some, spread evenly.
+
+    Raises:
+        UserError: Files do not belong together, a label is none of the classes, nothing is annotated.
+    """
+    cases = dataset.training
+    geometries = []
+    with progress_bar("looking at headers", len(cases)) as progress:
+        for case in cases:
+            check_case(case, dataset)
+            geometries.append(case_geometry(case, dataset))
+            progress.advance()
+    chosen = np.unique(np.linspace(0, len(cases) - 1, CASES_LOOKED_INTO).round().astype(int)).tolist()
+    others = [index for index in range(len(cases)) if index not in set(chosen)]
+    counts = np.zeros(len(dataset.class_names), np.int64)
+    voxels = looked_into = 0
+    samples = []
+    with progress_bar("looking at voxels", len(chosen)) as progress:
+        for index in [*chosen, *others]:
+            if looked_into >= len(chosen) and counts.any():
+                break  # the others are only asked while nothing annotated was found
+            found, sample = _look(cases[index], dataset, index)
+            counts += found
+            voxels += math.prod(geometries[index].size)
+            samples.append(sample)
+            looked_into += 1
+            progress.advance()
+    if not counts.any():
+        raise UserError(
+            f"{dataset.path}: no voxel of any training case is annotated. Annotate some voxels of at least "
+            "one case (all others may stay -1)."
+        )
+    return Fingerprint(
+        dataset,
+        tuple(geometry.size for geometry in geometries),
+        tuple(geometry.spacing for geometry in geometries),
+        looked_into,
+        tuple(
+            _summary([sample[channel] for sample in samples]) for channel in range(len(dataset.channel_names))
+        ),
+        tuple((counts / counts.sum()).tolist()),
+        float(counts.sum() / voxels),
+    )
+
+
+def _look(
+    case: Case, dataset: SegmentationDataset, index: int
+) -> tuple[NDArray[np.int64], list[tuple[bool, NDArray[np.float32]]]]:
+    """A case's voxels by class, and for each channel whether there is foreground, with a sample of it."""
+    image = read_case(case, dataset)
+    assert image.label is not None
+    counts = np.array([np.count_nonzero(image.label == value) for value in range(len(dataset.class_names))])
+    is_foreground = bool(counts[1:].any())
+    # As many of each case, so that a large one does not outweigh the others.
+    rng = np.random.default_rng(index)
+    if is_foreground:
+        where = np.flatnonzero(image.label > 0)
+        where = rng.choice(where, min(VOXELS_A_CASE, len(where)), replace=False)
+    else:
+        where = rng.integers(image.label.size, size=VOXELS_A_CASE)
+    values = [channel.reshape(-1)[where] for channel in image.pixels]
+    return counts, [(is_foreground, channel[np.isfinite(channel)]) for channel in values]
+
+
+def _summary(samples: Sequence[tuple[bool, NDArray[np.float32]]]) -> tuple[float, float, float, float]:
+    foreground = [values for is_foreground, values in samples if is_foreground]
+    values = np.concatenate(foreground or [values for _, values in samples]).astype(np.float64)
+    if not len(values):
+        return (0.0, 0.0, 0.0, 0.0)  # preparing the images names the case with nothing but NaN
+    low, high = np.percentile(values, [0.5, 99.5])
+    return float(low), float(high), float(values.mean()), float(values.std())

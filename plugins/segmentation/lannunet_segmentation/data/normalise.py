@@ -1,0 +1,73 @@
+"""An image as the network sees it: clipped, resampled and normalised."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lannunet_core import Floats, UserError, normalised, resize_affine
+from lannunet_segmentation.data.regrid import resample
+from lannunet_segmentation.types import CaseImage, SegmentationDataset, Settings
+
+
+def prepare_image(
+    image: CaseImage, settings: Settings, dataset: SegmentationDataset
+) -> tuple[NDArray[np.float32], Floats]:
+    """An image as the network sees it.
+
+    Args:
+        image: As it is stored.
+        settings: How it is prepared.
+        dataset: What it belongs to; an image of a preprocessed folder stays as it is.
+
+    Returns:
+        (C, *S) float32, and the affine (D + 1, D + 1) from its pixels to original pixels.
+
+    Raises:
+        UserError: A pixel is not a finite number.
+    """
+    original = image.geometry.size
+    if dataset.layout == "preprocessed":
+        return image.pixels, resize_affine(original, original, "stretch")
+    size = prepared_size(original, image.geometry.spacing, settings)
+    out = np.empty((len(image.pixels), *size[::-1]), np.float32)
+    for channel, pixels in enumerate(image.pixels):
+        if not np.isfinite(pixels).all():
+            raise UserError("holds pixels that are NaN or infinite. Replace them by numbers.")
+        brought = settings.brought[channel] if settings.brought else None
+        if brought is not None:
+            out[channel] = normalised(brought, resample(pixels, size))
+            continue
+        clip = settings.clip[channel] if settings.normalisation[channel] == "ct" else None
+        if clip is not None:
+            # Before resampling, or what metal shines with would spread.
+            pixels = pixels.clip(clip[0], clip[1])
+        out[channel] = resample(pixels, size)
+        if settings.normalisation[channel] == "none":
+            mean, deviation = 0.0, 1.0
+        elif clip is not None:
+            mean, deviation = clip[2:]
+        else:
+            mean, deviation = _moments(out[channel])
+            # Rounding leaves a little of a flat channel that must not be blown up.
+            if pixels.min() == pixels.max():
+                deviation = 0.0
+        out[channel] -= np.float32(mean)
+        out[channel] *= np.float32(1 / deviation if deviation > 0 else 0)
+    return out, resize_affine(original, size, "stretch")
+
+
+def prepared_size(size: tuple[int, ...], spacing: tuple[float, ...], settings: Settings) -> tuple[int, ...]:
+    if settings.spacing is None:
+        return size
+    sides = zip(size, spacing, settings.spacing, strict=True)
+    return tuple(max(1, round(pixels * step / target)) for pixels, step, target in sides)
+
+
+def _moments(values: NDArray[np.float32]) -> tuple[float, float]:
+    """Mean and standard deviation in float64, without a copy of all values."""
+    mean = float(values.mean(dtype=np.float64))
+    flat = values.ravel()
+    parts = np.array_split(flat, flat.size // 2**20 + 1)
+    squares = sum(float(np.square(part - mean, dtype=np.float64).sum()) for part in parts)
+    return mean, (squares / flat.size) ** 0.5

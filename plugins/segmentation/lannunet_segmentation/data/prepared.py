@@ -1,0 +1,75 @@
+"""A prepared case: arrays that patches are cut from, memory-mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lannunet_core import Floats
+from lannunet_segmentation.data.runs import Runs
+from lannunet_segmentation.types import Geometry, Labels
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCase:
+    """A case that patches can be cut from. Pickles small: each access opens its array, memory-mapped.
+
+    Attributes:
+        id: The case's id.
+        folder: Where its arrays lie.
+        stored: The file of the image; outside of `folder` where a preprocessed file is used as it is.
+        channels: C.
+        size: (x, y[, z]) of the arrays.
+        spacing: mm per voxel (x, y[, z]) of the arrays.
+        affine: (D + 1, D + 1) from prepared pixels to original pixels.
+        geometry: Of the original file.
+        classes_present: The labels of annotated voxels, background included.
+        annotated_count: How many voxels are annotated.
+        labelled: Whether it has a label at all.
+        maps: The names of its extra maps.
+        extra_fields: Further fields of its entry in the data set, as `Case.extra` has them now.
+    """
+
+    id: str
+    folder: Path
+    stored: Path
+    channels: int
+    size: tuple[int, ...]
+    spacing: tuple[float, ...]
+    affine: Floats
+    geometry: Geometry
+    classes_present: tuple[int, ...]
+    annotated_count: int
+    labelled: bool
+    maps: tuple[str, ...]
+    extra_fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def image(self) -> NDArray[np.float32]:
+        """(C, *S) float32."""
+        # nnU-Net keeps the segmentation as the last channel, and a picture as a volume of one slice.
+        image: NDArray[np.float32] = np.load(self.stored, mmap_mode="r")[: self.channels]
+        return image[:, 0] if image.ndim > len(self.size) + 1 else image
+
+    def label(self) -> Labels | None:
+        """(*S) int16 with `IGNORE` where nobody annotated; None: without label."""
+        return np.load(self.folder / "label.npy", mmap_mode="r") if self.labelled else None
+
+    def extra(self, name: str) -> NDArray[np.float16] | None:
+        """An extra map (*S) float16 by its name; None where the case has none."""
+        return np.load(self.folder / f"map_{name}.npy", mmap_mode="r") if name in self.maps else None
+
+    def annotated(self) -> Runs:
+        """All annotated voxels."""
+        return self._runs("annotated") if self.annotated_count else Runs.none(self.size)
+
+    def voxels(self, label: int) -> Runs:
+        """The annotated voxels of a class."""
+        return self._runs(f"class_{label}") if label in self.classes_present else Runs.none(self.size)
+
+    def _runs(self, name: str) -> Runs:
+        return Runs.open(self.folder / f"{name}.npy", self.size)

@@ -1,0 +1,96 @@
+"""What is known of a run before its first image is read: what `lannunet config check` looks at, too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from lannunet_core import LoadedConfig, RunInfo, UserError
+from lannunet_segmentation.data.folders import open_dataset
+from lannunet_segmentation.data.settings import settings_of
+from lannunet_segmentation.data.splits import split
+from lannunet_segmentation.predict.slabs import in_slabs
+from lannunet_segmentation.schema import RunConfig
+from lannunet_segmentation.types import Case, SegmentationDataset, Settings
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run, its data set opened.
+
+    Attributes:
+        config: Its configuration.
+        dataset: Its cases and their files.
+        settings: How cases are prepared.
+        cases: Those of each split.
+        others: Summaries of the runs to compare with, by the name of their folder.
+    """
+
+    config: RunConfig
+    dataset: SegmentationDataset
+    settings: Settings
+    cases: Mapping[str, Sequence[Case]]
+    others: Mapping[str, Mapping[str, Any]]
+
+    def describe(self, device: str) -> RunInfo:
+        """What plugins are told of the run."""
+        config, dimensions = self.config, self.dataset.dimensions
+        patch = config.sampler.patch.sample_patch_size
+        if len(patch) != dimensions:
+            raise UserError(
+                f"sampler.patch.sample_patch_size: {list(patch)} has {len(patch)} numbers, but the images in "
+                f"{self.dataset.path} have {dimensions} dimensions; give one a dimension."
+            )
+        supervised = config.solver.num_res_supervisions if config.solver.deep_supervision else 1
+        return RunInfo(
+            task="segmentation",
+            dimensions=dimensions,
+            in_channels=len(self.dataset.channel_names),
+            outputs=self.dataset.class_names,
+            input_size=patch,
+            spacing=self.settings.spacing,
+            supervised_resolutions=supervised,
+            device=device,
+            seed=config.solver.seed,
+        )
+
+
+def open_run(loaded: LoadedConfig) -> OpenedRun:
+    """Open the data set and all else that the configuration names, but no image.
+
+    Raises:
+        UserError: Something does not exist, or does not go together.
+    """
+    config = cast(RunConfig, loaded.run)
+    in_slabs()  # what is wrong with its switch is said now, not after training
+    dataset = open_dataset(loaded)
+    training, validation = split(dataset, config.trainer.fold, config.solver.seed)
+    cases = {"training": training, "validation": validation, "testing": dataset.testing}
+    if not cases[config.inference.split]:
+        raise UserError(
+            f"{dataset.path}: there are no {config.inference.split} cases, so nothing can be "
+            "evaluated; set inference.split (validation needs trainer.fold: 0 … 4)."
+        )
+    others = {path.name: summary_of(path) for path in config.output.compare_with}
+    return OpenedRun(config, dataset, settings_of(config, dataset), cases, others)
+
+
+def summary_of(run: Path) -> dict[str, Any]:
+    """What an earlier run's evaluation found.
+
+    Raises:
+        UserError: The folder holds no finished segmentation run.
+    """
+    path = run / "summary.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"output.compare_with: {path} cannot be read ({error}). Name the folder of a finished run."
+        ) from error
+    if "dice" not in found:
+        raise UserError(f"output.compare_with: {path} is not of a segmentation run. Name another folder.")
+    return found

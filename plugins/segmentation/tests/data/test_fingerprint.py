@@ -1,0 +1,63 @@
+"""What is found in files that are written here."""
+
+import numpy as np
+import pytest
+from lannunet_segmentation.data import fingerprint as fingerprints
+from lannunet_segmentation.data.fingerprint import fingerprint
+from lannunet_segmentation.data.folders import read_dataset
+
+from lannunet_core.errors import UserError
+from tests.fixtures.nnunet import folder_of, write_plain
+
+
+def test_what_is_found_in_files(tmp_path):
+    rng = np.random.default_rng(0)
+    cases = []
+    for shape, spacing in (((6, 10, 12), (0.5, 0.5, 2.0)), ((8, 9, 11), (0.75, 0.75, 3.0))):
+        label = rng.choice([-1, 0, 1, 2], shape, p=[0.5, 0.3, 0.15, 0.05]).astype(np.int16)
+        cases.append((rng.normal(40, 100, shape).astype(np.float32), label, spacing))
+    found = fingerprint(read_dataset(folder_of(tmp_path / "Dataset001_A", cases)))
+    assert found.sizes == ((12, 10, 6), (11, 9, 8))
+    np.testing.assert_allclose(found.spacings, [(0.5, 0.5, 2.0), (0.75, 0.75, 3.0)])
+    labels = np.concatenate([label.ravel() for _, label, _ in cases])
+    known = labels[labels >= 0]
+    assert found.annotated == pytest.approx(len(known) / len(labels))
+    np.testing.assert_allclose(found.class_shares, [(known == value).mean() for value in range(3)])
+    foreground = np.concatenate([image[label > 0] for image, label, _ in cases]).astype(np.float64)
+    expected = (*np.percentile(foreground, [0.5, 99.5]), foreground.mean(), foreground.std())
+    np.testing.assert_allclose(found.intensities[0], expected, rtol=1e-6)
+
+
+def test_background_stands_in_where_no_foreground_is_annotated(tmp_path):
+    image = np.full((4, 5, 6), 7, np.float32)
+    label = np.full(image.shape, -1, np.int16)
+    label[0, 0, 0] = 0
+    found = fingerprint(read_dataset(folder_of(tmp_path, [(image, label, (1, 1, 1))])))
+    assert found.intensities[0] == (7, 7, 7, 0)
+    assert found.class_shares == (1, 0, 0)
+
+
+def test_few_of_many_cases_are_looked_into_but_all_before_nothing_is_said_to_be_annotated(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(fingerprints, "CASES_LOOKED_INTO", 3)
+    image = np.zeros((3, 4, 5), np.float32)
+    nothing, full = np.full(image.shape, -1, np.int16), np.ones(image.shape, np.int16)
+    cases = [(image, full, (1, 1, 1))] * 7
+    found = fingerprint(read_dataset(folder_of(tmp_path / "a", cases)))
+    assert (found.looked_into, len(found.sizes)) == (3, 7)
+    cases = [(image, nothing, (1, 1, 1))] * 5 + [(image, full, (1, 1, 1)), (image, nothing, (1, 1, 1))]
+    found = fingerprint(read_dataset(folder_of(tmp_path / "b", cases)))
+    assert found.looked_into == 7
+    assert found.annotated == pytest.approx(1 / 7)
+    cases[5] = cases[0]
+    with pytest.raises(UserError, match=r"c: no voxel of any training case is annotated\. Annotate"):
+        fingerprint(read_dataset(folder_of(tmp_path / "c", cases)))
+
+
+def test_files_that_do_not_belong_together_are_refused(tmp_path):
+    image = np.zeros((3, 4, 5), np.float32)
+    folder = folder_of(tmp_path, [(image, np.ones((3, 4, 5), np.int16), (1, 1, 1))])
+    write_plain(folder / "labelsTr/case_0.nii.gz", np.ones((3, 4, 6), np.int16), (1, 1, 1))
+    with pytest.raises(UserError, match="size"):
+        fingerprint(read_dataset(folder))

@@ -1,0 +1,151 @@
+"""Every sub-command of `lannunet` for both tasks: exit code, a useful message, no traceback."""
+
+import re
+import shutil
+from dataclasses import dataclass
+
+import pytest
+
+from lannunet_core import cli
+from lannunet_core.cli import plugins
+from lannunet_core.plugins import discovery
+from tests.fixtures.projects import Project, draw_project, draw_segmentation_project
+
+
+@dataclass
+class Trained:
+    """A trained project, and the words of its commands."""
+
+    project: Project
+    words: dict[str, str]
+
+
+def trained(project: Project, **words) -> Trained:
+    assert project.train() == 0
+    places = {"yaml": project.yaml, "run": project.out, "here": project.folder}
+    return Trained(project, {name: str(path) for name, path in (places | words).items()})
+
+
+@pytest.fixture(scope="module")
+def landmarks(tmp_path_factory) -> Trained:
+    project = draw_project(tmp_path_factory.mktemp("points") / "project")
+    images = project.folder / "images"
+    return trained(
+        project,
+        data=project.json,
+        image=images / "testing6.png",
+        results=project.out / "predictions.csv",
+        truth=project.json,
+    )
+
+
+@pytest.fixture(scope="module")
+def segmentation(tmp_path_factory) -> Trained:
+    project = draw_segmentation_project(tmp_path_factory.mktemp("labels") / "project")
+    return trained(
+        project,
+        data=project.raw,
+        image=project.raw / "imagesTs" / "Ts0_0000.nii.gz",
+        results=project.out / "predictions",
+        truth=project.raw / "labelsTs",
+    )
+
+
+LANNUNET_YAML = """
+DATASET: {ROOT: images, SRC_TARGETS: points.json}
+MODEL: {ARCHITECTURE: U-Net}
+OUTPUT: {OUTPUT_DIR: out}
+"""
+
+ALIKE = {
+    "config check": ("config check {yaml}", 0, "run.yaml: OK ('unet' (lannunet-unet "),
+    "config explain": ("config explain {yaml}", 0, "Hooks, and who is asked, in this order:"),
+    "config schema": ("config schema -o {new}/schema.json", 0, ""),
+    "train again": ("train {yaml}", 2, "--overwrite"),
+    "train overwrite": ("train {yaml} --overwrite --set output.output_dir={new}/out", 0, "report"),
+    "train resume": ("train {yaml} --resume", 0, "report"),
+    "train no such": ("train {here}/nowhere.yaml", 2, "nowhere.yaml"),
+    "predict": ("predict {run} {image} -o {new}/found", 0, "found"),
+    "predict no model": ("predict {here}/nowhere.safetensors {image} -o {new}/found", 2, "no such model"),
+    "predict coverage": ("predict {run} {image} -o {new}/found --coverage 2", 2, "is no probability"),
+    "plugins list": ("plugins list", 0, "lannunet-unet"),
+    "plugins list --json": ("plugins list --json", 0, '"tasks"'),
+    "plugins show": ("plugins show {task}", 0, "a task:"),
+    "plugins check": ("plugins check nothing-of-this-name", 2, "No plugin 'nothing-of-this-name'"),
+    "plugins new": ("plugins new my-model --yes -o {new}/my-model", 0, "is written"),
+    "plugins install": ("plugins install --help", 0, "pip"),
+    "plugins uninstall": ("plugins uninstall nothing-of-this-name -y", 2, "nothing-of-this-name"),
+    "demo": ("demo --help", 0, "demo"),
+}
+
+OF_LANDMARKS = {
+    "config import": ("config import {new}/lannunet.yaml", 0, "optimizer: sgd"),
+    "plan": ("plan {data} -o {new}/planned.yaml", 2, "no installed task makes a plan for it"),
+    "evaluate": ("evaluate {results} {truth}", 0, "radial errors"),
+    "calibrate": ("calibrate {results} -o {new}/calibration.json", 0, "calibration.json"),
+    "folds": ("folds {data} -o {new}/folds --count 3", 0, "fold0.json to fold2.json"),
+    "weightmaps": ("weightmaps {here}/images", 2, ""),
+}
+
+OF_SEGMENTATION = {
+    "config import": ("config import {yaml}", 2, "run.yaml:11: LaNNU-Net has no task 'segmentation'"),
+    "plan": ("plan {data} -o {new}/planned.yaml", 0, "Train it with"),
+    "evaluate": ("evaluate {results} {truth}", 2, "is a folder"),
+    "calibrate": ("calibrate {results} -o {new}/calibration.json", 2, "is a folder"),
+    "calibrate cases": (
+        "calibrate {run}/cases.csv -o {new}/calibration.json",
+        2,
+        "cases.csv, line 1: there is no column",
+    ),
+    "folds": ("folds {data} -o {new}/folds", 2, "is a folder"),
+    "predict calibration": (
+        "predict {run} {image} -o {new}/found --calibration {yaml}",
+        2,
+        "--calibration: means nothing for",
+    ),
+    "weightmaps": ("weightmaps --help", 0, "weight maps"),
+}
+
+CASES = [
+    *(("landmarks", name, *case) for name, case in {**ALIKE, **OF_LANDMARKS}.items()),
+    *(("segmentation", name, *case) for name, case in {**ALIKE, **OF_SEGMENTATION}.items()),
+]
+
+
+@pytest.mark.parametrize(
+    ("task", "command", "code", "said"),
+    [(task, *case) for task, _, *case in CASES],
+    ids=[f"{task}: {name}" for task, name, *_ in CASES],
+)
+def test_every_command(request, capfd, tmp_path, monkeypatch, task, command, code, said):
+    trained = request.getfixturevalue(task)
+    monkeypatch.chdir(trained.project.folder)
+    (tmp_path / "lannunet.yaml").write_text(LANNUNET_YAML)
+    words = [word.format(new=tmp_path, task=task, **trained.words) for word in command.split()]
+    assert trained.project.lannunet(*words) == code
+    printed = capfd.readouterr()
+    assert "Traceback" not in printed.out + printed.err
+    assert said in (printed.err if code else printed.out + printed.err)
+    if code == 2:
+        assert re.match("Error: |Usage: |Warning: ", printed.err)
+
+
+def test_none_is_left_out():
+    """Each command and sub-command is there, for both tasks."""
+    there = {*cli.COMMANDS, *(command.name for command in discovery.scan().commands)} - {"config", "plugins"}
+    there |= {f"plugins {name}" for name in plugins.COMMANDS}
+    there |= {f"config {name}" for name in ("check", "explain", "schema", "import")}
+    for task in ("landmarks", "segmentation"):
+        tried = {" ".join(command.split()[:2]) for of, _, command, *_ in CASES if of == task}
+        tried |= {command.split()[0] for command in tried}
+        assert there <= tried, task
+
+
+def test_folds_are_trained(segmentation, tmp_path, capfd):
+    """A cross-validation of what `folds` does not serve."""
+    out = f"output.output_dir={tmp_path / 'folds'}"
+    more = ("--set", "solver.max_epochs=1", "--set", "inference.split=validation", "--set", out)
+    assert segmentation.project.lannunet("train", segmentation.words["yaml"], "--folds", "0,1", *more) == 0
+    assert {path.name for path in (tmp_path / "folds").glob("fold*")} == {"fold0", "fold1"}
+    shutil.rmtree(tmp_path / "folds")
+    capfd.readouterr()

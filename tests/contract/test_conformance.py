@@ -1,0 +1,65 @@
+"""The conformance kit accepts the strangers' plugins of this folder."""
+
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+
+def sources(name):
+    """A test module of this folder, for the plugins in it."""
+    spec = spec_from_file_location(f"of_{name}", Path(__file__).with_name(f"test_{name}.py"))
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+landmarks, segmentation = sources("landmarks"), sources("segmentation")
+
+PLUGINS = {
+    "field": (landmarks.WEIGHED, {}),
+    "field in the loss": (landmarks.IN_THE_LOSS, {}),
+    "inputs": (landmarks.AGED, {"stranger_network.py": landmarks.NETWORK}),
+    "coarse maps": (landmarks.QUARTER, {}),
+    "coordinates": (landmarks.COORDINATES, {"stranger_network.py": landmarks.REGRESSOR}),
+    "teacher": (landmarks.TEACHER, {"stranger_network.py": landmarks.WITH_TEACHER}),
+    "GAN": (landmarks.GAN, {"stranger_network.py": landmarks.ADVERSARIAL}),
+    "LBFGS": (landmarks.LBFGS, {}),
+    "plateau": (landmarks.PLATEAU, {}),
+    "group": (landmarks.GROUP, {}),
+    "figure": (landmarks.FIGURE, {}),
+    "suggestions": (landmarks.SUGGESTS, {}),
+    "native": (landmarks.NATIVE, {"stranger_sampling.py": landmarks.UPPER}),
+    "format": (landmarks.FORMAT, {"stranger_format.py": landmarks.TABLE}),
+    "normalisation": (landmarks.WINDOW, {"stranger_window.py": landmarks.WINDOWED}),
+    "intensity": (landmarks.INTENSITY, {"stranger_scheme.py": landmarks.DARKER}),
+    "package": (landmarks.PACKAGE, {"stranger_package.py": landmarks.APPLY}),
+    "order": (landmarks.ORDER, {}),
+    "post-processing": (landmarks.POST, {}),
+    "report": (landmarks.REPORT, {}),
+    "pretrained": (landmarks.PRETRAINED, {}),
+    "debug": (landmarks.DEBUG, {}),
+    "observer": (landmarks.OBSERVER, {}),
+    "segmentation: field": (segmentation.WEIGHED, {}),
+    "segmentation: inputs": (segmentation.AGED, {"stranger_network.py": segmentation.NETWORK}),
+    "segmentation: post-processing": (segmentation.POST, {}),
+    "segmentation: normalisation": (segmentation.WINDOW, {"stranger_window.py": segmentation.WINDOWED}),
+    "segmentation: format": (segmentation.FORMAT, {"stranger_format.py": segmentation.LIST}),
+    "segmentation: order, sampling": (segmentation.DRAWN, {"stranger_scheme.py": segmentation.SCHEME}),
+    "segmentation: package": (segmentation.PACKAGE, {"stranger_package.py": segmentation.APPLY}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("need", PLUGINS)
+def test_the_kit_accepts(need, distribution, project, capsys):
+    source, files = PLUGINS[need]
+    text = f"from lannunet_core import Plugin, hookimpl\n\n{source}"
+    distribution(
+        "stranger",
+        {"stranger": "stranger:Stranger"},
+        {"stranger.py": text, **files},
+        requires=["lannunet-core>=0.1,<0.2"],
+    )
+    assert len(source.splitlines()) + sum(len(file.splitlines()) for file in files.values()) < 40
+    assert project.lannunet("plugins", "check", "stranger") == 0, capsys.readouterr().out

@@ -1,0 +1,128 @@
+"""One training step."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from torch.optim import LBFGS, SGD
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+
+from lannunet_core.run.step import Step, needs_closure, numbers, plain, several, total
+
+
+class Failed(Exception):
+    pass
+
+
+class Module(nn.Module):
+    """Two terms, each of a parameter of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = (nn.Parameter(torch.tensor(value)) for value in (1.0, 2.0))
+
+    def forward(self, given):
+        scale = given.batch["scale"]
+        return {"first": scale * self.first**2, "second": scale * self.second**2}
+
+
+def run(*optimizers, clip=None, schedulers=()):
+    module = Module()
+    made = [build(list(module.parameters())) for build in optimizers]
+    fabric = Fabric(accelerator="cpu", devices=1)
+    module, *wrapped = fabric.setup(module, *made)
+
+    def fail(batch, values):
+        raise Failed(values)
+
+    return SimpleNamespace(
+        module=module,
+        optimizers=wrapped,
+        schedulers=[build(made[0]) for build in schedulers],
+        fabric=fabric,
+        clip=clip,
+        fail=fail,
+    )
+
+
+def step(of, scale=1.0, share=1.0, last=True):
+    return Step(of, {"scale": torch.tensor(scale)}, 0, 0, share, last)
+
+
+def sgd(parameters, rate=0.1):
+    return SGD(parameters, lr=rate)
+
+
+def test_the_usual_step_is_gradient_descent():
+    of = run(sgd)
+    terms = step(of).usual()
+    assert numbers(terms) == {"first": 1, "second": 4}
+    assert of.module.first.item() == pytest.approx(1 - 0.1 * 2)
+    assert of.module.second.item() == pytest.approx(2 - 0.1 * 4)
+    assert of.module.first.grad is None
+
+
+def test_gradients_are_clipped():
+    of = run(sgd, clip=1.0)
+    step(of).usual()
+    norm = (2**2 + 4**2) ** 0.5
+    assert of.module.first.item() == pytest.approx(1 - 0.1 * 2 / norm, abs=1e-5)
+
+
+def test_batches_are_averaged_into_one_update():
+    of = run(sgd, schedulers=[lambda optimizer: LambdaLR(optimizer, lambda _: 1.0)])
+    step(of, 1.0, share=0.5, last=False).usual()
+    assert of.module.first.item() == 1
+    assert of.schedulers[0].last_epoch == 0
+    step(of, 3.0, share=0.5, last=True).usual()
+    assert of.module.first.item() == pytest.approx(1 - 0.1 * 2 * (1 + 3) / 2)
+    assert of.schedulers[0].last_epoch == 1
+
+
+def test_a_scheduler_that_waits_for_a_plateau_is_not_stepped():
+    of = run(sgd, schedulers=[lambda optimizer: ReduceLROnPlateau(optimizer)])
+    step(of).usual()
+    assert of.schedulers[0].last_epoch == 0
+
+
+def test_one_of_several_optimizers_steps_with_its_scheduler():
+    of = run(
+        lambda parameters: sgd(parameters[:1]),
+        lambda parameters: sgd(parameters[1:]),
+        schedulers=[lambda optimizer: LambdaLR(optimizer, lambda _: 1.0)],
+    )
+    one = step(of)
+    one.backward(total(one.losses()))
+    one.update(of.optimizers[1])
+    assert of.module.first.item() == 1
+    assert of.module.second.item() < 2
+    assert of.schedulers[0].last_epoch == 0
+    one.update(of.optimizers[0])
+    assert of.module.first.item() < 1
+    assert of.schedulers[0].last_epoch == 1
+
+
+def test_an_optimizer_with_a_closure_lowers_the_loss():
+    of = run(lambda parameters: LBFGS(parameters, lr=0.5, max_iter=4))
+    first = numbers(step(of).usual())
+    assert first == {"first": 1, "second": 4}  # before the step
+    assert sum(numbers(step(of).losses()).values()) < 1
+
+
+def test_what_is_no_number_ends_the_run():
+    with pytest.raises(Failed):
+        step(run(sgd), float("nan")).losses()
+    one = step(run(sgd))
+    assert one.values({"own": torch.tensor(2.0), "plain": 1.0}) == {"own": 2, "plain": 1}
+    with pytest.raises(Failed):
+        one.values({"own": float("inf")})
+
+
+def test_helpers():
+    of = run(sgd, lambda parameters: LBFGS(parameters))
+    assert [needs_closure(plain(one)) for one in of.optimizers] == [False, True]
+    assert several(None) == []
+    assert several(3) == [3]
+    assert several((1, 2)) == [1, 2]

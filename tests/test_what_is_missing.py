@@ -1,0 +1,65 @@
+"""The core without a task, without an architecture, or both: what is missing, and how to get it."""
+
+import json
+
+import pytest
+
+INSTALL_BOTH = (
+    "A run needs a task and an architecture: lannunet plugins install lannunet-landmarks lannunet-unet"
+)
+
+
+@pytest.fixture(scope="module", params=["nothing", "an architecture"])
+def environment(request, wheels_to_train, fresh_environment):
+    core, architecture, _ = wheels_to_train
+    return fresh_environment(core, *([architecture] if request.param == "an architecture" else []))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("train", "run.yaml"),
+        ("config", "check", "run.yaml"),
+        ("config", "explain", "run.yaml"),
+        ("config", "import", "run.yaml"),
+        ("plan", "images"),
+        ("predict", "model", "images", "-o", "found"),
+    ],
+)
+def test_without_a_task_both_are_named_with_the_command(environment, trained, command):
+    trained.write()
+    arguments = [str(trained.out) if word == "model" else word for word in command]
+    said = environment.call("lannunet", *arguments, cwd=trained.folder, code=2).stderr
+    assert said.startswith("Error: ")
+    assert said.endswith(f"{INSTALL_BOTH}\n")
+    assert len(said.splitlines()) == 1
+
+
+def test_what_is_there_is_listed(environment, tmp_path):
+    assert INSTALL_BOTH in environment.call("lannunet", "plugins", "list", cwd=tmp_path).stdout
+    listed = json.loads(environment.call("lannunet", "plugins", "list", "--json", cwd=tmp_path).stdout)
+    assert (listed["tasks"], listed["problems"]) == ([], [])
+    schema = environment.call("lannunet", "config", "schema", cwd=tmp_path)
+    assert json.loads(schema.stdout)["$defs"] == {}
+
+
+def test_with_a_task_alone_the_architecture_is_named(wheels_to_train, fresh_environment, trained):
+    core, _, task = wheels_to_train
+    environment = fresh_environment(core, task)
+    said = environment.call("lannunet", "config", "check", "run.yaml", cwd=trained.folder, code=2).stderr
+    assert "model.architecture: No plugin 'unet' is installed." in said
+    assert "To add it: lannunet plugins install lannunet-unet." in said
+    assert "Traceback" not in said
+
+
+def test_the_augmentation_package_is_named_with_the_command(wheels_to_train, fresh_environment, trained):
+    environment = fresh_environment(*wheels_to_train)
+    override = "sampler.data_aug_package=imgaug"
+    said = environment.call(
+        "lannunet", "config", "check", "run.yaml", "--set", override, cwd=trained.folder, code=2
+    ).stderr
+    assert said == (
+        f"Error: --set {override}: sampler.data_aug_package: No plugin 'imgaug' is installed. Installed: "
+        "unet. To add it: lannunet plugins install lannunet-imgaug. data_aug_package: torch applies the same "
+        "schemes without it.\n"
+    )

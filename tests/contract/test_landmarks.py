@@ -499,7 +499,7 @@ def test_accumulated_batches_are_one_large_batch(project, accumulate):
     assert project.train("--set", f"solver.accumulate={accumulate}") == 0
     latest = torch.load(project.out / "checkpoints" / "latest.pt", weights_only=True)
     steps = math.ceil(3 / accumulate)
-    assert latest["scheduler"]["last_epoch"] == steps
+    assert latest["scheduler"]["several"][0]["last_epoch"] == steps
 
 
 # Figures and defaults -------------------------------------------------------------------------------------

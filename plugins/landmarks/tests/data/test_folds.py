@@ -90,7 +90,7 @@ def test_mistakes(dataset, tmp_path, capsys):
     for arguments, message in (
         ((dataset.json, "--count", 11), "10 annotated images"),
         ((tmp_path / "none.json",), "no such file"),
-        ((dataset.folder,), "no such file"),
+        ((dataset.folder,), "is a folder. Give the JSON"),
     ):
         assert dataset.lannunet("folds", *arguments, "-o", folds) == 2
         assert message in capsys.readouterr().err

@@ -182,8 +182,11 @@ class Stranger(Plugin):
 
     @hookimpl
     def network(self):
+        from lannunet_core import UserError
         from torch import nn
 
+        if self.run.dimensions != 2:
+            raise UserError("stranger: is made for 2D; use another architecture.")
         first = nn.Conv2d(self.run.in_channels, 16, 8, stride=4, padding=2)
         return nn.Sequential(first, nn.ReLU(), nn.Conv2d(16, len(self.run.outputs), 5, padding=2))
 '''
@@ -191,6 +194,8 @@ class Stranger(Plugin):
 COORDINATES = '''
 class Stranger(Plugin):
     """Coordinates (B, N, D) straight from the image, and a map beside them."""
+
+    tasks = ("landmarks",)
 
     @hookimpl
     def network(self):
@@ -574,6 +579,8 @@ def test_a_suggestion_that_is_no_key_is_the_plugins_fault(install, project, caps
 NATIVE = '''
 class Stranger(Plugin):
     """Patches in the upper half of the original image, of which whole images are stitched."""
+
+    tasks = ("landmarks",)
 
     @classmethod
     def suggestions(cls, task):

@@ -157,10 +157,15 @@ AGED = '''
 class Stranger(Plugin):
     """A network that is given where its pixels lie in the original image, and an age."""
 
+    tasks = ("segmentation",)
+
     @hookimpl
     def network(self):
+        from lannunet_core import UserError
         from stranger_network import Network
 
+        if self.run.dimensions != 3 or len(self.run.outputs) != 3:
+            raise UserError("stranger: is made for 3D and three classes; use another architecture.")
         return Network()
 
     @hookimpl

@@ -181,7 +181,7 @@ class Bench(ABC):
         return dict(batch)
 
     def figure(self, session: Session, batch: Mapping[str, Any]) -> float:
-        """How well a batch is predicted now: the figure of `goal`."""
+        """How well a batch is predicted now: the figure of `goal`. A bench that has a goal overrides it."""
         raise NotImplementedError
 
     # What is missing

@@ -2,7 +2,7 @@ VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all check bench install clean
+.PHONY: demo test test-all test-cases check bench install clean
 
 # Installed again whenever what is to be installed has changed.
 $(VENV)/installed: pyproject.toml constraints.txt plugins/*/pyproject.toml
@@ -23,6 +23,9 @@ test: install
 
 test-all: install
 	$(PYTEST) -m "slow or not slow"
+
+test-cases: install
+	$(PYTEST) -m case
 
 check: install
 	$(BIN)/ruff check .

@@ -54,7 +54,11 @@ from .plugins.hooks import (
     One as One,
 )
 from .plugins.manager import assemble as assemble
-from .plugins.discovery import canonical_name as canonical_name
+from .plugins.discovery import (
+    canonical_name as canonical_name,
+    is_installed as is_installed,
+)
+from .plugins.tasks import check_names as check_names
 from .plan import (
     Choice as Choice,
     Plan as Plan,
@@ -63,6 +67,7 @@ from .plan import (
 from .calling import call_accepting as call_accepting
 from .names import (
     choose as choose,
+    dotted as dotted,
     is_among as is_among,
 )
 
@@ -92,10 +97,17 @@ from .config.loaded import (
     ChosenPlugin as ChosenPlugin,
     LoadedConfig as LoadedConfig,
 )
-from .config.compose import load_config as load_config
-from .config.problems import Value as Value
+from .config.compose import (
+    load_config as load_config,
+    load_resolved as load_resolved,
+)
+from .config.problems import (
+    Value as Value,
+    is_foreign as is_foreign,
+)
 from .config.yaml import (
     Entry as Entry,
+    Repeated as Repeated,
     entries as entries,
     inline_yaml as inline_yaml,
     read_yaml as read_yaml,
@@ -120,9 +132,11 @@ from .run.extra import ExtraFields as ExtraFields
 from .run.batches import (
     EpochOrder as EpochOrder,
     collate as collate,
-    loaded_batches as loaded_batches,
     make_loader as make_loader,
     to_device as to_device,
+)
+from .run.workers import (
+    loaded_batches as loaded_batches,
 )
 from .run.checkpoint import (
     BEST_MODEL as BEST_MODEL,
@@ -142,6 +156,7 @@ from .run.output import (
     METHODS_FOLDER as METHODS_FOLDER,
     SECOND_STAGE_FOLDER as SECOND_STAGE_FOLDER,
     claim_folder as claim_folder,
+    earlier_results as earlier_results,
     provenance as provenance,
     refuse_folder as refuse_folder,
     refuse_to_empty as refuse_to_empty,
@@ -150,10 +165,12 @@ from .run.output import (
 from .run.progress import progress_bar as progress_bar
 
 # Images
-from .images.reader import (
-    SUFFIXES as SUFFIXES,
+from .images.header import (
     Header as Header,
     Image as Image,
+)
+from .images.reader import (
+    SUFFIXES as SUFFIXES,
     image_format as image_format,
     image_header as image_header,
     image_placement as image_placement,
@@ -236,13 +253,26 @@ from .report.bootstrap import (
     finite as finite,
     interval as interval,
 )
+from .report.escape import (
+    from_spreadsheet as from_spreadsheet,
+    spreadsheet_text as spreadsheet_text,
+    terminal_text as terminal_text,
+)
 from .report.display import (
     display_limits as display_limits,
     to_display as to_display,
 )
 
 # Files and processes
+from .record import (
+    claim as claim,
+    note as note,
+    releasing as releasing,
+)
 from .files import (
     atomic_path as atomic_path,
+    inside as inside,
+    names_a_file as names_a_file,
+    refuse_existing as refuse_existing,
     write_text as write_text,
 )

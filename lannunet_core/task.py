@@ -11,7 +11,7 @@ The module of the class imports without torch; a method imports what it needs wh
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -166,6 +166,15 @@ class Task(ABC):
         """
         return key, value, None
 
+    def convert(self, values: Mapping[str, Any], foreign: Collection[str]) -> Mapping[str, tuple[Any, str]]:
+        """Our values for what a predecessor's YAML counts in other units, each with a remark that follows it.
+
+        Args:
+            values: By our spelling of their keys, dotted.
+            foreign: The keys of those that are written in upper case; there are some.
+        """
+        return {}
+
     def why_dropped(self, key: str) -> str | None:
         """Why an unknown key is ignored with a warning; None: it is an error."""
         return None
@@ -190,6 +199,8 @@ class Task(ABC):
     @abstractmethod
     def check(self, loaded: LoadedConfig) -> None:
         """Open the data set's own files, and refuse what `lannunet train` would before its first image.
+
+        `check_names` does so for names.
 
         Raises:
             UserError: Something named in the configuration does not exist, or does not go together.

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lannunet_core.record import RECORD
+
 TINY_NETWORK = """
 from lannunet_core import Plugin, hookimpl
 
@@ -238,17 +240,29 @@ def test_output_folder_is_a_file(project, refused):
     refused("output.output_dir", "run.yaml cannot be written", "name another folder")
 
 
+def leave(folder, name):
+    """A result of an earlier run."""
+    (folder / name).parent.mkdir(parents=True)
+    (folder / name).write_text("precious")
+    (folder / RECORD).write_text(f"{name}\n")
+
+
 def test_folder_holds_another_run(project, refused, capsys):
+    project.write()
+    leave(project.out, "predictions.csv")
+    refused(project.out, "already holds a run", "--resume", "--overwrite")
+
+
+def test_folder_holds_files_of_others(project, refused):
     project.write()
     project.out.mkdir()
     (project.out / "predictions.csv").write_text("precious")
-    refused(project.out, "already holds a run", "--resume", "--overwrite")
+    refused("predictions.csv", "is none that lannunet wrote", command=("train", project.yaml, "--overwrite"))
 
 
 def test_overwriting_begins_when_the_input_is_known_to_be_right(project, refused):
     project.write()
-    (project.out / "checkpoints").mkdir(parents=True)
-    (project.out / "checkpoints" / "best.safetensors").write_text("precious")
+    leave(project.out, "checkpoints/best.safetensors")
     image = project.folder / project.annotations["testing"][1]["image"]
     image.write_bytes(image.read_bytes()[:-500])
     refused(image, "damaged", command=("train", project.yaml, "--overwrite"))
@@ -257,8 +271,7 @@ def test_overwriting_begins_when_the_input_is_known_to_be_right(project, refused
 def test_overwriting_the_model_to_start_from(project, refused):
     project.set(model={"checkpoint": "out/checkpoints/best.safetensors"}, trainer={"inference_only": True})
     project.write()
-    (project.out / "checkpoints").mkdir(parents=True)
-    (project.out / "checkpoints" / "best.safetensors").write_text("precious")
+    leave(project.out, "checkpoints/best.safetensors")
     refused("model.checkpoint", "--overwrite", "another", command=("train", project.yaml, "--overwrite"))
 
 
@@ -372,8 +385,7 @@ def test_predict_into_a_folder_that_cannot_be_written(project, predict):
 
 
 def test_predict_into_a_folder_that_holds_results(project, predict):
-    (project.folder / "found").mkdir()
-    (project.folder / "found" / "predictions.csv").write_text("precious")
+    leave(project.folder / "found", "predictions.csv")
     predict("--out", "already holds a run", "--overwrite")
 
 

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from lannunet_core.files import atomic_path, write_text
+from lannunet_core.errors import UserError
+from lannunet_core.files import atomic_path, inside, write_text
 
 
 def test_a_new_file_replaces_the_old_one_and_nothing_else_stays(tmp_path):
@@ -42,3 +43,31 @@ def test_the_content_is_on_disk_before_the_name(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "replace", lambda self, to: (steps.append("rename"), replace(self, to)))
     write_text(tmp_path / "a.txt", "a")
     assert steps == ["flush", "rename"]
+
+
+@pytest.mark.parametrize("name", ["case_1", "Fall 7 (links)", "größe.nii.gz", "a.b", "...", "-x", "=1+1"])
+def test_names_that_can_name_a_file(tmp_path, name):
+    assert inside(tmp_path, name, "dataset.json") == tmp_path / name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../victim",
+        "a/b",
+        "/etc",
+        "a\\b",
+        "C:x",
+        "a\nb",
+        "a\0b",
+        "\ud800",
+        "\x1b[1m",
+        "x" * 300,
+    ],
+)
+def test_names_that_lead_elsewhere(tmp_path, name):
+    with pytest.raises(UserError, match=r"^dataset.json: .* cannot name a file in"):
+        inside(tmp_path, name, "dataset.json")

@@ -63,7 +63,7 @@ def test_an_observer_that_fails_at_the_start_ends_the_run_and_leaves_nothing(pro
         "Plugin 'away' (away 1.0) failed in its hook 'observe' at the event 'start': OSError: the s"
         in message
     )
-    assert list(project.out.iterdir()) == []
+    assert not project.out.exists()
 
 
 def test_a_segmentation_run_with_the_observer(segmentation):

@@ -60,6 +60,7 @@ def test_it_trains_as_its_yaml_says(package, project):
     (config,) = (yaml.safe_load(code) for code in blocks("yaml").values())
     small = project.config
     config["sampler"] |= small["sampler"]
+    del config["solver"]["budget_minutes"]
     config["solver"] |= small["solver"]
     config["model"]["scn"] |= {"features": 4, "kernel": 5}
     project.config = {**config, "dataset": small["dataset"], "output": small["output"]}

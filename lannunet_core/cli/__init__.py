@@ -5,11 +5,15 @@
 
 import contextlib
 import importlib
+import io
+import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +23,8 @@ from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.plugins import discovery
 from lannunet_core.plugins.installed import Installed, PluginWarning
 from lannunet_core.plugins.source import SourceError, first_line
+from lannunet_core.record import releasing
+from lannunet_core.report.escape import terminal_text
 from lannunet_core.version import __version__
 
 COMMANDS = {
@@ -64,16 +70,46 @@ class LazyGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
-        except (UserError, RunFailed) as error:
+            with releasing(), ended_by_signals():
+                return super().invoke(ctx)
+        except BrokenPipeError:  # whoever read what is printed has gone; click ends quietly
+            raise
+        except (UserError, RunFailed, OSError) as error:
             if ctx.params["debug"]:
                 traceback.print_exc()
             else:
-                print(f"Error: {error}", file=sys.stderr)
-            raise typer.Exit(2 if isinstance(error, UserError) else 1) from error
+                what = str(error)
+                if isinstance(error, OSError):
+                    what = f"{error.filename or 'a file'}: {error.strerror or error}."
+                print("\n".join(map(terminal_text, f"Error: {what}".split("\n"))), file=sys.stderr)
+            raise typer.Exit(2 if isinstance(error, (UserError, *MISTAKEN)) else 1) from error
         except KeyboardInterrupt as interrupt:
             print("Interrupted.", file=sys.stderr)
-            raise typer.Exit(130) from interrupt
+            number = next(iter(interrupt.args), signal.SIGINT)
+            raise typer.Exit(128 + number) from interrupt
+
+
+MISTAKEN = (PermissionError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
+"""What is wrong with a path that the user gave; other errors of the system are the machine's."""
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end a command as Ctrl-C does, so that what it began is tidied up."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, end) for number in (getattr(signal, name) for name in names)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 app = typer.Typer(
@@ -103,6 +139,9 @@ def options(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; ends with SystemExit: 0 done, 1 the run failed, 2 the user's input is wrong."""
     warnings.formatwarning = _plain_warning  # type: ignore[assignment]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not every terminal can show every character
+            stream.reconfigure(errors="replace")
     typer.main.get_command(app)(args=arguments, prog_name="lannunet")
 
 

@@ -13,7 +13,7 @@ from lannunet_core.config.loaded import LoadedConfig
 from lannunet_core.config.schema import DEFAULT_TASK
 from lannunet_core.config.yaml import entries, inline_yaml
 from lannunet_core.errors import UserError
-from lannunet_core.files import write_text
+from lannunet_core.files import refuse_existing, write_text
 from lannunet_core.plugins import discovery, tasks
 from lannunet_core.plugins.inspection import Look, look
 from lannunet_core.plugins.installed import InstalledPlugin
@@ -38,6 +38,8 @@ def schema(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Write it to this file.")] = None,
 ) -> None:
     """Print the JSON schema of a configuration, with the settings of every installed plugin that loads."""
+    if out:
+        refuse_existing(out)
     text = json.dumps(json_schema(tasks.every(), _usable_plugins()), indent=2, ensure_ascii=False)
     if out:
         write_text(out, text + "\n")
@@ -54,6 +56,9 @@ def explain(config: Config, overrides: Overrides = None, plugins: PluginFiles = 
         _show(key, inline_yaml(value.value), loaded.given.get(key, "default"))
     for key, plugin in loaded.replaced.items():
         _show(key, "-", f"replaced by plugin {plugin.installed}")
+    for key, why in loaded.idle.items():
+        if key not in loaded.replaced:
+            _show(key, "-", why)
     typer.echo("\nHooks, and who is asked, in this order:")
     for hook, asked in tasks.asked_of(loaded):
         typer.echo(f"  {hook}: {', '.join(f'{name} {version}' for name, version in asked) or 'nobody'}")
@@ -65,14 +70,14 @@ def import_(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Write ours to this file.")] = None,
 ) -> None:
     """Rewrite a LaNNU-Net YAML, with its own defaults spelled out where ours differ."""
+    if out:
+        refuse_existing(out)
     text, dropped = tasks.find(DEFAULT_TASK).import_config(old)
     for key, why in dropped:
         typer.echo(f"{old}: {key} is dropped: {why}.", err=True)
     if out is None:
         typer.echo(text, nl=False)
         return
-    if out.exists():
-        raise UserError(f"{out}: there is such a file already. Choose another name, or remove it.")
     write_text(out, text)
     typer.echo(f"{out} is written. `lannunet config check {out}` says whether it can run.")
 

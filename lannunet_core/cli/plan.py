@@ -7,7 +7,7 @@ import typer
 
 from lannunet_core.config.choosing import default_architecture
 from lannunet_core.errors import UserError
-from lannunet_core.files import write_text
+from lannunet_core.files import refuse_existing, write_text
 from lannunet_core.plan import PlanRequest, as_yaml
 from lannunet_core.plugins import discovery, missing, tasks
 from lannunet_core.task import Task
@@ -43,10 +43,7 @@ def command(
     network = discovery.find(wanted)
     name = planner.dataset_name(dataset)
     out = out or Path(f"{name}.yaml")
-    if out.exists():
-        raise UserError(f"{out}: there is such a file already. Choose another name (-o), or remove it.")
-    if not out.parent.is_dir():
-        raise UserError(f"{out}: there is no folder {out.parent}. Make it, or choose another name (-o).")
+    refuse_existing(out)
     plan = planner.plan(
         PlanRequest(
             dataset,

@@ -48,6 +48,7 @@ def command(
     first = models_of(model)[0]
     task = tasks.find(checkpoint.load_checkpoint(first).run["task"], str(first))
     models, files = tuple(also or ()), tuple(plugins or ())
-    task.predict(
-        PredictRequest(model, images, out, models, spacing, calibration, coverage, tta, overwrite, files)
+    request = PredictRequest(
+        model, images, out, models, spacing, calibration, coverage, tta, overwrite, files
     )
+    task.predict(request)

@@ -53,7 +53,7 @@ def choose_plugins(values: Values, task: Task, files: Files) -> Chosen:
     """
     choice, choices = values.get(("model", "architecture")), values.get(("trainer", "plugins"))
     added: Classes = {plugin: plugin.load() for plugin in map(plugin_of, files.added)}
-    networks = [plugin for plugin, found in added.items() if "network" in plain_hooks(found)]
+    networks = [plugin for plugin, found in added.items() if "network" in manager.plain_arguments(found)]
     architecture = networks[-1] if networks else _find(choice, default_architecture(task), task, files)
     classes: Classes = {architecture: added.get(architecture) or _load_class(architecture, choice)}
     extensions = _find_all(choices, task, files)
@@ -74,11 +74,6 @@ def choose_plugins(values: Values, task: Task, files: Files) -> Chosen:
         if isinstance(plugin, FilePlugin)
     )
     return Chosen(classes, named, warnings)
-
-
-def plain_hooks(plugin_class: type[Plugin]) -> list[str]:
-    """The hooks that a class answers itself."""
-    return [hook for hook, wraps in manager.implemented_hooks(plugin_class).items() if not wraps]
 
 
 def name_of(plugin: InstalledPlugin) -> str:
@@ -116,7 +111,7 @@ def default_architecture(task: Task) -> str:
 
 def _find(value: Value | None, default: str, task: Task, files: Files) -> InstalledPlugin:
     name = value.value if value else default
-    if not name and not default:
+    if value is None and not default:
         raise UserError(
             f"model.architecture: is left out, and task {task.name} has no default; name the plugin that "
             f"brings the network. Installed: {', '.join(p.name for p in discovery.installed()) or 'none'}."
@@ -126,7 +121,7 @@ def _find(value: Value | None, default: str, task: Task, files: Files) -> Instal
             return _in_file(name, value, files)
         # What is no name is left for validation to refuse.
         return discovery.find(name if isinstance(name, str) else default)
-    except UserError as error:
+    except (UserError, OSError, RuntimeError) as error:  # a name may be too long for a file, or of no user
         raise UserError(
             f"{value.at if value else f'model.architecture is left out, so {default}'}: {error}"
         ) from None

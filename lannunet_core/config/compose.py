@@ -1,18 +1,21 @@
 """A run's configuration: the core's schema and those of the chosen plugins as one, and what the user set."""
 
 import functools
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import starmap
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError, create_model
 
+from lannunet_core.config.acting import acting, idle_keys, replaced_keys
 from lannunet_core.config.choosing import TORCH, Files, choose_plugins, name_of, suggestions
 from lannunet_core.config.formats import AUTO
 from lannunet_core.config.loaded import ChosenPlugin, LoadedConfig
-from lannunet_core.config.problems import Value, problems
+from lannunet_core.config.problems import Value, is_foreign, problems
 from lannunet_core.config.schema import (
     DEFAULT_TASK,
     KeyPath,
@@ -22,7 +25,7 @@ from lannunet_core.config.schema import (
     key_of,
     section_of,
 )
-from lannunet_core.config.yaml import Entry, entries, read_override, read_yaml
+from lannunet_core.config.yaml import Entry, Place, Repeated, entries, inline_yaml, read_override, read_yaml
 from lannunet_core.errors import UserError
 from lannunet_core.names import did_you_mean, is_among, plain
 from lannunet_core.plugins import manager, tasks
@@ -45,7 +48,14 @@ def load_config(path: Path, overrides: Sequence[str] = (), plugins: Sequence[Pat
     Raises:
         UserError: All that is wrong with it, one line each.
     """
-    return _load(_written(path, overrides), path, Files(tuple(plugins)))
+    repeated: list[Repeated] = []
+    written = _written(path, overrides, repeated)
+    warnings = [
+        f"{path}:{line}: {key} is ignored: line {again} gives it again, and the last one counts."
+        for key, line, again in repeated
+    ]
+    recorded = path.name == "config.yaml" and path.with_name("run.json").is_file()
+    return _load(written, path, Files(tuple(plugins)), warnings, recorded=recorded)
 
 
 def written_output_dir(path: Path, overrides: Sequence[str] = ()) -> Path | None:
@@ -53,20 +63,32 @@ def written_output_dir(path: Path, overrides: Sequence[str] = ()) -> Path | None
     value = _spelled(_written(path, overrides)).get(("output", "output_dir"))
     if value is None or not isinstance(value.value, str):
         return None
-    return value.entry.folder / Path(value.value).expanduser()
+    return value.entry.folder / os.path.expanduser(value.value)  # noqa: PTH111  (it never raises)
 
 
-def _written(path: Path, overrides: Sequence[str]) -> list[Entry]:
-    return [*read_yaml(path), *(entry for override in overrides for entry in read_override(override))]
+def _written(path: Path, overrides: Sequence[str], repeated: list[Repeated] | None = None) -> list[Entry]:
+    written = read_yaml(path, repeated)
+    return [*written, *(entry for override in overrides for entry in read_override(override))]
 
 
-def load_resolved(data: dict[str, Any], where: str, plugins: Sequence[Path] = ()) -> LoadedConfig:
-    """Validate what `LoadedConfig.resolved` gave, from the file `where`.
+def load_resolved(
+    data: dict[str, Any],
+    where: str,
+    plugins: Sequence[Path] = (),
+    lines: dict[Place, int] | None = None,
+) -> LoadedConfig:
+    """Validate what `LoadedConfig.resolved` gave, from the file `where`; keys that do nothing are left out.
 
-    Of plugins in files, only those in `plugins` are run, whatever the configuration names.
+    Of plugins in files, only those in `plugins` are run, whatever the configuration names. Messages name the
+    `lines` of keys, where they are known.
     """
     files = Files(tuple(plugins), any_named=False)
-    return _load(entries(data, where, Path(where).parent, {}), Path(where), files)
+    try:
+        data = json.loads(json.dumps(data))
+    except (TypeError, ValueError, RecursionError):
+        raise UserError(f"{where}: its configuration is damaged: it holds more than plain values.") from None
+    written = entries(data, where, Path(where).parent, lines or {})
+    return _load(written, Path(where), files, [], recorded=True)
 
 
 def composed(
@@ -111,8 +133,9 @@ def _field_name(index: int) -> str:
 _composed = functools.cache(composed)  # so that configurations of the same plugins are of one class
 
 
-def _load(written: list[Entry], path: Path, files: Files) -> LoadedConfig:
-    warnings: list[str] = []
+def _load(
+    written: list[Entry], path: Path, files: Files, warnings: list[str], *, recorded: bool
+) -> LoadedConfig:
     named = _spelled(written).get(("task",))
     if named is not None and isinstance(named.value, str):
         task = tasks.find(named.value, named.at)
@@ -128,44 +151,52 @@ def _load(written: list[Entry], path: Path, files: Files) -> LoadedConfig:
         task.config,
     )
     values = _merge(_translated(written, task, model, warnings))
+    _convert(values, task, path, warnings)
     if ("task",) in values and isinstance(values["task",].value, str):
         values["task",] = replace(values["task",], value=task.name)  # whatever its spelling
     sections = [("model", architecture.name), *(("trainer", plugin.name) for plugin in extensions)]
-    run = _validate(model, values, sections, path)
-    run = _settled(run, values, path.parent, name_of(architecture), list(found.named))
-    chosen = [
-        ChosenPlugin(architecture, classes[architecture], getattr(run.model, _field_name(0))),
-        *(
-            ChosenPlugin(plugin, classes[plugin], getattr(run.trainer, _field_name(index)))
-            for index, plugin in enumerate(extensions)
-        ),
-    ]
+
+    def settled(values: Mapping[KeyPath, Value]) -> tuple[RunConfig, list[ChosenPlugin]]:
+        run = _validate(model, values, sections, path)
+        run = _settled(run, values, path.parent, name_of(architecture), list(found.named))
+        configs = [getattr(run.model, _field_name(0))]
+        configs += [getattr(run.trainer, _field_name(index)) for index in range(len(extensions))]
+        return run, list(starmap(ChosenPlugin, zip(classes, classes.values(), configs, strict=True)))
+
+    run, chosen = settled(values)
     manager.check(chosen, run.task, tasks.specs_asked(task))
+    second = None
+    if getattr(run, "refine", None) is not None:
+        stage = task.stage(written, values, run, path)
+        try:
+            second = _load([*stage.entries], path, files, [], recorded=recorded)
+        except UserError as error:
+            raise UserError(f"refine (the second stage): {error}") from None
+        second = replace(second, fixed=stage.fixed)
     replaced = task.defaults.replaced
+    idle = idle_keys(run, chosen, replaced)
+    later = second.given if second else {}
+    off = values.get(("refine",))  # by the command line: what was for the second stage stays
+    recorded = recorded or (off is not None and not off.entry.lines)
+    kept = acting(values, idle, later, warnings, recorded=recorded)
+    if len(kept) < len(values):
+        run, chosen = settled(kept)
+    called = values["trainer", "plugins"].value if ("trainer", "plugins") in values else []
+    for name, one in zip(called, chosen[1:], strict=False):
+        warnings += one.plugin_class.notes(name, one.config)
     loaded = LoadedConfig(
         run=run,
         architecture=chosen[0],
         extensions=tuple(chosen[1:]),
         path=path,
-        given={value.key: value.entry.where() for value in values.values()},
+        given={value.key: value.entry.where() for value in kept.values()},
         warnings=(*found.warnings, *warnings),
         replaced={key: plugin for plugin in chosen for key in replaced_keys(plugin.plugin_class, replaced)},
+        idle={key: why for key, (why, _) in idle.items()},
+        refine=second,
     )
-    _check_meaning(loaded, task, values)
-    if getattr(run, "refine", None) is None:
-        return loaded
-    stage = task.stage(written, values, run, path)
-    try:
-        second = _load([*stage.entries], path, files)
-    except UserError as error:
-        raise UserError(f"refine (the second stage): {error}") from None
-    return replace(loaded, refine=replace(second, fixed=stage.fixed))
-
-
-def replaced_keys(plugin: type, replaced: Mapping[str, str]) -> dict[str, str]:
-    """The YAML keys that mean nothing once this plugin is chosen, each with the hook that replaces it."""
-    hooks = manager.implemented_hooks(plugin)
-    return {key: hook for hook, key in replaced.items() if hooks.get(hook) is False}
+    _check_names(loaded, task, kept)
+    return loaded
 
 
 def _spelled(written: list[Entry]) -> dict[KeyPath, Value]:
@@ -177,9 +208,9 @@ def _translated(
     written: list[Entry], task: Task, model: type[RunConfig], warnings: list[str]
 ) -> Iterator[Value]:
     """Each entry under our key; what means nothing here goes into `warnings`."""
-    if any(entry.lines and entry.path[0].isupper() for entry in written):
+    if theirs := next((entry for entry in written if entry.lines and entry.path[0].isupper()), None):
         warnings.append(
-            f"{written[0].source}: LaNNU-Net's keys are understood, but what is left out takes our defaults, "
+            f"{theirs.source}: LaNNU-Net's keys are understood, but what is left out takes our defaults, "
             "and relative paths start at this file. `lannunet config import` spells out LaNNU-Net's defaults."
         )
     for entry in written:
@@ -197,19 +228,35 @@ def _translated(
         yield Value(tuple(key.split(".")) if translated else path, value, entry)
 
 
+def _convert(values: dict[KeyPath, Value], task: Task, path: Path, warnings: list[str]) -> None:
+    """What a predecessor's file counts in other units than ours."""
+    foreign = {value.key for value in values.values() if is_foreign(value.entry.path[-1], value.path[-1])}
+    if not foreign:
+        return
+    try:
+        converted = task.convert({value.key: value.value for value in values.values()}, foreign)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    for key, (new, note) in converted.items():
+        place = tuple(key.split("."))
+        missing = Value(place, new, Entry(place, new, str(path), path.parent, {}, True))
+        values[place] = replace(values.get(place, missing), value=new)
+        warnings.append(f"{values[place].at}: {inline_yaml(new)} {note}.")
+
+
 def _merge(values: Iterable[Value]) -> dict[KeyPath, Value]:
     """Later values replace earlier ones, as an override does; a file may give each only once."""
     merged: dict[KeyPath, Value] = {}
+    sections: set[KeyPath] = set()
     for value in values:
-        for path, earlier in list(merged.items()):
-            shorter = min(len(path), len(value.path))
-            if path[:shorter] == value.path[:shorter]:
-                if earlier.entry.lines and earlier.entry.lines is value.entry.lines:
-                    raise UserError(
-                        f"{value.at}: {value.key} is also given in {earlier.at}. Remove one of them."
-                    )
-                del merged[path]
+        above = [value.path[:depth] for depth in range(1, len(value.path))]
+        others = [*merged] if value.path in sections else []
+        for path in (*above, value.path, *(one for one in others if one[: len(value.path)] == value.path)):
+            earlier = merged.pop(path, None)
+            if earlier and earlier.entry.lines and earlier.entry.lines is value.entry.lines:
+                raise UserError(f"{value.at}: {value.key} is also given in {earlier.at}. Remove one of them.")
         merged[value.path] = value
+        sections.update(above)
     return merged
 
 
@@ -243,7 +290,13 @@ def _settled(
         if isinstance(value, Path):
             start = next((values[path[:n]].entry.folder for n in (2, 3, 4) if path[:n] in values), folder)
             # Not `resolve`: a symbolic link stays as the user wrote it.
-            return Path(os.path.abspath(start / value.expanduser()))  # noqa: PTH100
+            place = Path(os.path.abspath(start / os.path.expanduser(value)))  # noqa: PTH100, PTH111
+            if "\\" in str(value) and os.sep == "/" and not place.exists():
+                at = next((values[path[:n]].at for n in (2, 3, 4) if path[:n] in values), ".".join(path))
+                raise UserError(
+                    f"{at}: {value} has backslashes, which part no folders here; write / in their place."
+                )
+            return place
         if isinstance(value, BaseModel):
             old = {name: getattr(value, name) for name in type(value).model_fields}
             new = {
@@ -265,26 +318,16 @@ def _settled(
     return settled
 
 
-def _check_meaning(loaded: LoadedConfig, task: Task, values: Mapping[KeyPath, Value]) -> None:
-    """What can only be said once it is known which hooks the plugins answer."""
+def _check_names(loaded: LoadedConfig, task: Task, values: Mapping[KeyPath, Value]) -> None:
+    """Refuse names that are not the task's own where no plugin of the run can bring them."""
     wrong = []
-    for key, plugin in loaded.replaced.items():
-        value = values.get(tuple(key.split(".")))
-        if value and value.value != "auto" and not value.entry.suggested:
-            hook = replaced_keys(plugin.plugin_class, task.defaults.replaced)[key]
-            wrong.append(
-                f"{value.at}: found {value.value!r}, but the plugin {plugin.installed} answers in its place "
-                f"(hook '{hook}'). Remove this key."
-            )
     hooks = {hook for plugin in loaded.plugins for hook in manager.implemented_hooks(plugin.plugin_class)}
     for key, (hook, known) in task.names.items():
-        section, name = key.split(".")
-        found = getattr(getattr(loaded.run, section), name)
         if key in loaded.replaced or hook in hooks:
             continue
-        for one in [found] if isinstance(found, str) else found:
+        for one in loaded.named(key):
             if not is_among(one, known):
-                at = values[section, name].at
+                at = values[tuple(key.split("."))].at
                 wrong.append(
                     f"{at}: found {one!r}, should be {', '.join(known)} or a name that a plugin of this run "
                     f"brings.{did_you_mean(one, known)}"

@@ -37,6 +37,7 @@ class LoadedConfig:
         given: Where each key that was set is written (`my.yaml:4`, `--set …`), by its dotted path.
         warnings: What the user should know.
         replaced: Keys that mean nothing in this run, each with the plugin that answers in their place.
+        idle: Keys that do nothing in this run for whatever reason, each with the reason.
         refine: The second stage, a run of its own.
         fixed: Of a second stage, the keys that its first one sets.
     """
@@ -48,6 +49,7 @@ class LoadedConfig:
     given: Mapping[str, str] = field(repr=False)
     warnings: tuple[str, ...] = ()
     replaced: Mapping[str, ChosenPlugin] = field(default_factory=dict)
+    idle: dict[str, str] = field(default_factory=dict)
     refine: LoadedConfig | None = None
     fixed: tuple[KeyPath, ...] = ()
 
@@ -60,20 +62,29 @@ class LoadedConfig:
         """Of those plugins that are no distributions but files."""
         return [plugin.installed.path for plugin in self.plugins if isinstance(plugin.installed, FilePlugin)]
 
+    def named(self, key: str) -> list[str]:
+        """The name, or the names, that a dotted key has."""
+        section, name = key.split(".")
+        found = getattr(getattr(self.run, section), name)
+        return [found] if isinstance(found, str) else list(found)
+
     def resolved(self) -> dict[str, Any]:
-        """Every value as plain data, which `load_config` (as YAML) and `load_resolved` read back."""
+        """Every value that acts, as plain data, which `load_config` (YAML) and `load_resolved` read back."""
         data = self.run.model_dump(mode="json", by_alias=True)
-        for key in self.replaced:
-            section, name = key.split(".")
-            del data[section][name]
+        for key in self.idle:
+            _remove(data, tuple(key.split(".")))
         if self.refine is not None:
             second = self.refine.resolved()
-            for *sections, name in self.refine.fixed:
-                inner = second
-                for section in sections:
-                    inner = inner[section]
-                del inner[name]
+            for path in self.refine.fixed:
+                _remove(second, path)
             data["refine"] = {section: second[section] for section in STAGE_SECTIONS}
         elif "refine" in data:
             del data["refine"]
         return data
+
+
+def _remove(data: dict[str, Any], path: KeyPath) -> None:
+    *sections, name = path
+    for section in sections:
+        data = data[section]
+    data.pop(name, None)

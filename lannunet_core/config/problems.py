@@ -13,6 +13,8 @@ from lannunet_core.names import did_you_mean
 from lannunet_core.plugins import discovery
 from lannunet_core.plugins.installed import InstalledPlugin
 
+MOST = 20  # that are told at once
+
 
 @dataclass(frozen=True)
 class Value:
@@ -31,6 +33,11 @@ class Value:
         return f"{self.entry.where()}: {'.'.join(self.entry.path)}"
 
 
+def is_foreign(written: str, ours: str) -> bool:
+    """Whether a key is written as LaNNU-Net has it: in upper case, or with another name than ours."""
+    return written.isupper() or written.casefold() != ours.casefold()
+
+
 def problems(
     error: ValidationError,
     model: type[RunConfig],
@@ -40,17 +47,19 @@ def problems(
 ) -> list[str]:
     """A line for each key with something wrong: where, what was found, what is allowed."""
     by_place: dict[Place, list[Any]] = {}
-    for problem in error.errors(include_url=False, include_context=False):
+    found = error.errors(include_url=False, include_context=False)
+    for problem in found[:MOST]:
         by_place.setdefault(_place(problem, data), []).append(problem)
     for place in list(by_place):
         # A list whose items are wrong is also said to be too short.
         if any(len(other) > len(place) and other[: len(place)] == place for other in by_place):
             by_place[place] = [problem for problem in by_place[place] if problem["type"] != "too_short"]
-    return [
-        f"{_where(place, values, path)}: {_what(place, found, model)}"
-        for place, found in by_place.items()
-        if found
+    lines = [
+        f"{_where(place, values, path)}: {_what(place, here, model)}"
+        for place, here in by_place.items()
+        if here
     ]
+    return lines + [f"{path}: and {len(found) - MOST} more."] * (len(found) > MOST)
 
 
 def _place(problem: Any, data: Any) -> Place:

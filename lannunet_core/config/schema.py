@@ -3,6 +3,9 @@
 A task derives its sections from these, and its `RunConfig` from ours. Importing this must not import torch.
 """
 
+import os
+import re
+from collections.abc import Collection
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,6 +32,8 @@ DEFAULT_TASK = "landmarks"
 FIRST_ARCHITECTURE = "lannunet-unet"
 """What messages say to install where there is no architecture."""
 MOST_PIXELS = 2**30
+LONGEST_PATH = 2000  # characters; what is written below it is longer
+ESCAPES = "in double quotes a backslash begins an escape: write / in its place, or single quotes"
 
 SCHEME_NAMES = (
     "AffineSimple",
@@ -55,6 +60,19 @@ def holdable(size: tuple[int, ...]) -> tuple[int, ...]:
 def _path(path: Any) -> Any:
     if not isinstance(path, str | Path) or path == "":
         raise PydanticCustomError("path", "should be a path")
+    text = str(path)
+    if re.search("[\0-\x1f\ud800-\udfff]", text):
+        raise PydanticCustomError(
+            "path", "should be a path without tabs and the like; {escapes}", {"escapes": ESCAPES}
+        )
+    if len(text) > LONGEST_PATH or any(
+        len(name.encode("utf-8", "replace")) > 255 for name in Path(text).parts
+    ):
+        raise PydanticCustomError(
+            "path", "should be a path that a system can hold, each name of at most 255 bytes"
+        )
+    if text.startswith("~") and os.path.expanduser(text) == text:  # noqa: PTH111  (which does not raise)
+        raise PydanticCustomError("path", "should be a path; there is no such user")
     return path
 
 
@@ -150,6 +168,18 @@ class OutputConfig(Section):
 
 class RunConfig(Section):
     """A run's whole configuration, without the sections of its plugins (those are composed into it)."""
+
+    def idle_keys(self, replaced: Collection[str]) -> dict[str, str]:
+        """The keys that do nothing beside the value of another one, each with that one; all dotted.
+
+        The values of keys that are `replaced`, in whose place a plugin answers, say nothing.
+        """
+        found = {}
+        if self.solver.max_epochs != "auto":
+            found["solver.budget_minutes"] = "solver.max_epochs"
+        if not self.solver.deep_supervision:
+            found["solver.num_res_supervisions"] = "solver.deep_supervision"
+        return found
 
     task: str = Field(DEFAULT_TASK, description="What to learn.")
     dataset: DatasetConfig = Field(description="Images and annotations.")

@@ -9,11 +9,19 @@ from typing import Any
 
 import yaml
 
-from lannunet_core.config.schema import KeyPath
+from lannunet_core.config.schema import ESCAPES, KeyPath
 from lannunet_core.errors import UserError
 
 Place = tuple[str | int, ...]
 """Keys and list indices that lead to a value."""
+
+MOST_BYTES = 2**18
+DEEPEST = 20  # keys that lead to a value
+MOST_VALUES = 20_000  # with what aliases repeat
+
+
+Repeated = tuple[str, int, int]
+"""A key in upper case that is given again, its line and that of the next; the last counts, as LaNNU-Net's."""
 
 
 @dataclass(frozen=True)
@@ -44,21 +52,29 @@ class Entry:
         return f"{self.source}:{self.lines[path]}" if path else self.source
 
 
-def read_yaml(path: Path) -> list[Entry]:
+def read_yaml(path: Path, repeated: list[Repeated] | None = None) -> list[Entry]:
     """Read a YAML file.
+
+    Args:
+        path: The file.
+        repeated: Keys in upper case that are given more than once are added to it; None: they are ignored.
 
     Raises:
         UserError: It cannot be read, is not YAML, is no mapping, or has a key twice.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        text = content.decode("utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file. Give the path of a configuration (YAML).") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start}).") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}.") from None
-    data, lines = parse(text, str(path))
+    if len(content) > MOST_BYTES:
+        raise UserError(f"{path}: has more than {MOST_BYTES} bytes, more than any configuration.")
+    data, lines = parse(text, str(path), repeated)
     if not isinstance(data, dict):
         found = "the file is empty" if data is None else f"found {data!r:.60}"
         raise UserError(f"{path}:1: {found}, should be sections of keys (`dataset:`, `output:` …).")
@@ -70,7 +86,7 @@ def read_override(text: str) -> list[Entry]:
     source = f"--set {text}"
     keys, equals, written = text.partition("=")
     path = tuple(key.strip() for key in keys.split("."))
-    if not equals or not all(path):
+    if not equals or not all(path) or len(path) > DEEPEST:
         raise UserError(f"{source}: should be KEY=VALUE with a key such as solver.max_epochs.")
     value, _ = parse(written, source)
     for key in reversed(path):
@@ -91,13 +107,24 @@ def entries(data: dict[str, Any], source: str, folder: Path, lines: dict[Place, 
     return list(walk(data, ()))
 
 
-def parse(text: str, source: str) -> tuple[Any, dict[Place, int]]:
+def parse(text: str, source: str, repeated: list[Repeated] | None = None) -> tuple[Any, dict[Place, int]]:
     """YAML to plain data, and the line of every key and list item by its path."""
     lines: dict[Place, int] = {}
+    weights: dict[int, int] = {}
 
     def fail(mark: yaml.Mark | None, problem: str) -> UserError:
         place = f":{mark.line + 1}:{mark.column + 1}" if mark and not source.startswith("--set") else ""
         return UserError(f"{source}{place}: {problem}")
+
+    def weigh(node: yaml.Node) -> int:
+        """How many values a node holds, with what its aliases repeat."""
+        if id(node) not in weights:
+            inner = [] if isinstance(node, yaml.ScalarNode) else node.value
+            parts = [part for one in inner for part in (one if isinstance(one, tuple) else (one,))]
+            weights[id(node)] = 1 + sum(map(weigh, parts))
+            if weights[id(node)] > MOST_VALUES:
+                raise fail(node.start_mark, f"holds more than {MOST_VALUES} values, with those of aliases.")
+        return weights[id(node)]
 
     def build(node: yaml.Node, path: Place) -> Any:
         lines.setdefault(path, node.start_mark.line + 1)
@@ -108,56 +135,80 @@ def parse(text: str, source: str) -> tuple[Any, dict[Place, int]]:
         if not isinstance(node, yaml.ScalarNode):
             raise fail(node.start_mark, f"the YAML tag {node.tag} is not understood; remove it.")
         try:
-            return loader.construct_object(node)
-        except ValueError:
-            raise fail(node.start_mark, f"'{node.value}' is not what its tag says.") from None
+            value = loader.construct_object(node)
+        except (ValueError, LookupError, AttributeError):
+            raise fail(
+                node.start_mark, f"'{node.value:.60}' is not what it looks like, or its tag says."
+            ) from None
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise fail(node.start_mark, f"'{node.value:.60}' is larger than any number here.")
+        return legible(value, node) if isinstance(value, str) else value
 
     def build_mapping(node: yaml.MappingNode, path: Place) -> dict[str, Any]:
         first: dict[str, int] = {}
         for key_node, _ in node.value:
             name, line = word(key_node), key_node.start_mark.line + 1
             if name in first:
-                raise fail(
-                    key_node.start_mark,
-                    f"'{name}' is given twice, in lines {first[name]} and {line}. Remove one of them.",
-                )
+                if not name.isupper():
+                    raise fail(
+                        key_node.start_mark,
+                        f"'{name}' is given twice, in lines {first[name]} and {line}. Remove one of them.",
+                    )
+                if repeated is not None:
+                    repeated.append((name, first[name], line))
             first[name] = line
         loader.flatten_mapping(node)  # `<<: *defaults`; what the mapping itself says comes last
         data = {}
-        for key_node, value_node in node.value:
-            here = (*path, word(key_node))
+        for name, (key_node, value_node) in {word(key): (key, value) for key, value in node.value}.items():
+            here = (*path, name)
             lines[here] = key_node.start_mark.line + 1
-            data[word(key_node)] = build(value_node, here)
+            data[name] = build(value_node, here)
         return data
 
     def word(node: yaml.Node) -> str:
         if not isinstance(node, yaml.ScalarNode):
             raise fail(node.start_mark, "a key should be a word.")
-        return str(node.value)
+        return legible(str(node.value), node)
+
+    def legible(value: str, node: yaml.Node) -> str:
+        if UNWRITABLE.search(value):
+            raise fail(node.start_mark, f"{value!r:.60} holds a character that no file can have; {ESCAPES}.")
+        return value
 
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
-        return (None if root is None else build(root, ())), lines
+        if root is None:
+            return None, lines
+        weigh(root)
+        return build(root, ()), lines
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         context = error.context
         if context and error.context_mark and mark and error.context_mark.line != mark.line:
             context += f" from line {error.context_mark.line + 1} on"
         problem = ", ".join(filter(None, (context, error.problem)))
-        raise fail(mark, f"this is not YAML: {problem}.") from None
+        hint = f"; {ESCAPES}" if "escape" in problem else ""
+        raise fail(mark, f"this is not YAML: {problem}{hint}.") from None
     except yaml.reader.ReaderError as error:
         raise UserError(
             f"{source}: this is not YAML: {error.reason} at character {error.position}."
         ) from None
     except RecursionError:
-        raise UserError(f"{source}: a YAML alias (*name) stands within what it repeats.") from None
+        raise UserError(
+            f"{source}: is nested too deeply, or a YAML alias (*name) stands within what it repeats."
+        ) from None
+    except (ValueError, OverflowError) as error:  # of an escape or a directive, which PyYAML does not look at
+        raise UserError(f"{source}: this is not YAML: {error}; {ESCAPES}.") from None
 
 
 def inline_yaml(value: Any) -> str:
     """A value as YAML in one line."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
+    text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=math.inf, allow_unicode=True)
     return text.strip().removesuffix("\n...")
+
+
+UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class _Loader(yaml.SafeLoader):
@@ -176,3 +227,10 @@ _Loader.add_implicit_resolver(
     ),
     list("-+0123456789."),
 )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes the words that `_Loader` would take for something else."""
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers

@@ -10,11 +10,10 @@ import numpy as np
 
 from lannunet_core.config.loaded import LoadedConfig
 from lannunet_core.errors import UserError
+from lannunet_core.images.header import Header, Image, Placement
 from lannunet_core.images.reader import (
     SUFFIXES,
-    Header,
-    Image,
-    Placement,
+    image_format,
     image_header,
     image_placement,
     read_image,
@@ -46,8 +45,13 @@ class ImageFiles:
         return (*SUFFIXES, *(suffix for suffix in self.readers if suffix not in SUFFIXES))
 
     def knows(self, path: Path) -> bool:
-        """Whether the suffix is that of an image."""
-        return path.name.lower().endswith(self.suffixes)
+        """Whether a file of a folder is an image, by its suffix; DICOM, which often has none, by content.
+
+        Hidden files are none: macOS puts a ._x.png beside x.png on disks of other systems.
+        """
+        if path.name.startswith("."):
+            return False
+        return path.name.lower().endswith(self.suffixes) or _is_dicom(path)
 
     def read(self, path: Path, dimensions: int) -> Image:
         """An image's pixels and spacing, see `read_image`."""
@@ -90,6 +94,16 @@ class ImageFiles:
         if pixels.dtype.kind == "b":
             pixels = pixels.view(np.uint8)
         return Image(pixels, None if spacing is None else tuple(float(step) for step in spacing))
+
+
+def _is_dicom(path: Path) -> bool:
+    """By its content, but for the list of a medium's files that looks alike."""
+    if not path.is_file() or path.name.upper() == "DICOMDIR":
+        return False
+    try:
+        return image_format(path) == "DICOM"
+    except UserError:
+        return False
 
 
 IMAGE_FILES = ImageFiles()

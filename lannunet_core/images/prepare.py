@@ -19,6 +19,8 @@ from lannunet_core.hookspecs import Normalisation
 from lannunet_core.images.geometry import ResizeMode, resize_affine
 from lannunet_core.types import Floats
 
+BLOCK = 1 << 23  # pixels that are resized at a time
+
 
 def resample_matrix(in_size: int, positions: Floats, scale: float) -> csr_array:
     """The weights of one axis, (out, in) float32; each row sums to 1.
@@ -86,13 +88,13 @@ def prepare_image(
     original_size = pixels.shape[:0:-1]
     input_size = input_size or original_size
     matrix = resize_affine(original_size, input_size, resize)
-    image = pixels.astype(np.float32)
-    region: list[slice] = [slice(None)]  # of the output that shows the image
-    for axis in range(1, image.ndim):
-        along = image.ndim - 1 - axis  # x is the last axis
+    region: list[slice] = []  # of the output that shows the image
+    resizers: list[csr_array | None] = []
+    for along in reversed(range(len(original_size))):  # x is the last axis
         scale, shift = matrix[along, along], matrix[along, -1]
         if (scale, shift) == (1, 0) and input_size[along] == original_size[along]:
             region.append(slice(None))
+            resizers.append(None)
             continue
         positions = scale * np.arange(input_size[along]) + shift
         inside = np.flatnonzero((positions >= -0.5) & (positions < original_size[along] - 0.5))
@@ -102,22 +104,42 @@ def prepare_image(
                 f"{'×'.join(map(str, input_size))}. Use `resize: stretch` or a larger sampler.input_size."
             )
         region.append(slice(inside[0], inside[-1] + 1))
-        weights = resample_matrix(original_size[along], positions[inside], scale)
-        image = resample_axis(weights, image, axis)
+        resizers.append(resample_matrix(original_size[along], positions[inside], scale))
 
-    axes = tuple(range(1, image.ndim))
-    mean = image.mean(axis=axes, keepdims=True, dtype=np.float64)
-    deviation = image.std(axis=axes, keepdims=True, dtype=np.float64)
-    # Rounding leaves a little of a flat channel that must not be blown up.
-    flat = (pixels.min(axis=axes, keepdims=True) == pixels.max(axis=axes, keepdims=True)) | (deviation == 0)
-    gain = np.where(flat, 0, 1 / np.where(flat, 1, deviation))
-    out = np.zeros((len(image), *input_size[::-1]), np.float32)
-    out[tuple(region)] = (image - mean.astype(np.float32)) * gain.astype(np.float32)
-    for channel, normalise in enumerate(normalisations):
+    out = np.zeros((len(pixels), *input_size[::-1]), np.float32)
+    for index, channel in enumerate(pixels):
+        place: tuple[Any, ...] = (index, *region)
+        shown = out[place]
+        _resize(channel, resizers, shown)
+        normalise = normalisations[index] if index < len(normalisations) else None
         if normalise is not None:
-            place: tuple[Any, ...] = (channel, *region[1:])
-            out[place] = normalised(normalise, image[channel])
+            shown[:] = normalised(normalise, shown)
+            continue
+        mean, deviation = shown.mean(dtype=np.float64), shown.std(dtype=np.float64)
+        # Rounding leaves a little of a flat channel that must not be blown up.
+        flat = channel.min() == channel.max() or deviation == 0
+        shown -= np.float32(mean)
+        shown *= np.float32(0 if flat else 1 / deviation)
     return out, matrix
+
+
+def _resize(channel: NDArray[Any], resizers: Sequence[csr_array | None], out: NDArray[np.float32]) -> None:
+    """Resize (*S) into `out`, block by block: a large image is never floats as a whole."""
+    first, *others = resizers
+    ratio = max(len(channel) / len(out), 1)
+    step = max(int(BLOCK / (ratio * channel[0].size)), 1)
+    for start in range(0, len(out), step):
+        stop = min(start + step, len(out))
+        if first is None:
+            block = channel[start:stop].astype(np.float32)
+        else:
+            rows = first[start:stop]
+            low, high = rows.indices.min(), rows.indices.max() + 1
+            block = resample_axis(rows[:, low:high], channel[low:high].astype(np.float32), 0)
+        for axis, weights in enumerate(others, start=1):
+            if weights is not None:
+                block = resample_axis(weights, block, axis)
+        out[start:stop] = block
 
 
 def normalised(normalise: Normalisation, channel: NDArray[np.float32]) -> NDArray[np.float32]:

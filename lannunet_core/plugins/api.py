@@ -32,6 +32,14 @@ class PluginConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    def idle_keys(self, task: str) -> Mapping[str, str]:
+        """The keys that do nothing beside the value of another one, each with that one.
+
+        Keys of this section by their name (`{"radius": "shape"}`), others dotted (`{"model.gauss_sigma":
+        "model.architecture"}`). A user who sets one is told to remove it.
+        """
+        return {}
+
 
 @dataclass(frozen=True)
 class RunInfo:
@@ -152,6 +160,14 @@ class Plugin:
 
         Without an answer, it plans with the defaults of the architecture's settings, and guesses what a step
         costs.
+        """
+        return ()
+
+    @classmethod
+    def notes(cls, name: str, config: Any) -> Sequence[str]:
+        """What to tell, before a run, a user who lists this extension by `name`, with this section.
+
+        Such as what the program that a further name comes from does otherwise.
         """
         return ()
 

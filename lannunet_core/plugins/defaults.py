@@ -26,10 +26,14 @@ class Defaults:
 
     Attributes:
         hooks: The run's hooks, set when they are built: all are asked for names.
-        replaced: The key of the configuration that chooses among the answers to a hook, by hook.
+        replaced: The key of the configuration that chooses among the answers to a hook, or the keys that its
+            default answer looks at, by hook.
     """
 
-    replaced: ClassVar[dict[str, str]] = {"loss": "solver.loss_function"}
+    replaced: ClassVar[dict[str, str | tuple[str, ...]]] = {
+        "loss": "solver.loss_function",
+        "optimizer_and_scheduler": ("solver.optimizer", "solver.base_lr", "solver.decay_policy"),
+    }
     hooks: Hooks
 
     def __init__(self, config: Any, run: RunInfo) -> None:

@@ -7,7 +7,7 @@ from importlib import metadata
 from typing import Any
 
 from lannunet_core.names import did_you_mean, plain
-from lannunet_core.plugins import discovery, tasks
+from lannunet_core.plugins import discovery
 from lannunet_core.plugins.inspection import Look, look
 from lannunet_core.plugins.installed import InstalledPlugin
 from lannunet_core.plugins.manager import SPECS
@@ -35,6 +35,8 @@ def static_rows(plugins: Sequence[InstalledPlugin]) -> list[dict[str, Any]]:
 
 def _specs_of_tasks() -> set[str]:
     """The hooks of tasks that bring specifications of their own; for these alone, tasks are imported."""
+    from lannunet_core.plugins import tasks
+
     return {hook for task in tasks.every() for hook in tasks.specs_asked(task)}
 
 

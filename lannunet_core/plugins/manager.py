@@ -4,23 +4,27 @@ Every run has a manager of its own, so that two runs in one process do not see e
 pickled and never travels to loader workers.
 """
 
+from __future__ import annotations
+
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
 
 from lannunet_core import hookspecs
-from lannunet_core.config.loaded import ChosenPlugin, LoadedConfig
 from lannunet_core.errors import UserError
 from lannunet_core.names import did_you_mean
 from lannunet_core.plugins.api import Plugin, RunInfo
 from lannunet_core.plugins.hooks import CORE, Hooks, telling_of
 from lannunet_core.plugins.installed import InstalledPlugin, PluginWarning
 from lannunet_core.version import __version__
+
+if TYPE_CHECKING:
+    from lannunet_core.config.loaded import ChosenPlugin, LoadedConfig
 
 H = TypeVar("H", bound=Hooks)
 
@@ -67,6 +71,15 @@ SPECS = specs_of(hookspecs)
 def implemented_hooks(plugin: type) -> dict[str, bool]:
     """The hooks that a class implements, and whether in wrapper form (one that only changes an answer)."""
     return {name: _is_wrapper(options) for name, _, options in _implementations(plugin)}
+
+
+def plain_arguments(plugin: type) -> dict[str, set[str]]:
+    """The hooks that a class answers itself, each with the arguments that it takes."""
+    return {
+        name: set(inspect.signature(function).parameters)
+        for name, function, options in _implementations(plugin)
+        if not _is_wrapper(options)
+    }
 
 
 def check(plugins: Sequence[ChosenPlugin], task: str, specs: Specs = SPECS) -> None:

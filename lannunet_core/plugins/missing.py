@@ -3,7 +3,6 @@
 import re
 from importlib import metadata
 
-from lannunet_core.config.schema import DEFAULT_TASK, FIRST_ARCHITECTURE
 from lannunet_core.names import plain
 
 CORE = "lannunet-core"
@@ -17,7 +16,9 @@ def distribution_of(name: str) -> str | None:
     return next((one for one in ours if plain(one) == plain(f"lannunet-{name}")), None)
 
 
-def both(task: str = DEFAULT_TASK) -> str:
-    """What a run of a task needs, and the command that installs it."""
-    distribution = distribution_of(task) or "DISTRIBUTION"
+def both(task: str | None = None) -> str:
+    """What a run of a task, or of the default one, needs, and the command that installs it."""
+    from lannunet_core.config.schema import DEFAULT_TASK, FIRST_ARCHITECTURE  # `--help` does without
+
+    distribution = distribution_of(task or DEFAULT_TASK) or "DISTRIBUTION"
     return f"A run needs a task and an architecture: {INSTALL} {distribution} {FIRST_ARCHITECTURE}"

@@ -2,14 +2,16 @@
 
 import functools
 import warnings
+from collections.abc import Callable
 
 from lannunet_core import hookspecs
 from lannunet_core.config.loaded import LoadedConfig
 from lannunet_core.errors import UserError
-from lannunet_core.names import did_you_mean, plain
+from lannunet_core.names import choose, did_you_mean, is_among, plain
 from lannunet_core.plugins import discovery, missing
+from lannunet_core.plugins.api import RunInfo
 from lannunet_core.plugins.installed import Installed, PluginWarning
-from lannunet_core.plugins.manager import Specs, answers, specs_of
+from lannunet_core.plugins.manager import Specs, answers, assemble, specs_of
 from lannunet_core.task import Task
 
 
@@ -71,6 +73,36 @@ def load(installed: Installed) -> Task:
 def specs_asked(task: Task) -> Specs:
     """The specifications that hold in a run of a task: the core's and the task's own."""
     return specs_of(hookspecs, *task.hookspecs)
+
+
+def check_names(loaded: LoadedConfig, describe: Callable[[], RunInfo]) -> None:
+    """Refuse names that the task does not know, and that no plugin of the run brings.
+
+    The plugins are made, and asked, only where a name is not the task's own.
+
+    Args:
+        loaded: The configuration.
+        describe: Gives what plugins are told of the run.
+
+    Raises:
+        UserError: There is such a name.
+    """
+    task = find(loaded.run.task)
+    foreign = [
+        (key, name)
+        for key, (_, known) in task.names.items()
+        if key not in loaded.replaced
+        for name in loaded.named(key)
+        if not is_among(name, known)
+    ]
+    if not foreign:
+        return
+    run = describe()
+    hooks = assemble(loaded.plugins, run, task.defaults(loaded.run, run), task.hooks, task.hookspecs)
+    for key, name in foreign:
+        hook, known = task.names[key]
+        where = f"{loaded.given.get(key, loaded.path)}: {key}"
+        choose(where, name, {**dict.fromkeys(known), **getattr(hooks, hook)()})
 
 
 def asked_of(loaded: LoadedConfig) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DISPLAY_PERCENTILES = (0.5, 99.5)
+ENOUGH = 1 << 22  # values to take percentiles of
 
 
 def to_display(pixels: NDArray[Any], limits: tuple[float, float] | None = None) -> NDArray[np.uint8]:
@@ -13,16 +14,21 @@ def to_display(pixels: NDArray[Any], limits: tuple[float, float] | None = None) 
 
     `limits` become black and white; None: those of `display_limits`.
     """
-    values = np.asarray(pixels, dtype=np.float32)
-    values = values if len(values) == 3 else np.repeat(values[:1], 3, axis=0)
-    low, high = limits or display_limits(values)
-    scaled = (np.nan_to_num(values, nan=low) - low) / max(high - low, 1e-12)
-    return np.moveaxis((scaled.clip(0, 1) * 255).round().astype(np.uint8), 0, -1)
+    pixels = np.asarray(pixels)
+    pixels = pixels if len(pixels) == 3 else pixels[:1]
+    low, high = limits or display_limits(pixels)
+    shown = np.empty((*pixels.shape[1:], 3), np.uint8)
+    for index in range(3):
+        for place, values in enumerate(pixels[index % len(pixels)]):  # never floats as a whole
+            scaled = (np.nan_to_num(values.astype(np.float32), nan=low) - low) / max(high - low, 1e-12)
+            shown[place, ..., index] = (scaled.clip(0, 1) * 255).round()
+    return shown
 
 
 def display_limits(values: NDArray[Any]) -> tuple[float, float]:
     """The values that black and white stand for, so that the image fills the range but for its extremes."""
-    finite = values[np.isfinite(values)]
+    some = values.flat[:: max(values.size // ENOUGH, 1)]
+    finite = some[np.isfinite(some)]
     if not finite.size:
         return 0.0, 1.0
     low, high = np.percentile(finite, DISPLAY_PERCENTILES)

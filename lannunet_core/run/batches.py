@@ -1,7 +1,6 @@
 """The order of training samples, and batches of them."""
 
-import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +13,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from lannunet_core.calling import call_accepting
 from lannunet_core.errors import UserError
+from lannunet_core.run.workers import TURN, packed, start_worker
 
 
 def collate(
@@ -103,14 +103,6 @@ class EpochOrder(Sampler[list[tuple[int, int, int]]]):
         return int(self._permutation[position])
 
 
-def loaded_batches(loader: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The batches of a loader; a user's mistake found in a worker comes without the worker's traceback."""
-    try:
-        yield from loader
-    except UserError as error:
-        raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
-
-
 def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     """Move a batch's tensors; float64 matrices go as they are, except where the device has no float64."""
     moved = {}
@@ -125,9 +117,8 @@ def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     return moved
 
 
-def ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches the whole process group; the workers leave when the main process does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _collate(items: Sequence[Mapping[str, Any]], fills: Mapping[str, float]) -> dict[str, Any]:
+    return packed(collate(items, fills))
 
 
 def make_loader(
@@ -137,14 +128,15 @@ def make_loader(
     fills: Mapping[str, float] = MappingProxyType({}),
     **options: Any,
 ) -> DataLoader[Any]:
-    """A loader of `dataset`; `fills` as `collate` takes it, `options` as torch's DataLoader does."""
+    """A loader for `loaded_batches`; `fills` as `collate` takes it, `options` as torch's DataLoader does."""
     return DataLoader(
         dataset,
         num_workers=workers,
-        collate_fn=partial(collate, fills=dict(fills)),
+        collate_fn=partial(_collate, fills=dict(fills)),
+        timeout=TURN if workers > 0 else 0,
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
-        worker_init_fn=ignore_interrupts,
+        worker_init_fn=start_worker,
         generator=torch.Generator(),  # the loader's own draws must not move the global generator
         **options,
     )

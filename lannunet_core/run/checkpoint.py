@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from lannunet_core.config.loaded import LoadedConfig
@@ -100,16 +101,26 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         content = read_safetensors(path) if path.suffix == BEST_MODEL.suffix else read_pickled(path)
     except Exception as error:  # a damaged file makes it raise anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        # Not in the library's words, which say how to load it unsafely.
+        damaged = "it is damaged, or holds more than tensors and plain values"
+        reason = error.strerror if isinstance(error, OSError) else damaged
         raise UserError(
             f"{path}: cannot be loaded safely ({reason}). Use a model that lannunet train wrote."
         ) from error
     try:
-        return Checkpoint(**content)
-    except TypeError:  # other entries
+        checkpoint = Checkpoint(**content)
+        TypeAdapter(RunInfo).validate_python(checkpoint.run)
+        TypeAdapter(tuple[dict[str, Any], dict[str, Any]]).validate_python(
+            (checkpoint.config, checkpoint.learned)
+        )
+        named = [(plugin["name"], plugin["distribution"], plugin["version"]) for plugin in checkpoint.plugins]
+        TypeAdapter(list[tuple[str, str, str]]).validate_python(named)
+        named[0]
+    except (TypeError, ValueError, LookupError):  # other entries, or of other types
         raise UserError(
             f"{path}: not a model of this version of LannU-Net; train it anew with lannunet train."
         ) from None
+    return checkpoint
 
 
 def read_safetensors(path: Path) -> dict[str, Any]:

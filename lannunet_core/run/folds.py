@@ -60,5 +60,5 @@ def finished(loaded: LoadedConfig) -> bool:
     if not loaded.run.trainer.inference_only:
         for now, where in ((loaded, folder), (loaded.refine, last)):
             if now is not None:
-                refuse_changes(model_file.load_checkpoint(where).config, now, where)
+                refuse_changes(model_file.load_checkpoint(where), now, where)
     return True

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader
@@ -20,12 +21,13 @@ from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.files import atomic_path
 from lannunet_core.hookspecs import Event
 from lannunet_core.run import progress as terminal
-from lannunet_core.run.batches import EpochOrder, loaded_batches
+from lannunet_core.run.batches import EpochOrder
 from lannunet_core.run.checkpoint import BEST_MODEL, Checkpoint, save_checkpoint
 from lannunet_core.run.output import write_metrics
-from lannunet_core.run.session import Session
+from lannunet_core.run.session import Session, training_precision
 from lannunet_core.run.sizing import Sizing
 from lannunet_core.run.step import Step, several
+from lannunet_core.run.workers import SIGNALS, WorkersLost, end_workers, loaded_batches
 from lannunet_core.task import TrainingSet, Validated
 
 VALIDATION_ERROR = "validation_error"
@@ -55,34 +57,26 @@ class Progress:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM, after the run was saved."""
+    """Ctrl-C, SIGTERM or SIGHUP, after the run was saved; `args[0]` is the signal's number."""
 
 
 @contextmanager
-def stop_requested() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a flag, so that no step is torn; a second one ends at once."""
-    asked = False
+def stop_requested() -> Iterator[Callable[[], int]]:
+    """Turn the first signal to stop into its number, so that no step is torn; a second one ends at once."""
+    asked = 0
 
     def ask(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         if asked:
-            raise KeyboardInterrupt
-        asked = True
+            raise Interrupted(number)
+        asked = number
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in SIGNALS}
     try:
         yield lambda: asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def end_workers(loader: DataLoader[Any]) -> None:
-    """End persistent workers now. The garbage collector, which would do it, takes its time and then waits."""
-    iterator = loader._iterator
-    if iterator is not None and loader.num_workers > 0:
-        iterator._shutdown_workers()  # type: ignore[attr-defined]  # there is no public way
-    loader._iterator = None
 
 
 def seed_step(seed: int, epoch: int, step: int) -> None:
@@ -124,16 +118,27 @@ class Training:
         self.patience = config.solver.early_stopping_patience
         self.clip = config.solver.clip_gradient_norm
         self.monitor = config.trainer.monitor
+        mixed = training_precision(config) != "32-true"
+        self.other_precision = ", or set solver.auto_mixed_precision: false" if mixed else ""
         self.debug_folder = folder / "debug" if config.sampler.debug else None
         self.progress = Progress()
+        self.whole = True
 
-    def resume(self, checkpoint: Checkpoint) -> None:
+    def resume(self, checkpoint: Checkpoint, path: Path) -> None:
+        try:
+            self._resume(checkpoint)
+        except (TypeError, ValueError, LookupError, RuntimeError, AttributeError) as error:
+            raise UserError(
+                f"{path}: is damaged, or of another version; start a new run ({type(error).__name__})."
+            ) from error
+
+    def _resume(self, checkpoint: Checkpoint) -> None:
         self.learner.load_state_dict(checkpoint.learner)
         for one, state in zip(self.optimizers, states(checkpoint.optimizer), strict=True):
             one.load_state_dict(state)
         for one, state in zip(self.schedulers, states(checkpoint.scheduler), strict=True):
             one.load_state_dict(state)
-        self.progress = Progress(**checkpoint.progress)
+        self.progress = TypeAdapter(Progress).validate_python(checkpoint.progress)
 
     def run(self) -> None:
         try:
@@ -142,31 +147,39 @@ class Training:
                     self.train_epoch(stopping)
                     self.finish_epoch()
                     if stopping():
-                        raise self.interrupted()
+                        raise self.interrupted(stopping())
         finally:
             end_workers(self.loader)
         if not self.best_path.exists():  # nothing to validate on: the last model is the best
             self.save_best()
 
-    def train_epoch(self, stopping: Callable[[], bool]) -> None:
+    def train_epoch(self, stopping: Callable[[], int]) -> None:
         progress = self.progress
+        self.whole = True  # gradients that wait for an update are not saved
         self.learner.train()
         self.order.set_position(progress.epoch, progress.step)
         self.started = time.monotonic()
         title = f"epoch {progress.epoch + 1}/{self.sizing.max_epochs}"
         with terminal.progress_bar(title, self.sizing.mini_batch_size) as bar:
             bar.advance(progress.step)
-            for loaded in loaded_batches(self.loader):
-                step = self.step(self.samples.on_device(loaded, self.fabric.device))
-                seed_step(self.seed, progress.epoch, progress.step)
-                values = self.train_step(step)
-                for name, value in values.items():
-                    progress.sums[name] = progress.sums.get(name, 0.0) + value
-                progress.step += 1
-                bar.advance(1, f"loss {sum(values.values()):.4g}")
-                if step.last and stopping():  # gradients that wait for an update are not saved
+            try:
+                for loaded in loaded_batches(self.loader, lambda: self.whole and stopping() > 0):
+                    step = self.step(self.samples.on_device(loaded, self.fabric.device))
+                    seed_step(self.seed, progress.epoch, progress.step)
+                    values = self.train_step(step)
+                    for name, value in values.items():
+                        progress.sums[name] = progress.sums.get(name, 0.0) + value
+                    progress.step, self.whole = progress.step + 1, step.last
+                    bar.advance(1, f"loss {sum(values.values()):.4g}")
+                    if self.whole and stopping():
+                        break
+            except WorkersLost:
+                if self.whole:
                     self.save_latest()
-                    raise self.interrupted()
+                raise
+        if self.whole and stopping():
+            self.save_latest()
+            raise self.interrupted(stopping())
 
     def step(self, batch: Mapping[str, Any]) -> Step:
         number, every = self.progress.step, self.solver.accumulate
@@ -174,10 +187,10 @@ class Training:
         last = number % every == of_update - 1
         return Step(self, batch, self.progress.epoch, number, share=1 / of_update, last=last)
 
-    def interrupted(self) -> Interrupted:
+    def interrupted(self, number: int) -> Interrupted:
         at = self.progress
         print(f"saved at epoch {at.epoch + 1}, batch {at.step + 1}; go on with --resume", flush=True)
-        return Interrupted("stopped on request")
+        return Interrupted(number)
 
     def train_step(self, step: Step) -> dict[str, float]:
         if self.debug_folder is not None:
@@ -206,7 +219,7 @@ class Training:
         raise RunFailed(
             f"the loss is not a number in epoch {self.progress.epoch + 1}, batch {self.progress.step + 1} "
             f"({terms}), samples {', '.join(batch['id'])}; the batch is saved in {folder / 'batch.pt'}. "
-            "Look at these images, or lower solver.base_lr."
+            f"Look at these images, or lower solver.base_lr{self.other_precision}."
         )
 
     def finish_epoch(self) -> None:

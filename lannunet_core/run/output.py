@@ -4,11 +4,10 @@ config.yaml."""
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -23,6 +22,7 @@ from lannunet_core.errors import UserError
 from lannunet_core.files import write_text
 from lannunet_core.plugins.api import RunInfo
 from lannunet_core.plugins.tasks import asked_of
+from lannunet_core.record import RECORD, adopt, claim, recorded, remove_recorded, sweep
 from lannunet_core.run.checkpoint import plugin_versions
 
 CENTRES_FILE = "centres.csv"  # what the first of two stages found in all splits
@@ -43,33 +43,62 @@ RUN_FOLDERS = ("checkpoints", "debug", "failure", "predictions", METHODS_FOLDER,
 
 
 def earlier_results(folder: Path) -> list[Path]:
-    """What a run has written there."""
-    return [folder / name for name in RUN_FILES + RUN_FOLDERS if (folder / name).exists()]
+    """The files there that runs of ours wrote."""
+    found = recorded(folder)
+    if not found and _is_run(folder):  # of the first version, which kept no record
+        places = [
+            path
+            for name in (*RUN_FILES, *RUN_FOLDERS)
+            for path in (folder / name, *(folder / name).rglob("*"))
+        ]
+        found = [path for path in places if path.is_file()]
+    return found
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        described = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return "lannunet-core" in described["libraries"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def refuse_folder(folder: Path, key: str, ways_out: str | None) -> None:
-    """Refuse a folder that cannot be written, or that holds a run; nothing is made or removed.
+    """Claim a folder for what this process will write; nothing in it is changed.
 
     Messages name the setting `key`, and the `ways_out` where there is a run; None: it may be there.
+
+    Raises:
+        UserError: It cannot be written, or another process writes there, or it holds a run, or files of
+            others that are called as a run's are.
     """
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
-        with tempfile.TemporaryDirectory(dir=existing):
-            pass
+        claim(folder)
     except OSError as error:
         raise UserError(
             f"{key}: {folder} cannot be written ({error.strerror}); name another folder."
         ) from error
-    if ways_out is not None and earlier_results(folder):
+    ours = earlier_results(folder)
+    if ways_out is not None and ours:
         raise UserError(f"{key}: {folder} already holds a run; {ways_out} or name another folder.")
+    for path in (folder / name for name in (*RUN_FILES, *RUN_FOLDERS)):
+        held = any(path in (one, *one.parents) for one in ours) or (path / RECORD).exists()
+        there = any(path.iterdir()) if path.is_dir() else path.exists()
+        if there and not held and path.name not in ("debug", "failure"):  # plugins write there as they like
+            raise UserError(
+                f"{key}: {path} is none that lannunet wrote, and a run would write there; move it away, or "
+                "name another folder."
+            )
 
 
 def refuse_to_empty(folder: Path, key: str, models: Iterable[Path]) -> None:
     """Refuse to make room in a folder where models (files, runs' folders) lie that are to be read."""
-    removed = [path.resolve() for path in earlier_results(folder)]
+    removed = {
+        path.resolve() for place in (folder, folder / SECOND_STAGE_FOLDER) for path in earlier_results(place)
+    }
     for model in models:
         file = model / "checkpoints" if model.is_dir() else model
-        if any(file.resolve().is_relative_to(path) for path in removed):
+        if any(path.is_relative_to(file.resolve()) for path in removed):
             raise UserError(
                 f"{key}: {model} lies in {folder}, which --overwrite empties; name another folder."
             )
@@ -78,18 +107,18 @@ def refuse_to_empty(folder: Path, key: str, models: Iterable[Path]) -> None:
 def claim_folder(folder: Path, *, resume: bool = False) -> None:
     """Make a run's folder; empty it of an earlier run that is not resumed.
 
-    Only what a run writes is removed: whatever else lies in the folder stays.
+    Only files that a run's record lists are removed: whatever else lies in the folder stays.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    if resume:
-        for half in folder.glob("checkpoints/.*"):  # of a run that was killed while it wrote
-            half.unlink()
-        return
-    for path in earlier_results(folder):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    claim(folder)
+    for place in (folder / SECOND_STAGE_FOLDER, folder):
+        if place.is_dir():
+            adopt(place, earlier_results(place))
+            sweep(place)
+            if not resume:
+                remove_recorded(place)
+                for name in RUN_FOLDERS:  # made, and nothing was written there
+                    with suppress(OSError):
+                        (place / name).rmdir()
 
 
 def git_state() -> dict[str, Any] | None:

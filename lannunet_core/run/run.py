@@ -18,13 +18,15 @@ from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.hookspecs import Event
 from lannunet_core.names import dotted
 from lannunet_core.plugins import recorded, tasks
-from lannunet_core.run.batches import EpochOrder, loaded_batches, make_loader
+from lannunet_core.record import releasing
+from lannunet_core.run.batches import EpochOrder, make_loader
 from lannunet_core.run.checkpoint import Checkpoint, load_checkpoint, load_weights, plugin_versions
 from lannunet_core.run.loop import VALIDATION_ERROR, Training
 from lannunet_core.run.output import claim_folder, provenance, refuse_folder, refuse_to_empty, write_run
 from lannunet_core.run.session import Session, make_fabric, training_precision
 from lannunet_core.run.sizing import TRIAL_BATCHES, Sizing, seconds_per_batch, size_run, workers_for
 from lannunet_core.run.step import needs_closure, several, total
+from lannunet_core.run.workers import loaded_batches
 from lannunet_core.task import TrainingSet, Validated, Work
 
 BASE_LR = {"adamw": 2e-3, "sgd": 0.01}
@@ -38,6 +40,11 @@ def carry_out(loaded: LoadedConfig, open_work: Callable[[], W], *, resume: bool,
     `open_work` reads what the data set says of itself. With `resume` it goes on with the run in the output
     folder, with `overwrite` it replaces it.
     """
+    with releasing():
+        return _carry_out(loaded, open_work, resume, overwrite)
+
+
+def _carry_out(loaded: LoadedConfig, open_work: Callable[[], W], resume: bool, overwrite: bool) -> W:
     config, folder = loaded.run, loaded.run.output.output_dir
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -80,7 +87,8 @@ def carry_out(loaded: LoadedConfig, open_work: Callable[[], W], *, resume: bool,
             event=Event("failure", folder, {"error": str(error) or type(error).__name__}, session.learner)
         )
         if isinstance(error, OSError):
-            raise RunFailed(f"{error}. When that is mended, go on with --resume.") from error
+            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            raise RunFailed(f"{what}. When that is mended, go on with --resume.") from error
         raise
     session.hooks.observe(event=Event("end", folder, summary, session.learner))
     return work
@@ -114,7 +122,7 @@ def prepare_training(
     requested = session.loaded.resolved()
     if earlier is not None:
         recorded.require(earlier.plugins, str(latest))
-        refuse_changes(earlier.config, session.loaded, latest)
+        refuse_changes(earlier, session.loaded, latest)
     elif config.model.checkpoint is not None:
         start_from(session, config.model.checkpoint, transfer=True)
         session.recall({})  # what it learned of its own predictions says nothing of these
@@ -153,6 +161,7 @@ def prepare_training(
         config=requested,
         run=asdict(run),
         plugins=plugin_versions(session.loaded),
+        learned=session.learned(),
         sizing=asdict(sizing),
         provenance=description,
     )
@@ -160,7 +169,7 @@ def prepare_training(
     training = Training(session, samples, loader, order, sizing, optimizers, schedulers, validate, checkpoint)
     (folder / "checkpoints").mkdir(exist_ok=True)
     if earlier is not None:
-        training.resume(earlier)
+        training.resume(earlier, latest)
         at = training.progress
         print(f"resumed from {latest}: epoch {at.epoch + 1}, batch {at.step + 1}", flush=True)
     elif resume:
@@ -168,40 +177,51 @@ def prepare_training(
     return training, with_sizing(requested, sizing, base_lr), description
 
 
-def with_sizing(requested: Mapping[str, Any], sizing: Sizing, base_lr: float) -> dict[str, Any]:
+def with_sizing(requested: Mapping[str, Any], sizing: Sizing, base_lr: float | None) -> dict[str, Any]:
     """A configuration with what was measured in place of each `auto`: a repeat is the same run."""
     resolved = json.loads(json.dumps(requested))
     solver, trainer = resolved["solver"], resolved["trainer"]
     solver["max_epochs"], solver["mini_batch_size"] = sizing.max_epochs, sizing.mini_batch_size
-    solver["base_lr"], trainer["validate_every"] = base_lr, sizing.validate_every
+    trainer["validate_every"] = sizing.validate_every
+    solver.pop("budget_minutes", None)  # it does nothing beside a number of epochs
+    if solver.get("base_lr") == "auto":  # else it was given, or a plugin's optimizer has one of its own
+        solver["base_lr"] = base_lr
     return resolved  # type: ignore[no-any-return]
 
 
-def refuse_changes(before: Mapping[str, Any], loaded: LoadedConfig, where: Path) -> None:
-    """A resumed run is the same run: only what does not change its result may differ.
+FREE_TO_CHANGE = {  # what a resumed run does with its samples does not depend on these
+    "sampler.num_workers",
+    "sampler.patch.centres",
+    "sampler.debug",
+    "trainer.cache_data",
+    "dataset.root",
+    "dataset.src_targets",
+    "inference.debug",
+    "inference.split",
+}
+FREE_SECTIONS = ("output.", "refine.")
 
-    A key that an earlier version did not have was as its default is.
+
+def refuse_changes(trained: Checkpoint, loaded: LoadedConfig, where: Path) -> None:
+    """A resumed run is the same run: only what does not change its training may differ.
+
+    Its configuration may be given as it was, or as the run resolved it. A key that an earlier version did not
+    have was as its default is; one that this version does not have any more says nothing.
     """
-    free = {
-        "sampler.num_workers",
-        "sampler.patch.centres",
-        "trainer.cache_data",
-        "output.output_dir",
-        "dataset.root",
-        "dataset.src_targets",
-    }
-    new = dict(dotted(tasks.find(loaded.run.task).as_trained(loaded, before).resolved()))
-    old = dict(dotted(before))
+    new = dict(dotted(tasks.find(loaded.run.task).as_trained(loaded, trained.config).resolved()))
+    old, solver = dict(dotted(trained.config)), trained.config["solver"]
+    base_lr = BASE_LR[solver.get("optimizer", "adamw")] if solver.get("base_lr") == "auto" else None
+    settled = dict(dotted(with_sizing(trained.config, Sizing(**trained.sizing), base_lr)))
     for key in new.keys() - old.keys():
         field = canonical(tuple(key.split(".")), type(loaded.run))[1]
         old[key] = None if field is None else field.get_default(call_default_factory=True)
     changed = [
         key
-        for key in old.keys() | new.keys()
-        if old.get(key) != new.get(key) and key not in free and not key.startswith("refine.")
+        for key, value in new.items()
+        if value not in (old[key], settled.get(key, old[key])) and key not in FREE_TO_CHANGE
     ]
-    if changed:
-        rows = "; ".join(f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in sorted(changed))
+    if changed := sorted(key for key in changed if not key.startswith(FREE_SECTIONS)):
+        rows = "; ".join(f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in changed)
         raise UserError(
             f"--resume: {where} was trained differently: {rows}. Set it back, or start a new run."
         )

@@ -90,6 +90,44 @@ def test_what_train_would_refuse(project, mistake, capsys):
     assert not project.out.exists()
 
 
+BRINGS = """
+from lannunet_core import Plugin, hookimpl
+
+
+class Brings(Plugin):
+    @hookimpl
+    def losses(self):
+        return {f"mine for {len(self.run.outputs)}": lambda: None}
+
+    @hookimpl
+    def normalisations(self):
+        return {"window": lambda: None}
+"""
+
+
+@pytest.mark.parametrize("task", ["landmarks", "segmentation"])
+def test_names_that_a_plugin_brings(task, project, segmentation, distribution, capsys):
+    distribution("brings", {"brings": "brings:Brings"}, {"brings.py": BRINGS})
+    run = {"landmarks": project, "segmentation": segmentation}[task]
+    section, count = {"landmarks": ("sampler", 2), "segmentation": ("preprocess", 3)}[task]
+    names = {"solver": {"loss_function": f"Mine-for-{count}"}, section: {"normalisation": ["Window"]}}
+    run.set(trainer={"plugins": ["brings"]}, **names)
+    assert check(run) == 0
+    for part, key, wrong, right in (
+        ("solver", "loss_function", "mine for 4", f"mine for {count}"),
+        (section, "normalisation", ["windo"], "window"),
+    ):
+        run.set(**{**names, part: {key: wrong}})
+        assert check(run) == 2
+        said = capsys.readouterr().err
+        assert f"run.yaml:{line_of(run, key)}: {part}.{key}: " in said
+        assert f"Did you mean '{right}'?" in said
+
+
+def line_of(run, key):
+    return next(n for n, line in enumerate(run.yaml.read_text().splitlines(), 1) if f"{key}:" in line)
+
+
 def test_a_flat_size_for_volumes(volumes, capsys):
     volumes.set(sampler={"input_size": [16, 16]})
     assert check(volumes) == 2

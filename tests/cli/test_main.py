@@ -83,6 +83,9 @@ def test_version(capsys):
         (UserError("model: what is this?"), 2, "Error: model: what is this?\n"),
         (RunFailed("the loss is NaN"), 1, "Error: the loss is NaN\n"),
         (KeyboardInterrupt(), 130, "Interrupted.\n"),
+        (KeyboardInterrupt(15), 143, "Interrupted.\n"),
+        (PermissionError(13, "Permission denied", "/a/b"), 2, "Error: /a/b: Permission denied.\n"),
+        (OSError(28, "No space left on device"), 1, "Error: a file: No space left on device.\n"),
     ],
 )
 def test_ends_with_one_plain_message_and_its_exit_code(raising, capsys, error, code, said):

@@ -48,6 +48,7 @@ def test_what_it_leaves(trained, images, out):
         "predictions.csv",
         "summary.json",
         "report.html",
+        ".lannunet-files",
     }
     assert json.loads((out / "run.json").read_text())["model"] == str(trained.out)
 

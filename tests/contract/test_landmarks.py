@@ -193,17 +193,14 @@ class Stranger(Plugin):
 
 COORDINATES = '''
 class Stranger(Plugin):
-    """Coordinates (B, N, D) straight from the image, and a map beside them."""
+    """Coordinates straight from the image, and how sure it is that each landmark is there."""
 
     tasks = ("landmarks",)
 
     @hookimpl
     def network(self):
-        from lannunet_core import UserError
         from stranger_network import Regressor
 
-        if self.run.dimensions != 2:
-            raise UserError("stranger: is made for 2D; use another architecture.")
         return Regressor(self.run.in_channels, len(self.run.outputs), self.run.input_size)
 
     @hookimpl
@@ -216,33 +213,38 @@ class Stranger(Plugin):
     def get_coords_from_heatmap(self, heatmaps):
         from lannunet_core import Coordinates
 
-        points = heatmaps["points"]
-        return Coordinates(points, points.new_ones(points.shape[:2]))
+        points, seen = heatmaps
+        return Coordinates(points.masked_fill(seen[..., None] == 0, float("nan")), seen.clamp(max=1))
 '''
 
 REGRESSOR = """
 import torch
 from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 
 class Regressor(nn.Module):
     def __init__(self, channels, landmarks, size):
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(channels, 8, 8, stride=8), nn.ReLU(), nn.Flatten())
-        self.points = nn.Linear(8 * (size[0] // 8) * (size[1] // 8), 2 * landmarks)
-        self.size = size
+        self.size, D = size, len(size)
+        conv, pool = getattr(nn, f"Conv{D}d"), getattr(nn, f"AdaptiveAvgPool{D}d")
+        last = nn.Linear(8 * 4**D, landmarks * (D + 1)), nn.Unflatten(1, (landmarks, D + 1))
+        self.layers = nn.Sequential(conv(channels, 8, 8, 4), nn.ReLU(), pool(4), nn.Flatten(), *last)
 
     def forward(self, image):
-        return {"points": self.points(self.layers(image)).reshape(len(image), -1, 2) + self.size[0] / 2}
+        found = self.layers(image).float()
+        return {"points": (found[..., :-1] + 0.5) * image.new_tensor(self.size), "seen": found[..., -1]}
 
 
 class Distance(nn.Module):
     def forward(self, outputs, labels):
-        visible = labels["state"] == 0
-        return {"distance": (outputs["points"] - labels["landmarks"])[visible].abs().mean()}
+        visible, known = labels["state"] == 0, labels["state"] != 3
+        error = (outputs["points"] - labels["landmarks"])[visible].square().sum()
+        seen = cross_entropy(outputs["seen"][known], visible[known].float(), reduction="sum")
+        return {"distance": error / visible.sum().clamp(min=1), "seen": seen / known.sum().clamp(min=1)}
 
     def activation(self, outputs):
-        return outputs
+        return outputs["points"], outputs["seen"].sigmoid()
 """
 
 
@@ -275,17 +277,28 @@ def test_outputs_need_no_place_in_the_image(install, project):
 # Training steps -------------------------------------------------------------------------------------------
 
 SABOTEUR = '''
-
-import os
-import signal
+from lannunet_core import Plugin, hookimpl
 
 
-def stop(event):
+class Saboteur(Plugin):
     """Stops the run as `SABOTAGE` says."""
-    planned, count, name = os.environ.get("SABOTAGE", "- 0 -").split()
-    if event.name == planned and event.values["epoch"] == int(count):
-        os.kill(os.getpid(), getattr(signal, name))
+
+    @hookimpl
+    def observe(self, event):
+        import os
+        import signal
+
+        planned, count, name = os.environ.get("SABOTAGE", "- 0 -").split()
+        if event.name == planned and event.values["epoch"] == int(count):
+            os.kill(os.getpid(), getattr(signal, name))
 '''
+
+
+@pytest.fixture
+def saboteur(distribution):
+    distribution("saboteur", {"saboteur": "saboteur:Saboteur"}, {"saboteur.py": SABOTEUR})
+    return {"plugins": ["stranger", "saboteur"]}
+
 
 TEACHER = '''
 class Stranger(Plugin):
@@ -307,10 +320,6 @@ class Stranger(Plugin):
         step.update()
         network.teach()
         return terms
-
-    @hookimpl
-    def observe(self, event):
-        stop(event)
 '''
 
 WITH_TEACHER = """
@@ -338,58 +347,51 @@ GAN = '''
 class Stranger(Plugin):
     """A discriminator tells true maps from predicted ones; it has an optimizer of its own."""
 
+    tasks = ("landmarks",)
+
     @hookimpl(wrapper=True)
     def loss(self):
         from stranger_network import Adversarial
 
-        return Adversarial((yield), len(self.run.outputs))
+        return Adversarial((yield), len(self.run.outputs), self.run.dimensions)
 
     @hookimpl
     def optimizer_and_scheduler(self, module):
         from torch.optim import Adam
 
-        return [Adam(module.network.parameters(), 1e-3), Adam(module.loss.judge.parameters(), 1e-3)], None
+        return [Adam(module.network.parameters()), Adam(module.loss.judge.parameters())], None
 
     @hookimpl
     def training_step(self, step):
-        network, judge = step.optimizers
         terms = step.losses()
         step.backward(sum(terms.values()))
-        step.update(network)
-        judge.zero_grad()
-        judged = step.module.loss.judged(step.module, step.batch)
-        step.backward(judged)
-        step.update(judge)
-        return {**terms, "judge": judged}
-
-    @hookimpl
-    def observe(self, event):
-        stop(event)
+        step.update(step.optimizers[0])
+        step.optimizers[1].zero_grad()
+        step.backward(judged := step.module.loss.judged())
+        step.update(step.optimizers[1])
+        return {**terms, "judged": judged}
 '''
 
 ADVERSARIAL = """
-import torch
 from torch import nn
 from torch.nn.functional import softplus
 
 
 class Adversarial(nn.Module):
-    def __init__(self, plain, landmarks):
+    def __init__(self, plain, landmarks, dimensions):
         super().__init__()
-        self.plain, self.judge = plain, nn.Conv2d(landmarks, 1, 8, stride=4)
+        self.plain, self.activation = plain, plain.activation
+        self.judge = getattr(nn, f"Conv{dimensions}d")(landmarks, 1, 8, 4)
 
     def forward(self, outputs, labels):
-        fooled = softplus(-self.judge(self.plain.activation(outputs))).mean()
-        return {**self.plain(outputs, labels), "fooled": 0.01 * fooled}
+        state, drawn = labels["state"], self.activation(outputs)
+        drawn = drawn * (state == 0).reshape(*state.shape, *[1] * (drawn.ndim - 2))
+        self.seen = drawn.detach(), labels["heatmaps"][0] / 100
+        return {**self.plain(outputs, labels), "fooled": 0.01 * softplus(-self.judge(drawn)).mean()}
 
-    def judged(self, module, batch):
-        outputs = module.network(batch["image"])
-        true = module.labels(batch, outputs)["heatmaps"][0] / 100
-        drawn = self.plain.activation(outputs).detach()
-        return softplus(self.judge(drawn)).mean() + softplus(-self.judge(true)).mean()
-
-    def activation(self, outputs):
-        return self.plain.activation(outputs)
+    def judged(self):
+        drawn, true = map(self.judge, self.seen)
+        return softplus(drawn).mean() + softplus(-true).mean()
 """
 
 LBFGS = """
@@ -399,10 +401,6 @@ class Stranger(Plugin):
         from torch.optim import LBFGS
 
         return LBFGS(module.parameters(), lr=0.1, max_iter=3, history_size=3), None
-
-    @hookimpl
-    def observe(self, event):
-        stop(event)
 """
 
 
@@ -411,17 +409,17 @@ class Stranger(Plugin):
     [(TEACHER, WITH_TEACHER), (GAN, ADVERSARIAL), (LBFGS, "")],
     ids=["teacher", "gan", "lbfgs"],
 )
-def test_a_training_step_of_its_own_trains_and_resumes(install, project, source, network):
-    install(source + SABOTEUR, files={"stranger_network.py": network})
-    project.set(solver={"max_epochs": 2, "num_res_supervisions": 1})
+def test_a_training_step_of_its_own_trains_and_resumes(install, saboteur, project, source, network):
+    install(source, files={"stranger_network.py": network})
+    project.set(solver={"max_epochs": 2, "num_res_supervisions": 1}, trainer=saboteur)
     same_after_resume(project)
     terms = project.metrics()[0]["terms"]
     assert all(math.isfinite(value) for value in terms.values())
-    assert {TEACHER: "consistency", GAN: "judge", LBFGS: "kl"}[source] in terms
+    assert {TEACHER: "consistency", GAN: "judged", LBFGS: "kl"}[source] in terms
 
 
 def test_lbfgs_lowers_the_loss(install, project):
-    install(LBFGS + SABOTEUR)
+    install(LBFGS)
     project.set(
         solver={
             "max_epochs": 6,
@@ -437,7 +435,7 @@ def test_lbfgs_lowers_the_loss(install, project):
 
 
 def test_lbfgs_refuses_accumulation(install, project, capsys):
-    install(LBFGS + SABOTEUR)
+    install(LBFGS)
     assert project.train("--set", "solver.accumulate=2") == 2
     assert "solver.accumulate" in capsys.readouterr().err
 
@@ -1032,7 +1030,8 @@ class Idea(Plugin):
     def network(self):
         from torch import nn
 
-        return nn.Conv2d(self.run.in_channels, len(self.run.outputs), 9, padding=4)
+        convolution = getattr(nn, f"Conv{self.run.dimensions}d")
+        return convolution(self.run.in_channels, len(self.run.outputs), 9, padding=4)
 '''
 
 

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -173,3 +175,26 @@ def test_every_number_type_gives_the_same(dtype):
 def test_an_image_that_vanishes_is_refused():
     with pytest.raises(UserError, match="4000×9 vanishes in an input of 64×64"):
         prepare_image(np.zeros((1, 9, 4000)), (64, 64), "letterbox")
+
+
+@pytest.mark.parametrize("resize", ["letterbox", "stretch"])
+@pytest.mark.parametrize(("shape", "wanted"), [((3, 90, 70), (32, 24)), ((2, 9, 40, 30), (20, 25, 6))])
+def test_a_large_image_is_resized_block_by_block(monkeypatch, shape, wanted, resize):
+    """The same numbers, and never as floats as a whole."""
+    pixels = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
+    whole, _ = prepare_image(pixels, wanted, resize)
+    monkeypatch.setattr("lannunet_core.images.prepare.BLOCK", 1000)
+    np.testing.assert_array_equal(prepare_image(pixels, wanted, resize)[0], whole)
+    large = np.tile(pixels, (1, 20, 20) if pixels.ndim == 3 else (1, 40, 4, 4))
+    tracemalloc.start()
+    prepare_image(large, wanted, resize)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < large.nbytes
+
+
+def test_the_number_of_channels_of_normalisations_is_that_of_the_image():
+    pixels = np.random.default_rng(0).random((2, 9, 8))
+    image, _ = prepare_image(pixels, None, "letterbox", (lambda channel: channel, None))
+    np.testing.assert_array_equal(image[0], pixels[0].astype(np.float32))
+    assert abs(image[1].mean()) < 1e-6

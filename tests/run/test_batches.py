@@ -9,7 +9,8 @@ from hypothesis import given, settings, strategies as st
 from torch.utils.data import Dataset
 
 from lannunet_core.errors import UserError
-from lannunet_core.run.batches import EpochOrder, collate, loaded_batches, make_loader, to_device
+from lannunet_core.run.batches import EpochOrder, collate, make_loader, to_device
+from lannunet_core.run.workers import loaded_batches
 
 # Batches
 

@@ -8,6 +8,21 @@ from lannunet_core.errors import UserError
 from lannunet_core.run import checkpoint
 from lannunet_core.run.checkpoint import Checkpoint
 
+RUN = {
+    "task": "landmarks",
+    "dimensions": 2,
+    "in_channels": 1,
+    "outputs": ["a", "b"],
+    "input_size": [32, 32],
+    "spacing": None,
+    "supervised_resolutions": 1,
+    "device": "cpu",
+    "seed": 0,
+}
+
+
+PLUGIN = {"name": "unet", "distribution": "lannunet-unet", "version": "1"}
+
 
 class Evil:
     """Unpickling it would leave a file."""
@@ -23,7 +38,7 @@ def test_round_trip(tmp_path):
     written = Checkpoint(
         learner={"network.weight": torch.arange(6.0).reshape(2, 3)},
         config={"solver": {"seed": 3}},
-        run={"outputs": ("a", "b"), "spacing": None},
+        run={**RUN, "outputs": ("a", "b")},
         plugins=[{"name": "unet", "distribution": "lannunet-unet", "version": "1"}],
         sizing={"max_epochs": 2},
         progress={"best_error": float("inf"), "history": [{"epoch": 1}]},
@@ -42,7 +57,7 @@ def test_a_model_for_use_round_trips_in_safetensors(tmp_path):
     written = Checkpoint(
         learner=state,
         config={"solver": {"seed": 3}},
-        run={"outputs": ["a", "b"], "spacing": None},
+        run=RUN,
         plugins=[{"name": "net", "distribution": "a-net", "version": "1"}],
         sizing={"max_epochs": 2},
         learned={"thresholds": [0.1, 0.25]},
@@ -59,7 +74,7 @@ def test_a_model_for_use_round_trips_in_safetensors(tmp_path):
 
 def test_a_model_may_be_written_over_while_its_weights_are_in_use(tmp_path):
     path = tmp_path / "a.safetensors"
-    checkpoint.save_checkpoint(path, Checkpoint({"a": torch.arange(99_999.0)}, {}, {}, [], {}))
+    checkpoint.save_checkpoint(path, Checkpoint({"a": torch.arange(99_999.0)}, {}, RUN, [PLUGIN], {}))
     read = checkpoint.load_checkpoint(path)
     checkpoint.save_checkpoint(path, replace(read, learned={"more": 1}))
     again = checkpoint.load_checkpoint(path)
@@ -74,7 +89,7 @@ def test_a_model_of_core_0_1_0_is_read(tmp_path, presence, learned):
         "lannunet": 1,
         "learner": {name: torch.ones(3) for name in ("network.weight", "loss.width", "label_width.log")},
         "config": {"solver": {"seed": 3}},
-        "run": {"outputs": ("a", "b")},
+        "run": {**RUN, "outputs": ("a", "b")},
         "plugins": [{"name": "net", "distribution": "a-net", "version": "0.1.0"}],
         "sizing": {"max_epochs": 2},
         "presence": presence,
@@ -99,9 +114,33 @@ def test_a_file_that_would_run_code_is_refused(tmp_path, legacy):
         (tmp_path / "evil.pt").write_bytes(pickle.dumps(content))
     else:
         torch.save(content, tmp_path / "evil.pt")
-    with pytest.raises(UserError, match=r"evil\.pt: cannot be loaded safely"):
+    with pytest.raises(UserError, match=r"evil\.pt: cannot be loaded safely") as refused:
         checkpoint.load_checkpoint(tmp_path / "evil.pt")
     assert not trace.exists()
+    assert "weights_only" not in str(refused.value)  # torch says how to load it all the same
+    assert "\x1b" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"run": {}},
+        {"run": {**RUN, "dimensions": "many"}},
+        {"run": None},
+        {"plugins": []},
+        {"plugins": [{"name": "unet"}]},
+        {"plugins": {"name": 3}},
+        {"config": [1]},
+        {"learned": "x"},
+    ],
+)
+def test_a_model_with_values_of_other_types_is_refused(tmp_path, change):
+    good = Checkpoint({"a": torch.ones(2)}, {}, RUN, [PLUGIN], {})
+    checkpoint.save_checkpoint(tmp_path / "a.pt", good)
+    checkpoint.load_checkpoint(tmp_path / "a.pt")
+    checkpoint.save_checkpoint(tmp_path / "a.pt", replace(good, **change))
+    with pytest.raises(UserError, match="not a model of this version"):
+        checkpoint.load_checkpoint(tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize(

@@ -104,26 +104,27 @@ def test_what_an_earlier_version_began_is_gone_on_with(stoppable, monkeypatch, c
     assert_same(whole(stoppable), stoppable.out)
 
 
-def test_ctrl_c_reaches_the_whole_group_of_processes(stoppable):
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_reaches_the_whole_group_of_processes(stoppable, name, code):
     ended = stoppable.start(
         "train",
         stoppable.yaml,
         "--set",
         "sampler.num_workers=2",
-        SABOTAGE="step 9 SIGINT",
+        SABOTAGE=f"step 9 {name}",
         SABOTAGE_GROUP="yes",
     )
-    assert (ended.returncode, ended.stderr) == (130, "Interrupted.\n")
+    assert (ended.returncode, ended.stderr) == (code, "Interrupted.\n")
     assert "saved at epoch 3, batch 4" in ended.stdout  # all of its three batches are done
     assert stoppable.train("--resume") == 0
     assert_same(whole(stoppable), stoppable.out)
 
 
-@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM"])
-def test_stopped_at_the_end_of_the_last_epoch(stoppable, monkeypatch, capsys, signal):
+@pytest.mark.parametrize(("signal", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_stopped_at_the_end_of_the_last_epoch(stoppable, monkeypatch, capsys, signal, code):
     with monkeypatch.context() as patch:
         patch.setenv("SABOTAGE", f"epoch 4 {signal}")
-        assert stoppable.train() == 130
+        assert stoppable.train() == code
     assert not (stoppable.out / "predictions.csv").exists()
     assert stoppable.train("--resume") == 0
     assert_same(whole(stoppable), stoppable.out)
@@ -141,14 +142,84 @@ def test_crash_while_a_checkpoint_is_written(stoppable, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", full_disk)
         assert stoppable.train() == 1
-    error = "Error: [Errno 28] No space left on device. When that is mended, go on with --resume.\n"
-    assert capsys.readouterr().err == error
     folder = stoppable.out / "checkpoints"
+    full = f"{folder / 'latest.pt'}: No space left on device"
+    assert capsys.readouterr().err == f"Error: {full}. When that is mended, go on with --resume.\n"
     assert sorted(path.name for path in folder.iterdir()) == ["best.safetensors", "latest.pt"]
     assert checkpoint.load_checkpoint(folder / "latest.pt").progress["epoch"] == 2
     assert stoppable.train("--resume") == 0
     assert "epoch 3, batch 1" in capsys.readouterr().out
     assert_same(whole(stoppable), stoppable.out)
+
+
+ORDERED = """
+import os
+import signal
+
+from lannunet_core import Plugin, hookimpl
+
+from ordered_scheme import Killing
+
+
+class Ordered(Plugin):
+    @hookimpl
+    def augmentations(self):
+        return {"killing": Killing}
+"""
+
+KILLING = """
+import os
+import signal
+
+from lannunet_core import RandomScheme
+
+
+class Killing:
+    \"\"\"The kernel ends a worker in the third epoch, once.\"\"\"
+
+    def draw(self, rng, size, epoch):
+        if epoch == 2 and not os.path.exists(os.environ["KILLED"]):
+            open(os.environ["KILLED"], "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return RandomScheme().draw(rng, size)
+"""
+
+
+def test_a_killed_worker(project, distribution):
+    distribution(
+        "ordered", {"ordered": "ordered:Ordered"}, {"ordered.py": ORDERED, "ordered_scheme.py": KILLING}
+    )
+    project.set(
+        solver={"max_epochs": 4},
+        trainer={"plugins": ["ordered"]},
+        sampler={"data_aug": "killing", "num_workers": 1},
+    )
+    marks = {"KILLED": str(project.folder / "killed")}
+    ended = project.start("train", project.yaml, **marks)
+    assert ended.returncode == 1
+    assert "Error: Loader workers ended" in ended.stderr
+    assert "go on with --resume" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    ended = project.start("train", project.yaml, "--resume", **marks)
+    assert "resumed from" in ended.stdout and "epoch 3, batch 1" in ended.stdout
+    once = project.folder / "whole"
+    project.start("train", project.yaml, "--set", f"output.output_dir={once}", **marks)
+    assert_same(once, project.out)
+
+
+def test_what_a_run_resolved_goes_on_with_it(stoppable, monkeypatch):
+    stoppable.set(solver={"base_lr": "auto"})
+    with monkeypatch.context() as patch:
+        patch.setenv("SABOTAGE", "step 8 SIGINT")
+        assert stoppable.train() == 130
+    free = (
+        "inference.debug=true",
+        "sampler.debug=true",
+        "output.success_radii=[1]",
+        "inference.split=validation",
+    )
+    settings = [word for key in free for word in ("--set", key)]
+    assert stoppable.lannunet("train", stoppable.out / "config.yaml", "--resume", *settings) == 0
 
 
 def test_resuming_a_run_that_has_not_begun_starts_it(project, capsys):

@@ -1,22 +1,56 @@
+import json
+
 import pytest
 
 from lannunet_core.errors import UserError
+from lannunet_core.files import write_text
+from lannunet_core.record import LOCK, RECORD, claim, releasing
 from lannunet_core.run import output
+
+OURS = ("run.json", "report.html", "checkpoints/latest.pt", "methods/mean/predictions.csv")
+
+
+@pytest.fixture(autouse=True)
+def _release():
+    with releasing():
+        yield
+
+
+def make_run(folder, names=OURS):
+    """What a run of ours wrote, beside files of others."""
+    with releasing():
+        claim(folder)
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            write_text(folder / name, "{}")
+    (folder / "notes.txt").touch()
+    (folder / "mine").mkdir()
+    (folder / "mine" / "predictions.csv").touch()
 
 
 @pytest.fixture
 def run_folder(tmp_path):
     folder = tmp_path / "run"
-    for name in (*output.RUN_FOLDERS, "mine"):
-        (folder / name).mkdir(parents=True)
-        (folder / name / "file").touch()
-    for name in (*output.RUN_FILES, "notes.txt"):
-        (folder / name).touch()
+    make_run(folder)
+    make_run(folder / "refine", ("run.json", "checkpoints/latest.pt"))
     return folder
 
 
 def everything(folder):
-    return sorted(folder.rglob("*"))
+    hidden = (LOCK, RECORD)
+    return {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in hidden
+    }
+
+
+STRANGERS = {
+    "notes.txt",
+    "mine/predictions.csv",
+    "refine/notes.txt",
+    "refine/mine/predictions.csv",
+}
 
 
 def test_claiming_makes_a_folder(tmp_path):
@@ -24,9 +58,11 @@ def test_claiming_makes_a_folder(tmp_path):
     assert (tmp_path / "a" / "b").is_dir()
 
 
-def test_claiming_removes_a_run_and_nothing_else(run_folder):
+def test_claiming_removes_what_the_record_lists_and_nothing_else(run_folder):
+    (run_folder / "checkpoints" / "mine.pt").touch()
     output.claim_folder(run_folder)
-    assert sorted(path.name for path in run_folder.iterdir()) == ["mine", "notes.txt"]
+    assert everything(run_folder) == STRANGERS | {"checkpoints/mine.pt"}
+    assert not (run_folder / "methods").exists()
 
 
 def test_claiming_to_resume_removes_nothing(run_folder):
@@ -35,33 +71,85 @@ def test_claiming_to_resume_removes_nothing(run_folder):
     assert everything(run_folder) == before
 
 
-def test_what_a_killed_run_left_half_written_goes(run_folder):
-    (run_folder / "checkpoints" / ".latest.123.pt").touch()
-    output.claim_folder(run_folder, resume=True)
-    assert [path.name for path in (run_folder / "checkpoints").iterdir()] == ["file"]
+@pytest.mark.parametrize("resume", [True, False])
+def test_what_a_killed_run_left_half_written_goes(run_folder, resume):
+    for place in (run_folder, run_folder / "checkpoints", run_folder / "methods" / "mean"):
+        (place / ".lannunet-123-latest.pt").touch()
+    output.claim_folder(run_folder, resume=resume)
+    assert everything(run_folder) == {
+        *STRANGERS,
+        *([*OURS, "refine/run.json", "refine/checkpoints/latest.pt"] * resume),
+    }
+
+
+def test_a_run_of_before_there_were_records(tmp_path):
+    (tmp_path / "predictions").mkdir()
+    (tmp_path / "predictions" / "a.nii.gz").touch()
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "run.json").write_text(json.dumps({"libraries": {"lannunet-core": "0.1.0"}}))
+    with pytest.raises(UserError, match="already holds a run"):
+        output.refuse_folder(tmp_path, "key", "do this")
+    output.claim_folder(tmp_path, resume=True)
+    assert len(everything(tmp_path)) == 3
+    output.claim_folder(tmp_path)
+    assert everything(tmp_path) == {"notes.txt"}
+
+
+@pytest.mark.parametrize(
+    "line", ["../victim", "/etc/victim", "sub/../../victim", "link/victim", "..\\victim", ""]
+)
+def test_a_record_leads_nowhere_else(tmp_path, line):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (tmp_path / "victim").touch()
+    (folder / "link").symlink_to(tmp_path)
+    (folder / RECORD).write_text(line + "\n")
+    output.claim_folder(folder)
+    assert (tmp_path / "victim").exists()
+    assert tmp_path.is_dir()
 
 
 def test_a_folder_with_other_things_is_free(tmp_path):
     (tmp_path / "notes.txt").touch()
-    output.refuse_folder(tmp_path, "key", "do this")
-    output.refuse_folder(tmp_path / "new" / "folder", "key", "do this")
+    with releasing():
+        output.refuse_folder(tmp_path, "key", "do this")
+        output.refuse_folder(tmp_path / "new" / "folder", "key", "do this")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_a_relative_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    output.refuse_folder(output.Path("new/folder"), "key", "do this")
+    with releasing():
+        output.refuse_folder(output.Path("new/folder"), "key", "do this")
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", output.RUN_FILES + output.RUN_FOLDERS)
-def test_any_part_of_a_run_is_refused(run_folder, name):
-    for path in run_folder.iterdir():
-        if path.name != name:
-            path.rename(run_folder.parent / path.name)
+@pytest.mark.parametrize(
+    "name", ["run.json", "checkpoints/best.pt", "predictions/a.nii.gz", "methods/m/p.csv"]
+)
+def test_any_part_of_a_run_is_refused(tmp_path, name):
+    make_run(tmp_path / "run", [name])
     with pytest.raises(UserError, match=r"key: .*run already holds a run; do this or name another folder"):
-        output.refuse_folder(run_folder, "key", "do this")
-    output.refuse_folder(run_folder, "key", None)
+        output.refuse_folder(tmp_path / "run", "key", "do this")
+    output.refuse_folder(tmp_path / "run", "key", None)
+
+
+@pytest.mark.parametrize(
+    "name", ["run.json", "report.html", "checkpoints/a.pt", "predictions/a.nii.gz", "refine/x"]
+)
+@pytest.mark.parametrize("ways_out", ["do this", None])
+def test_files_of_others_with_names_of_ours_are_refused(tmp_path, name, ways_out):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError, match=r"key: .* is none that lannunet wrote.*move it away"):
+        output.refuse_folder(tmp_path, "key", ways_out)
+
+
+def test_a_model_in_a_folder_that_is_emptied(run_folder, tmp_path):
+    for model in (run_folder, run_folder / "checkpoints" / "latest.pt", run_folder / "refine"):
+        with pytest.raises(UserError, match="which --overwrite empties"):
+            output.refuse_to_empty(run_folder, "key", [model])
+    output.refuse_to_empty(run_folder, "key", [run_folder / "mine" / "predictions.csv", tmp_path / "other"])
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):

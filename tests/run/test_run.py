@@ -35,6 +35,7 @@ def test_the_files_of_a_run(trained):
         "predictions.csv",
         "summary.json",
         "report.html",
+        ".lannunet-files",
     }
     assert {path.name for path in (trained.out / "checkpoints").iterdir()} == {
         "best.safetensors",
@@ -102,12 +103,15 @@ def test_the_report_is_of_this_run(trained):
 
 
 def test_overwriting_replaces_a_run_and_nothing_else(project):
-    assert project.train() == 0
+    assert project.train("--set", "output.xlsx=true") == 0
     (project.out / "notes.txt").write_text("mine")
-    (project.out / "predictions.xlsx").write_text("old")
     assert project.train("--overwrite", "--set", "solver.max_epochs=1") == 0
     assert (project.out / "notes.txt").read_text() == "mine"
     assert not (project.out / "predictions.xlsx").exists()
+    assert len(project.metrics()) == 1
+    (project.out / "predictions.xlsx").write_text("mine")
+    assert project.train("--overwrite") == 2
+    assert (project.out / "predictions.xlsx").read_text() == "mine"
     assert len(project.metrics()) == 1
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from lannunet_core import AUTO, LoadedConfig, UserError
-from lannunet_landmarks.data.annotations import open_dataset
+from lannunet_core import AUTO, LoadedConfig, RunInfo, UserError, check_names
+from lannunet_landmarks.data.annotations import Known, LandmarkDataset, open_dataset
 from lannunet_landmarks.schema import RunConfig
 
 
@@ -21,10 +21,42 @@ def check(loaded: LoadedConfig) -> None:
     checkpoint = config.model.checkpoint
     if checkpoint and not checkpoint.exists():
         raise _missing(loaded, "model.checkpoint", checkpoint, "give a model file or a run's folder")
-    read = open_dataset(loaded)
+    read = open_used(loaded)
     config.sampler.check_dimensions(read.dimensions, str(read.path))
-    if not read.samples[config.inference.split]:
-        raise UserError(empty_split(read.path, config.inference.split))
+    check_names(loaded, lambda: described(config, read))
+
+
+def open_used(loaded: LoadedConfig) -> LandmarkDataset:
+    """The data set of a run.
+
+    Raises:
+        UserError: It is wrong, or a list is empty that the run uses.
+    """
+    config, known = cast(RunConfig, loaded.run), None
+    trains, split = not config.trainer.inference_only, config.inference.split
+    if not trains and config.model.checkpoint is not None:
+        from lannunet_core import load_checkpoint  # takes torch
+
+        run = load_checkpoint(config.model.checkpoint).run_info()
+        known = Known(run.outputs, run.dimensions)
+    dataset = open_dataset(loaded, known)
+    if trains and not dataset.samples["training"]:
+        raise UserError(
+            f'{dataset.path}: "training" is empty or missing. Put annotated samples there; to evaluate a '
+            "trained model, set trainer.inference_only and model.checkpoint."
+        )
+    if not dataset.samples[split]:
+        raise UserError(
+            f'{dataset.path}: "{split}" is empty or missing, so nothing can be evaluated; put samples there '
+            "or set inference.split."
+        )
+    return dataset
+
+
+def described(config: RunConfig, dataset: LandmarkDataset) -> RunInfo:
+    from lannunet_landmarks.session import describe  # takes torch
+
+    return describe(config, dataset, "cpu")
 
 
 def check_files(loaded: LoadedConfig, config: RunConfig) -> None:
@@ -32,7 +64,7 @@ def check_files(loaded: LoadedConfig, config: RunConfig) -> None:
     targets, fold = config.dataset.src_targets, config.trainer.fold
     if targets.is_dir():
         folds = sorted(path.name for path in targets.glob("fold*.json"))
-        if f"fold{fold}.json" not in folds:
+        if fold >= 0 and f"fold{fold}.json" not in folds:
             raise _missing(
                 loaded, "trainer.fold", f"fold{fold}.json", f"{targets} has {', '.join(folds) or 'no fold'}"
             )
@@ -41,12 +73,6 @@ def check_files(loaded: LoadedConfig, config: RunConfig) -> None:
     folder = config.dataset.images_folder
     if not folder.is_dir():
         raise _missing(loaded, "dataset.root", folder, "give the folder of the images")
-
-
-def empty_split(path: Any, split: str) -> str:
-    return (
-        f'{path}: "{split}" is empty, so nothing can be evaluated; put samples there or set inference.split.'
-    )
 
 
 def _missing(loaded: LoadedConfig, key: str, what: Any, remedy: str) -> UserError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictF
 from pydantic_core import PydanticCustomError
 
 import lannunet_core as core
-from lannunet_core import Auto, File, Index, Section, Size, UserError
+from lannunet_core import Auto, File, Index, Section, Size, UserError, is_among
 
 DEFAULT_JITTER = 8.0
 AUTO_PATCH = {2: 128, 3: 64}
@@ -92,7 +93,10 @@ class SamplerConfig(core.SamplerConfig):
         "full",
         description="A training sample is the full image, a patch anywhere, or a patch around a prediction.",
     )
-    input_size: Size = Field((512, 512), description="Size (x, y[, z]) that images are resized to.")
+    input_size: Size = Field(
+        (512, 512),
+        description="Size (x, y[, z]) that images are resized to, but for patches of the original one.",
+    )
     resize: Literal["letterbox", "stretch"] = Field(
         "letterbox", description="Keep the aspect ratio and pad, or stretch."
     )
@@ -164,7 +168,8 @@ class SolverConfig(core.SolverConfig):
     regress_sigma_loss_weight: StrictFloat = Field(
         0.005,
         gt=0,
-        description="mse: what widths are drawn back with, which limits them to weight^(-1/2D) pixels.",
+        description="Under mse: what learned widths are drawn back with, which limits them to weight^(-1/2D) "
+        "pixels.",
     )
 
 
@@ -239,3 +244,27 @@ class RunConfig(core.RunConfig):
         description="A second stage on patches around this run's predictions: its own `sampler`, `solver`, "
         "`trainer` and `model` keys.",
     )
+
+    def idle_keys(self, replaced: Collection[str]) -> dict[str, str]:
+        found = super().idle_keys(replaced)
+        sampler, patch = self.sampler, self.sampler.patch
+        of_patches = {
+            "full": tuple(PatchConfig.model_fields),
+            "patch_bias": ("centres", "jitter", "deterministic_jitter"),
+            "patch_centred": ("sampler_bias", "inference_mode"),
+        }
+        found |= {f"sampler.patch.{key}": "sampler.sample_mode" for key in of_patches[sampler.sample_mode]}
+        if "sampler.sample_mode" in replaced:  # a plugin says where patches are cut
+            found |= dict.fromkeys(
+                ("sampler.patch.sampler_bias", "sampler.patch.deterministic_jitter"), "trainer.plugins"
+            )
+        if sampler.sample_mode == "patch_centred" and patch.jitter == 0:
+            found["sampler.patch.deterministic_jitter"] = "sampler.patch.jitter"
+        if "solver.loss_function" not in replaced:
+            if is_among(self.solver.loss_function, ("kl", "bce_topk")):
+                found["model.hm_lambda_scale"] = "solver.loss_function"
+            if is_among(self.solver.loss_function, ("kl",)):
+                found["solver.regress_sigma_loss_weight"] = "solver.loss_function"
+        if not self.solver.regress_sigma:
+            found["solver.regress_sigma_loss_weight"] = "solver.regress_sigma"
+        return found

@@ -65,5 +65,7 @@ def second_stage(
     if ("sampler", "patch", "resolution_to_sample_from") not in own:
         sampler["patch"] = {"resolution_to_sample_from": "full"}
     fixed = {"sampler": sampler, "output": {"output_dir": str(first.output.output_dir / "refine")}}
-    every = [entry for entry in written if shared(entry)] + laid_over
-    return Stage([*every, *entries(fixed, "refine", path.parent, {})], FIXED)
+    # Of what is not its own, a stage uses the keys that act in it.
+    given = [replace(entry, suggested=True) for entry in written if shared(entry)]
+    set_here = [replace(entry, suggested=True) for entry in entries(fixed, "refine", path.parent, {})]
+    return Stage([*given, *set_here, *laid_over], FIXED)

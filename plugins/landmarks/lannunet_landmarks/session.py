@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -49,6 +49,8 @@ class LandmarkSession(Session):
     """With patch_centred: where the landmarks are looked for; None: where they are annotated."""
     extra: ExtraFields | None = None
     """The further fields of samples that reach batches; None: those of the samples at hand."""
+    data: Mapping[str, str] = field(default_factory=dict)
+    """The fingerprints of the lists that a run trains and validates on."""
 
     @property
     def config(self) -> RunConfig:
@@ -60,22 +62,28 @@ class LandmarkSession(Session):
         return ImageFiles.of(self.loaded)
 
     def learned(self) -> dict[str, Any]:
-        return {} if self.presence is None else {"presence": list(self.presence)}
+        learned: dict[str, Any] = {"data": dict(self.data)} if self.data else {}
+        return learned if self.presence is None else {"presence": list(self.presence), **learned}
 
     def recall(self, learned: dict[str, Any]) -> None:
         self.presence = learned.get("presence")
 
 
 def describe(config: RunConfig, dataset: LandmarkDataset, device: str) -> RunInfo:
-    """What plugins are told, from the configuration and the headers of the training images."""
+    """What plugins are told, from the configuration and the headers of the training images.
+
+    Where there are none, those of the evaluated images count.
+    """
     sampler, dimensions = config.sampler, dataset.dimensions
     sampler.check_dimensions(dimensions, str(dataset.path))
-    headers = [dataset.files.header(sample.image, dimensions) for sample in dataset.samples["training"]]
+    samples = first_images(dataset, config)
+    headers = [dataset.files.header(sample.image, dimensions) for sample in samples]
     spacings = []  # of the pixels that samples are cut from
-    for sample, header in zip(dataset.samples["training"], headers, strict=True):
+    for sample, header in zip(samples, headers, strict=True):
         image_size = sampler.image_size or header.size
         if any(patch > image for patch, image in zip(sampler.sample_size, image_size, strict=True)):
-            what = "sampler.input_size" if sampler.image_size else f"the training image {sample.image}"
+            kind = "training image" if dataset.samples["training"] else "image"
+            what = "sampler.input_size" if sampler.image_size else f"the {kind} {sample.image}"
             raise UserError(
                 f"sampler.patch.sample_patch_size: {list(sampler.sample_size)} is larger than {what}, "
                 f"{list(image_size)}; choose a smaller patch."
@@ -96,6 +104,11 @@ def describe(config: RunConfig, dataset: LandmarkDataset, device: str) -> RunInf
         device=device,
         seed=config.solver.seed,
     )
+
+
+def first_images(dataset: LandmarkDataset, config: RunConfig) -> Sequence[Sample]:
+    """The training samples, or those that are evaluated where there are none."""
+    return dataset.samples["training"] or dataset.samples[config.inference.split]
 
 
 def start_session(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -50,10 +50,10 @@ class LandmarkTask(Task):
     }
 
     def translate(self, key: str, value: Any, foreign: bool) -> tuple[str, Any, str | None]:
-        key, value, note = lannunet_yaml.translate(key, value)
-        if note is None and foreign and key == lannunet_yaml.PATIENCE:
-            note = "here it counts validations, not epochs"
-        return key, value, note
+        return lannunet_yaml.translate(key, value, foreign)
+
+    def convert(self, values: Mapping[str, Any], foreign: Collection[str]) -> Mapping[str, tuple[Any, str]]:
+        return lannunet_yaml.convert(values, foreign)
 
     def why_dropped(self, key: str) -> str | None:
         return lannunet_yaml.why_dropped(key)
@@ -127,7 +127,7 @@ def with_recorded_patch_size(loaded: LoadedConfig, recorded: Mapping[str, Any]) 
     """`sample_patch_size: auto` as the run recorded it, unless another size of patches were trained on."""
     config = cast(RunConfig, loaded.run)
     sampler = config.sampler
-    size = recorded["patch"]["sample_patch_size"]
+    size = recorded["patch"].get("sample_patch_size", AUTO)  # it is not there where no patches were cut
     differs = sampler.in_patches and size != list(sampler.patch_size)
     if sampler.patch.sample_patch_size != AUTO or size == AUTO or differs:
         return loaded

@@ -26,6 +26,8 @@ class Sample:
         states: (N,) int64 of `State`.
         spacing: mm per pixel (x, y[, z]) as given in the JSON; None: ask the image file.
         extra: Further keys of the JSON entry; they ride along into the outputs.
+        source: How messages name it; "": by its id.
+        landmark_names: The N names, for messages; (): they are counted.
     """
 
     id: str
@@ -34,6 +36,8 @@ class Sample:
     states: NDArray[np.int64]
     spacing: tuple[float, ...] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    source: str = ""
+    landmark_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from lannunet_core import (
     refuse_to_empty,
     save_checkpoint,
 )
-from lannunet_landmarks.check import empty_split
-from lannunet_landmarks.data.annotations import LandmarkDataset, Split, open_dataset
+from lannunet_landmarks.check import open_used
+from lannunet_landmarks.data.annotations import LandmarkDataset, Split
 from lannunet_landmarks.data.samples import PreparedImages, TrainingSamples
+from lannunet_landmarks.data.shared import fingerprint, shared_samples, unlabelled_landmarks
 from lannunet_landmarks.evaluation.predictions import need_openpyxl
 from lannunet_landmarks.evaluation.results import write_landmark_results
 from lannunet_landmarks.predict.ensemble import together
@@ -31,7 +32,7 @@ from lannunet_landmarks.predict.models import open_members, seen_in_training, se
 from lannunet_landmarks.predict.presence import calibrated, check_calibration
 from lannunet_landmarks.predict.views import axes_and_layers
 from lannunet_landmarks.schema import DatasetConfig, RunConfig
-from lannunet_landmarks.session import LandmarkSession, describe, prepare_images
+from lannunet_landmarks.session import LandmarkSession, describe, first_images, prepare_images
 from lannunet_landmarks.types import Prediction
 
 Compare = Callable[[LandmarkDataset], Mapping[str, list[Prediction]]]
@@ -60,7 +61,9 @@ def train(
     if overwrite:
         members = config.inference.ensemble_checkpoints
         refuse_to_empty(config.output.output_dir, "inference.ensemble_checkpoints", members)
-    work = carry_out(loaded, lambda: LandmarkWork(loaded, compare), resume=resume, overwrite=overwrite)
+    work = carry_out(
+        loaded, lambda: LandmarkWork(loaded, compare, resume), resume=resume, overwrite=overwrite
+    )
     return work.predictions
 
 
@@ -70,6 +73,7 @@ class LandmarkWork:
     Args:
         loaded: The run's configuration.
         compare: Other methods' predictions of the evaluated split, to stand beside the model's.
+        resume: Whether the run in the output folder is gone on with.
 
     Attributes:
         predictions: Of the evaluated split, once it is evaluated.
@@ -79,14 +83,12 @@ class LandmarkWork:
     predictions: list[Prediction]
     members: list[LandmarkSession]
 
-    def __init__(self, loaded: LoadedConfig, compare: Compare | None = None) -> None:
+    def __init__(self, loaded: LoadedConfig, compare: Compare | None = None, resume: bool = False) -> None:
         config = cast(RunConfig, loaded.run)
-        self.config, self.compare = config, compare
+        self.config, self.compare, self.resume = config, compare, resume
         self.split: Split = config.inference.split
-        self.dataset = open_dataset(loaded)
+        self.dataset = open_used(loaded)
         self.images: dict[Split, PreparedImages] = {}
-        if not self.dataset.samples[self.split]:
-            raise UserError(empty_split(self.dataset.path, self.split))
         checkpoint = config.model.checkpoint
         self.start = None if checkpoint is None else load_checkpoint(checkpoint)
         learned = (
@@ -99,7 +101,10 @@ class LandmarkWork:
             need_openpyxl("output.xlsx")
 
     def describe(self, device: str) -> RunInfo:
-        return describe(self.config, self.dataset, device)
+        run = describe(self.config, self.dataset, device)
+        if self.config.trainer.inference_only and self.start is not None:
+            run = replace(run, spacing=self.start.run_info().spacing)  # which networks may be made for
+        return run
 
     def read(self, session: LandmarkSession) -> None:
         config, samples = self.config, self.dataset.samples
@@ -112,14 +117,41 @@ class LandmarkWork:
         axes_and_layers(session)
         session.extra = ExtraFields.of(one.extra for split in samples.values() for one in split)
         self.members = open_members(session, config.inference.ensemble_checkpoints)
+        if not config.trainer.inference_only:
+            session.data = {name: fingerprint(samples[name]) for name in ("training", "validation")}
+            if self.resume:
+                self.refuse_other_data(session.data)
+        self.warn_of_data()
         self.warn_of_leaks()
         used: list[Split] = ["training", "validation", self.split]
         if config.trainer.inference_only:
             used = ["validation", self.split] if self.calibrates else [self.split]
-        reference = samples["training"][0].image
+        reference = first_images(self.dataset, config)[0].image
         self.images = {
             name: prepare_images(session, samples[name], name, reference) for name in dict.fromkeys(used)
         }
+
+    def refuse_other_data(self, data: Mapping[str, str]) -> None:
+        """A resumed run trains on what it began with."""
+        latest = self.config.output.output_dir / "checkpoints" / "latest.pt"
+        before = load_checkpoint(latest).learned.get("data", {}) if latest.exists() else {}
+        for split, now in data.items():
+            if before.get(split, now) != now:
+                raise UserError(
+                    f'--resume: "{split}" of {self.dataset.path} is not what the run began with. Give it the '
+                    "annotations of then, or start a new run."
+                )
+
+    def warn_of_data(self) -> None:
+        """Tell what of the data makes figures mean less than they seem to."""
+        if self.compare is not None:  # a second stage, or the demo
+            return
+        lines = list(self.dataset.notes)
+        if not self.config.trainer.inference_only:
+            lines += unlabelled_landmarks(self.dataset)
+            lines += shared_samples(self.dataset, ("training", "validation", self.split))
+        for line in lines:
+            print(f"warning: {line}", file=sys.stderr)
 
     def warn_of_leaks(self) -> None:
         """Tell which models that were trained before have seen images that are to be evaluated."""

@@ -139,7 +139,7 @@ def test_what_means_nothing_is_named_with_its_line_and_the_rest_is_understood(wr
     loaded = load_config(path)
     run = loaded.run
     assert (run.sampler.data_aug, run.sampler.data_aug_package) == ("None", "torch")
-    assert run.sampler.patch.jitter == 0
+    assert (run.solver.seed, run.solver.early_stopping_patience) == (0, 15)
     assert (run.solver.seed, run.solver.decay_policy, run.inference.decoder) == (0, "none", "auto")
     assert (run.dataset.landmarks, run.model.checkpoint) == (None, None)
     assert loaded.architecture.config.init_features == 16
@@ -149,7 +149,6 @@ def test_what_means_nothing_is_named_with_its_line_and_the_rest_is_understood(wr
         "5: OUTPUT.COMET_API_KEY is ignored: experiment trackers are plugins here.",
         "6: OUTPUT.COMET_TAGS is ignored: experiment trackers are plugins here.",
         "8: SOLVER.SEED: a run always has a seed; it is 0.",
-        "11: SOLVER.EARLY_STOPPING_PATIENCE: here it counts validations, not epochs.",
         "15: INFERENCE.ENSEMBLE_UNCERTAINTY_KEYS is ignored: every measure of uncertainty is written.",
         "19: DATASET.NAME is ignored: the JSON has the name.",
         "22: TRAINER.PERFORM_VALIDATION is ignored: a validation list in the JSON is always used.",
@@ -158,6 +157,9 @@ def test_what_means_nothing_is_named_with_its_line_and_the_rest_is_understood(wr
         "model.checkpoint.",
         "38: MODEL.GPFLOW.KERN is ignored: there is no such model.",
         "40: SSH.AUTO_AMEND_PATHS is ignored: paths are used as they are written.",
+        "11: SOLVER.EARLY_STOPPING_PATIENCE: 15 validations; LaNNU-Net counts epochs, 150.",
+        "29: SAMPLER.PATCH.CENTRED_PATCH_JITTER is ignored: it does nothing beside sampler.sample_mode: "
+        "full.",
     ]
 
 
@@ -176,16 +178,18 @@ def test_patches_around_earlier_predictions(write, tmp_path):
         write(
             "DATASET: {SRC_TARGETS: a.json}\nOUTPUT: {OUTPUT_DIR: x}\n"
             "SAMPLER:\n  SAMPLE_MODE: patch_centred\n"
-            "  PATCH: {CENTRED_PATCH_COORDINATE_PATH: first.csv, CENTRED_PATCH_JITTER: 5,\n"
+            "  PATCH: {CENTRED_PATCH_COORDINATE_PATH: first.csv, CENTRED_PATCH_JITTER: 0.5,\n"
             "          CENTRED_PATCH_DETERMINISTIC: true, CENTRED_PATCH_DETERMINISTIC_EVAL: true,\n"
             "          CENTRED_PATCH_COORDINATE_PATH_SHEET: 0}\n"
         )
     )
     patch = loaded.run.sampler.patch
-    assert (patch.centres, patch.jitter, patch.deterministic_jitter) == (tmp_path / "first.csv", 5, True)
-    assert [warning.split(" is ignored")[0].split(": ")[1] for warning in loaded.warnings[1:]] == [
+    assert (patch.centres, patch.jitter, patch.deterministic_jitter) == (tmp_path / "first.csv", 32, True)
+    assert [warning.split(" is ignored")[0].split(": ", 1)[1] for warning in loaded.warnings[1:]] == [
         "SAMPLER.PATCH.CENTRED_PATCH_DETERMINISTIC_EVAL",
         "SAMPLER.PATCH.CENTRED_PATCH_COORDINATE_PATH_SHEET",
+        "SAMPLER.PATCH.CENTRED_PATCH_JITTER: 32.0 pixels; LaNNU-Net's is a share of half a patch, 0.5 of "
+        "128 / 2.",
     ]
 
 
@@ -218,7 +222,6 @@ def test_the_import_spells_out_its_defaults(write, tmp_path):
             "resize": "stretch",
             "data_aug_package": "imgaug",
             "num_workers": 0,
-            "patch": {"jitter": 0},
         },
         "solver": {
             "data_loader_batch_size_train": 32,
@@ -293,8 +296,10 @@ def test_the_import_lists_what_it_dropped_and_why_but_no_secret(write):
         "MODEL.GPFLOW.KERN",
         "SSH.AUTO_AMEND_PATHS",
         "NONSENSE.A",
+        "SAMPLER.PATCH.CENTRED_PATCH_JITTER",
     ]
-    assert dropped[-1] == ("NONSENSE.A", "LaNNU-Net has no such key")
+    assert dropped[-2] == ("NONSENSE.A", "LaNNU-Net has no such key")
+    assert dropped[-1][1] == "it does nothing beside sampler.sample_mode: full"
     for key, why in dropped:
         assert f"#   {key}: {why}\n" in text
     assert "secret" not in text
@@ -324,3 +329,161 @@ def test_patience_is_counted_in_validations(write):
 def test_a_key_in_two_spellings_is_refused(write):
     with pytest.raises(UserError, match=r"old\.yaml:2: solver\.seed is given twice"):
         import_config(write("SOLVER: {SEED: 1}\nsolver: {seed: 2}\n"))
+
+
+# What its own parser takes
+
+DATA = "DATASET: {SRC_TARGETS: a.json}\nOUTPUT: {OUTPUT_DIR: x}\n"
+
+
+def told(loaded, path):
+    return [warning.removeprefix(f"{path}:") for warning in loaded.warnings[1:]]
+
+
+def test_of_a_key_given_twice_the_last_counts_and_the_others_are_named(write):
+    text = (
+        "DATASET: {SRC_TARGETS: a.json}\nSAMPLER:\n  DEBUG: True\n  DEBUG: False\n"
+        "OUTPUT: {OUTPUT_DIR: x}\nMODEL: {GAUSS_SIGMA: 3}\nOUTPUT: {VERBOSE: True}\n"
+    )
+    path = write(text)
+    loaded = load_config(path)
+    assert loaded.run.sampler.debug is False
+    assert str(loaded.run.output.output_dir) == "/output"  # its own default: all of the last section counts
+    assert [warning.removeprefix(f"{path}:") for warning in loaded.warnings] == [
+        "5: OUTPUT is ignored: line 7 gives it again, and the last one counts.",
+        "3: DEBUG is ignored: line 4 gives it again, and the last one counts.",
+        loaded.warnings[2].removeprefix(f"{path}:"),
+        "7: OUTPUT.VERBOSE is ignored: it had no effect.",
+        " output.output_dir: /output/ is LaNNU-Net's default; it is left out here.",
+    ]
+    assert "LaNNU-Net's keys are understood" in loaded.warnings[2]
+    text, dropped = import_config(path)
+    assert dropped[:2] == [
+        ("OUTPUT in line 5", "line 7 gives it again"),
+        ("DEBUG in line 3", "line 4 gives it again"),
+    ]
+    assert yaml.safe_load(text)["output"] == {"output_dir": "/output/"}
+    with pytest.raises(UserError, match=r"'solver' is given twice, in lines 3 and 4"):
+        load_config(write(DATA + "solver: {seed: 1}\nsolver: {seed: 2}\n"))
+
+
+PHDNET = DATA + "MODEL: {ARCHITECTURE: PHD-Net, PHDNET: {MAXPOOL_FACTOR: 3}, UNET: {INIT_FEATURES: 8}}\n"
+
+
+def test_what_its_phdnet_has_of_a_unet_is_ignored(write):
+    path = write(
+        PHDNET + "SOLVER: {LOSS_FUNCTION: mse, DEEP_SUPERVISION: False, NUM_RES_SUPERVISIONS: 1}\n"
+        "INFERENCE: {FIT_GAUSS: False}\n"
+    )
+    loaded = load_config(path)
+    assert loaded.architecture.config.maxpool_factor == 3
+    assert loaded.run.solver.deep_supervision  # as if it were left out
+    assert loaded.warnings[0].startswith(f"{path}: LaNNU-Net's keys are understood")
+    answered, beside = (
+        "the plugin 'phdnet' (lannunet-phdnet 0.1.0) answers in its place (hook 'loss')",
+        ("it does nothing beside model.architecture: phdnet"),
+    )
+    assert told(loaded, path) == [
+        "3: MODEL.UNET.INIT_FEATURES is ignored: the run has another architecture.",
+        f"4: SOLVER.LOSS_FUNCTION is ignored: {answered}.",
+        f"4: SOLVER.DEEP_SUPERVISION is ignored: {beside}.",
+        f"4: SOLVER.NUM_RES_SUPERVISIONS is ignored: {beside}.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("patch", "pixels"),
+    [
+        ("CENTRED_PATCH_JITTER: 0.5, SAMPLE_PATCH_SIZE: [128, 128]", 32),
+        ("CENTRED_PATCH_JITTER: 1, SAMPLE_PATCH_SIZE: [64, 32]", 16),  # of the shorter side
+        ("CENTRED_PATCH_JITTER: 0.25", 16),  # of its default patch
+        ("CENTRED_PATCH_JITTER: 0.0", 0),
+        ("centred_patch_jitter: 0.5", 32),
+        ("jitter: 0.5", 0.5),  # ours
+    ],
+)
+def test_its_jitter_is_a_share_of_half_a_patch(write, tmp_path, patch, pixels):
+    path = write(DATA + f"SAMPLER: {{SAMPLE_MODE: patch_centred, PATCH: {{{patch}}}}}\n")
+    loaded = load_config(path)
+    assert loaded.run.sampler.patch.jitter == pixels
+    assert any("is a share of half a patch" in warning for warning in loaded.warnings) == (
+        pixels not in (0, 0.5)
+    )
+    (tmp_path / "new.yaml").write_text(import_config(path)[0])
+    assert load_config(tmp_path / "new.yaml").run.sampler.patch.jitter == pixels
+
+
+def test_a_jitter_that_is_none_of_its(write):
+    path = write(DATA + "SAMPLER: {SAMPLE_MODE: patch_centred, PATCH: {CENTRED_PATCH_JITTER: 8}}\n")
+    for read in (load_config, import_config):
+        with pytest.raises(UserError, match=r"old\.yaml: .*CENTRED_PATCH_JITTER: found 8, .* from 0 to 1"):
+            read(path)
+
+
+def test_keys_that_it_reads_otherwise_are_named(write):
+    path = write(
+        DATA + "SOLVER: {BASE_LR: 0.01, REGRESS_SIGMA: True, REGRESS_SIGMA_LOSS_WEIGHT: 0.01, "
+        "LOSS_FUNCTION: mse}\n"
+        "SAMPLER: {SAMPLE_MODE: patch_centred, PATCH: {CENTRED_PATCH_COORDINATE_PATH: first.xlsx}}\n"
+        "INFERENCE: {ENSEMBLE_CHECKPOINTS: [a.model]}\n"
+    )
+    loaded = load_config(path)
+    assert loaded.run.inference.ensemble_checkpoints == []
+    for said in (
+        "3: SOLVER.BASE_LR: 0.01 is for SGD, LaNNU-Net's optimizer; here it is AdamW unless you set",
+        "3: SOLVER.REGRESS_SIGMA_LOSS_WEIGHT: 0.01 weighs another penalty than LaNNU-Net's",
+        "4: SAMPLER.PATCH.CENTRED_PATCH_COORDINATE_PATH: first.xlsx is a sheet of LaNNU-Net's; here it is a",
+        "5: INFERENCE.ENSEMBLE_CHECKPOINTS: [] are read",
+    ):
+        assert any(line.startswith(said) for line in told(loaded, path)), said
+
+
+# What the import writes
+
+IMPORTED = {
+    "phdnet": PHDNET + "SAMPLER: {SAMPLE_MODE: full, DATA_AUG: AffineComplex}\n",
+    "phdnet with mse": PHDNET + "SOLVER: {LOSS_FUNCTION: mse, DEEP_SUPERVISION: False}\n",
+    "phdnet, nothing said": DATA + "MODEL: {ARCHITECTURE: PHD-Net}\n",
+    "awl": DATA + "SOLVER: {LOSS_FUNCTION: awl, DEEP_SUPERVISION: False, NUM_RES_SUPERVISIONS: 1}\n",
+    "sigma": DATA + "SOLVER: {REGRESS_SIGMA: True, REGRESS_SIGMA_LOSS_WEIGHT: 0.01}\n",
+    "patches": DATA + "SAMPLER: {SAMPLE_MODE: patch_bias, PATCH: {SAMPLE_PATCH_SIZE: [64, 64]}}\n",
+    "centred": DATA + "SAMPLER: {SAMPLE_MODE: patch_centred, PATCH: {CENTRED_PATCH_JITTER: 1.0}}\n",
+    "words": 'DATASET: {SRC_TARGETS: "1e5", ROOT: "2024-01-31"}\nOUTPUT: {OUTPUT_DIR: "null"}\n"A\\nB": 1\n',
+    "example": EXAMPLE,
+    "own data": OWN_DATA,
+}
+
+
+@pytest.mark.parametrize("kind", IMPORTED)
+@pytest.mark.parametrize("hidden", ["", "imgaug"])
+def test_what_the_import_writes_is_valid(write, tmp_path, monkeypatch, kind, hidden):
+    monkeypatch.setenv("LANNUNET_DISABLE_PLUGINS", hidden)
+    old = write(IMPORTED[kind])
+    (tmp_path / "new.yaml").write_text(import_config(old)[0])
+    loaded = load_config(tmp_path / "new.yaml")
+    assert loaded.warnings == ()
+    assert loaded.run.sampler.data_aug_package == ("torch" if hidden or kind == "example" else "imgaug")
+    if kind.startswith("phdnet"):
+        assert loaded.run.sampler.sample_mode == "full"  # its default, where the plugin suggests patches
+        assert loaded.run.model.gauss_sigma == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "MODEL: {ARCHITECTURE: GPFlow}",
+            r"old\.yaml:3: model\.architecture: No plugin 'GPFlow' is installed",
+        ),
+        (
+            "SOLVER: {DATA_LOADER_BATCH_SIZE_EVAL: -1}",
+            r"old\.yaml:3: solver\.data_loader_batch_size_eval: found -1",
+        ),
+        ("SAMPLER: 5", r"old\.yaml:3: sampler: found 5, should be a section of keys"),
+        ("SAMPLER: 5\nsampler: {patch: {jitter: 3}}", "is given twice"),
+        ("DATASET: [1]", "is given twice|dataset: found"),
+    ],
+)
+def test_what_cannot_be_imported(write, text, message):
+    with pytest.raises(UserError, match=message):
+        import_config(write(DATA + text))

@@ -12,3 +12,6 @@ class ObserverConfig(PluginConfig):
         gt=0,
         description="An image counts as found when no landmark is further off; mm, px if no spacing.",
     )
+
+    def idle_keys(self, task: str) -> dict[str, str]:
+        return {} if task == "landmarks" else {"radius": "task"}

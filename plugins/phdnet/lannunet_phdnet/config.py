@@ -52,6 +52,21 @@ class PHDNetConfig(PluginConfig):
     def has_displacement(self) -> bool:
         return self.branch_scheme != "heatmap"
 
+    def idle_keys(self, task: str) -> dict[str, str]:
+        # Labels, loss and decoding are the plugin's own: heatmaps of peak 1, at one resolution.
+        of_the_task = ("model.hm_lambda_scale", "solver.deep_supervision", "solver.num_res_supervisions")
+        found = dict.fromkeys(of_the_task, "model.architecture")
+        if not self.has_displacement:
+            keys = ("weight_disp_loss_by_heatmap", "log_transform_displacements", "clamp_dist")
+            found |= dict.fromkeys(keys, "branch_scheme")
+        if not self.has_heatmap:
+            found["class_label_scheme"] = "branch_scheme"
+        weighs = self.has_displacement and self.weight_disp_loss_by_heatmap
+        if not weighs and not (self.has_heatmap and self.class_label_scheme == "gaussian"):
+            cause = "class_label_scheme" if self.has_heatmap else "weight_disp_loss_by_heatmap"
+            found["model.gauss_sigma"] = cause
+        return found
+
     @model_validator(mode="after")
     def _goes_together(self) -> PHDNetConfig:
         if not self.has_heatmap and self.class_label_scheme != "gaussian":

@@ -38,6 +38,7 @@ from .data.nnunet_v1 import find_stage as find_stage
 from .data.nnunet_v1 import preprocessed_properties as preprocessed_properties
 from .data.nnunet_v1 import preprocessed_shape as preprocessed_shape
 from .data.nnunet_v1 import read_preprocessed as read_preprocessed
+from .data.arrays import save_array as save_array
 
 # From files to what the network sees
 from .types import Settings as Settings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lannunet_core import LoadedConfig, UserError
+from lannunet_core import LoadedConfig, UserError, check_names
 from lannunet_segmentation.opened import open_run
 
 
@@ -18,4 +18,5 @@ def check(loaded: LoadedConfig) -> None:
             f"{loaded.given.get('model.checkpoint', loaded.path)}: model.checkpoint: {checkpoint} does not "
             "exist; give a model file or a run's folder."
         )
-    open_run(loaded).describe("cpu")
+    run = open_run(loaded).describe("cpu")
+    check_names(loaded, lambda: run)

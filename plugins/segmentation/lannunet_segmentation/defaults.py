@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class SegmentationDefaults(Defaults):
     """See `Defaults`."""
 
-    replaced = Defaults.replaced | {"sampling": "sampler.sample_mode"}
+    replaced = Defaults.replaced | {"sampling": ("sampler.sample_mode", "sampler.foreground_share")}
     config: RunConfig
     hooks: SegmentationHooks
 

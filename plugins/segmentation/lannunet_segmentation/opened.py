@@ -86,11 +86,21 @@ def summary_of(run: Path) -> dict[str, Any]:
     """
     path = run / "summary.json"
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"output.compare_with: {path} cannot be read ({error}). Name the folder of a finished run."
         ) from error
-    if "dice" not in found:
+    if not _holds_dice(found):
         raise UserError(f"output.compare_with: {path} is not of a segmentation run. Name another folder.")
-    return found
+    return dict(found)
+
+
+def _holds_dice(found: Any) -> bool:
+    """Whether it gives a number, or none, for each class of each case."""
+    cases = found.get("dice") if isinstance(found, dict) else None
+    return isinstance(cases, dict) and all(
+        isinstance(case, dict)
+        and all(value is None or isinstance(value, (int, float)) for value in case.values())
+        for case in cases.values()
+    )

@@ -49,7 +49,8 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], jobs: in
 
 
 def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent says when to end
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(number, signal.SIG_IGN)  # they reach the whole group; the parent says when to end
     parent = multiprocessing.parent_process()
 
     def watch() -> None:  # a parent that is killed cannot end its processes

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StrictBool, StrictFloat, StrictInt
 
 import lannunet_core as core
-from lannunet_core import File, Section, holdable
+from lannunet_core import File, Section, holdable, is_among
 
 LOSSES = ("ce_dice",)
 """The task's own names for `solver.loss_function`."""
@@ -107,3 +108,11 @@ class RunConfig(core.RunConfig):
     model: ModelConfig = Field(default_factory=ModelConfig, description="The network.")
     inference: InferenceConfig = Field(default_factory=InferenceConfig, description="Prediction.")
     output: OutputConfig = Field(description="Where results go.")
+
+    def idle_keys(self, replaced: Collection[str]) -> dict[str, str]:
+        found = super().idle_keys(replaced)
+        names, clips = self.preprocess.normalisation, self.preprocess.clip
+        names = names * (len(clips) if len(names) == 1 else 1)
+        if any(clip and not is_among(name, ("ct",)) for name, clip in zip(names, clips, strict=False)):
+            found["preprocess.clip"] = "preprocess.normalisation"
+        return found

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
 
 from lannunet_core import ExtraFields, ImageFiles, LoadedConfig, RunInfo, Session, assemble
+from lannunet_segmentation.data.settings import recorded
 from lannunet_segmentation.defaults import SegmentationDefaults
 from lannunet_segmentation.hooks import SegmentationHooks
 from lannunet_segmentation.learner import SegmentationLearner
 from lannunet_segmentation.schema import RunConfig
+from lannunet_segmentation.types import Preparation
 
 
 @dataclass
@@ -23,6 +25,17 @@ class SegmentationSession(Session):
     learner: SegmentationLearner
     extra: ExtraFields = field(default_factory=lambda: ExtraFields({}))
     """The further fields of cases that reach batches."""
+    prepared: Preparation | None = None
+    """How the images are prepared that this run trains on."""
+    trained: Any = None
+    """The same of the model that the weights come from, as its file says; None: it does not."""
+
+    def learned(self) -> dict[str, Any]:
+        known = self.trained if self.prepared is None else recorded(self.prepared)
+        return {} if known is None else {"preparation": known}
+
+    def recall(self, learned: dict[str, Any]) -> None:
+        self.trained = learned.get("preparation")
 
     @property
     def files(self) -> ImageFiles:

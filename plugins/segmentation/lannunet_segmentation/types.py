@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ IGNORE = -1
 """The label of a voxel that nobody annotated, whatever the files call it."""
 
 Labels = NDArray[np.int16]
+Scheme = Literal["zscore", "ct", "ct2", "none"]
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,41 @@ class CaseImage:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How images become the network's input.
+class NnunetChannel:
+    """How nnU-Net version 1 normalised a channel.
+
+    Attributes:
+        scheme: `zscore` of each image; `ct`, clipped and z-scored with `clip`; `ct2`, clipped, and z-scored
+            with what of the image lies within the bounds; `none`.
+        inside: Whether only the nonzero region counts, and all else becomes 0.
+        clip: Lower and upper bound, mean and standard deviation.
+    """
+
+    scheme: Scheme
+    inside: bool
+    clip: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class NnunetRecipe:
+    """How nnU-Net version 1 made the arrays of a preprocessed folder from raw images.
+
+    Attributes:
+        plan: The name of the file that says so.
+        spacing: mm along the array's axes, the first one first; None: as the image has it.
+        transposed: Which axis (z, y, x) of the image each of the array's axes is.
+        channels: C.
+    """
+
+    plan: str
+    spacing: tuple[float | None, float | None, float | None]
+    transposed: tuple[int, int, int]
+    channels: tuple[NnunetChannel, ...]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How raw images become what the network sees; a model's file keeps it.
 
     Attributes:
         spacing: mm per voxel (x, y[, z]) that cases are resampled to; None: their own.
@@ -112,20 +146,36 @@ class Settings:
             the training set's foreground, `none`, or the name of one that a plugin brings.
         clip: Per channel the 0.5 and 99.5 percentile, mean and standard deviation of the training set's
             foreground voxels; only read where the normalisation is `ct`.
-        brought: One a channel, in place of what is named, where a plugin brings it; empty: nowhere.
-        brought_by: What those depend on: plugins, versions and settings.
+        nnunet: How nnU-Net did it, in place of all this.
+        unknown: Why nobody knows, a sentence; empty: it is known.
     """
 
     spacing: tuple[float, ...] | None
     normalisation: tuple[str, ...]
     clip: tuple[tuple[float, float, float, float] | None, ...]
-    brought: tuple[Normalisation | None, ...] = ()
-    brought_by: tuple[str, ...] = ()
+    nnunet: NnunetRecipe | None = None
+    unknown: str = ""
 
     def recipe(self) -> dict[str, Any]:
         """All that prepared images depend on, for JSON."""
         recipe = {"spacing": self.spacing, "normalisation": self.normalisation, "clip": self.clip}
-        return recipe | ({"brought_by": self.brought_by} if self.brought_by else {})
+        return recipe | ({"nnunet": asdict(self.nnunet)} if self.nnunet else {})
+
+
+@dataclass(frozen=True)
+class Settings(Preparation):
+    """The same in a run, with what its plugins bring.
+
+    Attributes:
+        brought: One a channel, in place of what is named, where a plugin brings it; empty: nowhere.
+        brought_by: What those depend on: plugins, versions and settings.
+    """
+
+    brought: tuple[Normalisation | None, ...] = ()
+    brought_by: tuple[str, ...] = ()
+
+    def recipe(self) -> dict[str, Any]:
+        return super().recipe() | ({"brought_by": self.brought_by} if self.brought_by else {})
 
 
 @dataclass(frozen=True, eq=False)

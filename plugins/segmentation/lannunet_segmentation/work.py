@@ -19,17 +19,19 @@ from lannunet_core import (
     RunInfo,
     UserError,
     carry_out,
+    load_checkpoint,
     make_scheme,
-    progress_bar,
 )
-from lannunet_segmentation.data.headers import case_geometry, check_case
+from lannunet_segmentation.data.headers import case_geometry, check_cases
 from lannunet_segmentation.data.prepared import PreparedCase
 from lannunet_segmentation.data.preprocess import cache_folder, prepare_cases, read_map
 from lannunet_segmentation.data.samples import TrainingPatches
-from lannunet_segmentation.data.settings import with_plugins
+from lannunet_segmentation.data.settings import as_trained, say_prepared, with_plugins
+from lannunet_segmentation.data.twins import say_twins
 from lannunet_segmentation.evaluation.validation import validation_error
 from lannunet_segmentation.opened import open_run
 from lannunet_segmentation.predict.predictor import segment
+from lannunet_segmentation.predict.targets import check_targets
 from lannunet_segmentation.session import SegmentationSession
 from lannunet_segmentation.types import Case, SegmentationDataset, SegmentedCase
 
@@ -78,12 +80,21 @@ class SegmentationWork:
         used = [self.cases[config.inference.split]]
         if not config.trainer.inference_only:
             used += [self.cases["training"], self.cases["validation"]]
-        with progress_bar("checking cases", len(every := unique(used))) as bar:
-            for case in every:
-                check_case(case, dataset)
-                bar.advance()
+        every, folder = unique(used), config.output.output_dir
+        check_cases(every, dataset)
+        check_targets(used[0], dataset, folder / PREDICTIONS, folder, "output.output_dir", every)
         if config.trainer.inference_only:
+            if (model := config.model.checkpoint) is not None:
+                session.recall(load_checkpoint(model).learned)
+                self.settings = as_trained(
+                    self.settings, session.trained, dataset, session.hooks, session.loaded, model
+                )
             return
+        session.prepared = self.settings
+        say_prepared(self.settings)
+        for split in dict.fromkeys(("validation", config.inference.split)):
+            if split != "training":
+                say_twins(self.cases["training"], self.cases[split], split)
         maps = session.hooks.extra_maps(
             dataset=dataset, folder=config.output.output_dir.parent / "preprocessed"
         )
@@ -149,6 +160,7 @@ class SegmentationWork:
                 Case(case.id, case.images, case.target), self.dataset, session.learner.extra_maps
             ),
             parts=session.hooks.report(predictions=self.segmented),
+            seed=self.config.solver.seed,
         )
 
 

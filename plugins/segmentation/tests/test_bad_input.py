@@ -41,6 +41,16 @@ def spaced(array, old):
     return old
 
 
+def turned(array, old):
+    old.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
+    return old
+
+
+def elsewhere(array, old):
+    old.SetOrigin((100.0, 0.0, 0.0))
+    return old
+
+
 def declared(**changes):
     def spoil(raw):
         path = raw / "dataset.json"
@@ -67,6 +77,16 @@ MISTAKES = {
         "ignore",
     ),
     "a gap in the labels": (declared(labels=LABELS | {"dark": 3}), "without a gap"),
+    "a case that leads away": (
+        declared(
+            dataset={
+                "../../../victim": {"images": ["imagesTr/Tr0_0000.nii.gz"], "label": "labelsTr/Tr0.nii.gz"}
+            }
+        ),
+        "cannot name a file",
+    ),
+    "a label that points another way": (rewrite(label(1), turned), "Tr1.nii.gz: its direction is"),
+    "a label that lies elsewhere": (rewrite(label(1), elsewhere), "Tr1.nii.gz: by the origins"),
     "a damaged image": (lambda raw: image()(raw).write_bytes(b"no image"), "Tr0_0000.nii.gz"),
     "a damaged dataset.json": (lambda raw: (raw / "dataset.json").write_text("{"), "dataset.json"),
 }
@@ -75,7 +95,11 @@ MISTAKES = {
 @pytest.mark.parametrize(("spoil", "said"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_in_the_data_set_is_one_message(segmentation, capsys, spoil, said):
     spoil(segmentation.raw)
+    victim = segmentation.folder.parent / "victim" / "precious"
+    victim.parent.mkdir()
+    victim.write_text("mine")
     assert segmentation.train() == 2
+    assert victim.read_text() == "mine"
     message = capsys.readouterr().err
     assert message.count("Error: ") == 1
     assert said in message

@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 from lannunet_segmentation.task import SegmentationTask
 
+from lannunet_core import bootstrap_statistics, bootstrap_weights
 from tests.fixtures.nnunet import preprocessed, raw
 
 
@@ -78,6 +79,14 @@ def test_a_case_without_annotation_is_named_once_and_not_used(segmentation, plug
     assert printed.err.count("nothing in them is annotated: Tr2") == 1
 
 
+def test_a_test_image_that_trains_is_named(segmentation, capsys):
+    segmentation.set(solver={"max_epochs": 1, "mini_batch_size": 1})
+    train, test = (segmentation.raw / f"images{part}/{part}0_0000.nii.gz" for part in ("Tr", "Ts"))
+    test.write_bytes(train.read_bytes())
+    assert segmentation.train() == 0
+    assert f"{test} of testing is the image {train} of training" in capsys.readouterr().err
+
+
 def test_a_data_set_without_annotation_is_refused(segmentation, capsys):
     segmentation.relabel(lambda label, number: np.full_like(label, -1))
     assert segmentation.train() == 2
@@ -112,9 +121,29 @@ def test_the_report_gives_the_difference_to_another_run(segmentation, capsys):
     summary = json.loads((segmentation.folder / "second" / "summary.json").read_text())
     assert summary["comparison"]["out"]["overall"]["difference"] == 0  # the same run again
     assert "out" in (segmentation.folder / "second" / "report.html").read_text()
+    segmentation.set(output={"output_dir": "third", "compare_with": ["second"]})
+    for damaged in ("[]", '{"dice": [1]}', '{"dice": {"Ts0": {"bright": "much"}}}', "[" * 10**5):
+        (segmentation.folder / "second" / "summary.json").write_text(damaged)
+        assert segmentation.train() == 2
+        assert "output.compare_with" in capsys.readouterr().err
     segmentation.set(output={"output_dir": "third", "compare_with": ["nowhere"]})
     assert segmentation.train() == 2
     assert "output.compare_with" in capsys.readouterr().err
+
+
+def test_the_runs_seed_draws_the_intervals(segmentation):
+    segmentation.set(solver={"seed": 7, "max_epochs": 2, "mini_batch_size": 10, "base_lr": 0.01})
+    segmentation.set(inference={"split": "training"})
+    assert segmentation.train() == 0
+    summary = json.loads((segmentation.out / "summary.json").read_text())
+    dice = np.array([list(case.values()) for case in summary["dice"].values()], np.float64)
+    image = np.repeat(np.arange(len(dice)), dice.shape[1])
+    intervals = [
+        bootstrap_statistics(dice.ravel(), image, bootstrap_weights(len(dice), seed))["mean_ci95"]
+        for seed in (0, 7)
+    ]
+    assert intervals[0] != intervals[1]
+    assert summary["overall"]["dice"]["mean_ci95"] == pytest.approx(intervals[1])
 
 
 @pytest.mark.parametrize("size", [(20, 24, 16), (48, 40)])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lannunet_core import Plugin, hookimpl
+from lannunet_core import Plugin, hookimpl, is_among
 from lannunet_sparse.config import SparseConfig
 
 if TYPE_CHECKING:
-    from lannunet_segmentation import ForegroundBias
-
+    from lannunet_core import Sampling
     from lannunet_sparse.sampling import AnnotatedVoxel
+
+DIAGS = "nnUNetTrainerV2Sparse"
+"""What DIAG's nnU-Net calls it."""
 
 
 class Sparse(Plugin):
@@ -27,6 +29,15 @@ class Sparse(Plugin):
             return {}
         return {"offset": ("inside", "else most of a patch would lie outside of so small an image")}
 
+    @classmethod
+    def notes(cls, name: str, config: SparseConfig) -> Sequence[str]:
+        if not is_among(name, (DIAGS,)) or config.offset == "inside":
+            return ()
+        return [
+            f"{DIAGS}: patches may reach beyond the image, where those of DIAG's nnU-Net lie within it; "
+            "trainer.sparse.offset: inside keeps them there"
+        ]
+
     @hookimpl
     def sampling(self) -> AnnotatedVoxel:
         from lannunet_sparse.sampling import AnnotatedVoxel
@@ -35,12 +46,10 @@ class Sparse(Plugin):
 
 
 class SparseNormalSampling(Plugin):
-    """Patches from anywhere; those without annotation contribute nothing."""
+    """Patches as the task takes them, wherever annotated voxels are; those without any contribute nothing."""
 
     tasks = ("segmentation",)
 
-    @hookimpl
-    def sampling(self) -> ForegroundBias:
-        from lannunet_segmentation import ForegroundBias
-
-        return ForegroundBias(self.run.input_size, share=0.0)
+    @hookimpl(wrapper=True)
+    def sampling(self) -> Generator[None, Sampling, Sampling]:
+        return (yield)

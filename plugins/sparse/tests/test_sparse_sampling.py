@@ -11,6 +11,7 @@ from lannunet_sparse.plugin import Sparse
 from lannunet_sparse.sampling import AnnotatedVoxel
 from scipy.stats import chisquare
 
+from lannunet_core import load_config
 from lannunet_core.augment.on_device import warp
 from lannunet_core.augment.placing import shown_box
 from lannunet_core.augment.schemes import SCHEMES
@@ -137,3 +138,31 @@ def test_inside_is_anywhere_inside():
 def test_a_plan_places_patches_inside_small_images():
     assert Sparse.plan((100.0, 80.0, 90.0), (40, 40, 40)) == {}
     assert Sparse.plan((100.0, 80.0, 60.0), (40, 40, 40))["offset"][0] == "inside"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.33, 1.0])
+def test_normal_sampling_is_the_tasks_own(segmentation_project, share):
+    """With the share of it: the same model as without the plugin."""
+    found = []
+    for plugins in ([], ["sparse-normal-sampling"]):
+        project = segmentation_project(name=f"{len(plugins)}-{share}")
+        project.set(sampler={"foreground_share": share}, trainer={"plugins": plugins})
+        assert project.train() == 0
+        found.append([row["loss"] for row in project.metrics()])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "noted"),
+    [
+        ("nnUNetTrainerV2Sparse", {}, True),
+        ("nnUNetTrainerV2Sparse", {"offset": "centre"}, True),
+        ("nnUNetTrainerV2Sparse", {"offset": "inside"}, False),
+        ("sparse", {}, False),
+    ],
+)
+def test_a_note_tells_what_diags_trainer_does_otherwise(segmentation, name, section, noted):
+    segmentation.set(trainer={"plugins": [name], "sparse": section})
+    segmentation.write()
+    warnings = load_config(segmentation.yaml).warnings
+    assert any("trainer.sparse.offset: inside" in warning for warning in warnings) == noted

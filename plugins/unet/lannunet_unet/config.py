@@ -29,3 +29,6 @@ class UNetConfig(PluginConfig):
         description="One (x, y[, z]) a downsampling, as [2, 2, 1] where z is left alone; when left out, "
         "every axis is halved until min_feature_resolution.",
     )
+
+    def idle_keys(self, task: str) -> dict[str, str]:
+        return {} if self.strides is None else {"min_feature_resolution": "strides"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import TYPE_CHECKING
 
 from lannunet_core import NetworkRequest, PlannedNetwork, Plugin, UserError, hookimpl
@@ -35,7 +36,7 @@ class UNetPlugin(Plugin):
                     f"model.unet.strides.{number}: {list(stride)} is for {len(stride)} axes, the images have "
                     f"{dimensions}. Give one number an axis, as {[2] * dimensions}."
                 )
-        return UNet(
+        network = UNet(
             in_channels=self.run.in_channels,
             out_channels=len(self.run.outputs),
             input_size=self.run.input_size,
@@ -46,3 +47,14 @@ class UNetPlugin(Plugin):
             strides=self.config.strides,
             dropout=self.config.dropout,
         )
+        coarsest = [
+            -(-side // scale)
+            for side, scale in zip(self.run.input_size, network.scales[-1][::-1], strict=True)
+        ]
+        if prod(coarsest) == 1:  # instance normalisation has nothing to compare
+            size = "×".join(map(str, self.run.input_size))
+            raise UserError(
+                f"model.unet: with samples of {size}, its strides (or min_feature_resolution) leave one "
+                "pixel of the coarsest level. Take fewer or smaller strides, or larger samples."
+            )
+        return network

@@ -24,7 +24,7 @@ from lannunet_segmentation import (
 )
 from numpy.typing import NDArray
 
-from lannunet_core import UserError, image_header, read_image
+from lannunet_core import UserError, image_header, inside, read_image
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class LabelFile:
         """
         if self.dataset is None:
             array = read_preprocessed(self.path)
-            if array.ndim < 3 or len(array) < 2:
+            if array.ndim < 3 or len(array) < 2 or not array.size:
                 raise UserError(
                     f"{self.path}: an array of shape {array.shape}; a preprocessed case has its channels "
                     "first, and the segmentation as the last of them."
@@ -117,7 +117,7 @@ def _raw(
     output = output or folder / "weightmapsTr"
     bare = replace(dataset, training=(), testing=())
     return [
-        LabelFile(case.label, output / f"{case.id}{WEIGHT_MAP}.npy", chosen, bare)
+        LabelFile(case.label, inside(output, f"{case.id}{WEIGHT_MAP}.npy", str(folder)), chosen, bare)
         for case in dataset.training
         if case.label is not None and fnmatch(case.label.name, pattern or "*")
     ]

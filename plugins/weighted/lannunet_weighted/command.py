@@ -7,11 +7,15 @@ import sys
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lannunet_core import RunFailed, UserError
+from lannunet_core import RunFailed, UserError, claim, note, releasing
+
+if TYPE_CHECKING:
+    from lannunet_weighted.cases import LabelFile
+    from lannunet_weighted.generate import Recipe
 
 
 class ModeName(str, Enum):
@@ -74,11 +78,11 @@ def command(
     chosen = None if classes is None else [_class(word) for word in classes.split(",")]
 
     from lannunet_weighted.cases import find_cases
-    from lannunet_weighted.generate import Recipe, make_maps
+    from lannunet_weighted.generate import Recipe
 
     cases = find_cases(folder, output_dir, matching_pattern, chosen, objects == ObjectsName.instances)
     todo = [case for case in cases if overwrite or not case.target.exists()]
-    make_maps(todo, Recipe(mode.value, w0, sigma, objects.value, mm, half), jobs)
+    _make(todo, Recipe(mode.value, w0, sigma, objects.value, mm, half), jobs)
     kept = len(cases) - len(todo)
     print(
         f"{cases[0].target.parent}: {len(todo)} weight map{'s' * (len(todo) != 1)} made"
@@ -114,16 +118,27 @@ def script(arguments: Sequence[str] | None = None) -> None:
             raise UserError(f"--classes: {wrong[0]} is no class. Give label values from 1 up.")
 
         from lannunet_weighted.cases import find_cases
-        from lannunet_weighted.generate import Recipe, make_maps
+        from lannunet_weighted.generate import Recipe
 
         cases = find_cases(chosen.folder, chosen.output_dir, chosen.matching_pattern, chosen.classes or None)
-        make_maps(cases, Recipe("nearest", chosen.w0, chosen.sigma))
+        with releasing():
+            _make(cases, Recipe("nearest", chosen.w0, chosen.sigma))
     except (UserError, RunFailed) as error:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, UserError) else 1) from None
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _make(cases: Sequence[LabelFile], recipe: Recipe, jobs: int = 0) -> None:
+    """Maps that somebody else made are refused before the first is written."""
+    from lannunet_weighted.generate import make_maps
+
+    for case in cases:
+        claim(case.target.parent)
+        note(case.target)
+    make_maps(cases, recipe, jobs)
 
 
 def _check(sigma: float, w0: float) -> None:

@@ -26,6 +26,9 @@ class WeightedConfig(PluginConfig):
     ce_factor: Weight = Field(1.0, description="Of the cross-entropy term.")
     dice_factor: Weight = Field(1.0, description="Of the Dice term.")
 
+    def idle_keys(self, task: str) -> dict[str, str]:
+        return dict.fromkeys(("w0", "sigma") if self.generate is None else ("folder",), "generate")
+
 
 class ClassWeightsConfig(PluginConfig):
     class_weights: Literal["inverse_frequency", "effective_number"] | list[Weight] | dict[str, Weight] = (
@@ -39,3 +42,6 @@ class ClassWeightsConfig(PluginConfig):
     ignore_label: int | str | None = Field(
         None, description="A class, by name or label value, whose voxels teach nothing."
     )
+
+    def idle_keys(self, task: str) -> dict[str, str]:
+        return {} if self.class_weights == "effective_number" else {"beta": "class_weights"}

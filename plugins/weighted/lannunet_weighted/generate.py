@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from lannunet_segmentation import in_processes
+from lannunet_segmentation import in_processes, save_array
 
-from lannunet_core import atomic_path, progress_bar
+from lannunet_core import progress_bar
 from lannunet_weighted.cases import LabelFile
 from lannunet_weighted.maps import Mode, Objects, weight_map
 
@@ -72,6 +72,5 @@ def make_map(case: LabelFile, recipe: Recipe) -> Path:
         spacing=case.spacing() if recipe.mm else None,
         objects=recipe.objects,
     )
-    with atomic_path(case.target) as temporary:
-        np.save(temporary, weights[None].astype(np.float16 if recipe.half else np.float32, copy=False))
+    save_array(case.target, weights[None].astype(np.float16 if recipe.half else np.float32, copy=False))
     return case.target

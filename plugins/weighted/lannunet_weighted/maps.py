@@ -4,7 +4,8 @@ Every voxel x has
 
     weight(x) = w_c(x) + w0 · exp(−d(x)² / (2σ²))
 
-where w_c is 1 − the share of the annotated voxels that x's class takes, and d says how near a border is:
+where w_c is 1 − the share of the annotated voxels that x's class takes (1 where it takes all: a case without
+foreground trains, too), and d says how near a border is:
 
 - `unet`: d = d1 + d2, the distances to the nearest and the second-nearest object. The term is for "the
   separating background labels between touching cells": there is none in an object. (Ronneberger, Fischer,
@@ -37,7 +38,7 @@ Mode = Literal["unet", "nearest"]
 Objects = Literal["components", "instances"]
 Box = tuple[slice, ...]
 
-FORMULA = 2
+FORMULA = 3
 """Raised when weights change, so that kept maps are made anew."""
 
 INVISIBLE = 2.0**-25
@@ -114,7 +115,9 @@ def _class_weights(kinds: NDArray[np.integer[Any]], count: int) -> NDArray[np.fl
     for plane in kinds:
         voxels += np.bincount(plane.ravel(), minlength=count + 2)
     voxels[-1] = 0
-    return np.asarray(1 - voxels / max(voxels.sum(), 1), np.float32)
+    weights = np.asarray(1 - voxels / max(voxels.sum(), 1), np.float32)
+    weights[voxels == max(voxels.sum(), 1)] = 1  # the only kind there is
+    return weights
 
 
 # nearest

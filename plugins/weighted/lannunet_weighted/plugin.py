@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lannunet_core import Plugin, UserError, hookimpl
+from lannunet_core import Plugin, UserError, hookimpl, is_among
 from lannunet_weighted.config import ClassWeightsConfig, WeightedConfig
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from lannunet_core import ExtraMap, Loss
     from lannunet_weighted.maps import Mode
 
+DIAGS = "nnUNetTrainerV2Weighted"
+"""What DIAG's nnU-Net calls `weighted`."""
 MODES: dict[str, Mode] = {"unet_border": "unet", "nearest_border": "nearest"}
 
 
@@ -24,6 +26,15 @@ class Weighted(Plugin):
     tasks = ("segmentation",)
     Config = WeightedConfig
     config: WeightedConfig
+
+    @classmethod
+    def notes(cls, name: str, config: WeightedConfig) -> Sequence[str]:
+        if not is_among(name, (DIAGS,)) or config.dice_factor == 0:
+            return ()
+        return [
+            f"{DIAGS}: the Dice term, with weights, counts {config.dice_factor:g} times, where DIAG's "
+            "nnU-Net leaves it out; trainer.weighted.dice_factor: 0 does so"
+        ]
 
     @hookimpl
     def extra_maps(self, dataset: SegmentationDataset, folder: Path) -> Sequence[ExtraMap]:

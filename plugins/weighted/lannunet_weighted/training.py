@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lannunet_segmentation import WEIGHT_MAP, Case, SegmentationDataset
 
-from lannunet_core import UserError
+from lannunet_core import UserError, inside, write_text
 from lannunet_weighted.cases import LabelFile
 from lannunet_weighted.generate import Recipe, make_maps
 from lannunet_weighted.maps import FORMULA, Mode
@@ -63,23 +63,23 @@ def generate_maps(
     recipe = Recipe(mode, w0, sigma, half=True)
     key = (str(dataset.path.resolve()), dataset.class_names, recipe, FORMULA)
     named = hashlib.sha256(repr(key).encode())
-    name = re.sub(r"[^\w.-]+", "_", dataset.name)
+    name = re.sub(r"[^\w.-]+", "_", dataset.name)[:40]
     below = folder / f"{name}-weightmaps-{named.hexdigest()[:12]}"
     files = {case.id: _label_file(case, dataset, below) for case in (*dataset.training, *dataset.testing)}
     maps = {case: file for case, file in files.items() if file is not None}
-    todo = {file.target: file.path.stat().st_mtime_ns for file in maps.values() if not _made_of_this(file)}
+    todo = {file.target: _state(file.path) for file in maps.values() if not _made_of_this(file)}
 
-    def date(target: Path) -> None:  # at once: what an interrupted run has made is kept
-        os.utime(target, ns=(todo[target], todo[target]))
+    def record(target: Path) -> None:  # at once: what an interrupted run has made is kept
+        write_text(_record(target), json.dumps([todo[target], _state(target)]))
 
     if todo:
         made = [file for file in maps.values() if file.target in todo]
-        make_maps(made, recipe, _jobs(made), date)
+        make_maps(made, recipe, _jobs(made), record)
     return {case: file.target for case, file in maps.items()}
 
 
 def _label_file(case: Case, dataset: SegmentationDataset, below: Path) -> LabelFile | None:
-    target = below / f"{case.id}{WEIGHT_MAP}.npy"
+    target = inside(below, f"{case.id}{WEIGHT_MAP}.npy", str(dataset.path))
     classes = tuple(range(1, len(dataset.class_names)))
     if dataset.layout == "preprocessed":
         return LabelFile(case.images[0], target, classes, None, dataset.ignore)
@@ -89,8 +89,25 @@ def _label_file(case: Case, dataset: SegmentationDataset, below: Path) -> LabelF
 
 
 def _made_of_this(file: LabelFile) -> bool:
-    """Whether the map bears the time of its label."""
-    return file.target.exists() and file.target.stat().st_mtime_ns == file.path.stat().st_mtime_ns
+    """Whether label and map are those that the record beside the map speaks of."""
+    try:
+        found = json.loads(_record(file.target).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return file.target.exists() and bool(found == [_state(file.path), _state(file.target)])
+
+
+def _record(target: Path) -> Path:
+    return target.with_suffix(".json")
+
+
+def _state(path: Path) -> list[int]:
+    """When a file was written, in ns, and its bytes."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    return [stat.st_mtime_ns, stat.st_size]
 
 
 def _jobs(files: Sequence[LabelFile]) -> int:

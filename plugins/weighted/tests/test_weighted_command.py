@@ -95,9 +95,9 @@ def test_processes_give_the_same(stage, tmp_path):
     assert lannunet(stage, "--jobs", 2, "-o", tmp_path / "two") == 0
     assert lannunet(stage.parent, "--jobs", 1, "-o", tmp_path / "one") == 0  # the folder above finds it
 
-    for path in (tmp_path / "one").iterdir():
+    for path in (tmp_path / "one").glob("*.npy"):
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
-    assert len(list((tmp_path / "two").iterdir())) == 3
+    assert len(list((tmp_path / "two").glob("*.npy"))) == 3
 
 
 def test_distances_in_mm(raw, stage, tmp_path):
@@ -126,8 +126,15 @@ def test_maps_that_are_there_are_kept_unless_told(raw, capsys):
     assert np.load(kept).shape == (1,)
     assert "2 weight maps made, 1 kept" in capsys.readouterr().out
 
+    assert lannunet(raw, "--jobs", 1, "--overwrite") == 2  # somebody else made it
+    assert "case_1_weightmap.npy: this file is none that lannunet wrote" in capsys.readouterr().err
+    assert np.load(kept).shape == (1,)
+
+    kept.unlink()
+    made = raw / "weightmapsTr" / "case_0_weightmap.npy"
+    np.save(made, np.zeros(1))
     assert lannunet(raw, "--jobs", 1, "--overwrite") == 0
-    assert np.load(kept).shape == (1, 9, 20, 22)
+    assert np.load(kept).shape == np.load(made).shape == (1, 9, 20, 22)
 
 
 def test_it_can_be_interrupted_and_goes_on(stage):
@@ -149,7 +156,7 @@ def test_it_can_be_interrupted_and_goes_on(stage):
     assert (process.returncode, said) == (130, "Interrupted.\n")
     first = {path: path.stat().st_mtime_ns for path in stage.glob("*_weightmap.npy")}
     assert 1 <= len(first) < 3
-    assert not list(stage.glob(".*"))
+    assert [path.name for path in stage.glob(".*")] == [".lannunet-files"]
     assert lannunet(stage, "--jobs", 1) == 0
     assert len(list(stage.glob("*_weightmap.npy"))) == 3
     assert all(path.stat().st_mtime_ns == made for path, made in first.items())
@@ -272,3 +279,15 @@ def test_distances_in_mm_of_flat_arrays(stage, tmp_path):
         assert lannunet(stage, "--mm", "--sigma", 3, "--mode", mode, "--jobs", 1, "-o", out) == 0
         expected = weight_map(draw_label(1, (20, 22)), [1, 2], mode, sigma=3, spacing=(0.5, 0.75))
         np.testing.assert_array_equal(np.load(out / "case_1_weightmap.npy")[0], expected)
+
+
+@pytest.mark.parametrize("name", ["../../victim", "..", "a/b"])
+def test_a_case_never_leads_out_of_the_folder_of_maps(segmentation, capsys, name):
+    path = segmentation.raw / "dataset.json"
+    declared = json.loads(path.read_text())
+    declared["dataset"] = {name: {"images": ["imagesTr/Tr0_0000.nii.gz"], "label": "labelsTr/Tr0.nii.gz"}}
+    path.write_text(json.dumps({**declared, "numTraining": 1}))
+    before = sorted(segmentation.folder.rglob("*"))
+    assert segmentation.lannunet("weightmaps", segmentation.raw) == 2
+    assert "cannot name a file" in capsys.readouterr().err
+    assert sorted(segmentation.folder.rglob("*")) == before

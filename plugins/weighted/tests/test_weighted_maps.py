@@ -23,7 +23,8 @@ def labels(draw: st.DrawFn) -> tuple[NDArray[np.int16], tuple[float, ...], int]:
 def class_weights(label: NDArray[np.int16], count: int) -> NDArray[np.float64]:
     weights = np.zeros(label.shape)
     for value in range(count + 1):
-        weights[label == value] = 1 - (label == value).mean()
+        share = (label == value).mean()
+        weights[label == value] = 1 - share if share < 1 else 1
     return weights
 
 
@@ -168,17 +169,17 @@ def test_ignored_voxels_are_no_object():
 
 
 @pytest.mark.parametrize("mode", ["unet", "nearest"])
-@pytest.mark.parametrize("value, expected", [(-1, 1), (0, 0)])
-def test_without_any_class_there_is_no_border(mode, value, expected):
+@pytest.mark.parametrize("value", [-1, 0])
+def test_without_any_class_there_is_no_border(mode, value):
     weights = weight_map(np.full((6, 7, 5), value, np.int16), [1, 2], mode)
 
-    assert (weights == expected).all()
+    assert (weights == 1).all()
 
 
 def test_one_object_that_fills_the_image():
     weights = weight_map(np.ones((5, 6), np.int16), [1], "unet")
 
-    assert (weights == 0).all()
+    assert (weights == 1).all()
 
 
 def test_the_label_is_left_as_it_is():
@@ -189,3 +190,14 @@ def test_the_label_is_left_as_it_is():
         weight_map(label, [1, 2], mode)
 
     np.testing.assert_array_equal(label, before)
+
+
+@pytest.mark.parametrize("mode", ["unet", "nearest"])
+@pytest.mark.parametrize("only", [0, 2])
+def test_a_case_of_one_class_alone_trains(mode, only):
+    """A healthy control, and scribbles of one class: what is annotated weighs something."""
+    label = np.full((8, 9, 10), -1, np.int16)
+    label[2:6] = only
+    weights = weight_map(label, [1, 2], mode)
+    assert (weights[label == only] >= 1).all()
+    assert weight_map(np.full((8, 9), only, np.int16), [1, 2], mode).min() >= 1

@@ -1,7 +1,9 @@
 """Runs with weight maps and class weights (`plugins/weighted`), from the command line to the figures."""
 
 import csv
+import fcntl
 import json
+import os
 import pickle
 from collections import OrderedDict
 
@@ -153,6 +155,8 @@ def test_what_has_no_weight_teaches_nothing(segmentation_project, plugin):
         write_maps(project, lambda label, known=known: np.broadcast_to(2.5 * known, label.shape))
         # Patches are drawn in a way that does not depend on labels.
         project.set(trainer={"plugins": [plugin, "weighted"]})
+        if plugin == "sparse-normal-sampling":
+            project.set(sampler={"foreground_share": 0.0})
         assert project.train() == 0
         found.append((losses(project), predictions(project)))
     assert found[0] == found[1]
@@ -226,6 +230,58 @@ def test_maps_that_were_made_before_an_interruption_are_kept(segmentation):
     generate_maps(dataset, folder, "unet", 10, 5)
     assert {path: path.stat().st_ino for path in made} == made
     assert len([*folder.rglob("*_weightmap.npy")]) == 7
+
+
+def test_maps_are_made_again_where_map_or_record_are_damaged(segmentation):
+    segmentation.write()
+    dataset, folder = read_dataset(segmentation.raw), segmentation.folder / "preprocessed"
+    made = sorted(generate_maps(dataset, folder, "unet", 10, 5).values())
+    sound = [path.read_bytes() for path in made]
+    made[0].write_bytes(sound[0][:50])
+    made[1].unlink()
+    for path, damaged in zip(made[2:], (b"", b"[[[[", b'{"a": 1}', b"[[1, 2], [3, 4]]"), strict=False):
+        path.with_suffix(".json").write_bytes(damaged)
+        path.write_bytes(b"other")
+    generate_maps(dataset, folder, "unet", 10, 5)
+    assert [path.read_bytes() for path in made] == sound
+
+
+def test_a_share_that_takes_bytes_only(segmentation, monkeypatch):
+    """Servers that refuse permissions, times and locks."""
+
+    def refused(path, *arguments, **named):
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    for name in ("utime", "chmod", "chown", "link", "symlink"):
+        monkeypatch.setattr(os, name, refused)
+    monkeypatch.setattr(fcntl, "flock", refused)
+    segmentation.set(trainer={"plugins": ["weighted"], "weighted": {"generate": "unet_border"}})
+    assert segmentation.train() == 0
+    assert segmentation.train("--overwrite") == 0
+
+
+@pytest.mark.parametrize("generate", ["unet_border", "nearest_border", None])
+def test_a_case_without_foreground_trains(segmentation, generate):
+    segmentation.relabel(lambda label, number: label * (number != 1))
+    if generate is None:
+        assert segmentation.lannunet("weightmaps", segmentation.raw) == 0
+    segmentation.set(trainer={"plugins": ["weighted"], "weighted": {"generate": generate}})
+    assert segmentation.train() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "noted"),
+    [
+        ("nnUNetTrainerV2Weighted", {}, True),
+        ("nnunettrainerv2weighted", {"dice_factor": 0.5}, True),
+        ("nnUNetTrainerV2Weighted", {"dice_factor": 0.0}, False),
+        ("weighted", {}, False),
+    ],
+)
+def test_a_note_tells_what_diags_trainer_does_otherwise(segmentation, capsys, name, section, noted):
+    segmentation.set(trainer={"plugins": [name], "weighted": {"generate": "unet_border", **section}})
+    assert segmentation.train() == 0
+    assert ("trainer.weighted.dice_factor: 0" in capsys.readouterr().err) == noted
 
 
 def spoil(value):
@@ -333,6 +389,7 @@ def test_an_ignored_class_teaches_nothing(segmentation_project, ignore):
             project.relabel(lambda label, number: np.where(label == 2, -1, label))
         settings = {"class_weights": [1, 1, 0], "ignore_label": ignore if ignored else None}
         project.set(trainer={"plugins": ["sparse-normal-sampling", CLASSES], "ce-dice-weighted": settings})
+        project.set(sampler={"foreground_share": 0.0})  # patches are drawn alike
         assert project.train() == 0
         found.append((losses(project), predictions(project)))
     assert found[0] == found[1]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lannunet_core import UserError
+from lannunet_core import UserError, refuse_existing
 
 
 def command(
@@ -33,11 +33,7 @@ def command(
     from lannunet_landmarks.evaluation.calibration import calibrate, write_calibration
     from lannunet_landmarks.evaluation.predictions import read_errors
 
-    if not output.absolute().parent.is_dir():
-        raise UserError(f"--output: there is no folder {output.parent}. Make it, or name another file.")
-    if output.is_dir() or output.resolve() == predictions.resolve():
-        what = "a folder" if output.is_dir() else "the predictions themselves"
-        raise UserError(f"--output: {output} is {what}; name another file, as in -o calibration.json.")
+    refuse_existing(output, "--output")
     errors, confidence, names, unit = read_errors(predictions)
     calibration = calibrate(errors, 1 - confidence, names, unit)
     write_calibration(output, calibration)

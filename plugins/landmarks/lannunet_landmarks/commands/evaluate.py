@@ -81,13 +81,12 @@ def command(
     if output is not None:
         _refuse(output, None if runs else paths[0])
 
-    from lannunet_landmarks.data.annotations import load_dataset
+    from lannunet_landmarks.data.annotations import dataset_section, load_dataset
     from lannunet_landmarks.evaluation.calibration import read_calibration
     from lannunet_landmarks.evaluation.coverage import coverage_summary, print_coverage
     from lannunet_landmarks.evaluation.pooled import join, pool
     from lannunet_landmarks.evaluation.predictions import read_predictions
     from lannunet_landmarks.evaluation.summary import print_summary, summarise_errors
-    from lannunet_landmarks.schema import DatasetConfig
 
     known = None if calibration is None else read_calibration(calibration)
     if runs:
@@ -95,10 +94,9 @@ def command(
         title = f"{dataset.name}, {len(paths)} runs"
     else:
         predicted, names = read_predictions(paths[0])
-        section: dict[str, object] = {"src_targets": paths[1], "landmarks": chosen}
-        if root is not None:
-            section["root"] = root
-        dataset = load_dataset(DatasetConfig.model_validate(section), 0 if fold is None else fold)
+        dataset = load_dataset(dataset_section(paths[1], root, chosen), 0 if fold is None else fold)
+        for note in dataset.notes:
+            print(f"warning: {note}", file=sys.stderr)
         evaluated: Split = "testing" if split is None else split.value
         compared = join(paths[0], predicted, names, dataset, evaluated)
         title = f"{dataset.name}, {evaluated}"
@@ -117,9 +115,12 @@ def command(
 
 def _refuse(output: Path, predictions: Path | None) -> None:
     """What a run, or the user, wrote is not replaced."""
+    from lannunet_core import refuse_folder
+
     ours = (output / "predictions.csv").resolve()
     if (output / "run.json").exists() or (predictions is not None and predictions.resolve() == ours):
         raise UserError(f"--output: {output} holds the predictions themselves. Name another folder.")
+    refuse_folder(output, "--output", None)
 
 
 def _write(
@@ -135,7 +136,6 @@ def _write(
     from lannunet_landmarks.evaluation.predictions import write_predictions
     from lannunet_landmarks.evaluation.report import Report, write_report
 
-    folder.mkdir(parents=True, exist_ok=True)
     write_predictions(folder / "predictions.csv", predictions, dataset.landmark_names)
     write_text(folder / "summary.json", json.dumps(summary, indent=1))
     report = Report(
@@ -151,7 +151,7 @@ def _write(
 
 
 def _index(word: str) -> int:
-    if not word.strip().isdecimal():
+    if not word.strip().isdecimal() or len(word) > 9:
         raise UserError(f"--landmarks: '{word}' is not an index. Give indices from 0 up, as in 0,3,4.")
     return int(word)
 

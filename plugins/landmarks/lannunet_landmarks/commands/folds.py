@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -15,11 +16,24 @@ def command(
     ],
     count: Annotated[int, typer.Option(min=2, help="How many folds.")] = 5,
     leave_one_out: Annotated[
-        bool, typer.Option("--leave-one-out", help="As many folds as images: each is tested alone.")
+        bool,
+        typer.Option("--leave-one-out", help="As many folds as images, or as groups: each is tested alone."),
     ] = False,
     keep_testing: Annotated[
         bool, typer.Option("--keep-testing", help="Leave the list testing out of the folds.")
     ] = False,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELD|PATTERN",
+            help="Keep samples of one patient together: a field of the samples, or a regular expression for "
+            r"their ids or image paths, as in '^(\d+)_'.",
+        ),
+    ] = None,
+    stratify: Annotated[
+        str | None,
+        typer.Option(metavar="FIELD", help="Have each value of this field as often in each fold as in all."),
+    ] = None,
     root: Annotated[
         Path | None, typer.Option(help="Folder that image paths are relative to; the JSON's own by default.")
     ] = None,
@@ -34,9 +48,16 @@ def command(
         None if leave_one_out else count,
         root=root,
         keep_testing=keep_testing,
+        group=group,
+        stratify=stratify,
         seed=seed,
     )
+    for warning in made.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    for note in made.notes:
+        print(note)
+    last = made.count - 1
     print(
-        f"{out} holds fold0.json to fold{made - 1}.json. Name it in dataset.src_targets, and train them with "
-        f"lannunet train CONFIG --folds 0-{made - 1}"
+        f"{out} holds fold0.json to fold{last}.json. Name it in dataset.src_targets, and train them with "
+        f"lannunet train CONFIG --folds 0-{last}"
     )

@@ -7,15 +7,15 @@ What can be wrong with it is found here, before anything is trained; what needs 
 from __future__ import annotations
 
 import json
-import math
-import re
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from lannunet_core import (
     IMAGE_FILES,
@@ -27,13 +27,18 @@ from lannunet_core import (
     image_format,
     is_inside,
     open_in_format,
+    terminal_text,
 )
+from lannunet_landmarks.data.groups import field_of, groups_by, patient_field
+from lannunet_landmarks.data.json_file import annotation_file, read_json
 from lannunet_landmarks.schema import DatasetConfig
 from lannunet_landmarks.types import Sample
 
 Split = Literal["training", "validation", "testing"]
 SPLITS: tuple[Split, ...] = ("training", "validation", "testing")
 KNOWN_KEYS = {"id", "image", "coordinates", "has_annotation", "spacing"}
+LARGEST = 1e9  # pixels
+LARGEST_SPACING = 1e6  # mm
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class LandmarkDataset:
         flip_pairs: Pairs of landmarks that a mirror swaps, as positions among the N selected.
         path: The JSON file.
         files: What reads its images.
+        groups: The patient of each sample, by id, as far as known.
+        notes: What to tell of the JSON before a run.
     """
 
     name: str
@@ -61,14 +68,24 @@ class LandmarkDataset:
     flip_pairs: tuple[tuple[int, int], ...]
     path: Path
     files: ImageFiles = IMAGE_FILES
+    groups: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
-def open_dataset(loaded: LoadedConfig) -> LandmarkDataset:
+@dataclass(frozen=True)
+class Known:
+    """What a trained model tells of a data set in which no landmark is annotated."""
+
+    landmark_names: tuple[str, ...]
+    dimensions: int
+
+
+def open_dataset(loaded: LoadedConfig, known: Known | None = None) -> LandmarkDataset:
     """The data set of a run, in our format or in that of one of its plugins."""
     files = ImageFiles.of(loaded)
 
     def own(config: DatasetConfig, fold: int) -> LandmarkDataset:
-        return load_dataset(config, fold, files)
+        return load_dataset(config, fold, files, known)
 
     dataset = open_in_format(loaded, own)
     if not isinstance(dataset, LandmarkDataset):
@@ -79,56 +96,84 @@ def open_dataset(loaded: LoadedConfig) -> LandmarkDataset:
     return replace(dataset, files=files)
 
 
-def load_dataset(dataset: DatasetConfig, fold: int, files: ImageFiles = IMAGE_FILES) -> LandmarkDataset:
-    """Read and check the annotations of one fold.
+def dataset_section(
+    annotations: Path, root: Path | None = None, landmarks: Sequence[int] | None = None
+) -> DatasetConfig:
+    """The `dataset` section that a command's arguments stand for.
+
+    Raises:
+        UserError: One of them cannot be.
+    """
+    section = {"src_targets": annotations, "landmarks": landmarks} | ({} if root is None else {"root": root})
+    try:
+        return DatasetConfig.model_validate(section)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        name = annotations if key == "src_targets" else f"--{key}"
+        raise UserError(f"{name}: {terminal_text(first['msg'])}.") from None
+
+
+def load_dataset(
+    dataset: DatasetConfig, fold: int, files: ImageFiles = IMAGE_FILES, known: Known | None = None
+) -> LandmarkDataset:
+    """Read and check the annotations of one fold. A list that is missing is empty.
 
     Args:
         dataset: The `dataset` section.
         fold: Which foldK.json of a folder of them; -1 takes the folder's plain JSON. A file needs none.
         files: What reads images.
+        known: What to go by where no sample has a coordinate; None: that is refused.
 
     Raises:
         UserError: The annotations are wrong, or images are missing.
     """
-    path = _annotation_file(dataset.src_targets, fold)
-    content = _read_json(path)
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: must be an object with the lists {', '.join(SPLITS)}.")
-    for split in SPLITS:
-        if not isinstance(content.get(split), list):
-            raise UserError(f'{path}: the list "{split}" is missing (write "{split}": [] for none).')
-    if not content["training"]:
-        raise UserError(f'{path}: "training" is empty. Put annotated samples there.')
-
+    path = annotation_file(dataset.src_targets, fold)
+    content = read_json(path)
+    notes = _check_lists(path, content)
     root = path.parent if dataset.root is None else Path(dataset.root)
-    count, dimensions = _shape(path, content)
-    selected = _selection(path, dataset.landmarks, count)
+    shape = _shape(path, content)
+    pairs: tuple[tuple[int, int], ...] = ()
+    if shape is not None:
+        selected = _selection(path, dataset.landmarks, shape[0])
+        names = _names(path, content.get("landmark_names"), shape[0])
+        pairs = _flip_pairs(path, dataset.flip_pairs, shape[0], selected)
+        chosen = tuple(names[index] for index in selected)
+    elif known is not None:
+        chosen, shape = known.landmark_names, (len(known.landmark_names), known.dimensions)
+        selected = list(range(len(chosen)))
+    else:
+        raise UserError(f"{path}: no sample has a coordinate. Give samples their lists of [x, y].")
     samples: dict[Split, tuple[Sample, ...]] = {}
     seen: set[str] = set()
     for split in SPLITS:
         entries = []
-        for position, entry in enumerate(content[split]):
+        for position, entry in enumerate(content.get(split, [])):
             where = _where(path, split, position, entry)
-            sample = _sample(where, entry, split, root, (count, dimensions), content.get("spacing"), selected)
+            sample = _sample(where, entry, split, root, shape, content.get("spacing"), selected)
             if sample.id in seen:
                 raise UserError(f'{path}: id "{sample.id}" occurs twice. Give every sample its own.')
             seen.add(sample.id)
-            entries.append(sample)
+            entries.append(replace(sample, landmark_names=chosen))
         samples[split] = tuple(entries)
-    if not any((sample.states == State.VISIBLE).any() for sample in samples["training"]):
+    if samples["training"] and not any((one.states == State.VISIBLE).any() for one in samples["training"]):
         raise UserError(f'{path}: no sample of "training" has a coordinate of a selected landmark.')
-    _check_images(path, [sample for split in SPLITS for sample in samples[split]], files)
-    names = _names(path, content.get("landmark_names"), count)
+    _check_images([sample for split in SPLITS for sample in samples[split]], files)
+    number = content.get("fold", fold)
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise UserError(f'{path}: "fold" is {_shown(number)}; it must be a whole number.')
     return LandmarkDataset(
-        name=str(content.get("name", path.stem)),
-        description=str(content.get("description", "")),
-        fold=fold if dataset.src_targets.is_dir() else content.get("fold", fold),
-        landmark_names=tuple(names[index] for index in selected),
-        dimensions=dimensions,
+        name=terminal_text(content.get("name", path.stem)),
+        description=terminal_text(content.get("description", "")),
+        fold=fold if dataset.src_targets.is_dir() else number,
+        landmark_names=chosen,
+        dimensions=shape[1],
         samples=samples,
-        flip_pairs=_flip_pairs(path, dataset.flip_pairs, count, selected),
+        flip_pairs=pairs,
         path=path,
         files=files,
+        groups=_groups(path, content),
+        notes=tuple(notes),
     )
 
 
@@ -137,63 +182,69 @@ def check_inside(sample: Sample, size: Sequence[int]) -> None:
     visible = sample.states == State.VISIBLE
     for landmark in np.flatnonzero(visible & ~is_inside(sample.coordinates, size)):
         point = ", ".join(f"{value:g}" for value in sample.coordinates[landmark])
+        source = sample.source or f'sample "{sample.id}"'
+        name = sample.landmark_names[landmark] if sample.landmark_names else landmark
         raise UserError(
-            f'sample "{sample.id}": landmark {landmark} at ({point}) lies outside of its image of '
+            f"{source}: landmark {name} at ({point}) lies outside of its image of "
             f"{'×'.join(map(str, size))} pixels ({sample.image}). Coordinates are (x, y[, z]) in pixels from "
             'the top left; write "absent" for a landmark that the image does not show.'
         )
 
 
-def _annotation_file(target: Path, fold: int) -> Path:
-    if target.is_file():
-        return target
-    if not target.is_dir():
-        raise UserError(f"{target}: dataset.src_targets names no file or folder that exists.")
-    found = sorted(path.name for path in target.glob("*.json"))
-    listing = ", ".join(found) or "no JSON file"
-    if fold >= 0:
-        if f"fold{fold}.json" in found:
-            return target / f"fold{fold}.json"
-        raise UserError(f"{target}: has no fold{fold}.json (trainer.fold: {fold}); it holds {listing}.")
-    plain = [name for name in found if not re.fullmatch(r"fold\d+\.json", name)]
-    if len(plain) != 1:
-        raise UserError(
-            f"{target}: trainer.fold: -1 takes the one JSON that is not named foldK.json; it holds {listing}."
-        )
-    return target / plain[0]
+def image_path(root: Path, image: str) -> Path:
+    """The file that a sample names; one that was written on Windows is found elsewhere too."""
+    path = root / image
+    return path if "\\" not in image or os.path.lexists(path) else root / PureWindowsPath(image).as_posix()
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}, line {error.lineno}, column {error.colno}: malformed JSON ({error.msg})."
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text ({error}).") from None
+def is_annotated(entry: Mapping[str, Any]) -> bool:
+    return entry.get("coordinates") is not None and entry.get("has_annotation", True)
+
+
+def _check_lists(path: Path, content: Any) -> list[str]:
+    """Refuse what is no data set; the notes on the lists that are not read."""
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: must be an object with the lists {', '.join(SPLITS)}.")
+    others = [
+        terminal_text(key)
+        for key, value in content.items()
+        if key not in SPLITS and isinstance(value, list) and value and isinstance(value[0], dict)
+    ]
+    if not any(split in content for split in SPLITS):
+        found = f"; it has {', '.join(others)}" if others else ""
+        raise UserError(f"{path}: has none of the lists {', '.join(SPLITS)}{found}.")
+    for split in SPLITS:
+        if not isinstance(content.get(split, []), list):
+            raise UserError(f'{path}: "{split}" must be a list of samples.')
+    notes = [f'{path}: the list "{name}" is not read; call it {", ".join(SPLITS)}.' for name in others]
+    if "training" in content and "validation" not in content:
+        notes.append(f'{path}: has no list "validation", so nothing is held out to choose the best epoch.')
+    entries = [entry for split in SPLITS for entry in content.get(split, []) if isinstance(entry, dict)]
+    if idle := sum(one.get("has_annotation") is False and bool(one.get("coordinates")) for one in entries):
+        notes.append(f'{path}: the coordinates of {idle} samples are not read, as "has_annotation" is false.')
+    return notes
 
 
 def _where(path: Path, split: Split, position: int, entry: Any) -> str:
     """How messages name a sample."""
     if isinstance(entry, dict) and isinstance(entry.get("id"), (str, int)):
-        return f'{path}, sample "{entry["id"]}" of {split}'
+        return f'{path}, sample "{terminal_text(entry["id"])}" of {split}'
     return f"{path}, sample {position + 1} of {split}"
 
 
-def _shape(path: Path, content: Mapping[str, Any]) -> tuple[int, int]:
-    """How many landmarks a sample has, and how many dimensions, from the first that tells."""
+def _shape(path: Path, content: Mapping[str, Any]) -> tuple[int, int] | None:
+    """How many landmarks a sample has, and how many dimensions, from the first that tells; else None."""
     for split in SPLITS:
-        for entry in content[split]:
+        for position, entry in enumerate(content.get(split, [])):
             coordinates = entry.get("coordinates") if isinstance(entry, dict) else None
             points = coordinates if isinstance(coordinates, list) else []
             for point in points:
                 if isinstance(point, list):
                     if len(point) not in (2, 3):
-                        where = _where(path, split, content[split].index(entry), entry)
-                        raise UserError(f"{where}: {point} is neither (x, y) nor (x, y, z).")
+                        where = _where(path, split, position, entry)
+                        raise UserError(f"{where}: {point!r:.60} is neither (x, y) nor (x, y, z).")
                     return len(points), len(point)
-    raise UserError(f'{path}: no sample has a coordinate. Give each of "training" its list of [x, y].')
+    return None
 
 
 def _selection(path: Path, landmarks: Sequence[int] | None, count: int) -> list[int]:
@@ -217,18 +268,21 @@ def _sample(
 ) -> Sample:
     if not isinstance(entry, dict):
         raise UserError(f'{where}: must be an object with "id", "image" and "coordinates".')
-    if isinstance(entry.get("id"), bool) or not isinstance(entry.get("id"), (str, int)):
+    if entry.get("id") is None:
         raise UserError(f'{where}: "id" is missing.')
+    if isinstance(entry["id"], bool) or not isinstance(entry["id"], (str, int)) or entry["id"] == "":
+        raise UserError(f'{where}: "id" is {_shown(entry["id"])}; it must be a text or a whole number.')
     if not isinstance(entry.get("image"), str):
-        raise UserError(f'{where}: "image" is missing (the path of its file).')
+        raise UserError(f'{where}: "image" is missing, or no text (the path of its file).')
     coordinates, states = _landmarks(where, entry, split, shape)
     return Sample(
-        id=str(entry["id"]),
-        image=root / entry["image"],
+        id=terminal_text(entry["id"]),
+        image=image_path(root, entry["image"]),
         coordinates=coordinates[selected],
         states=states[selected],
         spacing=_spacing(where, entry.get("spacing", default_spacing), shape[1]),
         extra={key: value for key, value in entry.items() if key not in KNOWN_KEYS},
+        source=where,
     )
 
 
@@ -239,15 +293,20 @@ def _landmarks(
     count, dimensions = shape
     coordinates = np.full((count, dimensions), np.nan)
     states = np.full(count, State.UNLABELLED, np.int64)
-    points = entry.get("coordinates")
-    if points is None or entry.get("has_annotation") is False:
+    points, annotated = entry.get("coordinates"), entry.get("has_annotation", True)
+    if not isinstance(annotated, bool):
+        raise UserError(
+            f'{where}: "has_annotation" is {_shown(annotated)}; it must be true or false, without quotes.'
+        )
+    if points is None or not annotated:
+        lacks = "has no coordinates" if points is None else 'says "has_annotation": false'
         if split == "training":
-            raise UserError(f"{where}: has no coordinates. Annotate it, or move it to another list.")
+            raise UserError(f"{where}: {lacks}. Annotate it, or move it to another list.")
         if entry.get("has_annotation") is not False:
             raise UserError(f'{where}: has no coordinates. Say "has_annotation": false if that is meant.')
         return coordinates, states
     if not isinstance(points, list) or len(points) != count:
-        found = f"{len(points)} landmarks" if isinstance(points, list) else f"{points!r}"
+        found = f"{len(points)} landmarks" if isinstance(points, list) else f"{points!r:.60}"
         raise UserError(
             f"{where}: has {found} where the others have {count}. Write null for one that nobody labelled."
         )
@@ -259,20 +318,27 @@ def _landmarks(
             continue
         if not isinstance(point, list) or not all(_is_number(value) for value in point):
             raise UserError(
-                f"{where}: landmark {landmark} is {json.dumps(point)}; "
+                f"{where}: landmark {landmark} is {_shown(point)}; "
                 'it must be a list of numbers, null or "absent".'
             )
         if len(point) != dimensions:
             raise UserError(
-                f"{where}: landmark {landmark} is {point} where the others have {dimensions} dimensions."
+                f"{where}: landmark {landmark} is {point!r:.60} where the others have {dimensions} "
+                "dimensions."
             )
-        if not all(math.isfinite(value) for value in point):
+        if not all(abs(value) < LARGEST for value in point):  # NaN is not either
             raise UserError(
-                f"{where}: landmark {landmark} is {point}, which is not finite. Write null instead."
+                f"{where}: landmark {landmark} is {point}, which is not finite, or beyond any image. Write "
+                "null instead."
             )
         coordinates[landmark] = point
         states[landmark] = State.VISIBLE
     return coordinates, states
+
+
+def _shown(value: Any) -> str:
+    """A value of the JSON as it is written there, cut short."""
+    return f"{json.dumps(value):.60}"
 
 
 def _is_number(value: Any) -> bool:
@@ -283,9 +349,9 @@ def _spacing(where: str, value: Any, dimensions: int) -> tuple[float, ...] | Non
     if value is None:
         return None
     steps = value if isinstance(value, list) else [value] * dimensions
-    if len(steps) != dimensions or not all(_is_number(s) and math.isfinite(s) and s > 0 for s in steps):
+    if len(steps) != dimensions or not all(_is_number(s) and 0 < s < LARGEST_SPACING for s in steps):
         raise UserError(
-            f'{where}: "spacing" is {value}; it must be mm per pixel, one number or {dimensions}.'
+            f'{where}: "spacing" is {_shown(value)}; it must be mm per pixel, one number or {dimensions}.'
         )
     return tuple(float(step) for step in steps)
 
@@ -293,9 +359,11 @@ def _spacing(where: str, value: Any, dimensions: int) -> tuple[float, ...] | Non
 def _names(path: Path, names: Any, count: int) -> list[str]:
     if names is None:
         return [str(index) for index in range(count)]
-    if not isinstance(names, list) or len(names) != count or len(set(map(str, names))) != count:
+    known = names if isinstance(names, list) else []
+    read = [terminal_text(name) for name in known if isinstance(name, str) or _is_number(name)]
+    if len(read) != len(known) or len(read) != count or len(set(read)) != count or "" in read:
         raise UserError(f'{path}: "landmark_names" must be {count} different names, one a landmark.')
-    return [str(name) for name in names]
+    return read
 
 
 def _flip_pairs(
@@ -321,14 +389,37 @@ def _flip_pairs(
     return tuple(kept)
 
 
-def _check_images(path: Path, samples: Sequence[Sample], files: ImageFiles) -> None:
-    missing = [sample for sample in samples if not sample.image.is_file()]
+def _check_images(samples: Sequence[Sample], files: ImageFiles) -> None:
+    missing = [sample for sample in samples if not os.path.isfile(sample.image)]  # noqa: PTH113  (never raises)
     if missing:
         first = missing[0]
+        image = f"{terminal_text(first.image):.300}"
+        if os.path.isdir(first.image):  # noqa: PTH112
+            raise UserError(
+                f"{first.source}: image {image} is a folder, should be a file. Make one of a series of "
+                "slices (.nii.gz, .mha)."
+            )
         raise UserError(
-            f'{path}, sample "{first.id}": image {first.image} does not exist ({len(missing)} of '
-            f"{len(samples)} images are missing). Paths are relative to dataset.root."
+            f"{first.source}: image {image} does not exist ({len(missing)} of {len(samples)} images are "
+            "missing). Paths are relative to dataset.root."
         )
     for sample in samples:
         if not files.knows(sample.image):
             image_format(sample.image)  # a known content under a strange name is fine
+
+
+def _groups(path: Path, content: Mapping[str, Any]) -> dict[str, str]:
+    """The patient of each sample: by `group_by` of the JSON, else by a field that seems to name it."""
+    entries = [entry for split in SPLITS for entry in content.get(split, [])]
+    rule = content.get("group_by")
+    if rule is None:
+        named = patient_field(entries)
+        entries = [entry for entry in entries if isinstance(entry.get(named), (str, int, float))]
+        groups = [] if named is None else field_of(named, entries, str(path))
+    elif isinstance(rule, str) and rule:
+        groups, _ = groups_by(rule, entries, f'{path}: "group_by"')
+    else:
+        raise UserError(
+            f'{path}: "group_by" is {_shown(rule)}; it must be a field of the samples, or a pattern.'
+        )
+    return {terminal_text(entry["id"]): name for entry, name in zip(entries, groups, strict=True)}

@@ -66,8 +66,9 @@ def check_centres(
     for sample in samples:
         if sample.id not in centres:
             raise UserError(
-                f'{KEY}: the file has no sample "{sample.id}". It needs the predictions of every sample of '
-                "the training, the validation and the evaluated split."
+                f'{KEY}: the file has no sample "{sample.id}", but such as "{next(iter(centres), "")}". It '
+                "needs the predictions of every sample of the training, the validation and the evaluated "
+                "split, by id."
             )
         points = centres[sample.id]
         size = files.header(sample.image, len(patch_size)).size

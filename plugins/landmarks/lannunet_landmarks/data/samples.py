@@ -6,8 +6,10 @@ A training sample is a function of (seed, epoch, draw) and the image's index, wh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +46,9 @@ from lannunet_landmarks.data.annotations import check_inside
 from lannunet_landmarks.types import Sample
 
 READING_THREADS = 4
+IN_FLIGHT = 1 << 30  # bytes of images that are read at a time; a larger one is read alone
+LARGEST = float(np.finfo(np.float32).max)  # what pixels become
+BYTES_A_NUMBER = 4  # about what a reader takes for each number of an image
 
 
 class Prepared(NamedTuple):
@@ -138,7 +143,10 @@ class PreparedImages:
         budget = 0
         if self.cache_data:
             budget = available_memory() // 2 if self.budget_bytes is None else self.budget_bytes
-        with ThreadPoolExecutor(READING_THREADS) as pool:
+        # Each thread keeps for itself what it took and gave back.
+        first = self._bytes(self.samples[0]) if self.samples else 0
+        threads = min(max(IN_FLIGHT // max(first, 1), 1), READING_THREADS)
+        with ThreadPoolExecutor(threads) as pool:
             sizes = [self.input_size] * len(self.samples)
             if self.input_size is None:
                 sizes = list(pool.map(self._size_in_header, self.samples))
@@ -147,11 +155,14 @@ class PreparedImages:
             fitting = int(np.searchsorted(4 * ends, budget, side="right"))
             pixels = torch.empty(int(ends[fitting - 1]) if fitting else 0)
 
+            in_flight = _InFlight(IN_FLIGHT)
+
             def load(index: int) -> _Kept | None:
-                if index >= fitting:
-                    self._stored(self.samples[index])
-                    return None
-                image, *record = self._read(index)
+                with in_flight.holding(self._bytes(self.samples[index])):
+                    if index >= fitting:
+                        self._stored(self.samples[index])
+                        return None
+                    image, *record = self._read(index)
                 first, last = int(ends[index]) - image.numel(), int(ends[index])
                 pixels[first:last] = image.flatten()
                 return _Kept(first, shapes[index], tuple(record))
@@ -169,6 +180,13 @@ class PreparedImages:
         self._check(sample, header.size, header.channels)
         return header.size
 
+    def _bytes(self, sample: Sample) -> int:
+        """About what reading an image takes; 0: nobody knows before a plugin's reader has read it."""
+        if self.files.reader(sample.image) is not None:
+            return 0
+        header = self.files.header(sample.image, self.dimensions)
+        return math.prod(header.size) * header.channels * BYTES_A_NUMBER
+
     def _read(self, index: int) -> Prepared:
         sample = self.samples[index]
         stored = self._stored(sample)
@@ -182,10 +200,13 @@ class PreparedImages:
     def _stored(self, sample: Sample) -> Image:
         stored = self.files.read(sample.image, self.dimensions)
         self._check(sample, tuple(stored.pixels.shape[:0:-1]), stored.pixels.shape[0])
-        if stored.pixels.dtype.kind == "f" and not np.isfinite(stored.pixels).all():
-            raise UserError(
-                f"{sample.image}: holds pixels that are NaN or infinite. Replace them by numbers."
-            )
+        if stored.pixels.dtype.kind == "f":
+            low, high = stored.pixels.min(), stored.pixels.max()
+            if not (low >= -LARGEST and high <= LARGEST):  # NaN compares as neither
+                raise UserError(
+                    f"{sample.image}: holds pixels that are NaN or infinite, or beyond {LARGEST:.2g}. "
+                    "Replace them by numbers."
+                )
         return stored
 
     def _check(self, sample: Sample, size: tuple[int, ...], channels: int) -> None:
@@ -196,6 +217,28 @@ class PreparedImages:
                 "Convert the images to the same number of channels."
             )
         check_inside(sample, size)
+
+
+class _InFlight:
+    """Bounds what threads hold in memory together."""
+
+    def __init__(self, most: int) -> None:
+        self._most = self._free = most
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Wait until `size` bytes are free, and take them."""
+        size = min(size, self._most)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= size)
+            self._free -= size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += size
+                self._changed.notify_all()
 
 
 class TrainingSamples(Dataset[dict[str, Any]]):

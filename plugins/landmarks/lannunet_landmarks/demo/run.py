@@ -6,7 +6,15 @@ from pathlib import Path
 
 import yaml
 
-from lannunet_core import load_config, refuse_folder, write_text
+from lannunet_core import (
+    UserError,
+    claim,
+    earlier_results,
+    load_config,
+    refuse_folder,
+    releasing,
+    write_text,
+)
 from lannunet_landmarks.demo.hands import baselines, percent_of_side, write_demo_dataset
 from lannunet_landmarks.types import Prediction
 from lannunet_landmarks.work import train
@@ -20,9 +28,14 @@ def run_demo(folder: Path, minutes: float, overwrite: bool) -> list[Prediction]:
         minutes: Of training.
         overwrite: Replace an earlier demo there.
     """
-    refuse_folder(folder, "FOLDER", None if overwrite else "replace it (--overwrite)")
-    annotations = write_demo_dataset(folder / "data")
-    config = folder / "demo.yaml"
+    data, config = folder / "data", folder / "demo.yaml"
+    with releasing():  # the run claims the folder itself, in which nothing of a run lies yet
+        refuse_folder(folder, "FOLDER", None if overwrite else "replace it (--overwrite)")
+        if config.exists() and not earlier_results(data):
+            raise UserError(f"FOLDER: {config} is none that the demo wrote; name another folder.")
+    with releasing():
+        claim(data)
+        annotations = write_demo_dataset(data)
     content = {
         "dataset": {"src_targets": str(annotations.relative_to(folder))},
         "sampler": {"input_size": [128, 128]},

@@ -22,17 +22,23 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, inf
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lannunet_core import Floats, State, UserError, write_text
+from lannunet_core import Floats, State, UserError, terminal_text, write_text
+from lannunet_landmarks.data.json_file import read_json
 from lannunet_landmarks.evaluation.summary import radial_errors
 from lannunet_landmarks.types import Calibrated, Prediction
 
 FORMAT = 1
 BINS = 5
 LEAST_A_BIN = 5  # held-out predictions
+MOST_CASES = 10**6  # that a file may say were not found
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Distance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def rank(points: int, coverage: float) -> int:
@@ -244,28 +250,45 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
     write_text(path, json.dumps(content))
 
 
+class _LandmarkFile(BaseModel):
+    """What a file says of one landmark."""
+
+    model_config = ConfigDict(strict=True)
+
+    errors: list[Distance]
+    not_found: int = Field(ge=0, le=MOST_CASES)
+    cuts: list[Finite]
+    bounds: list[Finite]
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    lannunet_calibration: Literal[1]
+    unit: Literal["mm", "px"]
+    landmarks: dict[str, _LandmarkFile]
+
+
 def read_calibration(path: Path) -> Calibration:
     """Read what `write_calibration` wrote."""
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file. Make one with lannunet calibrate.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file. Make one with lannunet calibrate.") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a calibration ({error}).") from None
-    try:
-        if content["lannunet_calibration"] != FORMAT or content["unit"] not in ("mm", "px"):
-            raise ValueError("of another version")
-        landmarks = {name: _read_landmark(entry) for name, entry in content["landmarks"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        content = _File.model_validate(read_json(path))
+        landmarks = {terminal_text(name): _of_file(entry) for name, entry in content.landmarks.items()}
+    except (ValidationError, ValueError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        place = terminal_text(".".join(map(str, first["loc"])))
         raise UserError(
-            f"{path}: is no calibration of this version ({error}). Make one with lannunet calibrate."
+            f"{path}: is no calibration of this version ({f'{place:.80}: ' if place else ''}{first['msg']}). "
+            "Make one with lannunet calibrate."
         ) from None
-    return Calibration(content["unit"], landmarks)
+    return Calibration(content.unit, landmarks)
 
 
-def _read_landmark(entry: Mapping[str, Any]) -> LandmarkCalibration:
-    errors = np.array([*entry["errors"], *[inf] * entry["not_found"]], dtype=np.float64)
-    cuts, bounds = (np.array(entry[key], dtype=np.float64) for key in ("cuts", "bounds"))
+def _of_file(entry: _LandmarkFile) -> LandmarkCalibration:
+    errors = np.array([*entry.errors, *[inf] * entry.not_found], dtype=np.float64)
+    cuts, bounds = (np.array(values, dtype=np.float64) for values in (entry.cuts, entry.bounds))
     if cuts.shape != bounds.shape or any(
         (np.diff(values) < 0).any() for values in (errors[np.isfinite(errors)], cuts, bounds)
     ):

@@ -5,6 +5,7 @@ A volume is shown as the plane z that holds the most of what is to be seen.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core import Floats, atomic_path, to_display
+from lannunet_core import Floats, atomic_path, names_a_file, to_display
 from lannunet_landmarks.types import Prediction
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 PANEL_INCHES = 5.0
+LONGEST = 40  # characters of a file's name, of up to 4 bytes
 
 
 def draw_training_batch(batch: Mapping[str, Any], labels: Mapping[str, Any], folder: Path) -> None:
@@ -36,7 +38,11 @@ def draw_training_batch(batch: Mapping[str, Any], labels: Mapping[str, Any], fol
     for b, name in enumerate(batch["id"]):
         points = {"landmark": (_numpy(batch["landmarks"])[b], "#2ee6a6", "o")}
         _draw(
-            folder / f"{_file_name(name)}.png", str(name), image[b], None if maps is None else maps[b], points
+            folder / f"{file_name(str(name))}.png",
+            str(name),
+            image[b],
+            None if maps is None else maps[b],
+            points,
         )
 
 
@@ -61,7 +67,7 @@ def draw_predicted_maps(
         points = {"prediction": (transform_points(to_input[b], prediction.coordinates), "#ff9d2e", "x")}
         if prediction.target is not None:
             points["annotation"] = (transform_points(to_input[b], prediction.target), "#2ee6a6", "o")
-        path = folder / f"{_file_name(prediction.id)}.png"
+        path = folder / f"{file_name(prediction.id)}.png"
         _draw(path, prediction.id, image[b], None if maps is None else maps[b], points)
 
 
@@ -133,5 +139,11 @@ def _numpy(tensor: Tensor | NDArray[Any]) -> NDArray[Any]:
     return tensor if isinstance(tensor, np.ndarray) else tensor.detach().cpu().double().numpy()
 
 
-def _file_name(sample_id: str) -> str:
-    return re.sub(r"[^\w.-]", "_", str(sample_id))
+def file_name(name: str) -> str:
+    """A file's name for an id or a name of others; two that differ keep apart."""
+    harmless = re.sub(r"[^\w. -]", "_", name)
+    if harmless == name and names_a_file(name):
+        return name
+    return (
+        f"{harmless[:LONGEST].strip('. ')}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
+    )

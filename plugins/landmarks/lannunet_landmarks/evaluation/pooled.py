@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
-from lannunet_core import UserError, image_header
-from lannunet_landmarks.data.annotations import LandmarkDataset, Split, load_dataset
+from lannunet_core import UserError, image_header, read_yaml, terminal_text
+from lannunet_landmarks.data.annotations import LandmarkDataset, Split, check_inside, load_dataset
+from lannunet_landmarks.evaluation.matching import match
 from lannunet_landmarks.evaluation.predictions import read_predictions
 from lannunet_landmarks.schema import DatasetConfig
 from lannunet_landmarks.types import Prediction
+
+
+class _Task(BaseModel):
+    task: str
+
+
+class _Trainer(BaseModel):
+    fold: int
+
+
+class _Inference(BaseModel):
+    evaluation_mode: str
+    split: Split
+
+
+class _Config(BaseModel):
+    """What is used here of a run's configuration."""
+
+    dataset: DatasetConfig
+    trainer: _Trainer
+    inference: _Inference
+    refine: dict[str, Any] | None = None
 
 
 def pool(runs: Sequence[Path]) -> tuple[list[Prediction], LandmarkDataset]:
@@ -56,21 +80,34 @@ def pool(runs: Sequence[Path]) -> tuple[list[Prediction], LandmarkDataset]:
 
 def read_run(run: Path) -> tuple[LandmarkDataset, list[Prediction]]:
     """A run's data set, and what it predicted of the evaluated split."""
-    try:
-        config: Mapping[str, Any] = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{run}: is no folder of a run (it has no config.yaml).") from None
-    if config["task"] != "landmarks":
-        raise UserError(f"{run}: segments; only runs that find landmarks can be pooled.")
-    if config["inference"]["evaluation_mode"] == "use_input_size":
+    config = _read_config(run)
+    if config.inference.evaluation_mode == "use_input_size":
         raise UserError(
             f"{run}: its points are pixels of the network's input, not of the images; set "
             "inference.evaluation_mode to another mode than use_input_size."
         )
-    dataset = load_dataset(DatasetConfig.model_validate(config["dataset"]), config["trainer"]["fold"])
-    path = run / "refine" / "predictions.csv" if "refine" in config else run / "predictions.csv"
+    dataset = load_dataset(config.dataset, config.trainer.fold)
+    path = run / "refine" / "predictions.csv" if config.refine is not None else run / "predictions.csv"
     predicted, names = read_predictions(path)
-    return dataset, join(path, predicted, names, dataset, config["inference"]["split"])
+    return dataset, join(path, predicted, names, dataset, config.inference.split)
+
+
+def _read_config(run: Path) -> _Config:
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{run}: is no folder of a run (it has no config.yaml).")
+    read_yaml(path)  # refuses what is no configuration
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        if _Task.model_validate(content).task != "landmarks":
+            raise UserError(f"{run}: segments; only runs that find landmarks can be pooled.")
+        return _Config.model_validate(content)
+    except (ValidationError, yaml.YAMLError, ValueError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "unreadable"}
+        place = terminal_text(".".join(map(str, first["loc"])))
+        raise UserError(
+            f"{path}: is not what a run of this version writes ({place:.80}: {first['msg']}). Name another."
+        ) from None
 
 
 def join(
@@ -95,12 +132,8 @@ def join(
             "Choose what was predicted with --landmarks."
         )
     columns = [names.index(name) for name in dataset.landmark_names]
-    by_id = {prediction.id: prediction for prediction in predicted}
     samples = dataset.samples[split]
-    for unknown in by_id.keys() - {sample.id for sample in samples}:
-        raise UserError(
-            f"{path}: '{unknown}' is no sample of {split} in {dataset.path}. Choose with --split."
-        )
+    by_id = match(path, predicted, samples, f"{split} in {dataset.path}")
     joined = []
     for sample in samples:
         prediction = by_id.get(sample.id)
@@ -108,9 +141,15 @@ def join(
             raise UserError(f"{path}: sample '{sample.id}' of {split} in {dataset.path} was not predicted.")
         if prediction.coordinates.shape[-1] != dataset.dimensions:
             raise UserError(f"{path}: its points have not the {dataset.dimensions} axes of {dataset.path}.")
+        spacing = sample.spacing
+        if spacing is None:
+            header = image_header(sample.image, dataset.dimensions)
+            check_inside(sample, header.size)
+            spacing = header.spacing
         joined.append(
             replace(
                 prediction,
+                id=sample.id,
                 image=sample.image,
                 coordinates=prediction.coordinates[columns],
                 confidence=prediction.confidence[columns],
@@ -118,7 +157,7 @@ def join(
                 present=None if prediction.present is None else prediction.present[columns],
                 target=sample.coordinates,
                 states=sample.states,
-                spacing=sample.spacing or image_header(sample.image, dataset.dimensions).spacing,
+                spacing=spacing,
                 extra=sample.extra,
             )
         )

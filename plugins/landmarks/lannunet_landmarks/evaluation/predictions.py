@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core import Floats, State, UserError, atomic_path
+from lannunet_core import (
+    Floats,
+    State,
+    UserError,
+    atomic_path,
+    from_spreadsheet,
+    spreadsheet_text,
+    terminal_text,
+)
 from lannunet_landmarks.evaluation.summary import radial_errors, uncertainties
 from lannunet_landmarks.types import Calibrated, Prediction
 
@@ -31,6 +40,7 @@ DERIVED = (
     "state",
 )
 PRESENT = {"true": True, "false": False}
+LARGEST = 1e9  # pixels or mm
 SHEET_TITLE_LENGTH = 31  # Excel's limit
 
 
@@ -41,6 +51,7 @@ def write_predictions(path: Path, predictions: Sequence[Prediction], landmark_na
     (see `summary.uncertainties`); where presence was decided, `present` follows the state.
     After a calibration, radius_mm (or _px), confidence_bin, bin_from_mm and bin_to_mm follow the confidence.
     Decimals are fixed (3 for pixels and mm, 4 for the confidence), so that equal predictions are equal files.
+    Texts that a spreadsheet would calculate begin with an apostrophe (see `spreadsheet_text`).
     """
     header, rows = _table(predictions, landmark_names)
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -89,36 +100,13 @@ def read_predictions(path: Path) -> tuple[list[Prediction], list[str]]:
         The predictions in the file's order, and the landmarks' names. Of what `write_predictions` derived
         only the uncertainties are read, which nothing else here tells; the images' paths are empty.
     """
-    if path.is_dir():
-        raise UserError(
-            f"{path}: is a folder. Give the predictions.csv of a run with `task: landmarks`; what a run of "
-            "another task found is evaluated in its own summary.json."
-        )
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file. Give the predictions.csv of a run.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a text file ({error}). Give a CSV in UTF-8.") from None
-    lines = csv.reader(io.StringIO(text, newline=""))
-    header = next(lines, [])
-    for column in ("id", "landmark", "x", "y"):
-        if column not in header:
-            raise UserError(
-                f"{path}, line 1: there is no column '{column}'; it has {', '.join(header) or 'none'}."
-            )
+    header, rows = _read_rows(path)
     axes = [axis for axis in AXES if axis in header]
 
     points: dict[str, dict[str, tuple[list[float], float, bool | None, list[float]]]] = {}
     extras: dict[str, dict[str, Any]] = {}
     names: dict[str, None] = {}  # an ordered set
-    for cells in lines:
-        if not cells:
-            continue
-        where = f"{path}, line {lines.line_num}"
-        if len(cells) != len(header):
-            raise UserError(f"{where}: there are {len(cells)} cells under {len(header)} columns.")
-        row = dict(zip(header, cells, strict=True))
+    for where, row in rows:
         point = [_number(row[axis], f"{where}, column '{axis}'") for axis in axes]
         if 0 < np.isnan(point).sum() < len(axes):
             raise UserError(f"{where}: give all of {', '.join(axes)}, or leave them all empty (not found).")
@@ -130,7 +118,9 @@ def read_predictions(path: Path) -> tuple[list[Prediction], list[str]]:
             )
         present = row.get("present", "").lower()
         if present and present not in PRESENT:
-            raise UserError(f"{where}, column 'present': '{row['present']}' is neither true nor false.")
+            raise UserError(
+                f"{where}, column 'present': '{terminal_text(row['present']):.60}' is neither true nor false."
+            )
         uncertain = [_number(row.get(name, ""), f"{where}, column '{name}'") for name in UNCERTAINTY]
         of_sample[row["landmark"]] = (point, confidence, PRESENT.get(present), uncertain)
         names[row["landmark"]] = None
@@ -166,8 +156,7 @@ def read_errors(path: Path) -> tuple[Floats, Floats, list[str], str]:
         found; confidences (images, N); the N names; and the unit of the errors: mm where all have one.
     """
     predictions, names = read_predictions(path)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = {(row["id"], row["landmark"]): row for row in csv.DictReader(file)}
+    rows = {(row["id"], row["landmark"]): row for _, row in _read_rows(path)[1]}
     ordered = [[rows[one.id, name] for name in names] for one in predictions]
     pixels, millimetres = (
         np.array([[_number(row.get(column, ""), f"{path}, '{column}'") for row in of] for of in ordered])
@@ -180,9 +169,50 @@ def read_errors(path: Path) -> tuple[Floats, Floats, list[str], str]:
             f"{path}: has no errors (columns error_px, error_mm, state). Give the predictions.csv that a run "
             "or lannunet evaluate -o wrote of annotated images."
         )
+    if min(np.nanmin(pixels), np.nanmin(millimetres, initial=0)) < 0:
+        raise UserError(f"{path}: has an error below 0. Give it as it was written.")
     unit = "px" if np.isnan(millimetres[known]).any() else "mm"
     errors = np.where(visible & ~known, np.inf, millimetres if unit == "mm" else pixels)
     return errors, np.array([one.confidence for one in predictions]), names, unit
+
+
+def _read_rows(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
+    """The header of a CSV, and its rows by column, each with how messages name it."""
+    if path.is_dir():
+        raise UserError(
+            f"{path}: is a folder. Give the predictions.csv of a run with `task: landmarks`; what a run of "
+            "another task found is evaluated in its own summary.json."
+        )
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file. Give the predictions.csv of a run.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a text file ({error}). Give a CSV in UTF-8.") from None
+    lines = csv.reader(io.StringIO(text, newline=""))
+    rows = []
+    try:
+        header = [terminal_text(from_spreadsheet(name)) for name in next(lines, [])]
+        if twice := [name for name, often in Counter(header).items() if often > 1]:
+            raise UserError(f"{path}, line 1: the column '{twice[0]:.60}' is there twice.")
+        for column in ("id", "landmark", "x", "y"):
+            if column not in header:
+                raise UserError(
+                    f"{path}, line 1: there is no column '{column}'; it has "
+                    f"{', '.join(header) or 'none':.200}."
+                )
+        for cells in lines:
+            where = f"{path}, line {lines.line_num}"
+            if cells and len(cells) != len(header):
+                raise UserError(f"{where}: there are {len(cells)} cells under {len(header)} columns.")
+            if cells:
+                row = dict(zip(header, map(from_spreadsheet, cells), strict=True))
+                rows.append((where, row | {name: terminal_text(row[name]) for name in ("id", "landmark")}))
+    except csv.Error as error:
+        raise UserError(f"{path}, line {lines.line_num}: is no CSV ({error}).") from None
+    if not rows:
+        raise UserError(f"{path}: holds no predictions. Give the predictions.csv of a run.")
+    return header, rows
 
 
 def _table(
@@ -209,8 +239,8 @@ def _table(
         for n, name in enumerate(landmark_names):
             rows.append(
                 [
-                    prediction.id,
-                    name,
+                    spreadsheet_text(prediction.id),
+                    spreadsheet_text(name),
                     *_cells(prediction.coordinates[n]),
                     *_cells(prediction.confidence[n : n + 1], decimals=4),
                     *_cells(np.array([of_unit[n] for of_unit in uncertain])),
@@ -223,7 +253,11 @@ def _table(
                 ]
             )
     # A dataset's key that is also a column of ours keeps its values under a longer name.
-    return header + [f"extra_{key}" if key in header else key for key in keys], rows
+    for key in keys:
+        while key in header:
+            key = f"extra_{key}"
+        header.append(key)
+    return [spreadsheet_text(name) for name in header], rows
 
 
 def _decided(present: Sequence[bool | None]) -> NDArray[np.bool_] | None:
@@ -248,8 +282,9 @@ def _calibrated_cells(calibrated: Calibrated | None, n: int) -> list[str]:
 
 def _extra_cell(value: Any) -> str:
     if value is None or isinstance(value, str):
-        return value or ""
-    return json.dumps(value, ensure_ascii=False)
+        return spreadsheet_text(value or "")
+    text = json.dumps(value, ensure_ascii=False)
+    return text if isinstance(value, (int, float)) else spreadsheet_text(text)
 
 
 def _number(cell: str, where: str) -> float:
@@ -259,7 +294,10 @@ def _number(cell: str, where: str) -> float:
     try:
         number = float(cell)
     except ValueError:
-        raise UserError(f"{where}: '{cell}' is not a number.") from None
-    if np.isinf(number):
-        raise UserError(f"{where}: '{cell}' is not finite. Leave it empty where a landmark was not found.")
+        raise UserError(f"{where}: '{terminal_text(cell):.60}' is not a number.") from None
+    if abs(number) > LARGEST:
+        raise UserError(
+            f"{where}: '{terminal_text(cell):.60}' is not finite, or larger than any image. Leave it empty "
+            "where a landmark was not found."
+        )
     return number

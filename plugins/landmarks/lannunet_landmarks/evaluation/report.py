@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+LONGEST_NAME = 30  # characters beside a chart
+
+
 @dataclass(frozen=True)
 class Report:
     """What the page is made of.
@@ -251,12 +254,13 @@ def _charts(report: Report) -> list[Chart]:
     charts: list[Chart] = []
     errors = np.array([_errors(prediction, unit) for prediction in report.predictions])
     confidence = np.array([prediction.confidence for prediction in report.predictions])
+    names = [_short(name) for name in report.landmark_names]
     if np.isfinite(errors).any():
         charts += [
             make_chart(
                 "Error by landmark",
                 "Boxes hold the middle half of the cases, the line is the median; every dot is a case.",
-                lambda axis: draw_boxes(axis, errors, report.landmark_names, f"radial error ({unit})"),
+                lambda axis: draw_boxes(axis, errors, names, f"radial error ({unit})"),
             ),
             make_chart(
                 "Detection rate",
@@ -279,7 +283,7 @@ def _charts(report: Report) -> list[Chart]:
             make_chart(
                 "Confidence by landmark",
                 "Boxes hold the middle half of the cases, the line is the median; every dot is a case.",
-                lambda axis: draw_boxes(axis, confidence, report.landmark_names, "confidence"),
+                lambda axis: draw_boxes(axis, confidence, names, "confidence"),
             )
         )
     panels = (
@@ -289,6 +293,11 @@ def _charts(report: Report) -> list[Chart]:
         ("sigma", "Learned width of the heatmaps (pixels of the network's input)", "linear"),
     )
     return charts + training_charts(report.history, panels)
+
+
+def _short(name: str) -> str:
+    """A name that leaves its chart room."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def _calibration_charts(calibration: Mapping[str, Any]) -> list[Chart]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lannunet_core import METHODS_FOLDER, prepare_image, write_text
+from lannunet_core import METHODS_FOLDER, prepare_image, terminal_text, write_text
+from lannunet_landmarks.evaluation.pictures import file_name
 from lannunet_landmarks.evaluation.predictions import write_predictions, write_workbook
 from lannunet_landmarks.evaluation.report import Report, write_report
 from lannunet_landmarks.evaluation.summary import print_summary, summarise_errors
@@ -46,7 +47,7 @@ def write_landmark_results(
         (folder / METHODS_FOLDER).mkdir(exist_ok=True)
         summary |= {"method": main, "methods": comparison}
     for name, other in others:
-        write_predictions(folder / METHODS_FOLDER / f"{name}.csv", other, names)
+        write_predictions(folder / METHODS_FOLDER / f"{file_name(name)}.csv", other, names)
     if config.output.xlsx:
         write_workbook(folder / "predictions.xlsx", methods, names)
     # A plugin that fails here does not cost the predictions.
@@ -70,7 +71,7 @@ def write_landmark_results(
     if any(prediction.target is not None for prediction in predictions):
         print_summary(summary, title, comparison)
     for name, value in figures.items():
-        print(f"{name}: {value:.4g}")
+        print(f"{terminal_text(name)}: {value:.4g}")
     print(f"report: {folder / 'report.html'}", flush=True)
     return summary
 

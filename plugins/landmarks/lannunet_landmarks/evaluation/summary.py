@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core import Floats, State, bootstrap_statistics, bootstrap_weights
+from lannunet_core import Floats, State, bootstrap_statistics, bootstrap_weights, terminal_text
 from lannunet_landmarks.types import Prediction
 
 
@@ -165,7 +165,7 @@ def print_summary(
 
     unit = summary["unit"]
     table = Table(
-        title=Text(f"{title}: radial errors in {unit}"),
+        title=Text(terminal_text(f"{title}: radial errors in {unit}")),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -183,7 +183,7 @@ def print_summary(
         figures = block[unit] or {"mean": None, "mean_ci95": None, "median": None, "sd": None}
         counts = block["counts"]
         table.add_row(
-            Text(name),
+            Text(terminal_text(name)),
             _text(figures["mean"]),
             "–".join(map(_text, figures["mean_ci95"])) if figures["mean_ci95"] else "–",
             _text(figures["median"]),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +20,12 @@ from lannunet_core import (
     State,
     UserError,
     claim_folder,
+    image_format,
     models_of,
     provenance,
     refuse_folder,
     refuse_to_empty,
+    terminal_text,
     write_run,
 )
 from lannunet_landmarks.evaluation.calibration import read_calibration
@@ -34,6 +38,10 @@ from lannunet_landmarks.predict.stages import second_model
 from lannunet_landmarks.session import LandmarkSession, prepare_images
 from lannunet_landmarks.types import Prediction, Sample
 
+MOST_SHOWN = 5  # names in a message
+PIXELS = (".raw", ".zraw")  # of MetaImages, which are headers
+SERIES = "0020|000e"  # DICOM's tag of the series that an image belongs to
+
 
 def predict(request: PredictRequest) -> list[Prediction]:
     """Predict loose images with a trained model, or with several together.
@@ -42,6 +50,9 @@ def predict(request: PredictRequest) -> list[Prediction]:
         The main method's predictions.
     """
     model, folder, spacing, coverage = request.model, request.folder, request.spacing, request.coverage
+    for path in request.images:
+        if path.resolve() == folder.resolve():
+            raise UserError(f"--out: {folder} is where the images lie; name another folder.")
     refuse_folder(folder, "--out", None if request.overwrite else "replace it (--overwrite)")
     known = None if request.calibration is None else read_calibration(request.calibration)
     first, *others = [path for named in (model, *request.also) for path in models_of(named)]
@@ -53,6 +64,8 @@ def predict(request: PredictRequest) -> list[Prediction]:
     names = session.run.outputs
     members = [session, *open_members(session, others)]
     samples = loose_samples(request.images, session.run, session.files)
+    inputs = (*(one.image for one in samples), *request.plugins, request.calibration)
+    refuse_to_empty(folder, "--out", filter(None, inputs))
     if spacing is not None:
         samples = [
             sample
@@ -103,29 +116,86 @@ def mirror(session: LandmarkSession, tta: bool | None) -> None:
 
 
 def loose_samples(images: Sequence[Path], run: RunInfo, readers: ImageFiles = IMAGE_FILES) -> list[Sample]:
-    """Samples without annotation for image files and folders of them."""
+    """Samples without annotation for image files, and folders of them."""
     files: list[Path] = []
     for path in images:
         if path.is_dir():
-            found = sorted(file for file in path.iterdir() if readers.knows(file))
-            if not found:
-                raise UserError(
-                    f"{path}: there are no images in this folder; known are {', '.join(readers.suffixes)}."
-                )
-            files += found
+            files += images_in(path, readers)
         elif path.exists():
             files.append(path)
         else:
-            raise UserError(f"{path}: there is no such image.")
+            raise UserError(f"{terminal_text(path)}: there is no such image or folder.")
     files = list(dict.fromkeys(files))
     count, dimensions = len(run.outputs), run.dimensions
-    names = [file.name for file in files]
+    for folder in dict.fromkeys(file.parent for file in files):
+        check_series(folder, [file for file in files if file.parent == folder], dimensions, readers)
+    often = Counter(file.name for file in files)
     return [
         Sample(
-            id=file.name if names.count(file.name) == 1 else str(file),
+            id=terminal_text(file.name if often[file.name] == 1 else file),
             image=file,
             coordinates=np.full((count, dimensions), math.nan),
             states=np.full(count, State.UNLABELLED, np.int64),
         )
         for file in files
     ]
+
+
+def images_in(folder: Path, readers: ImageFiles) -> list[Path]:
+    """The images of a folder, whatever their kinds; what else lies there is named, but for hidden files.
+
+    Raises:
+        UserError: There are none.
+    """
+    found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    images = {path for path in found if path.is_file() and readers.knows(path)}
+    folders = [path.name for path in found if path.is_dir()]
+    if not images:
+        below = f" Folders in it are not looked into ({shown(folders)}); name them." if folders else ""
+        raise UserError(
+            f"{terminal_text(folder)}: there are no images in this folder; known are "
+            f"{', '.join(readers.suffixes)}, and DICOM.{below}"
+        )
+    if left := [path.name for path in found if path not in images and path.suffix.lower() not in PIXELS]:
+        print(f"warning: {folder}: left out, as they are no images: {shown(left)}", file=sys.stderr)
+    return sorted(images)
+
+
+def shown(names: Sequence[str]) -> str:
+    return ", ".join(map(terminal_text, names[:5])) + (
+        f" and {len(names) - 5} more" if len(names) > 5 else ""
+    )
+
+
+def check_series(folder: Path, files: Sequence[Path], dimensions: int, readers: ImageFiles) -> None:
+    """Refuse slices where the model takes volumes; say that they are slices where it takes pictures."""
+    slices = [file for file in files if is_dicom(file, readers)]
+    most = max(Counter(filter(None, map(series_of, slices))).values(), default=0)
+    if most < 2:
+        return
+    text = f"{terminal_text(folder)}: {most} files are slices of one DICOM series"
+    if dimensions == 2:
+        print(f"warning: {text}; each is predicted as an image of its own.", file=sys.stderr)
+    elif readers.header(slices[0], 3).size[2] == 1:
+        raise UserError(f"{text}, which is not read as a volume. Convert it to one file (.nii.gz, .mha).")
+
+
+def is_dicom(file: Path, readers: ImageFiles) -> bool:
+    try:
+        return readers.reader(file) is None and image_format(file) == "DICOM"
+    except UserError:  # reading it says what is wrong
+        return False
+
+
+def series_of(file: Path) -> str:
+    """The DICOM series of a file; "" where it says none, or is damaged."""
+    import SimpleITK as sitk
+
+    reader: Any = sitk.ImageFileReader()  # type: ignore[no-untyped-call]
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(file))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:  # reading its pixels says so
+        return ""
+    return str(reader.GetMetaData(SERIES)) if reader.HasMetaDataKey(SERIES) else ""

@@ -12,6 +12,7 @@ import lannunet_core as core
 from lannunet_core import LoadedConfig, UserError, best_model, folds_of, models_of
 from lannunet_landmarks.data.annotations import load_dataset
 from lannunet_landmarks.data.centres import Centres
+from lannunet_landmarks.data.groups import contents
 from lannunet_landmarks.schema import DatasetConfig, InferenceConfig, RunConfig
 from lannunet_landmarks.session import LandmarkSession, start_session
 from lannunet_landmarks.types import Sample
@@ -83,8 +84,9 @@ def seen_in_training(dataset: DatasetConfig, fold: int, samples: Sequence[Sample
         training = load_dataset(dataset, fold).samples["training"]
     except UserError:
         return 0
-    images = {sample.image.resolve() for sample in training}
-    return sum(sample.image.resolve() in images for sample in samples)
+    known = contents(sample.image for sample in (*training, *samples))
+    seen = {known[sample.image] for sample in training}
+    return sum(known[sample.image] in seen for sample in samples)
 
 
 def settle_ensemble(loaded: LoadedConfig) -> LoadedConfig:

@@ -13,14 +13,24 @@ from typing import cast
 
 import numpy as np
 
-from lannunet_core import CENTRES_FILE, SECOND_STAGE_FOLDER, LoadedConfig, State, make_fabric, start_from
-from lannunet_landmarks.data.annotations import SPLITS, LandmarkDataset, Split, open_dataset
+from lannunet_core import (
+    CENTRES_FILE,
+    SECOND_STAGE_FOLDER,
+    LoadedConfig,
+    State,
+    claim,
+    make_fabric,
+    releasing,
+    start_from,
+)
+from lannunet_landmarks.check import open_used
+from lannunet_landmarks.data.annotations import SPLITS, LandmarkDataset, Split
 from lannunet_landmarks.evaluation.predictions import write_predictions
 from lannunet_landmarks.evaluation.summary import radial_errors
 from lannunet_landmarks.predict.ensemble import together
 from lannunet_landmarks.predict.evaluator import Evaluator
 from lannunet_landmarks.schema import RunConfig
-from lannunet_landmarks.session import describe, prepare_images, start_session
+from lannunet_landmarks.session import describe, first_images, prepare_images, start_session
 from lannunet_landmarks.types import Prediction
 from lannunet_landmarks.work import train
 
@@ -41,11 +51,16 @@ def train_stages(loaded: LoadedConfig, *, resume: bool = False, overwrite: bool 
     Returns:
         The last stage's predictions of the evaluated split.
     """
-    second = loaded.refine
-    if second is None:
+    if loaded.refine is None:
         return train(loaded, resume=resume, overwrite=overwrite)
+    with releasing():  # both stages write into one folder, which stays claimed between them
+        claim(loaded.run.output.output_dir)
+        return train_both(loaded, loaded.refine, resume, overwrite)
+
+
+def train_both(loaded: LoadedConfig, second: LoadedConfig, resume: bool, overwrite: bool) -> list[Prediction]:
     refined = cast(RunConfig, second.run)
-    dataset = open_dataset(loaded)
+    dataset = open_used(loaded)
     fabric = make_fabric(second.run)
     start_session(second, describe(refined, dataset, fabric.device.type), fabric)  # is it possible at all
     coarse = train(loaded, resume=resume, overwrite=overwrite)
@@ -76,12 +91,12 @@ def predict_all(loaded: LoadedConfig, dataset: LandmarkDataset) -> dict[Split, l
     trained = config.model.checkpoint if config.trainer.inference_only else None
     start_from(session, trained or config.output.output_dir)
     fabric.to_device(session.learner)
-    reference = dataset.samples["training"][0].image
+    reference = first_images(dataset, config)[0].image
     predictions = {}
     for split, samples in dataset.samples.items():
         images = prepare_images(session, samples, split, reference)
         methods = Evaluator(session, images, samples, split).predict(together([session]))
-        predictions[split] = next(iter(methods.values()))
+        predictions[split] = next(iter(methods.values()), [])
     return predictions
 
 

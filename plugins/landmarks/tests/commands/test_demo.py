@@ -39,6 +39,18 @@ def test_the_whole_line(tmp_path, few_pictures, capsys, monkeypatch):
     assert run(folder, "--minutes", "0.05") == 2
     assert "already holds a run; replace it (--overwrite)" in capsys.readouterr().err
     assert (folder / "data" / "dataset.json").stat().st_mtime_ns == drawn
+    assert run(folder, "--minutes", "0.05", "--overwrite") == 0
+    assert (folder / "data" / "dataset.json").stat().st_mtime_ns > drawn
+
+
+@pytest.mark.parametrize("name", ["demo.yaml", "data/dataset.json", "data/images"])
+def test_files_of_a_stranger_stay(tmp_path, few_pictures, capsys, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("theirs")
+    for more in ((), ("--overwrite",)):
+        assert run(tmp_path, "--minutes", "0.05", *more) == 2
+        assert "Traceback" not in (said := capsys.readouterr().err) and name in said
+        assert (tmp_path / name).read_text() == "theirs"
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, capsys):

@@ -85,6 +85,11 @@ def test_without_output_nothing_is_written(tmp_path, annotations, predictions):
         ("b,0,1,1,1\nb,1,1,1,1\nc,0,1,1,1\n", "landmark '1' of 'c' is missing"),
         ("b,0,1,1,1\nb,1,1,1,1\nd,0,1,1,1\nd,1,1,1,1\n", "'d' is no sample of testing"),
         ("b,0,one,1,1\n", "line 2, column 'x': 'one' is not a number"),
+        ("b,0,\x1b[31mone,1,1\n", r"column 'x': '\x1b[31mone' is not a number"),
+        ("b,0,1e400,1,1\n", "line 2, column 'x': '1e400' is not finite"),
+        ("b,0,1e300,1,1\n", "line 2, column 'x': '1e300' is not finite, or larger than any image"),
+        ("b,0,1,1," + "9" * 140_000 + "\n", "is no CSV (field larger than field limit"),
+        ("", "holds no predictions"),
     ],
 )
 def test_predictions_that_do_not_fit(tmp_path, annotations, capsys, rows, message):
@@ -104,6 +109,9 @@ def test_predictions_that_do_not_fit(tmp_path, annotations, capsys, rows, messag
         (["--radii", "two"], "--radii: 'two'"),
         (["--landmarks", "0,x"], "--landmarks: 'x'"),
         (["--landmarks", "7"], "7"),
+        (["--landmarks", "0,0"], "--landmarks: should name each landmark once"),
+        (["--landmarks", "9" * 400], "is not an index"),
+        (["--root", "x" * 5000], "--root: "),
     ],
 )
 def test_wrong_options(annotations, predictions, capsys, arguments, message):
@@ -145,3 +153,99 @@ def test_uncertainties_are_kept(tmp_path, annotations):
         key: tuple(f"{float(cell):.3f}" if cell else "" for cell in cells) for key, cells in given.items()
     }
     assert rows == wanted
+
+
+def test_loose_predictions_meet_their_samples(trained, tmp_path, capsys):
+    """`lannunet predict` knows files only."""
+    images = [trained.folder / one["image"] for one in trained.annotations["testing"]]
+    assert trained.lannunet("predict", trained.out, *images, "-o", tmp_path / "found") == 0
+    capsys.readouterr()
+    assert run(tmp_path / "found" / "predictions.csv", trained.json, "-o", tmp_path / "out") == 0
+    assert "matched to samples by their file name" in capsys.readouterr().out
+    for found, known in zip(trained.rows(tmp_path / "out"), trained.rows(), strict=True):
+        assert (found["id"], found["x"], found["target_x"]) == (known["id"], known["x"], known["target_x"])
+
+
+def test_a_table_of_formulas_is_read_as_it_was_meant(tmp_path, annotations, predictions):
+    """Ids and names that a spreadsheet would calculate, with or without the apostrophe before them."""
+    content = json.loads(annotations.read_text())
+    content["testing"][0]["id"], content["landmark_names"] = "=b", ["-tip", "base"]
+    annotations.write_text(json.dumps(content))
+    for mark in ("", "'"):
+        predictions.write_text(
+            HEADER + f"c,{mark}-tip,,,0\nc,base,5,5,1\n{mark}=b,{mark}-tip,1,1,1\n{mark}=b,base,1,1,1\n"
+        )
+        assert run(predictions, annotations, "-o", tmp_path / "out") == 0
+        assert (tmp_path / "out" / "predictions.csv").read_text().splitlines()[1].startswith("'=b,'-tip,")
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "summary.json", "report.html"])
+def test_files_of_others_stay(tmp_path, annotations, predictions, capsys, name):
+    """Inputs are among them."""
+    theirs = tmp_path / "out"
+    theirs.mkdir()
+    (theirs / name).write_text(annotations.read_text() if name == "summary.json" else "theirs")
+    truth = theirs / name if name == "summary.json" else annotations
+    options = ("--root", tmp_path, "-o", theirs)
+    assert run(predictions, truth, *options) == 2
+    said = capsys.readouterr()
+    assert f"{theirs / name} is none that lannunet wrote" in said.err and not said.out
+    assert [path.name for path in theirs.iterdir()] == [name]
+    (theirs / name).rename(tmp_path / f"moved_{name}")
+    for _ in range(2):  # what an evaluation wrote is ours
+        assert run(predictions, annotations, *options) == 0
+    for out in (annotations, annotations / "within", trained_run(tmp_path)):
+        assert run(predictions, annotations, "-o", out) == 2
+        assert "Traceback" not in capsys.readouterr().err
+
+
+def trained_run(folder):
+    (folder / "run").mkdir()
+    (folder / "run" / "run.json").write_text("{}")
+    return folder / "run"
+
+
+def test_annotations_outside_of_their_image(annotations, predictions, capsys):
+    content = json.loads(annotations.read_text())
+    content["testing"][0]["coordinates"][1] = [31, 10]
+    annotations.write_text(json.dumps(content))
+    assert run(predictions, annotations) == 2
+    assert 'sample "b" of testing: landmark 1 at (31, 10) lies outside' in capsys.readouterr().err
+
+
+def test_folders_of_label_maps(tmp_path, predictions, capsys):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "case_1.nii.gz").touch()
+    assert run(predictions, tmp_path / "labels") == 2
+    assert "holds no JSON" in (said := capsys.readouterr().err) and "Label maps are evaluated" in said
+    assert run(tmp_path / "labels", tmp_path / "labels") == 2
+    assert "is a folder. Give the predictions.csv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a: [",
+        "[]",
+        "task: landmarks",
+        "task: 3",
+        "task: landmarks\ndataset: 1",
+        "\x00",
+        "a: &a [*a]",
+        "!!x 1",
+    ],
+)
+def test_a_damaged_run(trained, tmp_path, capsys, content):
+    (tmp_path / "config.yaml").write_text(content)
+    assert run("--runs", tmp_path) == 2
+    assert str(tmp_path) in (said := capsys.readouterr().err) and "Traceback" not in said
+
+
+def test_what_is_calibrated_already_stays(trained, tmp_path, capsys):
+    table, made = trained.out / "predictions.csv", tmp_path / "c.json"
+    made.write_text("theirs")
+    for out in (made, tmp_path, tmp_path / "none" / "c.json", table):
+        assert trained.lannunet("calibrate", table, "-o", out) == 2
+        said = capsys.readouterr().err
+        assert "--output" in said and said.count("\n") == 1
+    assert made.read_text() == "theirs"

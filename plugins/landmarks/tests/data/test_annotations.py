@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lannunet_landmarks.data.annotations import check_inside, load_dataset
+from lannunet_landmarks.data.annotations import Known, check_inside, load_dataset
 from lannunet_landmarks.schema import DatasetConfig
 from lannunet_landmarks.types import Sample
 from PIL import Image as pillow
@@ -139,9 +139,42 @@ def replaced(path, value):
 BAD = {
     "malformed": ('{"training": [\n  {"id": }]}', r"annotations\.json, line 2, column 10: malformed JSON"),
     "not text": ("[1, 2]", r"annotations\.json: must be an object"),
-    "missing split": (replaced(["validation"], KeyError), r'the list "validation" is missing'),
-    "split no list": (replaced(["testing"], {}), r'the list "testing" is missing'),
-    "empty training": (replaced(["training"], []), r'"training" is empty'),
+    "no list": ({"train": [{"id": "a"}]}, r"has none of the lists training, .*; it has train\."),
+    "split no list": (replaced(["testing"], {}), r'"testing" must be a list'),
+    "nothing": ({"training": []}, r"no sample has a coordinate"),
+    "twice": ('{"training": [], "training": []}', r'the key "training" is given twice'),
+    "depth": ('{"training": ' + "[" * 60 + "]" * 60 + "}", r"is nested too deeply"),
+    "great depth": ('{"training": ' + "[" * 10**5 + "]" * 10**5 + "}", r"is nested too deeply"),
+    "fold": (replaced(["fold"], "one"), r'"fold" is "one"; it must be a whole number'),
+    "id of another type": (replaced(["training", 1, "id"], True), r'"id" is true; it must be a text'),
+    "annotated in quotes": (
+        replaced(["testing", 0, "has_annotation"], "false"),
+        r'"d" of testing: "has_annotation" is "false"; it must be true or false, without quotes',
+    ),
+    "annotated as a number": (replaced(["training", 0, "has_annotation"], 0), r'"has_annotation" is 0'),
+    "a huge number": (
+        json.dumps(content()).replace("3.25", "9" * 400),
+        r"the number 9+… is larger than any",
+    ),
+    "more digits than Python reads": (
+        json.dumps(content()).replace("3.25", "-" + "9" * 9000),
+        r"the number -9+… is larger than any",
+    ),
+    "huge spacing": (replaced(["spacing"], 1e300), r'"spacing" is 1e\+300'),
+    "spacing of booleans": (replaced(["spacing"], [True, True]), r'"spacing" is \[true, true\]'),
+    "names of lists": (replaced(["landmark_names"], [["l"], "r", "m"]), r'"landmark_names" must be 3 diff'),
+    "long path": (
+        replaced(["training", 0, "image"], "a" * 5000),
+        r'"a" of training: image .* does not exist',
+    ),
+    "path of no system": (replaced(["training", 0, "image"], "\0\ud800.png"), r"does not exist \(1 of 4"),
+    "folder": (replaced(["training", 0, "image"], "."), r"is a folder, should be a file"),
+    "group": (replaced(["group_by"], 3), r'"group_by" is 3; it must be a field'),
+    "group of none": (
+        replaced(["group_by"], r"^x(\d)"),
+        r"group_by.* is no field .* nor in every image path",
+    ),
+    "no pattern": (replaced(["group_by"], "("), r'group_by.*"\(" is no field of the samples, nor a regular'),
     "duplicate": (replaced(["validation", 0, "id"], "a"), r'id "a" occurs twice'),
     "no id": (replaced(["training", 1, "id"], KeyError), r'sample 2 of training: "id" is missing'),
     "no image": (replaced(["training", 1, "image"], KeyError), r'sample "b" of training: "image" is missing'),
@@ -152,7 +185,7 @@ BAD = {
     ),
     "without annotation": (
         replaced(["training", 1, "has_annotation"], False),
-        r'"b" of training: has no coordinates. Annotate it',
+        r'"b" of training: says "has_annotation": false. Annotate it',
     ),
     "null unsaid": (
         replaced(["testing", 0, "has_annotation"], KeyError),
@@ -170,6 +203,10 @@ BAD = {
     "infinite": (
         replaced(["training", 0, "coordinates", 2, 1], float("inf")),
         r'"a" of training: landmark 2 is \[5, inf\], which is not finite',
+    ),
+    "beyond any image": (
+        replaced(["training", 0, "coordinates", 2, 1], 1e300),
+        r'"a" of training: landmark 2 is \[5, 1e\+300\], which is not finite, or beyond any image',
     ),
     "not a number": (
         replaced(["training", 0, "coordinates", 2, 1], float("nan")),
@@ -231,14 +268,15 @@ def test_missing_images_are_counted_and_the_first_is_named(save, tmp_path):
     (tmp_path / "b.png").unlink()
     (tmp_path / "d.png").unlink()
     with pytest.raises(
-        UserError, match=r'sample "b": image .*b\.png does not exist \(2 of 4 images are missing\)'
+        UserError,
+        match=r'sample "b" of training: image .*b\.png does not exist \(2 of 4 images are missing\)',
     ):
         load_dataset(config, 0)
 
 
 def test_missing_annotations(tmp_path):
     config = DatasetConfig(src_targets=tmp_path / "gone.json", root=tmp_path)
-    with pytest.raises(UserError, match=r"gone\.json: dataset\.src_targets names no file or folder"):
+    with pytest.raises(UserError, match=r"gone\.json: there is no such file or folder"):
         load_dataset(config, 0)
     (tmp_path / "latin.json").write_bytes(b'{"name": "\xe9"}')
     with pytest.raises(UserError, match=r"latin\.json: cannot be read as UTF-8"):
@@ -260,6 +298,72 @@ def test_coordinates_lie_inside_their_image(point, inside):
             UserError, match=r'sample "s7": landmark 1 at \(.*\) lies outside .* 40×30 pixels'
         ):
             check_inside(one, (40, 30))
+
+
+def test_what_lies_outside_is_named_as_in_the_file(save):
+    """Also where landmarks are selected."""
+    one = load_dataset(save(content(), landmarks=[2, 1]), 0).samples["training"][0]
+    with pytest.raises(UserError, match=r'annotations\.json, sample "a" of training: landmark 2 at \(5, 6\)'):
+        check_inside(one, (4, 30))
+
+
+def test_a_list_that_is_missing_is_empty(save):
+    """An external test set needs no other list."""
+    data = {"testing": content()["validation"], "val": content()["training"]}
+    dataset = load_dataset(save(data), 0)
+    assert {split: len(samples) for split, samples in dataset.samples.items()} == {
+        "training": 0,
+        "validation": 0,
+        "testing": 1,
+    }
+    (note,) = dataset.notes
+    assert 'annotations.json: the list "val" is not read' in note
+
+
+def test_coordinates_that_are_not_read_are_said(save):
+    data = content()
+    data["validation"][0]["has_annotation"] = False
+    dataset = load_dataset(save(data), 0)
+    assert (dataset.samples["validation"][0].states == State.UNLABELLED).all()
+    assert "the coordinates of 1 samples are not read" in dataset.notes[0]
+
+
+def test_a_model_tells_what_nobody_annotated(save):
+    data = {"testing": [sample("d", None, has_annotation=False)]}
+    dataset = load_dataset(save(data), 0, known=Known(("left", "right"), 3))
+    assert (dataset.landmark_names, dataset.dimensions) == (("left", "right"), 3)
+    assert dataset.samples["testing"][0].coordinates.shape == (2, 3)
+
+
+def test_paths_of_another_system(save, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    data = content()
+    for one in (*data["training"], *data["validation"], *data["testing"]):
+        one["image"] = f"pictures\\{one['image']}"
+    config = save(data)
+    for letter in "abcd":
+        (tmp_path / f"{letter}.png").rename(tmp_path / "pictures" / f"{letter}.png")
+    assert load_dataset(config, 0).samples["training"][0].image == tmp_path / "pictures" / "a.png"
+
+
+def test_names_do_nothing_on_a_terminal(save):
+    data = content() | {"landmark_names": ["\x1b[31mred", "b", "c"], "name": "\x1b]0;mine\x07"}
+    data["training"][0]["id"] = "\x1b[2J\ud800"
+    dataset = load_dataset(save(data), 0)
+    assert dataset.landmark_names[0] == r"\x1b[31mred"
+    assert dataset.name == r"\x1b]0;mine\x07"
+    assert dataset.samples["training"][0].id == r"\x1b[2J\ud800"
+
+
+def test_the_patient_of_each_sample(save):
+    data = content()
+    for number, one in enumerate((*data["training"], *data["validation"], *data["testing"])):
+        one |= {"PatientID": number // 2, "clinic": f"c{number}"}
+    assert load_dataset(save(data), 0).groups == {"a": "0", "b": "0", "c": "1", "d": "1"}
+    of_clinics = load_dataset(save(data | {"group_by": "clinic"}), 0).groups
+    assert of_clinics == {"a": "c0", "b": "c1", "c": "c2", "d": "c3"}
+    by_name = load_dataset(save(data | {"group_by": r"([ab]|[cd])\.png"}), 0).groups
+    assert by_name == {"a": "a", "b": "b", "c": "c", "d": "d"}
 
 
 @pytest.mark.skipif(not WINGS.exists(), reason="the wings are not here")

@@ -1,4 +1,6 @@
 import pickle
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,15 +16,16 @@ from lannunet_landmarks.types import Sample
 from PIL import Image as pillow
 from torch.utils.data import DataLoader
 
-from lannunet_core import ExtraFields, FullImage
+from lannunet_core import ExtraFields, FullImage, ImageFiles
 from lannunet_core.augment.on_device import augment, augment_one
 from lannunet_core.augment.schemes import Drawn, make_scheme
 from lannunet_core.augment.spatial import SpatialTransform
 from lannunet_core.errors import UserError
 from lannunet_core.hookspecs import State
 from lannunet_core.images.geometry import is_inside, transform_points
-from lannunet_core.run.batches import EpochOrder, collate, loaded_batches
+from lannunet_core.run.batches import EpochOrder, collate
 from lannunet_core.run.memory import available_memory
+from lannunet_core.run.workers import loaded_batches
 
 WINGS = Path(__file__).parents[5] / "shared" / "data" / "wings"
 INPUT = (96, 80)
@@ -133,8 +136,8 @@ def test_what_is_wrong_with_images_is_found_before_training(tmp_path, samples, b
 
 
 def test_pixels_that_are_no_numbers(tmp_path):
-    for value in (np.nan, np.inf):
-        pixels = np.ones((20, 30), np.float32)
+    for value in (np.nan, np.inf, -1e300):
+        pixels = np.ones((20, 30))
         pixels[3, 4] = value
         np.save(tmp_path / "image.npy", pixels)
         one = Sample("x", tmp_path / "image.npy", np.full((N, 2), 9.0), np.zeros(N, np.int64))
@@ -515,3 +518,26 @@ def test_wings_load():
     # 632 × 480 on 256 × 192: 2.5 pixels a pixel, edges on edges, 1.6 pixels of margin left and right.
     expected = (testing[0].coordinates + 0.5) / 2.5 - 0.5 + (1.6, 0)
     np.testing.assert_allclose(batch["landmarks"][0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("images_in_flight", [1, 2])
+def test_large_images_are_not_read_all_at_once(samples, monkeypatch, images_in_flight):
+    samples = [samples[0]] * 12
+    together, most, lock = 0, 0, threading.Lock()
+
+    class Counting(ImageFiles):
+        def read(self, path, dimensions):
+            nonlocal together, most
+            with lock:
+                together += 1
+                most = max(most, together)
+            time.sleep(0.01)
+            image = super().read(path, dimensions)
+            with lock:
+                together -= 1
+            return image
+
+    bytes_each = SIZES[0][0] * SIZES[0][1] * 4
+    monkeypatch.setattr("lannunet_landmarks.data.samples.IN_FLIGHT", images_in_flight * bytes_each)
+    PreparedImages(samples, 2, 1, INPUT, "letterbox", files=Counting()).preload()
+    assert most == images_in_flight

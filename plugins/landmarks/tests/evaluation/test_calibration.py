@@ -242,6 +242,12 @@ def test_a_file_gives_back_what_was_written(tmp_path):
         lambda content: content["landmarks"]["tip"].update(errors="many"),
         lambda content: content["landmarks"]["tip"].update(errors=[2, 1]),
         lambda content: content["landmarks"]["tip"].update(cuts=[1]),
+        lambda content: content["landmarks"]["tip"].update(errors=[True]),
+        lambda content: content["landmarks"]["tip"].update(errors=[-1]),
+        lambda content: content["landmarks"]["tip"].update(errors=[float("nan")]),
+        lambda content: content["landmarks"]["tip"].update(not_found=10**12),
+        lambda content: content["landmarks"]["tip"].update(not_found="1"),
+        lambda content: content.update(unit=["mm"]),
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path, change):
@@ -258,5 +264,5 @@ def test_no_file_and_no_json(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         read_calibration(tmp_path / "c.json")
     (tmp_path / "c.json").write_text("{")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="malformed JSON"):
         read_calibration(tmp_path / "c.json")

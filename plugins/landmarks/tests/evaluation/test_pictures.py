@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from lannunet_landmarks.evaluation.pictures import draw_predicted_maps, draw_training_batch
+from lannunet_landmarks.evaluation.pictures import draw_predicted_maps, draw_training_batch, file_name
 from lannunet_landmarks.types import Prediction
 from PIL import Image
 
@@ -38,9 +38,10 @@ def test_training_pictures_show_landmarks_and_maps(tmp_path, size):
     draw_training_batch(
         batch, {"state": torch.zeros(2, 2), "heatmaps": [maps, maps[..., ::2]]}, tmp_path / "new"
     )
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["case_0.png", "case_1.png"]
-    assert count(tmp_path / "new" / "case_0.png", GREEN) > 20
-    assert count(tmp_path / "new" / "case_1.png", GREEN) == 0
+    second, first = sorted((tmp_path / "new").iterdir())
+    assert (first.name[:7], second.name) == ("case_0-", "case 1.png")
+    assert count(first, GREEN) > 20
+    assert count(second, GREEN) == 0
 
 
 def test_pictures_need_no_maps(tmp_path):
@@ -75,3 +76,29 @@ def test_predictions_without_annotation_or_points(tmp_path):
     flat = [Prediction(f"f{n}", tmp_path, np.full((1, 2), np.nan), np.zeros(1)) for n in range(2)]
     draw_predicted_maps(batch, torch.zeros(2, 1, 40, 64), flat, tmp_path / "new")
     assert len(list((tmp_path / "new").iterdir())) == 2
+
+
+def test_no_name_leads_elsewhere():
+    """And two that differ keep apart."""
+    ids = [
+        "a/b",
+        "a_b",
+        "a\\b",
+        "../x",
+        "..",
+        ".",
+        "",
+        "a\0b",
+        "\ud800",
+        "C:x",
+        "z" * 500,
+        "z" * 501,
+        "é" * 150,
+    ]
+    names = [file_name(one) for one in ids]
+    assert len(set(names)) == len(ids)
+    for name in names:
+        assert not {"/", "\\", "\0", ":"} & set(name)
+        assert len(name.encode()) <= 200
+        assert name.strip(".")
+    assert file_name("first stage") == "first stage"

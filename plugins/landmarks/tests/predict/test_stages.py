@@ -164,3 +164,21 @@ def test_a_finished_fold_with_another_second_stage_is_refused(staged, capsys):
     staged.config["refine"]["solver"]["max_epochs"] = 3
     assert staged.train("--folds", "0") == 2
     assert "refine was trained differently: solver.max_epochs was 1, is 3" in capsys.readouterr().err
+
+
+def test_two_stages_on_an_external_set(project):
+    project.config["refine"] = {"sampler": {"patch": {"sample_patch_size": [16, 16]}}}
+    project.config["solver"]["max_epochs"] = 1
+    assert project.train() == 0
+    known = project.rows(project.out / "refine")
+    for split in ("training", "validation"):
+        del project.annotations[split]
+    options = (
+        "trainer.inference_only=true",
+        f"model.checkpoint={project.out}",
+        f"output.output_dir={project.folder / 'again'}",
+    )
+    project.config["refine"]["model"] = {"checkpoint": str(project.out / "refine")}
+    project.config["refine"]["trainer"] = {"inference_only": True}
+    assert project.train(*(word for one in options for word in ("--set", one))) == 0
+    assert project.rows(project.folder / "again" / "refine") == known

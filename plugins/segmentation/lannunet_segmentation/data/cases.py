@@ -7,19 +7,18 @@ call it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from lannunet_core import IMAGE_FILES, ImageFiles, UserError
+from lannunet_core import ImageFiles, UserError, image_format
 from lannunet_segmentation.data import nnunet_v1
 from lannunet_segmentation.data.headers import (
     case_geometry,
     check_case,
     check_channels,
     differ,
-    image_headers,
 )
 from lannunet_segmentation.data.label_files import as_labels, read_label
 from lannunet_segmentation.types import Case, CaseImage, SegmentationDataset
@@ -31,7 +30,7 @@ def read_case(case: Case, dataset: SegmentationDataset, with_label: bool = True)
     """A case's voxels.
 
     Args:
-        case: Of this data set, or of `loose_cases`.
+        case: Of this data set.
         dataset: Says how its files are read.
         with_label: Whether to read the label too, where there is one.
     """
@@ -51,49 +50,6 @@ def read_case(case: Case, dataset: SegmentationDataset, with_label: bool = True)
     return CaseImage(pixels, label, case_geometry(case, dataset))
 
 
-def loose_cases(
-    paths: Sequence[Path],
-    channels: int,
-    file_ending: str,
-    dimensions: int,
-    readers: ImageFiles = IMAGE_FILES,
-) -> tuple[Case, ...]:
-    """Files for prediction as cases: those that differ only in their `_0000` are the channels of one.
-
-    Args:
-        paths: Image files, and folders of them.
-        channels: C of the model.
-        file_ending: What counts within a folder; where it has no such file, any image.
-        dimensions: D of the model.
-        readers: What reads image files.
-
-    Raises:
-        UserError: A file is absent or of another dimension, a channel is missing, two cases have one name.
-    """
-    files = [
-        file
-        for path in paths
-        for file in (_folder_files(path, file_ending, readers) if path.is_dir() else [path])
-    ]
-    grouped: dict[tuple[Path, str], dict[int, Path]] = {}
-    for file in files:
-        if not file.is_file():
-            raise UserError(f"{file}: does not exist.")
-        stem = file.name.removesuffix(_ending(file, file_ending, readers))
-        match = CHANNEL.fullmatch(stem)
-        name, channel = (match[1], int(match[2])) if match else (stem, 0)
-        grouped.setdefault((file.parent, name), {})[channel] = file
-    cases: dict[str, Case] = {}
-    for (parent, name), found in sorted(grouped.items()):
-        if name in cases:
-            raise UserError(
-                f'{parent}: a case "{name}" is also in {cases[name].images[0].parent}. Predict them apart.'
-            )
-        cases[name] = Case(name, complete(parent, name, found, channels, file_ending), None)
-        image_headers(cases[name], dimensions, channels, readers)
-    return tuple(cases.values())
-
-
 def complete(
     folder: Path, name: str, found: Mapping[int, Path], channels: int, ending: str
 ) -> tuple[Path, ...]:
@@ -106,7 +62,8 @@ def complete(
     beyond = max(found)
     if beyond >= channels:
         raise UserError(
-            f"{found[beyond]}: is channel {beyond}, but there are {channels} (0 to {channels - 1})."
+            f"{found[beyond]}: is channel {beyond}, but there are {channels} (0 to {channels - 1}). Where "
+            "the number is no channel, add _0000 to the names."
         )
     return tuple(found[channel] for channel in sorted(found))
 
@@ -115,20 +72,22 @@ def visible(folder: Path) -> list[Path]:
     return sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith("."))
 
 
-def _folder_files(folder: Path, ending: str, readers: ImageFiles) -> list[Path]:
-    files = visible(folder)
-    chosen = [file for file in files if file.name.endswith(ending)]
-    chosen = chosen or [file for file in files if readers.knows(file)]
-    if not chosen:
-        raise UserError(f"{folder}: holds no image (such as NAME_0000{ending}).")
-    return chosen
-
-
-def _ending(file: Path, expected: str, readers: ImageFiles) -> str:
-    if file.name.endswith(expected):
-        return expected
+def file_ending(file: Path, readers: ImageFiles) -> str:
+    """What ends an image file's name, as it is written; nothing where a DICOM file has no suffix."""
     known = [suffix for suffix in readers.suffixes if file.name.lower().endswith(suffix)]
-    return file.name[-len(max(known, key=len)) :] if known else file.suffix
+    if known:
+        return file.name[-len(max(known, key=len)) :]
+    return "" if is_dicom(file) else file.suffix
+
+
+def is_dicom(file: Path) -> bool:
+    """By its content: DICOM files often have no suffix, or the last number of an identifier as one."""
+    if file.name.upper() == "DICOMDIR":
+        return False
+    try:
+        return image_format(file) == "DICOM"
+    except UserError:
+        return False
 
 
 def _read_preprocessed_case(case: Case, dataset: SegmentationDataset, with_label: bool) -> CaseImage:

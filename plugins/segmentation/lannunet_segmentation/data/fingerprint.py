@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lannunet_core import UserError, progress_bar
 from lannunet_segmentation.data.cases import read_case
-from lannunet_segmentation.data.headers import case_geometry, check_case
+from lannunet_segmentation.data.headers import case_geometry, check_cases, states_spacing
 from lannunet_segmentation.types import Case, SegmentationDataset
 
 CASES_LOOKED_INTO = 32
@@ -34,6 +34,7 @@ class Fingerprint:
             foreground; of all voxels where none is annotated.
         class_shares: Of the annotated voxels, by class.
         annotated: Share of voxels that are annotated.
+        states_spacing: Whether the files say how large voxels are; where they do not, `spacings` are 1.
     """
 
     dataset: SegmentationDataset
@@ -43,6 +44,7 @@ class Fingerprint:
     intensities: tuple[tuple[float, float, float, float], ...]
     class_shares: tuple[float, ...]
     annotated: float
+    states_spacing: bool = True
 
 
 def fingerprint(dataset: SegmentationDataset) -> Fingerprint:
@@ -52,12 +54,8 @@ def fingerprint(dataset: SegmentationDataset) -> Fingerprint:
         UserError: Files do not belong together, a label is none of the classes, nothing is annotated.
     """
     cases = dataset.training
-    geometries = []
-    with progress_bar("looking at headers", len(cases)) as progress:
-        for case in cases:
-            check_case(case, dataset)
-            geometries.append(case_geometry(case, dataset))
-            progress.advance()
+    check_cases(cases, dataset, "looking at headers")
+    geometries = [case_geometry(case, dataset) for case in cases]
     chosen = np.unique(np.linspace(0, len(cases) - 1, CASES_LOOKED_INTO).round().astype(int)).tolist()
     others = [index for index in range(len(cases)) if index not in set(chosen)]
     counts = np.zeros(len(dataset.class_names), np.int64)
@@ -88,6 +86,7 @@ def fingerprint(dataset: SegmentationDataset) -> Fingerprint:
         ),
         tuple((counts / counts.sum()).tolist()),
         float(counts.sum() / voxels),
+        any(states_spacing(case, dataset) for case in cases),
     )
 
 

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lannunet_core import IMAGE_FILES, ImageFiles, LoadedConfig, UserError, open_in_format
+from lannunet_core import (
+    IMAGE_FILES,
+    ImageFiles,
+    LoadedConfig,
+    UserError,
+    inside,
+    open_in_format,
+    terminal_text,
+)
 from lannunet_segmentation.data import nnunet_v1
-from lannunet_segmentation.data.cases import CHANNEL, complete, visible
-from lannunet_segmentation.data.declaration import read_channels, read_classes, read_json
+from lannunet_segmentation.data.cases import CHANNEL, complete, read_case as read_case, visible
+from lannunet_segmentation.data.declaration import (
+    read_channels,
+    read_classes,
+    read_ending,
+    read_json,
+    read_name,
+)
 from lannunet_segmentation.data.headers import dimensions_of
 from lannunet_segmentation.schema import DatasetConfig
 from lannunet_segmentation.types import Case, SegmentationDataset
@@ -32,20 +47,23 @@ def open_dataset(loaded: LoadedConfig) -> SegmentationDataset:
             f"dataset.format: {loaded.run.dataset.format} gives a {type(dataset).__name__}, should give a "
             "SegmentationDataset. Tell its author."
         )
-    _check_ids(dataset)
-    return replace(dataset, files=files)
+    return replace(checked(dataset), files=files)
 
 
-def _check_ids(dataset: SegmentationDataset) -> None:
-    """Files are called after cases."""
+def checked(dataset: SegmentationDataset) -> SegmentationDataset:
+    """A data set whose cases can name files and folders.
+
+    Raises:
+        UserError: They cannot, or two of a part have one name.
+    """
     for cases in (dataset.training, dataset.testing):
         seen: set[str] = set()
         for case in cases:
-            if case.id in ("", ".", "..") or Path(case.id).name != case.id or "\\" in case.id:
-                raise UserError(f'{dataset.path}: a case is called "{case.id}", which cannot name a file.')
+            inside(dataset.path, case.id, f"{dataset.path}: the name of a case")
             if case.id in seen:
                 raise UserError(f'{dataset.path}: two cases are called "{case.id}". Rename one.')
             seen.add(case.id)
+    return dataset
 
 
 def read_dataset(folder: Path, files: ImageFiles = IMAGE_FILES) -> SegmentationDataset:
@@ -62,9 +80,14 @@ def read_dataset(folder: Path, files: ImageFiles = IMAGE_FILES) -> SegmentationD
     if not folder.is_dir():
         raise UserError(f"{folder}: is no folder. Name an nnU-Net folder (DatasetXXX_NAME or TaskXXX_NAME).")
     if (folder / "imagesTr").is_dir():
-        return _read_raw(folder, files)
+        return checked(_read_raw(folder, files))
+    if _is_preprocessed_by_version_2(folder):
+        raise UserError(
+            f"{folder}: is what version 2 of nnU-Net preprocessed. Name the folder that it was made from "
+            "(nnUNet_raw/DatasetXXX_NAME, with imagesTr): its images are prepared here."
+        )
     if (stage := nnunet_v1.find_stage(folder)) is not None:
-        return _read_preprocessed(stage)
+        return checked(_read_preprocessed(stage))
     if (folder / "dataset.json").is_file():
         raise UserError(f"{folder / 'imagesTr'}: the folder of training images is missing.")
     raise UserError(
@@ -76,9 +99,18 @@ def read_dataset(folder: Path, files: ImageFiles = IMAGE_FILES) -> SegmentationD
 def is_dataset(folder: Path) -> bool:
     """Whether it looks like such a folder, however damaged."""
     try:
-        return (folder / "imagesTr").is_dir() or nnunet_v1.is_stage(folder) or bool(nnunet_v1.stages(folder))
+        known = (folder / "imagesTr").is_dir() or _is_preprocessed_by_version_2(folder)
+        return known or nnunet_v1.is_stage(folder) or bool(nnunet_v1.stages(folder))
     except OSError:
         return False
+
+
+def _is_preprocessed_by_version_2(folder: Path) -> bool:
+    """Whether it, or the folder that it lies in, holds the plans of version 2, which are JSON."""
+    if any((*folder.glob("*lans.json"), *folder.glob("dataset_fingerprint.json"))):
+        return True
+    arrays = [path for ending in ("npz", "npy", "b2nd") for path in folder.glob(f"*.{ending}")]
+    return bool(arrays) and any(folder.resolve().parent.glob("*lans.json"))
 
 
 def _read_raw(folder: Path, files: ImageFiles) -> SegmentationDataset:
@@ -96,19 +128,21 @@ def _read_raw(folder: Path, files: ImageFiles) -> SegmentationDataset:
         )
     channel_names = read_channels(path, declared)
     class_names, ignore = read_classes(path, declared)
-    ending = str(declared.get("file_ending", ".nii.gz" if layout == "raw1" else ""))
-    if not ending:
-        raise UserError(f'{path}: lacks "file_ending", such as ".nii.gz".')
+    ending = read_ending(path, declared, ".nii.gz" if layout == "raw1" else "")
     count = len(channel_names)
     if layout == "raw1":
         if not isinstance(declared.get("training"), list):
             raise UserError(f'{path}: lacks "training", the list of {{"image": …, "label": …}}.')
         training = _listed_cases(folder, declared["training"], "Tr", count, ending)
-        testing = _listed_cases(folder, declared.get("test", []), "Ts", count, ending)
+        tests = declared.get("test", [])
+        if not isinstance(tests, list):
+            raise UserError(f'{path}: "test" is {tests!r}, but must be a list of images.')
+        testing = _listed_cases(folder, tests, "Ts", count, ending)
     elif isinstance(declared.get("dataset"), dict):
         training, testing = _mapped_cases(folder, declared["dataset"]), ()
     else:
         training, testing = _found_cases(folder, "Tr", count, ending), ()
+        _say_left_out(folder / "imagesTr", ending, files)
     if not training:
         there = sorted({"".join(file.suffixes) for file in visible(folder / "imagesTr")})
         raise UserError(
@@ -125,9 +159,9 @@ def _read_raw(folder: Path, files: ImageFiles) -> SegmentationDataset:
         testing = _found_cases(folder, "Ts", count, ending)
     return SegmentationDataset(
         path=folder,
-        name=str(declared.get("name", folder.name)),
+        name=read_name(declared, folder),
         layout=layout,
-        dimensions=dimensions_of(training, files),
+        dimensions=dimensions_of(training, len(channel_names), files),
         channel_names=channel_names,
         class_names=class_names,
         ignore=ignore,
@@ -171,17 +205,30 @@ def _found_cases(folder: Path, part: Literal["Tr", "Ts"], channels: int, ending:
     return tuple(cases)
 
 
+def _say_left_out(images: Path, ending: str, readers: ImageFiles) -> None:
+    others = [f.name for f in visible(images) if readers.knows(f) and not f.name.endswith(ending)]
+    if others:
+        names = ", ".join(others[:5]) + (f" and {len(others) - 5} others" if len(others) > 5 else "")
+        print(
+            f"warning: {images}: left out, as their names do not end in {ending}: {terminal_text(names)}",
+            file=sys.stderr,
+        )
+
+
 def _listed_cases(
     folder: Path, entries: Sequence[Any], part: Literal["Tr", "Ts"], channels: int, ending: str
 ) -> tuple[Case, ...]:
     """The cases that a dataset.json of version 1 lists; it leaves the channel out of their names."""
     cases: dict[str, Case] = {}
+    where, images = folder / "dataset.json", folder / f"images{part}"
     for entry in entries:
         image = entry.get("image") if isinstance(entry, dict) else entry
         if not isinstance(image, str):
-            raise UserError(f"{folder / 'dataset.json'}: {entry!r} lists no image.")
+            raise UserError(f"{where}: {entry!r} lists no image.")
         name = Path(image).name.removesuffix(ending)
-        images = folder / f"images{part}"
+        inside(images, name, f"{where}: the name of a case")
+        if name in cases:
+            raise UserError(f'{where}: lists the case "{name}" twice. Remove one.')
         found = {
             channel: file
             for channel in range(channels)
@@ -189,6 +236,12 @@ def _listed_cases(
         }
         if not found and (whole := images / f"{name}{ending}").is_file():
             found = {0: whole}  # all channels in one file, as the Decathlon has them
+            match = CHANNEL.fullmatch(name)
+            if match and (folder / f"labels{part}" / f"{match[1]}{ending}").is_file():
+                raise UserError(
+                    f'{where}: lists the image "{terminal_text(image)}". Version 1 leaves the channel out: '
+                    f'write "./images{part}/{match[1]}{ending}".'
+                )
         if not found:
             raise UserError(
                 f"{images / name}_0000{ending}: dataset.json lists this case, but it does not exist."
@@ -206,20 +259,28 @@ def _listed_cases(
 def _mapped_cases(folder: Path, entries: Mapping[str, Any]) -> tuple[Case, ...]:
     """The cases that a dataset.json of version 2 lists under `dataset`, wherever their files are."""
     cases = []
+    where = folder / "dataset.json"
     for name, entry in sorted(entries.items()):
-        if not isinstance(entry, dict) or not entry.get("images") or not entry.get("label"):
+        inside(folder, name, f'{where}: the name of a case of "dataset"')
+        images = entry.get("images") if isinstance(entry, dict) else None
+        files = [*images, entry.get("label")] if isinstance(images, list) else []
+        if len(files) < 2 or not all(isinstance(file, str) for file in files):
             raise UserError(
-                f'{folder / "dataset.json"}: case "{name}" of "dataset" needs "images" and "label".'
+                f'{where}: case "{name}" of "dataset" needs "images", a list of paths, and "label", a path.'
             )
-        images = tuple(folder / str(image) for image in entry["images"])
-        label = folder / str(entry["label"])
-        for file in (*images, label):
-            if not file.is_file():
-                raise UserError(
-                    f'{file}: dataset.json lists it for the case "{name}", but it does not exist.'
-                )
-        cases.append(Case(name, images, label, _further(entry, MAPPED_KEYS)))
+        paths = [folder / file for file in files]
+        for path in paths:
+            if not _is_file(path):
+                raise UserError(f'{where}: lists {str(path)!r} for the case "{name}", but it does not exist.')
+        cases.append(Case(name, tuple(paths[:-1]), paths[-1], _further(entry, MAPPED_KEYS)))
     return tuple(cases)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # it is too long, or cannot be a path
+        return False
 
 
 def _further(entry: Any, known: set[str]) -> dict[str, Any]:
@@ -238,8 +299,9 @@ def _listed_fields(entries: Any) -> dict[str, dict[str, Any]]:
 
 def _read_preprocessed(stage: Path) -> SegmentationDataset:
     plan, arrays = nnunet_v1.stage_plan(stage), nnunet_v1.stage_cases(stage)
-    for file in sorted(stage.glob("*.npz")):
-        if not file.with_suffix(".pkl").is_file() and not file.stem.endswith(nnunet_v1.WEIGHT_MAP):
+    for file in visible(stage):
+        is_case = file.suffix == ".npz" and not file.stem.endswith(nnunet_v1.WEIGHT_MAP)
+        if is_case and not file.with_suffix(".pkl").is_file():
             raise UserError(f"{file.with_suffix('.pkl')}: the properties of {file.name} are missing.")
     shapes = [nnunet_v1.preprocessed_shape(path) for path in arrays.values()]
     flat = all(len(shape) == 3 or shape[1] == 1 for shape in shapes)
@@ -267,7 +329,7 @@ def _read_preprocessed(stage: Path) -> SegmentationDataset:
     fields = _listed_fields(declared.get("training"))
     return SegmentationDataset(
         path=stage,
-        name=str(declared.get("name", stage.parent.name)),
+        name=read_name(declared, stage.parent),
         layout="preprocessed",
         dimensions=2 if flat else 3,
         channel_names=channel_names,

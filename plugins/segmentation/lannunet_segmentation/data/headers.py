@@ -5,16 +5,40 @@ Sizes and spacings are (x, y[, z]).
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from lannunet_core import IMAGE_FILES, Header, ImageFiles, UserError
+from lannunet_core import IMAGE_FILES, Header, ImageFiles, UserError, progress_bar
 from lannunet_segmentation.data import nnunet_v1
 from lannunet_segmentation.types import Case, Geometry, SegmentationDataset
 
 SPACING_TOLERANCE = 1e-3  # relative: files round
+TURNED = 0.5  # of a voxel: axes that move none by more are parallel
+LOSSY = (".jpg", ".jpeg")
+ORIENTATION = 274  # the tag of EXIF and TIFF
+SHIFTED = 0.1  # of a voxel: a distance from here on is said
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A file of a case that lies elsewhere in the world than the case's first.
+
+    Attributes:
+        path: The file.
+        first: The case's first image.
+        distance: mm.
+    """
+
+    path: Path
+    first: Path
+    distance: float
 
 
 def case_geometry(case: Case, dataset: SegmentationDataset) -> Geometry:
@@ -24,19 +48,76 @@ def case_geometry(case: Case, dataset: SegmentationDataset) -> Geometry:
     return file_geometry(case.images[0], dataset.dimensions, dataset.files)
 
 
-def check_case(case: Case, dataset: SegmentationDataset) -> None:
+def check_cases(cases: Sequence[Case], dataset: SegmentationDataset, title: str = "checking cases") -> None:
+    """Check by the files' headers that cases are whole, and say which files lie apart or state no spacing.
+
+    Raises:
+        UserError: See `check_case`.
+    """
+    shifts: list[Shift] = []
+    unmeasured, turned = [], []
+    with progress_bar(title, len(cases)) as bar:
+        for case in cases:
+            found, measured = _checked(case, dataset)
+            shifts += found
+            unmeasured += [] if measured else [case]
+            turned += [case] if case.label and is_turned(case.images[0]) and not is_turned(case.label) else []
+            bar.advance()
+    if shifts:
+        most = max(shifts, key=lambda shift: shift.distance)
+        others = f" So do {len(shifts) - 1} other files, less far." if len(shifts) > 1 else ""
+        print(
+            f"warning: {most.path}: by the origins in their headers it lies {most.distance:.3g} mm away from "
+            f"{most.first}.{others} Their voxels are taken to be the same places: check that they are.",
+            file=sys.stderr,
+        )
+    if 0 < len(unmeasured) < len(cases):
+        print(
+            f"warning: {len(unmeasured)} of {len(cases)} images, such as {unmeasured[0].images[0]}, do not "
+            "say how large their voxels are: they count as 1 mm.",
+            file=sys.stderr,
+        )
+    if lossy := [case.label for case in cases if case.label and case.label.name.lower().endswith(LOSSY)]:
+        print(
+            f"warning: {len(lossy)} labels, such as {lossy[0]}, are JPEG, which changes numbers: a class may "
+            "have become its neighbour. Keep labels as PNG.",
+            file=sys.stderr,
+        )
+    if turned:
+        print(
+            f"warning: {len(turned)} images, such as {turned[0].images[0]}, state an orientation (EXIF) and "
+            "are read upright; their labels state none, and are taken to be upright.",
+            file=sys.stderr,
+        )
+
+
+def check_case(case: Case, dataset: SegmentationDataset) -> list[Shift]:
     """Check by the files' headers that they belong together.
+
+    Returns:
+        The files whose origin is not that of the first one, though they overlap.
 
     Raises:
         UserError: A file is absent; channels are missing; an image, another channel or the label differs in
-            size or spacing; a preprocessed case is of another plan.
+            size, spacing or direction, or lies beside the first; a preprocessed case is of another plan.
     """
+    return _checked(case, dataset)[0]
+
+
+def _checked(case: Case, dataset: SegmentationDataset) -> tuple[list[Shift], bool]:
+    """See `check_case`; also whether the case says how large its voxels are."""
     if dataset.layout == "preprocessed":
         nnunet_v1.check(case.images[0], dataset)
-        return
-    headers = image_headers(case, dataset.dimensions, len(dataset.channel_names), dataset.files)
+        return [], True
+    files = dataset.files
+    headers = image_headers(case, dataset.dimensions, len(dataset.channel_names), files)
+    first, *others = headers
+    shifts = [_shift(case, path, other, first) for path, other in zip(case.images[1:], others, strict=True)]
     if case.label is not None:
-        _check_same(case, case.label, dataset.files.header(case.label, dataset.dimensions), headers[0])
+        other = files.header(case.label, dataset.dimensions)
+        _check_same(case, case.label, other, first)
+        shifts.append(_shift(case, case.label, other, first))
+    return [shift for shift in shifts if shift is not None], headers[0].spacing is not None
 
 
 def file_geometry(path: Path, dimensions: int, files: ImageFiles = IMAGE_FILES) -> Geometry:
@@ -56,21 +137,30 @@ def file_geometry(path: Path, dimensions: int, files: ImageFiles = IMAGE_FILES) 
     )
 
 
-def dimensions_of(cases: Sequence[Case], files: ImageFiles = IMAGE_FILES) -> int:
-    """2 where images are pictures or volumes of one slice, by the first file and, of volumes, by all."""
-    first = cases[0].images[0]
-    placement = files.placement(first)
+def dimensions_of(cases: Sequence[Case], channels: int, files: ImageFiles = IMAGE_FILES) -> int:
+    """2 where images are pictures or volumes of one slice, by the first case and, of volumes, by all.
+
+    An array of three axes may be a volume, or a picture with channels: by how many there have to be.
+    """
+    first = cases[0]
+    placement = files.placement(first.images[0])
     if placement is None or len(placement.spacing) == 2:
-        return 2 if _is_flat(first, files) else 3
-    return 2 if all(_is_flat(case.images[0], files) for case in cases) else 3
+        return 2 if _is_flat(first, channels, files) else 3
+    return 2 if all(_is_flat(case, channels, files) for case in cases) else 3
 
 
-def _is_flat(path: Path, files: ImageFiles) -> bool:
+def _is_flat(case: Case, channels: int, files: ImageFiles) -> bool:
+    path = case.images[0]
     try:
-        files.header(path, 2)
+        found = files.header(path, 2).channels
     except UserError:
         return False
-    return True
+    if found * len(case.images) == channels:
+        return True
+    try:
+        return files.header(path, 3).channels * len(case.images) != channels
+    except UserError:
+        return True  # of too many or too few channels, which is said later
 
 
 def image_headers(
@@ -84,11 +174,12 @@ def image_headers(
 
 
 def check_channels(case: Case, found: int, wanted: int) -> None:
-    if found != wanted:
-        raise UserError(
-            f"{case.images[0]}: {found} channel{'s' * (found != 1)} where the data set has {wanted}. Further "
-            "ones are files of their own (_0001, …)."
-        )
+    if found == wanted:
+        return
+    what = f"{case.images[0]}: {found} channel{'s' * (found != 1)} where the data set has {wanted}."
+    if found > wanted:
+        raise UserError(f"{what} Convert it, or leave the others out.")
+    raise UserError(f"{what} Further ones are files of their own (_0001, …).")
 
 
 def _check_same(case: Case, path: Path, header: Header, first: Header) -> None:
@@ -99,9 +190,68 @@ def _check_same(case: Case, path: Path, header: Header, first: Header) -> None:
         raise differ(case, path, "spacing", found, wanted)
 
 
+def _shift(case: Case, path: Path, other: Header, first: Header) -> Shift | None:
+    """How far a file lies from its case's first; None: where that does, or nobody knows.
+
+    Raises:
+        UserError: Its axes point another way, or the two do not overlap.
+    """
+    if first.placement is None or other.placement is None:
+        return None
+    there, here = first.placement, other.placement
+    axes = min(len(there.origin), len(here.origin))
+    sides = np.array((*first.size, 1)[:axes])
+    steps = [each.direction[:axes, :axes] * there.spacing[:axes] for each in (there, here)]
+    voxel = min(there.spacing[:axes])
+    corners = np.array(list(product(*((0, side - 1) for side in sides))))
+    turned = float(np.linalg.norm(corners @ (steps[1] - steps[0]).T, axis=1).max())
+    if turned > TURNED * voxel:
+        found, wanted = (_rows(each.direction[:axes, :axes]) for each in (here, there))
+        raise UserError(
+            f"{path}: its direction is {found}, that of {case.images[0]} is {wanted}: voxels of one number "
+            f"lie up to {turned:.3g} mm apart. Both must lie on one grid: resample it, or export it again."
+        )
+    shift = np.array(here.origin[:axes]) - there.origin[:axes]
+    distance = float(np.linalg.norm(shift))
+    if (np.abs(np.linalg.pinv(steps[0]) @ shift) >= sides).any():
+        raise UserError(
+            f"{path}: by the origins in their headers it lies {distance:.4g} mm away from {case.images[0]}, "
+            "and does not overlap it. Both must lie on one grid: export it again, or correct the origin."
+        )
+    return Shift(path, case.images[0], distance) if distance > SHIFTED * voxel else None
+
+
+def _rows(matrix: Any) -> str:
+    rows = (" ".join(f"{number:.3g}" for number in row) for row in matrix.round(4) + 0.0)  # no -0
+    return f"({', '.join(rows)})"
+
+
+def states_spacing(case: Case, dataset: SegmentationDataset) -> bool:
+    """Whether the case's image says how large its voxels are."""
+    if dataset.layout == "preprocessed":
+        return True
+    return dataset.files.header(case.images[0], dataset.dimensions).spacing is not None
+
+
+def is_turned(path: Path) -> bool:
+    """Whether a picture is stored turned, and says so; it is read upright."""
+    if not path.name.lower().endswith((".jpg", ".jpeg", ".png", ".tif", ".tiff")):
+        return False
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as picture:
+                return int(picture.getexif().get(ORIENTATION, 1)) not in (0, 1)
+    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError):
+        return False  # damaged: reading it says so
+
+
 def differ(case: Case, path: Path, what: str, found: Sequence[float], wanted: Sequence[float]) -> UserError:
     left, right = ("×".join(f"{number:g}" for number in numbers) for numbers in (found, wanted))
+    upright = " That image is read upright, as its EXIF says." if is_turned(case.images[0]) else ""
     return UserError(
         f"{path}: its {what} is {left}, that of {case.images[0]} is {right}. Both must lie on one grid: "
-        "resample it, or export it again."
+        f"resample it, or export it again.{upright}"
     )

@@ -5,19 +5,24 @@ Arrays are (*S), sizes (x, y[, z]). A voxel that nobody annotated is `IGNORE`, w
 
 from __future__ import annotations
 
+import gzip
+import struct
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core import IMAGE_FILES, ImageFiles, UserError, atomic_path, image_format
-from lannunet_segmentation.data.headers import file_geometry
-from lannunet_segmentation.types import IGNORE, Geometry, Labels, SegmentationDataset, SegmentedCase
+from lannunet_core import IMAGE_FILES, ImageFiles, RunFailed, UserError, atomic_path, image_format
+from lannunet_segmentation.data.headers import LOSSY, file_geometry
+from lannunet_segmentation.types import IGNORE, Case, Geometry, Labels, SegmentationDataset, SegmentedCase
 
 INTEGER_TOLERANCE = 1e-3  # files of scaled numbers round
+PERPENDICULAR = 1e-6
 PICTURES = (".png", ".bmp", ".tif", ".tiff")
-VOLUMES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
+VOLUMES = (".nii", ".nii.gz", ".mha", ".nrrd")  # no .mhd: its voxels are a second file
 
 
 def read_label(path: Path, dataset: SegmentationDataset) -> tuple[Labels, Geometry]:
@@ -38,7 +43,8 @@ def as_labels(values: NDArray[Any], path: Path, dataset: SegmentationDataset) ->
     """Values of any number type as labels of this data set; `path` names them in messages."""
     if values.dtype.kind == "f":
         whole = np.rint(values)
-        fractions = ~(np.abs(whole - values) <= INTEGER_TOLERANCE)  # NaN too
+        with np.errstate(invalid="ignore"):
+            fractions = ~(np.abs(whole - values) <= INTEGER_TOLERANCE)  # NaN and infinity too
         if fractions.any():
             raise UserError(
                 f"{path}: holds {values[fractions][0]:g}, which is no integer. Labels are whole numbers; was "
@@ -72,10 +78,11 @@ def write_label(path: Path, label: Labels, geometry: Geometry) -> None:
 
     Raises:
         UserError: The format cannot hold labels, or not these.
+        RunFailed: The file does not hold what was written: the disk is full.
     """
     if label.shape != geometry.size[::-1]:
         raise ValueError(f"label {label.shape} for an image of size {geometry.size}")
-    suffix = next((each for each in (*VOLUMES, *PICTURES) if path.name.lower().endswith(each)), None)
+    suffix = next((each for each in (*VOLUMES, *PICTURES) if path.name.endswith(each)), None)
     if suffix is None or (suffix in PICTURES and geometry.axes != 2):
         supported = ", ".join(VOLUMES if geometry.axes == 3 else (*VOLUMES, *PICTURES))
         raise UserError(f"{path}: labels of this image cannot be written so. Choose one of {supported}.")
@@ -93,7 +100,46 @@ def write_label(path: Path, label: Labels, geometry: Geometry) -> None:
     image.SetOrigin(geometry.origin)
     image.SetDirection(geometry.direction)
     with atomic_path(path) as temporary:
-        sitk.WriteImage(image, str(temporary), useCompression=suffix != ".mhd")
+        # SimpleITK says nothing of a full disk, or an error of its own.
+        try:
+            sitk.WriteImage(image, str(temporary), useCompression=True)
+            if suffix.startswith(".nii"):
+                _keep_shear(temporary, geometry, spacing)
+            held = _label_pixels(temporary, len(geometry.size), IMAGE_FILES)
+            if suffix == ".png":
+                _check_end(temporary)
+        except (RuntimeError, OSError) as error:
+            cause = str(error).strip().splitlines()[-1]
+            raise RunFailed(f"{path}: could not be written. Is the disk full? ({cause})") from error
+        except UserError as error:  # it cannot be read back
+            raise RunFailed(f"{path}: could not be written as a whole. Is the disk full?") from error
+        if not np.array_equal(held.ravel(), label.ravel()):
+            raise RunFailed(f"{path}: does not hold what was written. Is the disk full?")
+
+
+def _keep_shear(path: Path, geometry: Geometry, spacing: Sequence[float]) -> None:
+    """Put the axes of a sheared image into a NIfTI file: SimpleITK writes perpendicular ones."""
+    axes = np.reshape(geometry.direction, (geometry.axes, geometry.axes))
+    if geometry.axes != 3 or np.allclose(axes.T @ axes, np.eye(3), atol=PERPENDICULAR):
+        return
+    rows = np.column_stack([axes * spacing, geometry.origin]) * [
+        [-1],
+        [-1],
+        [1],
+    ]  # to the right, and to the front
+    zipped = path.name.endswith(".gz")
+    content = bytearray(gzip.decompress(path.read_bytes()) if zipped else path.read_bytes())
+    struct.pack_into("=hh", content, 252, 0, 1)  # the codes: no quaternion, but a matrix
+    struct.pack_into("=12f", content, 280, *rows.ravel())
+    path.write_bytes(gzip.compress(content, mtime=0) if zipped else content)
+
+
+def _check_end(path: Path) -> None:
+    """Raise where a PNG file lacks its last part, which holds no pixels."""
+    with path.open("rb") as file:
+        file.seek(-8, 2)
+        if file.read(4) != b"IEND":
+            raise OSError("its end is missing")
 
 
 def read_prediction(case: SegmentedCase) -> Labels:
@@ -113,23 +159,51 @@ def _geometry(case: SegmentedCase) -> Geometry:
     return case.geometry
 
 
-def writable_ending(dataset: SegmentationDataset) -> str:
-    """What predicted label files end in: as the data set's own do, unless only a plugin knows those."""
-    ending = dataset.file_ending
-    known = ending.lower().endswith((*VOLUMES, *PICTURES))
-    foreign = not known and dataset.files.reader(Path(f"label{ending}")) is not None
-    return ".nii.gz" if foreign or dataset.layout == "preprocessed" else ending
+def label_ending(case: Case, dataset: SegmentationDataset) -> str:
+    """What a case's predicted label file ends in: as its image does, where that format holds label maps."""
+    name = case.images[0].name.lower()
+    flat = dataset.dimensions == 2
+    fitting = (*VOLUMES, *PICTURES) if flat else VOLUMES
+    own = next((ending for ending in fitting if name.endswith(ending)), None)
+    if own == ".bmp" and len(dataset.class_names) > 256:
+        return ".png"
+    if own is None or dataset.layout == "preprocessed":
+        return ".png" if flat and name.endswith(LOSSY) else ".nii.gz"
+    return own
 
 
 def _label_pixels(path: Path, dimensions: int, files: ImageFiles) -> NDArray[Any]:
     """(*S) as stored."""
-    if files.reader(path) is None and image_format(path) == "PNG":
-        from PIL import Image
-
-        with Image.open(path) as picture:
-            if picture.mode == "P":
-                return np.asarray(picture)  # the palette only says how to show the labels
+    if files.reader(path) is None:
+        stored = _picture_labels(path, image_format(path))
+        if stored is not None:
+            return stored
     pixels = files.read(path, dimensions).pixels
     if len(pixels) != 1:
         raise UserError(f"{path}: has {len(pixels)} channels; a label file has one number a voxel.")
     return cast(NDArray[Any], pixels[0])
+
+
+def _picture_labels(path: Path, name: str) -> NDArray[np.uint8] | None:
+    """Labels of a picture that stores others than it shows; None: it does not, or is damaged.
+
+    A palette only says how to show the labels; grey of 2 or 4 bits is shown with its highest number as white.
+    """
+    if name not in ("PNG", "TIFF", "BMP"):
+        return None
+    from PIL import Image, ImageOps
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is damaged is said once it is read
+            with Image.open(path) as picture:
+                if getattr(picture, "n_frames", 1) > 1 or picture.mode not in ("P", "L"):
+                    return None
+                mode, stored = picture.mode, np.asarray(ImageOps.exif_transpose(picture))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+    if mode == "P":
+        return stored
+    with path.open("rb") as file:
+        bits = file.read(25)[24]
+    return stored // (255 // (2**bits - 1)) if name == "PNG" and bits < 8 else None

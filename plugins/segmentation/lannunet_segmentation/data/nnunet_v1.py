@@ -2,52 +2,32 @@
 
 A stage folder has for each case an array (C + 1, z, y, x), the segmentation last, as `.npz` or `.npy`, and
 its properties as `.pkl`; the plan that made it lies in the folder above. The plan's `transpose_forward` says
-which axis of the image each of the array's is. Its pickles are read without running anything.
+which axis of the image each of the array's is.
 """
 
 from __future__ import annotations
 
-import pickle
+import math
 import re
-import zipfile
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, Field, FiniteFloat
 
 from lannunet_core import UserError
-from lannunet_segmentation.types import Geometry, SegmentationDataset
+from lannunet_segmentation.data.arrays import layout, read_array
+from lannunet_segmentation.data.nnunet_plan import Plan, identifier, listed, read_plan, typed
+from lannunet_segmentation.data.plain_pickle import read_pickle
+from lannunet_segmentation.types import Geometry, NnunetRecipe, SegmentationDataset
 
 STAGE = re.compile(r"(.+)_stage(\d+)")
 WEIGHT_MAP = "_weightmap"
 """What follows a case's id in the name of its weight map."""
 SPACING_TOLERANCE = 1e-3  # relative
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a plan says of one stage.
-
-    Attributes:
-        path: Its file.
-        channel_names: C.
-        classes: How many, without the background.
-        spacing: mm, in the array's order.
-        transposed: Which axis (z, y, x) of the image each of the array's axes is.
-        slices: Whether it is a 2D plan: volumes keep their spacing along the array's first axis.
-    """
-
-    path: Path
-    channel_names: tuple[str, ...]
-    classes: int
-    spacing: tuple[float, ...]
-    transposed: tuple[int, ...]
-    slices: bool
 
 
 def find_stage(folder: Path) -> Path | None:
@@ -95,7 +75,7 @@ def stage_cases(stage: Path) -> dict[str, Path]:
     cases = {}
     for suffix in (".npz", ".npy"):
         for path in sorted(stage.glob(f"*{suffix}")):
-            if path.with_suffix(".pkl").is_file():  # weight maps have none
+            if not path.name.startswith(".") and path.with_suffix(".pkl").is_file():  # weight maps have none
                 cases[path.stem] = path
     return dict(sorted(cases.items()))
 
@@ -116,31 +96,32 @@ def _stage_plan(stage: Path, dated: tuple[tuple[Path, int], ...]) -> Plan | None
     files = [path for path, _ in dated]
     known = []
     for path in files:
-        content = read_pickle(path)
-        try:
-            known.append(content["data_identifier"])
-            if match is None or content["data_identifier"] != match[1]:
-                continue
-            stages, number = content["plans_per_stage"], int(match[2])
-            if number not in stages:
-                raise UserError(f"{path}: has no stage {number}: {stage} was made by another plan.")
-            modalities = content["modalities"]
-            return Plan(
-                path=path,
-                channel_names=tuple(str(modalities[index]) for index in range(content["num_modalities"])),
-                classes=int(content["num_classes"]),
-                spacing=tuple(float(step) for step in stages[number]["current_spacing"]),
-                transposed=tuple(int(axis) for axis in content.get("transpose_forward", (0, 1, 2))),
-                slices=len(stages[number]["patch_size"]) == 2,
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}: is no plan of nnU-Net version 1 ({error!r}).") from None
+        known.append(identifier(path))
+        if match is not None and known[-1] == match[1]:
+            return read_plan(path, int(match[2]), stage)
     if files:
         raise UserError(
-            f"{stage}: was made by another plan than those beside it ({', '.join(map(str, known))}). "
-            "Preprocess again, or bring the plan that made it."
+            f"{stage}: was made by another plan than those beside it, {', '.join(known)[:80]!r}. Preprocess "
+            "again, or bring the plan that made it."
         )
     return None
+
+
+def preparation(stage: Path, dimensions: int) -> NnunetRecipe | str:
+    """How a stage's arrays were made of raw images, or a sentence that says why nobody knows.
+
+    Args:
+        stage: The folder.
+        dimensions: Of its cases.
+    """
+    plan = stage_plan(stage)
+    if plan is None:
+        return f"it was trained on {stage}, which has no plan beside it that says how raw images are prepared"
+    if plan.recipe is None:
+        return f"it was trained on {stage}, and {plan.unknown}"
+    if dimensions == 2 and plan.recipe.transposed[0] != 0:
+        return f"it was trained on {stage}, whose pictures {plan.path} cut along another axis than z"
+    return plan.recipe
 
 
 def preprocessed_shape(path: Path) -> tuple[int, ...]:
@@ -149,17 +130,13 @@ def preprocessed_shape(path: Path) -> tuple[int, ...]:
     Raises:
         UserError: It is damaged.
     """
-    try:
-        if path.suffix == ".npy":
-            shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-        else:
-            with zipfile.ZipFile(path) as archive, archive.open("data.npy") as file:
-                numpy: Any = np.lib.format
-                first = numpy.read_magic(file) == (1, 0)
-                shape = (numpy.read_array_header_1_0 if first else numpy.read_array_header_2_0)(file)[0]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise _damaged(path, error) from None
-    return cast("tuple[int, ...]", shape)
+    shape = layout(path).shape
+    if len(shape) not in (3, 4) or not all(shape):
+        raise UserError(
+            f"{path}: an array of shape {shape}; a preprocessed case has its channels first, and the "
+            "segmentation as the last of them. Preprocess or copy it again."
+        )
+    return shape
 
 
 def read_preprocessed(path: Path) -> NDArray[Any]:
@@ -168,31 +145,25 @@ def read_preprocessed(path: Path) -> NDArray[Any]:
     Raises:
         UserError: It is damaged.
     """
-    try:
-        if path.suffix == ".npy":
-            return cast(NDArray[Any], np.load(path, mmap_mode="r", allow_pickle=False))
-        with np.load(path, allow_pickle=False) as archive:
-            return cast(NDArray[Any], archive["data"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise _damaged(path, error) from None
+    return read_array(path)
 
 
 def geometry(path: Path, dimensions: int) -> Geometry:
     """Where a case's preprocessed voxels lie: cropped, turned and resampled from its original image."""
-    properties, plan = preprocessed_properties(path), stage_plan(path.parent)
+    properties, plan = _properties(path), stage_plan(path.parent)
     shape = preprocessed_shape(path)[1:]
     shape = (1,) * (3 - len(shape)) + shape
-    spacing = properties["spacing_after_resampling"][::-1]
-    old_spacing = np.asarray(properties.get("itk_spacing", spacing), float)
-    old_direction = np.reshape(properties.get("itk_direction", np.eye(3)), (3, 3))
-    crop = properties.get("crop_bbox", [(0, 0)] * 3)
+    spacing = properties.spacing_after_resampling[::-1]
+    old_spacing = np.array(properties.itk_spacing or spacing)
+    old_direction = np.reshape(properties.itk_direction or np.eye(3), (3, 3))
+    crop = properties.crop_bbox or [(0, 0)] * 3
     transposed = (0, 1, 2) if plan is None else plan.transposed
     # The array's axes, last first, are the file's x, y, z after the turn.
     axes = [2 - transposed[2 - axis] for axis in range(3)]
     start = np.array([float(crop[2 - axis][0]) for axis in axes])
     step = old_spacing[axes]
     direction = old_direction[:, axes]
-    origin = np.asarray(properties.get("itk_origin", np.zeros(3)), float)
+    origin = np.array(properties.itk_origin or (0.0, 0.0, 0.0))
     # Resampling keeps edges in place, so the first voxel's centre moves.
     origin = origin + direction @ (start * step + (np.array(spacing) - step) / 2)
     return Geometry(
@@ -211,15 +182,19 @@ def check(path: Path, dataset: SegmentationDataset) -> None:
     Raises:
         UserError: It was made by another plan, or does not fit its properties.
     """
-    properties, plan, shape = preprocessed_properties(path), stage_plan(path.parent), preprocessed_shape(path)
+    properties, plan, shape = _properties(path), stage_plan(path.parent), preprocessed_shape(path)
     wanted = len(dataset.channel_names) + 1
     if shape[0] != wanted:
         raise UserError(
             f"{path}: has {shape[0]} channels where the data set has {wanted - 1} and the segmentation. It "
             "was made by another plan: preprocess again."
         )
-    size = properties.get("size_after_resampling")
-    if size is not None and np.prod(size) != np.prod(shape[1:]):
+    if dataset.dimensions == 3 and len(shape) != 4:
+        raise UserError(
+            f"{path}: is a picture, of shape {shape}, where other cases are volumes. Preprocess it again."
+        )
+    size = properties.size_after_resampling
+    if size is not None and math.prod(size) != math.prod(shape[1:]):
         raise UserError(
             f"{path}: its size is {_times(shape[1:])}, but {path.stem}.pkl says {_times(size)}. Unpack or "
             "preprocess it again."
@@ -227,7 +202,7 @@ def check(path: Path, dataset: SegmentationDataset) -> None:
     first = dataset.training[0].images[0]
     source = first.with_suffix(".pkl") if plan is None else plan.path
     expected = _spacing(first, source.stat().st_mtime_ns) if plan is None else plan.spacing
-    found = properties["spacing_after_resampling"]
+    found = properties.spacing_after_resampling
     free = 1 if plan is not None and plan.slices else 0
     if not np.allclose(found[free:], expected[free:], rtol=SPACING_TOLERANCE, atol=0):
         raise UserError(
@@ -248,74 +223,53 @@ def preprocessed_properties(path: Path) -> Mapping[str, Any]:
     Raises:
         UserError: The pickle is missing, damaged, or not of nnU-Net version 1.
     """
-    file = path.with_suffix(".pkl")
-    properties = read_pickle(file)
-    if not isinstance(properties, dict) or "spacing_after_resampling" not in properties:
-        raise UserError(f'{file}: lacks "spacing_after_resampling"; it is not of nnU-Net version 1.')
-    return {**properties, "spacing_after_resampling": _steps(properties["spacing_after_resampling"])}
+    known = _properties(path).spacing_after_resampling
+    return {**read_pickle(path.with_suffix(".pkl")), "spacing_after_resampling": known}
 
 
 def highest_class(arrays: Iterable[Path]) -> int:
     """The highest label that the properties of these cases name."""
-    found = [preprocessed_properties(path).get("classes", ()) for path in arrays]
-    return max((int(value) for classes in found for value in classes), default=0)
+    return max((int(value) for path in arrays for value in _properties(path).classes), default=0)
 
 
 @lru_cache
 def _spacing(path: Path, dated: int) -> tuple[float, ...]:
-    return cast("tuple[float, ...]", preprocessed_properties(path)["spacing_after_resampling"])
+    return _properties(path).spacing_after_resampling
 
 
-def _steps(spacing: Any) -> tuple[float, ...]:
-    steps = tuple(float(step) for step in spacing)
-    return (1.0,) * (3 - len(steps)) + steps
+Length = Annotated[FiniteFloat, Field(gt=0)]
+
+
+def _steps(spacing: Any) -> Any:
+    steps = listed(spacing)
+    return [1.0] * (3 - len(steps)) + list(steps) if isinstance(steps, (list, tuple)) else steps
+
+
+class _Properties(BaseModel):
+    """What is read of a case's pickle: in the array's order, `itk_…` in SimpleITK's."""
+
+    spacing_after_resampling: Annotated[tuple[Length, Length, Length], BeforeValidator(_steps)]
+    size_after_resampling: Annotated[
+        list[Annotated[int, Field(gt=0, lt=2**31)]] | None, BeforeValidator(listed)
+    ] = None
+    itk_spacing: Annotated[tuple[Length, Length, Length] | None, BeforeValidator(listed)] = None
+    itk_origin: Annotated[tuple[FiniteFloat, FiniteFloat, FiniteFloat] | None, BeforeValidator(listed)] = None
+    itk_direction: Annotated[
+        list[FiniteFloat] | None, BeforeValidator(listed), Field(min_length=9, max_length=9)
+    ] = None
+    crop_bbox: Annotated[
+        list[tuple[int, int]] | None, BeforeValidator(listed), Field(min_length=3, max_length=3)
+    ] = None
+    classes: Annotated[list[Annotated[FiniteFloat, Field(ge=-1000, le=2**15)]], BeforeValidator(listed)] = []
+
+
+def _properties(path: Path) -> _Properties:
+    file = path.with_suffix(".pkl")
+    content = read_pickle(file)
+    if not isinstance(content, dict) or "spacing_after_resampling" not in content:
+        raise UserError(f'{file}: lacks "spacing_after_resampling"; it is not of nnU-Net version 1.')
+    return typed(_Properties, content, file, "case's properties")
 
 
 def _times(numbers: Any) -> str:
     return "×".join(f"{number:g}" for number in numbers)
-
-
-def _damaged(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path}: damaged, or no preprocessed case ({error}). Preprocess or copy it again.")
-
-
-# Pickles
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    return text.encode("latin1")  # how old pickles write bytes
-
-
-PLAIN: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("builtins", "set"): set,
-    ("builtins", "slice"): slice,
-    ("_codecs", "encode"): _encode,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-    ("numpy.core.multiarray", "scalar"): np.float64(0).__reduce__()[0],
-    ("numpy.core.numeric", "_frombuffer"): np.empty(0).__reduce_ex__(5)[0],
-}
-"""What a pickle may name: containers and NumPy's numbers, nothing that acts."""
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        key = module.replace("numpy._core", "numpy.core"), name  # as NumPy 2 calls it
-        if key not in PLAIN:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which reading it would run")
-        return PLAIN[key]
-
-
-def read_pickle(path: Path) -> Any:
-    """A pickle of plain data; one that would run anything is refused.
-
-    Raises:
-        UserError: It is damaged, absent, or names anything beside containers and numbers.
-    """
-    try:
-        with path.open("rb") as file:
-            return _PlainUnpickler(file).load()
-    except Exception as error:  # a damaged pickle makes the library raise anything
-        raise UserError(f"{path}: is no plain pickle of nnU-Net ({error}). Copy or make it again.") from None

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lannunet_core import Floats, UserError, normalised, resize_affine
+from lannunet_segmentation.data.as_nnunet import prepare_as_nnunet
 from lannunet_segmentation.data.regrid import resample
 from lannunet_segmentation.types import CaseImage, SegmentationDataset, Settings
 
@@ -27,13 +28,15 @@ def prepare_image(
         UserError: A pixel is not a finite number.
     """
     original = image.geometry.size
+    if not all(np.isfinite(channel).all() for channel in image.pixels):
+        raise UserError("holds pixels that are NaN or infinite. Replace them by numbers.")
     if dataset.layout == "preprocessed":
         return image.pixels, resize_affine(original, original, "stretch")
+    if settings.nnunet is not None:
+        return prepare_as_nnunet(image, settings.nnunet)
     size = prepared_size(original, image.geometry.spacing, settings)
     out = np.empty((len(image.pixels), *size[::-1]), np.float32)
     for channel, pixels in enumerate(image.pixels):
-        if not np.isfinite(pixels).all():
-            raise UserError("holds pixels that are NaN or infinite. Replace them by numbers.")
         brought = settings.brought[channel] if settings.brought else None
         if brought is not None:
             out[channel] = normalised(brought, resample(pixels, size))

@@ -29,6 +29,7 @@ from lannunet_segmentation.data.fingerprint import Fingerprint
 from lannunet_segmentation.types import SegmentationDataset
 
 ANISOTROPIC = 3.0  # coarsest over finest spacing
+RESCALED = ("rescale_to_0_1", "rescale_0_1", "rgb_to_0_1")  # what channels are called to ask for that
 BASE_MINUTES, BASE_VOXELS, MOST_MINUTES = 7.5, 2e6, 240.0
 
 
@@ -72,7 +73,7 @@ def make_plan(found: Fingerprint, request: PlanRequest) -> Plan:
         "0.5 and 99.5 percentile, mean and deviation of the annotated foreground" if any(clips) else "no CT"
     )
     fold, why_fold, split, why_split = choose_fold(dataset)
-    name = dataset.path.parent.name if dataset.layout == "preprocessed" else dataset.path.name
+    name = (dataset.path.parent if dataset.layout == "preprocessed" else dataset.path).resolve().name
     steps = minutes * 60 / budget.seconds_of(network, batch)
     choices = [
         Choice("task", "segmentation", ""),
@@ -116,6 +117,8 @@ def choose_spacing(found: Fingerprint) -> tuple[tuple[float, ...] | None, str]:
     """The spacing to resample to: the median; of a much coarser third axis the tenth percentile."""
     if found.dataset.layout == "preprocessed":
         return None, "the images are resampled already"
+    if not found.states_spacing:
+        return None, "the files do not say how large pixels are, so images keep theirs"
     spacings = np.array(found.spacings)
     target = np.median(spacings, axis=0)
     reason = "mm, the median of the training cases"
@@ -177,7 +180,14 @@ def choose_normalisation(
         for kind, why in whys.items()
         if kind in chosen
     ]
+    if asked := _not_known(found.dataset):
+        reasons.append(f"what nnU-Net means by {', '.join(asked)} is not known here")
     return chosen, clips, "; ".join(reasons)
+
+
+def _not_known(dataset: SegmentationDataset) -> list[str]:
+    """The channels whose names ask for a normalisation of nnU-Net's that there is none of here."""
+    return [name for name in dataset.channel_names if name.casefold() in RESCALED]
 
 
 def choose_fold(dataset: SegmentationDataset) -> tuple[int | str, str, str, str]:
@@ -220,13 +230,15 @@ def _why_plugins(found: Fingerprint, plugins: Sequence[str]) -> str:
         return "as asked for"
     if found.annotated < 1:
         return "--plugins sparse draws patches where voxels are annotated"
-    return "all voxels are annotated"
+    every = found.looked_into == len(found.sizes)
+    return "all voxels are annotated" + ("" if every else " in the cases seen")
 
 
 def _about(found: Fingerprint, median: tuple[float, ...]) -> tuple[str, ...]:
     dataset = found.dataset
     own = np.median(found.sizes, axis=0)
     prepared = "" if np.array_equal(own, median) else f", {_times(median)} when resampled"
+    size = f" of {_times(np.median(found.spacings, axis=0))} mm" if found.states_spacing else ""
     shares = ", ".join(
         f"{name} {_percent(share)}"
         for name, share in zip(dataset.class_names, found.class_shares, strict=True)
@@ -235,9 +247,14 @@ def _about(found: Fingerprint, median: tuple[float, ...]) -> tuple[str, ...]:
     about = [
         f"{dataset.name}: {len(dataset.training)} training and {len(dataset.testing)} test cases, "
         f"{dataset.dimensions}D, {', '.join(dataset.channel_names)}. The median image has {_times(own)} "
-        f"voxels of {_times(np.median(found.spacings, axis=0))} mm{prepared}.",
+        f"voxels{size}{prepared}.",
         f"Annotated: {_percent(found.annotated)} of the voxels; of these {shares}{looked}.",
     ]
+    if asked := _not_known(dataset):
+        about.append(
+            f"nnU-Net would rescale {', '.join(asked)} to 0 … 1, which is not known here: zscore takes its "
+            "place."
+        )
     absent = [n for n, share in zip(dataset.class_names, found.class_shares, strict=True) if not share]
     if absent:
         about.append(f"No voxel of {', '.join(absent)} is annotated in the cases seen: it cannot be learnt.")
@@ -249,4 +266,7 @@ def _times(numbers: Any) -> str:
 
 
 def _percent(share: float) -> str:
+    """Only all are 100 %, only none are 0 %."""
+    if 0.9995 <= share < 1:
+        return "over 99.9 %"
     return f"{100 * share:.3g} %"

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core import Floats
+from lannunet_core import Floats, UserError
+from lannunet_segmentation.data.arrays import own_array, read_array
 from lannunet_segmentation.data.runs import Runs
 from lannunet_segmentation.types import Geometry, Labels
 
@@ -52,16 +53,21 @@ class PreparedCase:
     def image(self) -> NDArray[np.float32]:
         """(C, *S) float32."""
         # nnU-Net keeps the segmentation as the last channel, and a picture as a volume of one slice.
-        image: NDArray[np.float32] = np.load(self.stored, mmap_mode="r")[: self.channels]
-        return image[:, 0] if image.ndim > len(self.size) + 1 else image
+        image: NDArray[np.float32] = read_array(self.stored)[: self.channels]
+        image = image[:, 0] if image.ndim > len(self.size) + 1 else image
+        if image.shape != (self.channels, *self.size[::-1]) or image.dtype != np.float32:
+            raise UserError(f"{self.stored}: has changed since the run began. Start again.")
+        return image
 
     def label(self) -> Labels | None:
         """(*S) int16 with `IGNORE` where nobody annotated; None: without label."""
-        return np.load(self.folder / "label.npy", mmap_mode="r") if self.labelled else None
+        return own_array(self.folder / "label.npy", np.int16, self.size[::-1]) if self.labelled else None
 
     def extra(self, name: str) -> NDArray[np.float16] | None:
         """An extra map (*S) float16 by its name; None where the case has none."""
-        return np.load(self.folder / f"map_{name}.npy", mmap_mode="r") if name in self.maps else None
+        if name not in self.maps:
+            return None
+        return own_array(self.folder / f"map_{name}.npy", np.float16, self.size[::-1])
 
     def annotated(self) -> Runs:
         """All annotated voxels."""

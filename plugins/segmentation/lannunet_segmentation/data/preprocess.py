@@ -1,7 +1,7 @@
 """From the files of cases to arrays that patches are cut from: resampled, normalised, indexed, memory-mapped.
 
 Every case has a folder of its own; it is complete when its `case.json` stands, which is written last and says
-what the arrays were made of: settings, and the content of files.
+what the arrays were made of: settings, and the content of files. See `case_record`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import math
 import os
 import re
 import sys
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,12 @@ from lannunet_core import (
     ExtraMap,
     ImageFiles,
     UserError,
-    atomic_path,
+    inside,
     progress_bar,
-    write_text,
 )
 from lannunet_segmentation.data import nnunet_v1
+from lannunet_segmentation.data.arrays import layout, read_array, save_array
+from lannunet_segmentation.data.case_record import CaseRecord, FileState, read_record, write_record
 from lannunet_segmentation.data.cases import read_case
 from lannunet_segmentation.data.normalise import prepare_image, prepared_size
 from lannunet_segmentation.data.prepared import PreparedCase
@@ -41,12 +41,14 @@ from lannunet_segmentation.processes import in_processes
 from lannunet_segmentation.types import (
     IGNORE,
     Case,
-    Geometry,
     SegmentationDataset,
     Settings,
 )
 
-VERSION = 1
+RECORD = "case.json"
+OWN = re.compile(r"case\.json|(image|label|annotated|class_\d+|map_.+)\.npy|\.lannunet-\d+-.+")
+"""The names of what is written into a case's folder, and of what a writer that was killed leaves."""
+VERSION = 2
 """Of what is written; a cache of another one is made again."""
 SMALL = 1 << 30
 """Bytes that one process has gone through when others have started."""
@@ -65,7 +67,7 @@ def cache_folder(
     """
     maps = [(_recipe(extra), sorted(map(str, extra.paths.values()))) for extra in extra_maps]
     everything = _hash_of([str(dataset.path.resolve()), settings.recipe(), maps])
-    name = re.sub(r"[^\w.-]+", "_", dataset.name)
+    name = re.sub(r"[^\w.-]+", "_", dataset.name)[:40]
     return beside / "preprocessed" / f"{name}-{everything[:12]}"
 
 
@@ -94,7 +96,8 @@ def prepare_cases(
         UserError: A file is damaged or does not fit its case.
     """
     _check_settings(dataset, settings)
-    work = [_Job.of(case, dataset, settings, folder / case.id, extra_maps) for case in cases]
+    where = str(dataset.path)
+    work = [_Job.of(case, dataset, settings, inside(folder, case.id, where), extra_maps) for case in cases]
     prepared = _kept(work)
     if len(prepared) < len(work):
         with _alone(folder):
@@ -197,36 +200,44 @@ class _Job:
     def kept(self) -> PreparedCase | None:
         """What an earlier call left, where nothing changed since, not even a file's time."""
         record = self.record()
-        if record is None or any(
-            found != {**known, "sha256": ""}
-            for found, known in zip(map(_file_record, self.files), record["files"], strict=True)
-        ):
+        if record is None or not all(state.same_time(path) for path, state in self.states(record)):
             return None
         return _prepared(self, record)
 
-    def record(self) -> dict[str, Any] | None:
+    def record(self) -> CaseRecord | None:
         """What an earlier call left by the same recipe, whatever the files hold now."""
-        try:
-            record: dict[str, Any] = json.loads((self.folder / "case.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+        record = read_record(self.folder / RECORD)
+        if record is None or record.recipe != self.recipe or len(record.files) != len(self.files):
             return None
-        return record if record["recipe"] == self.recipe else None
+        return record
+
+    def states(self, record: CaseRecord) -> list[tuple[Path, FileState]]:
+        """The files that a record speaks of: those that the case is made of, and its arrays."""
+        return [
+            *zip(self.files, record.files, strict=True),
+            *((self.own(n), s) for n, s in record.arrays.items()),
+        ]
 
     def run(self) -> PreparedCase:
-        files = [_file_record(path) | {"sha256": _content(path)} for path in self.files]
+        files = [FileState.of(path) for path in self.files]
         known = self.record()
-        if known is None or [f["sha256"] for f in known["files"]] != [f["sha256"] for f in files]:
+        if known is None or not all(state.same_content(path) for path, state in self.states(known)):
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "case.json").unlink(missing_ok=True)
             for path in self.folder.iterdir():
-                path.unlink()
-            known = {"recipe": self.recipe, **self.make()}
-        record = {**known, "files": files}
-        write_text(self.folder / "case.json", json.dumps(record))
+                if OWN.fullmatch(path.name):
+                    path.unlink()
+            known = self.make()
+        arrays = {name: FileState.of(self.own(name)) for name in known.arrays}
+        record = known.model_copy(update={"files": files, "arrays": arrays})
+        write_record(self.folder / RECORD, record)
         return _prepared(self, record)
 
-    def make(self) -> dict[str, Any]:
-        """Write the arrays, and say what is in them."""
+    def own(self, name: str) -> Path:
+        """The path of one of its arrays."""
+        return inside(self.folder, name, f"{self.dataset.path}: case {self.case.id}")
+
+    def make(self) -> CaseRecord:
+        """Write the arrays, and say what is in them; the states of files are still empty."""
         image = read_case(self.case, self.dataset)
         geometry, label = image.geometry, image.label
         try:
@@ -234,63 +245,67 @@ class _Job:
         except UserError as error:
             raise UserError(f"{' or '.join(map(str, self.case.images))}: {error}") from None
         del image
-        size = pixels.shape[:0:-1]
+        size, arrays = pixels.shape[:0:-1], []
+
+        def save(name: str, array: NDArray[Any]) -> None:
+            save_array(self.own(name), array)
+            arrays.append(name)
+
         in_place = self.dataset.layout == "preprocessed" and _is_float_array(self.case.images[0])
         if not in_place:
-            _save(self.folder / "image.npy", pixels)
+            save("image.npy", pixels)
         del pixels
         classes: list[int] = []
         annotated = Runs.none(size)
         if label is not None:
             label = resample_label(label, size)
-            _save(self.folder / "label.npy", label)
+            save("label.npy", label)
             runs = Runs.of_each(label)
             classes = sorted(value for value in runs if value != IGNORE)
             for value in classes:
-                runs[value].save(self.folder / f"class_{value}.npy")
+                save(f"class_{value}.npy", runs[value].array)
             annotated = Runs.of(label != IGNORE)
-            annotated.save(self.folder / "annotated.npy")
+            save("annotated.npy", annotated.array)
         for extra in self.extra_maps:
             values = read_map(extra, self.case.id, geometry.size, self.dataset.files)
             resampled = (resample if extra.interpolation == "linear" else resample_nearest)(values, size)
-            _save(self.folder / f"map_{extra.name}.npy", resampled.astype(np.float16))
-        return {
-            "in_place": in_place,
-            "size": size,
-            "affine": affine.tolist(),
-            "geometry": asdict(geometry),
-            "classes_present": classes,
-            "annotated_count": len(annotated),
-            "labelled": label is not None,
-        }
+            save(f"map_{extra.name}.npy", resampled.astype(np.float16))
+        return CaseRecord(
+            recipe=self.recipe,
+            in_place=in_place,
+            size=size,
+            affine=affine.tolist(),
+            geometry=geometry,
+            classes_present=classes,
+            annotated_count=len(annotated),
+            labelled=label is not None,
+            files=[],
+            arrays=dict.fromkeys(arrays, FileState.none()),
+        )
 
 
-def _prepared(job: _Job, record: Mapping[str, Any]) -> PreparedCase:
-    fields: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in record["geometry"].items()
-    }
-    geometry = Geometry(**fields)
-    size = tuple(record["size"])
+def _prepared(job: _Job, record: CaseRecord) -> PreparedCase:
+    geometry, size = record.geometry, record.size
     sides = zip(geometry.spacing, geometry.size, size, strict=True)
     return PreparedCase(
         id=job.case.id,
         folder=job.folder,
-        stored=job.case.images[0] if record["in_place"] else job.folder / "image.npy",
+        stored=job.case.images[0] if record.in_place else job.folder / "image.npy",
         channels=len(job.dataset.channel_names),
         size=size,
         spacing=tuple(spacing * old / new for spacing, old, new in sides),
-        affine=np.array(record["affine"], np.float64),
+        affine=np.array(record.affine, np.float64),
         geometry=geometry,
-        classes_present=tuple(record["classes_present"]),
-        annotated_count=record["annotated_count"],
-        labelled=record["labelled"],
+        classes_present=record.classes_present,
+        annotated_count=record.annotated_count,
+        labelled=record.labelled,
         maps=tuple(extra.name for extra in job.extra_maps),
         extra_fields=job.case.extra,
     )
 
 
 def _is_float_array(path: Path) -> bool:
-    return path.suffix == ".npy" and np.load(path, mmap_mode="r").dtype == np.float32
+    return path.suffix == ".npy" and layout(path).dtype == np.float32
 
 
 def read_map(
@@ -303,7 +318,7 @@ def read_map(
     """
     path = extra.paths[case_id]
     if files.reader(path) is None and path.suffix in (".npy", ".npz"):
-        found = _numpy_array(path)
+        found = read_array(path, "")
     else:
         found = files.read(path, len(size)).pixels
     while found.ndim > len(size) and len(found) == 1:
@@ -324,46 +339,12 @@ def read_map(
     return values
 
 
-def _numpy_array(path: Path) -> NDArray[Any]:
-    try:
-        array = np.load(path, allow_pickle=False)
-        if isinstance(array, np.lib.npyio.NpzFile):
-            with array as archive:
-                array = archive[archive.files[0]]
-        if array.dtype.kind not in "biuf":
-            raise ValueError(f"it holds {array.dtype}")
-    except (OSError, ValueError, EOFError, IndexError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: damaged, or no array of numbers ({error}). Make it again.") from None
-    return np.asarray(array)
-
-
-def _save(path: Path, array: NDArray[Any]) -> None:
-    with atomic_path(path) as temporary:
-        np.save(temporary, array)
-
-
 def _recipe(extra: ExtraMap) -> list[str]:
     return [extra.name, extra.role, extra.interpolation]
 
 
 def _hash_of(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def _file_record(path: Path) -> dict[str, Any]:
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
-    return {"bytes": stat.st_size, "changed": stat.st_mtime_ns, "sha256": ""}
-
-
-def _content(path: Path) -> str:
-    content = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            content.update(chunk)
-    return content.hexdigest()
 
 
 # Many cases

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core import atomic_path
+from lannunet_segmentation.data.arrays import layout, own_array, save_array
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +64,20 @@ class Runs:
         """A voxel (D,) (x, y[, z]), each as often. There must be one."""
         return self.voxel(int(rng.integers(len(self))))
 
+    @property
+    def array(self) -> NDArray[np.int64]:
+        """(2, R) int64, as it is kept in a file."""
+        return np.stack([self.starts, self.ends])
+
     def save(self, path: Path) -> None:
-        with atomic_path(path) as temporary:
-            np.save(temporary, np.stack([self.starts, self.ends]))
+        save_array(path, self.array)
 
     @classmethod
     def open(cls, path: Path, size: tuple[int, ...]) -> Runs:
-        """Saved runs, memory-mapped."""
-        starts, ends = np.asarray(np.load(path, mmap_mode="r" if path.stat().st_size > 4096 else None))
+        """Saved runs, memory-mapped.
+
+        Raises:
+            UserError: It is no such file.
+        """
+        starts, ends = own_array(path, np.int64, (2, layout(path).shape[-1]))
         return cls(size, starts, ends)

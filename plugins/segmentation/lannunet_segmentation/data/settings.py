@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import TypeAdapter, ValidationError
 
 from lannunet_core import LoadedConfig, Normalisation, UserError, choose, is_among
+from lannunet_segmentation.data import nnunet_v1
 from lannunet_segmentation.hooks import SegmentationHooks
 from lannunet_segmentation.schema import NORMALISATIONS, RunConfig
-from lannunet_segmentation.types import SegmentationDataset, Settings
+from lannunet_segmentation.types import Preparation, SegmentationDataset, Settings
 
 
 def settings_of(config: RunConfig, dataset: SegmentationDataset) -> Settings:
-    """How images are prepared, with one entry a channel.
+    """How images are prepared, with one entry a channel; how those were that are prepared already.
 
     Raises:
-        UserError: The configuration says more or fewer than the data set has.
+        UserError: The configuration says more or fewer than the data set has, or anything of prepared images.
     """
     wanted, channels = config.preprocess, len(dataset.channel_names)
+    if dataset.layout == "preprocessed":
+        _refuse_idle(config, dataset)
+        return _as_prepared(dataset)
     if wanted.spacing is not None and len(wanted.spacing) != dataset.dimensions:
         raise UserError(
             f"preprocess.spacing: {wanted.spacing} has {len(wanted.spacing)} numbers, but the images in "
@@ -43,6 +53,145 @@ def settings_of(config: RunConfig, dataset: SegmentationDataset) -> Settings:
     return Settings(spacing, tuple(normalisation), tuple(clip))
 
 
+def _refuse_idle(config: RunConfig, dataset: SegmentationDataset) -> None:
+    """Refuse what does nothing to images that are prepared already; a default and a plan say nothing."""
+    wanted = config.preprocess
+    foreign = [name for name in wanted.normalisation if own_name(name) not in ("zscore", "none")]
+    for key, value in (("spacing", wanted.spacing), ("normalisation", foreign), ("clip", any(wanted.clip))):
+        if value:
+            raise UserError(
+                f"preprocess.{key}: does nothing to {dataset.path}, whose images are prepared already. "
+                "Remove the key."
+            )
+
+
+def _as_prepared(dataset: SegmentationDataset) -> Settings:
+    """How nnU-Net prepared a folder's images, as far as that is known."""
+    made = nnunet_v1.preparation(dataset.training[0].images[0].parent, dataset.dimensions)
+    channels = len(dataset.channel_names)
+    if isinstance(made, str):
+        return Settings(None, ("none",) * channels, (None,) * channels, unknown=made)
+    steps = [step for step in made.spacing[::-1][: dataset.dimensions] if step is not None]
+    return Settings(
+        tuple(steps) if len(steps) == dataset.dimensions else None,
+        tuple(channel.scheme for channel in made.channels),
+        tuple(channel.clip for channel in made.channels),
+        nnunet=made,
+    )
+
+
+def say_prepared(settings: Preparation) -> None:
+    """Tell how a model that is trained on prepared images will prepare raw ones, or that it cannot."""
+    if settings.nnunet is not None:
+        print(
+            f"raw images that are predicted later are prepared as {settings.nnunet.plan} says: cropped, "
+            "turned, resampled and normalised like these",
+            flush=True,
+        )
+    if settings.unknown:
+        print(f"warning: the model will not predict raw images: {settings.unknown}.", file=sys.stderr)
+
+
+def as_trained(
+    own: Settings,
+    found: Any,
+    dataset: SegmentationDataset,
+    hooks: SegmentationHooks,
+    loaded: LoadedConfig,
+    model: Path,
+) -> Settings:
+    """How a model that was trained elsewhere is shown images: as those were that it was trained on.
+
+    Args:
+        own: What the configuration and the data set say.
+        found: What the model's file says; None: nothing, it is older than this.
+        dataset: What is predicted.
+        hooks: Of plugins that may bring normalisations.
+        loaded: The configuration.
+        model: For messages.
+
+    Raises:
+        UserError: It is not known how, or images that are prepared already are so in another way.
+    """
+    if found is None:
+        root = cast(RunConfig, loaded.run).dataset.root
+        if dataset.layout != "preprocessed" and (nnunet_v1.is_stage(root) or nnunet_v1.stages(root)):
+            raise UserError(
+                f"{model}: was trained on {root}, which nnU-Net preprocessed, and does not say how. Train it "
+                "again."
+            )
+        return own
+    trained = _read(found, dataset, model)
+    if dataset.layout == "preprocessed":
+        if trained.nnunet is None and not trained.unknown:
+            raise UserError(
+                f"{model}: was trained on raw images, and those of {dataset.path} are prepared already. "
+                "Evaluate it on the raw folder."
+            )
+        if own.nnunet and trained.nnunet and replace(own.nnunet, plan="") != replace(trained.nnunet, plan=""):
+            raise UserError(
+                f"{model}: was trained on images that were prepared as another {trained.nnunet.plan} says "
+                f"than those of {dataset.path}. Evaluate it on the raw images."
+            )
+        return own
+    if trained.unknown:
+        raise UserError(
+            f"{model}: how it has to be shown raw images is not known: {trained.unknown}. Bring the plan and "
+            "train it again."
+        )
+    given = Preparation(own.spacing, own.normalisation, own.clip)
+    if trained.nnunet is None and given != trained:
+        print(
+            f"warning: preprocess: {model} was trained with spacing {trained.spacing}, normalisation "
+            f"{', '.join(trained.normalisation)} and clip {trained.clip}; that is what its images get.",
+            file=sys.stderr,
+        )
+    settings = Settings(trained.spacing, trained.normalisation, trained.clip, nnunet=trained.nnunet)
+    if trained.nnunet is not None:
+        return settings
+    return with_plugins(settings, dataset, hooks, loaded)
+
+
+def recorded(settings: Preparation) -> dict[str, Any]:
+    """What a model's file keeps of it, as plain data."""
+    kept = {field.name: getattr(settings, field.name) for field in fields(Preparation)}
+    return _PREPARATION.dump_python(Preparation(**kept), mode="json")  # type: ignore[no-any-return]
+
+
+def _read(found: Any, dataset: SegmentationDataset, model: Path) -> Preparation:
+    """The same from a model's file.
+
+    Raises:
+        UserError: It is something else, or of other images.
+    """
+    try:
+        read = _PREPARATION.validate_python(found)
+        if _is_of(read, dataset):
+            return read
+    except ValidationError:
+        pass
+    raise UserError(
+        f"{model}: was trained on images of other channels or dimensions than those of {dataset.path}, or "
+        "does not say how to prepare them. Use a model that lannunet train wrote for such images."
+    )
+
+
+def _is_of(found: Preparation, dataset: SegmentationDataset) -> bool:
+    """Whether it can be of such images, for all that a file may say."""
+    channels, dimensions, made = len(dataset.channel_names), dataset.dimensions, found.nnunet
+    steps = [*(found.spacing or ()), *(step for step in (made.spacing if made else ()) if step is not None)]
+    return (
+        len(found.normalisation) == len(found.clip) == (len(made.channels) if made else channels) == channels
+        and len(found.spacing or (0,) * dimensions) == dimensions
+        and all(0 < step < math.inf for step in steps)
+        and (made is None or sorted(made.transposed) == [0, 1, 2])
+        and all(clip for kind, clip in zip(found.normalisation, found.clip, strict=True) if kind == "ct")
+    )
+
+
+_PREPARATION = TypeAdapter(Preparation)
+
+
 def own_name(name: str) -> str:
     """Our spelling of a normalisation of ours."""
     return next((known for known in NORMALISATIONS if is_among(name, [known])), name)
@@ -54,18 +203,15 @@ def with_plugins(
     """With those normalisations that the run's plugins bring.
 
     Raises:
-        UserError: Nobody knows a name, or the images are prepared already.
+        UserError: Nobody knows a name.
     """
+    if dataset.layout == "preprocessed":
+        return settings
     known: dict[str, Callable[[], Normalisation | None]] = dict.fromkeys(NORMALISATIONS, lambda: None)
     known |= hooks.normalisations()
     brought = tuple(choose("preprocess.normalisation", name, known)() for name in settings.normalisation)
     if not any(brought):
         return settings
-    if dataset.layout == "preprocessed":
-        raise UserError(
-            f"preprocess.normalisation: {', '.join(settings.normalisation)} does nothing to {dataset.path}, "
-            "whose images are prepared already. Remove the key."
-        )
     return replace(settings, brought=brought, brought_by=_identified(loaded))
 
 

@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from lannunet_core import UserError
-from lannunet_segmentation.data import nnunet_v1
+from lannunet_core import UserError, terminal_text
 from lannunet_segmentation.data.declaration import read_json
+from lannunet_segmentation.data.plain_pickle import read_pickle
 from lannunet_segmentation.types import Case, SegmentationDataset
 
 FOLDS = 5
@@ -54,7 +54,7 @@ def _splits_file(dataset: SegmentationDataset) -> Path | None:
 def _listed_split(
     path: Path, dataset: SegmentationDataset, fold: int
 ) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-    splits = read_json(path) if path.suffix == ".json" else nnunet_v1.read_pickle(path)
+    splits = read_json(path) if path.suffix == ".json" else read_pickle(path)
     if not isinstance(splits, list) or not all(
         isinstance(s, dict) and {"train", "val"} <= set(s) for s in splits
     ):
@@ -62,15 +62,20 @@ def _listed_split(
     if not 0 <= fold < len(splits):
         raise UserError(f"trainer.fold: {fold} is none of the {len(splits)} folds of {path}, nor all.")
     cases = {case.id: case for case in dataset.training}
-    names = {part: [str(name) for name in splits[fold][part]] for part in ("train", "val")}
+    names = {}
+    for part in ("train", "val"):
+        if not isinstance(splits[fold][part], (list, tuple, np.ndarray)):
+            raise UserError(f'{path}: "{part}" of fold {fold} must be a list of cases.')
+        names[part] = [str(name) for name in splits[fold][part]]
     for name in [*names["train"], *names["val"]]:
         if name not in cases:
             raise UserError(
-                f'{path}: fold {fold} lists the case "{name}", which {dataset.path} does not have.'
+                f'{path}: fold {fold} lists the case "{terminal_text(name[:80])}", which {dataset.path} does '
+                "not have."
             )
     both = sorted(set(names["train"]) & set(names["val"]))
     if both:
-        raise UserError(f'{path}: fold {fold} has "{both[0]}" in "train" and in "val".')
+        raise UserError(f'{path}: fold {fold} has "{terminal_text(both[0])}" in "train" and in "val".')
     if not names["train"]:
         raise UserError(f"{path}: fold {fold} trains on no case.")
     return tuple(cases[n] for n in names["train"]), tuple(cases[n] for n in names["val"])

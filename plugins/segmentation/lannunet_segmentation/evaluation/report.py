@@ -31,7 +31,8 @@ from lannunet_core import (
     write_text,
 )
 from lannunet_segmentation.data.cases import read_case
-from lannunet_segmentation.data.label_files import PICTURES, read_label
+from lannunet_segmentation.data.headers import states_spacing
+from lannunet_segmentation.data.label_files import read_label
 from lannunet_segmentation.evaluation.contours import outline
 from lannunet_segmentation.evaluation.metrics import case_metrics
 from lannunet_segmentation.evaluation.summary import (
@@ -109,7 +110,7 @@ def write_segmentation_results(
         UserError: A prediction does not fit its annotation.
     """
     names = dataset.class_names[1:]
-    unit = "px" if dataset.file_ending.lower() in (*PICTURES, ".jpg", ".jpeg") else "mm"
+    unit = _unit(cases, dataset)
     with progress_bar("measuring", len(cases)) as bar:
         measured = []
         for case in cases:
@@ -148,9 +149,16 @@ def write_segmentation_results(
     return summary
 
 
+def _unit(cases: Sequence[SegmentedCase], dataset: SegmentationDataset) -> str:
+    """Of distances: mm, or pixels where no file says how large these are."""
+    known = any(states_spacing(Case(case.id, case.images, None), dataset) for case in cases)
+    return "mm" if known else "px"
+
+
 def measure(case: SegmentedCase, dataset: SegmentationDataset, weight: Weight | None = None) -> MeasuredCase:
     """Compare one case with its annotation."""
-    predicted, geometry = _predicted(case, dataset)
+    predicted, stored = _predicted(case, dataset)
+    geometry = case.geometry or stored  # a picture's spacing is not in its label file
     classes = range(1, len(dataset.class_names))
     counts = np.bincount(predicted[predicted > 0], minlength=len(dataset.class_names))
     voxels = tuple(int(count) for count in counts[1:])

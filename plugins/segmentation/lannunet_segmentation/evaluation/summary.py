@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lannunet_core import Floats, atomic_path, bootstrap_statistics, bootstrap_weights
+from lannunet_core import Floats, atomic_path, bootstrap_statistics, bootstrap_weights, spreadsheet_text
 from lannunet_segmentation.evaluation.metrics import ClassMetrics
 from lannunet_segmentation.types import SegmentedCase
 
@@ -146,6 +146,7 @@ def compare(ours: Mapping[str, Any], theirs: Mapping[str, Any], seed: int = 0) -
 def write_cases(path: Path, cases: Sequence[MeasuredCase], class_names: Sequence[str], unit: str) -> None:
     """Write a CSV with one row a case and class, and further fields. Empty cells are unknown or do not exist.
 
+    Texts that a spreadsheet would calculate begin with an apostrophe (see `spreadsheet_text`).
     `predicted_voxels` counts the whole prediction, `compared_voxels` and `target_voxels` what lies where
     somebody annotated. Decimals are fixed, so that equal predictions are equal files.
     """
@@ -156,12 +157,13 @@ def write_cases(path: Path, cases: Sequence[MeasuredCase], class_names: Sequence
     named = [f"extra_{key}" if key in header else key for key in fields]
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header + named)
+        writer.writerow(header + [spreadsheet_text(name) for name in named])
         for case in cases:
             further = [_extra_cell(case.case.extra.get(key)) for key in fields]
             for n, name in enumerate(class_names):
+                named_so = [spreadsheet_text(case.case.id), spreadsheet_text(name)]
                 if case.metrics is None:
-                    writer.writerow([case.case.id, name, *[""] * 5, case.predicted[n], "", "", *further])
+                    writer.writerow([*named_so, *[""] * 5, case.predicted[n], "", "", *further])
                     continue
                 metrics = case.metrics[n]
                 figures = [
@@ -169,12 +171,12 @@ def write_cases(path: Path, cases: Sequence[MeasuredCase], class_names: Sequence
                     for figure in FIGURES
                 ]
                 counts = [case.predicted[n], metrics.predicted, metrics.target]
-                writer.writerow([case.case.id, name, *figures, metrics.state, *counts, *further])
+                writer.writerow([*named_so, *figures, metrics.state, *counts, *further])
 
 
 def _extra_cell(value: Any) -> str:
     if value is None or isinstance(value, str):
-        return value or ""
+        return spreadsheet_text(value or "")
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from lannunet_core import (
-    IMAGE_FILES,
-    ImageFiles,
     PredictRequest,
-    UserError,
     claim_folder,
     open_model,
     provenance,
@@ -18,10 +13,12 @@ from lannunet_core import (
     refuse_to_empty,
     write_run,
 )
-from lannunet_segmentation.data.cases import loose_cases
-from lannunet_segmentation.data.headers import check_case
-from lannunet_segmentation.data.settings import settings_of, with_plugins
+from lannunet_segmentation.data.cases import file_ending
+from lannunet_segmentation.data.headers import check_cases
+from lannunet_segmentation.data.loose import loose_cases
+from lannunet_segmentation.data.settings import as_trained, settings_of, with_plugins
 from lannunet_segmentation.predict.predictor import segment
+from lannunet_segmentation.predict.targets import check_targets
 from lannunet_segmentation.session import start_session
 from lannunet_segmentation.types import SegmentationDataset, SegmentedCase
 
@@ -42,9 +39,7 @@ def predict(request: PredictRequest) -> list[SegmentedCase]:
             update={"inference": config.inference.model_copy(update={"tta": request.tta})}
         )
         session.loaded = replace(session.loaded, run=config)
-    files = session.files
-    ending = file_ending(images, files)
-    cases = loose_cases(images, run.in_channels, ending, run.dimensions, files)
+    cases = loose_cases(images, run.in_channels, run.dimensions, session.files)
     dataset = SegmentationDataset(
         path=model,
         name=model.name,
@@ -53,14 +48,15 @@ def predict(request: PredictRequest) -> list[SegmentedCase]:
         channel_names=tuple(f"channel {index}" for index in range(run.in_channels)),
         class_names=run.outputs,
         ignore=None,
-        file_ending=ending,
+        file_ending=file_ending(cases[0].images[0], session.files),
         training=(),
         testing=cases,
-        files=files,
+        files=session.files,
     )
-    settings = with_plugins(settings_of(config, dataset), dataset, session.hooks, session.loaded)
-    for case in cases:
-        check_case(case, dataset)
+    own = with_plugins(settings_of(config, dataset), dataset, session.hooks, session.loaded)
+    settings = as_trained(own, session.trained, dataset, session.hooks, session.loaded, model)
+    check_cases(cases, dataset)
+    check_targets(cases, dataset, folder, folder, "--out", cases)
     claim_folder(folder)
     write_run(
         folder,
@@ -70,13 +66,3 @@ def predict(request: PredictRequest) -> list[SegmentedCase]:
     done = segment(session, cases, dataset, settings, folder, "given")
     print(f"{len(done)} label maps: {folder}", flush=True)
     return done
-
-
-def file_ending(images: Sequence[Path], readers: ImageFiles = IMAGE_FILES) -> str:
-    """The suffix that all given files share; of a folder, that of its first image."""
-    for path in images:
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-        for file in files:
-            if known := [suffix for suffix in readers.suffixes if file.name.lower().endswith(suffix)]:
-                return file.name[-len(max(known, key=len)) :]
-    raise UserError(f"{images[0]}: there is no image; known are {', '.join(readers.suffixes)}.")

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from lannunet_core import Floats, collate, progress_bar, to_device
 from lannunet_segmentation.data.cases import read_case
-from lannunet_segmentation.data.label_files import writable_ending, write_label
+from lannunet_segmentation.data.label_files import write_label
 from lannunet_segmentation.data.normalise import prepare_image
 from lannunet_segmentation.hooks import SegmentationHooks
 from lannunet_segmentation.predict.resample import label_map
 from lannunet_segmentation.predict.sliding import predict_scores
+from lannunet_segmentation.predict.targets import label_paths
 from lannunet_segmentation.session import SegmentationSession
 from lannunet_segmentation.types import (
     Case,
@@ -105,13 +106,13 @@ def segment(
     config, hooks = session.config, session.hooks
     folder.mkdir(exist_ok=True)
     done = []
-    ending = writable_ending(dataset)
+    targets = label_paths(cases, dataset, folder)
     with progress_bar(f"segmenting {title} cases", len(cases)) as bar:
-        for case in cases:
+        for case, path in zip(cases, targets, strict=True):
             stored = read_case(case, dataset)
             geometry = stored.geometry
             image, affine = prepare_image(stored, settings, dataset)
-            spacing = np.abs(np.diag(affine))[:-1] * geometry.spacing
+            spacing = np.abs(affine[:-1, :-1]).T @ geometry.spacing  # its axes may be turned
             place = Place(case.id, affine, spacing.tolist(), case.extra)
             scores = scores_of(session, image, place, config.inference.tta)
             labels = label_map(
@@ -124,7 +125,6 @@ def segment(
                 case.id, labels, stored.label, geometry.spacing, dataset.class_names, case.extra
             )
             labels = np.asarray(postprocessed(hooks, made).labels, np.int16)
-            path = folder / f"{case.id}{ending}"
             write_label(path, labels, geometry)
             done.append(SegmentedCase(case.id, case.images, path, case.label, case.extra, geometry))
             bar.advance()

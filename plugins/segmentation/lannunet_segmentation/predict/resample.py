@@ -19,6 +19,7 @@ from lannunet_core import Floats, resample_axis, resample_matrix
 from lannunet_segmentation.predict.slabs import in_slabs
 from lannunet_segmentation.types import Labels
 
+ROUNDING = 1e-6  # of a pixel
 SLAB_BYTES = 128 * 2**20  # of resampled float32 scores of all classes
 
 
@@ -37,9 +38,11 @@ def label_map(
 
     Beside the scores and the labels, memory holds one slab of all classes, of `SLAB_BYTES` or one plane.
 
+    What the prepared image does not show, as it was cropped, is background.
+
     Args:
         scores: (K, *S) of the prepared image, on the CPU, in half precision or any other.
-        affine: (D + 1, D + 1) from prepared to original pixels; only scales and shifts.
+        affine: (D + 1, D + 1) from prepared to original pixels; it only scales, shifts and swaps axes.
         original_size: (x, y[, z]) in pixels.
         decide: Maps scores (K, *slab) float32 to labels (*slab), voxel by voxel; their memory
             is used again for the next slab.
@@ -47,11 +50,13 @@ def label_map(
     Raises:
         UserError: The switch in the environment says neither yes nor no.
     """
-    shape = tuple(reversed(original_size))
+    scores, affine = turned_back(scores, affine)
+    whole = np.zeros(original_size[::-1], np.int16)
+    labels, affine = shown_part(whole, scores.shape[1:], affine)
+    shape = labels.shape
     matrices = axis_matrices(scores.shape[1:], affine, shape)
     plane = 4 * len(scores) * math.prod(shape[1:])
     thickness = max(SLAB_BYTES // plane, 1) if in_slabs() else shape[0]
-    labels = np.empty(shape, np.int16)
     memory = torch.empty(len(scores), min(thickness, shape[0]), *shape[1:])
     for first in range(0, shape[0], thickness):
         slab = slice(first, min(first + thickness, shape[0]))
@@ -59,7 +64,29 @@ def label_map(
         for one, target in zip(scores, stack, strict=True):
             target.copy_(resampled(one, matrices, slab))
         labels[slab] = decide(stack).numpy()
-    return labels
+    return whole
+
+
+def turned_back(scores: Tensor, affine: Floats) -> tuple[Tensor, Floats]:
+    """Scores (K, *S) with the axes of the original image, and the affine from them to original pixels."""
+    last = len(affine) - 1
+    along = np.abs(affine[:last, :last]).argmax(1).tolist()  # of which prepared axis x, y, z are
+    order = [last - along[last - axis] for axis in range(1, last + 1)]
+    return scores.permute(0, *order), affine[:, [*along, last]]
+
+
+def shown_part(whole: Labels, size: Sequence[int], affine: Floats) -> tuple[Labels, Floats]:
+    """The part of the original labels (*S) that the prepared image shows, and the affine to its pixels."""
+    box, moved = [], affine.copy()
+    for axis, (side, wanted) in enumerate(zip(size, whole.shape, strict=True)):
+        along = len(size) - 1 - axis  # x is the last axis
+        scale, shift = affine[along, along], affine[along, -1]
+        positions = (np.arange(wanted) - shift) / scale
+        shown = np.flatnonzero((positions > -0.5 - ROUNDING) & (positions < side - 0.5 + ROUNDING))
+        first, last = (int(shown[0]), int(shown[-1])) if len(shown) else (0, -1)
+        box.append(slice(first, last + 1))
+        moved[along, -1] -= first
+    return whole[tuple(box)], moved
 
 
 def axis_matrices(size: Sequence[int], affine: Floats, original: Sequence[int]) -> list[csr_array | None]:

@@ -1,13 +1,14 @@
 """nnU-Net folders of all kinds, and what is wrong with them in one message."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from lannunet_segmentation.data.cases import read_case
-from lannunet_segmentation.data.folders import is_dataset, read_dataset
+from lannunet_segmentation.data.folders import checked, is_dataset, read_dataset
 from lannunet_segmentation.data.headers import check_case
 from lannunet_segmentation.data.splits import split
 
@@ -154,6 +155,40 @@ BAD = {
     "an ignore with a gap": (declare(labels={**CLASSES, "ignore": 9}), '"ignore" is 9', "3"),
     "classes with a gap": (declare(labels={"background": 0, "organ": 2}), "dataset.json", "[0, 2]"),
     "no class": (declare(labels={"background": 0}), "dataset.json", "[0]"),
+    "a file_ending without its dot": (
+        declare(file_ending="nii.gz"),
+        '"file_ending"',
+        "'nii.gz'",
+        'Write ".nii.gz"',
+    ),
+    "a file_ending that leads away": (declare(file_ending="/../../x.nii.gz"), '"file_ending"', "suffix"),
+    "an ignore in capitals": (declare(labels={**CLASSES, "Ignore": 3}), '"Ignore"', '"ignore"'),
+    "an ignore in capitals, value first": (
+        declare(labels={"0": "background", "1": "organ", "2": "tumour", "3": "IGNORE"}),
+        '"IGNORE"',
+        '"ignore"',
+    ),
+    "another background": (declare(labels={"organ": 0, "background": 1, "tumour": 2}), '"background" is 1'),
+    "a class that cannot be printed": (
+        declare(labels={"background": 0, "a\x1b[31m": 1}),
+        "cannot be printed",
+    ),
+    "a channel that cannot be printed": (declare(channel_names={"0": "a\nb", "1": "c"}), "cannot be printed"),
+    "an only ignore": (declare(labels={"ignore": 0}), '"ignore" is 0'),
+    "numbers beyond any use": (
+        lambda folder: (folder / "dataset.json").write_text('{"a": ' + "9" * 5000 + "}"),
+        "dataset.json",
+        "cannot be read",
+    ),
+    "images that are no list": (
+        declare(dataset={"x": {"images": "imagesTr/case_0_0000.nii.gz", "label": "labelsTr/case_0.nii.gz"}}),
+        '"x"',
+        "a list of paths",
+    ),
+    "a path that is none": (
+        declare(dataset={"x": {"images": ["a" * 5000], "label": "labelsTr/case_0.nii.gz"}}),
+        "does not exist",
+    ),
     "regions": (declare(labels={**CLASSES, "whole": [1, 2]}), "dataset.json", "regions"),
     "a class without a number": (declare(labels={**CLASSES, "cyst": "three"}), '"cyst"', "'three'"),
     "a damaged image": (
@@ -232,3 +267,64 @@ def test_further_fields_of_cases_are_kept_in_every_layout(tmp_path):
     for folder in (first, second, stage):
         assert read_dataset(folder).training[0].extra == {"age": 60}
     assert read_dataset(stage).training[1].extra == {}
+
+
+OUTSIDE = ("../../../victim", "/tmp/victim", "..", "", "a\\b", "C:x", "a\0b", "a\x1b[31m", "x" * 300)
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_no_name_of_a_case_leads_out_of_its_folder(tmp_path, name):
+    folder = raw(tmp_path / "Dataset001_Some", count=1)
+    paths = {"images": ["imagesTr/case_0_0000.nii.gz"], "label": "labelsTr/case_0.nii.gz"}
+    redeclare(folder, dataset={name: paths})
+    refused("dataset.json", "cannot name a file", call=lambda: read_dataset(folder))
+
+
+def test_nor_does_one_of_a_plugins_format(tmp_path):
+    dataset = read_dataset(raw(tmp_path, count=1))
+    (case,) = dataset.training
+    for wrong in (replace(case, id="../victim"), replace(case, id="")):
+        refused("cannot name a file", call=lambda wrong=wrong: checked(replace(dataset, training=(wrong,))))
+    refused("two cases", call=lambda: checked(replace(dataset, testing=(case, case))))
+
+
+@pytest.mark.parametrize("image", ["..", "a\x1b[31m.nii.gz", "x" * 300])
+def test_no_name_that_version_1_lists_leads_out_of_its_folder(tmp_path, image):
+    folder = raw(tmp_path, count=1, version=1)
+    redeclare(folder, training=[{"image": image, "label": image}])
+    refused("dataset.json", "cannot name a file", call=lambda: read_dataset(folder))
+
+
+def test_what_version_1_lists_with_its_channel_or_twice(tmp_path):
+    folder = raw(tmp_path, count=1, version=1)
+    entry = {"image": "./imagesTr/case_0_0000.nii.gz", "label": "./labelsTr/case_0.nii.gz"}
+    redeclare(folder, training=[entry])
+    refused("leaves the channel out", '"./imagesTr/case_0.nii.gz"', call=lambda: read_dataset(folder))
+    redeclare(folder, training=[{**entry, "image": "./imagesTr/case_0.nii.gz"}] * 2)
+    refused('"case_0" twice', call=lambda: read_dataset(folder))
+
+
+def test_a_folder_that_version_2_preprocessed_says_so(tmp_path):
+    folder = tmp_path / "Dataset001_Some"
+    below = folder / "nnUNetPlans_3d_fullres"
+    below.mkdir(parents=True)
+    for name in ("dataset.json", "dataset_fingerprint.json", "nnUNetPlans.json"):
+        (folder / name).write_text("{}")
+    for given, file in ((folder, "case.b2nd"), (below, "case.b2nd"), (below, "case.npz")):
+        (below / file).write_bytes(b"1")
+        refused(given, "version 2", "nnUNet_raw", call=lambda given=given: read_dataset(given))
+        assert is_dataset(given)  # so that `plan` says so, too
+
+
+def test_images_of_another_kind_in_the_folder_are_said_to_be_left_out(tmp_path, capsys):
+    folder = raw(tmp_path)
+    read_dataset(folder)
+    assert not capsys.readouterr().err
+    write(folder / "imagesTr/case_5_0000.nii", image_values(SIZE[::-1]))
+    assert len(read_dataset(folder).training) == 2
+    assert "left out, as their names do not end in .nii.gz: case_5_0000.nii" in capsys.readouterr().err
+
+
+def test_the_name_of_a_data_set_is_one_short_line(tmp_path):
+    folder = raw(tmp_path / "Dataset001_Some", name="a\x1b[31m\n" + "b" * 500)
+    assert read_dataset(folder).name == "a [31m " + "b" * 93

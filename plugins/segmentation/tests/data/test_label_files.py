@@ -1,5 +1,7 @@
 """Labels as they are read and written, by SimpleITK on the other side."""
 
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,13 +9,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings, strategies as st
-from lannunet_segmentation.data.cases import loose_cases, read_case
+from lannunet_segmentation.data.cases import read_case
 from lannunet_segmentation.data.folders import read_dataset
-from lannunet_segmentation.data.headers import case_geometry
-from lannunet_segmentation.data.label_files import read_label, write_label
-from lannunet_segmentation.types import IGNORE, Geometry
+from lannunet_segmentation.data.headers import case_geometry, file_geometry
+from lannunet_segmentation.data.label_files import label_ending, read_label, write_label
+from lannunet_segmentation.data.loose import loose_cases
+from lannunet_segmentation.types import IGNORE, Case, Geometry
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from lannunet_core import RunFailed
 from tests.fixtures.nnunet import (
     OBLIQUE,
     ORIGIN,
@@ -74,7 +79,7 @@ def test_every_voxel_of_a_written_label_lies_where_the_images_voxel_does(
     dataset = replace(
         read_dataset(raw(folder / "data", count=1)), class_names=tuple("abc"), file_ending=ending
     )
-    (case,) = loose_cases([folder / f"image{ending}"], 1, ending, 3)
+    (case,) = loose_cases([folder / f"image{ending}"], 1, 3)
     label = np.random.default_rng(0).integers(-1, 3, size[::-1]).astype(np.int16)
     write_label(folder / f"label{ending}", label, case_geometry(case, dataset))
     written = sitk.ReadImage(str(folder / f"label{ending}"))
@@ -86,6 +91,20 @@ def test_every_voxel_of_a_written_label_lies_where_the_images_voxel_does(
             atol=1e-2,  # NIfTI stores 32-bit floats
         )
     np.testing.assert_array_equal(read_label(folder / f"label{ending}", dataset)[0], label)
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".mha", ".nrrd"])
+@pytest.mark.parametrize("shear", [1e-4, 0.02, 0.2])
+def test_a_label_is_sheared_as_its_image(tmp_path, ending, shear):
+    """SimpleITK refuses to read such a NIfTI file, and would write another."""
+    axes = np.reshape(OBLIQUE, (3, 3)) @ [[1, shear, 0], [0, 1, shear], [0, 0, 1]]
+    axes /= np.linalg.norm(axes, axis=0)
+    geometry = Geometry(SIZE, SPACING, ORIGIN, tuple(axes.ravel().tolist()), 3)
+    label = label_values(SIZE[::-1]).astype(np.int16)
+    write_label(tmp_path / f"x{ending}", label, geometry)
+    found = file_geometry(tmp_path / f"x{ending}", 3)
+    np.testing.assert_allclose(found.direction, geometry.direction, atol=1e-6)
+    np.testing.assert_allclose((*found.spacing, *found.origin), (*SPACING, *ORIGIN), rtol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (1, 4, 5)])
@@ -127,6 +146,114 @@ def test_a_label_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
         write_label(target, np.zeros(SIZE[::-1], np.int16), geometry)
     assert target.read_bytes() == before
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".mha", ".nrrd", ".png", ".tif", ".bmp"])
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch, ending):
+    """The library writes what fits, or nothing, and is content."""
+    size = SIZE if ending[1] in "nm" and ending != ".png" else SIZE[:2]
+    dimensions = len(size)
+    geometry = Geometry(
+        size, SPACING[:dimensions], (0.0,) * dimensions, tuple(np.eye(dimensions).ravel()), dimensions
+    )
+    label = label_values(size[::-1]).astype(np.int16)
+    whole = sitk.WriteImage
+    for kept in (0.0, 0.5, 0.95):
+
+        def write_less(image, path, kept=kept, **more):
+            whole(image, path, **more)
+            content = Path(path).read_bytes()
+            Path(path).write_bytes(content[: int(kept * len(content))])
+
+        monkeypatch.setattr(sitk, "WriteImage", write_less)
+        with pytest.raises(RunFailed, match=rf"label{ending}: .* Is the disk full\?"):
+            write_label(tmp_path / f"label{ending}", label, geometry)
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "dimensions", "written"),
+    [
+        ("x.nii.gz", 3, ".nii.gz"),
+        ("x.NII.GZ", 3, ".nii.gz"),
+        ("x.MHA", 3, ".mha"),
+        ("x.mhd", 3, ".nii.gz"),
+        ("x.tif", 3, ".nii.gz"),
+        ("x.npy", 3, ".nii.gz"),
+        ("x.dcm", 2, ".nii.gz"),
+        ("1.2.840.1", 2, ".nii.gz"),
+        ("x.tif", 2, ".tif"),
+        ("x.jpg", 2, ".png"),
+        ("x.JPEG", 2, ".png"),
+        ("x.bmp", 2, ".bmp"),
+        ("x.vox", 3, ".nii.gz"),
+    ],
+)
+def test_every_image_has_a_format_that_holds_its_labels(tmp_path, name, dimensions, written):
+    dataset = replace(read_dataset(raw(tmp_path, count=1)), dimensions=dimensions)
+    assert label_ending(Case("x", (tmp_path / name,), None), dataset) == written
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_what_is_no_number_is_no_label(tmp_path, ending, kind, wrong):
+    """Not the background, which other readers make of it."""
+    folder = raw(tmp_path, count=1, ending=ending)
+    path = folder / f"labelsTr/case_0{ending}"
+    label = label_values(SIZE[::-1]).astype(kind)
+    write(path, label)
+    (read,) = read_everything(folder)
+    np.testing.assert_array_equal(read.label, label)
+    label[1, 2, 3] = wrong
+    write(path, label)
+    refused(path, "no integer", call=lambda: read_everything(folder))
+
+
+@pytest.mark.parametrize(
+    ("ending", "bits", "mode"),
+    [
+        (".png", 1, "1"),
+        (".tif", 1, "1"),
+        (".bmp", 1, "1"),
+        (".png", 2, "P"),
+        (".tif", 8, "P"),
+        (".bmp", 8, "P"),
+    ],
+)
+def test_labels_are_what_a_picture_stores_not_what_it_shows(tmp_path, ending, bits, mode):
+    folder = raw(tmp_path, count=1, ending=ending, shape=(4, 5))
+    label = label_values((4, 5)) % 2
+    picture = Image.fromarray(label > 0) if mode == "1" else Image.fromarray(label).convert("P")
+    if mode == "P":
+        picture.putdata(label.ravel().tolist())
+        picture.putpalette([0, 0, 0, 255, 0, 0] + [0] * 762)
+    picture.save(folder / f"labelsTr/case_0{ending}", **({"bits": bits} if bits == 2 else {}))
+    (read,) = read_everything(folder)
+    np.testing.assert_array_equal(read.label, label)
+
+
+def test_grey_of_few_bits_counts_from_zero(tmp_path):
+    folder = raw(tmp_path, count=1, ending=".png", shape=(4, 8))
+    label = label_values((4, 8))
+    rows = b"".join(b"\0" + bytes(_packed(row)) for row in label)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 8, 4, 2, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
+    content = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    (folder / "labelsTr/case_0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    (read,) = read_everything(folder)
+    np.testing.assert_array_equal(read.label, label)
+
+
+def _packed(row):
+    """Four numbers of two bits a byte."""
+    return (row.reshape(-1, 4) << [6, 4, 2, 0]).sum(1).tolist()
 
 
 def test_a_volume_is_no_picture(tmp_path):

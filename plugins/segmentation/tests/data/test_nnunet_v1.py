@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from lannunet_segmentation.data.cases import read_case
 from lannunet_segmentation.data.folders import read_dataset
 from lannunet_segmentation.data.headers import case_geometry, check_case
 from lannunet_segmentation.data.label_files import write_label
+from lannunet_segmentation.data.nnunet_v1 import preparation
 from lannunet_segmentation.data.splits import split
+from lannunet_segmentation.types import NnunetChannel, NnunetRecipe
 
 from tests.fixtures.nnunet import SPACING, preprocessed, raw, read_everything, refused, write
 
@@ -122,7 +125,7 @@ def change_plan(**changes):
 def change_array(shape, label=0.0):
     def change(stage):
         data = np.zeros(shape, np.float32)
-        data[-1, 0, 1, 2] = label
+        data[(-1, 0, 1, 2)[: len(shape)]] = label
         np.savez(stage / "case_1.npz", data=data)
 
     return change
@@ -156,6 +159,34 @@ BAD_STAGES = {
         "case_1.pkl",
         "spacing_after_resampling",
     ),
+    "spacing that is none": (
+        change_properties(spacing_after_resampling=[1.0, "wide", 0.5]),
+        "case_1.pkl",
+        "spacing_after_resampling",
+    ),
+    "spacing of no number": (change_properties(spacing_after_resampling=5), "case_1.pkl"),
+    "an endless spacing": (
+        change_properties(itk_spacing=(1.0, float("inf"), 1.0)),
+        "case_1.pkl",
+        "itk_spacing",
+    ),
+    "no direction": (change_properties(itk_direction=(1.0, 0.0)), "case_1.pkl", "itk_direction"),
+    "no box": (change_properties(crop_bbox=[[0, 1]]), "case_1.pkl", "crop_bbox"),
+    "a size of text": (change_properties(size_after_resampling=["a", "b", "c"]), "case_1.pkl", "size_after"),
+    "a picture among volumes": (change_array((3, 48, 10)), "case_1.npz", "other cases are volumes"),
+    "an array of another kind": (change_array((480,)), "case_1.npz", "channels first"),
+    "a plan with a wrong turn": (
+        change_plan(transpose_forward=[0, 0, 1]),
+        "plans_3D.pkl",
+        "transpose_forward",
+    ),
+    "a plan with text for a number": (
+        change_plan(num_modalities="\x1b[2J"),
+        "plans_3D.pkl",
+        "num_modalities",
+    ),
+    "a plan that lacks a channel": (change_plan(modalities={0: "MRI"}), "plans_3D.pkl", "modalities.1"),
+    "a plan of something else": (change_plan(dataset_properties=[1]), "plans_3D.pkl", "dataset_properties"),
     "a damaged pickle": (lambda stage: (stage / "case_1.pkl").write_bytes(b"\x80"), "case_1.pkl"),
     "a plan that lacks a key": (change_plan(plans_per_stage=None), "plans_3D.pkl", "no plan"),
 }
@@ -221,3 +252,44 @@ def test_a_pickle_never_runs_anything(tmp_path, function):
     dataset = read_dataset(folder)
     refused("splits_final.pkl", function.__name__, call=lambda: split(dataset, 0, seed=0))
     assert not made.exists()
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_how_raw_images_become_a_stages_arrays(tmp_path, beside):
+    """Spacing, turn, schemes, masks and, for CT, intensities: of the plan, or of the file beside it."""
+    stage = preprocessed(tmp_path, transpose=(2, 0, 1))
+    found = {
+        "percentile_00_5": np.float32(-100),
+        "percentile_99_5": 200.0,
+        "mean": 50.0,
+        "sd": 25.0,
+        "mn": -1e3,
+    }
+    measured = {"intensityproperties": OrderedDict({1: {**found, "local_props": {"case_0": found}}})}
+    change_plan(
+        normalization_schemes=OrderedDict({0: "nonCT", 1: "CT"}),
+        use_mask_for_norm={0: np.bool_(True), 1: False},
+        dataset_properties={"intensityproperties": None} if beside else measured,
+    )(stage)
+    if beside:
+        (tmp_path / "dataset_properties.pkl").write_bytes(pickle.dumps(measured))
+    assert preparation(stage, 3) == NnunetRecipe(
+        plan="nnUNet_v2.1_plans_3D.pkl",
+        spacing=(2.5, 0.75, 0.5),
+        transposed=(2, 0, 1),
+        channels=(
+            NnunetChannel("zscore", inside=True),
+            NnunetChannel("ct", inside=False, clip=(-100.0, 200.0, 50.0, 25.0)),
+        ),
+    )
+    assert "along another axis" in preparation(stage, 2)
+
+
+def test_a_2d_plan_keeps_the_spacing_between_slices(tmp_path):
+    stage = preprocessed(tmp_path, plan="nnUNetData_plans_v2.1_2D")
+    schemes = {"normalization_schemes": {0: "CT2", 1: "noNorm"}, "use_mask_for_norm": {0: False, 1: True}}
+    found = {"percentile_00_5": 1.0, "percentile_99_5": 2.0, "mean": 3.0, "sd": 4.0}
+    change_plan(**schemes, dataset_properties={"intensityproperties": {0: found}})(stage)
+    made = preparation(stage, 3)
+    assert made.spacing == (None, 0.75, 0.5)
+    assert [channel.scheme for channel in made.channels] == ["ct2", "none"]

@@ -185,6 +185,32 @@ def test_what_cannot_be_learnt_is_said():
     assert "No voxel of organ is annotated" in as_yaml(planned(found))
 
 
+@pytest.mark.parametrize(("share", "said"), [(1.0, "100 %"), (0.99999, "over 99.9 %"), (0.0004, "0.04 %")])
+def test_only_everything_is_a_hundred_percent(share, said):
+    found = found_of([(40, 40)] * 4, [(1, 1)] * 4, annotated=share)
+    assert f"Annotated: {said} of the voxels" in as_yaml(planned(found))
+
+
+def test_pictures_have_no_millimetres(tmp_path):
+    image = np.full((24, 40), 90, np.uint8)
+    dataset = read_dataset(folder_of(tmp_path, [(image, image // 90, (1.0, 1.0))] * 2, "grey", ".png"))
+    chosen = planned(fingerprint(dataset))
+    text = as_yaml(chosen)
+    assert "The median image has 40×24 voxels.\n" in text
+    assert " mm" not in text
+    assert chosen["preprocess.spacing"] is None
+
+
+@pytest.mark.parametrize("name", ["rescale_to_0_1", "rgb_to_0_1"])
+def test_a_normalisation_that_there_is_none_of_is_said(name):
+    text = as_yaml(
+        planned(
+            found_of([(40, 40)] * 4, [(1, 1)] * 4, channel_names=(name, "T1"), intensities=((0.0,) * 4,) * 2)
+        )
+    )
+    assert f"nnU-Net would rescale {name} to 0 … 1, which is not known here" in text
+
+
 class Silent(Plugin):
     """Of an author who knows nothing of plans."""
 

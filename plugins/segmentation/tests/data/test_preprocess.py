@@ -320,6 +320,82 @@ def test_two_runs_prepare_the_same_cases_once(dataset, tmp_path, capsys):
     assert "waiting" in capsys.readouterr().out
 
 
+# Damaged caches
+
+DAMAGES = {
+    "empty": lambda content: b"",
+    "half": lambda content: content[: len(content) // 2],
+    "longer": lambda content: content + b"0",
+    "a byte": lambda content: content[:-3] + bytes([content[-3] ^ 1]) + content[-2:],
+    "another file": lambda content: b'{"recipe": [[[[' * 50,
+    "gone": lambda content: None,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_cache_is_prepared_again(dataset, tmp_path, damage):
+    weights = mean_map(dataset, tmp_path / "w", np.abs)
+    prepare(dataset, tmp_path, maps=[weights])
+    folder = tmp_path / "cache" / "c1"
+    sound = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert sorted(sound) == [
+        "annotated.npy", "case.json", "class_0.npy", "class_1.npy", "class_2.npy",
+        "image.npy", "label.npy", "map_trust.npy",
+    ]  # fmt: skip
+    for name, content in sound.items():
+        (folder / name).unlink()
+        if (damaged := damage(content)) is not None:
+            (folder / name).write_bytes(damaged)
+        case = prepare(dataset, tmp_path, maps=[weights])[1]
+        after = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "case.json"}
+        assert after == {name: sound[name] for name in sound if name != "case.json"}
+        assert case.label() is not None
+        assert len(case.annotated()) == case.annotated_count
+
+
+def test_a_record_that_was_changed_by_hand_does_not_count(dataset, tmp_path):
+    prepare(dataset, tmp_path)
+    path = tmp_path / "cache" / "c1" / "case.json"
+    for key, value in {
+        "size": [99, 99, 99],
+        "annotated_count": 10**30,
+        "geometry": {},
+        "arrays": None,
+    }.items():
+        path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+        assert prepare(dataset, tmp_path)[1].size == (18, 16, 6)
+
+
+def test_files_of_others_stay(dataset, tmp_path):
+    folder = tmp_path / "cache" / "c1"
+    folder.mkdir(parents=True)
+    for name in ("notes.txt", "image.nii.gz", ".hidden"):
+        (folder / name).write_text("mine")
+    (folder / ".lannunet-123-image.npy").write_text("half of one")
+    prepare(dataset, tmp_path)
+    assert {path.name for path in folder.iterdir() if path.suffix not in (".npy", ".json")} == {
+        "notes.txt", "image.nii.gz", ".hidden",
+    }  # fmt: skip
+    assert not list(folder.glob(".lannunet-*"))
+
+
+@pytest.mark.parametrize("name", ["../../victim", "/victim", "..", "a/b", "a\\b", "x" * 300])
+def test_a_case_never_leads_out_of_the_cache(dataset, tmp_path, name):
+    """A plugin's format may call cases anything."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "image.npy").write_text("mine")
+    with pytest.raises(UserError, match="cannot name a file"):
+        prepare_cases([replace(dataset.training[0], id=name)], dataset, OWN, tmp_path / "a" / "cache", jobs=1)
+    assert (victim / "image.npy").read_text() == "mine"
+
+
+def test_a_long_name_of_a_data_set(dataset, tmp_path):
+    folder = cache_folder(replace(dataset, name="ß" * 400), OWN, (), tmp_path)
+    assert len(folder.name.encode()) < 100
+    prepare_cases(dataset.training[:1], dataset, OWN, folder, jobs=1)
+
+
 # Extra maps
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -138,6 +139,25 @@ def test_files_and_page_of_volumes(tmp_path):
         assert text in page.text
     assert re.findall(r"case_(\d)", page.text) == ["0", "1", "2", "3", "6", "5", "4"]
     assert len(page.source) < 3_000_000
+
+
+HOSTILE = '=cmd|"/c calc"!A0[bold red]x[/]<script>alert(1)</script>&{{7*7}}$\\frac$'
+
+
+def test_a_hostile_name_acts_nowhere(tmp_path, capsys, monkeypatch):
+    """A name of a data set that is markup, a formula and more at once."""
+    monkeypatch.setenv("COLUMNS", "400")
+    dataset, cases = data_set(tmp_path / "raw", count=3)
+    dataset = replace(dataset, class_names=("background", HOSTILE, f"-{HOSTILE}"), name=HOSTILE)
+    cases = [replace(case, id=f"{HOSTILE}{n}", extra={HOSTILE: HOSTILE}) for n, case in enumerate(cases)]
+    _, rows, page = results(dataset, cases, tmp_path, others={HOSTILE: results(dataset, cases, tmp_path)[0]})
+    for row in rows:
+        assert f"'{HOSTILE}" in row
+        assert row["id"].startswith("'=")
+        assert row["class"].startswith(("'=", "'-"))
+    assert HOSTILE in page.text
+    assert "script" not in {tag for tag, _ in page.elements}
+    assert "[bold red]x[/]" in capsys.readouterr().out
 
 
 def test_page_needs_nothing_but_itself(tmp_path):

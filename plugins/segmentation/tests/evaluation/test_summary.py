@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,18 @@ def test_table_of_cases(tmp_path):
     assert rows[0]["hausdorff95_mm"] == "3.0000" and rows[3]["hausdorff95_mm"] == ""
     assert [row["target_voxels"] for row in rows] == ["50", "0", "50", "50", "", ""]
     assert rows[5]["predicted_voxels"] == "100"
+
+
+@pytest.mark.parametrize("start", list("=+-@\t"))
+def test_no_text_of_the_table_is_a_formula(tmp_path, start):
+    evil = f"{start}HYPERLINK(1)"
+    case = measured(0, 0.5)
+    case = MeasuredCase(replace(case.case, id=evil, extra={evil: evil, "shift": -5}), (100,), case.metrics)
+    write_cases(tmp_path / "cases.csv", [case], (evil,), "mm")
+    with (tmp_path / "cases.csv").open(newline="", encoding="utf-8") as file:
+        header, row = csv.reader(file)
+    assert header[-2] == row[0] == row[1] == row[-2] == f"'{evil}"
+    assert row[-1] == "-5"
 
 
 def test_printed_table_has_every_class(capsys):

@@ -118,13 +118,23 @@ def test_enlarged_scores_equal_linear_interpolation_in_float64(size, original):
 
 
 def test_a_shift_moves_the_labels():
-    """As of an image that was cropped: prepared pixel 0 is original pixel (3, 2)."""
+    """As of an image that was cropped: prepared pixel 0 is original pixel (3, 2); beyond is background."""
     scores = stored(3, (6, 5))
     labels = label_map(scores, affine_matrix(np.eye(2), np.array([3.0, 2.0])), (12, 10))
     np.testing.assert_array_equal(labels[2:7, 3:9], scores.float().argmax(0))
-    assert (labels[:2, 3:9] == labels[2, 3:9]).all()
+    labels[2:7, 3:9] = 0
+    assert not labels.any()
     moved = label_map(scores, affine_matrix(np.eye(2), np.array([0.0, 1.0])), (6, 5))  # of the same size
     np.testing.assert_array_equal(moved[1:], scores.float().argmax(0)[:-1])
+
+
+def test_turned_axes_are_turned_back():
+    """As of an image of size (4, 5, 6) whose x was moved to the front: its axes z, y, x are x, z, y now."""
+    scores = stored(3, (5, 6, 4))  # (K, 4, 6, 5)
+    affine = np.zeros((4, 4))
+    affine[0, 2] = affine[2, 1] = affine[1, 0] = affine[3, 3] = 1
+    labels = label_map(scores, affine, (4, 5, 6))
+    np.testing.assert_array_equal(labels, scores.float().argmax(0).permute(1, 2, 0))
 
 
 def test_at_the_same_size_labels_are_the_highest_scores():

@@ -1,0 +1,86 @@
+"""NumPy's files: `.npy`, mapped rather than read, and `.npz`. Nothing in them is executed."""
+
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lannunet_core.errors import UserError
+from lannunet_core.images.claims import RATIO, check_claim
+from lannunet_core.images.header import Header
+
+FORMAT: Any = np.lib.format  # untyped
+
+
+def header(path: Path, name: str, dimensions: int) -> Header:
+    """Without any spacing; see `read_image` for which axis is which."""
+    shape = _layout(_shape(path, name), dimensions)
+    return Header(tuple(shape[:0:-1]), shape[0], None)
+
+
+def pixels(path: Path, name: str, dimensions: int) -> NDArray[Any]:
+    """(C, [z,] y, x)."""
+    shape = _shape(path, name)
+    _layout(shape, dimensions)
+    if name == "NumPy":
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    else:
+        with zipfile.ZipFile(path) as archive, archive.open(_member(archive)) as file:
+            array = FORMAT.read_array(file, allow_pickle=False)
+    if array.dtype.kind == "b":
+        array = array.view(np.uint8)
+    if len(shape) == dimensions:
+        return array[None]
+    return np.moveaxis(array, -1, 0) if _channels_last(shape) else array
+
+
+def _layout(shape: tuple[int, ...], dimensions: int) -> tuple[int, ...]:
+    """(C, [z,] y, x) of an array of this shape."""
+    if len(shape) == dimensions:
+        return (1, *shape)
+    if len(shape) != dimensions + 1:
+        raise UserError(f"an array of shape {shape} where {dimensions}D is needed.")
+    return (shape[-1], *shape[:-1]) if _channels_last(shape) else shape
+
+
+def _channels_last(shape: tuple[int, ...]) -> bool:
+    return shape[-1] <= 4 < shape[0]
+
+
+def _shape(path: Path, name: str) -> tuple[int, ...]:
+    if name == "NumPy":
+        with path.open("rb") as file:
+            return _checked(file, path.stat().st_size)
+    with zipfile.ZipFile(path) as archive:
+        member = _member(archive)
+        held = member.file_size
+        if member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            held = min(held, member.compress_size * RATIO)
+        with archive.open(member) as opened:
+            return _checked(cast(BinaryIO, opened), held)
+
+
+def _member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    """The array that is the image: the only one, or `image` or `data`."""
+    members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+    names = list(members)
+    chosen = names[0] if len(names) == 1 else next((n for n in ("image", "data") if n in names), None)
+    if chosen is None:
+        raise UserError(f"holds arrays {', '.join(names) or '(none)'}; call the image `image`.")
+    return members[chosen]
+
+
+def _checked(file: BinaryIO, held: int) -> tuple[int, ...]:
+    """The shape that an array's header states, compared with the bytes that there are."""
+    try:
+        version = FORMAT.read_magic(file)
+        read = FORMAT.read_array_header_1_0 if version == (1, 0) else FORMAT.read_array_header_2_0
+        shape, _, dtype = read(file)
+    except ValueError as error:  # NumPy's own text advises to trust the file
+        raise ValueError("its NumPy header is cut off, damaged or unusually long") from error
+    if dtype.kind not in "biuf":
+        raise UserError(f"holds {dtype} entries, no grey values. Save the image as an array of numbers.")
+    check_claim(shape, 1, held - file.tell(), 8 * dtype.itemsize)
+    return tuple(shape)

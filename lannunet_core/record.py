@@ -1,0 +1,140 @@
+"""Folders that a run or a prediction writes: one process at a time, and only what a record lists is replaced.
+
+A folder is claimed before the first result is written. From then on every file that is written there is
+listed in its record first, and a file that the record does not list is never written over.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from lannunet_core.errors import UserError
+
+if TYPE_CHECKING:
+    from filelock import SoftFileLock
+
+RECORD = ".lannunet-files"  # a path a line, relative to the folder
+LOCK = ".lannunet-lock"
+TEMPORARY = ".lannunet-"  # how the names of half-written files begin
+
+
+@dataclass(frozen=True)
+class _Claim:
+    lock: "SoftFileLock"
+    listed: set[Path]
+    made: list[Path]
+
+
+_claimed: dict[Path, _Claim] = {}
+
+
+@contextmanager
+def releasing() -> Iterator[None]:
+    """Let go, at the end, of the folders that are claimed inside; without it that is at the process's end."""
+    before = set(_claimed)
+    try:
+        yield
+    finally:
+        for folder in sorted(_claimed.keys() - before, reverse=True):  # those inside others first
+            claimed = _claimed.pop(folder)
+            claimed.lock.release()
+            for made in claimed.made:
+                with suppress(OSError):  # something was written there
+                    made.rmdir()
+
+
+def claim(folder: Path) -> None:
+    """Make a folder and keep other processes out of it.
+
+    The lock is a file that is made exclusively, which works on a network share too. One that a dead process
+    left behind does not count.
+
+    Raises:
+        UserError: Another process writes there.
+    """
+    from filelock import SoftFileLock, Timeout
+
+    folder = _absolute(folder)
+    if folder in _claimed:
+        return
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = SoftFileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"{folder}: another process (number {lock.pid}) writes into this folder. Wait for it, or name "
+            f"another folder. If it ran on another machine, and has ended there, remove {folder / LOCK}."
+        ) from None
+    _claimed[folder] = _Claim(lock, set(recorded(folder)), made)
+
+
+def recorded(folder: Path) -> list[Path]:
+    """The files that are listed in a folder's record and exist."""
+    if not (folder / RECORD).is_file():
+        return []
+    lines = (folder / RECORD).read_text(encoding="utf-8", errors="replace").splitlines()
+    paths = [folder / line for line in dict.fromkeys(lines) if _stays_inside(line)]
+    root = folder.resolve()
+    return [path for path in paths if os.path.lexists(path) and path.parent.resolve().is_relative_to(root)]
+
+
+def adopt(folder: Path, files: Iterable[Path]) -> None:
+    """List files of ours that were written before there were records."""
+    if lines := "".join(f"{path.relative_to(folder).as_posix()}\n" for path in files):
+        (folder / RECORD).write_text(lines, encoding="utf-8")
+    if claimed := _claimed.get(_absolute(folder)):
+        claimed.listed.update(recorded(_absolute(folder)))
+
+
+def remove_recorded(folder: Path) -> None:
+    """Remove the recorded files, and the folders that are empty then."""
+    for path in recorded(folder):
+        path.unlink()
+        for parent in path.parents:
+            if parent == folder or any(parent.iterdir()):
+                break
+            parent.rmdir()
+    (folder / RECORD).unlink(missing_ok=True)
+    if claimed := _claimed.get(_absolute(folder)):
+        claimed.listed.clear()
+
+
+def sweep(folder: Path) -> None:
+    """Remove the half-written files that a dead process left in a claimed folder."""
+    for place in {folder, *(path.parent for path in recorded(folder))}:
+        for half in place.glob(f"{TEMPORARY}[0-9]*-*"):
+            half.unlink()
+
+
+def note(target: Path) -> None:
+    """List a file that is about to be written in the record of the claimed folder that it lies in, if any.
+
+    Raises:
+        UserError: There is such a file already, and it is none of ours.
+    """
+    target = _absolute(target)
+    folder = next((parent for parent in target.parents if parent in _claimed), None)
+    if folder is None or target in _claimed[folder].listed:
+        return
+    if os.path.lexists(target):
+        raise UserError(
+            f"{target}: this file is none that lannunet wrote, so it is not replaced. Move it away, or name "
+            "another folder."
+        )
+    with (folder / RECORD).open("a", encoding="utf-8") as record:
+        record.write(target.relative_to(folder).as_posix() + "\n")
+    _claimed[folder].listed.add(target)
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100  (a symbolic link stays as the user wrote it)
+
+
+def _stays_inside(line: str) -> bool:
+    path = PurePosixPath(line)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in line

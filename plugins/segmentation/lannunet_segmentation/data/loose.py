@@ -1,0 +1,131 @@
+"""Loose image files as cases, for prediction: which files make up one, and what it is called.
+
+A folder may hold files of any format. What cannot be predicted as it is meant is refused by name, before
+anything is predicted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lannunet_core import IMAGE_FILES, ImageFiles, UserError, terminal_text
+from lannunet_segmentation.data.cases import CHANNEL, complete, file_ending, is_dicom, visible
+from lannunet_segmentation.data.headers import image_headers
+from lannunet_segmentation.types import Case
+
+BESIDE = (".json", ".raw", ".zraw")  # what belongs to an image: its spacing, its voxels
+SERIES = "0020|000e"  # DICOM's tag of the series that an image belongs to
+
+
+def loose_cases(
+    paths: Sequence[Path], channels: int, dimensions: int, readers: ImageFiles = IMAGE_FILES
+) -> tuple[Case, ...]:
+    """Files for prediction as cases: those that differ only in their `_0000` are the channels of one.
+
+    Args:
+        paths: Image files, and folders of them.
+        channels: C of the model.
+        dimensions: D of the model.
+        readers: What reads image files.
+
+    Raises:
+        UserError: A file is absent or of another dimension, a channel is missing, two cases have one name,
+            files are slices of a DICOM series.
+    """
+    folders: dict[Path, dict[Path, None]] = {}  # of each folder its files, once
+    for path in paths:
+        for file in _folder_files(path, readers) if path.is_dir() else [path]:
+            if not file.is_file():
+                raise UserError(f"{file}: does not exist.")
+            folders.setdefault(file.parent, {})[file] = None
+    cases: dict[str, Case] = {}
+    for folder, files in sorted(folders.items()):
+        _check_series(folder, list(files), dimensions, readers)
+        for name, found in _grouped(list(files), channels, readers).items():
+            if name in cases:
+                raise UserError(
+                    f'{folder}: a case "{name}" is also in {cases[name].images[0].parent}. Predict them '
+                    "apart."
+                )
+            ending = file_ending(next(iter(found.values())), readers)
+            cases[name] = Case(name, complete(folder, name, found, channels, ending), None)
+            image_headers(cases[name], dimensions, channels, readers)
+    return tuple(cases.values())
+
+
+def _grouped(files: Sequence[Path], channels: int, readers: ImageFiles) -> dict[str, dict[int, Path]]:
+    """The files of one folder, by case and channel. A number that can be no channel belongs to the name."""
+    stems = {file: file.name.removesuffix(file_ending(file, readers)) for file in files}
+    all_stems = set(stems.values())
+    grouped: dict[str, dict[int, Path]] = {}
+    for file, stem in sorted(stems.items()):
+        name, channel = stem, 0
+        if match := CHANNEL.fullmatch(stem):
+            if int(match[2]) < channels or f"{match[1]}_0000" in all_stems:
+                name, channel = match[1], int(match[2])
+            else:
+                print(
+                    f"warning: {terminal_text(file)}: is taken for a case, not for a channel", file=sys.stderr
+                )
+        found = grouped.setdefault(name, {})
+        if channel in found:
+            raise UserError(
+                f'{file}: is the case "{name}", as {found[channel].name} is. Rename one, or predict them '
+                "apart."
+            )
+        found[channel] = file
+    return dict(sorted(grouped.items()))
+
+
+def _folder_files(folder: Path, readers: ImageFiles) -> list[Path]:
+    files = visible(folder)
+    chosen = [file for file in files if readers.knows(file)]
+    if not chosen:
+        below = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        more = f" Folders in it are not looked into; name them: {', '.join(below[:3])}." if below else ""
+        raise UserError(
+            f"{folder}: holds no image; known are DICOM and files in {', '.join(readers.suffixes)}.{more}"
+        )
+    used = set(chosen)
+    if left := [file.name for file in files if file not in used and file.suffix.lower() not in BESIDE]:
+        names = ", ".join(left[:5]) + (f" and {len(left) - 5} others" if len(left) > 5 else "")
+        print(f"warning: {folder}: left out, as they are no images: {terminal_text(names)}", file=sys.stderr)
+    return chosen
+
+
+def _check_series(folder: Path, files: Sequence[Path], dimensions: int, readers: ImageFiles) -> None:
+    """Refuse slices where the model takes volumes; say that they are slices where it takes pictures."""
+    slices = [file for file in files if readers.reader(file) is None and is_dicom(file)]
+    if len(slices) < 2:
+        return
+    if dimensions == 3:
+        if all(readers.header(file, 3).size[2] == 1 for file in slices[:2]):
+            raise UserError(
+                f"{folder}: its {len(slices)} DICOM files are the slices of a series, which is not read as a "
+                "volume. Convert it to one file (such as .nii.gz, by dcm2niix) and predict that."
+            )
+        return
+    series, most = Counter(map(_series_of, slices)).most_common(1)[0]
+    if series and most > 1:
+        print(
+            f"warning: {folder}: {most} DICOM files are slices of one series; each is segmented as a picture "
+            "of its own",
+            file=sys.stderr,
+        )
+
+
+def _series_of(file: Path) -> str:
+    import SimpleITK as sitk
+
+    reader: Any = sitk.ImageFileReader()  # type: ignore[no-untyped-call]
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(file))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return ""  # damaged: reading it says so
+    return str(reader.GetMetaData(SERIES)) if reader.HasMetaDataKey(SERIES) else ""

@@ -1,0 +1,189 @@
+"""What a plan of nnU-Net version 1 says of one stage, and how it made that stage's arrays of raw images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    FiniteFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
+
+from lannunet_core import UserError
+from lannunet_segmentation.data.plain_pickle import read_pickle
+from lannunet_segmentation.types import NnunetChannel, NnunetRecipe, Scheme
+
+PREPROCESSORS = ("GenericPreprocessor", "PreprocessorFor2D")
+"""Those whose work `as_nnunet` repeats."""
+PROPERTIES = "dataset_properties.pkl"
+"""Beside a plan: what the planner had measured."""
+SCHEMES: dict[str, Scheme] = {"CT": "ct", "CT2": "ct2", "noNorm": "none"}
+"""nnU-Net's names; it z-scores under every other one."""
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def listed(value: Any) -> Any:
+    """An array as lists, as models take it."""
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+Step = Annotated[PositiveFloat, Field(allow_inf_nan=False)]
+Three = Annotated[tuple[Step, Step, Step], BeforeValidator(listed)]
+Side = Annotated[PositiveInt, Field(lt=2**31)]
+
+
+class _Intensities(BaseModel):
+    percentile_00_5: FiniteFloat
+    percentile_99_5: FiniteFloat
+    mean: FiniteFloat
+    sd: FiniteFloat
+
+
+class _Measured(BaseModel):
+    intensityproperties: dict[int, _Intensities] | None = None
+
+
+class _Stage(BaseModel):
+    current_spacing: Three
+    patch_size: Annotated[list[Side], BeforeValidator(listed), Field(min_length=1, max_length=3)]
+
+
+class _PlanFile(BaseModel):
+    data_identifier: str
+    num_modalities: Annotated[PositiveInt, Field(le=1000)]
+    modalities: dict[int, str]
+    num_classes: Annotated[PositiveInt, Field(le=2**15)]
+    plans_per_stage: dict[int, Any]
+    transpose_forward: Annotated[list[int], BeforeValidator(listed)] = [0, 1, 2]
+    normalization_schemes: dict[int, str] | None = None
+    use_mask_for_norm: dict[int, bool] | None = None
+    dataset_properties: _Measured = _Measured()
+    preprocessor_name: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a plan says of one stage.
+
+    Attributes:
+        path: Its file.
+        channel_names: C.
+        classes: How many, without the background.
+        spacing: mm, in the array's order.
+        transposed: Which axis (z, y, x) of the image each of the array's axes is.
+        slices: Whether it is a 2D plan: volumes keep their spacing along the array's first axis.
+        recipe: How raw images become the stage's arrays; None: that is not known.
+        unknown: Why, after "…, as".
+    """
+
+    path: Path
+    channel_names: tuple[str, ...]
+    classes: int
+    spacing: tuple[float, float, float]
+    transposed: tuple[int, int, int]
+    slices: bool
+    recipe: NnunetRecipe | None
+    unknown: str
+
+
+def identifier(path: Path) -> str:
+    """Which stage folders a plan is of.
+
+    Raises:
+        UserError: It is no plan.
+    """
+    return _read(path).data_identifier
+
+
+def read_plan(path: Path, number: int, stage: Path) -> Plan:
+    """What a plan says of the stage `number`, whose folder is `stage`.
+
+    Raises:
+        UserError: It is no plan, or has no such stage.
+    """
+    plan = _read(path)
+    if number not in plan.plans_per_stage:
+        raise UserError(f"{path}: has no stage {number}: {stage} was made by another plan.")
+    chosen = typed(_Stage, plan.plans_per_stage[number], path, "plan", f"plans_per_stage.{number}.")
+    if missing := [index for index in range(plan.num_modalities) if index not in plan.modalities]:
+        raise _no_plan(path, f"modalities.{missing[0]} is missing")
+    if sorted(plan.transpose_forward) != [0, 1, 2]:
+        raise _no_plan(path, f"transpose_forward is {plan.transpose_forward}")
+    first, second, third = plan.transpose_forward
+    turn, slices = (first, second, third), len(chosen.patch_size) < 3
+    made = _recipe(plan, chosen, turn, slices, path)
+    return Plan(
+        path=path,
+        channel_names=tuple(plan.modalities[index] for index in range(plan.num_modalities)),
+        classes=plan.num_classes,
+        spacing=chosen.current_spacing,
+        transposed=turn,
+        slices=slices,
+        recipe=None if isinstance(made, str) else made,
+        unknown=made if isinstance(made, str) else "",
+    )
+
+
+def _recipe(
+    plan: _PlanFile, stage: _Stage, turn: tuple[int, int, int], slices: bool, path: Path
+) -> NnunetRecipe | str:
+    """How raw images become the stage's arrays, or why that is not known."""
+    if plan.preprocessor_name not in ("", *PREPROCESSORS):
+        return f"{path} names a preprocessor of its own ({plan.preprocessor_name[:60]!r})"
+    measured = plan.dataset_properties.intensityproperties
+    beside = path.with_name(PROPERTIES)
+    if measured is None and beside.is_file():
+        measured = typed(_Measured, read_pickle(beside), beside, "data set's properties").intensityproperties
+    channels = []
+    for index in range(plan.num_modalities):
+        named = (plan.normalization_schemes or {}).get(index)
+        inside = (plan.use_mask_for_norm or {}).get(index)
+        if named is None or inside is None:
+            return f"{path} does not say how channel {index} was normalised"
+        scheme: Scheme = SCHEMES.get(named, "zscore")
+        clip = None
+        if scheme in ("ct", "ct2"):
+            if not measured or index not in measured:
+                return (
+                    f"neither {path} nor {PROPERTIES} has the intensities that channel {index} was clipped to"
+                )
+            found = measured[index]
+            clip = (found.percentile_00_5, found.percentile_99_5, found.mean, found.sd)
+        channels.append(NnunetChannel(scheme, inside, clip))
+    first, second, third = stage.current_spacing
+    return NnunetRecipe(path.name, (None if slices else first, second, third), turn, tuple(channels))
+
+
+def typed(model: type[M], content: Any, path: Path, what: str, below: str = "") -> M:
+    """The content of a pickle of nnU-Net as a model's instance.
+
+    Raises:
+        UserError: It is something else.
+    """
+    try:
+        return model.model_validate(dict(content) if isinstance(content, Mapping) else content)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = repr(".".join(map(str, first["loc"])))[1:81]
+        where = f"{below}{place}: " if place else ""
+        raise UserError(
+            f"{path}: is no {what} of nnU-Net version 1 ({where}{first['msg'][:200]}). Copy or make it again."
+        ) from None
+
+
+def _read(path: Path) -> _PlanFile:
+    return typed(_PlanFile, read_pickle(path), path, "plan")
+
+
+def _no_plan(path: Path, why: str) -> UserError:
+    return UserError(f"{path}: is no plan of nnU-Net version 1 ({why}). Copy or make it again.")

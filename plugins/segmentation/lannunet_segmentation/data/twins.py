@@ -1,0 +1,48 @@
+"""The same image on both sides of a split, under whatever names: it makes a model look better than it is."""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from lannunet_segmentation.types import Case
+
+FIRST_BYTES = 1 << 20  # compared before whole files are
+
+
+def twins(training: Sequence[Case], others: Sequence[Case]) -> list[tuple[Case, Case]]:
+    """Cases whose first image is, byte for byte, that of a training case: (training, other)."""
+    sizes = {case.images[0].stat().st_size for case in others}
+    alike: dict[tuple[int, bytes], list[Case]] = defaultdict(list)
+    for case in training:
+        if case.images[0].stat().st_size in sizes:
+            alike[_beginning(case.images[0])].append(case)
+    found = []
+    for other in others:
+        for case in alike[_beginning(other.images[0])] if alike else ():
+            if filecmp.cmp(case.images[0], other.images[0], shallow=False):
+                found.append((case, other))
+                break
+    return found
+
+
+def say_twins(training: Sequence[Case], others: Sequence[Case], split: str) -> None:
+    """Warn where a training case's image is in another split, too."""
+    if found := twins(training, others):
+        first, other = found[0]
+        more = f" So are {len(found) - 1} others." if len(found) > 1 else ""
+        print(
+            f"warning: {other.images[0]} of {split} is the image {first.images[0]} of training.{more} "
+            "How well these are segmented says nothing of new images.",
+            file=sys.stderr,
+        )
+
+
+def _beginning(path: Path) -> tuple[int, bytes]:
+    """The size of a file, and a digest of its first bytes."""
+    with path.open("rb") as file:
+        return path.stat().st_size, hashlib.sha256(file.read(FIRST_BYTES)).digest()

@@ -1,0 +1,64 @@
+"""Which files label maps go to: decided before the work, so that none turns out impossible at its end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from lannunet_core import UserError, earlier_results, inside
+from lannunet_segmentation.data.cases import file_ending
+from lannunet_segmentation.data.label_files import label_ending
+from lannunet_segmentation.types import Case, SegmentationDataset
+
+
+def label_paths(cases: Sequence[Case], dataset: SegmentationDataset, folder: Path) -> list[Path]:
+    """The label file of each case in a folder.
+
+    Raises:
+        UserError: A case's name cannot name a file.
+    """
+    return [inside(folder, f"{case.id}{label_ending(case, dataset)}", str(case.images[0])) for case in cases]
+
+
+def check_targets(
+    cases: Sequence[Case],
+    dataset: SegmentationDataset,
+    folder: Path,
+    claimed: Path,
+    key: str,
+    inputs: Sequence[Case],
+) -> None:
+    """Refuse what would be written over, and say where label maps are of another format than their image.
+
+    Args:
+        cases: Those that will be segmented.
+        dataset: What they belong to.
+        folder: Gets their label files.
+        claimed: The run's folder, whose record says which files are ours; it is `folder` or holds it.
+        key: What names that folder, for messages.
+        inputs: Those whose files will be read.
+
+    Raises:
+        UserError: A file that is there is none of ours; an input is a file that an earlier run left there.
+    """
+    targets = label_paths(cases, dataset, folder)
+    ours = {path.resolve() for path in earlier_results(claimed)}
+    read = {path for case in inputs for path in (*case.images, case.label) if path is not None}
+    for path in sorted(read) if ours else ():
+        if path.resolve() in ours:
+            raise UserError(
+                f"{key}: {path} is to be read, but is a result of an earlier run there; name another folder."
+            )
+    for target in targets:
+        if os.path.lexists(target) and target.resolve() not in ours:
+            raise UserError(
+                f"{key}: {target} is none that lannunet wrote, and a label map would go there; move it away, "
+                "or name another folder."
+            )
+    if dataset.layout == "preprocessed":
+        return
+    endings = {(file_ending(case.images[0], dataset.files), label_ending(case, dataset)) for case in cases}
+    for stored, written in sorted(endings):
+        if stored != written:
+            print(f"label maps of {stored or 'DICOM'} images are written as {written}", flush=True)

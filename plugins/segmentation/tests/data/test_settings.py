@@ -1,0 +1,61 @@
+"""How a model's file says that images are prepared."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from lannunet_segmentation.data.settings import as_trained, recorded
+from lannunet_segmentation.types import NnunetChannel, NnunetRecipe, Settings
+
+from lannunet_core import BEST_MODEL, load_checkpoint, save_checkpoint
+from tests.fixtures.nnunet import blocks, refused
+
+CT = (0.0, 100.0, 50.0, 20.0)
+RECIPE = NnunetRecipe("plan.pkl", (None, 1.0, 2.0), (2, 0, 1), (NnunetChannel("ct", True, CT),))
+KNOWN = Settings((2.0, 1.0, 3.0), ("ct",), (CT,), nnunet=RECIPE)
+
+
+def test_it_is_read_back(tmp_path):
+    dataset = blocks(tmp_path / "Dataset001_blocks", 1)
+    kept = json.loads(json.dumps(recorded(KNOWN)))
+    own = Settings(None, ("zscore",), (None,))
+    assert as_trained(own, kept, dataset, None, None, tmp_path) == KNOWN
+
+
+WRONG = {
+    "something else": [1, 2],
+    "nothing": {},
+    "another number of channels": recorded(replace(KNOWN, normalisation=("ct", "ct"))),
+    "no clip for CT": recorded(replace(KNOWN, clip=(None,))),
+    "no size of voxels": recorded(replace(KNOWN, spacing=(0.0, 1.0, 1.0))),
+    "no number": {**recorded(KNOWN), "spacing": [float("nan"), 1, 1]},
+    "an axis twice": recorded(replace(KNOWN, nnunet=replace(RECIPE, transposed=(1, 1, 0)))),
+    "another normalisation": {**recorded(KNOWN), "nnunet": {"channels": [{"scheme": "exec"}]}},
+}
+
+
+@pytest.mark.parametrize("found", WRONG.values(), ids=WRONG)
+def test_a_file_that_says_something_else_is_refused(tmp_path, found):
+    dataset = blocks(tmp_path / "Dataset001_blocks", 1)
+    own = Settings(None, ("zscore",), (None,))
+    refused("best", "channels", call=lambda: as_trained(own, found, dataset, None, None, tmp_path / "best"))
+
+
+def test_a_model_that_does_not_say_how_nnunet_prepared_its_images(segmentation, capsys):
+    """As models of before were; of raw images, the configuration says so."""
+    segmentation.set(solver={"max_epochs": 1})
+    assert segmentation.train() == 0
+    model = segmentation.out / BEST_MODEL
+    trained = load_checkpoint(model)
+    assert trained.learned["preparation"]["normalisation"] == ["zscore"]
+    predict = ("predict", model, segmentation.raw / "imagesTs", "-o")
+    save_checkpoint(model, replace(trained, learned={}))
+    assert segmentation.lannunet(*predict, segmentation.folder / "new") == 0
+    stage = segmentation.folder / "nnUNetData_plans_v2.1_stage0"
+    stage.mkdir()
+    for suffix in (".npz", ".pkl"):
+        (stage / f"case{suffix}").touch()
+    config = {**trained.config, "dataset": {**trained.config["dataset"], "root": str(stage)}}
+    save_checkpoint(model, replace(trained, learned={}, config=config))
+    assert segmentation.lannunet(*predict, segmentation.folder / "newer") == 2
+    assert "Train it again" in capsys.readouterr().err

@@ -1,0 +1,100 @@
+"""Workers that die, hang, or find no shared memory."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from lannunet_core.run import workers
+from lannunet_core.run.batches import make_loader
+from lannunet_core.run.workers import WorkersLost, end_workers, loaded_batches
+
+# Forks of a process with threads.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded")
+
+
+class Doing(Dataset):
+    """Does something at the third sample."""
+
+    def __init__(self, do=lambda: None):
+        self.do = do
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        if index == 2:
+            self.do()
+        return {
+            "image": torch.full((3, 4), float(index)),
+            "extra": {"age": torch.tensor(index)},
+            "id": str(index),
+        }
+
+
+def load(dataset, stopping=lambda: False):
+    loader = make_loader(dataset, 1, torch.device("cpu"), batch_size=1)
+    try:
+        yield from loaded_batches(loader, stopping)
+    finally:
+        end_workers(loader)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGBUS])
+def test_a_worker_that_dies(number):
+    batches = load(Doing(lambda: os.kill(os.getpid(), number)))
+    with pytest.raises(WorkersLost, match=r"ended, or hang: .*num_workers lower"):
+        list(batches)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_worker_leaves_signals_to_the_main_process(number):
+    assert len(list(load(Doing(lambda: os.kill(os.getpid(), number))))) == 6
+
+
+def test_a_worker_that_hangs(monkeypatch):
+    monkeypatch.setattr(workers, "LIMIT", 3)
+    with pytest.raises(WorkersLost, match="hang"):
+        list(load(Doing(lambda: time.sleep(1000))))
+
+
+def test_a_stop_while_a_worker_hangs():
+    asked = time.monotonic()
+    assert len(list(load(Doing(lambda: time.sleep(1000)), stopping=lambda: True))) == 2
+    assert time.monotonic() - asked < 60
+
+
+def test_without_shared_memory_batches_come_through_pipes(monkeypatch, capsys):
+    plain = list(load(Doing()))
+    assert "/dev/shm" not in capsys.readouterr().out
+    monkeypatch.setattr(workers.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 100}))
+    shared = []
+    monkeypatch.setattr("torch.multiprocessing.reductions.reduce_storage", lambda *_: shared.append(1))
+    piped = list(load(Doing()))
+    assert capsys.readouterr().out.count("/dev/shm is short") == 1
+    for one, other in zip(plain, piped, strict=True):
+        assert one["id"] == other["id"]
+        assert torch.equal(one["image"], other["image"])
+        assert torch.equal(one["extra"]["age"], other["extra"]["age"])
+
+
+def test_workers_end_with_a_killed_main_process():
+    made, give = os.pipe()
+    main = os.fork()
+    if main == 0:
+        batches = load(Doing(lambda: time.sleep(1000)))
+        next(batches)
+        workers_of = torch.multiprocessing.active_children()
+        os.write(give, str(workers_of[0].pid).encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(main, 0)
+    worker = int(os.read(made, 100))
+    status = Path(f"/proc/{worker}/status")
+    until = time.monotonic() + 10
+    while status.exists() and "State:\tZ" not in status.read_text():  # a zombie waits for its new parent
+        assert time.monotonic() < until, "the worker lives on"
+        time.sleep(0.05)

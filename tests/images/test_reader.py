@@ -282,11 +282,13 @@ def test_another_dimension_is_refused(tmp_path):
     picture = write(tmp_path / "picture.png", GREY)
     np.save(tmp_path / "array.npy", VOLUME[None])
     for read in (read_image, image_header):
-        with pytest.raises(UserError, match=rf"volume\.nii\.gz: a 3D image \({X}×{Y}×{Z}\) where .* 2D"):
+        with pytest.raises(
+            UserError, match=rf"volume\.nii\.gz: a 3D image \({X}×{Y}×{Z}\) where 2D is needed"
+        ):
             read(volume, 2)
-        with pytest.raises(UserError, match=rf"picture\.png: a 2D image \({X}×{Y}\) where .* 3D"):
+        with pytest.raises(UserError, match=rf"picture\.png: a 2D image \({X}×{Y}\) where 3D is needed"):
             read(picture, 3)
-        with pytest.raises(UserError, match=r"array\.npy: an array of shape \(1, 7, 10, 13\) .* 2D"):
+        with pytest.raises(UserError, match=r"array\.npy: an array of shape \(1, 7, 10, 13\) where 2D"):
             read(tmp_path / "array.npy", 2)
 
 

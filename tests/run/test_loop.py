@@ -104,6 +104,23 @@ def test_what_an_earlier_version_began_is_gone_on_with(stoppable, monkeypatch, c
     assert_same(whole(stoppable), stoppable.out)
 
 
+def test_the_best_model_of_an_earlier_version_stays_the_best(stoppable, workshop, monkeypatch):
+    """It was called otherwise; it is that of the first epoch, and the training is over."""
+    stoppable.set(trainer={"plugins": ["saboteur", "drifting"]}, solver={"decay_policy": "none"})
+    with monkeypatch.context() as patch:
+        patch.setenv("SABOTAGE", "epoch 4 SIGINT")
+        assert stoppable.train() == 130
+    best = stoppable.out / "checkpoints" / "best.safetensors"
+    content = checkpoint.load_checkpoint(best)
+    torch.save({"lannunet": checkpoint.FORMAT, **vars(content)}, best.with_suffix(".pt"))
+    best.unlink()
+    assert stoppable.train("--resume") == 0
+    now = checkpoint.load_checkpoint(best).learner
+    assert all(torch.equal(now[name], value) for name, value in content.learner.items())
+    last = checkpoint.load_checkpoint(stoppable.out / "checkpoints" / "latest.pt").learner
+    assert any(not torch.equal(now[name], value) for name, value in last.items())
+
+
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_reaches_the_whole_group_of_processes(stoppable, name, code):
     ended = stoppable.start(

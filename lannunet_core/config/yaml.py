@@ -175,6 +175,8 @@ def parse(text: str, source: str, repeated: list[Repeated] | None = None) -> tup
             raise fail(node.start_mark, f"{value!r:.60} holds a character that no file can have; {ESCAPES}.")
         return value
 
+    if text.count("[") + text.count("{") > MOST_BRACKETS:  # a nest of them takes long before it is refused
+        raise UserError(f"{source}: is nested too deeply: it holds over {MOST_BRACKETS} brackets.")
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
@@ -208,6 +210,7 @@ def inline_yaml(value: Any) -> str:
     return text.strip().removesuffix("\n...")
 
 
+MOST_BRACKETS = 10_000
 UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
 

@@ -199,6 +199,7 @@ from .images.nests import (
     map_tensors as map_tensors,
     spatial_size as spatial_size,
 )
+from .images.dicom import series_of as series_of
 from .images.files import (
     IMAGE_FILES as IMAGE_FILES,
     ImageFiles as ImageFiles,

@@ -13,7 +13,7 @@ from lannunet_core.images.claims import RATIO, check_claim
 # the detector (larger by the magnification), of the scanned film.
 PIXEL_SPACING, IMAGER_SPACING, SCANNED_SPACING = "0028|0030", "0018|1164", "0018|2010"
 MAGNIFICATION, ASPECT, BETWEEN_SLICES = "0018|1114", "0028|0034", "0018|0088"
-BITS, SAMPLES = "0028|0100", "0028|0002"
+SERIES, BITS, SAMPLES = "0020|000e", "0028|0100", "0028|0002"
 TRANSFER_SYNTAX = b"\x02\x00\x10\x00UI"
 RATIOS = {  # what a byte becomes at most, by how the syntax starts: JPEG 2000 and the like, others
     b"1.2.840.10008.1.2.4.8": 20 * RATIO,
@@ -131,3 +131,18 @@ def _length(file: BinaryIO, is_meta: bool, syntax: bytes) -> int | None:
     if kind == b"SQ":
         return UNDEFINED
     return int(struct.unpack(order + "I", more)[0]) if len(more) == 4 else None
+
+
+def series_of(path: Path) -> str:
+    """The series that a DICOM file belongs to; "" where it says none, or is damaged (reading it says so)."""
+    import SimpleITK as sitk
+
+    reader: Any = sitk.ImageFileReader()  # type: ignore[no-untyped-call]
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(path))
+    try:
+        check_lengths(path)
+        reader.ReadImageInformation()
+    except (RuntimeError, ValueError, OSError, UserError):
+        return ""
+    return str(reader.GetMetaData(SERIES)) if reader.HasMetaDataKey(SERIES) else ""

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from lannunet_core.errors import UserError
+from lannunet_core.images.dicom import series_of
 from lannunet_core.images.reader import image_header, image_placement, read_image
 from tests.fixtures.images import dicom
 
@@ -97,7 +98,7 @@ def test_what_scanners_write_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("change", ["pixels", "tag", "fragment", "kind"])
-def test_an_element_longer_than_the_file_takes_no_memory(tmp_path, change):
+def test_an_element_longer_than_the_file_takes_no_memory(tmp_path, monkeypatch, change):
     content = dicom(GREY)
     place = content.index(b"\x28\0\2\0US")
     changed = {
@@ -113,3 +114,5 @@ def test_an_element_longer_than_the_file_takes_no_memory(tmp_path, change):
     path.write_bytes(changed)
     with pytest.raises(UserError, match=r"image\.dcm: .*(an element claims 2147483647 of|is no element)"):
         read_image(path, 2)
+    monkeypatch.setattr("SimpleITK.ImageFileReader.ReadImageInformation", lambda _: pytest.fail("took it"))
+    assert series_of(path) == ""

@@ -126,6 +126,9 @@ def script(arguments: Sequence[str] | None = None) -> None:
     except (UserError, RunFailed) as error:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, UserError) else 1) from None
+    except OSError as error:
+        print(f"Error: {error.filename or chosen.folder}: {error.strerror or error}.", file=sys.stderr)
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         raise SystemExit(130) from None

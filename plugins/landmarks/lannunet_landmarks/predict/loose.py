@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from lannunet_core import (
     provenance,
     refuse_folder,
     refuse_to_empty,
+    series_of,
     terminal_text,
     write_run,
 )
@@ -40,7 +40,6 @@ from lannunet_landmarks.types import Prediction, Sample
 
 MOST_SHOWN = 5  # names in a message
 PIXELS = (".raw", ".zraw")  # of MetaImages, which are headers
-SERIES = "0020|000e"  # DICOM's tag of the series that an image belongs to
 
 
 def predict(request: PredictRequest) -> list[Prediction]:
@@ -185,17 +184,3 @@ def is_dicom(file: Path, readers: ImageFiles) -> bool:
         return readers.reader(file) is None and image_format(file) == "DICOM"
     except UserError:  # reading it says what is wrong
         return False
-
-
-def series_of(file: Path) -> str:
-    """The DICOM series of a file; "" where it says none, or is damaged."""
-    import SimpleITK as sitk
-
-    reader: Any = sitk.ImageFileReader()  # type: ignore[no-untyped-call]
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(file))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:  # reading its pixels says so
-        return ""
-    return str(reader.GetMetaData(SERIES)) if reader.HasMetaDataKey(SERIES) else ""

@@ -10,15 +10,13 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from lannunet_core import IMAGE_FILES, ImageFiles, UserError, terminal_text
+from lannunet_core import IMAGE_FILES, ImageFiles, UserError, series_of, terminal_text
 from lannunet_segmentation.data.cases import CHANNEL, complete, file_ending, is_dicom, visible
 from lannunet_segmentation.data.headers import image_headers
 from lannunet_segmentation.types import Case
 
 BESIDE = (".json", ".raw", ".zraw")  # what belongs to an image: its spacing, its voxels
-SERIES = "0020|000e"  # DICOM's tag of the series that an image belongs to
 
 
 def loose_cases(
@@ -109,23 +107,10 @@ def _check_series(folder: Path, files: Sequence[Path], dimensions: int, readers:
                 "volume. Convert it to one file (such as .nii.gz, by dcm2niix) and predict that."
             )
         return
-    series, most = Counter(map(_series_of, slices)).most_common(1)[0]
+    series, most = Counter(map(series_of, slices)).most_common(1)[0]
     if series and most > 1:
         print(
             f"warning: {folder}: {most} DICOM files are slices of one series; each is segmented as a picture "
             "of its own",
             file=sys.stderr,
         )
-
-
-def _series_of(file: Path) -> str:
-    import SimpleITK as sitk
-
-    reader: Any = sitk.ImageFileReader()  # type: ignore[no-untyped-call]
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(file))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        return ""  # damaged: reading it says so
-    return str(reader.GetMetaData(SERIES)) if reader.HasMetaDataKey(SERIES) else ""

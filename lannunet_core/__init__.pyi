@@ -266,7 +266,7 @@ from .report.display import (
 
 # Files and processes
 from .record import (
-    claim as claim,
+    lock_folder as lock_folder,
     note as note,
     releasing as releasing,
 )

@@ -15,7 +15,7 @@ LONGEST_NAME = 200  # bytes; file systems allow 255, and suffixes are added
 def atomic_path(target: Path) -> Iterator[Path]:
     """Give a temporary path beside `target`; on success flush it to disk and rename it over `target`.
 
-    On an exception the temporary file is removed and `target` is left as it was. In a claimed folder a file
+    On an exception the temporary file is removed and `target` is left as it was. In a locked folder a file
     that is none of ours is not replaced (see `record`).
     """
     note(target)

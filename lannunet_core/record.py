@@ -1,6 +1,6 @@
 """Folders that a run or a prediction writes: one process at a time, and only what a record lists is replaced.
 
-A folder is claimed before the first result is written. From then on every file that is written there is
+A folder is locked before the first result is written. From then on every file that is written there is
 listed in its record first, and a file that the record does not list is never written over.
 """
 
@@ -22,31 +22,31 @@ TEMPORARY = ".lannunet-"  # how the names of half-written files begin
 
 
 @dataclass(frozen=True)
-class _Claim:
+class _Lock:
     lock: "SoftFileLock"
     listed: set[Path]
     made: list[Path]
 
 
-_claimed: dict[Path, _Claim] = {}
+_locked: dict[Path, _Lock] = {}
 
 
 @contextmanager
 def releasing() -> Iterator[None]:
-    """Let go, at the end, of the folders that are claimed inside; without it that is at the process's end."""
-    before = set(_claimed)
+    """Let go, at the end, of the folders that are locked inside; without it that is at the process's end."""
+    before = set(_locked)
     try:
         yield
     finally:
-        for folder in sorted(_claimed.keys() - before, reverse=True):  # those inside others first
-            claimed = _claimed.pop(folder)
-            claimed.lock.release()
-            for made in claimed.made:
+        for folder in sorted(_locked.keys() - before, reverse=True):  # those inside others first
+            held = _locked.pop(folder)
+            held.lock.release()
+            for made in held.made:
                 with suppress(OSError):  # something was written there
                     made.rmdir()
 
 
-def claim(folder: Path) -> None:
+def lock_folder(folder: Path) -> None:
     """Make a folder and keep other processes out of it.
 
     The lock is a file that is made exclusively, which works on a network share too. One that a dead process
@@ -58,7 +58,7 @@ def claim(folder: Path) -> None:
     from filelock import SoftFileLock, Timeout
 
     folder = _absolute(folder)
-    if folder in _claimed:
+    if folder in _locked:
         return
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def claim(folder: Path) -> None:
             f"{folder}: another process (number {lock.pid}) writes into this folder. Wait for it, or name "
             f"another folder. If it ran on another machine, and has ended there, remove {folder / LOCK}."
         ) from None
-    _claimed[folder] = _Claim(lock, set(recorded(folder)), made)
+    _locked[folder] = _Lock(lock, set(recorded(folder)), made)
 
 
 def recorded(folder: Path) -> list[Path]:
@@ -87,8 +87,8 @@ def adopt(folder: Path, files: Iterable[Path]) -> None:
     """List files of ours that were written before there were records."""
     if lines := "".join(f"{path.relative_to(folder).as_posix()}\n" for path in files):
         (folder / RECORD).write_text(lines, encoding="utf-8")
-    if claimed := _claimed.get(_absolute(folder)):
-        claimed.listed.update(recorded(_absolute(folder)))
+    if held := _locked.get(_absolute(folder)):
+        held.listed.update(recorded(_absolute(folder)))
 
 
 def remove_recorded(folder: Path) -> None:
@@ -100,26 +100,26 @@ def remove_recorded(folder: Path) -> None:
                 break
             parent.rmdir()
     (folder / RECORD).unlink(missing_ok=True)
-    if claimed := _claimed.get(_absolute(folder)):
-        claimed.listed.clear()
+    if held := _locked.get(_absolute(folder)):
+        held.listed.clear()
 
 
 def sweep(folder: Path) -> None:
-    """Remove the half-written files that a dead process left in a claimed folder."""
+    """Remove the half-written files that a dead process left in a locked folder."""
     for place in {folder, *(path.parent for path in recorded(folder))}:
         for half in place.glob(f"{TEMPORARY}[0-9]*-*"):
             half.unlink()
 
 
 def note(target: Path) -> None:
-    """List a file that is about to be written in the record of the claimed folder that it lies in, if any.
+    """List a file that is about to be written in the record of the locked folder that it lies in, if any.
 
     Raises:
         UserError: There is such a file already, and it is none of ours.
     """
     target = _absolute(target)
-    folder = next((parent for parent in target.parents if parent in _claimed), None)
-    if folder is None or target in _claimed[folder].listed:
+    folder = next((parent for parent in target.parents if parent in _locked), None)
+    if folder is None or target in _locked[folder].listed:
         return
     if os.path.lexists(target):
         raise UserError(
@@ -128,7 +128,7 @@ def note(target: Path) -> None:
         )
     with (folder / RECORD).open("a", encoding="utf-8") as record:
         record.write(target.relative_to(folder).as_posix() + "\n")
-    _claimed[folder].listed.add(target)
+    _locked[folder].listed.add(target)
 
 
 def _absolute(path: Path) -> Path:

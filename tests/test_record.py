@@ -9,13 +9,13 @@ import pytest
 
 from lannunet_core.errors import UserError
 from lannunet_core.files import write_text
-from lannunet_core.record import LOCK, RECORD, claim, recorded, releasing
+from lannunet_core.record import LOCK, RECORD, lock_folder, recorded, releasing
 
 HOLDING = """
 import sys, time
 from pathlib import Path
-from lannunet_core.record import claim
-claim(Path(sys.argv[1]))
+from lannunet_core.record import lock_folder
+lock_folder(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(100)
 """
@@ -33,7 +33,7 @@ def holder(tmp_path):
 
 def test_two_processes_are_kept_apart(tmp_path, holder):
     with pytest.raises(UserError, match=rf"another process \(number {holder.pid}\) writes into this folder"):
-        claim(tmp_path)
+        lock_folder(tmp_path)
 
 
 def test_a_dead_process_is_no_obstacle(tmp_path, holder):
@@ -41,7 +41,7 @@ def test_a_dead_process_is_no_obstacle(tmp_path, holder):
     holder.wait()
     assert (tmp_path / LOCK).exists()
     with releasing():
-        claim(tmp_path)
+        lock_folder(tmp_path)
     assert not (tmp_path / LOCK).exists()
 
 
@@ -54,15 +54,15 @@ def test_a_share_that_refuses_locks_links_and_times(tmp_path, monkeypatch):
         for name in names:
             monkeypatch.setattr(module, name, refuse)
     with releasing():
-        claim(tmp_path)
+        lock_folder(tmp_path)
         write_text(tmp_path / "a", "1")
     assert [path.name for path in recorded(tmp_path)] == ["a"]
 
 
 def test_what_is_claimed_and_not_used_leaves_nothing(tmp_path):
     with releasing():
-        claim(tmp_path / "a" / "b")
-        claim(tmp_path / "a" / "b")
+        lock_folder(tmp_path / "a" / "b")
+        lock_folder(tmp_path / "a" / "b")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -70,14 +70,14 @@ def test_only_files_of_ours_are_replaced(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "theirs").write_text("theirs")
     with releasing():
-        claim(tmp_path)
+        lock_folder(tmp_path)
         write_text(tmp_path / "ours", "1")
         write_text(tmp_path / "ours", "2")
         with pytest.raises(UserError, match="theirs: this file is none that lannunet wrote"):
             write_text(tmp_path / "sub" / "theirs", "ours")
     assert (tmp_path / "sub" / "theirs").read_text() == "theirs"
     with releasing():
-        claim(tmp_path)
+        lock_folder(tmp_path)
         write_text(tmp_path / "ours", "3")
     assert (tmp_path / RECORD).read_text() == "ours\n"
     write_text(tmp_path / "sub" / "theirs", "mine")  # in no claimed folder

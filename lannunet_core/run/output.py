@@ -22,7 +22,7 @@ from lannunet_core.errors import UserError
 from lannunet_core.files import write_text
 from lannunet_core.plugins.api import RunInfo
 from lannunet_core.plugins.tasks import asked_of
-from lannunet_core.record import RECORD, adopt, claim, recorded, remove_recorded, sweep
+from lannunet_core.record import RECORD, adopt, lock_folder, recorded, remove_recorded, sweep
 from lannunet_core.run.checkpoint import plugin_versions
 
 CENTRES_FILE = "centres.csv"  # what the first of two stages found in all splits
@@ -64,7 +64,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def refuse_folder(folder: Path, key: str, ways_out: str | None) -> None:
-    """Claim a folder for what this process will write; nothing in it is changed.
+    """Lock a folder for what this process will write; nothing in it is changed.
 
     Messages name the setting `key`, and the `ways_out` where there is a run; None: it may be there.
 
@@ -73,7 +73,7 @@ def refuse_folder(folder: Path, key: str, ways_out: str | None) -> None:
             others that are called as a run's are.
     """
     try:
-        claim(folder)
+        lock_folder(folder)
     except OSError as error:
         raise UserError(
             f"{key}: {folder} cannot be written ({error.strerror}); name another folder."
@@ -109,7 +109,7 @@ def claim_folder(folder: Path, *, resume: bool = False) -> None:
 
     Only files that a run's record lists are removed: whatever else lies in the folder stays.
     """
-    claim(folder)
+    lock_folder(folder)
     for place in (folder / SECOND_STAGE_FOLDER, folder):
         if place.is_dir():
             adopt(place, earlier_results(place))

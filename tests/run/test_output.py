@@ -4,7 +4,7 @@ import pytest
 
 from lannunet_core.errors import UserError
 from lannunet_core.files import write_text
-from lannunet_core.record import LOCK, RECORD, claim, releasing
+from lannunet_core.record import LOCK, RECORD, lock_folder, releasing
 from lannunet_core.run import output
 
 OURS = ("run.json", "report.html", "checkpoints/latest.pt", "methods/mean/predictions.csv")
@@ -19,7 +19,7 @@ def _release():
 def make_run(folder, names=OURS):
     """What a run of ours wrote, beside files of others."""
     with releasing():
-        claim(folder)
+        lock_folder(folder)
         for name in names:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             write_text(folder / name, "{}")

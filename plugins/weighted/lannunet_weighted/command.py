@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lannunet_core import RunFailed, UserError, claim, note, releasing
+from lannunet_core import RunFailed, UserError, lock_folder, note, releasing
 
 if TYPE_CHECKING:
     from lannunet_weighted.cases import LabelFile
@@ -139,7 +139,7 @@ def _make(cases: Sequence[LabelFile], recipe: Recipe, jobs: int = 0) -> None:
     from lannunet_weighted.generate import make_maps
 
     for case in cases:
-        claim(case.target.parent)
+        lock_folder(case.target.parent)
         note(case.target)
     make_maps(cases, recipe, jobs)
 

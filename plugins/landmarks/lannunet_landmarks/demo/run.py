@@ -8,9 +8,9 @@ import yaml
 
 from lannunet_core import (
     UserError,
-    claim,
     earlier_results,
     load_config,
+    lock_folder,
     refuse_folder,
     releasing,
     write_text,
@@ -34,7 +34,7 @@ def run_demo(folder: Path, minutes: float, overwrite: bool) -> list[Prediction]:
         if config.exists() and not earlier_results(data):
             raise UserError(f"FOLDER: {config} is none that the demo wrote; name another folder.")
     with releasing():
-        claim(data)
+        lock_folder(data)
         annotations = write_demo_dataset(data)
     content = {
         "dataset": {"src_targets": str(annotations.relative_to(folder))},

@@ -18,7 +18,7 @@ from lannunet_core import (
     SECOND_STAGE_FOLDER,
     LoadedConfig,
     State,
-    claim,
+    lock_folder,
     make_fabric,
     releasing,
     start_from,
@@ -53,8 +53,8 @@ def train_stages(loaded: LoadedConfig, *, resume: bool = False, overwrite: bool 
     """
     if loaded.refine is None:
         return train(loaded, resume=resume, overwrite=overwrite)
-    with releasing():  # both stages write into one folder, which stays claimed between them
-        claim(loaded.run.output.output_dir)
+    with releasing():  # both stages write into one folder, which stays locked between them
+        lock_folder(loaded.run.output.output_dir)
         return train_both(loaded, loaded.refine, resume, overwrite)
 
 

@@ -168,13 +168,19 @@ from .run.progress import progress_bar as progress_bar
 from .images.header import (
     Header as Header,
     Image as Image,
+    Placement as Placement,
+    Stated as Stated,
+)
+from .images.formats import (
+    ImageFormat as ImageFormat,
+    image_suffixes as image_suffixes,
 )
 from .images.reader import (
-    SUFFIXES as SUFFIXES,
     image_format as image_format,
     image_header as image_header,
     image_placement as image_placement,
     read_image as read_image,
+    series_of as series_of,
 )
 from .images.geometry import (
     ResizeMode as ResizeMode,
@@ -199,7 +205,6 @@ from .images.nests import (
     map_tensors as map_tensors,
     spatial_size as spatial_size,
 )
-from .images.dicom import series_of as series_of
 from .images.files import (
     IMAGE_FILES as IMAGE_FILES,
     ImageFiles as ImageFiles,

@@ -47,7 +47,7 @@ def releasing() -> Iterator[None]:
 
 
 def lock_folder(folder: Path) -> None:
-    """Make a folder and keep other processes out of it.
+    """Make a folder, keep other processes out of it, and remove what a dead one left half-written there.
 
     The lock is a file that is made exclusively, which works on a network share too. One that a dead process
     left behind does not count.
@@ -71,6 +71,7 @@ def lock_folder(folder: Path) -> None:
             f"another folder. If it ran on another machine, and has ended there, remove {folder / LOCK}."
         ) from None
     _locked[folder] = _Lock(lock, set(recorded(folder)), made)
+    sweep(folder)
 
 
 def recorded(folder: Path) -> list[Path]:

@@ -45,6 +45,16 @@ def test_a_dead_process_is_no_obstacle(tmp_path, holder):
     assert not (tmp_path / LOCK).exists()
 
 
+def test_what_a_dead_process_left_half_written_is_removed(tmp_path):
+    ours, other = tmp_path / ".lannunet-123-map.npy", tmp_path / ".lannunet-notes"
+    for path in (ours, other):
+        path.write_text("half")
+    with releasing():
+        lock_folder(tmp_path)
+    assert not ours.exists()
+    assert other.exists()
+
+
 def test_a_share_that_refuses_locks_links_and_times(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(1, "Operation not permitted")

@@ -11,7 +11,7 @@ INSTALL_BOTH = (
 
 @pytest.fixture(scope="module", params=["nothing", "an architecture"])
 def environment(request, wheels_to_train, fresh_environment):
-    core, architecture, _ = wheels_to_train
+    core, architecture, _, _ = wheels_to_train
     return fresh_environment(core, *([architecture] if request.param == "an architecture" else []))
 
 
@@ -44,11 +44,18 @@ def test_what_is_there_is_listed(environment, tmp_path):
 
 
 def test_with_a_task_alone_the_architecture_is_named(wheels_to_train, fresh_environment, trained):
-    core, _, task = wheels_to_train
+    core, _, task, _ = wheels_to_train
     environment = fresh_environment(core, task)
     said = environment.call("lannunet", "config", "check", "run.yaml", cwd=trained.folder, code=2).stderr
     assert "model.architecture: No plugin 'unet' is installed." in said
     assert "To add it: lannunet plugins install lannunet-unet." in said
+    assert "Traceback" not in said
+
+
+def test_without_image_formats_their_distribution_is_named(wheels_to_train, fresh_environment, trained):
+    environment = fresh_environment(*wheels_to_train[:3])
+    said = environment.call("lannunet", "config", "check", "run.yaml", cwd=trained.folder, code=2).stderr
+    assert "no image format is installed. To add them: lannunet plugins install lannunet-images." in said
     assert "Traceback" not in said
 
 

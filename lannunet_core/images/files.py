@@ -1,4 +1,4 @@
-"""Image files of a run: those that the core reads, and those of its plugins' readers."""
+"""Image files of a run: those of the installed formats, and those of its plugins' readers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,9 @@ import numpy as np
 
 from lannunet_core.config.loaded import LoadedConfig
 from lannunet_core.errors import UserError
+from lannunet_core.images.formats import image_suffixes
 from lannunet_core.images.header import Header, Image, Placement
-from lannunet_core.images.reader import (
-    SUFFIXES,
-    image_format,
-    image_header,
-    image_placement,
-    read_image,
-)
+from lannunet_core.images.reader import has_any_name, image_header, image_placement, read_image
 from lannunet_core.plugins.api import ImageReader
 from lannunet_core.plugins.hooks import ask_class
 
@@ -26,7 +21,7 @@ from lannunet_core.plugins.hooks import ask_class
 class ImageFiles:
     """Reads image files. It travels to loader workers.
 
-    `readers` are by suffix, lower-case with its dot; they win over the core's own.
+    `readers` are by suffix, lower-case with its dot; they win over the installed formats.
     """
 
     readers: Mapping[str, ImageReader] = field(default_factory=dict)
@@ -42,7 +37,7 @@ class ImageFiles:
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        return (*SUFFIXES, *(suffix for suffix in self.readers if suffix not in SUFFIXES))
+        return tuple(dict.fromkeys((*image_suffixes(), *self.readers)))
 
     def knows(self, path: Path) -> bool:
         """Whether a file of a folder is an image, by its suffix; DICOM, which often has none, by content.
@@ -51,7 +46,7 @@ class ImageFiles:
         """
         if path.name.startswith("."):
             return False
-        return path.name.lower().endswith(self.suffixes) or _is_dicom(path)
+        return path.name.lower().endswith(self.suffixes) or has_any_name(path)
 
     def read(self, path: Path, dimensions: int) -> Image:
         """An image's pixels and spacing, see `read_image`."""
@@ -71,7 +66,7 @@ class ImageFiles:
         return None if self.reader(path) else image_placement(path)
 
     def reader(self, path: Path) -> ImageReader | None:
-        """What a plugin reads a file with; None: the core does."""
+        """What a plugin reads a file with; None: an installed format does."""
         suffixes = [suffix for suffix in self.readers if path.name.lower().endswith(suffix)]
         return self.readers[max(suffixes, key=len)] if suffixes else None
 
@@ -94,16 +89,6 @@ class ImageFiles:
         if pixels.dtype.kind == "b":
             pixels = pixels.view(np.uint8)
         return Image(pixels, None if spacing is None else tuple(float(step) for step in spacing))
-
-
-def _is_dicom(path: Path) -> bool:
-    """By its content, but for the list of a medium's files that looks alike."""
-    if not path.is_file() or path.name.upper() == "DICOMDIR":
-        return False
-    try:
-        return image_format(path) == "DICOM"
-    except UserError:
-        return False
 
 
 IMAGE_FILES = ImageFiles()

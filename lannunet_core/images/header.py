@@ -1,11 +1,8 @@
 """What image files say of themselves, and what is read from them."""
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from lannunet_core.types import Floats
@@ -72,28 +69,3 @@ class Stated:
     channels: int
     spacing: tuple[float | None, ...] = ()
     placement: Placement | None = None
-
-    @staticmethod
-    def placed(
-        size: Sequence[int],
-        channels: int,
-        steps: Sequence[float | None],
-        origin: Sequence[float],
-        axes: Floats,
-    ) -> "Stated":
-        """With the spacing as some files have it: negative (the axis runs the other way), 0 or NaN (unknown).
-
-        Args:
-            size: Along the file's axes.
-            channels: C.
-            steps: mm per pixel of each axis.
-            origin: As `Placement` has it.
-            axes: The direction matrix.
-        """
-        known = [step if step and math.isfinite(step) else None for step in steps]
-        turned = np.array([-1.0 if step and step < 0 else 1.0 for step in known])
-        spacing = tuple(None if step is None else abs(step) for step in known)
-        whole = tuple(step or 1.0 for step in spacing[:3])
-        count = len(whole)
-        placement = Placement(whole, tuple(origin[:count]), (np.asarray(axes) * turned)[:count, :count])
-        return Stated(tuple(size), channels, spacing, placement)

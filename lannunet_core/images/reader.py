@@ -1,104 +1,44 @@
-"""Image files of every supported format as arrays (C, [z,] y, x), x to the right and y down.
+"""Image files of every installed format as arrays (C, [z,] y, x), x to the right and y down.
 
 The format is told by the file's first bytes; the suffix only decides where they are silent (DICOM without its
-preamble). Each format has a module that says what the header states and reads the pixels; what a header
-claims is compared with its file before memory is taken (`claims`).
+preamble).
 """
 
 import re
 import stat
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from lannunet_core.errors import UserError
-from lannunet_core.images import arrays, medical, metaimage, nifti, pictures, tiff
+from lannunet_core.images.formats import ImageFormat, image_formats, image_suffixes
 from lannunet_core.images.header import Header, Image, Placement, Stated
+from lannunet_core.plugins import missing
 
-FORMATS = {
-    "PNG": (".png",),
-    "JPEG": (".jpg", ".jpeg"),
-    "TIFF": (".tif", ".tiff"),
-    "BMP": (".bmp",),
-    "DICOM": (".dcm", ".dicom", ".ima"),
-    "NIfTI": (".nii", ".nii.gz"),
-    "MetaImage": (".mha", ".mhd"),
-    "NRRD": (".nrrd",),
-    "NumPy": (".npy",),
-    "NumPy archive": (".npz",),
-}
-MAGIC = {
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",
-    b"MM\0+": "TIFF",
-    b"BM": "BMP",
-    b"NRRD": "NRRD",
-    b"\x93NUMPY": "NumPy",
-    b"PK\x03\x04": "NumPy archive",
-}
-SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 APPLE_DOUBLE = b"\0\x05\x16\x07"  # what macOS notes about a file, as ._NAME beside it
 
 
 def image_format(path: Path) -> str:
-    """The format of a file by its content, of `FORMATS`.
+    """The name of a file's format, by its content.
 
     Raises:
-        UserError: The file cannot be opened, or holds none of the formats.
+        UserError: The file cannot be opened, or is of no installed format.
     """
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise UserError(f"{path}: is a folder or a device, no image file.")  # a pipe would wait for ever
-        with path.open("rb") as file:
-            head = file.read(4096)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', error)}).") from None
-    if not head:
-        raise UserError(f"{path}: is empty. Copy the image again.")
-    if head[128:132] == b"DICM":  # whatever stands before it
-        return "DICOM"
-    for magic, name in MAGIC.items():
-        if head.startswith(magic):
-            return name
-    if nifti.nifti_version(_unzipped(head)):
-        return "NIfTI"
-    if head.startswith(APPLE_DOUBLE):
-        raise UserError(f"{path}: is a note of macOS about another file, no image. Remove it.")
-    if b"NDims" in head:
-        return "MetaImage"
-    suffix = _suffix(path)
-    if suffix in FORMATS["DICOM"]:
-        return "DICOM"  # old files lack the preamble
-    known = next((name for name, suffixes in FORMATS.items() if suffix in suffixes), None)
-    if known:
-        raise UserError(f"{path}: is not a {known} image, whatever its name says. Copy or convert it again.")
-    supported = ", ".join(SUFFIXES)
-    raise UserError(f'{path}: unsupported image suffix "{suffix}". Convert it to one of {supported}.')
+    return _format(path).name
 
 
 def image_header(path: Path, dimensions: int) -> Header:
     """Size, channels, spacing and placement, without the pixels; see `read_image`."""
-    name = image_format(path)
-    with _errors_named(path, name):
-        if name.startswith("NumPy"):
-            return arrays.header(path, name, dimensions)
-        stated = _stated(path, name)
+    with _reading(path) as of:
+        stated = of.stated(path, dimensions)
         size, channels = _layout(stated.size, stated.channels, dimensions)
         return Header(size, channels, _spacing(stated, dimensions), stated.placement)
 
 
 def image_placement(path: Path) -> Placement | None:
     """Where a file says that its voxels lie; None for the formats that say nothing."""
-    name = image_format(path)
-    with _errors_named(path, name):
-        return None if name.startswith("NumPy") else _stated(path, name).placement
+    with _reading(path) as of:
+        return of.stated(path, None).placement
 
 
 def read_image(path: Path, dimensions: int) -> Image:
@@ -112,48 +52,64 @@ def read_image(path: Path, dimensions: int) -> Image:
     Raises:
         UserError: The file is damaged, of no supported format, or of another dimension.
     """
-    name = image_format(path)
-    with _errors_named(path, name):
-        if name.startswith("NumPy"):
-            return Image(arrays.pixels(path, name, dimensions), None)
-        stated = _stated(path, name)
+    with _reading(path) as of:
+        stated = of.stated(path, dimensions)
         size, channels = _layout(stated.size, stated.channels, dimensions)
-        pixels = _pixels(path, name)
+        pixels = of.pixels(path, dimensions)
         if pixels.dtype.kind not in "iuf":
             raise ValueError(f"it holds numbers of type {pixels.dtype}, no grey values")
         return Image(pixels.reshape(channels, *size[::-1]), _spacing(stated, dimensions))
 
 
-def _stated(path: Path, name: str) -> Stated:
-    if name == "NIfTI":
-        return nifti.stated(path)
-    if name == "MetaImage":
-        return metaimage.stated(path)
-    if name == "TIFF":
-        return tiff.stated(path)
-    if _is_picture(path, name):
-        return pictures.stated(path, name)
-    return medical.stated(path, name)
+def has_any_name(path: Path) -> bool:
+    """Whether a file, whatever its name, is of a format whose files often have no suffix.
+
+    The list of a DICOM medium's files, DICOMDIR, looks alike and is no image.
+    """
+    if path.name.upper() == "DICOMDIR":
+        return False
+    try:
+        return path.is_file() and _format(path).by_name_too
+    except UserError:
+        return False
 
 
-def _pixels(path: Path, name: str) -> NDArray[Any]:
-    if name == "NIfTI":
-        return nifti.pixels(path)
-    if name == "MetaImage":
-        return metaimage.pixels(path)
-    if name == "TIFF":
-        return tiff.pixels(path)
-    if _is_picture(path, name):
-        return pictures.pixels(path, name)
-    return medical.pixels(path, name)
+def series_of(path: Path) -> str:
+    """The series whose slice a file is; "" where it says none, or is damaged (reading it says so)."""
+    try:
+        of = _format(path)
+    except UserError:
+        return ""
+    return of.series(path) if of.series else ""
 
 
-def _is_picture(path: Path, name: str) -> bool:
-    """Whether Pillow reads the file as it is; it would cut 16-bit colours down to 8 bits."""
-    if name == "PNG":
+def _format(path: Path) -> ImageFormat:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UserError(f"{path}: is a folder or a device, no image file.")  # a pipe would wait for ever
         with path.open("rb") as file:
-            return file.read(25)[24:] != b"\x10"
-    return name in ("JPEG", "BMP")
+            head = file.read(4096)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', error)}).") from None
+    if not head:
+        raise UserError(f"{path}: is empty. Copy the image again.")
+    if found := next((one for one in image_formats() if one.matches(head)), None):
+        return found
+    if head.startswith(APPLE_DOUBLE):
+        raise UserError(f"{path}: is a note of macOS about another file, no image. Remove it.")
+    suffix = _suffix(path)
+    known = next((one for one in image_formats() if suffix in one.suffixes), None)
+    if known and known.by_name_too:
+        return known
+    if known:
+        raise UserError(
+            f"{path}: is not a {known.name} image, whatever its name says. Copy or convert it again."
+        )
+    if not (supported := ", ".join(image_suffixes())):
+        raise UserError(
+            f"{path}: no image format is installed. To add them: {missing.INSTALL} lannunet-images."
+        )
+    raise UserError(f'{path}: unsupported image suffix "{suffix}". Convert it to one of {supported}.')
 
 
 def _spacing(stated: Stated, dimensions: int) -> tuple[float, ...] | None:
@@ -167,16 +123,18 @@ def _suffix(path: Path) -> str:
 
 
 @contextmanager
-def _errors_named(path: Path, name: str) -> Iterator[None]:
+def _reading(path: Path) -> Iterator[ImageFormat]:
+    """The file's format; what goes wrong is said of the file."""
+    of = _format(path)
     try:
-        yield
+        yield of
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except MemoryError:
-        raise UserError(f"{path}: this {name} image does not fit into memory.") from None
+        raise UserError(f"{path}: this {of.name} image does not fit into memory.") from None
     except Exception as error:  # a damaged file makes the libraries raise anything
         raise UserError(
-            f"{path}: damaged or unusual {name} image: {_cause(error)}. Copy or convert it again."
+            f"{path}: damaged or unusual {of.name} image: {_cause(error)}. Copy or convert it again."
         ) from None
 
 
@@ -198,12 +156,3 @@ def _layout(size: tuple[int, ...], channels: int, dimensions: int) -> tuple[tupl
         shape = "×".join(map(str, size))
         raise UserError(f"a {len(size)}D image ({shape}) where {dimensions}D is needed.")
     return size, channels
-
-
-def _unzipped(head: bytes) -> bytes:
-    if not head.startswith(b"\x1f\x8b"):
-        return head
-    try:
-        return zlib.decompressobj(wbits=31).decompress(head, 1024)
-    except zlib.error:
-        return b""

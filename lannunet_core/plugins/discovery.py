@@ -1,4 +1,4 @@
-"""Which plugins, tasks and commands are installed, read from package metadata alone: none is imported."""
+"""What is installed (plugins, tasks, commands, image formats), by metadata alone: none is imported."""
 
 import functools
 import os
@@ -14,6 +14,7 @@ from lannunet_core.plugins.installed import Installed, InstalledPlugin
 PLUGIN_GROUP = "lannunet.plugins"
 TASK_GROUP = "lannunet.tasks"
 COMMAND_GROUP = "lannunet.commands"
+IMAGE_GROUP = "lannunet.image_formats"
 DISABLE_VARIABLE = "LANNUNET_DISABLE_PLUGINS"
 
 
@@ -25,12 +26,14 @@ class Scan:
         plugins: By distribution, in its own order.
         tasks: By name.
         commands: By name.
+        image_formats: By name.
         problems: Distributions whose entry points cannot be read.
     """
 
     plugins: tuple[InstalledPlugin, ...]
     tasks: tuple[Installed, ...]
     commands: tuple[Installed, ...]
+    image_formats: tuple[Installed, ...]
     problems: tuple[str, ...]
 
 
@@ -42,8 +45,7 @@ def scan() -> Scan:
     listed twice where its source folder is on the path.
     """
     plugins: list[InstalledPlugin] = []
-    tasks: list[Installed] = []
-    commands: list[Installed] = []
+    registered: list[tuple[str, Installed]] = []
     problems: list[str] = []
     seen: set[str] = set()
     for distribution in metadata.distributions():
@@ -55,8 +57,8 @@ def scan() -> Scan:
                 (entry.group, Installed(entry.name, name, version, entry.value.partition("[")[0].strip()))
                 for entry in distribution.entry_points
             ]
-            registered = [entry for group, entry in entries if group == PLUGIN_GROUP]
-            found = _plugins_of(registered, distribution.requires or [])
+            classes = [entry for group, entry in entries if group == PLUGIN_GROUP]
+            found = _plugins_of(classes, distribution.requires or [])
             folded = plain(name)
         except Exception as error:
             problems.append(
@@ -68,12 +70,14 @@ def scan() -> Scan:
             continue
         seen.add(folded)
         plugins += found
-        tasks += [entry for group, entry in entries if group == TASK_GROUP]
-        commands += [entry for group, entry in entries if group == COMMAND_GROUP]
+        registered += entries
     plugins.sort(key=lambda plugin: plain(plugin.distribution))
-    tasks.sort(key=lambda task: task.name)
-    commands.sort(key=lambda command: command.name)
-    return Scan(tuple(plugins), tuple(tasks), tuple(commands), tuple(problems))
+    registered.sort(key=lambda entry: entry[1].name)
+    tasks, commands, image_formats = (
+        tuple(entry for group, entry in registered if group == wanted)
+        for wanted in (TASK_GROUP, COMMAND_GROUP, IMAGE_GROUP)
+    )
+    return Scan(tuple(plugins), tasks, commands, image_formats, tuple(problems))
 
 
 def installed() -> tuple[InstalledPlugin, ...]:

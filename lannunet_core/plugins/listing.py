@@ -9,7 +9,7 @@ from typing import Any
 from lannunet_core.names import did_you_mean, plain
 from lannunet_core.plugins import discovery
 from lannunet_core.plugins.inspection import Look, look
-from lannunet_core.plugins.installed import InstalledPlugin
+from lannunet_core.plugins.installed import Installed, InstalledPlugin
 from lannunet_core.plugins.manager import SPECS
 from lannunet_core.plugins.source import SourceError, hooks_in_source
 
@@ -99,23 +99,22 @@ def source(distribution: str) -> str:
     return "local" if folder is not None or found.read_text("WHEEL") is None else "wheel"
 
 
-def task_rows() -> list[dict[str, Any]]:
-    """What metadata say of each installed task."""
-    installed = discovery.scan().tasks
+def registered_rows(kind: str, installed: Sequence[Installed]) -> list[dict[str, Any]]:
+    """What metadata say of each installed task, or other `kind` of which one bears a name."""
     return [
         {
-            "name": task.name,
-            "distribution": task.distribution,
-            "version": task.version,
-            "source": source(task.distribution),
-            "value": task.value,
+            "name": one.name,
+            "distribution": one.distribution,
+            "version": one.version,
+            "source": source(one.distribution),
+            "value": one.value,
             "problems": [
-                f"the task '{task.name}' is also brought by {other.claim}: uninstall one of them"
+                f"the {kind} '{one.name}' is also brought by {other.claim}: uninstall one of them"
                 for other in installed
-                if other != task and plain(other.name) == plain(task.name)
+                if other != one and plain(other.name) == plain(one.name)
             ],
         }
-        for task in installed
+        for one in installed
     ]
 
 

@@ -20,6 +20,7 @@ import yaml
 from lannunet_core.config.loaded import LoadedConfig
 from lannunet_core.errors import UserError
 from lannunet_core.files import write_text
+from lannunet_core.plugins import discovery
 from lannunet_core.plugins.api import RunInfo
 from lannunet_core.plugins.tasks import asked_of
 from lannunet_core.record import RECORD, adopt, lock_folder, recorded, remove_recorded, sweep
@@ -64,7 +65,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def refuse_folder(folder: Path, key: str, ways_out: str | None) -> None:
-    """Lock a folder for what this process will write; nothing in it is changed.
+    """Lock a folder for what this process will write; no result in it is changed.
 
     Messages name the setting `key`, and the `ways_out` where there is a run; None: it may be there.
 
@@ -136,7 +137,8 @@ def git_state() -> dict[str, Any] | None:
 
 def provenance(loaded: LoadedConfig, run: RunInfo, device: torch.device, **more: Any) -> dict[str, Any]:
     """Everything that a reader needs to know where a result came from."""
-    libraries = ("lannunet-core", "torch", "numpy", "scipy", "SimpleITK", "lightning-fabric")
+    libraries = ("lannunet-core", "torch", "numpy", "scipy", "lightning-fabric")
+    image_readers = [formats.distribution for formats in discovery.scan().image_formats]
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": sys.argv,
@@ -145,7 +147,7 @@ def provenance(loaded: LoadedConfig, run: RunInfo, device: torch.device, **more:
         "run": asdict(run),
         "plugins": plugin_versions(loaded),
         "hooks": [[hook, [list(who) for who in asked]] for hook, asked in asked_of(loaded)],
-        "libraries": {name: version(name) for name in libraries},
+        "libraries": {name: version(name) for name in (*libraries, *image_readers)},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

@@ -72,7 +72,7 @@ class Work:
         root = self.config.dataset.root
         self.classes = tuple(sorted(path.name for path in (root / "training").iterdir()))
         self.files = {
-            split: sorted(path for path in root.glob(f"{split}/*/*") if path.name.endswith(core.SUFFIXES))
+            split: sorted(path for path in root.glob(f"{split}/*/*") if core.IMAGE_FILES.knows(path))
             for split in ("training", "validation", "testing")
         }
         if not self.files["training"]:

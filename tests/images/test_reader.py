@@ -7,7 +7,8 @@ import SimpleITK as sitk
 from PIL import Image as pillow
 
 from lannunet_core.errors import UserError
-from lannunet_core.images.reader import SUFFIXES, image_format, image_header, read_image
+from lannunet_core.images.files import IMAGE_FILES
+from lannunet_core.images.reader import image_format, image_header, read_image
 
 X, Y, Z = 13, 10, 7
 GREY = (np.arange(Y)[:, None] * 100 + np.arange(X)).astype(np.uint16)  # value = 100 y + x
@@ -365,4 +366,4 @@ def test_what_is_no_image(tmp_path):
         image_format(tmp_path / "other.gz")
     with pytest.raises(UserError, match=r"gone\.png: cannot be read"):
         image_format(tmp_path / "gone.png")
-    assert {".png", ".nii.gz", ".npz"} < set(SUFFIXES)
+    assert {".png", ".nii.gz", ".npz"} < set(IMAGE_FILES.suffixes)

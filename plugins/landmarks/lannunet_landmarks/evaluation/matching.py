@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from lannunet_core import SUFFIXES, UserError
+from lannunet_core import UserError, image_suffixes
 from lannunet_landmarks.types import Prediction, Sample
 
 MOST_PARTS = 4  # of a path, from its end
@@ -89,7 +89,7 @@ def _parts(path: str) -> tuple[str, ...]:
 def _stem(path: str) -> str:
     """A file's name without the suffix of an image."""
     name = (_parts(path) or ("",))[-1]
-    suffixes = [suffix for suffix in SUFFIXES if name.lower().endswith(suffix)]
+    suffixes = [suffix for suffix in image_suffixes() if name.lower().endswith(suffix)]
     return name[: -len(max(suffixes, key=len))] if suffixes else name
 
 

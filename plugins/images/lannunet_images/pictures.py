@@ -9,8 +9,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core.images.claims import RATIO, check_claim
-from lannunet_core.images.header import Stated
+from lannunet_core import Stated
+from lannunet_images.claims import RATIO, check_claim
 
 ORIENTATION = 274  # the tag of EXIF and of TIFF
 STRIPE = 1 << 24  # pixels that are converted at a time

@@ -7,28 +7,31 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core.errors import UserError
-from lannunet_core.images.claims import RATIO, check_claim
-from lannunet_core.images.header import Header
+from lannunet_core import Stated, UserError
+from lannunet_images.claims import RATIO, check_claim
 
+NPY, ZIP = b"\x93NUMPY", b"PK\x03\x04"
 FORMAT: Any = np.lib.format  # untyped
 
 
-def header(path: Path, name: str, dimensions: int) -> Header:
-    """Without any spacing; see `read_image` for which axis is which."""
-    shape = _layout(_shape(path, name), dimensions)
-    return Header(tuple(shape[:0:-1]), shape[0], None)
+def stated(path: Path, dimensions: int | None) -> Stated:
+    """Without any spacing; see `pixels` for which axis is which."""
+    shape = _shape(path)
+    if dimensions is None:
+        return Stated(shape[::-1], 1)
+    channels, *size = _layout(shape, dimensions)
+    return Stated(tuple(size[::-1]), channels)
 
 
-def pixels(path: Path, name: str, dimensions: int) -> NDArray[Any]:
-    """(C, [z,] y, x)."""
-    shape = _shape(path, name)
+def pixels(path: Path, dimensions: int) -> NDArray[Any]:
+    """(C, [z,] y, x): of D + 1 axes the channels are first, or last where only that has 4 or fewer."""
+    shape = _shape(path)
     _layout(shape, dimensions)
-    if name == "NumPy":
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    else:
+    if _starts_with(path, ZIP):
         with zipfile.ZipFile(path) as archive, archive.open(_member(archive)) as file:
-            array = FORMAT.read_array(file, allow_pickle=False)
+            array: NDArray[Any] = FORMAT.read_array(file, allow_pickle=False)
+    else:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.dtype.kind == "b":
         array = array.view(np.uint8)
     if len(shape) == dimensions:
@@ -49,8 +52,13 @@ def _channels_last(shape: tuple[int, ...]) -> bool:
     return shape[-1] <= 4 < shape[0]
 
 
-def _shape(path: Path, name: str) -> tuple[int, ...]:
-    if name == "NumPy":
+def _starts_with(path: Path, mark: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(mark)) == mark
+
+
+def _shape(path: Path) -> tuple[int, ...]:
+    if not _starts_with(path, ZIP):
         with path.open("rb") as file:
             return _checked(file, path.stat().st_size)
     with zipfile.ZipFile(path) as archive:

@@ -66,7 +66,7 @@ def test_one_bit_is_0_or_1(tmp_path, suffix):
 
 
 def test_a_large_picture_is_read_stripe_by_stripe(tmp_path, monkeypatch):
-    monkeypatch.setattr("lannunet_core.images.pictures.STRIPE", 50)
+    monkeypatch.setattr("lannunet_images.pictures.STRIPE", 50)
     colours = np.random.default_rng(0).integers(0, 256, (24, 16, 4), dtype=np.uint8)
     pillow.fromarray(colours).save(tmp_path / "image.png")
     np.testing.assert_array_equal(

@@ -6,15 +6,16 @@ goes by the suffix.
 
 import gzip
 import math
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core.images.claims import RATIO, check_claim
-from lannunet_core.images.header import Stated
-from lannunet_core.types import Floats
+from lannunet_core import Floats, Stated
+from lannunet_images.claims import RATIO, check_claim
+from lannunet_images.placed import placed
 
 FIELDS = {  # type and place in version 1, and in version 2
     "dim": ("(8,)i2", 40, "(8,)i8", 16),
@@ -44,6 +45,16 @@ class _Head(NamedTuple):
     components: int  # numbers of a voxel that lie together
     start: int
     scale: tuple[float, float]
+
+
+def matches(head: bytes) -> bool:
+    """Whether a file is NIfTI, gzipped or not."""
+    if head.startswith(b"\x1f\x8b"):
+        try:
+            head = zlib.decompressobj(wbits=31).decompress(head, 1024)
+        except zlib.error:
+            return False
+    return nifti_version(head) > 0
 
 
 def nifti_version(head: bytes) -> int:
@@ -116,8 +127,8 @@ def _head(path: Path, file: Any) -> _Head:
     check_claim(size, channels * components, held, 8 * dtype.itemsize)
     slope, inter = float(fields["scl_slope"]), float(fields["scl_inter"])
     scaled = bool(slope) and math.isfinite(slope) and math.isfinite(inter) and code not in COLOURS
-    placed = Stated.placed(size, channels * components, *_geometry(fields, len(size)))
-    return _Head(placed, dtype, components, start, (slope, inter) if scaled else (1, 0))
+    found = placed(size, channels * components, *_geometry(fields, len(size)))
+    return _Head(found, dtype, components, start, (slope, inter) if scaled else (1, 0))
 
 
 def _geometry(fields: Any, rank: int) -> tuple[list[float], list[float], Floats]:

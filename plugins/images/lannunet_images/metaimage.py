@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core.images.claims import RATIO, check_claim
-from lannunet_core.images.header import Stated
+from lannunet_core import Stated
+from lannunet_images.claims import RATIO, check_claim
+from lannunet_images.placed import placed
 
 SIZES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8}
 TYPES = {f"MET_{name}": f"i{size}" for name, size in SIZES.items()}
@@ -100,7 +101,7 @@ def _stated(file: _File) -> Stated:
     steps = file.numbers(SPACING, [0.0] * rank)  # unknown
     columns = file.numbers(DIRECTION, np.eye(rank).ravel().tolist())
     origin = file.numbers(ORIGIN, [0.0] * rank)
-    return Stated.placed(file.size, file.channels, steps, origin, np.reshape(columns, (rank, rank)).T)
+    return placed(file.size, file.channels, steps, origin, np.reshape(columns, (rank, rank)).T)
 
 
 def pixels(path: Path) -> NDArray[Any]:

@@ -6,8 +6,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from lannunet_core.errors import UserError
-from lannunet_core.images.claims import RATIO, check_claim
+from lannunet_core import UserError
+from lannunet_images.claims import RATIO, check_claim
 
 # DICOM's mm per pixel, of rows and then of columns, the first that is stated: in the patient (calibrated), on
 # the detector (larger by the magnification), of the scanned film.
@@ -27,6 +27,11 @@ IMPLICIT, DEFLATED, BIG_ENDIAN = b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.1.99"
 LONG_KINDS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 UNDEFINED = 0xFFFFFFFF
 META, ITEM, PIXELS = 0x0002, 0xFFFE, 0x7FE0
+
+
+def matches(head: bytes) -> bool:
+    """Whether a file is DICOM, whatever stands before its mark."""
+    return head[128:132] == b"DICM"
 
 
 def spacing(reader: Any) -> list[float | None]:

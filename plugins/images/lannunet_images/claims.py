@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Sequence
 
-from lannunet_core.errors import UserError
+from lannunet_core import UserError
 
 LIMIT_VARIABLE = "LANNUNET_MAX_PIXELS"
 LIMIT = 1 << 30  # numbers an image: a volume of 1024³

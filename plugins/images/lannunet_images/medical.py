@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core.images import dicom
-from lannunet_core.images.claims import RATIO, check_claim
-from lannunet_core.images.header import Stated
-from lannunet_core.images.pictures import png_chunks, png_orientation, upright, upright_size
+from lannunet_core import Stated
+from lannunet_images import dicom
+from lannunet_images.claims import RATIO, check_claim
+from lannunet_images.pictures import png_chunks, png_orientation, upright, upright_size
+from lannunet_images.placed import placed
 
 READERS = {"PNG": "PNGImageIO", "DICOM": "GDCMImageIO", "NRRD": "NrrdImageIO"}
 NRRD_BITS = {"8": 8, "char": 8, "16": 16, "short": 16, "32": 32, "int": 32, "64": 64, "long": 64}
@@ -76,7 +77,7 @@ def _stated(path: Path, name: str, reader: Any) -> Stated:
     else:
         dicom.check_size(path, reader, size, channels)
         steps = dicom.spacing(reader)
-    return Stated.placed(size, channels, steps, reader.GetOrigin(), axes)
+    return placed(size, channels, steps, reader.GetOrigin(), axes)
 
 
 def _check_nrrd(path: Path, size: tuple[int, ...], channels: int) -> dict[str, str]:

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from lannunet_core.errors import UserError
-from lannunet_core.images.dicom import series_of
-from lannunet_core.images.reader import image_header, image_placement, read_image
+from lannunet_core.images.reader import image_header, image_placement, read_image, series_of
 from tests.fixtures.images import dicom
 
 GREY = np.arange(10 * 13, dtype=np.uint16).reshape(10, 13)

@@ -16,10 +16,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core.errors import UserError
-from lannunet_core.images.claims import RATIO, check_claim
-from lannunet_core.images.header import Stated
-from lannunet_core.images.pictures import ORIENTATION, filled, opened, upright, upright_size
+from lannunet_core import Stated, UserError
+from lannunet_images.claims import RATIO, check_claim
+from lannunet_images.pictures import ORIENTATION, filled, opened, upright, upright_size
 
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 STRIP_OFFSETS, SAMPLES, STRIP_ROWS, STRIP_BYTES, PLANAR, PREDICTOR = 273, 277, 278, 279, 284, 317

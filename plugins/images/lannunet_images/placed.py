@@ -1,0 +1,33 @@
+"""Where a header places its voxels."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from lannunet_core import Floats, Placement, Stated
+
+
+def placed(
+    size: Sequence[int],
+    channels: int,
+    steps: Sequence[float | None],
+    origin: Sequence[float],
+    axes: Floats,
+) -> Stated:
+    """With the spacing as some files have it: negative (the axis runs the other way), 0 or NaN (unknown).
+
+    Args:
+        size: Along the file's axes.
+        channels: C.
+        steps: mm per pixel of each axis.
+        origin: As `Placement` has it.
+        axes: The direction matrix.
+    """
+    known = [step if step and math.isfinite(step) else None for step in steps]
+    turned = np.array([-1.0 if step and step < 0 else 1.0 for step in known])
+    spacing = tuple(None if step is None else abs(step) for step in known)
+    whole = tuple(step or 1.0 for step in spacing[:3])
+    count = len(whole)
+    placement = Placement(whole, tuple(origin[:count]), (np.asarray(axes) * turned)[:count, :count])
+    return Stated(tuple(size), channels, spacing, placement)

@@ -180,7 +180,6 @@ from .images.reader import (
     image_header as image_header,
     image_placement as image_placement,
     read_image as read_image,
-    series_of as series_of,
 )
 from .images.geometry import (
     ResizeMode as ResizeMode,

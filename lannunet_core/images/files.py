@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from lannunet_core.config.loaded import LoadedConfig
 from lannunet_core.errors import UserError
 from lannunet_core.images.formats import image_suffixes
 from lannunet_core.images.header import Header, Image, Placement
-from lannunet_core.images.reader import has_any_name, image_header, image_placement, read_image
+from lannunet_core.images.reader import has_any_name, image_header, image_placement, read_image, series_of
 from lannunet_core.plugins.api import ImageReader
 from lannunet_core.plugins.hooks import ask_class
 
@@ -64,6 +64,14 @@ class ImageFiles:
     def placement(self, path: Path) -> Placement | None:
         """Where the voxels lie, see `image_placement`; None too for what a plugin reads."""
         return None if self.reader(path) else image_placement(path)
+
+    def largest_series(self, files: Iterable[Path]) -> list[Path]:
+        """The slices of the volume that most of the files belong to; none where no file says so."""
+        of: dict[str, list[Path]] = {}
+        for path in files:
+            if self.reader(path) is None and (series := series_of(path)):
+                of.setdefault(series, []).append(path)
+        return max(of.values(), key=len, default=[])
 
     def reader(self, path: Path) -> ImageReader | None:
         """What a plugin reads a file with; None: an installed format does."""

@@ -19,12 +19,10 @@ from lannunet_core import (
     State,
     UserError,
     claim_folder,
-    image_format,
     models_of,
     provenance,
     refuse_folder,
     refuse_to_empty,
-    series_of,
     terminal_text,
     write_run,
 )
@@ -168,19 +166,11 @@ def shown(names: Sequence[str]) -> str:
 
 def check_series(folder: Path, files: Sequence[Path], dimensions: int, readers: ImageFiles) -> None:
     """Refuse slices where the model takes volumes; say that they are slices where it takes pictures."""
-    slices = [file for file in files if is_dicom(file, readers)]
-    most = max(Counter(filter(None, map(series_of, slices))).values(), default=0)
-    if most < 2:
+    slices = readers.largest_series(files)
+    if len(slices) < 2:
         return
-    text = f"{terminal_text(folder)}: {most} files are slices of one DICOM series"
+    text = f"{terminal_text(folder)}: {len(slices)} files are slices of one DICOM series"
     if dimensions == 2:
         print(f"warning: {text}; each is predicted as an image of its own.", file=sys.stderr)
     elif readers.header(slices[0], 3).size[2] == 1:
         raise UserError(f"{text}, which is not read as a volume. Convert it to one file (.nii.gz, .mha).")
-
-
-def is_dicom(file: Path, readers: ImageFiles) -> bool:
-    try:
-        return readers.reader(file) is None and image_format(file) == "DICOM"
-    except UserError:  # reading it says what is wrong
-        return False

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lannunet_core import ImageFiles, UserError, image_format
+from lannunet_core import ImageFiles, UserError
 from lannunet_segmentation.data import nnunet_v1
 from lannunet_segmentation.data.headers import (
     case_geometry,
@@ -77,17 +77,7 @@ def file_ending(file: Path, readers: ImageFiles) -> str:
     known = [suffix for suffix in readers.suffixes if file.name.lower().endswith(suffix)]
     if known:
         return file.name[-len(max(known, key=len)) :]
-    return "" if is_dicom(file) else file.suffix
-
-
-def is_dicom(file: Path) -> bool:
-    """By its content: DICOM files often have no suffix, or the last number of an identifier as one."""
-    if file.name.upper() == "DICOMDIR":
-        return False
-    try:
-        return image_format(file) == "DICOM"
-    except UserError:
-        return False
+    return "" if readers.knows(file) else file.suffix
 
 
 def _read_preprocessed_case(case: Case, dataset: SegmentationDataset, with_label: bool) -> CaseImage:

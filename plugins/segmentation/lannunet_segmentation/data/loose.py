@@ -7,12 +7,11 @@ anything is predicted.
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from lannunet_core import IMAGE_FILES, ImageFiles, UserError, series_of, terminal_text
-from lannunet_segmentation.data.cases import CHANNEL, complete, file_ending, is_dicom, visible
+from lannunet_core import IMAGE_FILES, ImageFiles, UserError, terminal_text
+from lannunet_segmentation.data.cases import CHANNEL, complete, file_ending, visible
 from lannunet_segmentation.data.headers import image_headers
 from lannunet_segmentation.types import Case
 
@@ -97,20 +96,11 @@ def _folder_files(folder: Path, readers: ImageFiles) -> list[Path]:
 
 def _check_series(folder: Path, files: Sequence[Path], dimensions: int, readers: ImageFiles) -> None:
     """Refuse slices where the model takes volumes; say that they are slices where it takes pictures."""
-    slices = [file for file in files if readers.reader(file) is None and is_dicom(file)]
+    slices = readers.largest_series(files)
     if len(slices) < 2:
         return
-    if dimensions == 3:
-        if all(readers.header(file, 3).size[2] == 1 for file in slices[:2]):
-            raise UserError(
-                f"{folder}: its {len(slices)} DICOM files are the slices of a series, which is not read as a "
-                "volume. Convert it to one file (such as .nii.gz, by dcm2niix) and predict that."
-            )
-        return
-    series, most = Counter(map(series_of, slices)).most_common(1)[0]
-    if series and most > 1:
-        print(
-            f"warning: {folder}: {most} DICOM files are slices of one series; each is segmented as a picture "
-            "of its own",
-            file=sys.stderr,
-        )
+    text = f"{terminal_text(folder)}: {len(slices)} files are slices of one DICOM series"
+    if dimensions == 2:
+        print(f"warning: {text}; each is segmented as an image of its own.", file=sys.stderr)
+    elif readers.header(slices[0], 3).size[2] == 1:
+        raise UserError(f"{text}, which is not read as a volume. Convert it to one file (.nii.gz, .mha).")

@@ -94,11 +94,15 @@ def test_dicom_files_need_no_suffix(tmp_path, capsys):
 
 def test_slices_of_a_series_are_said_to_be_some(tmp_path, capsys):
     write_slices(tmp_path / "series", ["a.dcm", "b", "c"], series="1.2.9")
-    refused("series", "3 DICOM files", "slices", call=lambda: loose_cases([tmp_path / "series"], 1, 3))
+    refused(
+        "series",
+        "3 files are slices of one DICOM series",
+        call=lambda: loose_cases([tmp_path / "series"], 1, 3),
+    )
     files = sorted((tmp_path / "series").iterdir())
-    refused("series", "3 DICOM files", call=lambda: loose_cases(files, 1, 3))
+    refused("series", "3 files are slices", call=lambda: loose_cases(files, 1, 3))
     assert len(loose_cases(files, 1, 2)) == 3
-    assert "3 DICOM files are slices of one series" in capsys.readouterr().err
+    assert "3 files are slices of one DICOM series" in capsys.readouterr().err
     assert len(loose_cases(files[:1], 1, 3)) == 1
 
 

@@ -213,7 +213,6 @@ from .images.files import (
 from .augment.schemes import (
     Drawn as Drawn,
     IntensityOp as IntensityOp,
-    NnunetScheme as NnunetScheme,
     RandomAffine as RandomAffine,
     RandomElastic as RandomElastic,
     RandomIntensity as RandomIntensity,

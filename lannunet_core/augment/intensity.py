@@ -1,7 +1,7 @@
 """Intensity operations in torch, by the names and parameters that a scheme draws.
 
 Each takes one image (C, *S) and gives one of the same shape. `FILTERS` work in the x-y plane; a volume is
-filtered slice by slice. `CHANGES` see all axes. Images are z-scored, so `contrast` turns about 0, their mean.
+filtered slice by slice. Images are z-scored, so `contrast` turns about 0, their mean.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,8 +22,6 @@ def apply_intensity(image: Tensor, operation: IntensityOp | Callable[[Tensor], T
     if operation.name in NOISE:
         generator = torch.Generator(image.device).manual_seed(operation.seed)
         return NOISE[operation.name](image, operation.parameters, generator)
-    if operation.name in CHANGES:
-        return CHANGES[operation.name](image, operation.parameters)
     planes = image.reshape(-1, 1, *image.shape[-2:])  # (C · z, 1, y, x)
     return FILTERS[operation.name](planes, operation.parameters).reshape(image.shape)
 
@@ -91,58 +89,7 @@ FILTERS: dict[str, Callable[[Tensor, Parameters], Tensor]] = {
     "average_pooling": average_pooling,
     "sharpen": sharpen,
     "emboss": emboss,
-}
-
-
-def smooth(image: Tensor, parameters: Parameters) -> Tensor:
-    """Gaussian blur with a sigma of its own along each axis; the image is mirrored at its edges."""
-    for axis, length in zip("xyz", image.shape[:0:-1], strict=False):
-        # The last axis is filtered and rolled to the front D times: x, then y[, then z].
-        image = (image @ _gaussian_matrix(length, parameters[f"sigma_{axis}"]).to(image).T).movedim(-1, 1)
-    return image
-
-
-def contrast_in_range(image: Tensor, parameters: Parameters) -> Tensor:
-    """Contrast about each channel's mean, cut to the channel's own range."""
-    factor, values = parameters["factor"], image.flatten(1)
-    low, high = (limit.reshape(-1, *[1] * (image.ndim - 1)) for limit in values.aminmax(dim=1))
-    mean = values.mean(1).reshape(low.shape)
-    return (image * factor).add_(mean * (1 - factor)).clamp_(low, high)
-
-
-def low_resolution(image: Tensor, parameters: Parameters) -> Tensor:
-    """Down to `scale` times the size, in the x-y plane alone where `planar`, and up again, linearly."""
-    scale, shape = parameters["scale"], image.shape[1:]
-    fewer = [max(1, round(scale * length)) for length in shape]
-    if parameters["planar"] and len(shape) == 3:
-        fewer[0] = shape[0]
-    mode = "bilinear" if len(shape) == 2 else "trilinear"
-    small = functional.interpolate(image[None], fewer, mode=mode)
-    return functional.interpolate(small, list(shape), mode=mode)[0]
-
-
-def gamma(image: Tensor, parameters: Parameters) -> Tensor:
-    """A power of the values between each channel's least and greatest, or, inverted, of those between its
-    greatest and least; the mean and standard deviation stay."""
-    sign = -1 if parameters["inverted"] else 1
-    values = sign * image.flatten(1)
-    deviation, mean = torch.std_mean(values, 1, keepdim=True)
-    low, high = (limit[:, None] for limit in values.aminmax(dim=1))
-    powers = (values - low).div_((high - low).clamp_(min=_TINY)).pow_(parameters["gamma"])
-    changed_deviation, changed_mean = torch.std_mean(powers, 1, keepdim=True)
-    stretch = deviation / changed_deviation.clamp_(min=_TINY)
-    return powers.mul_(sign * stretch).add_(sign * (mean - stretch * changed_mean)).reshape(image.shape)
-
-
-_TINY = torch.finfo(torch.float32).tiny
-
-CHANGES: dict[str, Callable[[Tensor, Parameters], Tensor]] = {
-    "contrast": lambda image, parameters: image * parameters["factor"],
-    "brightness": lambda image, parameters: image * parameters["factor"],
-    "contrast_in_range": contrast_in_range,
-    "gamma": gamma,
-    "low_resolution": low_resolution,
-    "smooth": smooth,
+    "contrast": lambda planes, parameters: planes * parameters["factor"],
 }
 
 
@@ -151,28 +98,11 @@ def _uniform(image: Tensor, parameters: Parameters, generator: torch.Generator) 
     return (values * 2 - 1) * parameters["amplitude"]
 
 
-def _normal(image: Tensor, parameters: Parameters, generator: torch.Generator) -> Tensor:
-    return torch.randn(image.shape[1:], generator=generator, device=image.device) * parameters["deviation"]
-
-
 # The same in all channels, as imgaug has it.
 NOISE: dict[str, Callable[[Tensor, Parameters, torch.Generator], Tensor]] = {
     "add": lambda image, parameters, generator: image + _uniform(image, parameters, generator),
     "multiply": lambda image, parameters, generator: image * (1 + _uniform(image, parameters, generator)),
-    "normal_noise": lambda image, parameters, generator: image + _normal(image, parameters, generator),
 }
-
-
-def _gaussian_matrix(length: int, sigma: float) -> Tensor:
-    """(length, length): what each pixel of a mirrored line takes of each."""
-    radius = max(1, round(4 * sigma))
-    offsets = torch.arange(-radius, radius + 1)
-    weights = torch.exp(-((offsets / max(sigma, 1e-3)) ** 2) / 2)
-    period = max(2 * length - 2, 1)
-    near = (torch.arange(length)[:, None] + offsets).remainder(period)
-    near = torch.minimum(near, period - near).clamp_(min=0)
-    matrix = torch.zeros(length, length)
-    return matrix.scatter_add_(1, near, (weights / weights.sum()).expand(length, -1))
 
 
 def _blend(planes: Tensor, kernel: Tensor, alpha: float) -> Tensor:

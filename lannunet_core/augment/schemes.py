@@ -30,7 +30,7 @@ class IntensityOp:
     """One drawn operation on the pixel values.
 
     Attributes:
-        name: As in `intensity`: of its `FILTERS`, `CHANGES` or `NOISE`.
+        name: As in `intensity`: of its `FILTERS` or `NOISE`.
         seed: Where its noise starts from; the result is a function of the operation and the image alone.
     """
 
@@ -178,62 +178,6 @@ class RandomScheme:
         return Drawn(SpatialTransform(linear, -linear @ shift, elastic), intensity)
 
 
-def _one(name: str, probability: float, *parameters: Mapping[str, Range | list[float]]) -> SomeOf:
-    """An operation with one of the given parameters, each as likely."""
-    return SomeOf(tuple(RandomIntensity(name, some) for some in parameters), 1, 1, probability)
-
-
-def _nnunet_intensity(planar: bool) -> tuple[SomeOf, ...]:
-    # nnU-Net blurs, and lowers the resolution of, each channel with probability ½. Ours does so to all of
-    # them, with half the probability.
-    return (
-        _one("normal_noise", 0.1, {"deviation": (0, 0.1)}),
-        _one("smooth", 0.1, {"sigma_x": (0.5, 1), "sigma_y": (0.5, 1), "sigma_z": (0.5, 1)}),
-        _one("brightness", 0.15, {"factor": (0.75, 1.25)}),
-        _one("contrast_in_range", 0.15, {"factor": (0.75, 1.25)}),
-        _one("low_resolution", 0.125, {"scale": (0.5, 1), "planar": [float(planar)]}),
-        # As likely below 1 as above it.
-        _one("gamma", 0.1, {"gamma": (0.7, 1), "inverted": [1]}, {"gamma": (1, 1.5), "inverted": [1]}),
-        _one("gamma", 0.3, {"gamma": (0.7, 1), "inverted": [0]}, {"gamma": (1, 1.5), "inverted": [0]}),
-    )
-
-
-_ZOOM: tuple[Range, Range] = ((0.7, 1), (1, 1.4))
-
-
-@dataclass(frozen=True)
-class NnunetScheme:
-    """nnU-Net's default augmentation (Isensee et al., Nature Methods 18, 2021).
-
-    A volume that is more than `ANISOTROPIC` times as long along another axis as along z is turned, scaled and
-    deformed within its slices only.
-    """
-
-    ANISOTROPIC = 3.0
-    ELONGATED = 1.5
-    """An image of this ratio of its sides turns little: else it would mostly show what is outside."""
-
-    def draw(self, rng: np.random.Generator, size: tuple[int, ...]) -> Drawn:
-        dimensions = len(size)
-        planar = dimensions == 3 and max(size) / size[2] > self.ANISOTROPIC
-        moving = size[:2] if planar else size
-        if len(moving) == 3:
-            angle = 30.0
-        else:
-            angle = 180.0 if planar or max(size) / min(size) <= self.ELONGATED else 15.0
-        turned, _ = RandomAffine(0.2, rotation=angle).draw(rng, moving)
-        zoom = rng.uniform(*_ZOOM[rng.integers(2)]) if rng.random() < 0.2 else 1.0  # > 1 shows more
-        linear = np.eye(dimensions)
-        linear[: len(moving), : len(moving)] = zoom * turned.T
-        linear = linear * rng.choice([-1.0, 1.0], dimensions)
-
-        elastic = RandomElastic((0, 900 if dimensions == 3 else 200), (9, 13), 0.2).draw(rng, size)
-        if elastic and planar:
-            elastic.control[2] = 0
-        intensity = (operation for step in _nnunet_intensity(planar) for operation in step.draw(rng))
-        return Drawn(SpatialTransform(linear, np.zeros(dimensions), elastic), tuple(intensity))
-
-
 _AFFINE_COMPLEX = RandomScheme(
     RandomAffine(0.5, rotation=45, scale_each=(0.8, 1.2), translation=0.07, shear=16), flip=0.5
 )
@@ -271,7 +215,6 @@ _BUILT_IN: dict[str, Scheme] = {
         _ROUGH_NOISE,
         affine=RandomAffine(rotation=15, scale=(0.8, 1.2), scale_each=(0.8, 1.2), translation_pixels=10),
     ),
-    "nnunet": NnunetScheme(),
     "CenterCropOnly": RandomScheme(),
     "None": RandomScheme(),
 }

@@ -44,7 +44,6 @@ SCHEME_NAMES = (
     "AffineComplexElasticBlurSharp",
     "payer19",
     "thaler21",
-    "nnunet",
     "CenterCropOnly",
     "None",
 )

@@ -19,8 +19,8 @@ SIZES_2D = [(128, 128), (128, 96), (97, 121)]
 SIZES_3D = [(48, 48, 48), (56, 40, 47)]
 SPOT = 1.5  # standard deviation, px
 
-# Noise buries a spot's centroid, emboss lights it from one side, and low resolution leaves few pixels of it.
-MOVING = ("add", "multiply", "normal_noise", "emboss", "low_resolution")
+# Noise buries a spot's centroid, and emboss lights it from one side.
+MOVING = ("add", "multiply", "emboss")
 
 Warp = Callable[[np.ndarray, Drawn, np.ndarray, tuple[int, ...], str, float], np.ndarray]
 Apply = Callable[[np.ndarray, Drawn, np.ndarray, tuple[int, ...]], np.ndarray]
@@ -73,7 +73,7 @@ def spots(points: np.ndarray, size: tuple[int, ...], deviation: float = SPOT) ->
 def centroids(image: np.ndarray) -> np.ndarray:
     """(P, D) of what stands out in an image (P, *S)."""
     image = image.astype(np.float64)
-    # Contrast and gamma lift the background, that is most of the image.
+    # Contrast lifts the background, that is most of the image.
     image = image - np.median(image, axis=tuple(range(1, image.ndim)), keepdims=True)
     axes = range(1, image.ndim)
     found = []
@@ -211,17 +211,9 @@ def test_outside_of_the_image_is_the_fill(apply):
         IntensityOp("average_pooling", {"size": 2}),
         IntensityOp("sharpen", {"alpha": 0.5, "lightness": 0.5}),
         IntensityOp("contrast", {"factor": 1.6}),
-        IntensityOp("smooth", {"sigma_x": 1.0, "sigma_y": 0.5}),
-        IntensityOp("contrast_in_range", {"factor": 0.75}),
-        IntensityOp("contrast_in_range", {"factor": 1.25}),
-        IntensityOp("low_resolution", {"scale": 0.5, "planar": 0.0}),
-        IntensityOp("low_resolution", {"scale": 0.77, "planar": 0.0}),
-        IntensityOp("gamma", {"gamma": 0.7, "inverted": 0.0}),
-        IntensityOp("gamma", {"gamma": 1.5, "inverted": 1.0}),
     ],
     ids=lambda one: one.name,
 )
 def test_intensity_operations_stay_in_place(apply, operation, size):
     still = Drawn(SpatialTransform.identity(2), (operation,))
-    limit = 0.1 if operation.name == "low_resolution" else 0.05  # a spot is few pixels of it
-    assert errors(apply, still, size, 0).max() < limit
+    assert errors(apply, still, size, 0).max() < 0.05

@@ -34,7 +34,7 @@ UNSEEN = {
 }
 """Keys that act on what this test does not see, and why."""
 
-MIRRORS = ("sampler.data_aug=nnunet",)
+MIRRORS = ("sampler.data_aug=AffineComplex",)
 PATCHES = ("sampler.sample_mode=patch_bias", "sampler.patch.sample_patch_size=[16, 16]")
 STAYS = ("solver.max_epochs=4", "solver.base_lr=1e-12", "solver.optimizer=sgd", "sampler.data_aug=None")
 CENTRED = ("sampler.sample_mode=patch_centred", "sampler.patch.sample_patch_size=[16, 16]")

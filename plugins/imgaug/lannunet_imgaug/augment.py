@@ -2,7 +2,7 @@
 
 The geometry is the drawn transform itself, through OpenCV's remap: imgaug's own augmenters put pixel centres
 at +0.5 and would move points against the image. The intensity operations are imgaug's, as drawn; those that
-imgaug lacks are the same as on the device.
+a scheme brings itself are the same as on the device.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ from numpy.typing import NDArray
 from lannunet_core import Drawn, Floats, IntensityOp, UserError
 
 Pixels = NDArray[np.float32]
-
-LACKING = ("smooth", "contrast_in_range", "low_resolution", "gamma")
-"""The operations that imgaug does not have, or only for values of 0 to 255."""
 
 
 def load() -> tuple[Any, Any]:
@@ -67,7 +64,7 @@ def augment(
     _, iaa = load()
     moved = warp(image, drawn, centre, output_size, fill=fill)
     for operation in drawn.intensity:
-        if not isinstance(operation, IntensityOp) or operation.name in LACKING:
+        if not isinstance(operation, IntensityOp):
             moved = _with_torch(moved, operation)
             continue
         # A channel at a time, each from the operation's seed: OpenCV's median takes 1, 3 or 4 channels only.
@@ -128,8 +125,6 @@ def _apply(iaa: Any, operation: IntensityOp, channel: Pixels) -> Pixels:
         "sharpen": lambda: iaa.Sharpen(drawn["alpha"], drawn["lightness"], seed=seed),
         "emboss": lambda: iaa.Emboss(drawn["alpha"], drawn["strength"], seed=seed),
         "contrast": lambda: iaa.LinearContrast(drawn["factor"], seed=seed),
-        "brightness": lambda: iaa.Multiply(drawn["factor"], seed=seed),
-        "normal_noise": lambda: iaa.AdditiveGaussianNoise(scale=drawn["deviation"], seed=seed),
         "add": lambda: iaa.AddElementwise((-amplitude, amplitude), seed=seed),
         "multiply": lambda: iaa.MultiplyElementwise((1 - amplitude, 1 + amplitude), seed=seed),
     }

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lannunet_imgaug import augment as with_imgaug
-from scipy import ndimage, stats
+from scipy import ndimage
 
 from lannunet_core.augment import intensity
 from lannunet_core.augment.schemes import Drawn, IntensityOp, SpatialTransform, make_scheme
@@ -44,11 +44,6 @@ OPERATIONS = [
     IntensityOp("emboss", {"alpha": 0.4, "strength": 0.7}),
     IntensityOp("contrast", {"factor": 0.5}),
     IntensityOp("contrast", {"factor": 1.6}),
-    IntensityOp("brightness", {"factor": 0.8}),
-    IntensityOp("smooth", {"sigma_x": 0.6, "sigma_y": 0.9}),
-    IntensityOp("contrast_in_range", {"factor": 1.2}),
-    IntensityOp("low_resolution", {"scale": 0.7, "planar": 0.0}),
-    IntensityOp("gamma", {"gamma": 1.3, "inverted": 1.0}),
 ]
 
 
@@ -81,19 +76,7 @@ def test_noise_follows_from_its_seed(imgaug_loads, name, noise_free):
     assert (noise(2) != first).mean() > 0.9
 
 
-def test_normal_noise_follows_from_its_seed(imgaug_loads):
-    def noise(seed: int) -> np.ndarray:
-        drawn = Drawn(SpatialTransform.identity(2), (IntensityOp("normal_noise", {"deviation": 0.1}, seed),))
-        return with_imgaug.augment(np.zeros((2, 40, 60)), drawn, CENTRE, SIZE)
-
-    first = noise(1)
-    assert stats.kstest(first[0].ravel(), stats.norm(0, 0.1).cdf).pvalue > 1e-3
-    np.testing.assert_array_equal(first[0], first[1])
-    np.testing.assert_array_equal(noise(1), first)
-    assert (noise(2) != first).mean() > 0.9
-
-
-@pytest.mark.parametrize("name", ["AffineComplex", "payer19", "nnunet"])
+@pytest.mark.parametrize("name", ["AffineComplex", "payer19"])
 def test_the_geometry_is_the_drawn_transform(imgaug_loads, image, name):
     for seed in range(4):
         drawn = make_scheme(name).draw(np.random.default_rng(seed), SIZE)

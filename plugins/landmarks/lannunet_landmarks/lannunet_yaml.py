@@ -19,6 +19,7 @@ from lannunet_core import (
     canonical_name,
     dotted,
     inline_yaml,
+    is_among,
     is_foreign,
     is_installed,
     load_resolved,
@@ -159,6 +160,8 @@ def translate(key: str, value: Any, foreign: bool = True) -> tuple[str, Any, str
             return key, "torch", "albumentations is not supported; torch applies the same schemes"
         case "sampler.data_aug", None:
             return key, "None", None
+        case "sampler.data_aug", str() if is_among(value, ("nnunet",)):
+            return key, "AffineComplex", "nnunet is the scheme of segmentation; AffineComplex takes its place"
         case "solver.decay_policy", None | "None":
             return key, "none", None
         case "solver.regress_sigma", True:

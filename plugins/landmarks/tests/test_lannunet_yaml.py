@@ -173,6 +173,16 @@ def test_lower_case_keys_of_its_own_are_understood_alike(write):
     ]
 
 
+def test_the_scheme_of_segmentation_is_replaced_in_so_many_words(write):
+    text = "dataset: {src_targets: a.json}\noutput: {output_dir: x}\nsampler: {data_aug: nnU-Net}\n"
+    loaded = load_config(write(text))
+    assert loaded.run.sampler.data_aug == "AffineComplex"
+    (warning,) = loaded.warnings
+    assert warning.endswith(
+        "sampler.data_aug: nnunet is the scheme of segmentation; AffineComplex takes its place."
+    )
+
+
 def test_patches_around_earlier_predictions(write, tmp_path):
     loaded = load_config(
         write(

@@ -12,8 +12,9 @@ from .types import SegmentedImage as SegmentedImage
 from .data.prepared import PreparedCase as PreparedCase
 from .data.runs import Runs as Runs
 
-# Training: where patches are cut, labels, loss
+# Training: where patches are cut, how they are augmented, labels, loss
 from .data.sampling import ForegroundBias as ForegroundBias
+from .data.nnunet_scheme import NnunetScheme as NnunetScheme
 from .maps.labels import segmentation_labels as segmentation_labels
 from .maps.loss import CrossEntropyDice as CrossEntropyDice
 

@@ -13,7 +13,7 @@ from lannunet_segmentation.schema import RunConfig
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lannunet_core import Loss, Sampling
+    from lannunet_core import Loss, Sampling, Scheme
 
 
 class SegmentationDefaults(Defaults):
@@ -28,6 +28,12 @@ class SegmentationDefaults(Defaults):
         from lannunet_segmentation.maps.loss import CrossEntropyDice
 
         return {"ce_dice": CrossEntropyDice}
+
+    @hookimpl
+    def augmentations(self) -> Mapping[str, Callable[[], Scheme]]:
+        from lannunet_segmentation.data.nnunet_scheme import NnunetScheme
+
+        return {"nnunet": NnunetScheme}
 
     @hookimpl
     def sampling(self) -> Sampling:

@@ -12,6 +12,8 @@ from lannunet_core import File, Section, holdable, is_among
 
 LOSSES = ("ce_dice",)
 """The task's own names for `solver.loss_function`."""
+SCHEMES = (*core.SCHEME_NAMES, "nnunet")
+"""The names for `sampler.data_aug`, the core's and the task's own."""
 NORMALISATIONS = ("zscore", "ct", "none")
 """The task's own names for `preprocess.normalisation`."""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lannunet_core import SCHEME_NAMES, LoadedConfig, Plan, PlanRequest, PredictRequest, RunInfo, Task
+from lannunet_core import LoadedConfig, Plan, PlanRequest, PredictRequest, RunInfo, Task
 from lannunet_segmentation.defaults import SegmentationDefaults
 from lannunet_segmentation.hooks import SegmentationHooks
-from lannunet_segmentation.schema import LOSSES, NORMALISATIONS, RunConfig
+from lannunet_segmentation.schema import LOSSES, NORMALISATIONS, SCHEMES, RunConfig
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -35,7 +35,7 @@ class SegmentationTask(Task):
     names = {  # noqa: RUF012
         "solver.loss_function": ("losses", LOSSES),
         "preprocess.normalisation": ("normalisations", NORMALISATIONS),
-        "sampler.data_aug": ("augmentations", SCHEME_NAMES),
+        "sampler.data_aug": ("augmentations", SCHEMES),
     }
 
     def why_dropped(self, key: str) -> str | None:

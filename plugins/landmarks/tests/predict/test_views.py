@@ -25,7 +25,6 @@ SIGMA = 2.0
         ("AffineComplex", 3, [1]),
         ("thaler21", 2, []),
         ("None", 2, []),
-        ("nnunet", 2, [0, 1]),
     ],
 )
 def test_mirrors_are_those_of_training(scheme, dimensions, axes):

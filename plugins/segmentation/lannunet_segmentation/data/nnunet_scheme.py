@@ -1,0 +1,139 @@
+"""The augmentation scheme `nnunet`: what nnU-Net draws for a training patch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lannunet_core import Drawn, RandomAffine, SpatialTransform
+from lannunet_segmentation.data.prepared import PreparedCase
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Gaussian noise of one deviation, its own in each channel; the same for the same seed."""
+
+    deviation: float
+    seed: int
+
+    def __call__(self, image: Tensor) -> Tensor:
+        from lannunet_segmentation.data.nnunet_intensity import noise
+
+        return noise(image, self.deviation, self.seed)
+
+
+@dataclass(frozen=True)
+class PerChannel:
+    """A change of `nnunet_intensity` by name, with the parameters of each channel; None: it stays."""
+
+    name: str
+    channels: tuple[Mapping[str, Any] | None, ...]
+
+    def __call__(self, image: Tensor) -> Tensor:
+        from lannunet_segmentation.data.nnunet_intensity import change_channels
+
+        return change_channels(image, self.name, self.channels)
+
+
+@dataclass(frozen=True)
+class RandomChange:
+    """A change that is drawn with `probability`, and then for each channel with the probability `each`."""
+
+    name: str
+    probability: float
+    draw_parameters: Callable[[np.random.Generator, int | None], Mapping[str, Any]]
+    each: float = 1.0
+
+    def draw(self, rng: np.random.Generator, channels: int, thick: int | None) -> list[PerChannel]:
+        if rng.random() >= self.probability:
+            return []
+        changed = rng.random(channels) < self.each
+        drawn = (self.draw_parameters(rng, thick) if one else None for one in changed)
+        return [PerChannel(self.name, tuple(drawn))]
+
+
+def _about_one(rng: np.random.Generator, low: float, high: float) -> float:
+    """As likely below 1 as above it."""
+    return float(rng.uniform(low, 1) if rng.random() < 0.5 else rng.uniform(1, high))
+
+
+def _sigmas(rng: np.random.Generator, thick: int | None) -> Mapping[str, Any]:
+    return {"sigmas": tuple(rng.uniform(0.5, 1, 3).tolist())}
+
+
+def _factor(rng: np.random.Generator, thick: int | None) -> Mapping[str, Any]:
+    return {"factor": float(rng.uniform(0.75, 1.25))}
+
+
+def _scale(rng: np.random.Generator, thick: int | None) -> Mapping[str, Any]:
+    return {"scale": float(rng.uniform(0.5, 1)), "kept": thick}
+
+
+def _gamma(inverted: bool, rng: np.random.Generator, thick: int | None) -> Mapping[str, Any]:
+    return {"gamma": _about_one(rng, 0.7, 1.5), "inverted": inverted}
+
+
+CHANGES = (
+    RandomChange("blur", 0.2, _sigmas, each=0.5),
+    RandomChange("brightness", 0.15, _factor),
+    RandomChange("contrast", 0.15, _factor),
+    RandomChange("low_resolution", 0.25, _scale, each=0.5),
+    RandomChange("gamma", 0.1, partial(_gamma, True)),
+    RandomChange("gamma", 0.3, partial(_gamma, False)),
+)
+
+
+@dataclass(frozen=True)
+class NnunetScheme:
+    """nnU-Net's default augmentation (Isensee et al., Nature Methods 18, 2021), as version 2 draws it.
+
+    But for the noise: that of a channel is its own, as in version 1 and the paper. There is no elastic
+    deformation. Where an axis has thick slices, a volume turns, scales and loses resolution within them only.
+    """
+
+    ANISOTROPIC = 3.0
+    ELONGATED = 1.5
+    """An image of this ratio of its sides turns little: else it would mostly show what is outside."""
+
+    def draw(
+        self, rng: np.random.Generator, size: tuple[int, ...], sample: PreparedCase | None = None
+    ) -> Drawn:
+        """See `lannunet_core.Scheme`. Without a sample, there is one draw for all channels."""
+        dimensions = len(size)
+        thick = self.thick_axis(size, sample.spacing if sample else (1.0,) * dimensions)
+        moving = [axis for axis in range(dimensions) if axis != thick]
+        if len(moving) == 3:
+            angle = 30.0
+        else:
+            square = thick is not None or max(size) / min(size) <= self.ELONGATED
+            angle = 180.0 if square else 15.0
+        turned, _ = RandomAffine(0.2, rotation=angle).draw(rng, tuple(size[axis] for axis in moving))
+        zoom = rng.uniform(0.7, 1.4) if rng.random() < 0.2 else 1.0  # > 1 shows more
+        linear = np.eye(dimensions)
+        linear[np.ix_(moving, moving)] = zoom * turned.T
+        linear = linear * rng.choice([-1.0, 1.0], dimensions)
+
+        intensity: list[Callable[[Tensor], Tensor]] = []
+        if rng.random() < 0.1:
+            intensity.append(Noise(float(rng.uniform(0, 0.1)), int(rng.integers(2**31))))
+        for change in CHANGES:
+            intensity += change.draw(rng, sample.channels if sample else 1, thick)
+        return Drawn(SpatialTransform(linear, np.zeros(dimensions)), tuple(intensity))
+
+    def thick_axis(self, size: tuple[int, ...], spacing: tuple[float, ...]) -> int | None:
+        """The axis (0 for x) across thick slices, None where there are none.
+
+        It is the one of the largest spacing, if the patch is more than `ANISOTROPIC` times as long along
+        another. Of axes that are alike in that, the one of the fewest voxels, then the last.
+        """
+        if len(size) == 2:
+            return None
+        coarsest = max(range(3), key=lambda axis: (spacing[axis], -size[axis], axis))
+        return coarsest if max(size) / size[coarsest] > self.ANISOTROPIC else None

@@ -230,9 +230,32 @@ class Hooks:
         except (UserError, RunFailed, KeyboardInterrupt):
             raise
         except BaseException as error:
+            if hook == "optimizer_and_scheduler" and isinstance(error, (TypeError, ValueError)):
+                raise self.refused_optimizer(error, "be made", _raised_by(caller, error)) from error
             if (plugin := _raised_by(caller, error)) is None:
                 raise
             raise plugin_failed(plugin, f"in its hook '{hook}'", error) from error
+
+    def answering(self, hook: str) -> InstalledPlugin | None:
+        """The plugin whose answer to a hook counts; None: the core or the task itself."""
+        *_, answer = [impl for impl in getattr(self._manager.hook, hook).get_hookimpls() if not impl.wrapper]
+        return _plugin_of(answer)
+
+    def refused_optimizer(self, error: Exception, what: str, plugin: InstalledPlugin | None) -> UserError:
+        """What torch refuses of the optimizer or scheduler that a plugin (None: the core) made."""
+        impls = self._manager.hook.optimizer_and_scheduler.get_hookimpls()
+        (made,) = [impl for impl in impls if _plugin_of(impl) is plugin]
+        taken = {"solver.optimizer": {"solver"}, "solver.base_lr": {"solver", "base_lr"}}
+        keys = [key for key, arguments in taken.items() if arguments & {*made.argnames}]
+        if plugin is not None and made.plugin._has_settings:
+            keys.append(f"{'model' if plugin is self.answering('network') else 'trainer'}.{plugin.name}")
+        cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        remedies = [f"set {' or '.join(keys)} otherwise"] if keys else []
+        remedies += [f"update {plugin.distribution} or tell its author"] if plugin else []
+        whose = f"plugin {plugin}" if plugin else "solver.optimizer"
+        return UserError(
+            f"{whose}: its optimizer or scheduler cannot {what} ({cause}); {', or '.join(remedies)}."
+        )
 
     def wrong(self, hook: str, expected: str, answer: Any) -> WrongAnswer:
         shown = " ".join(reprlib.repr(answer).split())
@@ -278,12 +301,17 @@ def plugin_failed(plugin: InstalledPlugin, where: str, error: BaseException) -> 
     )
 
 
+def _plugin_of(impl: pluggy.HookImpl) -> InstalledPlugin | None:
+    found: InstalledPlugin | None = getattr(impl.plugin, "_installed", None)
+    return found
+
+
 def _raised_by(caller: pluggy.HookCaller, error: BaseException) -> InstalledPlugin | None:
     """The plugin in whose answer an error arose; None: in the core's own."""
     answering: dict[CodeType, InstalledPlugin | None] = {}
     for impl in caller.get_hookimpls():
         function = inspect.unwrap(getattr(impl.function, "__func__", impl.function))
-        answering[function.__code__] = getattr(impl.plugin, "_installed", None)
+        answering[function.__code__] = _plugin_of(impl)
     found = None
     traceback = error.__traceback__
     while traceback is not None:

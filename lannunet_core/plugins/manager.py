@@ -187,6 +187,7 @@ class _Registered:
 
     def __init__(self, installed: InstalledPlugin, plugin: Plugin) -> None:
         self._installed = installed
+        self._has_settings = bool(plugin.Config.model_fields)
         for attribute in dir(type(plugin)):
             if _options(getattr(type(plugin), attribute, None)) is not None:
                 setattr(self, attribute, getattr(plugin, attribute))

@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lannunet_core.errors import UserError
 from lannunet_core.hookspecs import Loss
 from lannunet_core.images.nests import map_tensors, spatial_size
+from lannunet_core.plugins.api import RunInfo
 from lannunet_core.plugins.hooks import Hooks
+from lannunet_core.run.input_sizes import ERRORS, nearest_size
 
 
 class Unrounded:
@@ -43,7 +46,46 @@ class Learner(nn.Module):
 
     def outputs(self, batch: Mapping[str, Any]) -> Any:
         """What the network answers to a batch: its image, and the further inputs that plugins bring."""
-        return self.network(batch["image"], **self.hooks.network_inputs(batch=batch))
+        return self.look(batch["image"], **self.hooks.network_inputs(batch=batch))
+
+    def look(self, image: Tensor, **inputs: Any) -> Any:
+        """What the network answers to an image (B, C, *S) and its further inputs.
+
+        Raises:
+            UserError: The network cannot take an image of this size.
+        """
+        try:
+            return self.network(image, **inputs)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except ERRORS as error:
+            if (nearest := nearest_size(self.network, image, inputs)) is None:
+                raise
+            size, reason = spatial_size(image), " ".join(str(error).split())[:200]
+            key, remedy = self.advice(size, nearest)
+            raise UserError(
+                f"{key}: the network of {self.hooks.answering('network')} cannot take an input of "
+                f"{'×'.join(map(str, size))} ({reason}). {remedy}"
+            ) from error
+
+    def advice(self, size: tuple[int, ...], nearest: tuple[int, ...]) -> tuple[str, str]:
+        """What gives the network an input of `size` (x, y[, z]), and what to do, as it takes `nearest`."""
+        return "dataset", f"Give images of another size, such as {list(nearest)}."
+
+    def try_size(self, run: RunInfo) -> None:
+        """Refuse a size of training samples that the network cannot take, before there is one.
+
+        What further inputs there are is known only then.
+
+        Raises:
+            UserError: It cannot.
+        """
+        if self.hooks.answered("network_inputs"):
+            return
+        self.network.eval()
+        device = next((parameter.device for parameter in self.parameters()), None)
+        with torch.no_grad():
+            self.look(torch.zeros(1, run.in_channels, *reversed(run.input_size), device=device))
 
     def forward(self, given: Mapping[str, Any] | Unrounded) -> dict[str, Tensor]:
         """A training batch to its loss terms; labels and loss in float32, outside of autocast."""

@@ -63,6 +63,8 @@ def _carry_out(loaded: LoadedConfig, open_work: Callable[[], W], resume: bool, o
     fabric = make_fabric(config)
     run = work.describe(fabric.device.type)
     session = tasks.find(config.task).start_session(loaded, run, fabric)
+    fabric.to_device(session.learner)
+    session.learner.try_size(run)
     work.read(session)
 
     training: Training | None = None
@@ -70,7 +72,6 @@ def _carry_out(loaded: LoadedConfig, open_work: Callable[[], W], resume: bool, o
         if config.model.checkpoint is None:
             raise UserError("trainer.inference_only: needs a model; name it in model.checkpoint.")
         start_from(session, config.model.checkpoint, same_plugins=True)
-        fabric.to_device(session.learner)
         claim_folder(folder, resume=resume)
         resolved, description = loaded.resolved(), provenance(loaded, run, fabric.device)
     else:
@@ -143,7 +144,6 @@ def prepare_training(
 
     samples = work.training_samples(session)
     claim_folder(folder, resume=resume)
-    fabric.to_device(learner)
     sizing, workers = measure(session, samples, validation, earlier)
     asked = hooks.training_order(samples=samples.entries)
     batch_size = solver.data_loader_batch_size_train

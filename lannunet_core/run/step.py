@@ -2,7 +2,8 @@
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn, Protocol
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from lannunet_core.plugins.hooks import Hooks
 from lannunet_core.run.learner import Unrounded
 
 
@@ -24,6 +26,7 @@ class Run(Protocol):
     optimizers: list[Any]
     schedulers: list[LRScheduler]
     fabric: Fabric
+    hooks: Hooks
     clip: float | None
 
     def fail(self, batch: Mapping[str, Any], values: Mapping[str, float]) -> NoReturn:
@@ -59,7 +62,8 @@ class Step:
         for optimizer in optimizers or self.optimizers:
             if (clip := self.run.clip) is not None:
                 self.fabric.clip_gradients(self.module, optimizer, max_norm=clip, error_if_nonfinite=False)
-            optimizer.step()
+            with self._telling():
+                optimizer.step()
             optimizer.zero_grad()
         self._step_schedulers(optimizers or self.optimizers)
 
@@ -99,7 +103,17 @@ class Step:
         stepped = [plain(optimizer) for optimizer in optimizers]
         for scheduler in self.run.schedulers:
             if scheduler.optimizer in stepped and not isinstance(scheduler, ReduceLROnPlateau):
-                scheduler.step()
+                with self._telling():
+                    scheduler.step()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except (TypeError, ValueError) as error:
+            hooks = self.run.hooks
+            plugin = hooks.answering("optimizer_and_scheduler")
+            raise hooks.refused_optimizer(error, "take a step", plugin) from error
 
 
 def total(terms: Mapping[str, Tensor]) -> Tensor:

@@ -19,6 +19,7 @@ from lannunet_core import (
 from lannunet_landmarks.hooks import LandmarkHooks
 from lannunet_landmarks.maps.labels import level_sigmas
 from lannunet_landmarks.maps.learned_sigma import WIDEST, LearnedSigma
+from lannunet_landmarks.schema import SamplerConfig
 
 WIDTHS = "label_width."
 
@@ -32,9 +33,13 @@ class LandmarkLearner(Learner):
         peak: Height of a heatmap.
         label_width: Takes the place of `sigma`, where it is learned.
         label_width_weight: `solver.regress_sigma_loss_weight`.
+
+    Attributes:
+        sampler: What says how large the network's inputs are.
     """
 
     hooks: LandmarkHooks
+    sampler: SamplerConfig | None = None
 
     def __init__(
         self,
@@ -85,6 +90,19 @@ class LandmarkLearner(Learner):
         if isinstance(self.loss, StridedLoss) and sizes:
             self.loss.stride = max(level_scale(image_size, sizes[0]))
         return super().activate(outputs, image_size)
+
+    def advice(self, size: tuple[int, ...], nearest: tuple[int, ...]) -> tuple[str, str]:
+        sampler, remedy = self.sampler, f"Set it to {list(nearest)}, the nearest that does."
+        if sampler is None:
+            return super().advice(size, nearest)
+        if sampler.in_patches and size == sampler.sample_size:
+            return "sampler.patch.sample_patch_size", remedy
+        if size == sampler.image_size:
+            return "sampler.input_size", remedy
+        return (
+            "sampler.patch.inference_mode",
+            "Set it to patchify_and_stitch: images of any size are then predicted patch by patch.",
+        )
 
     def figures(self) -> dict[str, Any]:
         return {} if self.label_width is None else self.label_width.figures()

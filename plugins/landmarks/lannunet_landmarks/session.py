@@ -133,7 +133,7 @@ def start_session(
         hooks, start, config.model.hm_lambda_scale, width, solver.regress_sigma_loss_weight
     )
     choose("inference.decoder", config.inference.decoder, hooks.decoders())  # refused now if unknown
-    sampler = config.sampler
+    learner.sampler = sampler = config.sampler
     if sampler.in_patches and not hooks.answered("network_inputs"):
         try_patch(learner, run, str(loaded.architecture.installed))
     if centres is None and sampler.sample_mode == "patch_centred" and sampler.patch.centres is not None:
@@ -145,6 +145,7 @@ def try_patch(learner: LandmarkLearner, run: RunInfo, architecture: str) -> None
     """Refuse a patch size that the network cannot take, or divides into something with a remainder."""
     size = "×".join(map(str, run.input_size))
     refused = f"sampler.patch.sample_patch_size: the network of {architecture} cannot take patches of {size}"
+    learner.try_size(run)
     try:
         output_strides(learner.network.eval(), run.in_channels, run.input_size)
     except UserError as error:

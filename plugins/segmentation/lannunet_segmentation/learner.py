@@ -23,3 +23,6 @@ class SegmentationLearner(Learner):
         return self.hooks.generate_segmentation_labels(
             sample=batch, level_sizes=level_sizes_of(outputs, batch["image"].ndim - 2)
         )
+
+    def advice(self, size: tuple[int, ...], nearest: tuple[int, ...]) -> tuple[str, str]:
+        return "sampler.patch.sample_patch_size", f"Set it to {list(nearest)}, the nearest that does."

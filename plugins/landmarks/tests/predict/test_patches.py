@@ -192,7 +192,8 @@ def test_a_patch_that_the_network_does_not_divide(project, plugins, refused, pat
     assert "an output of 4×4 is no whole fraction of it. Choose another size" in error
     with_network(project, "picky")
     error = refused(project)
-    assert "cannot take patches of 36×32 (the width is no multiple of 16)" in error
+    assert "sample_patch_size: the network of 'Picky' (patchwork 1.0) cannot take an input of 36×32" in error
+    assert "(the width is no multiple of 16). Set it to [32, 32], " in error
     on_patches(project, {**patch, "sample_patch_size": [32, 36]})
     assert project.train() == 0
 

@@ -69,7 +69,7 @@ def scores_of(
         return session.hooks.network_inputs(batch={**batch, **affine, "image": patches})
 
     return predict_scores(
-        learner.network.eval(),
+        learner.eval().look,
         image,
         run.input_size,
         device,

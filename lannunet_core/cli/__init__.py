@@ -6,25 +6,20 @@
 import contextlib
 import importlib
 import io
-import signal
 import sys
-import threading
-import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from lannunet_core.errors import RunFailed, UserError
+from lannunet_core.cli.telling import telling_errors
+from lannunet_core.errors import UserError
 from lannunet_core.plugins import discovery
 from lannunet_core.plugins.installed import Installed, PluginWarning
 from lannunet_core.plugins.source import SourceError, first_line
-from lannunet_core.record import releasing
-from lannunet_core.report.escape import terminal_text
 from lannunet_core.version import __version__
 
 COMMANDS = {
@@ -69,47 +64,8 @@ class LazyGroup(TyperGroup):
         super().format_help(ctx, formatter)
 
     def invoke(self, ctx: Any) -> Any:
-        try:
-            with releasing(), ended_by_signals():
-                return super().invoke(ctx)
-        except BrokenPipeError:  # whoever read what is printed has gone; click ends quietly
-            raise
-        except (UserError, RunFailed, OSError) as error:
-            if ctx.params["debug"]:
-                traceback.print_exc()
-            else:
-                what = str(error)
-                if isinstance(error, OSError):
-                    what = f"{error.filename or 'a file'}: {error.strerror or error}."
-                print("\n".join(map(terminal_text, f"Error: {what}".split("\n"))), file=sys.stderr)
-            raise typer.Exit(2 if isinstance(error, (UserError, *MISTAKEN)) else 1) from error
-        except KeyboardInterrupt as interrupt:
-            print("Interrupted.", file=sys.stderr)
-            number = next(iter(interrupt.args), signal.SIGINT)
-            raise typer.Exit(128 + number) from interrupt
-
-
-MISTAKEN = (PermissionError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
-"""What is wrong with a path that the user gave; other errors of the system are the machine's."""
-
-
-@contextlib.contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a command as Ctrl-C does, so that what it began is tidied up."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.signal(number, end) for number in (getattr(signal, name) for name in names)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        with telling_errors(ctx.params["debug"]):
+            return super().invoke(ctx)
 
 
 app = typer.Typer(

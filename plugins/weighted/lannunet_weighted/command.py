@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lannunet_core import RunFailed, UserError, lock_folder, note, releasing
+from lannunet_core import UserError, lock_folder, note, telling_errors
 
 if TYPE_CHECKING:
     from lannunet_weighted.cases import LabelFile
@@ -112,7 +111,7 @@ def script(arguments: Sequence[str] | None = None) -> None:
         help="label values; all of dataset.json but the background by default",
     )
     chosen = parser.parse_args(arguments)
-    try:
+    with telling_errors():
         _check(chosen.sigma, chosen.w0)
         if wrong := [value for value in chosen.classes or () if value < 1]:
             raise UserError(f"--classes: {wrong[0]} is no class. Give label values from 1 up.")
@@ -121,17 +120,7 @@ def script(arguments: Sequence[str] | None = None) -> None:
         from lannunet_weighted.generate import Recipe
 
         cases = find_cases(chosen.folder, chosen.output_dir, chosen.matching_pattern, chosen.classes or None)
-        with releasing():
-            _make(cases, Recipe("nearest", chosen.w0, chosen.sigma))
-    except (UserError, RunFailed) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        raise SystemExit(2 if isinstance(error, UserError) else 1) from None
-    except OSError as error:
-        print(f"Error: {error.filename or chosen.folder}: {error.strerror or error}.", file=sys.stderr)
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        raise SystemExit(130) from None
+        _make(cases, Recipe("nearest", chosen.w0, chosen.sigma))
 
 
 def _make(cases: Sequence[LabelFile], recipe: Recipe, jobs: int = 0) -> None:

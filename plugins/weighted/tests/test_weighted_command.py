@@ -1,6 +1,7 @@
 """`lannunet weightmaps` and the script of DIAG's name, on folders as nnU-Net has them."""
 
 import json
+import os
 import pickle
 import signal
 import subprocess
@@ -215,6 +216,21 @@ def test_the_script_is_installed_and_needs_no_pickles(stage):
 
     weights = np.load(stage / "case_0_weightmap.npy")
     np.testing.assert_array_equal(weights[0], weight_map(draw_label(0), [1, 2], "nearest", w0=0))
+
+
+def test_the_script_ends_as_every_command_does(stage, capfd, monkeypatch):
+    def ended(*arguments):
+        with pytest.raises(SystemExit) as end:
+            script([str(stage), *arguments])
+        return end.value.code, capfd.readouterr().err
+
+    assert ended("--w0", "-1") == (2, "Error: --w0: -1 is no weight. Give 0 or a positive number.\n")
+    (stage / "file").write_text("")
+    code, said = ended("--output-dir", str(stage / "file" / "maps"))  # the user's mistake: 2, as elsewhere
+    assert code == 2
+    assert said.startswith(f"Error: {stage / 'file'}")
+    monkeypatch.setattr("lannunet_weighted.command._make", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert ended() == (143, "Interrupted.\n")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,67 @@
+"""How a command ends: with a sentence and an exit code for what its user, or the machine, did wrong."""
+
+import contextlib
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from types import FrameType
+
+from lannunet_core.errors import RunFailed, UserError
+from lannunet_core.record import releasing
+from lannunet_core.report.escape import terminal_text
+
+MISTAKEN = (PermissionError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
+"""What is wrong with a path that the user gave; other errors of the system are the machine's."""
+
+
+@contextlib.contextmanager
+def telling_errors(debug: bool = False) -> Iterator[None]:
+    """What `lannunet` does around a command, for programs with a name of their own.
+
+    Folders that were locked within are released.
+
+    Args:
+        debug: Show where in the code an error arose, in place of the sentence.
+
+    Raises:
+        SystemExit: With 2 for a `UserError` or a path that is wrong, 1 for a `RunFailed` or another error of
+            the system, 128 and the signal's number for Ctrl-C, SIGTERM and SIGHUP.
+    """
+    try:
+        with releasing(), ended_by_signals():
+            yield
+    except BrokenPipeError:  # whoever read what is printed has gone; click ends quietly
+        raise
+    except (UserError, RunFailed, OSError) as error:
+        if debug:
+            traceback.print_exc()
+        else:
+            what = str(error)
+            if isinstance(error, OSError):
+                what = f"{error.filename or 'a file'}: {error.strerror or error}."
+            print("\n".join(map(terminal_text, f"Error: {what}".split("\n"))), file=sys.stderr)
+        raise SystemExit(2 if isinstance(error, (UserError, *MISTAKEN)) else 1) from error
+    except KeyboardInterrupt as interrupt:
+        print("Interrupted.", file=sys.stderr)
+        raise SystemExit(128 + next(iter(interrupt.args), signal.SIGINT)) from interrupt
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end a command as Ctrl-C does, so that what it began is tidied up."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, end) for number in (getattr(signal, name) for name in names)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

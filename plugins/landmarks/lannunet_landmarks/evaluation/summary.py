@@ -62,8 +62,8 @@ def summarise_errors(
 ) -> dict[str, Any]:
     """Everything that `summary.json` holds, ready for JSON: a figure that cannot be had is None.
 
-    Confidence intervals are 95 % percentile bootstraps (Efron 1979) over 1000 draws of whole images, since
-    the landmarks of one image are not independent.
+    Intervals hold what they estimate with probability 0.95, over whole images (see `bootstrap_statistics`),
+    since the landmarks of one image are not independent.
 
     Args:
         predictions: Of one split.
@@ -109,7 +109,8 @@ def summarise_errors(
                 result[unit] = None
                 continue
             image, landmark = np.nonzero(seen == State.VISIBLE)
-            figures = bootstrap_statistics(values[:, columns][image, landmark], image, weights, radii)
+            chosen_errors = values[:, columns][image, landmark]
+            figures = bootstrap_statistics(chosen_errors, image, weights, radii, (0.0, np.inf))
             rates = figures.pop("detection_rates")
             result[unit] = figures
             if unit == rates_unit:

@@ -115,21 +115,22 @@ def test_intervals_resample_images_not_landmarks():
     assert (low + high) / 2 == pytest.approx(of_image.mean(), abs=0.1)
 
 
-def test_intervals_are_those_of_a_plain_bootstrap():
-    errors = np.random.default_rng(3).gamma(2, 1.5, size=(20, 3))
+def test_intervals_are_about_those_of_a_plain_bootstrap():
+    """Of many images, where all methods agree."""
+    errors = np.random.default_rng(3).gamma(2, 1.5, size=(200, 3))
     errors[4, 1] = NAN
     cases = with_errors(errors)
     overall = summarise_errors(cases, NAMES, [3], seed=5)["overall"]
     generator = np.random.default_rng(9)
     figures = []
     for _ in range(4000):
-        drawn = errors[generator.integers(0, 20, size=20)]
+        drawn = errors[generator.integers(0, 200, size=200)]
         found = drawn[np.isfinite(drawn)]
         figures.append((found.mean(), np.median(found), found.std(), (found <= 3).sum() / drawn.size))
     reference = np.percentile(figures, (2.5, 97.5), axis=0).T
     got = [overall["px"][f"{name}_ci95"] for name in ("mean", "median", "sd")]
     got.append(overall["detection_rates"][0]["ci95"])
-    np.testing.assert_allclose(got, reference, atol=0.12)
+    np.testing.assert_allclose(got, reference, atol=0.08)
 
 
 def test_same_seed_same_summary_and_it_is_json():

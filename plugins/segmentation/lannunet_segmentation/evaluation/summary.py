@@ -46,7 +46,7 @@ def summarise_cases(
 ) -> dict[str, Any]:
     """Everything that `summary.json` holds, ready for JSON: a figure that cannot be had is None.
 
-    Confidence intervals are 95 % percentile bootstraps (Efron 1979) over 1000 draws of whole cases.
+    Intervals hold what they estimate with probability 0.95, over whole cases (see `bootstrap_statistics`).
 
     Args:
         cases: Of one split.
@@ -73,7 +73,8 @@ def summarise_cases(
                 figures[name] = None
                 continue
             image, column = np.indices(chosen.shape).reshape(2, -1)
-            figures[name] = bootstrap_statistics(chosen[image, column], image, weights)
+            most = np.inf if name in DISTANCES else 1.0
+            figures[name] = bootstrap_statistics(chosen[image, column], image, weights, limits=(0.0, most))
             del figures[name]["detection_rates"]
         return figures
 

@@ -237,34 +237,11 @@ from .augment.on_device import (
 )
 from .augment.intensity import apply_intensity as apply_intensity
 
-# Results
-from .report.page import (
-    BLUE as BLUE,
-    ORANGE as ORANGE,
-    POINTS_AS_PIXELS as POINTS_AS_PIXELS,
-    Chart as Chart,
-    best_middle_worst as best_middle_worst,
-    draw_boxes as draw_boxes,
-    jpeg_url as jpeg_url,
-    make_chart as make_chart,
-    plugin_charts as plugin_charts,
-    training_charts as training_charts,
-    write_page as write_page,
-)
-from .report.bootstrap import (
-    bootstrap_statistics as bootstrap_statistics,
-    bootstrap_weights as bootstrap_weights,
-    finite as finite,
-    interval as interval,
-)
+# What is written for people
 from .report.escape import (
     from_spreadsheet as from_spreadsheet,
     spreadsheet_text as spreadsheet_text,
     terminal_text as terminal_text,
-)
-from .report.display import (
-    display_limits as display_limits,
-    to_display as to_display,
 )
 
 # Files and processes

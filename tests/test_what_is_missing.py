@@ -11,7 +11,7 @@ INSTALL_BOTH = (
 
 @pytest.fixture(scope="module", params=["nothing", "an architecture"])
 def environment(request, wheels_to_train, fresh_environment):
-    core, architecture, _, _ = wheels_to_train
+    core, architecture, *_ = wheels_to_train
     return fresh_environment(core, *([architecture] if request.param == "an architecture" else []))
 
 
@@ -44,7 +44,7 @@ def test_what_is_there_is_listed(environment, tmp_path):
 
 
 def test_with_a_task_alone_the_architecture_is_named(wheels_to_train, fresh_environment, trained):
-    core, _, task, _ = wheels_to_train
+    core, _, task, *_ = wheels_to_train
     environment = fresh_environment(core, task)
     said = environment.call("lannunet", "config", "check", "run.yaml", cwd=trained.folder, code=2).stderr
     assert "model.architecture: No plugin 'unet' is installed." in said

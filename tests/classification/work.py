@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from classification.task import ClassificationDefaults
+from lannunet_report import make_chart, plugin_charts, training_charts, write_page
 from torch import nn
 from torch.nn import functional
 
@@ -129,10 +130,10 @@ class Work:
                 axis.text(column, row, count, ha="center")
             axis.set(xlabel=f"predicted ({', '.join(names)})", ylabel="true", xticks=[], yticks=[])
 
-        charts = [core.make_chart("Confusion matrix", f"Accuracy {summary['accuracy']:.1%}.", draw)]
-        charts += core.training_charts(history, [("loss", "Training loss", "log")])
-        charts += core.plugin_charts(session.hooks.report(predictions=found))
-        core.write_page(folder / "report.html", None, resolved, description, title="Classes", charts=charts)
+        charts = [make_chart("Confusion matrix", f"Accuracy {summary['accuracy']:.1%}.", draw)]
+        charts += training_charts(history, [("loss", "Training loss", "log")])
+        charts += plugin_charts(session.hooks.report(predictions=found))
+        write_page(folder / "report.html", None, resolved, description, title="Classes", charts=charts)
         return summary
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from lannunet_report import bootstrap_statistics, bootstrap_weights
 from lannunet_segmentation.task import SegmentationTask
 
-from lannunet_core import bootstrap_statistics, bootstrap_weights
 from tests.fixtures.nnunet import preprocessed, raw
 
 

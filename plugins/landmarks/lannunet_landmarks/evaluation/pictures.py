@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from lannunet_report import to_display
 from numpy.typing import NDArray
 
-from lannunet_core import Floats, atomic_path, names_a_file, to_display
+from lannunet_core import Floats, atomic_path, names_a_file
 from lannunet_landmarks.types import Prediction
 
 if TYPE_CHECKING:

@@ -11,16 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-from lannunet_core import (
+from lannunet_report import (
     BLUE,
     ORANGE,
     POINTS_AS_PIXELS,
     Chart,
-    Floats,
-    ReportPart,
-    State,
     best_middle_worst,
     draw_boxes,
     jpeg_url,
@@ -30,6 +25,9 @@ from lannunet_core import (
     training_charts,
     write_page,
 )
+from numpy.typing import NDArray
+
+from lannunet_core import Floats, ReportPart, State
 from lannunet_landmarks.evaluation.summary import radial_errors
 from lannunet_landmarks.types import Prediction
 

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from lannunet_report import bootstrap_statistics, bootstrap_weights
 from numpy.typing import NDArray
 
-from lannunet_core import Floats, State, bootstrap_statistics, bootstrap_weights, terminal_text
+from lannunet_core import Floats, State, terminal_text
 from lannunet_landmarks.types import Prediction
 
 

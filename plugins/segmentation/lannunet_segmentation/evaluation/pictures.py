@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lannunet_report import to_display
 
-from lannunet_core import atomic_path, to_display
+from lannunet_core import atomic_path
 from lannunet_segmentation.types import IGNORE
 
 PANEL_INCHES = 5.0

@@ -11,23 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-from lannunet_core import (
-    IMAGE_FILES,
+from lannunet_report import (
     Chart,
-    ReportPart,
-    UserError,
     best_middle_worst,
     display_limits,
     draw_boxes,
     jpeg_url,
     make_chart,
     plugin_charts,
-    progress_bar,
     to_display,
     training_charts,
     write_page,
+)
+from numpy.typing import NDArray
+
+from lannunet_core import (
+    IMAGE_FILES,
+    ReportPart,
+    UserError,
+    progress_bar,
     write_text,
 )
 from lannunet_segmentation.data.cases import read_case

@@ -20,10 +20,7 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
-from lannunet_core.files import write_text
-from lannunet_core.hookspecs import ReportPart
-from lannunet_core.names import dotted
-from lannunet_core.types import Floats
+from lannunet_core import Floats, ReportPart, dotted, write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
+from lannunet_report import bootstrap
+from lannunet_report.bootstrap import bootstrap_statistics, bootstrap_weights, finite, interval
 from scipy.stats import norm
-
-from lannunet_core.report import bootstrap
-from lannunet_core.report.bootstrap import bootstrap_statistics, bootstrap_weights, finite, interval
 
 NAN = float("nan")
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core.types import Floats
+from lannunet_core import Floats
 
 DRAWS = 1000
 LEFT_OUT = 0.05  # by an interval
@@ -92,7 +92,7 @@ class _Sums:
     @classmethod
     def of(cls, errors: Floats, image: NDArray[np.int64], images: int) -> "_Sums":
         count, total, squares = (
-            np.bincount(image, weights=values, minlength=images)
+            np.bincount(image, weights=values, minlength=images).astype(float)
             for values in (np.ones_like(errors), errors, errors**2)
         )
         return cls(count[count > 0], total[count > 0], squares[count > 0])
@@ -140,7 +140,7 @@ def studentised(drawn: Floats, estimate: float, spreads: Floats, error: float, i
         return error * np.array((-1, 1)) * student.ppf(1 - LEFT_OUT / 2, images - 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         off = (drawn - estimate) / spreads
-    low, high = np.quantile(off[np.isfinite(off)], (LEFT_OUT / 2, 1 - LEFT_OUT / 2))
+    low, high = map(float, np.quantile(off[np.isfinite(off)], (LEFT_OUT / 2, 1 - LEFT_OUT / 2)))
     return -error * np.array((high, low))
 
 

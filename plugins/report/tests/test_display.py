@@ -1,8 +1,7 @@
 """Pixel values for the eye."""
 
 import numpy as np
-
-from lannunet_core.report.display import display_limits, to_display
+from lannunet_report.display import display_limits, to_display
 
 
 def test_display_scales_any_type_to_grey_or_colour():

@@ -5,12 +5,7 @@ import io
 
 import numpy as np
 import pytest
-from markupsafe import Markup
-from matplotlib.figure import Figure
-from PIL import Image
-
-from lannunet_core import ReportPart
-from lannunet_core.report.page import (
+from lannunet_report.page import (
     best_middle_worst,
     draw_boxes,
     jpeg_url,
@@ -19,6 +14,11 @@ from lannunet_core.report.page import (
     training_charts,
     write_page,
 )
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from PIL import Image
+
+from lannunet_core import ReportPart
 
 HISTORY = [
     {

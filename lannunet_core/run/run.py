@@ -142,6 +142,12 @@ def prepare_training(
             "Hold some out, or remove the key."
         )
 
+    for key in ("trainer.validate_every", "solver.early_stopping_patience"):
+        if validation is None and key in session.loaded.by_hand:
+            print(
+                f"warning: {session.loaded.given[key]}: {key} does nothing: no validation data are annotated.",
+                file=sys.stderr,
+            )
     samples = work.training_samples(session)
     claim_folder(folder, resume=resume)
     sizing, workers = measure(session, samples, validation, earlier)
@@ -192,7 +198,8 @@ def with_sizing(requested: Mapping[str, Any], sizing: Sizing, base_lr: float | N
     resolved = json.loads(json.dumps(requested))
     solver, trainer = resolved["solver"], resolved["trainer"]
     solver["max_epochs"], solver["mini_batch_size"] = sizing.max_epochs, sizing.mini_batch_size
-    trainer["validate_every"] = sizing.validate_every
+    if "validate_every" in trainer:  # else nothing is validated
+        trainer["validate_every"] = sizing.validate_every
     solver.pop("budget_minutes", None)  # it does nothing beside a number of epochs
     if solver.get("base_lr") == "auto":  # else it was given, or a plugin's optimizer has one of its own
         solver["base_lr"] = base_lr

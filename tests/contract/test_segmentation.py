@@ -281,7 +281,7 @@ seen, highest = [], []
 def test_predictions_are_post_processed_judged_and_reported(install, project):
     install(POST)
     project.set(
-        trainer={"fold": 0, "monitor": "validations"},
+        trainer={"fold": 0, "validate_every": 1, "monitor": "validations"},
         solver={"max_epochs": 5, "early_stopping_patience": 2},
         preprocess={"spacing": [2.0, 1.0, 1.0]},
     )

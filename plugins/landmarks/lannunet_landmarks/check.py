@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, cast
 
 from lannunet_core import AUTO, LoadedConfig, RunInfo, UserError, check_names
@@ -40,6 +41,11 @@ def open_used(loaded: LoadedConfig) -> LandmarkDataset:
         run = load_checkpoint(config.model.checkpoint).run_info()
         known = Known(run.outputs, run.dimensions)
     dataset = open_dataset(loaded, known)
+    one_file = config.dataset.format == AUTO and config.dataset.src_targets.is_file()
+    if one_file and config.trainer.fold >= 0:
+        why = f"it does nothing beside dataset.src_targets: {config.dataset.src_targets} is no folder of folds"
+        for warning in loaded.found_idle("trainer.fold", why):
+            print(f"warning: {warning}", file=sys.stderr)
     if trains and not dataset.samples["training"]:
         raise UserError(
             f'{dataset.path}: "training" is empty or missing. Put annotated samples there; to evaluate a '

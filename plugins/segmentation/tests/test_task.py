@@ -108,7 +108,7 @@ def test_one_annotated_voxel_a_case_is_enough_to_train(segmentation):
 
 
 def test_folds_hold_cases_out_and_report_how_well_they_are_segmented(segmentation):
-    segmentation.set(trainer={"fold": 1}, inference={"split": "validation"})
+    segmentation.set(trainer={"fold": 1, "validate_every": 1}, inference={"split": "validation"})
     assert segmentation.train() == 0
     assert 0 <= segmentation.metrics()[-1]["validation_error"] <= 1
     assert len(predictions(segmentation)) == 1  # of five

@@ -99,7 +99,7 @@ def test_the_diag_layout_trains_as_it_is_and_figures_are_weighted_and_unweighted
         dataset={"root": "Task004_Hippocampus"},
         sampler={"patch": {"sample_patch_size": patch}, "data_aug": "None"},
         solver={"max_epochs": 4, "mini_batch_size": 15, "base_lr": 0.01},
-        trainer={"plugins": [name], "fold": 0},
+        trainer={"plugins": [name], "fold": 0, "validate_every": 1},
         inference={"split": "validation", "tta": False},
     )
     assert project.train() == 0
@@ -196,7 +196,7 @@ def test_maps_of_a_raw_data_set_are_resampled_with_their_case(segmentation):
 
 def test_maps_are_made_before_training_and_again_when_a_label_changes(segmentation):
     generate = {"generate": "unet_border", "w0": 5.0, "sigma": 2.0}
-    segmentation.set(trainer={"plugins": ["weighted"], "weighted": generate, "fold": 0})
+    segmentation.set(trainer={"plugins": ["weighted"], "weighted": generate, "fold": 0, "validate_every": 1})
     assert segmentation.train() == 0
     made = sorted(segmentation.folder.glob("preprocessed/*-weightmaps-*/*_weightmap.npy"))
     assert [path.stem.partition("_")[0] for path in made] == [f"Tr{n}" for n in range(5)] + ["Ts0", "Ts1"]

@@ -381,12 +381,12 @@ def test_predict_other_channels(project, predict):
 
 
 def test_predict_into_a_folder_that_cannot_be_written(project, predict):
-    predict("--out", "cannot be written", "another folder", out=project.yaml / "found")
+    predict("--output", "cannot be written", "another folder", out=project.yaml / "found")
 
 
 def test_predict_into_a_folder_that_holds_results(project, predict):
     leave(project.folder / "found", "predictions.csv")
-    predict("--out", "already holds a run", "--overwrite")
+    predict("--output", "already holds a run", "--overwrite")
 
 
 # Through the operating system

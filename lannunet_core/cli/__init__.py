@@ -29,7 +29,8 @@ COMMANDS = {
     "config": "Check, explain, import or describe a configuration.",
     "plugins": "See, write, check, install and uninstall plugins.",
 }
-
+BEFORE = {"out": "output", "output-dir": "output"}
+"""Options of every command that had another name once, and have it still."""
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the YAML.")
@@ -72,7 +73,10 @@ app = typer.Typer(
     cls=LazyGroup,
     no_args_is_help=True,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda name: BEFORE.get(name, name),
+    },
 )
 
 

@@ -35,7 +35,7 @@ def check(config: Config, overrides: Overrides = None, plugins: PluginFiles = No
 
 @app.command()
 def schema(
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write it to this file.")] = None,
+    out: Annotated[Path | None, typer.Option("--output", "-o", help="Write it to this file.")] = None,
 ) -> None:
     """Print the JSON schema of a configuration, with the settings of every installed plugin that loads."""
     if out:
@@ -67,7 +67,7 @@ def explain(config: Config, overrides: Overrides = None, plugins: PluginFiles = 
 @app.command("import")
 def import_(
     old: Annotated[Path, typer.Argument(help="A YAML of LaNNU-Net.")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write ours to this file.")] = None,
+    out: Annotated[Path | None, typer.Option("--output", "-o", help="Write ours to this file.")] = None,
 ) -> None:
     """Rewrite a LaNNU-Net YAML, with its own defaults spelled out where ours differ."""
     if out:

@@ -16,7 +16,7 @@ from lannunet_core.task import Task
 def command(
     dataset: Annotated[Path, typer.Argument(help="The data set: a folder or a file that a task knows.")],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="The YAML to write; else NAME.yaml right here.")
+        Path | None, typer.Option("--output", "-o", help="The YAML to write; else NAME.yaml right here.")
     ] = None,
     task: Annotated[
         str | None, typer.Option(metavar="NAME", help="The task; else the one that knows such data sets.")

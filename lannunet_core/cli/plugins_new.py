@@ -21,7 +21,7 @@ def command(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Take the default of every question.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="The new folder; named like the distribution by default."),
+        typer.Option("--output", "-o", help="The new folder; named like the distribution by default."),
     ] = None,
 ) -> None:
     """Write a plugin package: network, settings, tests, README and CI, ready to be installed and trained."""

@@ -14,7 +14,7 @@ from lannunet_core.task import PredictRequest
 def command(
     model: Annotated[Path, typer.Argument(help="A model file, or the folder of a run (its best model).")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
     also: Annotated[
         list[Path] | None, typer.Option(help="A further model; all predict together (repeatable).")
     ] = None,

@@ -162,7 +162,7 @@ def write_table(path: Path, found):
 
 
 def predict(request):
-    core.refuse_folder(request.folder, "--out", None if request.overwrite else "replace it (--overwrite)")
+    core.refuse_folder(request.folder, "--output", None if request.overwrite else "replace it (--overwrite)")
     session = core.open_model(request.model, start_session, plugins=request.plugins)
     files = [
         file for path in request.images for file in (sorted(path.iterdir()) if path.is_dir() else [path])

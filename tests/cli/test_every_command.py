@@ -5,6 +5,7 @@ import shutil
 from dataclasses import dataclass
 
 import pytest
+import typer
 
 from lannunet_core import cli
 from lannunet_core.cli import plugins
@@ -149,3 +150,27 @@ def test_folds_are_trained(segmentation, tmp_path, capfd):
     assert {path.name for path in (tmp_path / "folds").glob("fold*")} == {"fold0", "fold1"}
     shutil.rmtree(tmp_path / "folds")
     capfd.readouterr()
+
+
+def test_where_results_go_has_one_name(tmp_path, capsys):
+    """Those of before are understood, and not shown."""
+    group = typer.main.get_command(cli.app)
+    context = group.make_context("lannunet", ["plan"], resilient_parsing=True)
+    seen = 0
+    for name in group.commands:
+        _, command, _ = group.resolve_command(context, [name])
+        for one in (command, *getattr(command, "commands", {}).values()):
+            for option in one.params:
+                if "-o" in option.opts:
+                    assert sorted(option.opts) == ["--output", "-o"]
+                    seen += 1
+    assert seen >= 8  # `plugins new` is found when it is called
+    for option in ("--output", "--out", "--output-dir"):
+        file = tmp_path / f"{option}.json"
+        with pytest.raises(SystemExit) as end:
+            cli.main(["config", "schema", f"{option}={file}"])
+        assert not end.value.code
+        assert file.exists()
+    with pytest.raises(SystemExit):
+        cli.main(["weightmaps", str(tmp_path / "nowhere"), "--output-dir", str(tmp_path)])
+    assert "nowhere" in capsys.readouterr().err

@@ -113,7 +113,7 @@ def test_the_model_itself_is_not_overwritten(trained, images, tmp_path, capsys):
     other = ("predict", trained.out, *images, "--also", model / "checkpoints" / "best.safetensors")
     for command in (("predict", model, *images), other):
         assert trained.lannunet(*command, "-o", model, "--overwrite") == 2
-        assert "--out" in (said := capsys.readouterr().err) and "name another folder" in said
+        assert "--output" in (said := capsys.readouterr().err) and "name another folder" in said
         assert (model / "checkpoints" / "best.safetensors").is_file() and (
             model / "predictions.csv"
         ).is_file()

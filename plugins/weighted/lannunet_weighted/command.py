@@ -33,9 +33,7 @@ def command(
     ],
     output_dir: Annotated[
         Path | None,
-        typer.Option(
-            "--output-dir", "-o", help="Folder for the maps; FOLDER, of a raw one FOLDER/weightmapsTr."
-        ),
+        typer.Option("--output", "-o", help="Folder for the maps; FOLDER, of a raw one FOLDER/weightmapsTr."),
     ] = None,
     matching_pattern: Annotated[
         str | None,

@@ -12,7 +12,7 @@ import typer
 def command(
     annotations: Annotated[Path, typer.Argument(help="The JSON of annotations.")],
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="Folder for foldK.json; name it in dataset.src_targets.")
+        Path, typer.Option("--output", "-o", help="Folder for foldK.json; name it in dataset.src_targets.")
     ],
     count: Annotated[int, typer.Option(min=2, help="How many folds.")] = 5,
     leave_one_out: Annotated[

@@ -91,7 +91,7 @@ def write_folds(
     if not annotations.is_file():
         raise UserError(f"{annotations}: there is no such file. Give the JSON of annotations.")
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"--out: {folder} is a file. Name a folder, which is made if need be.")
+        raise UserError(f"--output: {folder} is a file. Name a folder, which is made if need be.")
     load_dataset(dataset_section(annotations, root), -1)  # refuses what is wrong with it
     content = read_json(annotations)
     base = root or annotations.parent
@@ -128,7 +128,7 @@ def write_folds(
         )
     if folder.is_dir() and (there := sorted(folder.glob("fold*.json"))):
         raise UserError(
-            f"--out: {folder} already holds folds ({there[0].name}). Remove them, or name another."
+            f"--output: {folder} already holds folds ({there[0].name}). Remove them, or name another."
         )
     warnings += [] if stratify is None else rare(stratify, units, count)
     folds = deal_folds(units, count, seed)

@@ -49,11 +49,11 @@ def predict(request: PredictRequest) -> list[Prediction]:
     model, folder, spacing, coverage = request.model, request.folder, request.spacing, request.coverage
     for path in request.images:
         if path.resolve() == folder.resolve():
-            raise UserError(f"--out: {folder} is where the images lie; name another folder.")
-    refuse_folder(folder, "--out", None if request.overwrite else "replace it (--overwrite)")
+            raise UserError(f"--output: {folder} is where the images lie; name another folder.")
+    refuse_folder(folder, "--output", None if request.overwrite else "replace it (--overwrite)")
     known = None if request.calibration is None else read_calibration(request.calibration)
     first, *others = [path for named in (model, *request.also) for path in models_of(named)]
-    refuse_to_empty(folder, "--out", (first, *others))
+    refuse_to_empty(folder, "--output", (first, *others))
     session = open_model(first, plugins=request.plugins)
     mirror(session, request.tta)
     if others and session.loaded.refine is not None:
@@ -62,7 +62,7 @@ def predict(request: PredictRequest) -> list[Prediction]:
     members = [session, *open_members(session, others)]
     samples = loose_samples(request.images, session.run, session.files)
     inputs = (*(one.image for one in samples), *request.plugins, request.calibration)
-    refuse_to_empty(folder, "--out", filter(None, inputs))
+    refuse_to_empty(folder, "--output", filter(None, inputs))
     if spacing is not None:
         samples = [
             sample

@@ -30,8 +30,8 @@ def predict(request: PredictRequest) -> list[SegmentedCase]:
     """
     request.refuse("segmentation", "also", "spacing", "calibration", "coverage")
     model, images, folder = request.model, request.images, request.folder
-    refuse_folder(folder, "--out", None if request.overwrite else "replace it (--overwrite)")
-    refuse_to_empty(folder, "--out", [model])
+    refuse_folder(folder, "--output", None if request.overwrite else "replace it (--overwrite)")
+    refuse_to_empty(folder, "--output", [model])
     session = open_model(model, start_session, plugins=request.plugins)
     run, config = session.run, session.config
     if request.tta is not None:
@@ -56,7 +56,7 @@ def predict(request: PredictRequest) -> list[SegmentedCase]:
     own = with_plugins(settings_of(config, dataset), dataset, session.hooks, session.loaded)
     settings = as_trained(own, session.trained, dataset, session.hooks, session.loaded, model)
     check_cases(cases, dataset)
-    check_targets(cases, dataset, folder, folder, "--out", cases)
+    check_targets(cases, dataset, folder, folder, "--output", cases)
     claim_folder(folder)
     write_run(
         folder,

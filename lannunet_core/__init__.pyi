@@ -250,7 +250,7 @@ from .record import (
     note as note,
     releasing as releasing,
 )
-from .cli.telling import telling_errors as telling_errors
+from .telling import telling_errors as telling_errors
 from .files import (
     atomic_path as atomic_path,
     inside as inside,

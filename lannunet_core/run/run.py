@@ -144,10 +144,9 @@ def prepare_training(
 
     for key in ("trainer.validate_every", "solver.early_stopping_patience"):
         if validation is None and key in session.loaded.by_hand:
-            print(
-                f"warning: {session.loaded.given[key]}: {key} does nothing: no validation data are annotated.",
-                file=sys.stderr,
-            )
+            at = session.loaded.given[key]
+            why = "nothing is held out that is annotated"
+            print(f"warning: {at}: {key} does nothing: {why}.", file=sys.stderr)
     samples = work.training_samples(session)
     claim_folder(folder, resume=resume)
     sizing, workers = measure(session, samples, validation, earlier)

@@ -43,9 +43,8 @@ def open_used(loaded: LoadedConfig) -> LandmarkDataset:
     dataset = open_dataset(loaded, known)
     one_file = config.dataset.format == AUTO and config.dataset.src_targets.is_file()
     if one_file and config.trainer.fold >= 0:
-        why = (
-            f"it does nothing beside dataset.src_targets: {config.dataset.src_targets} is no folder of folds"
-        )
+        targets = config.dataset.src_targets
+        why = f"it does nothing beside dataset.src_targets: {targets} is no folder of folds"
         for warning in loaded.found_idle("trainer.fold", why):
             print(f"warning: {warning}", file=sys.stderr)
     if trains and not dataset.samples["training"]:

@@ -15,11 +15,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from lannunet_core.telling import telling_errors
 from lannunet_core.errors import UserError
 from lannunet_core.plugins import discovery
 from lannunet_core.plugins.installed import Installed, PluginWarning
 from lannunet_core.plugins.source import SourceError, first_line
+from lannunet_core.telling import telling_errors
 from lannunet_core.version import __version__
 
 COMMANDS = {

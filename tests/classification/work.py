@@ -6,10 +6,10 @@ import csv
 import json
 from pathlib import Path
 
+import lannunet_report as pages
 import numpy as np
 import torch
 from classification.task import ClassificationDefaults
-from lannunet_report import make_chart, plugin_charts, training_charts, write_page
 from torch import nn
 from torch.nn import functional
 
@@ -72,9 +72,9 @@ class Work:
         self.config = loaded.run
         root = self.config.dataset.root
         self.classes = tuple(sorted(path.name for path in (root / "training").iterdir()))
+        splits = ("training", "validation", "testing")
         self.files = {
-            split: sorted(path for path in root.glob(f"{split}/*/*") if core.IMAGE_FILES.knows(path))
-            for split in ("training", "validation", "testing")
+            one: [*filter(core.IMAGE_FILES.knows, sorted(root.glob(f"{one}/*/*")))] for one in splits
         }
         if not self.files["training"]:
             raise UserError(f"dataset.root: {root}/training holds no images. Put some there.")
@@ -130,10 +130,10 @@ class Work:
                 axis.text(column, row, count, ha="center")
             axis.set(xlabel=f"predicted ({', '.join(names)})", ylabel="true", xticks=[], yticks=[])
 
-        charts = [make_chart("Confusion matrix", f"Accuracy {summary['accuracy']:.1%}.", draw)]
-        charts += training_charts(history, [("loss", "Training loss", "log")])
-        charts += plugin_charts(session.hooks.report(predictions=found))
-        write_page(folder / "report.html", None, resolved, description, title="Classes", charts=charts)
+        charts = [pages.make_chart("Confusion matrix", f"Accuracy {summary['accuracy']:.1%}.", draw)]
+        charts += pages.training_charts(history, [("loss", "Training loss", "log")])
+        charts += pages.plugin_charts(session.hooks.report(predictions=found))
+        pages.write_page(folder / "report.html", None, resolved, description, title="Classes", charts=charts)
         return summary
 
 

@@ -137,7 +137,7 @@ def studentised(drawn: Floats, estimate: float, spreads: Floats, error: float, i
     if images < LEAST_DRAWN:
         from scipy.stats import t as student
 
-        return error * np.array((-1, 1)) * student.ppf(1 - LEFT_OUT / 2, images - 1)
+        return np.array((-1.0, 1.0)) * error * float(student.ppf(1 - LEFT_OUT / 2, images - 1))
     with np.errstate(invalid="ignore", divide="ignore"):
         off = (drawn - estimate) / spreads
     low, high = map(float, np.quantile(off[np.isfinite(off)], (LEFT_OUT / 2, 1 - LEFT_OUT / 2)))

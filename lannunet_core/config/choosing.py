@@ -9,7 +9,7 @@ from lannunet_core.config.schema import KeyPath, section_of
 from lannunet_core.config.yaml import Entry
 from lannunet_core.errors import UserError
 from lannunet_core.names import plain
-from lannunet_core.plugins import discovery, from_file, manager
+from lannunet_core.plugins import discovery, manager
 from lannunet_core.plugins.api import Plugin
 from lannunet_core.plugins.from_file import FilePlugin, plugin_of
 from lannunet_core.plugins.hooks import ask_class
@@ -117,7 +117,7 @@ def _find(value: Value | None, default: str, task: Task, files: Files) -> Instal
             f"brings the network. Installed: {', '.join(p.name for p in discovery.installed()) or 'none'}."
         )
     try:
-        if value and isinstance(name, str) and from_file.is_file(name):
+        if value and isinstance(name, str) and name.endswith(".py"):
             return _in_file(name, value, files)
         # What is no name is left for validation to refuse.
         return discovery.find(name if isinstance(name, str) else default)

@@ -323,15 +323,12 @@ def _check_names(loaded: LoadedConfig, task: Task, values: Mapping[KeyPath, Valu
     """Refuse names that are not the task's own where no plugin of the run can bring them."""
     wrong = []
     hooks = {hook for plugin in loaded.plugins for hook in manager.implemented_hooks(plugin.plugin_class)}
-    for key, (hook, known) in task.names.items():
-        if key in loaded.replaced or hook in hooks:
-            continue
-        for one in loaded.named(key):
-            if not is_among(one, known):
-                at = values[tuple(key.split("."))].at
-                wrong.append(
-                    f"{at}: found {one!r}, should be {', '.join(known)} or a name that a plugin of this run "
-                    f"brings.{did_you_mean(one, known)}"
-                )
+    for key, name in tasks.foreign_names(loaded, task):
+        hook, known = task.names[key]
+        if hook not in hooks:
+            wrong.append(
+                f"{values[tuple(key.split('.'))].at}: found {name!r}, should be {', '.join(known)} or a name "
+                f"that a plugin of this run brings.{did_you_mean(name, known)}"
+            )
     if wrong:
         raise UserError("\n".join(wrong))

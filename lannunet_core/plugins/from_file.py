@@ -48,11 +48,6 @@ class FilePlugin(InstalledPlugin):
         return classes[0]
 
 
-def is_file(name: str) -> bool:
-    """Whether a plugin is named by its file."""
-    return name.endswith(".py")
-
-
 def plugin_of(path: Path) -> FilePlugin:
     """The plugin in a file.
 

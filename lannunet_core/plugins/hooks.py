@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import reprlib
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import CodeType
@@ -32,20 +33,21 @@ class WrongAnswer(UserError):
     """A plugin answered a hook with something of another kind than the hook asks for."""
 
 
-class One(Generic[P, R]):
-    """A single-answer hook.
+class Hook(ABC, Generic[P, R]):
+    """A hook, as a method of `Hooks` that has the arguments and the answer of its specification.
 
     Args:
         spec: Its specification.
         expected: The right kind of answer, in words; may depend on the arguments.
-        fits: Whether an answer is of that kind; given the answer and the arguments.
+        fits: Whether an answer is of that kind, given the answer and the arguments; of a collecting hook,
+            whether a value of an answer (a mapping), or an item of it (a list), is.
     """
 
     def __init__(
         self,
         spec: Callable[P, R | None],
         expected: str | Callable[[Arguments], str],
-        fits: Callable[[Any, Arguments], bool],
+        fits: Callable[..., bool],
     ) -> None:
         self.name, self.expected, self.fits = spec.__name__, expected, fits
         self.signature = inspect.signature(spec)
@@ -54,60 +56,53 @@ class One(Generic[P, R]):
         def ask(*args: P.args, **arguments: P.kwargs) -> R:
             # pluggy takes arguments by name, and only warns of one that is missing.
             given = self.signature.bind(*args, **arguments).arguments
-            answer: R = hooks.call(self.name, given)
-            if self.name not in hooks.checked and not self.fits(answer, given):
-                expected = self.expected if isinstance(self.expected, str) else self.expected(given)
-                raise hooks.wrong(self.name, expected, answer)
-            hooks.checked.add(self.name)
-            return answer
+            return cast(R, self.checked(hooks, given, hooks.call(self.name, given)))
 
         return ask
 
+    @abstractmethod
+    def checked(self, hooks: Hooks, given: Arguments, found: Any) -> Any:
+        """The answer, from what pluggy found."""
 
-class Collected(Generic[P, R]):
-    """A collecting hook.
-
-    Args:
-        spec: Its specification.
-        expected: The right kind of answer, in words.
-        fits: Whether a value of an answer (a mapping), or an item of it (a list), is of that kind.
-    """
-
-    def __init__(self, spec: Callable[P, R], expected: str, fits: Callable[[Any], bool]) -> None:
-        self.name, self.expected, self.fits = spec.__name__, expected, fits
-        self.signature = inspect.signature(spec)
+    def wrong(self, hooks: Hooks, given: Arguments, answer: Any) -> WrongAnswer:
+        expected = self.expected if isinstance(self.expected, str) else self.expected(given)
+        return hooks.wrong(self.name, expected, answer)
 
 
-class Merged(Collected[P, R]):
+class One(Hook[P, R]):
+    """A single-answer hook. Its first answer in a run is checked."""
+
+    def checked(self, hooks: Hooks, given: Arguments, found: Any) -> Any:
+        if self.name not in hooks.checked and not self.fits(found, given):
+            raise self.wrong(hooks, given, found)
+        hooks.checked.add(self.name)
+        return found
+
+
+class Merged(Hook[P, R]):
     """A collecting hook whose answers map names to something; two answers with one name are an error."""
 
-    def __get__(self, hooks: Hooks, owner: type[Hooks]) -> Callable[P, R]:
-        def ask(*args: P.args, **arguments: P.kwargs) -> R:
-            merged: dict[str, Any] = {}
-            for answer in hooks.call(self.name, self.signature.bind(*args, **arguments).arguments):
-                if not (isinstance(answer, Mapping) and all(self.fits(value) for value in answer.values())):
-                    raise hooks.wrong(self.name, self.expected, answer)
-                hooks.refuse_twice(self.name, [*merged, *answer])
-                merged.update(answer)
-            return cast(R, merged)
-
-        return ask
+    def checked(self, hooks: Hooks, given: Arguments, found: Any) -> Any:
+        merged: dict[str, Any] = {}
+        for answer in found:
+            if not (isinstance(answer, Mapping) and all(map(self.fits, answer.values()))):
+                raise self.wrong(hooks, given, answer)
+            hooks.refuse_twice(self.name, [*merged, *answer])
+            merged.update(answer)
+        return merged
 
 
-class Every(Collected[P, R]):
+class Every(Hook[P, R]):
     """A collecting hook whose answers are lists; items of one `name` are an error."""
 
-    def __get__(self, hooks: Hooks, owner: type[Hooks]) -> Callable[P, R]:
-        def ask(*args: P.args, **arguments: P.kwargs) -> R:
-            every: list[Any] = []
-            for answer in hooks.call(self.name, self.signature.bind(*args, **arguments).arguments):
-                if not (isinstance(answer, Sequence) and all(map(self.fits, answer))):
-                    raise hooks.wrong(self.name, self.expected, answer)
-                every += answer
-            hooks.refuse_twice(self.name, [one.name for one in every if hasattr(one, "name")])
-            return cast(R, every)
-
-        return ask
+    def checked(self, hooks: Hooks, given: Arguments, found: Any) -> Any:
+        every: list[Any] = []
+        for answer in found:
+            if not (isinstance(answer, Sequence) and all(map(self.fits, answer))):
+                raise self.wrong(hooks, given, answer)
+            every += answer
+        hooks.refuse_twice(self.name, [one.name for one in every if hasattr(one, "name")])
+        return every
 
 
 def _is_network(answer: Any, _: Arguments) -> bool:

@@ -75,6 +75,17 @@ def specs_asked(task: Task) -> Specs:
     return specs_of(hookspecs, *task.hookspecs)
 
 
+def foreign_names(loaded: LoadedConfig, task: Task) -> list[tuple[str, str]]:
+    """The names that are not the task's own, each after its key; a plugin of the run may bring them."""
+    return [
+        (key, name)
+        for key, (_, known) in task.names.items()
+        if key not in loaded.replaced
+        for name in loaded.named(key)
+        if not is_among(name, known)
+    ]
+
+
 def check_names(loaded: LoadedConfig, describe: Callable[[], RunInfo]) -> None:
     """Refuse names that the task does not know, and that no plugin of the run brings.
 
@@ -88,13 +99,7 @@ def check_names(loaded: LoadedConfig, describe: Callable[[], RunInfo]) -> None:
         UserError: There is such a name.
     """
     task = find(loaded.run.task)
-    foreign = [
-        (key, name)
-        for key, (_, known) in task.names.items()
-        if key not in loaded.replaced
-        for name in loaded.named(key)
-        if not is_among(name, known)
-    ]
+    foreign = foreign_names(loaded, task)
     if not foreign:
         return
     run = describe()

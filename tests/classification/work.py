@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from classification.task import ClassificationDefaults
 from torch import nn
-from torch.nn import functional
 
 import lannunet_core as core
 from lannunet_core import Hooks, Learner, RunInfo, Session, UserError
@@ -19,7 +18,7 @@ from lannunet_core import Hooks, Learner, RunInfo, Session, UserError
 
 class CrossEntropy(nn.Module):
     def forward(self, outputs, labels):
-        return {"cross_entropy": functional.cross_entropy(outputs, labels["class"])}
+        return {"cross_entropy": nn.functional.cross_entropy(outputs, labels["class"])}
 
     def activation(self, outputs):
         return outputs.softmax(1)
@@ -72,9 +71,9 @@ class Work:
         self.config = loaded.run
         root = self.config.dataset.root
         self.classes = tuple(sorted(path.name for path in (root / "training").iterdir()))
-        splits = ("training", "validation", "testing")
         self.files = {
-            one: [*filter(core.IMAGE_FILES.knows, sorted(root.glob(f"{one}/*/*")))] for one in splits
+            split: sorted(filter(core.IMAGE_FILES.knows, root.glob(f"{split}/*/*")))
+            for split in ("training", "validation", "testing")
         }
         if not self.files["training"]:
             raise UserError(f"dataset.root: {root}/training holds no images. Put some there.")

@@ -118,6 +118,7 @@ TRIED = {
     | {
         "trainer.fold": 1,
         "dataset.root": "nowhere",
+        "sampler.data_aug_package": ("imgaug", ("sampler.data_aug=payer19",)),
         "sampler.sample_mode": "nothing",
         "sampler.foreground_share": 1.0,
         "sampler.patch.sample_patch_size": [24, 16],

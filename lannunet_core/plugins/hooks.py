@@ -242,7 +242,7 @@ class Hooks:
         (made,) = [impl for impl in impls if _plugin_of(impl) is plugin]
         taken = {"solver.optimizer": {"solver"}, "solver.base_lr": {"solver", "base_lr"}}
         keys = [key for key, arguments in taken.items() if arguments & {*made.argnames}]
-        if plugin is not None and made.plugin._has_settings:
+        if plugin is not None and getattr(made.plugin, "_has_settings", False):
             keys.append(f"{'model' if plugin is self.answering('network') else 'trainer'}.{plugin.name}")
         cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
         remedies = [f"set {' or '.join(keys)} otherwise"] if keys else []

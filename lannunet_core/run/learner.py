@@ -13,7 +13,7 @@ from lannunet_core.hookspecs import Loss
 from lannunet_core.images.nests import map_tensors, spatial_size
 from lannunet_core.plugins.api import RunInfo
 from lannunet_core.plugins.hooks import Hooks
-from lannunet_core.run.input_sizes import ERRORS, nearest_size
+from lannunet_core.run.input_sizes import ERRORS, nearby_size
 
 
 class Unrounded:
@@ -46,9 +46,9 @@ class Learner(nn.Module):
 
     def outputs(self, batch: Mapping[str, Any]) -> Any:
         """What the network answers to a batch: its image, and the further inputs that plugins bring."""
-        return self.look(batch["image"], **self.hooks.network_inputs(batch=batch))
+        return self.run_network(batch["image"], **self.hooks.network_inputs(batch=batch))
 
-    def look(self, image: Tensor, **inputs: Any) -> Any:
+    def run_network(self, image: Tensor, **inputs: Any) -> Any:
         """What the network answers to an image (B, C, *S) and its further inputs.
 
         Raises:
@@ -59,10 +59,10 @@ class Learner(nn.Module):
         except torch.cuda.OutOfMemoryError:
             raise
         except ERRORS as error:
-            if (nearest := nearest_size(self.network, image, inputs)) is None:
+            if (other := nearby_size(self.network, image, inputs)) is None:
                 raise
             size, reason = spatial_size(image), " ".join(str(error).split())[:200]
-            key, remedy = self.advice(size, nearest)
+            key, remedy = self.advice(size, other)
             raise UserError(
                 f"{key}: the network of {self.hooks.answering('network')} cannot take an input of "
                 f"{'×'.join(map(str, size))} ({reason}). {remedy}"
@@ -85,7 +85,7 @@ class Learner(nn.Module):
         self.network.eval()
         device = next((parameter.device for parameter in self.parameters()), None)
         with torch.no_grad():
-            self.look(torch.zeros(1, run.in_channels, *reversed(run.input_size), device=device))
+            self.run_network(torch.zeros(1, run.in_channels, *reversed(run.input_size), device=device))
 
     def forward(self, given: Mapping[str, Any] | Unrounded) -> dict[str, Tensor]:
         """A training batch to its loss terms; labels and loss in float32, outside of autocast."""

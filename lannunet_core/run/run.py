@@ -185,8 +185,8 @@ def prepare_training(
         before = folder / BEST_MODEL_BEFORE
         if before.exists() and not training.best_path.exists():
             save_checkpoint(training.best_path, load_checkpoint(before))
-        at = training.progress
-        print(f"resumed from {latest}: epoch {at.epoch + 1}, batch {at.step + 1}", flush=True)
+        done = training.progress
+        print(f"resumed from {latest}: epoch {done.epoch + 1}, batch {done.step + 1}", flush=True)
     elif resume:
         print(f"nothing to resume in {folder}: starting from the beginning", flush=True)
     return training, with_sizing(requested, sizing, base_lr), description

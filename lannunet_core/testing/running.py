@@ -53,7 +53,7 @@ class Training:
         optimizers, schedulers = session.hooks.optimizer_and_scheduler(
             module=session.learner, solver=solver, base_lr=BASE_LR, total_steps=total_steps
         )
-        self.session, self.batch, self.taken = session, batch, 0
+        self.session, self.hooks, self.batch, self.taken = session, session.hooks, batch, 0
         self.module, self.fabric, self.clip = session.learner, session.fabric, solver.clip_gradient_norm
         self.optimizers, self.schedulers = several(optimizers), several(schedulers)
 

@@ -88,7 +88,7 @@ def test_a_kernel_larger_than_the_input(project, refused):
         image = project.folder / sample["image"]
         image.write_bytes(image.read_bytes()[:300])  # which would be said first
     error = refused(project, width=3)
-    assert "Set it to [12, 20]" in error or "Set it to [16, 24]" in error
+    assert "Set it to [16, 16]" in error
     assert "sampler.patch.sample_patch_size: " in error
 
 

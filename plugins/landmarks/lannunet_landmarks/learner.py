@@ -92,7 +92,7 @@ class LandmarkLearner(Learner):
         return super().activate(outputs, image_size)
 
     def advice(self, size: tuple[int, ...], nearest: tuple[int, ...]) -> tuple[str, str]:
-        sampler, remedy = self.sampler, f"Set it to {list(nearest)}, the nearest that does."
+        sampler, remedy = self.sampler, f"Set it to {list(nearest)}, which it takes."
         if sampler is None:
             return super().advice(size, nearest)
         if sampler.in_patches and size == sampler.sample_size:

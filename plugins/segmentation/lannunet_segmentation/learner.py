@@ -25,4 +25,4 @@ class SegmentationLearner(Learner):
         )
 
     def advice(self, size: tuple[int, ...], nearest: tuple[int, ...]) -> tuple[str, str]:
-        return "sampler.patch.sample_patch_size", f"Set it to {list(nearest)}, the nearest that does."
+        return "sampler.patch.sample_patch_size", f"Set it to {list(nearest)}, which it takes."

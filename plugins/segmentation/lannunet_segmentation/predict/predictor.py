@@ -69,7 +69,7 @@ def scores_of(
         return session.hooks.network_inputs(batch={**batch, **affine, "image": patches})
 
     return predict_scores(
-        learner.eval().look,
+        learner.eval().run_network,
         image,
         run.input_size,
         device,

@@ -25,7 +25,16 @@ from lannunet_core.config.schema import (
     key_of,
     section_of,
 )
-from lannunet_core.config.yaml import Entry, Place, Repeated, entries, inline_yaml, read_override, read_yaml
+from lannunet_core.config.yaml import (
+    UNWRITABLE,
+    Entry,
+    Place,
+    Repeated,
+    entries,
+    inline_yaml,
+    read_override,
+    read_yaml,
+)
 from lannunet_core.errors import UserError
 from lannunet_core.names import did_you_mean, is_among, plain
 from lannunet_core.plugins import manager, tasks
@@ -292,6 +301,11 @@ def _settled(
             start = next((values[path[:n]].entry.folder for n in (2, 3, 4) if path[:n] in values), folder)
             # Not `resolve`: a symbolic link stays as the user wrote it.
             place = Path(os.path.abspath(start / os.path.expanduser(value)))  # noqa: PTH100, PTH111
+            if UNWRITABLE.search(str(place)):  # neither YAML nor a model's file could name it
+                raise UserError(
+                    f"{'.'.join(path)}: {place} has a name in it that is not UTF-8. Rename that folder, or "
+                    "move what lies there."
+                )
             if "\\" in str(value) and os.sep == "/" and not place.exists():
                 at = next((values[path[:n]].at for n in (2, 3, 4) if path[:n] in values), ".".join(path))
                 raise UserError(

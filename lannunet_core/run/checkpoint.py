@@ -98,6 +98,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         path = best_model(path) or path / BEST_MODEL
     if not path.is_file():
         raise UserError(f"{path}: there is no such model file; give a model file or a run's folder.")
+    if any("\ud800" <= character <= "\udfff" for character in str(path)):
+        raise UserError(f"{path}: has a name in it that is not UTF-8, which models need. Rename that folder.")
     try:
         content = read_safetensors(path) if path.suffix == BEST_MODEL.suffix else read_pickled(path)
     except Exception as error:  # a damaged file makes it raise anything

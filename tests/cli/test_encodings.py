@@ -1,5 +1,8 @@
 """Terminals and systems that know few characters."""
 
+import os
+import shutil
+
 import pytest
 
 from tests.fixtures.projects import draw_project
@@ -28,3 +31,22 @@ def test_a_terminal_that_cannot_show_every_character(encoding, tmp_path):
         assert "Traceback" not in ended.stderr
     assert "头" in (project.out / "predictions.csv").read_text(encoding="utf-8")
     assert (project.out / "report.html").is_file()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of files are bytes on POSIX alone")
+def test_names_that_are_not_utf_8(tmp_path, trained, project_in, capsys):
+    """A run there could not be read back, so it is refused before it begins; a model says what is wrong."""
+    folder = tmp_path / os.fsdecode(b"scans\xff")
+    project = project_in(folder)
+    for command in (("config", "check"), ("train",)):
+        project.write()
+        assert project.lannunet(*command, project.yaml) == 2
+        said = capsys.readouterr().err
+        assert "has a name in it that is not UTF-8. Rename that folder" in said
+        assert said.count("\n") == 1
+    assert not project.out.exists()
+    shutil.copy(trained.out / "checkpoints" / "best.safetensors", folder / "best.safetensors")
+    image = trained.folder / trained.annotations["testing"][0]["image"]
+    model = folder / "best.safetensors"
+    assert trained.lannunet("predict", model, image, "-o", tmp_path / "found") == 2
+    assert "has a name in it that is not UTF-8, which models need" in capsys.readouterr().err

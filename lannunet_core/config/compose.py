@@ -199,7 +199,6 @@ def _load(
         extensions=tuple(chosen[1:]),
         path=path,
         given={value.key: value.entry.where() for value in kept.values()},
-        by_hand={v.key: v for v in kept.values() if not (recorded or v.entry.suggested)},
         warnings=(*found.warnings, *warnings),
         replaced={key: plugin for plugin in chosen for key in replaced_keys(plugin.plugin_class, replaced)},
         idle={key: why for key, (why, _) in idle.items()},

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lannunet_core.config.problems import Value
 from lannunet_core.config.schema import KeyPath, RunConfig
-from lannunet_core.errors import UserError
 from lannunet_core.plugins.api import Plugin, PluginConfig
 from lannunet_core.plugins.from_file import FilePlugin
 from lannunet_core.plugins.installed import InstalledPlugin
@@ -37,7 +35,6 @@ class LoadedConfig:
         extensions: The plugins laid over it, in listed order.
         path: The file, or where else it comes from.
         given: Where each key that was set is written (`my.yaml:4`, `--set …`), by its dotted path.
-        by_hand: Those of them that the user wrote, and neither a plugin nor an earlier run.
         warnings: What the user should know.
         replaced: Keys that mean nothing in this run, each with the plugin that answers in their place.
         idle: Keys that do nothing in this run for whatever reason, each with the reason.
@@ -50,7 +47,6 @@ class LoadedConfig:
     extensions: tuple[ChosenPlugin, ...]
     path: Path
     given: Mapping[str, str] = field(repr=False)
-    by_hand: Mapping[str, Value] = field(default_factory=dict, repr=False)
     warnings: tuple[str, ...] = ()
     replaced: Mapping[str, ChosenPlugin] = field(default_factory=dict)
     idle: dict[str, str] = field(default_factory=dict)
@@ -65,19 +61,6 @@ class LoadedConfig:
     def files(self) -> list[Path]:
         """Of those plugins that are no distributions but files."""
         return [plugin.installed.path for plugin in self.plugins if isinstance(plugin.installed, FilePlugin)]
-
-    def found_idle(self, key: str, why: str) -> list[str]:
-        """What to warn of where a key turns out to do nothing in a run, once its data set is known.
-
-        Raises:
-            UserError: The user set it; one of LaNNU-Net's is a warning.
-        """
-        value = self.by_hand.get(key)
-        if value is None:
-            return []
-        if value.entry.path[-1].isupper():
-            return [f"{value.entry.where()}: {'.'.join(value.entry.path)} is ignored: {why}."]
-        raise UserError(f"{value.at}: found {value.value!r:.80}, but {why}. Remove this key.")
 
     def named(self, key: str) -> list[str]:
         """The name, or the names, that a dotted key has."""

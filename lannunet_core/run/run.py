@@ -141,12 +141,11 @@ def prepare_training(
             f"trainer.monitor: {config.trainer.monitor} is measured on validation data, and there are none. "
             "Hold some out, or remove the key."
         )
-
     for key in ("trainer.validate_every", "solver.early_stopping_patience"):
-        if validation is None and key in session.loaded.by_hand:
-            at = session.loaded.given[key]
-            why = "nothing is held out that is annotated"
-            print(f"warning: {at}: {key} does nothing: {why}.", file=sys.stderr)
+        if validation is None and earlier is None and (at := session.loaded.given.get(key)):
+            print(
+                f"warning: {at}: {key} does nothing: nothing is held out that is annotated.", file=sys.stderr
+            )
     samples = work.training_samples(session)
     claim_folder(folder, resume=resume)
     sizing, workers = measure(session, samples, validation, earlier)

@@ -42,11 +42,10 @@ def open_used(loaded: LoadedConfig) -> LandmarkDataset:
         known = Known(run.outputs, run.dimensions)
     dataset = open_dataset(loaded, known)
     one_file = config.dataset.format == AUTO and config.dataset.src_targets.is_file()
-    if one_file and config.trainer.fold >= 0:
+    if one_file and config.trainer.fold >= 0 and (where := loaded.given.get("trainer.fold")):
         targets = config.dataset.src_targets
-        why = f"it does nothing beside dataset.src_targets: {targets} is no folder of folds"
-        for warning in loaded.found_idle("trainer.fold", why):
-            print(f"warning: {warning}", file=sys.stderr)
+        why = f"does nothing: dataset.src_targets ({targets}) is one file, no folder of folds"
+        print(f"warning: {where}: trainer.fold {why}.", file=sys.stderr)
     if trains and not dataset.samples["training"]:
         raise UserError(
             f'{dataset.path}: "training" is empty or missing. Put annotated samples there; to evaluate a '

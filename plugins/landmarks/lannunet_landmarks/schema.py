@@ -17,8 +17,6 @@ AUTO_PATCH = {2: 128, 3: 64}
 
 LOSSES = ("kl", "mse", "awl", "bce_topk")
 """The task's own names for `solver.loss_function`."""
-STILL = ("payer19", "thaler21", "CenterCropOnly", "None")
-"""The core's names for `sampler.data_aug` that never mirror."""
 NORMALISATIONS = ("zscore", "none")
 """The task's own names for `sampler.normalisation`."""
 DECODERS = ("auto", "peak", "quadratic", "dark", "soft_argmax", "gaussian_fit")
@@ -267,8 +265,6 @@ class RunConfig(core.RunConfig):
                 found["model.hm_lambda_scale"] = "solver.loss_function"
             if is_among(self.solver.loss_function, ("kl",)):
                 found["solver.regress_sigma_loss_weight"] = "solver.loss_function"
-        if is_among(sampler.data_aug, STILL):
-            found["dataset.flip_pairs"] = "sampler.data_aug"
         if not self.solver.regress_sigma:
             found["solver.regress_sigma_loss_weight"] = "solver.regress_sigma"
         return found

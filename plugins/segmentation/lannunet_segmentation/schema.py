@@ -117,7 +117,4 @@ class RunConfig(core.RunConfig):
         names = names * (len(clips) if len(names) == 1 else 1)
         if any(clip and not is_among(name, ("ct",)) for name, clip in zip(names, clips, strict=False)):
             found["preprocess.clip"] = "preprocess.normalisation"
-        if self.trainer.fold == "all":  # nothing is held out
-            keys = ("trainer.validate_every", "trainer.monitor", "solver.early_stopping_patience")
-            found |= dict.fromkeys(keys, "trainer.fold")
         return found

@@ -344,11 +344,11 @@ def test_what_does_nothing_is_refused_where_it_is_set(write, task, beside, key):
 def test_a_fold_of_one_file_is_said_to_do_nothing(make_project, capsys):
     """It is known once the data set is looked at."""
     project = make_project(splits={"training": 1, "testing": 1})
-    project.config["trainer"] = {"fold": 0}
+    project.config["trainer"] = {"fold": 2}
     project.write()
     assert project.lannunet("config", "check", project.yaml) == 0
     said = capsys.readouterr().err
-    line = project.yaml.read_text().splitlines().index("trainer: {fold: 0}") + 1
+    line = project.yaml.read_text().splitlines().index("trainer: {fold: 2}") + 1
     assert f"warning: {project.yaml}:{line}: trainer.fold does nothing: dataset.src_targets (" in said
     assert project.lannunet("config", "check", project.yaml, "--set", "trainer.fold=-1") == 0
     assert "does nothing" not in capsys.readouterr().err

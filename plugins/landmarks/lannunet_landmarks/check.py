@@ -42,7 +42,7 @@ def open_used(loaded: LoadedConfig) -> LandmarkDataset:
         known = Known(run.outputs, run.dimensions)
     dataset = open_dataset(loaded, known)
     one_file = config.dataset.format == AUTO and config.dataset.src_targets.is_file()
-    if one_file and config.trainer.fold >= 0 and (where := loaded.given.get("trainer.fold")):
+    if one_file and config.trainer.fold > 0 and (where := loaded.given.get("trainer.fold")):
         targets = config.dataset.src_targets
         why = f"does nothing: dataset.src_targets ({targets}) is one file, no folder of folds"
         print(f"warning: {where}: trainer.fold {why}.", file=sys.stderr)

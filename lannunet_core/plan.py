@@ -1,16 +1,20 @@
 """A plan: a configuration with the reason of each choice, as YAML with comments."""
 
+import math
 import os
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lannunet_core.config.yaml import inline_yaml
-from lannunet_core.plugins.api import Plugin
+from lannunet_core.errors import UserError
+from lannunet_core.plugins.api import NetworkRequest, PlannedNetwork, Plugin
 
 LINE = 110
+MULTIPLE = 32  # pixels that a side is a multiple of, for a network of which nothing is known
+PRODUCTS_A_PIXEL, NUMBERS_A_PIXEL = 3e5, 1000.0  # likewise: a wide U-Net's
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,8 @@ class PlanRequest:
         folder: Where the YAML will be: relative paths in it start there.
         memory_gb: That a training step may take.
         minutes: Of training; None: as the data suggest.
-        gpu: Plan for a GPU, not for two CPU cores.
+        gpu: Plan for a GPU, not for CPU cores.
+        gpu_name: Of the one that was found here; empty: none was, or it is not asked for.
         architecture: The plugin that brings the network, and its name.
         extensions: Plugins to train with, by name; each may have a say.
     """
@@ -33,6 +38,7 @@ class PlanRequest:
     memory_gb: float = 4.0
     minutes: float | None = None
     gpu: bool = False
+    gpu_name: str = ""
     extensions: Mapping[str, type[Plugin]] = field(default_factory=dict)
 
     @property
@@ -40,6 +46,26 @@ class PlanRequest:
         """The data set as the YAML names it."""
         path = self.dataset
         return (path if path.is_absolute() else Path(os.path.relpath(path, self.folder))).as_posix()
+
+    def networks(self, asked: NetworkRequest) -> Sequence[PlannedNetwork]:
+        """What the architecture offers, the most able first; one guess, without settings, where it is silent.
+
+        Raises:
+            UserError: It offers a network for other dimensions.
+        """
+        name, plugin = self.architecture
+        found = plugin.networks(asked) or [guessed_network(asked)]
+        if other := [network.size for network in found if len(network.size) != len(asked.sides)]:
+            raise UserError(
+                f"the architecture {name} offers a network for {'×'.join(map(str, other[0]))} where images "
+                f"have {len(asked.sides)} dimensions. Plan for another one (--architecture), or tell its "
+                "author."
+            )
+        return found
+
+    def guesses(self, asked: NetworkRequest) -> bool:
+        """Whether the architecture is silent."""
+        return not self.architecture[1].networks(asked)
 
 
 @dataclass(frozen=True)
@@ -71,6 +97,30 @@ class Plan:
 
     def __getitem__(self, key: str) -> Any:
         return next(choice.value for choice in self.choices if choice.key == key)
+
+
+def guessed_network(request: NetworkRequest) -> PlannedNetwork:
+    """Of an architecture that says nothing: with its own settings, and as costly as a wide U-Net.
+
+    A multiple of 32 divides each side; where it is shorter, the largest power of two that fits into it.
+    """
+    size = []
+    for side in request.sides:
+        multiple = min(MULTIPLE, 2 ** int(math.log2(max(side, 1))))
+        size.append(math.ceil(side / multiple) * multiple)
+    pixels = math.prod(size)
+    numbers = pixels * (NUMBERS_A_PIXEL + 6 * request.outputs)
+    return PlannedNetwork(tuple(size), {}, pixels * PRODUCTS_A_PIXEL, numbers)
+
+
+def find_gpu() -> tuple[str, float] | None:
+    """Name and GB of the GPU that a run would train on; None: it would train on the CPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    found = torch.cuda.get_device_properties(0)
+    return found.name, found.total_memory / 1e9
 
 
 def as_yaml(plan: Plan) -> str:

@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from lannunet_core.run.session import Session
     from lannunet_core.testing.bench import Bench
 
-Validated = float | Mapping[str, float] | None
+Validated = float | Mapping[str, float | Sequence[str]] | None
 """The validation error, whose unit does not matter; beside other figures it is `validation_error`; None where
-there is nothing to validate on."""
+there is nothing to validate on. A list of names, such as of what has not been learned yet, is told and
+recorded with them."""
 
 
 class TrainingSet(Protocol):

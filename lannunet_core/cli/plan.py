@@ -8,9 +8,12 @@ import typer
 from lannunet_core.config.choosing import default_architecture
 from lannunet_core.errors import UserError
 from lannunet_core.files import refuse_existing, write_text
-from lannunet_core.plan import PlanRequest, as_yaml
+from lannunet_core.plan import PlanRequest, as_yaml, find_gpu
 from lannunet_core.plugins import discovery, missing, tasks
 from lannunet_core.task import Task
+
+DEFAULT_GB = 4.0
+SHARE_OF_GPU = 0.8  # the rest is the driver's, and what fragments
 
 
 def command(
@@ -24,11 +27,17 @@ def command(
     architecture: Annotated[
         str | None, typer.Option(metavar="NAME", help="The plugin that brings the network; else the task's.")
     ] = None,
-    memory_gb: Annotated[float, typer.Option(min=0.25, help="Memory that a training step may take.")] = 4.0,
+    memory_gb: Annotated[
+        float | None,
+        typer.Option(min=0.25, help="Memory that a training step may take; else 4, or most of the GPU's."),
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0.05, help="Minutes of training; else as the data suggests.")
     ] = None,
-    gpu: Annotated[bool, typer.Option("--gpu", help="Plan for a GPU, not for two CPU cores.")] = False,
+    gpu: Annotated[
+        bool | None,
+        typer.Option("--gpu/--no-gpu", help="Plan for a GPU or for the CPU; else for what is here."),
+    ] = None,
     plugins: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Train with this extension, such as sparse.")
     ] = None,
@@ -44,14 +53,17 @@ def command(
     name = planner.dataset_name(dataset)
     out = out or Path(f"{name}.yaml")
     refuse_existing(out)
+    found_gpu = None if gpu is False else find_gpu()
+    gpu_name, gpu_gb = found_gpu or ("", DEFAULT_GB / SHARE_OF_GPU)
     plan = planner.plan(
         PlanRequest(
             dataset,
             folder=out.parent,
             architecture=(network.name, network.load()),
-            memory_gb=memory_gb,
+            memory_gb=memory_gb or round(SHARE_OF_GPU * gpu_gb, 1),
             minutes=minutes,
-            gpu=gpu,
+            gpu=gpu or found_gpu is not None,
+            gpu_name=gpu_name,
             extensions={plugin.name: plugin.load() for plugin in found},
         )
     )

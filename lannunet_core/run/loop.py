@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ from lannunet_core.run.workers import SIGNALS, WorkersLost, end_workers, loaded_
 from lannunet_core.task import TrainingSet, Validated
 
 VALIDATION_ERROR = "validation_error"
+MOST_NAMES = 8  # in a line
 
 
 @dataclass
@@ -245,14 +246,20 @@ class Training:
         write_metrics(self.folder, progress.history)
         self.save_latest()
         shown = [name for name in row if name.endswith(VALIDATION_ERROR) or name == self.monitor.lstrip("-")]
-        figures_shown = "".join(f", {name.replace('_', ' ')} {row[name]:.3f}" for name in shown)
+        told = [f"{name.replace('_', ' ')} {row[name]:.3f}" for name in shown]
+        told += [
+            f"{name.replace('_', ' ')}: {shortened(value)}"
+            for name, value in row.items()
+            if isinstance(value, (list, tuple)) and value
+        ]
         at = f"epoch {progress.epoch}/{self.sizing.max_epochs}"
-        print(f"{at}: loss {row['loss']:.4f}{figures_shown}", flush=True)
+        print(", ".join([f"{at}: loss {row['loss']:.4f}", *told]), flush=True)
         self.hooks.observe(event=Event("epoch", self.folder, row, self.learner))
 
-    def judge(self, figures: Mapping[str, float]) -> None:
+    def judge(self, validated: Mapping[str, float | Sequence[str]]) -> None:
         """Keep the model if it is the best so far by the monitored figure."""
         progress, name = self.progress, self.monitor.removeprefix("-")
+        figures = {key: value for key, value in validated.items() if not isinstance(value, Sequence)}
         if name not in figures:
             raise UserError(
                 f"trainer.monitor: there is no figure '{name}' at a validation; there are "
@@ -286,6 +293,12 @@ class Training:
                 scheduler={"several": [scheduler.state_dict() for scheduler in self.schedulers]},
             ),
         )
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def states(saved: dict[str, Any]) -> list[dict[str, Any]]:

@@ -31,7 +31,14 @@ from lannunet_core.run.checkpoint import (
 from lannunet_core.run.loop import VALIDATION_ERROR, Training
 from lannunet_core.run.output import claim_folder, provenance, refuse_folder, refuse_to_empty, write_run
 from lannunet_core.run.session import Session, make_fabric, training_precision
-from lannunet_core.run.sizing import TRIAL_BATCHES, Sizing, seconds_per_batch, size_run, workers_for
+from lannunet_core.run.sizing import (
+    TRIAL_BATCHES,
+    Sizing,
+    seconds_per_batch,
+    size_run,
+    too_short,
+    workers_for,
+)
 from lannunet_core.run.step import needs_closure, several, total
 from lannunet_core.run.workers import loaded_batches
 from lannunet_core.task import TrainingSet, Validated, Work
@@ -149,6 +156,8 @@ def prepare_training(
     samples = work.training_samples(session)
     claim_folder(folder, resume=resume)
     sizing, workers = measure(session, samples, validation, earlier)
+    if earlier is None and (warning := too_short(config, sizing)):
+        print(f"warning: {warning}", file=sys.stderr)
     asked = hooks.training_order(samples=samples.entries)
     batch_size = solver.data_loader_batch_size_train
     order = EpochOrder(len(samples), batch_size, sizing.mini_batch_size, run.seed, asked)

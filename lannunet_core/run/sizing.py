@@ -15,6 +15,7 @@ WARM_UP = 2
 TRIAL_BATCHES = WARM_UP + MEASURED_BATCHES
 SHARE_FOR_TRAINING = 0.97  # of the budget; the rest is checkpoints and what the clock does not see
 LEAST_EPOCHS = 5
+FEW_BATCHES = 100  # in fewer, none of the recipes here has learned anything
 
 
 @dataclass(frozen=True)
@@ -72,3 +73,20 @@ def size_run(config: RunConfig, step: float, validation: float) -> Sizing:
     every = min(config.trainer.validate_every, max(epochs // LEAST_EPOCHS, 1))
     planned = seconds / (batches * step + validation / every)
     return Sizing(max(int(planned), 1), batches, every)
+
+
+def too_short(config: RunConfig, sizing: Sizing) -> str | None:
+    """What to tell of a run that ends before a network has learned anything; None: it may be long enough."""
+    batches, solver = sizing.max_epochs * sizing.mini_batch_size, config.solver
+    if batches >= FEW_BATCHES or config.model.checkpoint is not None:  # what was trained before may need few
+        return None
+    few = f"{'one batch is' if batches == 1 else f'{batches} batches are'} too few to learn anything"
+    if solver.max_epochs == "auto":
+        return (
+            f"solver.budget_minutes: {few}, and no more fit into {solver.budget_minutes:g} minutes. Give it "
+            "more, or take smaller images, batches or networks; lannunet plan finds what fits."
+        )
+    return (
+        f"solver.max_epochs: {few} ({solver.max_epochs} epochs of {solver.mini_batch_size}). Raise it, or "
+        f"solver.mini_batch_size, until they are {FEW_BATCHES} at the very least."
+    )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lannunet_core import (
     ExtraFields,
+    Floats,
     ImageFiles,
     LoadedConfig,
     Normalisation,
@@ -29,6 +30,7 @@ from lannunet_landmarks.data.annotations import LandmarkDataset
 from lannunet_landmarks.data.centres import Centres, check_centres, read_centres
 from lannunet_landmarks.data.samples import PreparedImages
 from lannunet_landmarks.defaults import LandmarkDefaults
+from lannunet_landmarks.evaluation.mean_position import as_plain, from_plain
 from lannunet_landmarks.hooks import LandmarkHooks
 from lannunet_landmarks.learner import LandmarkLearner
 from lannunet_landmarks.maps.learned_sigma import LearnedSigma
@@ -51,6 +53,8 @@ class LandmarkSession(Session):
     """The further fields of samples that reach batches; None: those of the samples at hand."""
     data: Mapping[str, str] = field(default_factory=dict)
     """The fingerprints of the lists that a run trains and validates on."""
+    mean_position: Floats | None = None
+    """(N, D) of the training images, as shares of their size; None: not known."""
 
     @property
     def config(self) -> RunConfig:
@@ -63,10 +67,15 @@ class LandmarkSession(Session):
 
     def learned(self) -> dict[str, Any]:
         learned: dict[str, Any] = {"data": dict(self.data)} if self.data else {}
+        if self.mean_position is not None:
+            learned["mean_position"] = as_plain(self.mean_position)
         return learned if self.presence is None else {"presence": list(self.presence), **learned}
 
     def recall(self, learned: dict[str, Any]) -> None:
         self.presence = learned.get("presence")
+        if "mean_position" in learned:
+            shape = (len(self.run.outputs), self.run.dimensions)
+            self.mean_position = from_plain(learned["mean_position"], shape)
 
 
 def describe(config: RunConfig, dataset: LandmarkDataset, device: str) -> RunInfo:

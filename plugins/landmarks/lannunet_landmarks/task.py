@@ -15,6 +15,8 @@ from lannunet_core import (
     Entry,
     KeyPath,
     LoadedConfig,
+    Plan,
+    PlanRequest,
     PredictRequest,
     RunInfo,
     Stage,
@@ -116,6 +118,16 @@ class LandmarkTask(Task):
         from lannunet_landmarks.predict.loose import predict
 
         return predict(request)
+
+    def recognises(self, dataset: Path) -> bool:
+        from lannunet_landmarks.data.json_file import may_be_annotations
+
+        return may_be_annotations(dataset)
+
+    def plan(self, request: PlanRequest) -> Plan:
+        from lannunet_landmarks.planning.plan import plan
+
+        return plan(request)
 
     def bench(self) -> LandmarkBench:
         from lannunet_landmarks.conformance.bench import LandmarkBench

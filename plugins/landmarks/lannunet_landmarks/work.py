@@ -24,8 +24,10 @@ from lannunet_landmarks.check import open_used
 from lannunet_landmarks.data.annotations import LandmarkDataset, Split
 from lannunet_landmarks.data.samples import PreparedImages, TrainingSamples
 from lannunet_landmarks.data.shared import fingerprint, shared_samples, unlabelled_landmarks
+from lannunet_landmarks.evaluation.mean_position import mean_position, placed
 from lannunet_landmarks.evaluation.predictions import need_openpyxl
 from lannunet_landmarks.evaluation.results import write_landmark_results
+from lannunet_landmarks.planning.advice import advice
 from lannunet_landmarks.predict.ensemble import together
 from lannunet_landmarks.predict.evaluator import Evaluator
 from lannunet_landmarks.predict.models import open_members, seen_in_training, settle_ensemble
@@ -119,9 +121,10 @@ class LandmarkWork:
         self.members = open_members(session, config.inference.ensemble_checkpoints)
         if not config.trainer.inference_only:
             session.data = {name: fingerprint(samples[name]) for name in ("training", "validation")}
+            session.mean_position = mean_position(samples["training"], session.files)
             if self.resume:
                 self.refuse_other_data(session.data)
-        self.warn_of_data()
+        self.warn_of_data(session)
         self.warn_of_leaks()
         used: list[Split] = ["training", "validation", self.split]
         if config.trainer.inference_only:
@@ -142,14 +145,16 @@ class LandmarkWork:
                     "annotations of then, or start a new run."
                 )
 
-    def warn_of_data(self) -> None:
-        """Tell what of the data makes figures mean less than they seem to."""
+    def warn_of_data(self, session: LandmarkSession) -> None:
+        """Tell what of the data, or the budget, makes figures mean less than they seem to."""
         if self.compare is not None:  # a second stage, or the demo
             return
         lines = list(self.dataset.notes)
         if not self.config.trainer.inference_only:
             lines += unlabelled_landmarks(self.dataset)
             lines += shared_samples(self.dataset, ("training", "validation", self.split))
+            if not self.resume and (line := advice(session.loaded, session.run, self.dataset)):
+                lines.append(line)
         for line in lines:
             print(f"warning: {line}", file=sys.stderr)
 
@@ -212,7 +217,12 @@ class LandmarkWork:
         if self.compare is not None:
             methods |= self.compare(self.dataset)
         title = f"{self.dataset.name}: {self.split}"
-        return write_landmark_results(session, methods, folder, title, history, resolved, description)
+        mean, by_mean = session.mean_position, None
+        if mean is not None:
+            by_mean = placed(mean, self.predictions, session.files, self.config)
+        return write_landmark_results(
+            session, methods, folder, title, history, resolved, description, by_mean=by_mean
+        )
 
     def calibrate_presence(self, session: LandmarkSession) -> None:
         """From the validation images; kept in the model that was trained."""

@@ -104,9 +104,7 @@ def _planned(shape: Shape, request: NetworkRequest) -> PlannedNetwork:
     settings = {
         "init_features": (
             shape.width,
-            "as nnU-Net"
-            if shape.width == widest
-            else f"nnU-Net's {widest} are too slow on patches that show enough",
+            "as nnU-Net" if shape.width == widest else f"nnU-Net's {widest} would be too slow",
         ),
         "max_features": (shape.most, "doubled three times"),
         "strides": (

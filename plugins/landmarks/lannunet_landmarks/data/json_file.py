@@ -66,6 +66,31 @@ def _depth(content: Any) -> int:
     return depth
 
 
+def fold_numbers(folder: Path) -> list[int]:
+    """The numbers of the foldK.json in a folder."""
+    names = (re.fullmatch(r"fold(\d+)\.json", path.name) for path in folder.glob("fold*.json"))
+    return sorted(int(name[1]) for name in names if name)
+
+
+def may_be_annotations(target: Path) -> bool:
+    """Whether a path looks like landmarks' annotations: a JSON, or a folder of foldK.json or of one of
+    ours."""
+    if target.is_file():
+        return target.suffix.lower() == ".json"
+    if not target.is_dir():
+        return False
+    if fold_numbers(target):
+        return True
+    try:
+        content = read_json(annotation_file(target, -1))
+    except UserError:
+        return False
+    lists = content.values() if isinstance(content, dict) else ()
+    return any(
+        isinstance(one, dict) and "coordinates" in one for of in lists if isinstance(of, list) for one in of
+    )
+
+
 def annotation_file(target: Path, fold: int) -> Path:
     """The JSON that `dataset.src_targets` and a fold choose; -1: the one that is no fold's.
 

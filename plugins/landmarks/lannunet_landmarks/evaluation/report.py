@@ -28,7 +28,7 @@ from lannunet_report import (
 from numpy.typing import NDArray
 
 from lannunet_core import Floats, ReportPart, State
-from lannunet_landmarks.evaluation.summary import radial_errors
+from lannunet_landmarks.evaluation.summary import compared, radial_errors
 from lannunet_landmarks.types import Prediction
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def write_report(path: Path, report: Report) -> None:
         title=report.title,
         report=report,
         summary=report.summary,
+        compared=compared(report.summary, report.comparison),
         unit=report.summary["unit"],
         scored=counts["evaluated"] + counts["not_found"],
         confidence=_median_confidence(report.predictions),

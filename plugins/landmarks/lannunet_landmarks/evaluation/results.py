@@ -12,10 +12,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from lannunet_core import METHODS_FOLDER, prepare_image, terminal_text, write_text
+from lannunet_landmarks.evaluation.mean_position import not_learned
 from lannunet_landmarks.evaluation.pictures import file_name
 from lannunet_landmarks.evaluation.predictions import write_predictions, write_workbook
 from lannunet_landmarks.evaluation.report import Report, write_report
-from lannunet_landmarks.evaluation.summary import print_summary, summarise_errors
+from lannunet_landmarks.evaluation.summary import MEAN_POSITION, print_summary, summarise_errors
 from lannunet_landmarks.session import LandmarkSession
 from lannunet_landmarks.types import Prediction
 
@@ -29,10 +30,11 @@ def write_landmark_results(
     resolved: Mapping[str, Any],
     description: Mapping[str, Any],
     calibration: dict[str, Any] | None = None,
+    by_mean: Sequence[Prediction] | None = None,
 ) -> dict[str, Any]:
     """Tables, summary and report of the predictions of `methods`, the main one first; returns the summary.
 
-    `calibration` is the main one's `coverage_summary`.
+    `calibration` is the main one's `coverage_summary`, `by_mean` the mean position in the same images.
     predictions.csv is the main one's; the others' are in the folder `methods`.
     """
     config, names = session.config, session.run.outputs
@@ -42,6 +44,10 @@ def write_landmark_results(
     if calibration is not None:
         summary["calibration"] = calibration
     comparison = {name: summarise_errors(other, names, radii, seed) for name, other in others}
+    annotated = any(prediction.target is not None for prediction in predictions)
+    if by_mean is not None and annotated:
+        summary[MEAN_POSITION] = summarise_errors(by_mean, names, radii, seed)["overall"]
+        summary["not_learned"] = not_learned(predictions, by_mean, names)
     write_predictions(folder / "predictions.csv", predictions, names)
     if others:
         (folder / METHODS_FOLDER).mkdir(exist_ok=True)
@@ -68,7 +74,7 @@ def write_landmark_results(
         parts=session.hooks.report(predictions=predictions),
     )
     write_report(folder / "report.html", report)
-    if any(prediction.target is not None for prediction in predictions):
+    if annotated:
         print_summary(summary, title, comparison)
     for name, value in figures.items():
         print(f"{terminal_text(name)}: {value:.4g}")

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from lannunet_core import Floats, State, terminal_text
 from lannunet_landmarks.types import Prediction
 
+MEAN_POSITION = "mean_position"
+"""In `summary.json`: the figures of the mean position of the training images, on the same images."""
+
 
 def radial_errors(prediction: Prediction) -> tuple[Floats, Floats]:
     """Distances from each prediction to its annotation, NaN where either is missing.
@@ -200,14 +203,26 @@ def print_summary(
         add(name, block)
     table.add_section()
     add("all", summary["overall"], style="bold")
-    for name, other in (comparison or {}).items():
-        add(name, other["overall"])
+    for name, other in compared(summary, comparison or {}).items():
+        add(name, other)
     Console().print(table)
+    if names := summary.get("not_learned"):
+        print(f"not learned (no better than the mean position): {terminal_text(', '.join(names))}")
     presence = summary["overall"].get("presence")
     if presence is not None:
         shares = (f"{name} {'–' if presence[name] is None else format(presence[name], '.1%')}" for name in
                   ("precision", "recall"))  # fmt: skip
         print(f"presence of landmarks: {', '.join(shares)}")
+
+
+def compared(
+    summary: Mapping[str, Any], comparison: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    """The figures that stand below a summary's own, by method, the mean position's last."""
+    rows = {name: other["overall"] for name, other in comparison.items()}
+    if MEAN_POSITION in summary:
+        rows.setdefault("mean position", summary[MEAN_POSITION])
+    return rows
 
 
 def _visible(prediction: Prediction) -> NDArray[np.bool_]:

@@ -12,6 +12,7 @@ import numpy as np
 from lannunet_core import EvaluationMode, State, loaded_batches, make_loader, progress_bar
 from lannunet_landmarks.data.centres import annotated_centres
 from lannunet_landmarks.data.samples import EvaluationSamples, PreparedImages
+from lannunet_landmarks.evaluation.mean_position import not_learned, placed
 from lannunet_landmarks.evaluation.summary import radial_errors
 from lannunet_landmarks.predict import predictor
 from lannunet_landmarks.predict.patchwise import coordinates_around, stitched_maps
@@ -58,6 +59,7 @@ class Evaluator:
         self, session: LandmarkSession, images: PreparedImages, samples: Sequence[Sample], title: str
     ) -> None:
         self.session, self.samples, self.title = session, samples, title
+        self.by_mean: list[Prediction] | None = None  # the mean position in these images, once it is asked
         config = session.config
         sampler = config.sampler
         centred = sampler.sample_mode == "patch_centred"
@@ -105,14 +107,28 @@ class Evaluator:
         (predictions,) = self.predict(locate_with(self.session)).values()
         return predictions
 
-    def figures(self) -> dict[str, float] | None:
-        """The validation error, and the figures of plugins; None where nothing is annotated."""
+    def figures(self) -> Mapping[str, float | Sequence[str]] | None:
+        """The validation error, the figures of plugins, and the names of what is not learned yet.
+
+        None where nothing is annotated.
+        """
         predictions = self.predict_alone()
         error = mean_error(predictions)
         if error is None:
             return None
         further = self.session.hooks.validation_metrics(predictions=predictions)
-        return {"validation_error": error, **{name: float(value) for name, value in further.items()}}
+        figures = {"validation_error": error, **{name: float(value) for name, value in further.items()}}
+        return figures | self.not_learned(predictions)
+
+    def not_learned(self, predictions: Sequence[Prediction]) -> dict[str, list[str]]:
+        """The landmarks for which the mean position of the training images is no worse, where there are."""
+        session, names = self.session, self.session.run.outputs
+        if session.mean_position is None:
+            return {}
+        if self.by_mean is None:
+            self.by_mean = placed(session.mean_position, predictions, session.files, session.config)
+        found = not_learned(predictions, self.by_mean, names)
+        return {"not_learned": found} if found else {}
 
 
 def mean_error(predictions: Sequence[Prediction]) -> float | None:

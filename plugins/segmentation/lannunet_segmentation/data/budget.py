@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lannunet_core import NetworkRequest, PlannedNetwork
+from lannunet_core import PlannedNetwork
 
 SMALLEST_SIDE = 8  # smaller patches are of no use
 ENOUGH_CONTEXT = {2: 256**2, 3: 64**3}
@@ -17,8 +17,6 @@ LEAST_STEPS = 1000
 LEAST_BATCH, MOST_BATCH = 2, 16
 SHARE_OF_VOXELS = 0.05
 BYTES_A_NUMBER = 10  # float32, and what backward and the convolutions need beside it: measured
-MULTIPLE = 32
-PRODUCTS_A_VOXEL, NUMBERS_A_VOXEL = 3e5, 1000.0
 
 
 @dataclass(frozen=True)
@@ -116,17 +114,3 @@ def choose_batch(network: PlannedNetwork, voxels: float, budget: Budget) -> tupl
     if limits[reason] < LEAST_BATCH + 1:
         return LEAST_BATCH, "the least that trains steadily"
     return int(limits[reason]), reason
-
-
-def guessed_network(request: NetworkRequest) -> PlannedNetwork:
-    """Of an architecture that says nothing: with its own settings, and as costly as a wide U-Net.
-
-    A multiple of 32 divides each side; where it is shorter, the largest power of two that fits into it.
-    """
-    size = []
-    for side in request.sides:
-        multiple = min(MULTIPLE, 2 ** int(math.log2(max(side, 1))))
-        size.append(math.ceil(side / multiple) * multiple)
-    voxels = math.prod(size)
-    numbers = voxels * (NUMBERS_A_VOXEL + 6 * request.outputs)
-    return PlannedNetwork(tuple(size), {}, voxels * PRODUCTS_A_VOXEL, numbers)

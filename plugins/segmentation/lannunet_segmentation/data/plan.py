@@ -12,18 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from lannunet_core import Choice, NetworkRequest, Plan, PlannedNetwork, PlanRequest, UserError
+from lannunet_core import Choice, NetworkRequest, Plan, PlannedNetwork, PlanRequest
 from lannunet_segmentation.data.budget import (
     GPU,
     LEAST_STEPS,
-    MULTIPLE,
-    NUMBERS_A_VOXEL,
-    PRODUCTS_A_VOXEL,
     TWO_CORES,
     Budget,
     choose_batch,
     choose_network,
-    guessed_network,
 )
 from lannunet_segmentation.data.fingerprint import Fingerprint
 from lannunet_segmentation.types import SegmentationDataset
@@ -41,7 +37,7 @@ def make_plan(found: Fingerprint, request: PlanRequest) -> Plan:
         request: What was asked for.
     """
     dataset, machine = found.dataset, GPU if request.gpu else TWO_CORES
-    extensions, (architecture, plugin) = request.extensions, request.architecture
+    extensions, (architecture, _) = request.extensions, request.architecture
     spacing, why_spacing = choose_spacing(found)
     sizes = prepared_sizes(found, spacing)
     median = tuple(float(side) for side in np.median(sizes, axis=0))
@@ -54,17 +50,10 @@ def make_plan(found: Fingerprint, request: PlanRequest) -> Plan:
         len(dataset.channel_names),
         len(dataset.class_names),
     )
-    guessed = not plugin.networks(asked)
+    guessed = request.guesses(asked)
 
     def offers(sides: Sequence[float]) -> Sequence[PlannedNetwork]:
-        wanted = replace(asked, sides=tuple(sides))
-        found = [guessed_network(wanted)] if guessed else plugin.networks(wanted)
-        if other := [network.size for network in found if len(network.size) != len(sides)]:
-            raise UserError(
-                f"the architecture {architecture} offers a network for {_times(other[0])} where images have "
-                f"{len(sides)} dimensions. Plan for another one (--architecture), or tell its author."
-            )
-        return found
+        return request.networks(replace(asked, sides=tuple(sides)))
 
     network = choose_network(median, offers, budget)
     batch, why_batch = choose_batch(network, voxels, budget)
@@ -110,7 +99,7 @@ def make_plan(found: Fingerprint, request: PlanRequest) -> Plan:
     if split != "testing":
         choices.append(Choice("inference.split", split, why_split))
     choices.append(Choice("output.output_dir", f"runs/{name}", ""))
-    return Plan(_about(found, median), tuple(choices))
+    return Plan(_about(found, median, request), tuple(choices))
 
 
 def choose_spacing(found: Fingerprint) -> tuple[tuple[float, ...] | None, str]:
@@ -208,7 +197,7 @@ def choose_fold(dataset: SegmentationDataset) -> tuple[int | str, str, str, str]
 def _why_patch(network: PlannedNetwork, median: Sequence[float], budget: Budget, guessed: bool) -> str:
     shape = f"the median image of {_times(median)}"
     if all(side >= wanted for side, wanted in zip(network.size, median, strict=True)):
-        divisor = f"multiples of {MULTIPLE}, or of a power of two" if guessed else "what the strides divide"
+        divisor = "multiples of 32, or of a power of two" if guessed else "what the strides divide"
         return f"{shape}, rounded up to {divisor}"
     if not budget.affords(network):
         return f"as small as is of use, and still too slow for {LEAST_STEPS} steps in the time: give it more"
@@ -221,7 +210,7 @@ def _why_patch(network: PlannedNetwork, median: Sequence[float], budget: Budget,
 def _why_default_settings() -> str:
     return (
         "with its own defaults; it does not say what it costs: guessed as a wide U-Net's "
-        f"{PRODUCTS_A_VOXEL:,.0f} multiplications and {NUMBERS_A_VOXEL:,.0f} stored numbers a voxel"
+        "300,000 multiplications and 1,000 stored numbers a voxel"
     )
 
 
@@ -234,7 +223,7 @@ def _why_plugins(found: Fingerprint, plugins: Sequence[str]) -> str:
     return "all voxels are annotated" + ("" if every else " in the cases seen")
 
 
-def _about(found: Fingerprint, median: tuple[float, ...]) -> tuple[str, ...]:
+def _about(found: Fingerprint, median: tuple[float, ...], request: PlanRequest) -> tuple[str, ...]:
     dataset = found.dataset
     own = np.median(found.sizes, axis=0)
     prepared = "" if np.array_equal(own, median) else f", {_times(median)} when resampled"
@@ -250,6 +239,10 @@ def _about(found: Fingerprint, median: tuple[float, ...]) -> tuple[str, ...]:
         f"voxels{size}{prepared}.",
         f"Annotated: {_percent(found.annotated)} of the voxels; of these {shares}{looked}.",
     ]
+    if request.gpu_name:
+        about.append(
+            f"The GPU found here: {request.gpu_name}; up to {request.memory_gb:g} GB are planned with."
+        )
     if asked := _not_known(dataset):
         about.append(
             f"nnU-Net would rescale {', '.join(asked)} to 0 … 1, which is not known here: zscore takes its "

@@ -21,7 +21,7 @@ from lannunet_unet.plugin import UNetPlugin
 
 from lannunet_core import NetworkRequest, PlannedNetwork, PlanRequest, Plugin, UserError
 from lannunet_core.config.compose import load_config
-from lannunet_core.plan import as_yaml
+from lannunet_core.plan import as_yaml, guessed_network
 from tests.fixtures.nnunet import folder_of
 
 HIPPOCAMPUS = Path(__file__).parents[4] / "../shared/data/hippocampus/Dataset004_Hippocampus"
@@ -256,7 +256,7 @@ def test_the_guess_is_cautious():
         assert all(side % 32 == 0 or side in (8, 16) for side in patch)
         shape = Shape(tuple(patch), [(2,) * 3] * 3, 32, 1, 2)
         products, numbers = shape.cost()
-        guess = budget.guessed_network(NetworkRequest(tuple(patch), (1, 1, 1), 1, 2))
+        guess = guessed_network(NetworkRequest(tuple(patch), (1, 1, 1), 1, 2))
         assert guess.products > products
         assert guess.numbers > numbers
 

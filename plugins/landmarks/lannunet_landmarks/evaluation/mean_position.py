@@ -1,0 +1,96 @@
+"""What the mean position of the training images gives: the least that a model has to beat.
+
+Positions are shares of the image's size, (x + 0.5) / width, so that images of all sizes count alike. A model
+that is no better has not learned to look at a landmark, however small the error is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lannunet_core import Floats, ImageFiles, resize_affine, transform_points
+from lannunet_landmarks.evaluation.summary import radial_errors
+from lannunet_landmarks.schema import RunConfig
+from lannunet_landmarks.types import Prediction, Sample
+
+
+def mean_position(samples: Sequence[Sample], files: ImageFiles) -> Floats:
+    """Where the landmarks lie on average (N, D), as shares of the image's size; NaN where none is placed."""
+    shares = []
+    for sample in samples:
+        size = files.header(sample.image, sample.coordinates.shape[1]).size
+        shares.append((sample.coordinates + 0.5) / size)
+    known = np.isfinite(shares)
+    count = known.sum(axis=0)
+    mean = np.where(known, shares, 0).sum(axis=0) / np.maximum(count, 1)
+    return np.asarray(np.where(count > 0, mean, np.nan), np.float64)
+
+
+def placed(
+    mean: Floats, predictions: Sequence[Prediction], files: ImageFiles, config: RunConfig
+) -> list[Prediction]:
+    """The mean position in each of the images, as predictions in the frame of those of a run.
+
+    Args:
+        mean: Of `mean_position`.
+        predictions: What the run says of the images.
+        files: What reads the images.
+        config: Of the run.
+    """
+    found = []
+    for prediction in predictions:
+        size = files.header(prediction.image, mean.shape[1]).size
+        points = mean * np.asarray(size) - 0.5
+        if config.inference.evaluation_mode == "use_input_size":
+            matrix = resize_affine(size, config.sampler.image_size or size, config.sampler.resize)
+            points = transform_points(np.linalg.inv(matrix), points)
+        unknown = np.full(len(points), np.nan)
+        found.append(
+            replace(prediction, coordinates=points, confidence=unknown, covariance=None, present=None,
+                    calibrated=None)
+        )  # fmt: skip
+    return found
+
+
+def not_learned(
+    predictions: Sequence[Prediction], by_mean: Sequence[Prediction], names: Sequence[str]
+) -> list[str]:
+    """The landmarks whose mean error is no smaller than that of the mean position on the same images.
+
+    One that was not found is as far off as its mean position. What is annotated nowhere is not named.
+
+    Args:
+        predictions: Of the model, of at least one image.
+        by_mean: Of `placed`.
+        names: Of the N landmarks.
+    """
+    model, mean = _errors(predictions), _errors(by_mean)
+    known = np.isfinite(mean)
+    off = np.where(np.isfinite(model), model, mean)
+    worse = np.where(known, off, 0).sum(axis=0) >= np.where(known, mean, 0).sum(axis=0)
+    return [name for name, no in zip(names, worse & known.any(axis=0), strict=True) if no]
+
+
+def _errors(predictions: Sequence[Prediction]) -> Floats:
+    """(images, N) in mm where every image has a spacing, else in pixels; NaN where nothing is annotated."""
+    has_spacing = all(prediction.spacing is not None for prediction in predictions)
+    return np.array([radial_errors(prediction)[has_spacing] for prediction in predictions])
+
+
+def as_plain(mean: Floats) -> list[list[float | None]]:
+    """For a model's file."""
+    return [[None if np.isnan(share) else float(share) for share in point] for point in mean]
+
+
+def from_plain(value: Any, shape: tuple[int, int]) -> Floats | None:
+    """What a model's file holds; None where it is none of so many landmarks and dimensions."""
+    try:
+        mean: NDArray[Any] = np.array(value, dtype=np.float64)  # None is NaN
+    except (TypeError, ValueError):
+        return None
+    return mean if mean.shape == shape else None

@@ -1,0 +1,1 @@
+"""What `lannunet plan` chooses for landmarks, and why."""

@@ -1,0 +1,85 @@
+"""What a plan would choose otherwise, for a run that nobody planned."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+from lannunet_core import LoadedConfig, NetworkRequest, PlannedNetwork, PlanRequest, RunInfo
+from lannunet_landmarks.data.annotations import LandmarkDataset
+from lannunet_landmarks.planning import recipe
+from lannunet_landmarks.planning.cost import Budget, cores
+from lannunet_landmarks.planning.fit import about, fit
+from lannunet_landmarks.planning.look import look
+from lannunet_landmarks.schema import RunConfig
+
+WORTH_IT = 2.0  # times as many batches
+
+
+def advice(loaded: LoadedConfig, run: RunInfo, dataset: LandmarkDataset) -> str | None:
+    """What to tell of a run on whole images whose budget makes few batches; None: nothing.
+
+    Nothing is measured and no image is read: this estimates what the network costs from what its architecture
+    says, and is silent where it says nothing of such a network.
+    """
+    config = cast(RunConfig, loaded.run)
+    solver, sampler = config.solver, config.sampler
+    if solver.max_epochs != "auto" or sampler.in_patches or config.model.checkpoint is not None:
+        return None
+    network = costs_of(loaded, run)
+    if network is None:
+        return None
+    machine = recipe.GPU if run.device == "cuda" else cores()
+    budget = Budget(math.inf, 60 * solver.budget_minutes, machine)
+    batches = budget.batches_of(network, solver.data_loader_batch_size_train)
+    if batches >= recipe.FEW_BATCHES:
+        return None
+    name = loaded.architecture.installed.name
+    request = PlanRequest(
+        dataset.path,
+        dataset.path.parent,
+        (name, loaded.architecture.plugin_class),
+        minutes=solver.budget_minutes,
+        gpu=run.device == "cuda",
+    )
+    budget = Budget(request.memory_gb * 1e9, budget.seconds, machine)
+    fitted = fit(look(dataset, recipe.SYMMETRIC), request, budget)
+    if fitted.batches < WORTH_IT * batches:
+        return None
+    chosen = {
+        "sampler.input_size": list(fitted.network.size),
+        "solver.data_loader_batch_size_train": fitted.batch,
+        **{
+            f"model.{name}.{key}": value
+            for key, (value, _) in fitted.network.settings.items()
+            if isinstance(value, int)
+        },
+    }
+    now: dict[str, Any] = {
+        "sampler.input_size": list(sampler.input_size),
+        "solver.data_loader_batch_size_train": solver.data_loader_batch_size_train,
+        **{f"model.{name}.{key}": value for key, value in loaded.architecture.config.model_dump().items()},
+    }
+    others = ", ".join(f"{key} {value}" for key, value in chosen.items() if value != now.get(key, value))
+    return (
+        f"only about {max(batches, 1):.0f} batches fit into {solver.budget_minutes:g} minutes of "
+        f"{machine.name}; lannunet plan would choose {others}, of which {about(fitted.batches)} fit."
+    )
+
+
+def costs_of(loaded: LoadedConfig, run: RunInfo) -> PlannedNetwork | None:
+    """The network on offer that has most settings in common with the run's; None where none has any."""
+    asked = NetworkRequest(
+        tuple(map(float, run.input_size)),
+        run.spacing or (1.0,) * run.dimensions,
+        run.in_channels,
+        len(run.outputs),
+    )
+    settings = loaded.architecture.config.model_dump()
+
+    def shared(network: PlannedNetwork) -> int:
+        return sum(settings.get(key) == value for key, (value, _) in network.settings.items())
+
+    offered = loaded.architecture.plugin_class.networks(asked)
+    best = max(offered, key=shared, default=None)
+    return best if best is not None and shared(best) else None

@@ -1,0 +1,230 @@
+"""A run's configuration from a look at the data and the machine, by the numbers of the recipe.
+
+Sizes and spacings are (x, y[, z]). The architecture says which networks there are and what they cost.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from lannunet_core import Choice, Plan, PlannedNetwork, PlanRequest, UserError
+from lannunet_landmarks.data.annotations import LandmarkDataset, dataset_section, load_dataset
+from lannunet_landmarks.data.json_file import fold_numbers
+from lannunet_landmarks.planning import recipe
+from lannunet_landmarks.planning.cost import Budget, cores, measured_speed
+from lannunet_landmarks.planning.fit import Fitted, about, asked_of, choose_resize, fit, times
+from lannunet_landmarks.planning.look import Look, look
+from lannunet_landmarks.planning.recipe import Machine
+
+MOST_PAIRS = 12  # that a comment shows
+
+
+def plan(request: PlanRequest) -> Plan:
+    """Look at the annotations that a request names, and at the machine, and choose how to train.
+
+    Raises:
+        UserError: The data set is wrong, or has no training images.
+    """
+    dataset = opened(request.dataset)
+    if not dataset.samples["training"]:
+        raise UserError(f'{dataset.path}: "training" is empty or missing, so there is nothing to plan for.')
+    machine = recipe.GPU if request.gpu else cores(measured_speed())
+    return make_plan(look(dataset, recipe.SYMMETRIC), request, machine)
+
+
+def opened(dataset: Path) -> LandmarkDataset:
+    """The data set of a JSON; of a folder its first fold, or the one JSON there is."""
+    folds = fold_numbers(dataset) if dataset.is_dir() else []
+    return load_dataset(dataset_section(dataset), folds[0] if folds else -1)
+
+
+def make_plan(found: Look, request: PlanRequest, machine: Machine) -> Plan:
+    """Choose how to train.
+
+    Args:
+        found: What is known of the data.
+        request: What was asked for.
+        machine: What trains.
+    """
+    dataset, images = found.dataset, len(found.sizes)
+    minutes, why_minutes = (request.minutes, "as asked for") if request.minutes else choose_minutes(images)
+    budget = Budget(request.memory_gb * 1e9, minutes * 60, machine)
+    silent = request.guesses(asked_of(found, found.sizes[0], found.spacings[0]))
+    fitted = fit(found, request, budget)
+    network, batch, batches = fitted.network, fitted.batch, fitted.batches
+    resize, why_resize = choose_resize(found)
+    scheme, why_scheme = choose_scheme(found)
+    epoch = max(int(float(f"{batches / recipe.VALIDATIONS:.1g}")), 1)
+    name, _ = request.architecture
+    median = tuple(float(side) for side in np.median(found.sizes, axis=0))
+    choices = [
+        Choice("task", "landmarks", ""),
+        Choice("dataset.src_targets", request.root, ""),
+        *_flip_pairs(found),
+        Choice("sampler.input_size", list(network.size), fitted.why_size),
+        Choice("sampler.resize", resize, why_resize),
+        Choice("sampler.data_aug", scheme, why_scheme),
+        Choice("solver.budget_minutes", minutes, why_minutes),
+        Choice("solver.data_loader_batch_size_train", batch, fitted.why_batch),
+        *_evaluation_batch(budget, network, batch),
+        Choice(
+            "solver.mini_batch_size",
+            epoch,
+            f"batches an epoch, of which about {recipe.VALIDATIONS} fit: {machine.name} may make "
+            f"{about(batches)} batches in the time",
+        ),
+        Choice(
+            "solver.early_stopping_patience",
+            recipe.PATIENCE,
+            f"validations, of about {recipe.VALIDATIONS}: the end of a run, at a low learning rate, is worth "
+            "waiting for",
+        ),
+        *([] if silent else _loss()),
+        Choice("trainer.fold", *_fold(found)) if dataset.path != request.dataset else None,
+        Choice("trainer.validate_every", 1, "epoch") if dataset.samples["validation"] else None,
+        Choice("trainer.plugins", list(request.extensions), "as asked for") if request.extensions else None,
+        *(
+            Choice(f"trainer.{extension}.{key}", value, reason)
+            for extension, chosen in request.extensions.items()
+            for key, (value, reason) in chosen.plan(median, network.size).items()
+        ),
+        *([] if silent else _width(found, fitted)),
+        Choice("model.architecture", name, _why_silent() if silent else ""),
+        *(Choice(f"model.{name}.{key}", *setting) for key, setting in network.settings.items()),
+        *_split(found),
+        Choice("output.output_dir", f"runs/{request.dataset.resolve().stem}", ""),
+    ]
+    return Plan(_about(found, request, machine, batches), tuple(filter(None, choices)))
+
+
+def choose_minutes(images: int) -> tuple[float, str]:
+    """Minutes of training for so many images."""
+    minutes = recipe.BASE_MINUTES * math.sqrt(max(images / recipe.BASE_IMAGES, 1.0))
+    reason = f"of training; {recipe.BASE_MINUTES:g} for up to {recipe.BASE_IMAGES} images"
+    if images <= recipe.BASE_IMAGES:
+        return minutes, reason
+    reason += f", growing with the square root; these are {images}"
+    if minutes > recipe.MOST_MINUTES:
+        return recipe.MOST_MINUTES, f"{reason} ({recipe.MOST_MINUTES:g} at most)"
+    return float(math.ceil(minutes)), reason
+
+
+def choose_scheme(found: Look) -> tuple[str, str]:
+    """The augmentation, by how the object lies in the training images."""
+    if found.turned is None:
+        return recipe.UPRIGHT, (
+            "turns of up to 15 degrees, no mirrors; there are too few landmarks to tell how the object lies"
+        )
+    by = f"by {found.turned:.0f} degrees or less in nineteen of twenty training images"
+    if found.turned <= recipe.TURNED_DEGREES:
+        return recipe.UPRIGHT, f"turns of up to 15 degrees, no mirrors: the object is turned {by}"
+    if found.mirrored and not found.pairs:
+        return recipe.UNMIRRORED, (
+            "turns of up to 15 degrees, no mirrors: the object is its own mirror image, and nothing says "
+            "which landmarks are each other's left and right (dataset.flip_pairs). It is turned "
+            f"{by}, so with pairs {recipe.TURNED_ANY_WAY} would be better"
+        )
+    safe = (
+        "the pairs tell which landmarks a mirror swaps"
+        if found.pairs
+        else "its mirror image is another object"
+    )
+    return recipe.TURNED_ANY_WAY, (
+        f"turns of up to 45 degrees, and mirrors: the object is turned {by}, and {safe}"
+    )
+
+
+def _loss() -> list[Choice]:
+    return [
+        Choice("solver.loss_function", recipe.LOSS, "finds landmarks in the fewest batches"),
+        Choice(
+            "solver.regress_sigma", recipe.LEARNED_WIDTH, "the width of each landmark's heatmap is learned"
+        ),
+    ]
+
+
+def _width(found: Look, fitted: Fitted) -> list[Choice]:
+    sigma = recipe.SIGMA[found.dataset.dimensions]
+    unit = "mm" if found.states_spacing else "pixels of the median image"
+    reason = f"pixels of the input, {sigma * max(fitted.pixel):.2g} {unit}: where the widths start"
+    return [Choice("model.gauss_sigma", sigma, reason)]
+
+
+def _evaluation_batch(budget: Budget, network: PlannedNetwork, batch: int) -> list[Choice]:
+    """Only where the default would not fit into memory."""
+    if budget.bytes_of(network, recipe.MOST_BATCH) <= budget.memory:
+        return []
+    return [Choice("solver.data_loader_batch_size_eval", batch, f"what {budget.memory / 1e9:g} GB hold")]
+
+
+def _flip_pairs(found: Look) -> list[Choice]:
+    if not found.pairs:
+        return []
+    return [
+        Choice(
+            "dataset.flip_pairs",
+            [list(pair) for pair in found.pairs],
+            "by their names each other's left and right: a mirror swaps them",
+        )
+    ]
+
+
+def _fold(found: Look) -> tuple[int, str]:
+    fold = found.dataset.fold
+    return fold, "no fold, the one file there" if fold < 0 else "the first; --folds trains the others too"
+
+
+def _split(found: Look) -> list[Choice]:
+    samples = found.dataset.samples
+    if samples["testing"]:
+        return []
+    if samples["validation"]:
+        return [
+            Choice("inference.split", "validation", "there are no test images; these choose the model too")
+        ]
+    return [
+        Choice(
+            "inference.split", "training", "there are no others: the errors will say nothing of new images"
+        )
+    ]
+
+
+def _about(found: Look, request: PlanRequest, machine: Machine, batches: float) -> tuple[str, ...]:
+    dataset = found.dataset
+    counts = ", ".join(f"{len(samples)} {split}" for split, samples in dataset.samples.items() if samples)
+    size = f" of {times(np.median(found.spacings, axis=0))} mm" if found.states_spacing else ""
+    landmarks, channels = len(dataset.landmark_names), found.channels
+    about = [
+        f"{dataset.name}: {counts} images, {dataset.dimensions}D, {channels} channel{'s'[: channels > 1]}, "
+        f"{landmarks} landmark{'s'[: landmarks > 1]}. The median image has "
+        f"{times(np.median(found.sizes, axis=0))} pixels{size}."
+    ]
+    if not found.states_spacing:
+        about.append("Not all images say how large their pixels are, so errors are in pixels.")
+    if request.gpu_name:
+        about.append(
+            f"The GPU found here: {request.gpu_name}; up to {request.memory_gb:g} GB are planned with."
+        )
+    if found.mirrored and not found.pairs:
+        shown = [[dataset.landmark_names[n] for n in pair] for pair in found.mirrored[:MOST_PAIRS]]
+        more = " and so on" if len(found.mirrored) > MOST_PAIRS else ""
+        about.append(
+            "The mean shape is its own mirror image, so some landmarks may be each other's left and right: "
+            f"{', '.join(' and '.join(pair) for pair in shown)}{more}. If they are, which a shape cannot "
+            "tell, name them in dataset.flip_pairs."
+        )
+    if batches < recipe.FEW_BATCHES:
+        about.append(
+            f"Only about {batches:.0f} batches fit into the time on {machine.name}: give it more (--minutes)."
+        )
+    return (*about, *dataset.notes)
+
+
+def _why_silent() -> str:
+    return (
+        "with its own defaults, loss and labels; it does not say what it costs: guessed as a wide U-Net's "
+        "300,000 multiplications and 1,000 stored numbers a pixel"
+    )

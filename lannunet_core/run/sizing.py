@@ -80,7 +80,7 @@ def too_short(config: RunConfig, sizing: Sizing) -> str | None:
     batches, solver = sizing.max_epochs * sizing.mini_batch_size, config.solver
     if batches >= FEW_BATCHES or config.model.checkpoint is not None:  # what was trained before may need few
         return None
-    few = f"{'one batch is' if batches == 1 else f'{batches} batches are'} too few to learn anything"
+    few = f"{'one batch is' if batches == 1 else f'{batches} batches are'} too few to learn much"
     if solver.max_epochs == "auto":
         return (
             f"solver.budget_minutes: {few}, and no more fit into {solver.budget_minutes:g} minutes. Give it "

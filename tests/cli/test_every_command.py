@@ -66,6 +66,8 @@ ALIKE = {
     "train overwrite": ("train {yaml} --overwrite --set output.output_dir={new}/out", 0, "report"),
     "train resume": ("train {yaml} --resume", 0, "report"),
     "train no such": ("train {here}/nowhere.yaml", 2, "nowhere.yaml"),
+    "plan": ("plan {data} -o {new}/planned.yaml", 0, "Train it with"),
+    "plan for a GPU": ("plan {data} -o {new}/planned.yaml --gpu --minutes 3", 0, "Train it with"),
     "predict": ("predict {run} {image} -o {new}/found", 0, "found"),
     "predict no model": ("predict {here}/nowhere.safetensors {image} -o {new}/found", 2, "no such model"),
     "predict coverage": ("predict {run} {image} -o {new}/found --coverage 2", 2, "is no probability"),
@@ -81,7 +83,6 @@ ALIKE = {
 
 OF_LANDMARKS = {
     "config import": ("config import {new}/lannunet.yaml", 0, "optimizer: sgd"),
-    "plan": ("plan {data} -o {new}/planned.yaml", 2, "no installed task makes a plan for it"),
     "evaluate": ("evaluate {results} {truth}", 0, "radial errors"),
     "calibrate": ("calibrate {results} -o {new}/calibration.json", 0, "calibration.json"),
     "folds": ("folds {data} -o {new}/folds --count 3", 0, "fold0.json to fold2.json"),
@@ -90,7 +91,6 @@ OF_LANDMARKS = {
 
 OF_SEGMENTATION = {
     "config import": ("config import {yaml}", 2, "run.yaml:11: LaNNU-Net has no task 'segmentation'"),
-    "plan": ("plan {data} -o {new}/planned.yaml", 0, "Train it with"),
     "evaluate": ("evaluate {results} {truth}", 2, "is a folder"),
     "calibrate": ("calibrate {results} -o {new}/calibration.json", 2, "is a folder"),
     "calibrate cases": (

@@ -1,12 +1,12 @@
 """`lannunet plan` on a folder that is written here."""
 
 import json
-import subprocess
-import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 from lannunet_core import cli
 from lannunet_core.config.compose import load_config
@@ -82,22 +82,40 @@ def test_an_architecture_of_a_stranger_is_planned_for(folder, tmp_path, distribu
     assert lannunet("config", "check", "Dataset009_Dots.yaml") == 0
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ((), "points.json: no installed task makes a plan for it"),
-        (("--task", "landmarks"), "task landmarks makes no plans"),
-        (("--task", "segmentation"), "points.json: is no folder"),
-    ],
-)
-def test_landmarks_are_not_planned_for_yet(project, monkeypatch, capsys, options, said):
+def test_the_task_is_that_of_the_data(project, folder, monkeypatch, capsys):
     project.write()
     monkeypatch.chdir(project.folder)
-    assert run("points.json", *options) == 2
-    error = capsys.readouterr().err
-    assert said in " ".join(error.split())
-    assert "Traceback" not in error
-    assert not list(project.folder.glob("points.y*ml"))
+    assert run("points.json", "--task", "segmentation") == 2
+    assert "points.json: is no folder" in capsys.readouterr().err
+    assert run(folder, "--task", "landmarks", "-o", "dots.yaml") == 2
+    assert "has none of the lists training, validation, testing" in capsys.readouterr().err
+    assert not list(project.folder.glob("*s.y*ml"))
+    assert run("points.json") == 0
+    assert load_config(project.folder / "points.yaml").run.task == "landmarks"
+
+
+@pytest.mark.parametrize("data", ["Dataset009_Dots", "points.json"])
+def test_a_gpu_is_found(project, folder, tmp_path, monkeypatch, data):
+    """Its memory is planned with, unless the user says otherwise."""
+    project.write()
+    data = folder if data == folder.name else project.json
+    found = SimpleNamespace(name="Some GPU", total_memory=10e9)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: found)
+
+    def planned(*options):
+        (tmp_path / "planned.yaml").unlink(missing_ok=True)
+        assert run(data, "-o", tmp_path / "planned.yaml", *options) == 0
+        return (tmp_path / "planned.yaml").read_text()
+
+    assert "# The GPU found here: Some GPU; up to 8 GB are planned with." in planned()
+    assert "Some GPU; up to 2 GB" in planned("--gpu", "--memory-gb", 2)
+    assert "on a GPU" in planned() or "a GPU may make" in planned()
+    on_cpu = planned("--no-gpu")
+    assert "GPU" not in on_cpu
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert planned() == on_cpu
+    assert "a GPU may make" in planned("--gpu")
 
 
 def test_paths_start_from_the_yaml_and_options_arrive(folder, tmp_path):
@@ -131,13 +149,3 @@ def test_bad_input(folder, arguments, said, capsys):
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error
-
-
-def test_torch_is_not_imported(folder):
-    script = (
-        "import sys\nfrom lannunet_core.cli import main\ntry:\n    main(['plan', 'Dataset009_Dots'])\n"
-        "finally:\n    print('torch' in sys.modules, file=sys.stderr)"
-    )
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert ended.stderr.strip() == "False"
-    assert ended.returncode == 0

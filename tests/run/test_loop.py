@@ -75,7 +75,7 @@ def test_ctrl_c_within_an_epoch(stoppable, monkeypatch, capsys):
         assert stoppable.train() == 130
     printed = capsys.readouterr()
     assert "saved at epoch 3, batch 3; go on with --resume" in printed.out
-    assert printed.err == "Interrupted.\n"
+    assert printed.err.endswith("\nInterrupted.\n")
     assert stoppable.train("--resume") == 0
     assert "epoch 3, batch 3" in capsys.readouterr().out
     assert_same(whole(stoppable), stoppable.out)
@@ -131,7 +131,8 @@ def test_a_signal_reaches_the_whole_group_of_processes(stoppable, name, code):
         SABOTAGE=f"step 9 {name}",
         SABOTAGE_GROUP="yes",
     )
-    assert (ended.returncode, ended.stderr) == (code, "Interrupted.\n")
+    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (code, "Interrupted.")
+    assert "Traceback" not in ended.stderr
     assert "saved at epoch 3, batch 4" in ended.stdout  # all of its three batches are done
     assert stoppable.train("--resume") == 0
     assert_same(whole(stoppable), stoppable.out)
@@ -161,7 +162,8 @@ def test_crash_while_a_checkpoint_is_written(stoppable, monkeypatch, capsys):
         assert stoppable.train() == 1
     folder = stoppable.out / "checkpoints"
     full = f"{folder / 'latest.pt'}: No space left on device"
-    assert capsys.readouterr().err == f"Error: {full}. When that is mended, go on with --resume.\n"
+    error = capsys.readouterr().err.splitlines(keepends=True)[-1]
+    assert error == f"Error: {full}. When that is mended, go on with --resume.\n"
     assert sorted(path.name for path in folder.iterdir()) == ["best.safetensors", "latest.pt"]
     assert checkpoint.load_checkpoint(folder / "latest.pt").progress["epoch"] == 2
     assert stoppable.train("--resume") == 0
@@ -458,7 +460,9 @@ def test_a_loss_that_is_not_a_number(project, workshop, capsys):
 def test_what_a_worker_refuses_comes_without_its_traceback(project, workshop, capsys):
     project.set(trainer={"plugins": ["stumbling"]}, sampler={"num_workers": 1})
     assert project.train() == 2
-    assert capsys.readouterr().err == "Error: a.yaml: this is refused. Do that instead.\n"
+    error = capsys.readouterr().err
+    assert error.endswith("\nError: a.yaml: this is refused. Do that instead.\n")
+    assert "Traceback" not in error
 
 
 def test_debug_pictures_change_nothing(project, workshop):

@@ -93,3 +93,25 @@ def test_the_first_batches_do_not_count(monkeypatch, count, expected):
             yield number
 
     assert sizing.seconds_per_batch(batches(), lambda n: slow_at_first(n, 3.0, 70.0)) == expected
+
+
+@pytest.mark.parametrize("task", ["project", "segmentation"])
+def test_a_run_that_is_too_short_says_so_before_it_starts(request, task, capsys):
+    project = request.getfixturevalue(task)
+    assert project.train() == 0
+    printed = capsys.readouterr()
+    assert "warning: solver.max_epochs: 6 batches are too few" in printed.err
+    assert "(2 epochs of 3)" in printed.err
+    # As a start for more, a model is trained already.
+    again = ("--set", f"model.checkpoint={project.out}", "--set", f"output.output_dir={project.out}2")
+    assert project.train(*again) == 0
+    assert "too few" not in capsys.readouterr().err
+
+
+def test_the_key_that_decides_is_named():
+    sized = sizing.Sizing(max_epochs=1, mini_batch_size=1, validate_every=1)
+    assert sizing.too_short(configured(0.5), sized).startswith(
+        "solver.budget_minutes: one batch is too few to learn much, and no more fit into 0.5 minutes."
+    )
+    assert sizing.too_short(configured(epochs=33, batches=3), sizing.Sizing(33, 3, 1)) is not None
+    assert sizing.too_short(configured(epochs=50, batches=2), sizing.Sizing(50, 2, 1)) is None

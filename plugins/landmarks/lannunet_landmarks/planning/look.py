@@ -164,7 +164,8 @@ def mirror_pairs(mean: Floats, symmetric: float) -> tuple[tuple[int, int], ...]:
         return ()
     shape = mean[where] - mean[where].mean(axis=0)
     radius = np.sqrt((shape**2).sum(axis=-1).mean())
-    best, pairs = symmetric * radius, ()
+    best: float = symmetric * radius
+    pairs: tuple[tuple[int, int], ...] = ()
     for axis in np.linalg.svd(shape, full_matrices=True)[2]:
         mirrored = shape - 2 * np.outer(shape @ axis, axis)
         squares = ((shape[:, None] - mirrored[None]) ** 2).sum(axis=-1)

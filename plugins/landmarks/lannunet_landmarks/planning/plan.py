@@ -84,7 +84,7 @@ def make_plan(found: Look, request: PlanRequest, machine: Machine) -> Plan:
         ),
         *([] if silent else _loss()),
         Choice("trainer.fold", *_fold(found)) if dataset.path != request.dataset else None,
-        Choice("trainer.validate_every", 1, "epoch") if dataset.samples["validation"] else None,
+        Choice("trainer.validate_every", 1, "epochs are long") if dataset.samples["validation"] else None,
         Choice("trainer.plugins", list(request.extensions), "as asked for") if request.extensions else None,
         *(
             Choice(f"trainer.{extension}.{key}", value, reason)

@@ -68,7 +68,10 @@ def advice(loaded: LoadedConfig, run: RunInfo, dataset: LandmarkDataset) -> str 
 
 
 def costs_of(loaded: LoadedConfig, run: RunInfo) -> PlannedNetwork | None:
-    """The network on offer that has most settings in common with the run's; None where none has any."""
+    """The network on offer whose first setting is that of the run: it decides most of what a network costs.
+
+    None where there is none such.
+    """
     asked = NetworkRequest(
         tuple(map(float, run.input_size)),
         run.spacing or (1.0,) * run.dimensions,
@@ -76,10 +79,8 @@ def costs_of(loaded: LoadedConfig, run: RunInfo) -> PlannedNetwork | None:
         len(run.outputs),
     )
     settings = loaded.architecture.config.model_dump()
-
-    def shared(network: PlannedNetwork) -> int:
-        return sum(settings.get(key) == value for key, (value, _) in network.settings.items())
-
-    offered = loaded.architecture.plugin_class.networks(asked)
-    best = max(offered, key=shared, default=None)
-    return best if best is not None and shared(best) else None
+    for network in loaded.architecture.plugin_class.networks(asked):
+        for key, (value, _) in list(network.settings.items())[:1]:
+            if settings.get(key) == value:
+                return network
+    return None

@@ -132,13 +132,14 @@ def baselines(dataset: LandmarkDataset, split: Split = "testing") -> dict[str, l
     "template matching" puts it where the picture correlates best (Lewis 1995, normalised cross-correlation)
     with the average of the training pictures around it.
     """
+    from lannunet_landmarks.evaluation.mean_position import mean_position
+
     training = {sample.id: _grey(sample.image, dataset.dimensions) for sample in dataset.samples["training"]}
-    shares, patches = [], []
-    for sample in dataset.samples["training"]:
-        size = np.array(training[sample.id].shape[::-1])
-        shares.append((sample.coordinates + 0.5) / size)
-        patches.append([_patch(training[sample.id], point) for point in sample.coordinates])
-    mean_share = np.mean(shares, axis=0)
+    mean_share = mean_position(dataset.samples["training"], dataset.files)
+    patches = [
+        [_patch(training[sample.id], point) for point in sample.coordinates]
+        for sample in dataset.samples["training"]
+    ]
     templates = np.mean(patches, axis=0)  # (N, side, side)
 
     by_mean, by_template = [], []

@@ -13,6 +13,7 @@ import numpy as np
 from lannunet_core import Choice, Plan, PlannedNetwork, PlanRequest, UserError
 from lannunet_landmarks.data.annotations import LandmarkDataset, dataset_section, load_dataset
 from lannunet_landmarks.data.json_file import fold_numbers
+from lannunet_landmarks.data.shared import unlabelled_landmarks
 from lannunet_landmarks.planning import recipe
 from lannunet_landmarks.planning.cost import Budget, cores, measured_speed
 from lannunet_landmarks.planning.fit import Fitted, about, asked_of, choose_resize, fit, times
@@ -220,7 +221,7 @@ def _about(found: Look, request: PlanRequest, machine: Machine, batches: float) 
         about.append(
             f"Only about {batches:.0f} batches fit into the time on {machine.name}: give it more (--minutes)."
         )
-    return (*about, *dataset.notes)
+    return (*about, *unlabelled_landmarks(dataset), *dataset.notes)
 
 
 def _why_silent() -> str:

@@ -14,6 +14,7 @@ from lannunet_landmarks.planning.cost import Budget, cores, measured_speed
 from lannunet_landmarks.planning.fit import fit
 from lannunet_landmarks.planning.look import Look
 from lannunet_landmarks.planning.plan import choose_minutes, make_plan, plan
+from lannunet_landmarks.types import Sample
 from lannunet_unet.plan import Shape
 from lannunet_unet.plugin import UNetPlugin
 
@@ -28,13 +29,13 @@ UNET = ("unet", UNetPlugin)
 def seen(size, spacing=None, images=40, landmarks=12, **changes):
     """Of images that no file stands behind."""
     dimensions = len(size)
-    names = changes.pop("names", tuple(map(str, range(landmarks))))
-    samples = {"training": (None,) * images, "validation": (None,), "testing": (None,)}
+    names = tuple(map(str, range(landmarks)))
+    one = Sample("0", Path(), np.zeros((landmarks, dimensions)), np.zeros(landmarks, int))
+    counts = {"training": images, "validation": 1, "testing": 1} | changes.pop("counts", {})
+    samples = {split: (one,) * count for split, count in counts.items()}
     given = {"turned": 5.0, "pairs": (), "mirrored": ()} | changes
     return Look(
-        dataset=LandmarkDataset(
-            "made", "", 0, names, dimensions, given.pop("samples", samples), (), Path("made.json")
-        ),
+        dataset=LandmarkDataset("made", "", 0, names, dimensions, samples, (), Path("made.json")),
         sizes=np.array([size] * images, float),
         spacings=np.array([spacing or (1.0,) * dimensions] * images),
         states_spacing=spacing is not None,
@@ -149,13 +150,12 @@ def test_mirrors_only_where_they_are_safe(changes, scheme, said):
 
 
 def test_what_is_evaluated_is_what_there_is():
-    def split(**samples):
-        every = {"training": (None,), "validation": (), "testing": ()} | samples
-        chosen = planned(seen((64, 64), samples=every))
+    def split(**counts):
+        chosen = planned(seen((64, 64), counts={"validation": 0, "testing": 0} | counts))
         return [choice.value for choice in chosen.choices if choice.key == "inference.split"]
 
-    assert split(testing=(None,)) == []
-    assert split(validation=(None,)) == ["validation"]
+    assert split(testing=1) == []
+    assert split(validation=1) == ["validation"]
     assert split() == ["training"]
 
 

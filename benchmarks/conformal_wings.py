@@ -23,8 +23,9 @@ import numpy as np
 import yaml
 from lannunet_landmarks import load_dataset
 from lannunet_landmarks.data.folds import write_folds
-from lannunet_landmarks.evaluation.calibration import calibrate, coverage_interval, errors_in, rank
+from lannunet_landmarks.evaluation.calibration import calibrate, coverage_interval, rank
 from lannunet_landmarks.evaluation.pooled import pool
+from lannunet_landmarks.evaluation.summary import errors_in
 from lannunet_landmarks.schema import DatasetConfig
 from rich.console import Console
 from rich.table import Table

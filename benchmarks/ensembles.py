@@ -68,6 +68,6 @@ def five_together(folder: Path) -> Row:
         alone_seconds,
         our_seconds,
         at_most=1.1,
-        note=f"E-CPV, S-MHA and E-MHA; means at most {apart:.1g} px apart",
+        note=f"E-CPV, E-MHA and most-confident; means at most {apart:.1g} px apart",
         same=bool(apart < 1e-3),
     )

@@ -448,11 +448,13 @@ class Coordinates:
         points: (B, N, D) in input pixels; NaN where the map is flat.
         confidence: (B, N) in 0 … 1, higher is more certain; 0 where the map is flat.
         covariance: (B, N, D, D) in input pixels², or None.
+        presence: (B, N) the probability that the landmark is in the image at all, or None.
     """
 
     points: Tensor
     confidence: Tensor
     covariance: Tensor | None = None
+    presence: Tensor | None = None
 
 
 Decoder = Callable[..., Coordinates]

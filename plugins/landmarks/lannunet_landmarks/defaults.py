@@ -7,9 +7,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lannunet_core import Defaults, choose, hookimpl
+from lannunet_core import Defaults, choose, hookimpl, is_among
 from lannunet_landmarks.hooks import LandmarkHooks
-from lannunet_landmarks.schema import RunConfig
+from lannunet_landmarks.schema import DECODERS, RunConfig
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,6 +27,8 @@ class LandmarkDefaults(Defaults):
     }
     config: RunConfig
     hooks: LandmarkHooks
+    made_by: Loss | None = None
+    """What made the maps that are decoded, once there is a learner; None: confidence is the peak's height."""
 
     def parameter_groups(self, module: nn.Module, base_lr: float) -> list[dict[str, Any]]:
         from lannunet_landmarks.maps.learned_sigma import parameter_groups
@@ -88,8 +90,13 @@ class LandmarkDefaults(Defaults):
         image_size: tuple[int, ...],
     ) -> Coordinates:
         from lannunet_landmarks.maps.coarse import decode_coarse
+        from lannunet_landmarks.maps.confidence import ProbabilityLoss, with_masses
 
-        return decode_coarse(self._decoder, heatmaps, affine, original_sizes, evaluation_mode, image_size)
+        found = decode_coarse(self._decoder, heatmaps, affine, original_sizes, evaluation_mode, image_size)
+        own = is_among(self.config.inference.decoder, DECODERS)  # a plugin's has its own confidence
+        if own and isinstance(self.made_by, ProbabilityLoss):
+            return with_masses(found, heatmaps, image_size, self.made_by)
+        return found
 
     @cached_property
     def _decoder(self) -> Decoder:

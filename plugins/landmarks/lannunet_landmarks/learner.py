@@ -18,7 +18,7 @@ from lannunet_core import (
 )
 from lannunet_landmarks.hooks import LandmarkHooks
 from lannunet_landmarks.maps.labels import level_sigmas
-from lannunet_landmarks.maps.learned_sigma import WIDEST, LearnedSigma
+from lannunet_landmarks.maps.learned_sigma import WIDEST, LearnedSigma, volumes
 from lannunet_landmarks.schema import SamplerConfig
 
 WIDTHS = "label_width."
@@ -84,6 +84,14 @@ class LandmarkLearner(Learner):
             sample=batch,
         )
         return labels if self.label_width is None else labels | {"sigmas": sigmas}
+
+    @torch.no_grad()
+    def label_sigma(self) -> float:
+        """The width of the labels' Gaussian in input pixels; where each landmark's is learned, their mean."""
+        if self.label_width is None:
+            return self.sigma
+        dimensions = self.label_width.dimensions
+        return float((volumes(self.label_width()[None], dimensions) ** (1 / dimensions)).mean())
 
     def activate(self, outputs: Any, image_size: tuple[int, ...]) -> Any:
         sizes = level_sizes_of(outputs, len(image_size))

@@ -201,6 +201,11 @@ class InferenceConfig(core.InferenceConfig):
     mc_dropout: StrictInt = Field(
         0, ge=0, le=1000, description="Look so many times more with dropout; the network has to have some."
     )
+    confidence_radius: Annotated[StrictFloat, Field(gt=0)] | Auto = Field(
+        "auto",
+        description="Confidence is the probability that a point lies within this radius, in mm, in px if no "
+        "spacing; auto: three widths of the heatmaps.",
+    )
     presence: StrictBool = Field(
         False,
         description="Decide whether a landmark is in the image at all; the validation list has to have "

@@ -31,6 +31,7 @@ from lannunet_landmarks.data.centres import Centres, check_centres, read_centres
 from lannunet_landmarks.data.samples import PreparedImages
 from lannunet_landmarks.defaults import LandmarkDefaults
 from lannunet_landmarks.evaluation.mean_position import as_plain, from_plain
+from lannunet_landmarks.evaluation.reliability import ConfidenceCalibration
 from lannunet_landmarks.hooks import LandmarkHooks
 from lannunet_landmarks.learner import LandmarkLearner
 from lannunet_landmarks.maps.learned_sigma import LearnedSigma
@@ -46,9 +47,14 @@ class LandmarkSession(Session):
     hooks: LandmarkHooks
     learner: LandmarkLearner
     presence: Sequence[float] | None = None
-    """The least confidence with which each landmark is taken to be in an image; None: not known."""
+    """The least probability of being there (without one, raw confidence) with which each landmark is taken to
+    be in an image; None: not known."""
+    calibrations: tuple[ConfidenceCalibration, ...] = ()
+    """What makes probabilities of its confidences, one after the other."""
     centres: Centres | None = None
     """With patch_centred: where the landmarks are looked for; None: where they are annotated."""
+    defaults: LandmarkDefaults | None = None
+    """The task's own answers."""
     extra: ExtraFields | None = None
     """The further fields of samples that reach batches; None: those of the samples at hand."""
     data: Mapping[str, str] = field(default_factory=dict)
@@ -69,13 +75,29 @@ class LandmarkSession(Session):
         learned: dict[str, Any] = {"data": dict(self.data)} if self.data else {}
         if self.mean_position is not None:
             learned["mean_position"] = as_plain(self.mean_position)
-        return learned if self.presence is None else {"presence": list(self.presence), **learned}
+        if self.presence is not None:
+            learned["present_from"] = list(self.presence)
+        if self.calibrations:
+            learned["confidence"] = self.calibrations[0].learned()
+        return learned
 
     def recall(self, learned: dict[str, Any]) -> None:
-        self.presence = learned.get("presence")
+        self.presence = learned.get("present_from")
+        before = learned.get("presence")
+        if self.presence is None and before is not None:  # of core 0.1.0, which went by the peaks' heights
+            self.presence = before
+            if self.defaults is not None:
+                self.defaults.made_by = None
+        known = learned.get("confidence")
+        self.calibrations = (ConfidenceCalibration(**known),) if known else ()
         if "mean_position" in learned:
             shape = (len(self.run.outputs), self.run.dimensions)
             self.mean_position = from_plain(learned["mean_position"], shape)
+
+
+def has_presence(learned: Mapping[str, Any]) -> bool:
+    """Whether a model knows what tells that a landmark is there, in this version's way or the one before."""
+    return bool(learned.get("present_from") or learned.get("presence"))
 
 
 def describe(config: RunConfig, dataset: LandmarkDataset, device: str) -> RunInfo:
@@ -132,7 +154,8 @@ def start_session(
         centres: Where patches are cut around, in place of what the configuration says.
     """
     config = cast(RunConfig, loaded.run)
-    hooks = assemble(loaded.plugins, run, LandmarkDefaults(config, run), LandmarkHooks)
+    defaults = LandmarkDefaults(config, run)
+    hooks = assemble(loaded.plugins, run, defaults, LandmarkHooks)
     torch.manual_seed(run.seed)
     solver, start = config.solver, config.model.gauss_sigma
     width = None
@@ -141,13 +164,14 @@ def start_session(
     learner = LandmarkLearner(
         hooks, start, config.model.hm_lambda_scale, width, solver.regress_sigma_loss_weight
     )
+    defaults.made_by = learner.loss
     choose("inference.decoder", config.inference.decoder, hooks.decoders())  # refused now if unknown
     learner.sampler = sampler = config.sampler
     if sampler.in_patches and not hooks.answered("network_inputs"):
         try_patch(learner, run, str(loaded.architecture.installed))
     if centres is None and sampler.sample_mode == "patch_centred" and sampler.patch.centres is not None:
         centres = read_centres(sampler.patch.centres, run.outputs)
-    return LandmarkSession(loaded, run, fabric, hooks, learner, centres=centres)
+    return LandmarkSession(loaded, run, fabric, hooks, learner, centres=centres, defaults=defaults)
 
 
 def try_patch(learner: LandmarkLearner, run: RunInfo, architecture: str) -> None:

@@ -67,13 +67,16 @@ class Prediction:
         image: Path of the image file.
         coordinates: (N, D) in original pixels (in input pixels for `use_input_size`); NaN where the map
             was flat and no point can be named, or the landmark was decided to be absent.
-        confidence: (N,) in 0 … 1, higher is more certain; 0 where the map was flat.
+        confidence: (N,) in 0 … 1, higher is more certain; 0 where the map was flat. With `within` it is the
+            probability of lying within that radius.
         covariance: (N, D, D) in pixels², or None.
         present: (N,) whether the landmark is in the image at all; None: not decided.
         target: (N, D) annotated coordinates in the same frame, NaN where not visible; None: no annotation.
         states: (N,) int64 of `State`; None without annotation.
         spacing: mm per pixel (x, y[, z]) in the same frame; None where unknown.
         extra: Further keys of the dataset's entry.
+        within: The radius that confidence is the probability of, and its unit; None: it is not calibrated.
+        presence: (N,) the probability that the landmark is in the image at all; None: not known.
         calibrated: Regions and bins; None without a calibration.
         uncertainty: (N, 2) in pixels and mm as a table told it, which holds no covariance; NaN where it told
             nothing; None: not read from a table, or told nowhere.
@@ -89,5 +92,7 @@ class Prediction:
     states: NDArray[np.int64] | None = None
     spacing: tuple[float, ...] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    within: tuple[float, str] | None = None
+    presence: Floats | None = None
     calibrated: Calibrated | None = None
     uncertainty: Floats | None = None

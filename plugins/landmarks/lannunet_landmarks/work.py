@@ -28,13 +28,20 @@ from lannunet_landmarks.evaluation.mean_position import mean_position, placed
 from lannunet_landmarks.evaluation.predictions import need_openpyxl
 from lannunet_landmarks.evaluation.results import write_landmark_results
 from lannunet_landmarks.planning.advice import advice
+from lannunet_landmarks.predict.confident import learn_confidence
 from lannunet_landmarks.predict.ensemble import together
 from lannunet_landmarks.predict.evaluator import Evaluator
 from lannunet_landmarks.predict.models import open_members, seen_in_training, settle_ensemble
 from lannunet_landmarks.predict.presence import calibrated, check_calibration
 from lannunet_landmarks.predict.views import axes_and_layers
 from lannunet_landmarks.schema import DatasetConfig, RunConfig
-from lannunet_landmarks.session import LandmarkSession, describe, first_images, prepare_images
+from lannunet_landmarks.session import (
+    LandmarkSession,
+    describe,
+    first_images,
+    has_presence,
+    prepare_images,
+)
 from lannunet_landmarks.types import Prediction
 
 Compare = Callable[[LandmarkDataset], Mapping[str, list[Prediction]]]
@@ -94,7 +101,7 @@ class LandmarkWork:
         checkpoint = config.model.checkpoint
         self.start = None if checkpoint is None else load_checkpoint(checkpoint)
         learned = (
-            self.start is not None and config.trainer.inference_only and self.start.learned.get("presence")
+            self.start is not None and config.trainer.inference_only and has_presence(self.start.learned)
         )
         self.calibrates = config.inference.presence and not learned
         if self.calibrates:
@@ -208,8 +215,7 @@ class LandmarkWork:
         description: dict[str, Any],
     ) -> dict[str, Any]:
         folder = self.config.output.output_dir
-        if self.calibrates:
-            self.calibrate_presence(session)
+        self.calibrate(session)
         methods = self.evaluator(session, self.split).predict(
             together([session, *self.members]), folder / "debug" if self.config.inference.debug else None
         )
@@ -224,10 +230,22 @@ class LandmarkWork:
             session, methods, folder, title, history, resolved, description, by_mean=by_mean
         )
 
-    def calibrate_presence(self, session: LandmarkSession) -> None:
-        """From the validation images; kept in the model that was trained."""
-        session.presence = None
-        session.presence = calibrated(self.evaluator(session, "validation").predict_alone())
-        if not self.config.trainer.inference_only:
+    def calibrate(self, session: LandmarkSession) -> None:
+        """What validation images teach of presence and confidence; kept in the model that was trained."""
+        trained = not self.config.trainer.inference_only
+        if not (trained or self.calibrates):
+            return
+        if trained:
+            session.calibrations = ()
+        if self.calibrates:
+            kept, session.calibrations, session.presence = session.calibrations, (), None  # of raw figures
+            session.presence = calibrated(self.evaluator(session, "validation").predict_alone())
+            session.calibrations = kept
+        samples = self.dataset.samples["validation"]
+        if trained and samples:
+            found = self.evaluator(session, "validation").predict_alone()
+            known = learn_confidence(session, found, samples)
+            session.calibrations = () if known is None else (known,)
+        if trained:
             best = self.config.output.output_dir / BEST_MODEL
             save_checkpoint(best, replace(load_checkpoint(best), learned=session.learned()))

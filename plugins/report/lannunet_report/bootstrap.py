@@ -92,7 +92,7 @@ class _Sums:
     @classmethod
     def of(cls, errors: Floats, image: NDArray[np.int64], images: int) -> "_Sums":
         count, total, squares = (
-            np.bincount(image, weights=values, minlength=images).astype(float)
+            np.bincount(image, weights=values, minlength=images).astype(np.float64)
             for values in (np.ones_like(errors), errors, errors**2)
         )
         return cls(count[count > 0], total[count > 0], squares[count > 0])
@@ -137,7 +137,8 @@ def studentised(drawn: Floats, estimate: float, spreads: Floats, error: float, i
     if images < LEAST_DRAWN:
         from scipy.stats import t as student
 
-        return np.array((-1.0, 1.0)) * error * float(student.ppf(1 - LEFT_OUT / 2, images - 1))
+        half = error * float(student.ppf(1 - LEFT_OUT / 2, images - 1))
+        return np.array((-half, half))
     with np.errstate(invalid="ignore", divide="ignore"):
         off = (drawn - estimate) / spreads
     low, high = map(float, np.quantile(off[np.isfinite(off)], (LEFT_OUT / 2, 1 - LEFT_OUT / 2)))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lannunet_core import UserError, refuse_existing
+
+if TYPE_CHECKING:
+    from lannunet_landmarks.evaluation.predictions import HeldOut
+    from lannunet_landmarks.evaluation.reliability import ConfidenceCalibration
 
 
 def command(
@@ -24,26 +28,81 @@ def command(
     coverage: Annotated[
         float, typer.Option(help="Show the radii for this coverage; the file serves any.")
     ] = 0.9,
+    radius: Annotated[
+        float | None,
+        typer.Option(
+            help="What confidence is to be the probability of lying within, in mm, in px if no spacing; by "
+            "default what the table says."
+        ),
+    ] = None,
 ) -> None:
-    """Learn from held-out errors how far off new predictions may be, landmark by landmark."""
+    """Learn from held-out errors how far off new predictions may be, and how true their confidences are."""
     check_coverage(coverage)
+    if radius is not None and not 0 < radius < float("inf"):
+        raise UserError(f"--radius: {radius:g} is no radius. Give a positive number, as in 2.5.")
 
     import sys
 
-    from lannunet_landmarks.evaluation.calibration import calibrate, write_calibration
+    import numpy as np
+
+    from lannunet_landmarks.evaluation.calibration import BinsBy, calibrate, write_calibration
     from lannunet_landmarks.evaluation.predictions import read_errors
 
     refuse_existing(output, "--output")
-    errors, confidence, names, unit = read_errors(predictions)
-    calibration = calibrate(errors, 1 - confidence, names, unit)
+    held_out = read_errors(predictions)
+    names, unit = held_out.landmark_names, held_out.unit
+    known, lines = learn(held_out, radius)
+    spread, sure = held_out.spread, held_out.confidence
+    uncertainty = 1 - (sure if known is None else known(sure)) if np.isnan(spread).all() else spread
+    by: BinsBy = "confidence" if np.isnan(spread).all() else "spread"
+    calibration = calibrate(held_out.errors, uncertainty, names, unit, by, known)
     write_calibration(output, calibration)
     for name, one in calibration.landmarks.items():
         radius = one.radius(coverage)
         if radius < float("inf"):
             print(f"{name}: {radius:.2f} {unit} for {coverage:.1%}, from {len(one.errors)} held-out errors")
+    for line in lines:
+        print(line)
     for line in calibration.missing(names, coverage):
         print(f"warning: {line}", file=sys.stderr)
+    if known is None:
+        print(f"warning: confidence is not calibrated: {why_not(held_out, radius)}", file=sys.stderr)
     print(f"{output} is written; use it with lannunet predict --calibration {output}")
+
+
+def learn(held_out: HeldOut, radius: float | None) -> tuple[ConfidenceCalibration | None, list[str]]:
+    """The calibration of confidence, where it can be had, and what is to be said of it."""
+    import numpy as np
+
+    from lannunet_landmarks.evaluation.reliability import (
+        calibrate_confidence,
+        cross_calibrated,
+        reliability,
+    )
+
+    radius = radius or held_out.radius
+    if radius is None:
+        return None, []
+    raw, within = held_out.confidence, held_out.within(radius)
+    known = calibrate_confidence(raw, within, radius, held_out.unit)
+    if known is None:
+        return None, []
+    image = np.indices(raw.shape)[0]
+    after = cross_calibrated(raw.ravel(), within.ravel(), image.ravel())
+    errors = (reliability(one, within.ravel())["calibration_error"] for one in (raw.ravel(), after))
+    before, held = (f"{error:.3f}" if error is not None else "–" for error in errors)
+    return known, [
+        f"confidence is the probability of lying within {radius:g} {held_out.unit}, from {known.points} "
+        f"points; expected calibration error before {before}, after {held} (of images left out)"
+    ]
+
+
+def why_not(held_out: HeldOut, radius: float | None) -> str:
+    from lannunet_landmarks.evaluation.reliability import LEAST_POINTS
+
+    if radius is None and held_out.radius is None:
+        return "the table does not say what radius it is for. Give one with --radius."
+    return f"it takes at least {LEAST_POINTS} annotated points with a confidence."
 
 
 def check_coverage(coverage: float) -> None:

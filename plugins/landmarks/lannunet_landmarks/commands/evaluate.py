@@ -86,6 +86,7 @@ def command(
     from lannunet_landmarks.evaluation.coverage import coverage_summary, print_coverage
     from lannunet_landmarks.evaluation.pooled import join, pool
     from lannunet_landmarks.evaluation.predictions import read_predictions
+    from lannunet_landmarks.evaluation.reliability import confidence_summary, say_confidence
     from lannunet_landmarks.evaluation.summary import print_summary, summarise_errors
 
     known = None if calibration is None else read_calibration(calibration)
@@ -102,11 +103,13 @@ def command(
         title = f"{dataset.name}, {evaluated}"
     summary = summarise_errors(compared, dataset.landmark_names, wanted_radii)
     if known is not None:
-        compared = known.apply(compared, dataset.landmark_names, coverage)
+        compared = known.apply(known.probable(compared), dataset.landmark_names, coverage)
         summary["calibration"] = coverage_summary(known, compared, dataset.landmark_names, coverage)
         for line in known.missing(dataset.landmark_names, coverage):
             print(f"warning: {line}", file=sys.stderr)
+    summary["confidence"] = confidence_summary(compared)
     print_summary(summary, title)
+    print(say_confidence(summary["confidence"]))
     if known is not None:
         print_coverage(summary["calibration"])
     if output is not None:

@@ -1,6 +1,7 @@
-"""What held-out errors say of new predictions: regions that hold the true point, bins of expected error.
+"""What held-out errors say of new predictions: regions that hold the true point, bins of expected error, and
+confidences that are probabilities (see `reliability`).
 
-Both need errors on images that the model has not seen, neither in training nor in choosing its best epoch.
+All need errors on images that the model has not seen, neither in training nor in choosing its best epoch.
 They are kept per landmark, and hold for images like those: calibration cannot foresee another scanner.
 
 Regions are split-conformal (Vovk et al. 2005, Lei et al. 2018): of n held-out errors, the radius that is
@@ -11,12 +12,15 @@ is a draw of Beta(k, n + 1 − k). Below n = c / (1 − c) there is no such k, a
 infinite.
 
 Bins are Quantile Binning (Schobs et al. 2022): the held-out predictions in order of their uncertainty, cut
-into groups of one size, and an isotonic regression of error on uncertainty read off at the cuts.
+into groups of one size, and an isotonic regression of error on uncertainty read off at the cuts. The
+uncertainty is how far the members of an ensemble are apart (the root of the coordinates' variance) where they
+tell, else 1 − confidence.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -27,15 +31,20 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lannunet_core import Floats, State, UserError, terminal_text, write_text
+from lannunet_core import Floats, UserError, terminal_text, write_text
 from lannunet_landmarks.data.json_file import read_json
-from lannunet_landmarks.evaluation.summary import radial_errors
+from lannunet_landmarks.evaluation.reliability import ConfidenceCalibration
+from lannunet_landmarks.evaluation.summary import uncertainties
 from lannunet_landmarks.types import Calibrated, Prediction
 
-FORMAT = 1
+FORMAT = 2
+BEFORE = 1  # the format without confidences, whose bins went by the peaks' heights
 BINS = 5
 LEAST_A_BIN = 5  # held-out predictions
 MOST_CASES = 10**6  # that a file may say were not found
+
+BinsBy = Literal["confidence", "spread"]
+EMPTY: Floats = np.empty(0)
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Distance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -122,10 +131,30 @@ class Calibration:
     Attributes:
         unit: Of the errors, `mm` or `px`.
         landmarks: By name.
+        bins_by: What orders the bins.
+        confidence: What makes probabilities of confidences; None: too few points, or no radius was known.
     """
 
     unit: str
     landmarks: Mapping[str, LandmarkCalibration]
+    bins_by: BinsBy = "confidence"
+    confidence: ConfidenceCalibration | None = None
+
+    def probable(self, predictions: Sequence[Prediction]) -> list[Prediction]:
+        """The predictions with probabilities in place of confidences.
+
+        Members of an ensemble that are apart are not made more certain.
+        """
+        known = self.confidence
+        if known is None:
+            return list(predictions)
+        result = []
+        for one in predictions:
+            apart = uncertainties(one)[known.unit == "mm"] > known.radius / np.sqrt(2)
+            probability = known(one.confidence)
+            probability = np.where(apart, np.minimum(probability, one.confidence), probability)
+            result.append(replace(one, confidence=probability, within=(known.radius, known.unit)))
+        return result
 
     def apply(
         self, predictions: Sequence[Prediction], landmark_names: Sequence[str], coverage: float
@@ -135,7 +164,7 @@ class Calibration:
         A landmark that was not found has neither.
 
         Args:
-            predictions: Of the N landmarks.
+            predictions: Of the N landmarks, with probabilities where there is a calibration of confidence.
             landmark_names: Their names.
             coverage: Probability with which a region is to hold the true point, in 0 … 1.
 
@@ -148,7 +177,7 @@ class Calibration:
         result = []
         for prediction in predictions:
             found = np.isfinite(prediction.coordinates).all(axis=-1)
-            uncertainty = np.where(found, uncertainty_of(prediction), np.nan)
+            uncertainty = np.where(found, self.uncertainty_of(prediction), np.nan)
             bins = np.array([one.bin(u) for one, u in zip(of_landmarks, uncertainty, strict=True)])
             bounds = [one.bin_bounds(number) for one, number in zip(of_landmarks, bins, strict=True)]
             calibrated = Calibrated(
@@ -156,6 +185,12 @@ class Calibration:
             )
             result.append(replace(prediction, calibrated=calibrated))
         return result
+
+    def uncertainty_of(self, prediction: Prediction) -> Floats:
+        """(N,) what bins go by, higher is less certain; NaN where it is not known."""
+        if self.bins_by == "confidence":
+            return 1 - prediction.confidence
+        return uncertainties(prediction)[self.unit == "mm"]
 
     def check(self, landmark_names: Sequence[str], spacings: Mapping[str, tuple[float, ...] | None]) -> None:
         """Refuse landmarks that were not calibrated, and images (by id) without the spacing that mm need."""
@@ -189,33 +224,30 @@ class Calibration:
         return lines
 
 
-def uncertainty_of(prediction: Prediction) -> Floats:
-    """(N,) what bins go by, higher is less certain: 1 − confidence."""
-    return 1 - prediction.confidence
-
-
-def errors_in(prediction: Prediction, unit: str) -> Floats:
-    """(N,) radial errors; infinite where a visible landmark was not found, NaN where none is annotated."""
-    pixels, millimetres = radial_errors(prediction)
-    if prediction.states is None:
-        return pixels
-    lost = (prediction.states == State.VISIBLE) & np.isnan(pixels)
-    return np.where(lost, inf, millimetres if unit == "mm" else pixels)
-
-
-def calibrate(errors: Floats, uncertainties: Floats, landmark_names: Sequence[str], unit: str) -> Calibration:
+def calibrate(
+    errors: Floats,
+    uncertainties: Floats,
+    landmark_names: Sequence[str],
+    unit: str,
+    bins_by: BinsBy = "confidence",
+    confidence: ConfidenceCalibration | None = None,
+) -> Calibration:
     """Keep what held-out predictions teach.
 
     Args:
         errors: (images, N) radial errors in `unit`; infinite where a visible landmark was not found, NaN
             where none is annotated.
-        uncertainties: (images, N), see `uncertainty_of`; NaN where unknown.
+        uncertainties: (images, N), what bins are to go by; NaN where unknown.
         landmark_names: The N names.
         unit: `mm` or `px`.
+        bins_by: What the uncertainties are.
+        confidence: See `Calibration`.
     """
     return Calibration(
         unit,
         {name: _of_landmark(errors[:, n], uncertainties[:, n]) for n, name in enumerate(landmark_names)},
+        bins_by,
+        confidence,
     )
 
 
@@ -246,7 +278,14 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
         }
         for name, one in calibration.landmarks.items()
     }
-    content = {"lannunet_calibration": FORMAT, "unit": calibration.unit, "landmarks": landmarks}
+    known = calibration.confidence
+    content = {
+        "lannunet_calibration": FORMAT,
+        "unit": calibration.unit,
+        "bins_by": calibration.bins_by,
+        "confidence": None if known is None else known.learned(),
+        "landmarks": landmarks,
+    }
     write_text(path, json.dumps(content))
 
 
@@ -261,21 +300,43 @@ class _LandmarkFile(BaseModel):
     bounds: list[Finite]
 
 
+class _ConfidenceFile(BaseModel):
+    """See `ConfidenceCalibration`."""
+
+    model_config = ConfigDict(strict=True)
+
+    radius: float = Field(gt=0, allow_inf_nan=False)
+    unit: Literal["mm", "px"]
+    slope: float = Field(gt=0, allow_inf_nan=False)
+    intercept: Finite
+    points: int = Field(ge=0)
+
+
 class _File(BaseModel):
     model_config = ConfigDict(strict=True)
 
-    lannunet_calibration: Literal[1]
+    lannunet_calibration: Literal[1, 2]
     unit: Literal["mm", "px"]
+    bins_by: BinsBy = "confidence"
+    confidence: _ConfidenceFile | None = None
     landmarks: dict[str, _LandmarkFile]
 
 
 def read_calibration(path: Path) -> Calibration:
-    """Read what `write_calibration` wrote."""
+    """Read what `write_calibration` wrote; of an earlier version's file only the regions, which is said."""
     if not path.exists():
         raise UserError(f"{path}: there is no such file. Make one with lannunet calibrate.")
     try:
         content = _File.model_validate(read_json(path))
         landmarks = {terminal_text(name): _of_file(entry) for name, entry in content.landmarks.items()}
+        if content.lannunet_calibration == BEFORE:
+            print(
+                f"warning: {path}: is of an earlier version, whose confidences meant something else. Its "
+                "regions hold; confidence is not calibrated, and there are no bins. Make one anew with "
+                "lannunet calibrate.",
+                file=sys.stderr,
+            )
+            landmarks = {name: replace(one, cuts=EMPTY, bounds=EMPTY) for name, one in landmarks.items()}
     except (ValidationError, ValueError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         place = terminal_text(".".join(map(str, first["loc"])))
@@ -283,7 +344,9 @@ def read_calibration(path: Path) -> Calibration:
             f"{path}: is no calibration of this version ({f'{place:.80}: ' if place else ''}{first['msg']}). "
             "Make one with lannunet calibrate."
         ) from None
-    return Calibration(content.unit, landmarks)
+    known = content.confidence
+    confidence = None if known is None else ConfidenceCalibration(**known.model_dump())
+    return Calibration(content.unit, landmarks, content.bins_by, confidence)
 
 
 def _of_file(entry: _LandmarkFile) -> LandmarkCalibration:

@@ -14,9 +14,9 @@ from lannunet_landmarks.evaluation.calibration import (
     Calibration,
     LandmarkCalibration,
     coverage_interval,
-    errors_in,
     rank,
 )
+from lannunet_landmarks.evaluation.summary import errors_in
 from lannunet_landmarks.types import Prediction
 
 ASKED = tuple(step / 20 for step in range(1, 20))
@@ -39,8 +39,8 @@ def coverage_summary(
         coverage: That was asked for.
 
     Returns:
-        `coverage`, `unit`, `per_landmark` (by name: points, radius, cases, held, rate, the interval
-        `expected` that it lies in with probability 0.95, `bins`), `overall` (cases, held, rate),
+        `coverage`, `unit`, `bins_by`, `per_landmark` (by name: points, radius, cases, held, rate, the
+        interval `expected` that it lies in with probability 0.95, `bins`), `overall` (cases, held, rate),
         `reliability` (rows of a coverage that could be asked for, the one promised and the rate) and `bins`
         (cases, mean error, and the share of errors within the bounds).
     """
@@ -68,6 +68,7 @@ def coverage_summary(
     return {
         "coverage": coverage,
         "unit": calibration.unit,
+        "bins_by": calibration.bins_by,
         "per_landmark": per_landmark,
         "overall": _held(errors, np.array([one.radius(coverage) for one in known])),
         "reliability": [level for level in levels if level["rate"] is not None],

@@ -8,6 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ UNCERTAINTY = ("uncertainty_px", "uncertainty_mm")
 DERIVED = (
     *UNCERTAINTY,
     *(f"{name}_{unit}" for unit in ("px", "mm") for name in ("radius", "bin_from", "bin_to")),
+    *(f"confidence_radius_{unit}" for unit in ("px", "mm")),
     "confidence_bin",
     *(f"target_{axis}" for axis in AXES),
     "error_px",
@@ -47,8 +49,10 @@ SHEET_TITLE_LENGTH = 31  # Excel's limit
 def write_predictions(path: Path, predictions: Sequence[Prediction], landmark_names: Sequence[str]) -> None:
     """Write a CSV: id, landmark, x, y[, z], confidence, target_x …, error_px, error_mm, state, extra keys.
 
-    Where there is a covariance, or a table told them, uncertainty_px and uncertainty_mm follow the confidence
-    (see `summary.uncertainties`); where presence was decided, `present` follows the state.
+    Where confidence is a probability, the radius that it is of lying within follows it, confidence_radius_mm
+    (or _px). Where there is a covariance, or a table told them, uncertainty_px and uncertainty_mm come next
+    (see `summary.uncertainties`). Where presence was decided, `present` follows the state, and then its
+    probability, `presence`, where that is known.
     After a calibration, radius_mm (or _px), confidence_bin, bin_from_mm and bin_to_mm follow the confidence.
     Decimals are fixed (3 for pixels and mm, 4 for the confidence), so that equal predictions are equal files.
     Texts that a spreadsheet would calculate begin with an apostrophe (see `spreadsheet_text`).
@@ -98,13 +102,15 @@ def read_predictions(path: Path) -> tuple[list[Prediction], list[str]]:
 
     Returns:
         The predictions in the file's order, and the landmarks' names. Of what `write_predictions` derived
-        only the uncertainties are read, which nothing else here tells; the images' paths are empty.
+        only uncertainties and the confidences' radius are read, which nothing else here tells; the images'
+        paths are empty.
     """
     header, rows = _read_rows(path)
     axes = [axis for axis in AXES if axis in header]
 
     points: dict[str, dict[str, tuple[list[float], float, bool | None, list[float]]]] = {}
     extras: dict[str, dict[str, Any]] = {}
+    within: dict[str, tuple[float, str] | None] = {}
     names: dict[str, None] = {}  # an ordered set
     for where, row in rows:
         point = [_number(row[axis], f"{where}, column '{axis}'") for axis in axes]
@@ -124,7 +130,8 @@ def read_predictions(path: Path) -> tuple[list[Prediction], list[str]]:
         uncertain = [_number(row.get(name, ""), f"{where}, column '{name}'") for name in UNCERTAINTY]
         of_sample[row["landmark"]] = (point, confidence, PRESENT.get(present), uncertain)
         names[row["landmark"]] = None
-        known = ("id", "landmark", "confidence", "present", *AXES, *DERIVED)
+        within[row["id"]] = within.get(row["id"]) or _radius(row, where)
+        known = ("id", "landmark", "confidence", "present", "presence", *AXES, *DERIVED)
         extras[row["id"]] = {key: cell for key, cell in row.items() if key not in known and cell}
 
     for sample, of_sample in points.items():
@@ -142,19 +149,55 @@ def read_predictions(path: Path) -> tuple[list[Prediction], list[str]]:
             confidence=np.array([of_sample[name][1] for name in names]),
             present=_decided([of_sample[name][2] for name in names]),
             extra=extras[sample],
+            within=within[sample],
             uncertainty=_told([of_sample[name][3] for name in names]),
         )
         for sample, of_sample in points.items()
     ], list(names)
 
 
-def read_errors(path: Path) -> tuple[Floats, Floats, list[str], str]:
-    """Read the errors of a CSV that `write_predictions` wrote of annotated images.
+@dataclass(frozen=True)
+class HeldOut:
+    """What a table says of annotated images: I of them, N landmarks.
 
-    Returns:
-        Errors (images, N), NaN where there is no annotation and infinite where a visible landmark was not
-        found; confidences (images, N); the N names; and the unit of the errors: mm where all have one.
+    Attributes:
+        predictions: Without annotations.
+        landmark_names: The N names.
+        unit: Of errors, mm where all have one, else px.
+        errors: (I, N), NaN where there is no annotation and infinite where a visible landmark was not found.
+        invented: (I, N) whether a landmark that is not there was given a point.
     """
+
+    predictions: list[Prediction]
+    landmark_names: list[str]
+    unit: str
+    errors: Floats
+    invented: NDArray[np.bool_]
+
+    @property
+    def confidence(self) -> Floats:
+        """(I, N)"""
+        return np.array([one.confidence for one in self.predictions])
+
+    @property
+    def spread(self) -> Floats:
+        """(I, N) how far members are apart, in `unit`; NaN where that is not known."""
+        return np.array([uncertainties(one)[self.unit == "mm"] for one in self.predictions])
+
+    @property
+    def radius(self) -> float | None:
+        """That most confidences are stated for, in `unit`."""
+        stated = [one.within[0] for one in self.predictions if one.within and one.within[1] == self.unit]
+        return max(set(stated), key=stated.count) if stated else None
+
+    def within(self, radius: float) -> Floats:
+        """(I, N) 1 where a point lies within the radius, 0 where not, NaN where that is not known."""
+        known = np.where(np.isnan(self.errors), np.nan, (self.errors <= radius).astype(float))
+        return np.where(self.invented, 0.0, known)
+
+
+def read_errors(path: Path) -> HeldOut:
+    """Read the errors of a CSV that `write_predictions` wrote of annotated images."""
     predictions, names = read_predictions(path)
     rows = {(row["id"], row["landmark"]): row for _, row in _read_rows(path)[1]}
     ordered = [[rows[one.id, name] for name in names] for one in predictions]
@@ -162,7 +205,7 @@ def read_errors(path: Path) -> tuple[Floats, Floats, list[str], str]:
         np.array([[_number(row.get(column, ""), f"{path}, '{column}'") for row in of] for of in ordered])
         for column in ("error_px", "error_mm")
     )
-    visible = np.array([[row.get("state") == "visible" for row in of] for of in ordered])
+    states = np.array([[row.get("state", "") for row in of] for of in ordered])
     known = ~np.isnan(pixels)
     if not known.any():
         raise UserError(
@@ -172,8 +215,19 @@ def read_errors(path: Path) -> tuple[Floats, Floats, list[str], str]:
     if min(np.nanmin(pixels), np.nanmin(millimetres, initial=0)) < 0:
         raise UserError(f"{path}: has an error below 0. Give it as it was written.")
     unit = "px" if np.isnan(millimetres[known]).any() else "mm"
-    errors = np.where(visible & ~known, np.inf, millimetres if unit == "mm" else pixels)
-    return errors, np.array([one.confidence for one in predictions]), names, unit
+    found = np.array([np.isfinite(one.coordinates).all(axis=-1) for one in predictions])
+    errors = np.where((states == "visible") & ~known, np.inf, millimetres if unit == "mm" else pixels)
+    return HeldOut(predictions, names, unit, errors, found & np.isin(states, ("absent", "outside")))
+
+
+def _radius(row: Mapping[str, str], where: str) -> tuple[float, str] | None:
+    """What a row's confidence is stated for."""
+    for unit in ("mm", "px"):
+        column = f"confidence_radius_{unit}"
+        radius = _number(row.get(column, ""), f"{where}, column '{column}'")
+        if radius > 0:
+            return radius, unit
+    return None
 
 
 def _read_rows(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
@@ -224,15 +278,22 @@ def _table(
     calibrated = [f"radius_{unit}", "confidence_bin", f"bin_from_{unit}", f"bin_to_{unit}"] if unit else []
     known = any(one.covariance is not None or one.uncertainty is not None for one in predictions)
     spread = UNCERTAINTY if known else ()
+    radii = [
+        f"confidence_radius_{u}"
+        for u in ("px", "mm")
+        if any(p.within and p.within[1] == u for p in predictions)
+    ]
     decided = ["present"] if any(one.present is not None for one in predictions) else []
-    header = ["id", "landmark", *axes, "confidence", *spread, *calibrated, *targets]
-    header += ["error_px", "error_mm", "state", *decided]
+    told = ["presence"] if decided and any(one.presence is not None for one in predictions) else []
+    header = ["id", "landmark", *axes, "confidence", *radii, *spread, *calibrated, *targets]
+    header += ["error_px", "error_mm", "state", *decided, *told]
     keys = list(dict.fromkeys(key for prediction in predictions for key in prediction.extra))
     rows = []
     for prediction in predictions:
         pixels, millimetres = radial_errors(prediction)
         uncertain = uncertainties(prediction)[: len(spread)]
         present = prediction.present
+        chance = np.full(len(landmark_names), np.nan) if prediction.presence is None else prediction.presence
         target = (
             np.full_like(prediction.coordinates, np.nan) if prediction.target is None else prediction.target
         )
@@ -243,12 +304,14 @@ def _table(
                     spreadsheet_text(name),
                     *_cells(prediction.coordinates[n]),
                     *_cells(prediction.confidence[n : n + 1], decimals=4),
+                    *(_radius_cell(prediction.within, name) for name in radii),
                     *_cells(np.array([of_unit[n] for of_unit in uncertain])),
                     *(_calibrated_cells(prediction.calibrated, n) if unit else ()),
                     *_cells(target[n]),
                     *_cells(np.array([pixels[n], millimetres[n]])),
                     "" if prediction.states is None else State(prediction.states[n]).name.lower(),
                     *("" if present is None else str(present[n]).lower() for _ in decided),
+                    *(_cells(chance[n : n + 1], decimals=4)[0] for _ in told),
                     *(_extra_cell(prediction.extra.get(key)) for key in keys),
                 ]
             )
@@ -271,6 +334,10 @@ def _told(uncertain: Sequence[Sequence[float]]) -> Floats | None:
 
 def _cells(numbers: Floats, decimals: int = 3) -> list[str]:
     return [f"{number:.{decimals}f}" if np.isfinite(number) else "" for number in numbers]
+
+
+def _radius_cell(within: tuple[float, str] | None, column: str) -> str:
+    return f"{within[0]:g}" if within and column.endswith(within[1]) else ""
 
 
 def _calibrated_cells(calibrated: Calibrated | None, n: int) -> list[str]:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 
 LONGEST_NAME = 30  # characters beside a chart
+LEAST_CONFIDENT = "Least confident cases"
+LEAST_CONFIDENT_CASES = 3
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def write_report(path: Path, report: Report) -> None:
         unit=report.summary["unit"],
         scored=counts["evaluated"] + counts["not_found"],
         confidence=_median_confidence(report.predictions),
+        certain=report.summary.get("confidence", {}),
         charts=_charts(report) + plugin_charts(report.parts),
         groups=groups,
         counted=[name for name in ("not_found", "absent", "unlabelled") if counts[name]],
@@ -100,21 +103,35 @@ def _median_confidence(predictions: Sequence[Prediction]) -> float | None:
 
 
 def _groups(report: Report) -> list[dict[str, Any]]:
-    """Best, median and worst cases by mean error (a landmark not found is the worst of errors); without
-    annotation the least and the most confident ones."""
+    """The least confident cases first, where a look is worth most; then the best, median and worst ones by
+    mean error (a landmark not found is the worst of errors), without annotation the more confident ones. No
+    case is shown twice."""
     unit = report.summary["unit"]
     evaluated = [p for p in report.predictions if p.states is not None and (p.states == State.VISIBLE).any()]
     if evaluated:
         ranked = sorted(evaluated, key=lambda prediction: _case_error(prediction, unit))
+        doubtful = sorted(report.predictions, key=_least_confidence)
+        doubtful = doubtful[: min(LEAST_CONFIDENT_CASES, len(doubtful) // 4)]
+        groups: dict[str, Sequence[Prediction]] = {LEAST_CONFIDENT: doubtful}
         names = ("Best cases", "Median cases", "Worst cases")
+        for name, cases in zip(names, best_middle_worst(ranked), strict=True):
+            groups[name] = [one for one in cases if all(one is not other for other in doubtful)]
     else:
-        ranked = sorted(report.predictions, key=lambda prediction: -np.mean(prediction.confidence))
-        names = ("Most confident cases", "Cases between", "Least confident cases")
+        ranked = sorted(report.predictions, key=_least_confidence)
+        names = (LEAST_CONFIDENT, "Cases between", "Most confident cases")
+        groups = dict(zip(names, best_middle_worst(ranked), strict=True))
     return [
-        {"name": name, "cases": [_case(prediction, report) for prediction in predictions]}
-        for name, predictions in zip(names, best_middle_worst(ranked), strict=True)
+        {
+            "name": name,
+            "cases": [_case(prediction, report, name == LEAST_CONFIDENT) for prediction in predictions],
+        }
+        for name, predictions in groups.items()
         if predictions
     ]
+
+
+def _least_confidence(prediction: Prediction) -> float:
+    return float(np.nanmin(prediction.confidence, initial=1.0))
 
 
 def _aspect(groups: Sequence[Mapping[str, Any]]) -> float:
@@ -134,13 +151,18 @@ def _errors(prediction: Prediction, unit: str) -> Floats:
     return millimetres if unit == "mm" else pixels
 
 
-def _case(prediction: Prediction, report: Report) -> dict[str, Any]:
-    """A case's panels and caption. The focus is the landmark with the largest error (or least confidence)."""
+def _case(prediction: Prediction, report: Report, doubtful: bool) -> dict[str, Any]:
+    """A case's panels and caption.
+
+    The focus is the landmark with the largest error; with the least confidence where the case is `doubtful`,
+    or nothing is annotated.
+    """
     unit = report.summary["unit"]
     errors = _errors(prediction, unit)
     target = np.full_like(prediction.coordinates, np.nan) if prediction.target is None else prediction.target
     known = np.isfinite(errors)
-    focus = int(np.nanargmax(errors)) if known.any() else int(np.argmin(prediction.confidence))
+    by_error = known.any() and not doubtful
+    focus = int(np.nanargmax(errors) if by_error else np.argmin(np.nan_to_num(prediction.confidence)))
     marks = [
         {
             "name": name,
@@ -165,6 +187,7 @@ def _case(prediction: Prediction, report: Report) -> dict[str, Any]:
         "id": prediction.id,
         "mean": f"{errors[known].mean():.2f} {unit}" if known.any() else None,
         "focus": marks[focus]["text"],
+        "by": "worst" if by_error else "least confident",
         "missing": missing,
         "panels": panels,
         "volume": pixels.ndim == 4,
@@ -275,6 +298,16 @@ def _charts(report: Report) -> list[Chart]:
                     lambda axis: _draw_confidence(axis, confidence, errors, unit),
                 )
             )
+        certain = report.summary.get("confidence", {})
+        if certain.get("groups"):
+            charts.append(
+                make_chart(
+                    "Confidence and truth",
+                    f"Share of points within {certain['radius']:g} {certain['unit']} at each confidence; a "
+                    "true probability lies on the line. Bars hold what chance allows.",
+                    lambda axis: _draw_truth(axis, certain["groups"]),
+                )
+            )
         if report.summary.get("calibration", {}).get("reliability"):
             charts += _calibration_charts(report.summary["calibration"])
     elif np.isfinite(confidence).any():
@@ -326,6 +359,21 @@ def _draw_reliability(axis: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     axis.plot(asked, promised, color=ORANGE, linewidth=1.6, label="promised")
     axis.plot(asked, rate, "o", color=BLUE, markersize=5, label="found")
     axis.set(xlabel="asked for (%)", ylabel="in their regions (%)", xlim=(0, 100), ylim=(0, 102))
+    axis.legend(frameon=False)
+
+
+def _draw_truth(axis: Axes, groups: Sequence[Mapping[str, Any]]) -> None:
+    """The reliability diagram, with what a group of so many points would say 95 % of the time."""
+    from scipy.stats import binom
+
+    points, confidence, within = (
+        np.array([row[key] for row in groups]) for key in ("points", "confidence", "within")
+    )
+    low, high = (100 * binom.ppf(tail, points, confidence) / points for tail in (0.025, 0.975))
+    axis.plot([0, 100], [0, 100], color=ORANGE, linewidth=1.6, label="a true probability")
+    axis.vlines(100 * confidence, low, high, color=ORANGE, linewidth=1)
+    axis.plot(100 * confidence, 100 * within, "o", color=BLUE, markersize=5, label="found")
+    axis.set(xlabel="confidence (%)", ylabel="within the radius (%)", xlim=(0, 102), ylim=(0, 102))
     axis.legend(frameon=False)
 
 

@@ -15,6 +15,7 @@ from lannunet_core import METHODS_FOLDER, prepare_image, terminal_text, write_te
 from lannunet_landmarks.evaluation.mean_position import not_learned
 from lannunet_landmarks.evaluation.pictures import file_name
 from lannunet_landmarks.evaluation.predictions import write_predictions, write_workbook
+from lannunet_landmarks.evaluation.reliability import confidence_summary, say_confidence
 from lannunet_landmarks.evaluation.report import Report, write_report
 from lannunet_landmarks.evaluation.summary import MEAN_POSITION, print_summary, summarise_errors
 from lannunet_landmarks.session import LandmarkSession
@@ -43,6 +44,8 @@ def write_landmark_results(
     summary = summarise_errors(predictions, names, radii, seed)
     if calibration is not None:
         summary["calibration"] = calibration
+    points = session.calibrations[-1].points if session.calibrations else None
+    summary["confidence"] = confidence_summary(predictions, points)
     comparison = {name: summarise_errors(other, names, radii, seed) for name, other in others}
     annotated = any(prediction.target is not None for prediction in predictions)
     if by_mean is not None and annotated:
@@ -78,6 +81,7 @@ def write_landmark_results(
         print_summary(summary, title, comparison)
     for name, value in figures.items():
         print(f"{terminal_text(name)}: {value:.4g}")
+    print(say_confidence(summary["confidence"]))
     print(f"report: {folder / 'report.html'}", flush=True)
     return summary
 

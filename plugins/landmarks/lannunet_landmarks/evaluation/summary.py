@@ -38,6 +38,15 @@ def radial_errors(prediction: Prediction) -> tuple[Floats, Floats]:
     return pixels, np.where(_visible(prediction), millimetres, np.nan)
 
 
+def errors_in(prediction: Prediction, unit: str) -> Floats:
+    """(N,) radial errors; infinite where a visible landmark was not found, NaN where none is annotated."""
+    pixels, millimetres = radial_errors(prediction)
+    if prediction.states is None:
+        return pixels
+    lost = (prediction.states == State.VISIBLE) & np.isnan(pixels)
+    return np.where(lost, np.inf, millimetres if unit == "mm" else pixels)
+
+
 def uncertainties(prediction: Prediction) -> tuple[Floats, Floats]:
     """How far off each landmark is expected to be: √trace of its covariance, the root mean square distance.
 
@@ -137,17 +146,19 @@ def presence_figures(present: NDArray[np.bool_], states: NDArray[np.int64]) -> d
     """How well it was decided which landmarks are there, of those of which it is known.
 
     Returns:
-        `precision`: the share of those decided to be there that are; `recall`: the share of those that are
-        there that were decided to be (None where there are none); and how many were decided wrongly:
-        `taken_for_present`, `taken_for_absent`.
+        `sensitivity`: the share of those that are there that were decided to be; `specificity`: the share of
+        those that are not there that were decided not to be; `precision`: the share of those decided to be
+        there that are (None where there are none); and how many were decided wrongly: `taken_for_present`,
+        `taken_for_absent`.
     """
     visible = states == State.VISIBLE
     absent = np.isin(states, (State.ABSENT, State.OUTSIDE))
     right, wrong = int((present & visible).sum()), int((present & absent).sum())
-    missed = int((~present & visible).sum())
+    missed, left = int((~present & visible).sum()), int((~present & absent).sum())
     return {
+        "sensitivity": right / (right + missed) if right + missed else None,
+        "specificity": left / (left + wrong) if left + wrong else None,
         "precision": right / (right + wrong) if right + wrong else None,
-        "recall": right / (right + missed) if right + missed else None,
         "taken_for_present": wrong,
         "taken_for_absent": missed,
     }
@@ -211,7 +222,7 @@ def print_summary(
     presence = summary["overall"].get("presence")
     if presence is not None:
         shares = (f"{name} {'–' if presence[name] is None else format(presence[name], '.1%')}" for name in
-                  ("precision", "recall"))  # fmt: skip
+                  ("sensitivity", "specificity", "precision"))  # fmt: skip
         print(f"presence of landmarks: {', '.join(shares)}")
 
 

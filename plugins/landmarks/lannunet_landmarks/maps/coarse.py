@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -43,4 +44,4 @@ def decode_coarse(
     covariance = found.covariance
     if covariance is not None:
         covariance = covariance * stride.to(covariance) * stride.to(covariance)[:, None]
-    return Coordinates((found.points + 0.5) * stride - 0.5, found.confidence, covariance)
+    return replace(found, points=(found.points + 0.5) * stride - 0.5, covariance=covariance)

@@ -60,21 +60,22 @@ class SoftmaxCrossEntropy(nn.Module):
     def activation(self, outputs: Any) -> Tensor:
         """Probabilities of the positions, scaled so that a perfect label's peak is 1: (B, N, *S)."""
         logits = levels(outputs)[0].float()
-        excess = log_partition(logits) - self.log_mass(logits)
+        excess = log_partition(logits) - self.perfect_mass(logits).log()
         excess = excess.reshape(*logits.shape[:2], *[1] * (logits.ndim - 2))
         return (logits - excess).exp_()  # one map in memory beside the logits
 
-    def log_mass(self, logits: Tensor) -> Tensor:
-        """What makes 1 of a perfect prediction's probability at the centre: a factor, as its logarithm.
+    def perfect_mass(self, maps: Tensor) -> Tensor:
+        """What makes 1 of a perfect prediction's probability at the centre, and so the sum of its map.
 
         One number, or (N,) where widths are learned.
         """
         if self.widths is None:
             width = max(self.sigma / self.stride, 1.0)  # no level's Gaussian is narrower than a pixel
-            return torch.tensor(self.dimensions * math.log(math.sqrt(2 * math.pi) * width))
-        dimensions = logits.ndim - 2
+            return torch.tensor((math.sqrt(2 * math.pi) * width) ** self.dimensions)
+        dimensions = maps.ndim - 2
         finest = volumes(level_sigmas(self.widths(), [self.stride]), dimensions)[0]
-        return finest.to(logits).log() + dimensions / 2 * math.log(2 * math.pi)
+        mass: Tensor = finest.to(maps) * (2 * math.pi) ** (dimensions / 2)
+        return mass
 
 
 class HeatmapMSE(nn.Module):

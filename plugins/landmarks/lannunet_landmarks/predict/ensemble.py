@@ -1,20 +1,26 @@
 """Several looks at an image together: of several networks, mirrored, with dropout.
 
-Three methods make one answer of them:
+Three methods make one answer of them; two are those of Schobs et al. (2022, Uncertainty estimation for
+heatmap-based landmark localization), whose S-MHA is a network by itself:
 
-- E-CPV, the main one: the mean of the members' coordinates, with the covariance of a member's coordinates
-  around it (divisor M − 1). Its confidence is the members' mean.
-- S-MHA: each landmark from the member that is most confident of it.
-- E-MHA: what the mean of the members' maps decodes to. Only where all make maps of one size, one a landmark
-  (PHD-Net does not).
+- E-CPV (coordinate prediction variance), the main one: the mean of the members' coordinates, with the
+  covariance of a member's coordinates around it (divisor M − 1).
+- E-MHA (maximum heatmap activation): what the mean of the members' maps decodes to. Only where all make maps
+  of one size, one a landmark (PHD-Net does not).
+- `most-confident`: each landmark from the member that is most confident of it.
+
+The confidence of each is the members' mean, where a member counts the less for a point the further its own is
+away, and nothing from the radius on that its confidence is the probability of: two that are apart by more
+than that never give more than ½.
 
 A landmark is in the image where at least half of the members say so; those that do not have no part in E-CPV
-and S-MHA.
+and `most-confident`, and count as certain of nothing in the confidence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,27 +28,42 @@ from torch import Tensor
 
 from lannunet_core import Coordinates, EvaluationMode
 from lannunet_landmarks.hooks import LandmarkHooks
+from lannunet_landmarks.predict.confident import radius_in_input
 from lannunet_landmarks.predict.predictor import Locate, Located, decode
 from lannunet_landmarks.predict.views import of_landmarks, views
 from lannunet_landmarks.session import LandmarkSession
+
+MAIN = "E-CPV"
 
 
 def together(sessions: Sequence[LandmarkSession]) -> Locate:
     """By all looks of all sessions; a single one answers as it is."""
     members = [view for session in sessions for view in views(session)]
-    return combined(members, sessions[0].hooks) if len(members) > 1 else members[0]
+    if len(members) == 1:
+        return members[0]
+    return combined(members, sessions[0].hooks, radius_in_input(sessions[0]))
 
 
-def combined(members: Sequence[Locate], hooks: LandmarkHooks) -> Locate:
-    """By E-CPV, S-MHA and E-MHA; `hooks` decode the mean map."""
+def combined(
+    members: Sequence[Locate], hooks: LandmarkHooks, radius_of: Callable[[Mapping[str, Any]], Tensor]
+) -> Locate:
+    """By E-CPV, E-MHA and the most confident.
+
+    Args:
+        members: Each looks once.
+        hooks: They decode the mean map.
+        radius_of: (B,) in pixels of a batch's images, from which on members do not speak of the same place.
+    """
 
     def locate(batch: Mapping[str, Any], mode: EvaluationMode) -> Located:
         found: list[Coordinates] = []
         votes: list[Tensor] = []
+        within: list[tuple[float, str] | None] = []
         total: Any = None
         for member in members:
             located = member(batch, mode)
             found.append(located.main)
+            within.append(located.within)
             if located.present is not None:
                 votes.append(located.present)
             maps, count = located.maps, located.main.points.shape[1]
@@ -55,14 +76,42 @@ def combined(members: Sequence[Locate], hooks: LandmarkHooks) -> Locate:
             said = torch.stack(votes)
             present = said.double().mean(0) >= 0.5
             points = points.masked_fill(~said[..., None], torch.nan)
-        methods = {"E-CPV": mean_coordinates(points, confidence), "S-MHA": most_confident(points, confidence)}
+        methods = {MAIN: mean_coordinates(points, confidence)}
         mean: Any = []
         if isinstance(total, Tensor):
             mean = total / len(members)
             methods["E-MHA"] = decode(hooks, mean, batch, mode)
-        return Located(mean, methods, present)
+        methods["most-confident"] = most_confident(points, confidence)
+        told = [one.presence for one in found]
+        presence = (
+            None if None in told else torch.stack([p.double().cpu() for p in told if p is not None]).mean(0)
+        )
+        methods = {
+            name: replace(
+                one,
+                confidence=agreed(one.points.double().cpu(), points, confidence, radius_of(batch)),
+                presence=presence,
+            )
+            for name, one in methods.items()
+        }
+        alike = within[0] if len(set(within)) == 1 else None
+        return Located(mean, methods, present, alike)
 
     return locate
+
+
+def agreed(answer: Tensor, points: Tensor, confidence: Tensor, radius: Tensor) -> Tensor:
+    """(B, N) how confident members are together of an answer.
+
+    Args:
+        answer: (B, N, D); no confidence where it is NaN.
+        points: (M, B, N, D) of the members; one without a point is confident of nothing.
+        confidence: (M, B, N).
+        radius: (B,).
+    """
+    share = (1 - (points - answer).norm(dim=-1) / radius[:, None]).clamp(min=0)
+    mean: Tensor = (confidence * share).nan_to_num(0).mean(0)
+    return mean
 
 
 def added(total: Any, maps: Any) -> Any:

@@ -15,6 +15,7 @@ from lannunet_landmarks.data.samples import EvaluationSamples, PreparedImages
 from lannunet_landmarks.evaluation.mean_position import not_learned, placed
 from lannunet_landmarks.evaluation.summary import radial_errors
 from lannunet_landmarks.predict import predictor
+from lannunet_landmarks.predict.confident import probable
 from lannunet_landmarks.predict.patchwise import coordinates_around, stitched_maps
 from lannunet_landmarks.predict.predictor import Locate, Located, locate_in_maps
 from lannunet_landmarks.predict.presence import deciding
@@ -44,6 +45,8 @@ def locate_with(session: LandmarkSession) -> Locate:
         found = locate_in_maps(maps, hooks, method)
     if config.inference.presence and session.presence is not None:
         found = deciding(found, session.presence)
+    if session.calibrations:
+        found = probable(found, session.calibrations)
     return found
 
 

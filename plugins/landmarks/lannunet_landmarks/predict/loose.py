@@ -26,7 +26,7 @@ from lannunet_core import (
     terminal_text,
     write_run,
 )
-from lannunet_landmarks.evaluation.calibration import read_calibration
+from lannunet_landmarks.evaluation.calibration import Calibration, read_calibration
 from lannunet_landmarks.evaluation.coverage import coverage_summary
 from lannunet_landmarks.evaluation.results import write_landmark_results
 from lannunet_landmarks.predict.ensemble import together
@@ -75,6 +75,8 @@ def predict(request: PredictRequest) -> list[Prediction]:
         known.check(
             names, {one.id: one.spacing or files.header(one.image, dimensions).spacing for one in samples}
         )
+    for member in members:
+        recalibrate(member, known)
     prepared = prepare_images(session, samples, "given", reference=model)
     locate = together(members)
     claim_folder(folder)
@@ -84,6 +86,7 @@ def predict(request: PredictRequest) -> list[Prediction]:
         centres = {one.id: one.coordinates for one in next(iter(methods.values()))}
         session = open_model(second_model(model), centres, plugins=request.plugins)
         mirror(session, request.tta)
+        recalibrate(session, known)
         prepared = prepare_images(session, samples, "given", reference=model)
         methods = Evaluator(session, prepared, samples, "given").predict(together([session]))
     loaded, summary = session.loaded, None
@@ -110,6 +113,15 @@ def mirror(session: LandmarkSession, tta: bool | None) -> None:
         run = session.config
         inference = run.inference.model_copy(update={"tta": tta})
         session.loaded = replace(session.loaded, run=run.model_copy(update={"inference": inference}))
+
+
+def recalibrate(session: LandmarkSession, known: Calibration | None) -> None:
+    """Have a session's confidences, as it gives them, go through a calibration, member by member.
+
+    So that members of an ensemble that disagree lower what the calibration says, rather than the other way.
+    """
+    if known is not None and known.confidence is not None:
+        session.calibrations = (*session.calibrations, known.confidence)
 
 
 def loose_samples(images: Sequence[Path], run: RunInfo, readers: ImageFiles = IMAGE_FILES) -> list[Sample]:

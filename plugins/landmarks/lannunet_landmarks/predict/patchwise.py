@@ -109,6 +109,7 @@ def coordinates_around(
     points = centres.new_full((count, dimensions), math.nan)
     confidence = centres.new_zeros(count)
     covariance: Tensor | None = None
+    presence: Tensor | None = None
     for first in range(0, len(known), batch_size):
         landmarks, chosen = known[first : first + batch_size], corners[first : first + batch_size]
         cut = torch.stack([cut_patch(image[0], corner, patch_size) for corner in chosen.long()])
@@ -127,7 +128,11 @@ def coordinates_around(
             if covariance is None:
                 covariance = centres.new_full((count, dimensions, dimensions), math.nan)
             covariance[landmarks] = found.covariance.cpu().double()[own]
-    return Coordinates(points[None], confidence[None], None if covariance is None else covariance[None])
+        if found.presence is not None:
+            presence = centres.new_zeros(count) if presence is None else presence
+            presence[landmarks] = found.presence.cpu().double()[own]
+    further = (None if one is None else one[None] for one in (covariance, presence))
+    return Coordinates(points[None], confidence[None], *further)
 
 
 def cut_patch(image: Tensor, corner: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,13 @@ class Located:
         maps: Activated maps; an empty list where there are none of the whole image.
         methods: Coordinates in pixels of the batch's images, by the method's name, the main one first.
         present: (B, N) on the CPU, whether each landmark is in the image; None: not decided.
+        within: The radius that confidence is the probability of, and its unit; None: it is not calibrated.
     """
 
     maps: Any
     methods: Mapping[str, Coordinates]
     present: Tensor | None = None
+    within: tuple[float, str] | None = None
 
     @property
     def main(self) -> Coordinates:
@@ -97,9 +99,7 @@ def predict(
             located = locate(moved, mode)
         first = not predictions
         for method, found in located.methods.items():
-            predictions.setdefault(method, []).extend(
-                in_original(batch, samples, found, located.present, mode)
-            )
+            predictions.setdefault(method, []).extend(in_original(batch, samples, found, located, mode))
         if debug_folder is not None and first:
             drawn = next(iter(predictions.values()))
             hooks.debug_prediction(batch=moved, heatmaps=located.maps, predictions=drawn, folder=debug_folder)
@@ -111,17 +111,18 @@ def in_original(
     batch: Mapping[str, Any],
     samples: Sequence[Sample],
     found: Coordinates,
-    present: Tensor | None,
+    located: Located,
     mode: EvaluationMode,
 ) -> Iterator[Prediction]:
-    """The predictions of a batch by one method."""
+    """The predictions of a batch by one method, which `found` what was `located`."""
     points = found.points.double().cpu().numpy()
     confidence = found.confidence.double().cpu().numpy()
     covariance = None if found.covariance is None else found.covariance.double().cpu().numpy()
-    affines = batch["affine"].numpy()
+    presence = None if found.presence is None else found.presence.double().cpu().numpy()
+    present, affines = located.present, batch["affine"].numpy()
     for k, index in enumerate(batch["index"].tolist()):
         spacing = batch["spacing"][k].numpy()
-        yield in_frame(
+        predicted = in_frame(
             samples[index],
             points[k],
             confidence[k],
@@ -131,6 +132,7 @@ def in_original(
             spacing if np.isfinite(spacing).all() else None,
             mode,
         )
+        yield replace(predicted, within=located.within, presence=None if presence is None else presence[k])
 
 
 def in_frame(

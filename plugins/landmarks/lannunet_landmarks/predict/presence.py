@@ -1,6 +1,8 @@
-"""Whether a landmark is in the image at all: it is where its confidence reaches a threshold of its own.
+"""Whether a landmark is in the image at all: it is where its probability reaches a threshold of its own.
 
-The thresholds are those that decide the fewest landmarks of the validation images wrongly.
+Under `kl` that is the probability that the network has learned, all but its "not here"; other losses teach
+none, and the raw confidence takes its place. The thresholds are those that decide the fewest landmarks of the
+validation images wrongly.
 """
 
 from __future__ import annotations
@@ -36,13 +38,18 @@ def calibrated(predictions: Sequence[Prediction]) -> list[float]:
     A landmark that is in all of the images, or in none, gets that of all landmarks together.
     """
     states = np.array([p.states for p in predictions if p.states is not None])  # (I, N)
-    confidence = np.array([p.confidence for p in predictions if p.states is not None])
+    confidence = np.array([figure_of(p) for p in predictions if p.states is not None])
     visible, absent = states == State.VISIBLE, np.isin(states, KNOWN_NEGATIVE)
     of_all = threshold(confidence[visible], confidence[absent])
     return [
         threshold(values[seen], values[unseen]) if seen.any() and unseen.any() else of_all
         for values, seen, unseen in zip(confidence.T, visible.T, absent.T, strict=True)
     ]
+
+
+def figure_of(prediction: Prediction) -> Floats:
+    """(N,) what presence is decided by."""
+    return prediction.confidence if prediction.presence is None else prediction.presence
 
 
 def threshold(visible: Floats, absent: Floats) -> float:
@@ -55,12 +62,13 @@ def threshold(visible: Floats, absent: Floats) -> float:
 
 
 def deciding(locate: Locate, thresholds: Sequence[float]) -> Locate:
-    """`locate`, and by its confidence whether each landmark is there."""
+    """`locate`, and whether each landmark is there."""
 
     def decide(batch: Mapping[str, Any], mode: EvaluationMode) -> Located:
         located = locate(batch, mode)
         found = located.main
-        confident = found.confidence.double().cpu() >= torch.tensor(thresholds, dtype=torch.float64)
-        return replace(located, present=confident & torch.isfinite(found.points).all(-1).cpu())
+        figure = (found.confidence if found.presence is None else found.presence).double().cpu()
+        likely = figure >= torch.tensor(thresholds, dtype=torch.float64)
+        return replace(located, present=likely & torch.isfinite(found.points).all(-1).cpu())
 
     return decide

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -97,10 +98,13 @@ def mirrored(locate: Locate, axis: int, swapped: Tensor) -> Locate:
         maps: Any = []
         if of_landmarks(located.maps, image, len(swapped)):
             maps = located.maps.flip(-1 - axis)[:, swapped]
-        return Located(
-            maps,
-            {name: mirrored_back(found, axis, last, swapped) for name, found in located.methods.items()},
-            None if located.present is None else located.present[:, swapped],
+        return replace(
+            located,
+            maps=maps,
+            methods={
+                name: mirrored_back(found, axis, last, swapped) for name, found in located.methods.items()
+            },
+            present=None if located.present is None else located.present[:, swapped],
         )
 
     return view
@@ -120,7 +124,8 @@ def mirrored_back(found: Coordinates, axis: int, last: int, swapped: Tensor) -> 
         sign[axis] = -1
         covariance = (covariance * sign * sign[:, None])[:, swapped]
     points = reflect(found.points, axis, last)[:, swapped]
-    return Coordinates(points, found.confidence[:, swapped], covariance)
+    presence = None if found.presence is None else found.presence[:, swapped]
+    return Coordinates(points, found.confidence[:, swapped], covariance, presence)
 
 
 def reflect(points: Tensor, axis: int, last: int) -> Tensor:

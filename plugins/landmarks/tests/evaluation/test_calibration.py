@@ -125,9 +125,11 @@ def draws(tmp_path, radius_of=None):
         confidence = np.clip(0.9 - errors / errors.max() + rng.normal(0, 0.1, errors.shape), 0, 1)
         both = predicted(errors, confidence, spacing=(0.3, 0.3))
         write_predictions(tmp_path / "held_out.csv", both[:images], NAMES)
-        read, sure, names, unit = read_errors(tmp_path / "held_out.csv")
+        held_out = read_errors(tmp_path / "held_out.csv")
+        names, unit, read = held_out.landmark_names, held_out.unit, held_out.errors
         assert (names, unit) == (list(NAMES), "mm")
-        write_calibration(tmp_path / "calibration.json", calibrate(read, 1 - sure, names, unit))
+        made = calibrate(read, 1 - held_out.confidence, names, unit)
+        write_calibration(tmp_path / "calibration.json", made)
         calibration = read_calibration(tmp_path / "calibration.json")
         applied = calibration.apply(both[images:], NAMES, 0.9)
         summary = coverage_summary(calibration, applied, NAMES, 0.9)

@@ -108,11 +108,15 @@ def test_page_needs_nothing_but_itself(tmp_path):
     assert len(page.source) < 3_000_000
 
 
-def test_page_shows_best_median_and_worst_cases(tmp_path):
-    page = page_of(tmp_path, split(14))
+def test_page_shows_the_least_confident_then_best_median_and_worst_cases(tmp_path):
+    cases = split(14)
+    doubtful = [one.id[5:7] for one in sorted(cases, key=lambda one: one.confidence.min())[:3]]
+    page = page_of(tmp_path, cases)
     shown = re.findall(r"case<(\d\d)>", page.text)
-    assert shown == ["00", "01", "02", "03", "05", "06", "07", "08", "13", "12", "11", "10"]
-    assert len(page.all("image")) == 2 * 12  # the picture, and what is round its worst landmark
+    assert shown[:3] == doubtful  # where a look is worth most
+    ranked = ["00", "01", "02", "03", "05", "06", "07", "08", "13", "12", "11", "10"]
+    assert shown[3:] == [name for name in ranked if name not in doubtful]
+    assert len(page.all("image")) == 2 * len(shown)  # the picture, and what is round its focus
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])

@@ -182,7 +182,7 @@ def test_uncertainty_is_the_root_mean_square_distance():
     assert np.isnan(uncertainties(replace(case, spacing=None))[1]).all()
 
 
-def test_precision_and_recall_of_presence(capsys):
+def test_sensitivity_and_specificity_of_presence(capsys):
     absent, unknown = State.ABSENT, State.UNLABELLED
     states = [[0, 0, absent], [0, absent, unknown], [0, State.OUTSIDE, 0]]
     present = [[True, False, True], [True, False, True], [False, True, True]]
@@ -192,12 +192,13 @@ def test_precision_and_recall_of_presence(capsys):
     ]
     summary = summarise_errors(cases, NAMES, (2,))
     assert summary["overall"]["presence"] == {
+        "sensitivity": 3 / 5,
+        "specificity": 1 / 3,
         "precision": 3 / 5,
-        "recall": 3 / 5,
         "taken_for_present": 2,
         "taken_for_absent": 2,
     }
-    assert summary["per_landmark"]["b"]["presence"]["recall"] == 0
+    assert summary["per_landmark"]["b"]["presence"]["sensitivity"] == 0
     print_summary(summary, "cases")
-    assert "precision 60.0%, recall 60.0%" in capsys.readouterr().out
+    assert "sensitivity 60.0%, specificity 33.3%, precision 60.0%" in capsys.readouterr().out
     assert "presence" not in summarise_errors([*cases, prediction(9, [[5, 7]] * 3)], NAMES, (2,))["overall"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hypothesis import given, strategies as st
 from lannunet_landmarks.maps.decode import decode_peak
 from lannunet_landmarks.maps.labels import gaussian_heatmaps
 from lannunet_landmarks.predict.ensemble import combined
@@ -29,6 +30,11 @@ def answering(points, confidence, maps=(), present=None):
     return lambda batch, mode: Located(maps, {"net": found}, present)
 
 
+def radius(batch):
+    """Members that are 100 pixels apart speak of other places."""
+    return torch.full((len(batch["image"]),), 100.0, dtype=torch.float64)
+
+
 def a_batch(size=(20, 16), images=1):
     affine = torch.eye(3, dtype=torch.float64).repeat(images, 1, 1)
     image = torch.zeros(images, 1, *size[::-1])
@@ -39,11 +45,12 @@ def test_mean_coordinate_and_its_covariance():
     rng = np.random.default_rng(0)
     points, confidence = rng.normal(10, 3, (5, 2, 3, 2)), rng.uniform(size=(5, 2, 3))
     members = [answering(p, c) for p, c in zip(points, confidence, strict=True)]
-    located = combined(members, HOOKS)(a_batch(images=2), MODE)
-    assert list(located.methods) == ["E-CPV", "S-MHA"]  # without maps there is no mean map
+    located = combined(members, HOOKS, radius)(a_batch(images=2), MODE)
+    assert list(located.methods) == ["E-CPV", "most-confident"]  # without maps there is no mean map
     found = located.methods["E-CPV"]
     np.testing.assert_allclose(found.points, points.mean(0))
-    np.testing.assert_allclose(found.confidence, confidence.mean(0))
+    away = np.linalg.norm(points - points.mean(0), axis=-1)
+    np.testing.assert_allclose(found.confidence, (confidence * (1 - away / 100)).mean(0))
     for image in range(2):
         for landmark in range(3):
             expected = np.cov(points[:, image, landmark].T)
@@ -54,9 +61,10 @@ def test_most_confident_member():
     points = np.arange(12.0).reshape(3, 1, 2, 2)
     confidence = np.array([[[0.2, 0.9]], [[0.7, 0.1]], [[0.5, 0.8]]])
     members = [answering(p, c) for p, c in zip(points, confidence, strict=True)]
-    found = combined(members, HOOKS)(a_batch(), MODE).methods["S-MHA"]
+    found = combined(members, HOOKS, radius)(a_batch(), MODE).methods["most-confident"]
     assert found.points[0].tolist() == [points[1, 0, 0].tolist(), points[0, 0, 1].tolist()]
-    assert found.confidence.tolist() == [[0.7, 0.9]]
+    away = np.linalg.norm(points - found.points.numpy(), axis=-1)
+    np.testing.assert_allclose(found.confidence, (confidence * (1 - away / 100)).mean(0))
 
 
 def test_mean_map():
@@ -69,13 +77,12 @@ def test_mean_map():
     ]
     members = [answering([[c]], [[0.9]], m) for c, m in zip(centres, maps, strict=True)]
     batch = a_batch(size)
-    located = combined(members, HOOKS)(batch, MODE)
+    located = combined(members, HOOKS, radius)(batch, MODE)
     mean = np.mean([m.numpy() for m in maps], axis=0)
     np.testing.assert_allclose(located.maps, mean, rtol=1e-6)
     expected = decode_peak(torch.from_numpy(mean), batch["affine"], batch["original_size"], MODE)
     found = located.methods["E-MHA"]
     np.testing.assert_allclose(found.points, expected.points, atol=1e-5)
-    np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-6)
     np.testing.assert_allclose(found.points[0, 0], np.mean(centres, 0), atol=0.1)
 
 
@@ -90,14 +97,14 @@ def test_mean_map():
 )
 def test_maps_of_another_kind_have_no_mean(maps):
     members = [answering([[[1.0, 2.0]]], [[0.5]], m) for m in maps]
-    located = combined(members, HOOKS)(a_batch(), MODE)
+    located = combined(members, HOOKS, radius)(a_batch(), MODE)
     assert "E-MHA" not in located.methods
     assert located.maps == []
 
 
 def test_coarse_maps_have_a_mean_too():
     members = [answering([[[1.0, 2.0]]], [[0.5]], torch.full((1, 1, 8, 10), value)) for value in (0.0, 0.5)]
-    located = combined(members, HOOKS)(a_batch(), MODE)
+    located = combined(members, HOOKS, radius)(a_batch(), MODE)
     assert torch.equal(located.maps, torch.full((1, 1, 8, 10), 0.25))
     assert "E-MHA" in located.methods
 
@@ -107,23 +114,43 @@ def test_who_found_nothing_has_no_part():
     points = np.array([[[[1.0, 2.0], [nan, nan], [nan, nan]]], [[[3.0, 2.0], [5.0, 6.0], [nan, nan]]]])
     confidence = np.array([[[0.4, 0.0, 0.0]], [[0.6, 0.8, 0.0]]])
     members = [answering(p, c) for p, c in zip(points, confidence, strict=True)]
-    methods = combined(members, HOOKS)(a_batch(), MODE).methods
+    methods = combined(members, HOOKS, radius)(a_batch(), MODE).methods
     np.testing.assert_array_equal(methods["E-CPV"].points[0], [[2, 2], [5, 6], [nan, nan]])
-    np.testing.assert_array_equal(methods["S-MHA"].points[0], [[3, 2], [5, 6], [nan, nan]])
-    np.testing.assert_allclose(methods["E-CPV"].confidence[0], [0.5, 0.4, 0])
+    np.testing.assert_array_equal(methods["most-confident"].points[0], [[3, 2], [5, 6], [nan, nan]])
+    np.testing.assert_allclose(methods["E-CPV"].confidence[0], [0.99 * 0.5, 0.4, 0])
     covariance = methods["E-CPV"].covariance[0]
     np.testing.assert_array_equal(covariance[0], [[2, 0], [0, 0]])
     assert covariance[1:].isnan().all()
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@given(confidence=st.tuples(st.floats(0, 1), st.floats(0, 1)), apart=st.floats(1, 50))
+def test_two_that_are_apart_never_give_more_than_half(dimensions, confidence, apart):
+    """The worst confident points were midpoints of nowhere."""
+    shape = (1, 1, dimensions)
+    there = np.full(shape, 100 * apart / dimensions**0.5)
+    members = [answering(p, [[c]]) for p, c in zip((np.zeros(shape), there), confidence, strict=True)]
+    for found in combined(members, HOOKS, radius)(a_batch(), MODE).methods.values():
+        assert found.confidence.item() <= 0.5 + 1e-9
+
+
+def test_three_of_which_one_is_lost_are_less_certain_than_two():
+    points = np.array([[[[10.0, 10.0]]], [[[11.0, 10.0]]], [[[400.0, 10.0]]]])
+    members = [answering(p, [[0.9]]) for p in points]
+    two, three = (
+        combined(members[:n], HOOKS, radius)(a_batch(), MODE).main.confidence.item() for n in (2, 3)
+    )
+    assert three < 0.1 < 0.85 < two
 
 
 def test_members_vote_on_presence():
     points = np.array([[[[1.0, 1.0]] * 3], [[[3.0, 3.0]] * 3], [[[8.0, 8.0]] * 3]])
     votes = torch.tensor([[[True, True, False]], [[True, False, False]], [[False, False, False]]])
     members = [answering(p, np.full((1, 3), 0.5), present=v) for p, v in zip(points, votes, strict=True)]
-    located = combined(members, HOOKS)(a_batch(), MODE)
+    located = combined(members, HOOKS, radius)(a_batch(), MODE)
     assert located.present.tolist() == [[True, False, False]]
     assert located.methods["E-CPV"].points[0, 0].tolist() == [2.0, 2.0]  # of those that see it
-    assert combined(members[:2], HOOKS)(a_batch(), MODE).present.tolist() == [[True, True, False]]
+    assert combined(members[:2], HOOKS, radius)(a_batch(), MODE).present.tolist() == [[True, True, False]]
 
 
 # --- from the command line
@@ -177,13 +204,14 @@ def test_five_models_predict_together_and_each_is_read_once(five, monkeypatch, t
 
     points = np.array([column(rows, "x", "y") for rows in singles])  # (5, 40, 2)
     confidence = np.array([column(rows, "confidence")[:, 0] for rows in singles])
+    reach = 3 * 2.0 * 64 / 32  # three widths of the labels, in pixels of the images
     main = table(tmp_path / "all" / "predictions.csv")
     np.testing.assert_allclose(column(main, "x", "y"), points.mean(0), atol=2e-3)
-    np.testing.assert_allclose(column(main, "confidence")[:, 0], confidence.mean(0), atol=2e-4)
+    share = np.clip(1 - np.linalg.norm(points - points.mean(0), axis=-1) / reach, 0, None)
+    np.testing.assert_allclose(column(main, "confidence")[:, 0], (confidence * share).mean(0), atol=2e-3)
     spread = np.sqrt(points.var(0, ddof=1).sum(-1))
     np.testing.assert_allclose(column(main, "uncertainty_px")[:, 0], spread, atol=5e-3)
-    best = table(tmp_path / "all" / "methods" / "S-MHA.csv")
-    np.testing.assert_allclose(column(best, "confidence")[:, 0], confidence.max(0), atol=1e-9)
+    best = table(tmp_path / "all" / "methods" / "most-confident.csv")
     most_certain = confidence == confidence.max(0)  # several, where the table's digits do not tell them apart
     its_own = (points == column(best, "x", "y")).all(-1)
     assert (most_certain & its_own).any(0).all()
@@ -212,12 +240,12 @@ def test_the_folds_of_a_cross_validation(five, tmp_path):
     # Each method has its table, sheet and row in the report.
     summary = json.loads((tmp_path / "cv" / "summary.json").read_text())
     assert summary["method"] == "E-CPV"
-    for name in ("S-MHA", "E-MHA"):
+    for name in ("most-confident", "E-MHA"):
         errors = column(table(tmp_path / "cv" / "methods" / f"{name}.csv"), "error_px")
         assert summary["methods"][name]["overall"]["px"]["mean"] == pytest.approx(errors.mean(), abs=1e-3)
         assert name in (tmp_path / "cv" / "report.html").read_text()
     sheets = load_workbook(tmp_path / "cv" / "predictions.xlsx").sheetnames
-    assert sheets == ["E-CPV", "S-MHA", "E-MHA"]
+    assert sheets == ["E-CPV", "E-MHA", "most-confident"]
     # The folds are not what is replaced.
     assert project.lannunet("train", project.yaml, *evaluate, *where, "--overwrite") == 0
     assert table(tmp_path / "cv" / "predictions.csv") == rows

@@ -16,8 +16,8 @@ FOUND = {
 }
 
 
-def test_a_model_of_core_0_1_0_predicts_what_it_did(project, tmp_path):
-    """One whose heatmaps' widths were learned, and what tells that a landmark is there."""
+def test_a_model_of_core_0_1_0_predicts_what_it_did(project, tmp_path, capsys):
+    """One whose heatmaps' widths were learned, and what tells that a landmark is there; uncalibrated."""
     images = [BEFORE / name for name in FOUND]
     assert project.lannunet("predict", BEFORE / "best.pt", *images, "-o", tmp_path / "found") == 0
     with (tmp_path / "found" / "predictions.csv").open(newline="") as file:
@@ -30,6 +30,8 @@ def test_a_model_of_core_0_1_0_predicts_what_it_did(project, tmp_path):
         else:
             found = [float(row[name]) for name in ("x", "y", "confidence")]
             assert found == pytest.approx(expected, abs=2e-3)
+    assert not any(name.startswith("confidence_radius") for name in rows[0])
+    assert capsys.readouterr().out.count("confidence is not calibrated") == 1
 
 
 def test_a_model_of_core_0_1_0_has_all_that_it_had():

@@ -125,7 +125,7 @@ def test_missing_landmarks_are_found_to_be_and_cost_the_others_little(pictures):
         assert pictures.train("--overwrite") == 0
         presence = figures(pictures)["overall"]["presence"]
         assert presence["precision"] >= 0.95
-        assert presence["recall"] >= 0.95
+        assert presence["sensitivity"] >= 0.95
         with_missing = errors(pictures)
 
         write_pictures(pictures, counts, missing=False)
@@ -152,11 +152,12 @@ def test_in_a_run_and_with_its_model(pictures, capsys):
     presence = figures(pictures)["overall"]["presence"]
     right = sum(row["present"] == "true" and row["state"] == "visible" for row in rows)
     assert presence["precision"] == pytest.approx(right / sum(row["present"] == "true" for row in rows))
-    assert presence["recall"] == pytest.approx(right / sum(row["state"] == "visible" for row in rows))
+    assert presence["sensitivity"] == pytest.approx(right / sum(row["state"] == "visible" for row in rows))
     assert presence["precision"] >= 0.9
-    assert presence["recall"] >= 0.9
+    assert presence["sensitivity"] >= 0.9
     assert (
-        f"precision {presence['precision']:.1%}, recall {presence['recall']:.1%}" in capsys.readouterr().out
+        f"specificity {presence['specificity']:.1%}, precision {presence['precision']:.1%}"
+        in capsys.readouterr().out
     )
 
     def decided(rows):
@@ -167,7 +168,7 @@ def test_in_a_run_and_with_its_model(pictures, capsys):
     assert pictures.lannunet("predict", pictures.out, *images, "-o", found) == 0
     assert decided(pictures.rows(found)) == decided(rows)
     assert pictures.lannunet("evaluate", pictures.out / "predictions.csv", pictures.json) == 0
-    assert f"recall {presence['recall']:.1%}" in capsys.readouterr().out
+    assert f"sensitivity {presence['sensitivity']:.1%}" in capsys.readouterr().out
 
     both = ("--also", pictures.out / "checkpoints" / "best.safetensors", "--overwrite")
     assert pictures.lannunet("predict", pictures.out, *images, "-o", found, *both) == 0
@@ -179,7 +180,7 @@ def test_a_flat_map_is_no_landmark(pictures, workshop):
     assert pictures.train() == 0
     assert {(row["x"], row["present"]) for row in pictures.rows()} == {("", "false")}
     presence = figures(pictures)["overall"]["presence"]
-    assert (presence["precision"], presence["recall"]) == (None, 0)
+    assert (presence["precision"], presence["sensitivity"], presence["specificity"]) == (None, 0, 1)
 
 
 def test_without_missing_landmarks_there_is_nothing_to_calibrate(project, capsys):
@@ -194,7 +195,7 @@ def test_a_model_that_was_not_calibrated_is_refused(pictures, capsys):
     assert pictures.train() == 0
     model = pictures.out / "checkpoints" / "best.safetensors"
     content = load_checkpoint(model)
-    assert "presence" not in content.learned
+    assert "present_from" not in content.learned
     content.config["inference"]["presence"] = True  # as after an interruption
     save_checkpoint(model, content)
     image = pictures.folder / pictures.annotations["testing"][0]["image"]
@@ -208,9 +209,9 @@ def test_a_model_to_start_from_decides_nothing_in_training(pictures):
     assert pictures.train() == 0
     start = pictures.folder / "start.safetensors"
     content = load_checkpoint(pictures.out)
-    assert len(content.learned["presence"]) == LANDMARKS
+    assert len(content.learned["present_from"]) == LANDMARKS
     found = []
-    for learned in ({}, {"presence": [0.999] * LANDMARKS}):
+    for learned in ({}, {"present_from": [0.999] * LANDMARKS}):
         save_checkpoint(start, replace(content, learned=learned))
         pictures.set(model={"checkpoint": start.name})
         assert pictures.train("--overwrite") == 0

@@ -106,7 +106,7 @@ def test_in_a_run_and_with_its_model(project, unet, inference):
     assert project.train() == 0
     rows = project.rows()
     assert all(float(row["uncertainty_px"]) > 0 and row["uncertainty_mm"] == "" for row in rows)
-    assert {path.name for path in (project.out / "methods").iterdir()} == {"S-MHA.csv", "E-MHA.csv"}
+    assert {path.name for path in (project.out / "methods").iterdir()} == {"most-confident.csv", "E-MHA.csv"}
 
     images = [project.folder / sample["image"] for sample in project.annotations["testing"]]
     found = project.folder / "found"

@@ -1,0 +1,82 @@
+"""How likely a point is where it was found, from the map: the raw figure, which calibration makes true.
+
+Where a loss makes probabilities of the maps (`kl`), the raw confidence is the mass within `REACH` widths of
+the labels around the point: the probability that the network itself gives to the landmark lying there. All of
+a map's mass is the probability that the landmark is in the image, as the rest is "not here". Other losses'
+maps have no mass that means something; there the decoder's figure stays, the height of the peak.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from lannunet_core import Coordinates, level_scale, spatial_size
+from lannunet_landmarks.maps.peaks import finest, gather
+
+REACH = 3.0  # widths of the labels' Gaussian
+
+
+@runtime_checkable
+class ProbabilityLoss(Protocol):
+    """A loss whose activated maps are probabilities of the positions, times one number a landmark."""
+
+    def perfect_mass(self, maps: Tensor) -> Tensor:
+        """That number for maps (B, N, *S), the sum of a perfect label's map whose peak is 1: () or (N,)."""
+
+
+def with_masses(
+    found: Coordinates, heatmaps: Any, image_size: tuple[int, ...], loss: ProbabilityLoss
+) -> Coordinates:
+    """What was found, with the probabilities of a landmark being there, and in the image at all.
+
+    Args:
+        found: In pixels of the image.
+        heatmaps: (B, N, *S), or a list whose first is.
+        image_size: (x, y[, z]); the maps may be coarser.
+        loss: What made them.
+    """
+    maps = finest(heatmaps)
+    batch, landmarks = maps.shape[:2]
+    of_label = loss.perfect_mass(maps).double().cpu().expand(landmarks)
+    strides = torch.tensor(level_scale(image_size, spatial_size(maps)), dtype=torch.float64)
+    points = (found.points.double().cpu() + 0.5) / strides - 0.5
+    widths = of_label ** (1 / len(image_size)) / math.sqrt(2 * math.pi)
+    near = mass_around(maps.flatten(0, 1), points.flatten(0, 1), REACH * widths.repeat(batch))
+    of_all = maps.flatten(2).sum(-1).double().cpu()
+    there = torch.where(found.confidence.cpu() > 0, near.view(batch, landmarks), 0)  # 0: a flat map
+    return replace(
+        found,
+        confidence=(there / of_label).clamp(0, 1),
+        presence=(of_all.nan_to_num(0) / of_label).clamp(0, 1),
+    )
+
+
+def mass_around(maps: Tensor, points: Tensor, reach: Tensor) -> Tensor:
+    """(M,) the sum of maps (M, *S) within `reach` (M,) of points (M, D), in their pixels; 0 without one."""
+    known = torch.isfinite(points).all(1)
+    if not len(maps) or not known.any():
+        return torch.zeros(len(maps), dtype=torch.float64)
+    points = torch.where(known[:, None], points, 0)
+    halo = math.ceil(float(reach.max()))
+    offsets = torch.arange(-halo, halo + 1)
+    last = torch.tensor(maps.shape[:0:-1]) - 1
+    axes, inside, away = [], [], []
+    for axis, place in enumerate(points.unbind(1)):
+        pixels = place.round().long()[:, None] + offsets  # (M, W)
+        inside.append((pixels >= 0) & (pixels <= last[axis]))
+        away.append((pixels - place[:, None]).square())
+        axes.append(pixels.clamp(min=0).minimum(last[axis]))
+    values = gather(maps, torch.arange(len(maps)), axes).double().cpu()  # (M, [Wz,] Wy, Wx)
+    distance = torch.zeros_like(values)
+    counted = known.view(-1, *[1] * len(axes)).expand_as(values)
+    for axis, (line, within) in enumerate(zip(away, inside, strict=True)):
+        shape = (len(maps), *[1] * (len(axes) - 1 - axis), -1, *[1] * axis)
+        distance = distance + line.view(shape)
+        counted = counted & within.view(shape)
+    counted = counted & (distance <= reach.square().view(-1, *[1] * len(axes)))
+    return torch.where(counted, values, 0).flatten(1).sum(1)

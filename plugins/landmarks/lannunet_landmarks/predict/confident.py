@@ -1,0 +1,101 @@
+"""Confidence as a probability: of lying within a radius, by what held-out images taught."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lannunet_core import EvaluationMode, resize_affine
+from lannunet_landmarks.evaluation.reliability import (
+    ConfidenceCalibration,
+    calibrate_confidence,
+    within_radius,
+)
+from lannunet_landmarks.maps.confidence import REACH
+from lannunet_landmarks.predict.predictor import Locate, Located
+from lannunet_landmarks.session import LandmarkSession
+from lannunet_landmarks.types import Prediction, Sample
+
+MOST_HEADERS = 50  # of images that are looked at for the radius
+
+
+def probable(locate: Locate, calibrations: Sequence[ConfidenceCalibration]) -> Locate:
+    """`locate`, with probabilities in place of raw confidences."""
+
+    def calibrated(batch: Mapping[str, Any], mode: EvaluationMode) -> Located:
+        located = locate(batch, mode)
+        methods = {}
+        for name, found in located.methods.items():
+            confidence = found.confidence.double().cpu().numpy()
+            for calibration in calibrations:
+                confidence = calibration(confidence)
+            methods[name] = replace(found, confidence=torch.from_numpy(confidence))
+        last = calibrations[-1]
+        return replace(located, methods=methods, within=(last.radius, last.unit))
+
+    return calibrated
+
+
+def learn_confidence(
+    session: LandmarkSession, predictions: Sequence[Prediction], samples: Sequence[Sample]
+) -> ConfidenceCalibration | None:
+    """From raw predictions of images that the network was not trained on; None where they are too few."""
+    if not samples:
+        return None
+    radius, unit = stated_radius(session, samples)
+    raw = np.array([one.confidence for one in predictions])
+    return calibrate_confidence(raw, within_radius(predictions, radius, unit), radius, unit)
+
+
+def stated_radius(session: LandmarkSession, samples: Sequence[Sample]) -> tuple[float, str]:
+    """The radius that confidence is the probability of, and its unit: mm where all images have a spacing.
+
+    `inference.confidence_radius`, or what the raw figure counts: `REACH` widths of the labels, carried from
+    the network's input to the median image, with two digits.
+    """
+    config, run = session.config, session.run
+    input_frame = config.inference.evaluation_mode == "use_input_size"
+    scales, spacings = [], []
+    for sample in samples[:: max(1, len(samples) // MOST_HEADERS)]:
+        header = session.files.header(sample.image, run.dimensions)
+        size = config.sampler.image_size or header.size
+        scale = np.abs(np.diag(resize_affine(header.size, size, config.sampler.resize))[:-1])
+        spacing = sample.spacing or header.spacing
+        if spacing is not None:
+            spacings.append(float(np.prod(scale * spacing)) ** (1 / run.dimensions))
+        scales.append(1.0 if input_frame else float(np.prod(scale)) ** (1 / run.dimensions))
+    unit = "mm" if len(spacings) == len(scales) else "px"
+    given = config.inference.confidence_radius
+    if given != "auto":
+        return given, unit
+    reach = REACH * session.learner.label_sigma() * float(np.median(spacings if unit == "mm" else scales))
+    return float(f"{reach:.2g}"), unit
+
+
+def radius_in_input(session: LandmarkSession) -> Callable[[Mapping[str, Any]], Tensor]:
+    """(B,) how far from each other members of an ensemble count as apart, in pixels of a batch's images.
+
+    The radius that confidence is the probability of; where it is not calibrated, what the raw figure counts.
+    """
+    reach = REACH * session.learner.label_sigma()
+    stated = session.calibrations[-1] if session.calibrations else None
+
+    def radius(batch: Mapping[str, Any]) -> Tensor:
+        linear = batch["affine"][:, :-1, :-1].double().cpu()
+        own = torch.full((len(linear),), reach, dtype=torch.float64)
+        if stated is None:
+            return own
+        if session.config.inference.evaluation_mode == "use_input_size" and stated.unit == "px":
+            return torch.full_like(own, stated.radius)
+        scale = torch.linalg.det(linear).abs() ** (1 / linear.shape[-1])
+        if stated.unit == "mm":
+            scale = scale * batch["spacing"].double().cpu().prod(-1) ** (1 / linear.shape[-1])
+        there = stated.radius / scale
+        return torch.where(torch.isfinite(there), there, own)
+
+    return radius

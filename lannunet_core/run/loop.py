@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.files import atomic_path
 from lannunet_core.hookspecs import Event
+from lannunet_core.report.escape import terminal_text
 from lannunet_core.run import progress as terminal
 from lannunet_core.run.batches import EpochOrder
 from lannunet_core.run.checkpoint import BEST_MODEL, Checkpoint, save_checkpoint
@@ -298,7 +299,7 @@ class Training:
 def shortened(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
     more = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return terminal_text(", ".join(names[:MOST_NAMES])) + (f" and {more} more" if more > 0 else "")
 
 
 def states(saved: dict[str, Any]) -> list[dict[str, Any]]:

@@ -14,10 +14,10 @@ BASE_MINUTES, BASE_IMAGES, MOST_MINUTES = 7.5, 50, 240.0
 """Of training, for so many images; more images have more to learn, but not in proportion: the square root."""
 
 BATCHES = {2: 500, 3: 1000}
-"""Of a run of one minute, by dimensions; they grow with the square root of the minutes, so that what is left
-of more time goes into larger images. The wings (41 images): 1000 in 3.8 minutes end at 2.0 pixels. Surfaces
-in 3D, 3.8 minutes: about 2000 at 28×48×24 end at 0.19 mm, 850 at 56×96×48 at 0.87 mm, with landmarks never
-found."""
+"""Of a run of one minute, by dimensions; they grow with the square root of the minutes, and what is left of
+more time goes into finer images. The wings (41 images): 1000 in 3.8 minutes end at 2.0 pixels. Surfaces in
+3D, 3.8 minutes: batches of two at 28×48×24 with 16 features end at 0.19 mm; of one at 56×96×48 with 8, so
+many fewer, at 0.87 mm, with landmarks that are never found."""
 
 FEW_BATCHES = 300
 """Under so many a run is not what it could be, and `lannunet train` says what a plan would choose."""

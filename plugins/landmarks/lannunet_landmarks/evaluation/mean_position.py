@@ -91,6 +91,6 @@ def from_plain(value: Any, shape: tuple[int, int]) -> Floats | None:
     """What a model's file holds; None where it is none of so many landmarks and dimensions."""
     try:
         mean: NDArray[Any] = np.array(value, dtype=np.float64)  # None is NaN
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return mean if mean.shape == shape else None

@@ -17,7 +17,7 @@ WORTH_IT = 2.0  # times as many batches
 
 
 def advice(loaded: LoadedConfig, run: RunInfo, dataset: LandmarkDataset) -> str | None:
-    """What to tell of a run on whole images whose budget makes few batches; None: nothing.
+    """What to tell of a run on the CPU, on whole images, whose budget makes few batches; None: nothing.
 
     Nothing is measured and no image is read: this estimates what the network costs from what its architecture
     says, and is silent where it says nothing of such a network.
@@ -26,10 +26,15 @@ def advice(loaded: LoadedConfig, run: RunInfo, dataset: LandmarkDataset) -> str 
     solver, sampler = config.solver, config.sampler
     if solver.max_epochs != "auto" or sampler.in_patches or config.model.checkpoint is not None:
         return None
-    network = costs_of(loaded, run)
+    if run.device != "cpu":  # GPUs differ too much to say anything before something is measured
+        return None
+    try:
+        network = costs_of(loaded, run)
+    except Exception:  # of a plugin, whose say in plans is no reason to end a run
+        return None
     if network is None:
         return None
-    machine = recipe.GPU if run.device == "cuda" else cores()
+    machine = cores()
     budget = Budget(math.inf, 60 * solver.budget_minutes, machine)
     batches = budget.batches_of(network, solver.data_loader_batch_size_train)
     if batches >= recipe.FEW_BATCHES:
@@ -40,7 +45,6 @@ def advice(loaded: LoadedConfig, run: RunInfo, dataset: LandmarkDataset) -> str 
         dataset.path.parent,
         (name, loaded.architecture.plugin_class),
         minutes=solver.budget_minutes,
-        gpu=run.device == "cuda",
     )
     budget = Budget(request.memory_gb * 1e9, budget.seconds, machine)
     fitted = fit(look(dataset, recipe.SYMMETRIC), request, budget)

@@ -113,7 +113,7 @@ def test_a_model_keeps_it(samples):
     mean = mean_position(samples, IMAGE_FILES)
     plain = json.loads(json.dumps(as_plain(mean)))
     assert from_plain(plain, mean.shape) == pytest.approx(mean, nan_ok=True)
-    for damaged in (plain[:2], "no", [["a"] * mean.shape[1]] * 4, None):
+    for damaged in (plain[:2], "no", [["a"] * mean.shape[1]] * 4, [[10**400]], None):
         assert from_plain(damaged, mean.shape) is None
 
 

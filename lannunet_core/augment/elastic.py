@@ -13,9 +13,11 @@ alpha moves less: (2 √π sigma)^-3/2 instead of (2 √π sigma)^-1.
 q ↦ q + u(q) stays one-to-one when no coefficient exceeds h / K, K = 2.0464 in 2D, 2.4795 in 3D (Choi & Lee,
 Injectivity conditions of 2D and 3D uniform cubic B-spline functions, Graphical Models 62, 2000): K/h · max|c|
 bounds every row sum of |∂u|, and a map that moves points apart by less than their distance cannot fold. Ours
-keeps coefficients within `CONTRACTION` of that: larger alphas are cut to it, in 2D at alpha = 0.55 sigma². So
-u is a contraction, its inverse can be iterated, and a spot of a few pixels keeps its centroid within half a
-pixel of where its point goes.
+keeps coefficients within `CONTRACTION` of that: larger alphas are cut to it, see `largest_alpha`. So u is a
+contraction, its inverse can be iterated, and a spot of a few pixels keeps its centroid within half a pixel of
+where its point goes. The published ranges of the schemes reach far beyond it: of alpha 0-50 with sigma 2-5,
+86 % of the draws in 2D are cut, and a quarter of the strength is shown on average. Folding begins at 2.5
+times the cut, so that no scaling could show the drawn strength.
 """
 
 from __future__ import annotations
@@ -37,6 +39,18 @@ _VARIANCE = 151 / 315  # of a cubic B-spline with unit coefficients, along one a
 _KNOTS_PER_SIGMA = float(np.sqrt(2 * (2 / 3) / _VARIANCE))
 
 
+def _coefficient(sigma: float, dimensions: int) -> float:
+    """The largest coefficient of a field of alpha 1."""
+    deviation = (2 * np.sqrt(np.pi) * sigma) ** (-dimensions / 2) / np.sqrt(3)
+    return float(np.sqrt(3) * deviation / _VARIANCE ** (dimensions / 2))
+
+
+def largest_alpha(sigma: float, dimensions: int) -> float:
+    """From which alpha on a field of `sigma` gets no stronger: 0.55 sigma² in 2D, 0.6 sigma^2.5 in 3D."""
+    largest = CONTRACTION * _KNOTS_PER_SIGMA * sigma / _ONE_TO_ONE[dimensions]
+    return largest / _coefficient(sigma, dimensions)
+
+
 @dataclass(frozen=True, eq=False)
 class Elastic:
     """A displacement field around the centre of the output.
@@ -55,9 +69,7 @@ class Elastic:
         """A random field for an output of `size` (x, y[, z]), with imgaug's alpha and sigma in pixels."""
         dimensions = len(size)
         spacing = _KNOTS_PER_SIGMA * sigma
-        deviation = alpha / np.sqrt(3) * (2 * np.sqrt(np.pi) * sigma) ** (-dimensions / 2)
-        asked = np.sqrt(3) * deviation / _VARIANCE ** (dimensions / 2)
-        largest = min(asked, CONTRACTION * spacing / _ONE_TO_ONE[dimensions])
+        largest = min(alpha, largest_alpha(sigma, dimensions)) * _coefficient(sigma, dimensions)
         # One knot beyond either end of the pixels, so that all of them lie between four knots.
         knots = [int(np.ceil((length - 1) / spacing)) + 3 for length in reversed(size)]
         control = rng.uniform(-largest, largest, (dimensions, *knots))

@@ -112,7 +112,7 @@ class RandomAffine:
 
 @dataclass(frozen=True)
 class RandomElastic:
-    """An elastic deformation with imgaug's alpha and sigma in pixels, see `Elastic`."""
+    """An elastic deformation with imgaug's alpha and sigma in pixels; `Elastic` cuts large alphas."""
 
     alpha: Range
     sigma: Range

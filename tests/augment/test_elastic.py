@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 from scipy.interpolate import BSpline, NdBSpline
 from scipy.ndimage import gaussian_filter
 
-from lannunet_core.augment.elastic import CONTRACTION, Elastic
+from lannunet_core.augment.elastic import CONTRACTION, Elastic, largest_alpha
 
 SIZES = [(96, 64), (33, 80), (24, 20, 28)]
 
@@ -101,3 +101,28 @@ def test_strength_and_smoothness_are_those_of_smoothed_noise(size, alpha):
     reference = gaussian_filter(noise, sigma, mode="wrap")
     assert ours.std() == pytest.approx(reference.std(), rel=0.07)
     assert np.gradient(ours, axis=-1).std() == pytest.approx(np.gradient(reference, axis=-1).std(), rel=0.07)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "sigma", "dimensions", "cut", "shown"),
+    [
+        (50, (2, 5), 2, 0.86, 0.26),  # payer19, thaler21
+        (50, (2, 5), 3, 0.70, 0.49),
+        (50, (5, 10), 2, 0.36, 0.82),
+        (50, (5, 10), 3, 0.03, 0.99),
+        (200, (9, 13), 2, 0.66, 0.56),
+        (200, (9, 13), 3, 0.04, 0.99),
+    ],
+)
+def test_how_often_and_how_much_a_scheme_is_cut(alpha, sigma, dimensions, cut, shown):
+    """As docs/augmentation.md has it; of the fields themselves, by their largest coefficient."""
+    rng = np.random.default_rng(0)
+    drawn = [(rng.uniform(0, alpha), rng.uniform(*sigma)) for _ in range(1000)]
+    limits = np.array([largest_alpha(sigma, dimensions) for _, sigma in drawn])
+    alphas = np.array([alpha for alpha, _ in drawn])
+    assert (alphas > limits).mean() == pytest.approx(cut, abs=0.04)
+    assert np.minimum(alphas, limits).sum() / alphas.sum() == pytest.approx(shown, abs=0.04)
+    size = (60, 60, 60)[:dimensions]
+    for (alpha, sigma), limit in zip(drawn[:20], limits, strict=False):
+        found, at_limit = (np.abs(draw(1, size, one, sigma).control).max() for one in (alpha, limit))
+        assert found == pytest.approx(at_limit * min(alpha / limit, 1), rel=1e-5)

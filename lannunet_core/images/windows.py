@@ -1,8 +1,9 @@
 """A grid of overlapping patches that covers an image, and what the pixels of each weigh.
 
 Along each axis a patch's outputs weigh as a Gaussian around its middle, and nothing in a margin at its inner
-edges, where the network saw zeros instead of the image. The weights are divided by their sum over the patches
-of that axis, so that they sum to 1 at every pixel: adding up is all that is left to do, in one map.
+edges, where the network saw zeros instead of the image, unless it saw some everywhere. The weights are
+divided by their sum over the patches of that axis, so that they sum to 1 at every pixel: adding up is all
+that is left to do, in one map.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Windows:
         Args:
             image_size: In pixels. Where it is less than the patch's, one patch reaches beyond it.
             patch_size: In pixels.
-            margin: In pixels; used as far as every pixel keeps a patch.
+            margin: In pixels; used as far as every pixel keeps a patch, and not at all where it is the patch.
             strides: What corners are to be multiples of; the last patch may reach beyond the border for it.
         """
         starts = []
@@ -93,8 +94,12 @@ class Windows:
         starts = self.starts[axis]
         patch, image = (math.ceil(s[axis] / stride) for s in (self.patch_size, self.image_size))
         step = max((b - a for a, b in itertools.pairwise(starts)), default=0) // stride
-        # No more than half of what neighbours share, so that one of them counts at every pixel.
+        # No more than half of what neighbours share, so that one of them counts at every pixel. One that
+        # leaves nothing of a patch, as of a network that normalises over all it sees, cannot be kept anywhere:
+        # then no place is better to cut at than another, and all is blended.
         margin = min(math.ceil(self.margin[axis] / stride), (patch - step) // 2)
+        if 2 * self.margin[axis] >= self.patch_size[axis]:
+            margin = 0
         offset = torch.arange(patch, dtype=torch.float64) - (patch - 1) / 2
         gaussian = torch.exp(-0.5 * (offset / (WIDTH * patch)) ** 2)
         total = torch.zeros(starts[-1] // stride + patch, dtype=torch.float64)

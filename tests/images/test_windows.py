@@ -41,3 +41,13 @@ def test_the_middle_of_a_patch_weighs_most():
     assert inner.argmax() in (15, 16)
     assert inner[16] > 5 * inner[4]
     torch.testing.assert_close(inner, inner.flip(0))
+
+
+def test_a_margin_that_is_the_whole_patch_is_blended():
+    """As of a network with instance normalisation: a cut in the middle of the overlap would save nothing."""
+    weights = Windows.over((160,), (32,), (16,)).weights(0)
+    assert ((weights[48] > 0) & (weights[64].roll(16) > 0))[16:].all()
+    steps = {start: weight.diff().abs().max().item() for start, weight in weights.items()}
+    assert max(steps.values()) < 0.5, "a seam"
+    narrower = Windows.over((160,), (32,), (8,)).weights(0)
+    assert (narrower[64][:8] == 0).all()

@@ -59,6 +59,11 @@ from .plugins.discovery import (
     is_installed as is_installed,
 )
 from .plugins.tasks import check_names as check_names
+from .strides import (
+    COARSER as COARSER,
+    choose_strides as choose_strides,
+    kernels_by_spacing as kernels_by_spacing,
+)
 from .plan import (
     Choice as Choice,
     Plan as Plan,
@@ -193,6 +198,10 @@ from .images.prepare import (
     prepare_image as prepare_image,
     resample_axis as resample_axis,
     resample_matrix as resample_matrix,
+)
+from .images.normalise import (
+    ZSCORES as ZSCORES,
+    Window as Window,
 )
 from .images.windows import (
     Windows as Windows,

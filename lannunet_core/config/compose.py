@@ -21,6 +21,7 @@ from lannunet_core.config.schema import (
     KeyPath,
     RunConfig,
     Spellings,
+    before,
     canonical,
     key_of,
     section_of,
@@ -161,6 +162,8 @@ def _load(
     )
     values = _merge(_translated(written, task, model, warnings))
     _convert(values, task, path, warnings)
+    if recorded:
+        values = {value.path: value for value in _before(model, path)} | values
     if ("task",) in values and isinstance(values["task",].value, str):
         values["task",] = replace(values["task",], value=task.name)  # whatever its spelling
     sections = [("model", architecture.name), *(("trainer", plugin.name) for plugin in extensions)]
@@ -235,6 +238,17 @@ def _translated(
         if found and section_of(found) and value is None:
             continue  # `solver:` with nothing below it
         yield Value(tuple(key.split(".")) if translated else path, value, entry)
+
+
+def _before(model: type[BaseModel], source: Path, above: KeyPath = ()) -> Iterator[Value]:
+    """What a recorded configuration means by leaving out keys that came later."""
+    for name, field_ in model.model_fields.items():
+        path, section = (*above, key_of(name, field_)), section_of(field_)
+        if section is not None:
+            yield from _before(section, source, path)
+        elif isinstance(field_.json_schema_extra, dict) and "before" in field_.json_schema_extra:
+            was = before(field_)
+            yield Value(path, was, Entry(path, was, str(source), source.parent, {}, True))
 
 
 def _convert(values: dict[KeyPath, Value], task: Task, path: Path, warnings: list[str]) -> None:

@@ -5,7 +5,7 @@ A task derives its sections from these, and its `RunConfig` from ours. Importing
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +19,7 @@ from pydantic import (
     StrictBool,
     StrictFloat,
     StrictInt,
+    WrapValidator,
 )
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
@@ -77,10 +78,24 @@ def _path(path: Any) -> Any:
 
 Auto = Literal["auto"]
 Index = Annotated[StrictInt, Field(ge=0)]
+LEAST_SIDE = 8
+
+
+def _stack(size: Any, validate: Callable[[Any], tuple[int, ...]]) -> tuple[int, ...]:
+    """A volume may be a stack of few slices: along one axis it may have fewer pixels."""
+    sides = size if isinstance(size, list | tuple) and all(type(side) is int for side in size) else ()
+    if len(sides) != 3 or not 0 < min(sides) < LEAST_SIDE:
+        return validate(size)
+    thin = sides.index(min(sides))
+    others = validate([*sides[:thin], LEAST_SIDE, *sides[thin + 1 :]])
+    return (*others[:thin], sides[thin], *others[thin + 1 :])
+
+
 Size = Annotated[
-    tuple[Annotated[StrictInt, Field(ge=8, le=16384)], ...],
+    tuple[Annotated[StrictInt, Field(ge=LEAST_SIDE, le=16384)], ...],
     Field(min_length=2, max_length=3),
     AfterValidator(holdable),
+    WrapValidator(_stack),
 ]
 File = Annotated[Path, BeforeValidator(_path)]
 
@@ -193,6 +208,17 @@ class RunConfig(Section):
 def key_of(field_name: str, field: FieldInfo) -> str:
     """How a field is spelled in YAML."""
     return field.alias or field_name
+
+
+def before(field: FieldInfo) -> Any:
+    """What a configuration meant that a run recorded before the key was there.
+
+    A key that came with another behaviour says so by `json_schema_extra={"before": value}`; for others it is
+    the default.
+    """
+    extra = field.json_schema_extra
+    changed = isinstance(extra, dict) and "before" in extra
+    return extra["before"] if changed else field.get_default(call_default_factory=True)  # type: ignore[index]
 
 
 def section_of(field: FieldInfo) -> type[BaseModel] | None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from lannunet_core.config.loaded import LoadedConfig
-from lannunet_core.config.schema import canonical
+from lannunet_core.config.schema import before, canonical
 from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.hookspecs import Event
 from lannunet_core.names import dotted
@@ -230,7 +230,7 @@ def refuse_changes(trained: Checkpoint, loaded: LoadedConfig, where: Path) -> No
     """A resumed run is the same run: only what does not change its training may differ.
 
     Its configuration may be given as it was, or as the run resolved it. A key that an earlier version did not
-    have was as its default is; one that this version does not have any more says nothing.
+    have was as `before` says; one that this version does not have any more says nothing.
     """
     new = dict(dotted(tasks.find(loaded.run.task).as_trained(loaded, trained.config).resolved()))
     old, solver = dict(dotted(trained.config)), trained.config["solver"]
@@ -238,7 +238,7 @@ def refuse_changes(trained: Checkpoint, loaded: LoadedConfig, where: Path) -> No
     settled = dict(dotted(with_sizing(trained.config, Sizing(**trained.sizing), base_lr)))
     for key in new.keys() - old.keys():
         field = canonical(tuple(key.split(".")), type(loaded.run))[1]
-        old[key] = None if field is None else field.get_default(call_default_factory=True)
+        old[key] = None if field is None else before(field)
     changed = [
         key
         for key, value in new.items()

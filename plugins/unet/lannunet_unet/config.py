@@ -1,6 +1,6 @@
 """The settings of `model.unet`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -16,7 +16,7 @@ class UNetConfig(PluginConfig):
         4,
         ge=2,
         le=256,
-        description="Levels are added until the smaller side would fall under this; without strides.",
+        description="An axis is halved until it would fall under this; without strides of your own.",
     )
     dropout: float = Field(
         0.0,
@@ -24,11 +24,18 @@ class UNetConfig(PluginConfig):
         lt=1,
         description="Share of the feature maps that is left out at random in training, one draw a level.",
     )
-    strides: list[Stride] | None = Field(
-        None,
-        description="One (x, y[, z]) a downsampling, as [2, 2, 1] where z is left alone; when left out, "
-        "every axis is halved until min_feature_resolution.",
+    strides: list[Stride] | Literal["auto"] | None = Field(
+        "auto",
+        description="One (x, y[, z]) a downsampling, as [2, 2, 1] where z is left alone; auto: axes stop one "
+        "by one, coarse ones wait, as nnU-Net plans it; null: all axes are halved together, until the "
+        "smallest stops.",
+    )
+    kernels: Literal["spacing", "strides"] = Field(
+        "spacing",
+        description="What makes kernels 1 along an axis at fine levels: spacing, pixels twice as long as the "
+        "shortest; strides, that no downsampling has shortened it.",
+        json_schema_extra={"before": "strides"},
     )
 
     def idle_keys(self, task: str) -> dict[str, str]:
-        return {} if self.strides is None else {"min_feature_resolution": "strides"}
+        return {"min_feature_resolution": "strides"} if isinstance(self.strides, list) else {}

@@ -77,6 +77,7 @@ class UNet(nn.Module):
         dropout: Share of the maps that each level's encoder and decoder leave out in training.
         strides: One (x, y[, z]) a downsampling; None: every axis is halved, as often as
             `min_feature_resolution` allows.
+        kernels: One (x, y[, z]) a level; None: as `choose_kernels` has them.
     """
 
     def __init__(
@@ -90,13 +91,16 @@ class UNet(nn.Module):
         supervised_resolutions: int = 5,
         strides: Sequence[tuple[int, ...]] | None = None,
         dropout: float = 0.0,
+        kernels: Sequence[tuple[int, ...]] | None = None,
     ) -> None:
         super().__init__()
         dimensions = len(input_size)
         if strides is None:
             strides = [(2,) * dimensions] * count_downsamplings(input_size, min_feature_resolution)
         steps = [tuple(reversed(stride)) for stride in strides]  # as tensors: ([z,] y, x)
-        kernels = choose_kernels(steps, dimensions)
+        sides = choose_kernels(steps, dimensions)
+        if kernels is not None:
+            sides = [tuple(reversed(kernel)) for kernel in kernels]
         self.scales = [
             tuple(prod(step[axis] for step in steps[:level]) for axis in range(dimensions))
             for level in range(len(steps) + 1)
@@ -104,14 +108,14 @@ class UNet(nn.Module):
         features = [min(init_features * 2**level, max_features) for level in range(len(steps) + 1)]
 
         self.encoder = nn.ModuleList(
-            [double_convolution(in_channels, features[0], kernels[0], dropout=dropout)]
+            [double_convolution(in_channels, features[0], sides[0], dropout=dropout)]
         )
         self.upsample = nn.ModuleList()
         self.decoder = nn.ModuleList()
         for level, ((fine, coarse), step) in enumerate(zip(pairwise(features), steps, strict=True)):
-            self.encoder.append(double_convolution(fine, coarse, kernels[level + 1], step, dropout))
+            self.encoder.append(double_convolution(fine, coarse, sides[level + 1], step, dropout))
             self.upsample.append(TRANSPOSED[dimensions](coarse, fine, step, step))
-            self.decoder.append(double_convolution(2 * fine, fine, kernels[level], dropout=dropout))
+            self.decoder.append(double_convolution(2 * fine, fine, sides[level], dropout=dropout))
         self.heads = nn.ModuleList(
             CONVOLUTION[dimensions](width, out_channels, 1) for width in features[:supervised_resolutions]
         )

@@ -9,13 +9,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lannunet_core import NetworkRequest, PlannedNetwork
+import lannunet_core as core
+from lannunet_core import COARSER, NetworkRequest, PlannedNetwork
 
 WIDTHS = (32, 16, 8)
 """Features at full resolution."""
 LEAST_SIDE = 4
 MOST_LEVELS = {2: 7, 3: 5}
-COARSER = 2.0  # an axis whose voxels are so many times longer than the shortest is not halved yet
 
 
 def planned_networks(request: NetworkRequest) -> list[PlannedNetwork]:
@@ -32,25 +32,8 @@ def planned_networks(request: NetworkRequest) -> list[PlannedNetwork]:
 
 
 def choose_strides(size: Sequence[float], spacing: Sequence[float]) -> tuple[tuple[int, ...], ...]:
-    """The strides of each downsampling.
-
-    An axis is halved while at least 4 voxels remain, except that one with voxels twice as long as the
-    shortest of those that can be halved waits until these have caught up.
-    """
-    sides, steps = list(size), list(spacing)
-    strides: list[tuple[int, ...]] = []
-    while len(strides) < MOST_LEVELS[len(sides)]:
-        able = [axis for axis, side in enumerate(sides) if side >= 2 * LEAST_SIDE]
-        if not able:
-            break
-        shortest = min(steps[axis] for axis in able)
-        stride = tuple(
-            2 if axis in able and steps[axis] < COARSER * shortest else 1 for axis in range(len(sides))
-        )
-        strides.append(stride)
-        sides = [side / step for side, step in zip(sides, stride, strict=True)]
-        steps = [length * step for length, step in zip(steps, stride, strict=True)]
-    return tuple(strides)
+    """The strides of each downsampling, as `lannunet_core.choose_strides` has them, up to `MOST_LEVELS`."""
+    return core.choose_strides(size, spacing, LEAST_SIDE, most=MOST_LEVELS[len(size)])
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING
 
-from lannunet_core import NetworkRequest, PlannedNetwork, Plugin, UserError, hookimpl
+from lannunet_core import (
+    NetworkRequest,
+    PlannedNetwork,
+    Plugin,
+    UserError,
+    choose_strides,
+    hookimpl,
+    kernels_by_spacing,
+)
 from lannunet_unet.config import UNetConfig
 
 if TYPE_CHECKING:
     from lannunet_unet.network import UNet
+
+ALONE = 3.0
+"""An axis goes on alone while it has at least so many times min_feature_resolution pixels (as nnU-Net's)."""
 
 
 class UNetPlugin(Plugin):
@@ -25,12 +37,24 @@ class UNetPlugin(Plugin):
 
         return planned_networks(request)
 
+    @cached_property
+    def strides(self) -> Sequence[tuple[int, ...]]:
+        """(x, y[, z]) of each downsampling."""
+        size, least = self.run.input_size, self.config.min_feature_resolution
+        if self.config.strides is None:
+            from lannunet_unet.network import count_downsamplings
+
+            return [(2,) * len(size)] * count_downsamplings(size, least)
+        if self.config.strides == "auto":
+            return choose_strides(size, self.run.spacing, least, ALONE)
+        return self.config.strides
+
     @hookimpl
     def network(self) -> UNet:
         from lannunet_unet.network import UNet
 
         dimensions = len(self.run.input_size)
-        for number, stride in enumerate(self.config.strides or []):
+        for number, stride in enumerate(self.strides):
             if len(stride) != dimensions:
                 raise UserError(
                     f"model.unet.strides.{number}: {list(stride)} is for {len(stride)} axes, the images have "
@@ -44,8 +68,11 @@ class UNetPlugin(Plugin):
             max_features=self.config.max_features,
             min_feature_resolution=self.config.min_feature_resolution,
             supervised_resolutions=self.run.supervised_resolutions,
-            strides=self.config.strides,
+            strides=self.strides,
             dropout=self.config.dropout,
+            kernels=kernels_by_spacing(self.strides, self.run.spacing, dimensions)
+            if self.config.kernels == "spacing"
+            else None,
         )
         coarsest = [
             -(-side // scale)

@@ -157,3 +157,44 @@ def test_dropout_in_training_only(size: tuple[int, ...]) -> None:
     assert torch.equal(with_dropout.eval()(image)[0], plain(image)[0])
     with_dropout.train()
     assert not torch.equal(with_dropout(image)[0], with_dropout(image)[0])
+
+
+def network_of(size: tuple[int, ...], spacing: tuple[float, ...] | None, **settings: object) -> UNet:
+    run = RunInfo("landmarks", len(size), 1, ("a", "b", "c"), size, spacing, 5, "cpu", 0)
+    return UNetPlugin(UNetConfig(init_features=8, **settings), run).network()
+
+
+def first_kernels(network: UNet) -> list[tuple[int, ...]]:
+    return [stage[0].kernel_size for stage in network.encoder]
+
+
+def parameters(network: UNet) -> int:
+    return sum(weights.numel() for weights in network.parameters())
+
+
+def test_a_thin_volume_is_halved_along_its_long_axes() -> None:
+    assert parameters(network_of((96, 96, 7), None, strides=None)) == 2_019
+    network = network_of((96, 96, 7), None)
+    assert parameters(network) > 1_000_000
+    assert network.scales[-1] == (1, 16, 16)
+    heads = network(torch.randn(1, 1, 7, 96, 96))
+    assert [head.shape[2:] for head in heads[:2]] == [(7, 96, 96), (7, 48, 48)]
+
+
+@pytest.mark.parametrize(
+    ("size", "scale"),
+    [((512, 16), (4, 64)), ((256, 192), (32, 32)), ((512, 512), (128, 128)), ((7, 96, 96), (16, 16, 1))],
+)
+def test_axes_stop_one_by_one(size: tuple[int, ...], scale: tuple[int, ...]) -> None:
+    assert network_of(size, None).scales[-1] == scale
+
+
+def test_kernels_follow_from_spacing() -> None:
+    """Six slices of nearly cubic voxels are looked along, whatever is halved; thick ones are not yet."""
+    assert first_kernels(network_of((96, 96, 6), (1.0, 1.0, 1.2))) == [(3, 3, 3)] * 5
+    assert first_kernels(network_of((96, 96, 6), None)) == [(3, 3, 3)] * 5
+    thick = network_of((96, 96, 24), (0.7, 0.7, 3.0))
+    assert first_kernels(thick)[:3] == [(1, 3, 3), (1, 3, 3), (3, 3, 3)]
+    assert thick.scales[1:4] == [(1, 2, 2), (1, 4, 4), (2, 8, 8)]
+    of_strides = network_of((96, 96, 6), None, strides=[(2, 2, 1)] * 2, kernels="strides")
+    assert first_kernels(of_strides) == [(1, 3, 3), (1, 3, 3), (3, 3, 3)]

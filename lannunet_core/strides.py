@@ -1,0 +1,70 @@
+"""Which axes a network halves at each level, and along which it looks, from size and spacing: (x, y[, z]).
+
+As nnU-Net plans it (Isensee et al., Nature Methods 18, 2021). Importing this needs no torch.
+"""
+
+from collections.abc import Sequence
+
+COARSER = 2.0
+"""Voxels so many times longer than the shortest are too far apart to be halved, or looked along, yet."""
+NEVER = 10_000
+
+
+def choose_strides(
+    size: Sequence[float],
+    spacing: Sequence[float] | None = None,
+    least_side: int = 4,
+    alone: float = 2.0,
+    most: int = NEVER,
+) -> tuple[tuple[int, ...], ...]:
+    """The strides of each downsampling.
+
+    An axis is halved while at least `least_side` pixels remain, each axis by itself, except that one with
+    pixels twice as long as the shortest of those that can be halved waits until these have caught up.
+
+    Args:
+        size: Of the image or patch, (x, y[, z]).
+        spacing: mm per pixel, likewise; None: as long along all axes.
+        least_side: Pixels.
+        alone: An axis that is halved alone has at least so many times `least_side` pixels (nnU-Net: 3).
+        most: Downsamplings.
+    """
+    sides, steps = list(size), list(spacing or [1.0] * len(size))
+    strides: list[tuple[int, ...]] = []
+    while len(strides) < most:
+        able = [axis for axis, side in enumerate(sides) if side >= 2 * least_side]
+        shortest = min((steps[axis] for axis in able), default=0.0)
+        halved = [axis for axis in able if steps[axis] < COARSER * shortest]
+        if not halved or (len(halved) == 1 and sides[halved[0]] < alone * least_side):
+            break
+        stride = tuple(2 if axis in halved else 1 for axis in range(len(sides)))
+        strides.append(stride)
+        sides = [side / step for side, step in zip(sides, stride, strict=True)]
+        steps = [length * step for length, step in zip(steps, stride, strict=True)]
+    return tuple(strides)
+
+
+def kernels_by_spacing(
+    strides: Sequence[Sequence[int]], spacing: Sequence[float] | None, dimensions: int
+) -> list[tuple[int, ...]]:
+    """The kernel of each level, of which there is one more than downsamplings: 3, or 1 along a coarse axis.
+
+    A coarse axis has pixels at least twice as long as the shortest. Once downsampling has evened that out, it
+    is looked along, and so are all axes at the coarsest level.
+
+    Args:
+        strides: Of each downsampling.
+        spacing: mm per pixel of the input; None: as long along all axes.
+        dimensions: D.
+    """
+    steps, kernel = list(spacing or [1.0] * dimensions), (1,) * dimensions
+    kernels = []
+    for stride in strides:
+        shortest = min(steps)
+        kernel = tuple(
+            3 if side == 3 or step < COARSER * shortest else 1
+            for side, step in zip(kernel, steps, strict=True)
+        )
+        kernels.append(kernel)
+        steps = [length * step for length, step in zip(steps, stride, strict=True)]
+    return [*kernels, (3,) * dimensions]

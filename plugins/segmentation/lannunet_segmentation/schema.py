@@ -14,7 +14,7 @@ LOSSES = ("ce_dice",)
 """The task's own names for `solver.loss_function`."""
 SCHEMES = (*core.SCHEME_NAMES, "nnunet")
 """The names for `sampler.data_aug`, the core's and the task's own."""
-NORMALISATIONS = ("zscore", "ct", "none")
+NORMALISATIONS = ("zscore", "ct", "none", "percentile", "nonzero")
 """The task's own names for `preprocess.normalisation`."""
 
 
@@ -29,11 +29,18 @@ class PreprocessConfig(Section):
     spacing: list[Annotated[StrictFloat, Field(gt=0)]] | None = Field(
         None, description="mm per voxel (x, y[, z]) that images are resampled to; null: each keeps its own."
     )
+    interpolation: Literal["cubic", "linear"] = Field(
+        "cubic",
+        description="How: cubic, along a thick axis the nearest slice (nnU-Net's); or linear, averaged where "
+        "shrunk.",
+        json_schema_extra={"before": "linear"},
+    )
     normalisation: list[str] = Field(
         ["zscore"],
         min_length=1,
-        description="One a channel, or one for all, by name: zscore of the image; ct: clipped, z-scored with "
-        "`clip`; none; or one that a plugin brings.",
+        description="One a channel, or one for all, by name: zscore of the image; percentile: clipped, too; "
+        "nonzero: z-scored where the image is not 0; ct: clipped, z-scored with `clip`; none; or one that a "
+        "plugin brings.",
     )
     clip: list[tuple[StrictFloat, StrictFloat, StrictFloat, StrictFloat] | None] = Field(
         [], description="One a channel, for ct: lower and upper bound, mean and standard deviation."
@@ -113,6 +120,8 @@ class RunConfig(core.RunConfig):
 
     def idle_keys(self, replaced: Collection[str]) -> dict[str, str]:
         found = super().idle_keys(replaced)
+        if self.preprocess.spacing is None:
+            found["preprocess.interpolation"] = "preprocess.spacing"
         names, clips = self.preprocess.normalisation, self.preprocess.clip
         names = names * (len(clips) if len(names) == 1 else 1)
         if any(clip and not is_among(name, ("ct",)) for name, clip in zip(names, clips, strict=False)):

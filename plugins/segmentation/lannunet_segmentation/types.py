@@ -17,6 +17,7 @@ IGNORE = -1
 
 Labels = NDArray[np.int16]
 Scheme = Literal["zscore", "ct", "ct2", "none"]
+Interpolation = Literal["cubic", "linear"]
 
 
 @dataclass(frozen=True)
@@ -142,11 +143,14 @@ class Preparation:
 
     Attributes:
         spacing: mm per voxel (x, y[, z]) that cases are resampled to; None: their own.
-        normalisation: One a channel: `zscore` of the image, `ct`, which clips to `clip` and z-scores with
-            the training set's foreground, `none`, or the name of one that a plugin brings.
+        normalisation: One a channel: `zscore` of the image, `percentile` or `nonzero` (see `ZSCORES`), `ct`,
+            which clips to `clip` and z-scores with the training set's foreground, `none`, or the name of one
+            that a plugin brings.
         clip: Per channel the 0.5 and 99.5 percentile, mean and standard deviation of the training set's
             foreground voxels; only read where the normalisation is `ct`.
         nnunet: How nnU-Net did it, in place of all this.
+        interpolation: `cubic` splines, along a thick axis the nearest slice, as nnU-Net; or `linear` along
+            all axes, averaged where shrunk, as models of before were trained.
         unknown: Why nobody knows, a sentence; empty: it is known.
     """
 
@@ -155,11 +159,18 @@ class Preparation:
     clip: tuple[tuple[float, float, float, float] | None, ...]
     nnunet: NnunetRecipe | None = None
     unknown: str = ""
+    interpolation: Interpolation = "linear"
 
     def recipe(self) -> dict[str, Any]:
         """All that prepared images depend on, for JSON."""
-        recipe = {"spacing": self.spacing, "normalisation": self.normalisation, "clip": self.clip}
-        return recipe | ({"nnunet": asdict(self.nnunet)} if self.nnunet else {})
+        recipe: dict[str, Any] = {
+            "spacing": self.spacing,
+            "normalisation": self.normalisation,
+            "clip": self.clip,
+        }
+        recipe |= {"nnunet": asdict(self.nnunet)} if self.nnunet else {}
+        recipe |= {} if self.interpolation == "linear" else {"interpolation": self.interpolation}
+        return recipe
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from lannunet_core import UserError, progress_bar
 from lannunet_segmentation.data.cases import read_case
@@ -35,6 +36,7 @@ class Fingerprint:
         class_shares: Of the annotated voxels, by class.
         annotated: Share of voxels that are annotated.
         states_spacing: Whether the files say how large voxels are; where they do not, `spacings` are 1.
+        nonzero_share: Of a median image, what the box around all that is not zero takes.
     """
 
     dataset: SegmentationDataset
@@ -45,6 +47,7 @@ class Fingerprint:
     class_shares: tuple[float, ...]
     annotated: float
     states_spacing: bool = True
+    nonzero_share: float = 1.0
 
 
 def fingerprint(dataset: SegmentationDataset) -> Fingerprint:
@@ -60,12 +63,13 @@ def fingerprint(dataset: SegmentationDataset) -> Fingerprint:
     others = [index for index in range(len(cases)) if index not in set(chosen)]
     counts = np.zeros(len(dataset.class_names), np.int64)
     voxels = looked_into = 0
-    samples = []
+    samples, shares = [], []
     with progress_bar("looking at voxels", len(chosen)) as progress:
         for index in [*chosen, *others]:
             if looked_into >= len(chosen) and counts.any():
                 break  # the others are only asked while nothing annotated was found
-            found, sample = _look(cases[index], dataset, index)
+            found, sample, share = _look(cases[index], dataset, index)
+            shares.append(share)
             counts += found
             voxels += math.prod(geometries[index].size)
             samples.append(sample)
@@ -87,13 +91,16 @@ def fingerprint(dataset: SegmentationDataset) -> Fingerprint:
         tuple((counts / counts.sum()).tolist()),
         float(counts.sum() / voxels),
         any(states_spacing(case, dataset) for case in cases),
+        float(np.median(shares)),
     )
 
 
 def _look(
     case: Case, dataset: SegmentationDataset, index: int
-) -> tuple[NDArray[np.int64], list[tuple[bool, NDArray[np.float32]]]]:
-    """A case's voxels by class, and for each channel whether there is foreground, with a sample of it."""
+) -> tuple[NDArray[np.int64], list[tuple[bool, NDArray[np.float32]]], float]:
+    """A case's voxels by class, for each channel whether there is foreground, with a sample of it, and
+    which share of the image the box around what is not zero takes.
+    """
     image = read_case(case, dataset)
     assert image.label is not None
     counts = np.array([np.count_nonzero(image.label == value) for value in range(len(dataset.class_names))])
@@ -106,7 +113,10 @@ def _look(
     else:
         where = rng.integers(image.label.size, size=VOXELS_A_CASE)
     values = [channel.reshape(-1)[where] for channel in image.pixels]
-    return counts, [(is_foreground, channel[np.isfinite(channel)]) for channel in values]
+    boxes = ndimage.find_objects((image.pixels != 0).any(0).view(np.uint8))
+    box = boxes[0] if boxes else ()
+    share = math.prod(side.stop - side.start for side in box or ()) / image.label.size
+    return counts, [(is_foreground, channel[np.isfinite(channel)]) for channel in values], share
 
 
 def _summary(samples: Sequence[tuple[bool, NDArray[np.float32]]]) -> tuple[float, float, float, float]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core import Floats, UserError, normalised, resize_affine
-from lannunet_segmentation.data.as_nnunet import prepare_as_nnunet
-from lannunet_segmentation.data.regrid import resample
+from lannunet_core import ZSCORES, Floats, UserError, normalised, resize_affine
+from lannunet_segmentation.data import regrid
+from lannunet_segmentation.data.as_nnunet import prepare_as_nnunet, resized, slices_apart
 from lannunet_segmentation.types import CaseImage, SegmentationDataset, Settings
 
 
@@ -35,17 +38,22 @@ def prepare_image(
     if settings.nnunet is not None:
         return prepare_as_nnunet(image, settings.nnunet)
     size = prepared_size(original, image.geometry.spacing, settings)
+    resample = resampling(image.geometry.spacing, size, settings)
     out = np.empty((len(image.pixels), *size[::-1]), np.float32)
     for channel, pixels in enumerate(image.pixels):
         brought = settings.brought[channel] if settings.brought else None
         if brought is not None:
-            out[channel] = normalised(brought, resample(pixels, size))
+            out[channel] = normalised(brought, resample(pixels))
+            continue
+        if settings.normalisation[channel] in ZSCORES:
+            # Before resampling, which makes zeros something else, and spreads what is clipped.
+            out[channel] = resample(ZSCORES[settings.normalisation[channel]](pixels))
             continue
         clip = settings.clip[channel] if settings.normalisation[channel] == "ct" else None
         if clip is not None:
             # Before resampling, or what metal shines with would spread.
             pixels = pixels.clip(clip[0], clip[1])
-        out[channel] = resample(pixels, size)
+        out[channel] = resample(pixels)
         if settings.normalisation[channel] == "none":
             mean, deviation = 0.0, 1.0
         elif clip is not None:
@@ -58,6 +66,23 @@ def prepare_image(
         out[channel] -= np.float32(mean)
         out[channel] *= np.float32(1 / deviation if deviation > 0 else 0)
     return out, resize_affine(original, size, "stretch")
+
+
+def resampling(
+    spacing: tuple[float, ...], size: tuple[int, ...], settings: Settings
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """What brings a channel (*S) of an image with `spacing` to `size` (x, y[, z])."""
+    if settings.interpolation == "linear" or settings.spacing is None:
+        return partial(regrid.resample, size=size)
+    shape = np.array(size[::-1])
+    return partial(resized, shape=shape, apart=thick_axis(spacing, settings), order=3)
+
+
+def thick_axis(spacing: tuple[float, ...], settings: Settings) -> int | None:
+    """The axis of an array (*S) along which slices are taken, not mixed; None: there is none."""
+    if settings.interpolation == "linear" or settings.spacing is None or len(spacing) < 3:
+        return None
+    return slices_apart(spacing[::-1], settings.spacing[::-1])
 
 
 def prepared_size(size: tuple[int, ...], spacing: tuple[float, ...], settings: Settings) -> tuple[int, ...]:

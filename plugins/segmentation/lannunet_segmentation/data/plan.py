@@ -24,7 +24,9 @@ from lannunet_segmentation.data.budget import (
 from lannunet_segmentation.data.fingerprint import Fingerprint
 from lannunet_segmentation.types import SegmentationDataset
 
-ANISOTROPIC = 3.0  # coarsest over finest spacing
+ANISOTROPIC = 3.0  # coarsest over next coarsest spacing
+STRIPPED = 0.75
+"""Where what is not zero takes less of an image, its background was set to zero (nnU-Net's share)."""
 RESCALED = ("rescale_to_0_1", "rescale_0_1", "rgb_to_0_1")  # what channels are called to ask for that
 BASE_MINUTES, BASE_VOXELS, MOST_MINUTES = 7.5, 2e6, 240.0
 
@@ -103,7 +105,10 @@ def make_plan(found: Fingerprint, request: PlanRequest) -> Plan:
 
 
 def choose_spacing(found: Fingerprint) -> tuple[tuple[float, ...] | None, str]:
-    """The spacing to resample to: the median; of a much coarser third axis the tenth percentile."""
+    """The spacing to resample to: the median; of a much coarser axis of few voxels the tenth percentile.
+
+    As nnU-Net: over `ANISOTROPIC` times as coarse as the next coarsest axis, with as many times fewer voxels.
+    """
     if found.dataset.layout == "preprocessed":
         return None, "the images are resampled already"
     if not found.states_spacing:
@@ -113,15 +118,17 @@ def choose_spacing(found: Fingerprint) -> tuple[tuple[float, ...] | None, str]:
     reason = "mm, the median of the training cases"
     if np.allclose(spacings, target, rtol=1e-3):
         reason = "mm; all training cases have it, so none is resampled"
-    elif len(target) == 3 and target.max() > ANISOTROPIC * target.min():
-        coarse = int(target.argmax())
-        # Never finer than the other axes: nothing is gained by slices that no scanner took.
-        finest_useful = np.delete(target, coarse).max()
-        target[coarse] = max(np.percentile(spacings[:, coarse], 10), finest_useful)
-        reason = (
-            f"mm, the median; of {'xyz'[coarse]}, over {ANISOTROPIC:g} times as coarse as the finest axis, "
-            "the tenth percentile"
-        )
+    elif len(target) == 3:
+        coarse, size = int(target.argmax()), np.median(found.sizes, axis=0)
+        others = np.delete(target, coarse)
+        few = size[coarse] * ANISOTROPIC < np.delete(size, coarse).min()
+        if few and target[coarse] > ANISOTROPIC * others.max():
+            # Never finer than the other axes: nothing is gained by slices that no scanner took.
+            target[coarse] = max(np.percentile(spacings[:, coarse], 10), others.max())
+            reason = (
+                f"mm, the median; of {'xyz'[coarse]}, over {ANISOTROPIC:g} times as coarse as the others and "
+                "of as many times fewer voxels, the tenth percentile"
+            )
     return tuple(float(f"{step:.6g}") for step in target), reason
 
 
@@ -154,7 +161,8 @@ def choose_normalisation(
     if found.dataset.layout == "preprocessed":
         return ["none"] * len(names), [None] * len(names), "the images are normalised already"
     kinds = {"ct": "ct", "nonorm": "none"}
-    chosen = [kinds.get(name.casefold(), "zscore") for name in names]
+    image = "nonzero" if found.nonzero_share < STRIPPED else "zscore"
+    chosen = [kinds.get(name.casefold(), image) for name in names]
     clips = [
         [float(f"{number:.6g}") for number in intensities] if kind == "ct" else None
         for kind, intensities in zip(chosen, found.intensities, strict=True)
@@ -163,6 +171,8 @@ def choose_normalisation(
         "ct": "a CT's numbers mean the same in every image: the data set's clip and z-score",
         "none": "as its name asks",
         "zscore": "each image by its own mean and deviation",
+        "nonzero": "what is not zero by its own mean and deviation, as the background was set to zero: the "
+        f"rest takes {_percent(found.nonzero_share)} of an image",
     }
     reasons = [
         f"{', '.join(name for name, own in zip(names, chosen, strict=True) if own == kind)}: {why}"

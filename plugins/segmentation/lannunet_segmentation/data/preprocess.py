@@ -33,7 +33,7 @@ from lannunet_segmentation.data import nnunet_v1
 from lannunet_segmentation.data.arrays import layout, read_array, save_array
 from lannunet_segmentation.data.case_record import CaseRecord, FileState, read_record, write_record
 from lannunet_segmentation.data.cases import read_case
-from lannunet_segmentation.data.normalise import prepare_image, prepared_size
+from lannunet_segmentation.data.normalise import prepare_image, prepared_size, thick_axis
 from lannunet_segmentation.data.prepared import PreparedCase
 from lannunet_segmentation.data.regrid import resample, resample_label, resample_nearest
 from lannunet_segmentation.data.runs import Runs
@@ -195,7 +195,8 @@ class _Job:
             voxels = math.prod(header.size)
             prepared = math.prod(prepared_size(header.size, spacing, self.settings))
         channels = len(self.dataset.channel_names)
-        return 8 * channels * voxels + 4 * channels * prepared + 12 * max(voxels, prepared)
+        splines = 16 * voxels + 8 * prepared if self.settings.interpolation == "cubic" else 0
+        return 8 * channels * voxels + 4 * channels * prepared + 12 * max(voxels, prepared) + splines
 
     def kept(self) -> PreparedCase | None:
         """What an earlier call left, where nothing changed since, not even a file's time."""
@@ -258,7 +259,7 @@ class _Job:
         classes: list[int] = []
         annotated = Runs.none(size)
         if label is not None:
-            label = resample_label(label, size)
+            label = resample_label(label, size, thick_axis(geometry.spacing, self.settings))
             save("label.npy", label)
             runs = Runs.of_each(label)
             classes = sorted(value for value in runs if value != IGNORE)

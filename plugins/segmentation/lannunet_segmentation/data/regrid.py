@@ -22,15 +22,18 @@ def resample(values: NDArray[np.float32], size: Sequence[int]) -> NDArray[np.flo
     return np.ascontiguousarray(values)
 
 
-def resample_label(label: Labels, size: Sequence[int]) -> Labels:
+def resample_label(label: Labels, size: Sequence[int], thick: int | None = None) -> Labels:
     """A label map (*S) on another grid of `size` (x, y[, z]).
 
-    Each class's indicator is resampled linearly, one at a time, and the highest wins. What nobody annotated
+    Each class's indicator is resampled linearly, one at a time, and the highest wins; along the axis `thick`
+    of the array the nearest slice is taken where there will be more of them. What nobody annotated
     takes no part in that and stays so: a voxel is annotated where any of the voxels that it stands for is, so
     that a single one is not lost.
     """
     if tuple(size) == label.shape[::-1]:
         return label
+    if thick is not None and label.shape[thick] < size[::-1][thick]:
+        label = label.take(_nearest(label.shape[thick], size[::-1][thick]), thick)
     best = np.zeros(size[::-1], np.float32)
     out = np.full(size[::-1], IGNORE, np.int16)
     matrices = _axis_weights(label.shape, size)

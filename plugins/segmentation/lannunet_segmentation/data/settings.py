@@ -50,7 +50,7 @@ def settings_of(config: RunConfig, dataset: SegmentationDataset) -> Settings:
             "`lannunet plan` measures them."
         )
     spacing = None if wanted.spacing is None else tuple(wanted.spacing)
-    return Settings(spacing, tuple(normalisation), tuple(clip))
+    return Settings(spacing, tuple(normalisation), tuple(clip), interpolation=wanted.interpolation)
 
 
 def _refuse_idle(config: RunConfig, dataset: SegmentationDataset) -> None:
@@ -120,7 +120,7 @@ def as_trained(
                 f"{model}: was trained on {root}, which nnU-Net preprocessed, and does not say how. Train it "
                 "again."
             )
-        return own
+        return replace(own, interpolation="linear")
     trained = _read(found, dataset, model)
     if dataset.layout == "preprocessed":
         if trained.nnunet is None and not trained.unknown:
@@ -139,14 +139,16 @@ def as_trained(
             f"{model}: how it has to be shown raw images is not known: {trained.unknown}. Bring the plan and "
             "train it again."
         )
-    given = Preparation(own.spacing, own.normalisation, own.clip)
+    given = Preparation(own.spacing, own.normalisation, own.clip, interpolation=own.interpolation)
     if trained.nnunet is None and given != trained:
         print(
             f"warning: preprocess: {model} was trained with spacing {trained.spacing}, normalisation "
-            f"{', '.join(trained.normalisation)} and clip {trained.clip}; that is what its images get.",
+            f"{', '.join(trained.normalisation)}, clip {trained.clip} and interpolation "
+            f"{trained.interpolation}; that is what its images get.",
             file=sys.stderr,
         )
-    settings = Settings(trained.spacing, trained.normalisation, trained.clip, nnunet=trained.nnunet)
+    known = {field.name: getattr(trained, field.name) for field in fields(Preparation)}
+    settings = Settings(**known)
     if trained.nnunet is not None:
         return settings
     return with_plugins(settings, dataset, hooks, loaded)

@@ -80,6 +80,25 @@ def test_a_coarse_axis_does_not_become_finer_than_the_others():
     assert choose_spacing(found)[0] == (1, 1, 1)
 
 
+@pytest.mark.parametrize(
+    ("size", "spacings", "target"),
+    [
+        ((300, 130, 60), [(0.4, 0.96, 1.5), (0.4, 0.96, 1.82), (0.4, 0.96, 1.82)], (0.4, 0.96, 1.82)),
+        ((64, 64, 32), [(1, 1, 4), (1, 1, 5), (1, 1, 5)], (1, 1, 5)),  # as many slices as not to be few
+    ],
+)
+def test_only_an_axis_that_is_coarse_beside_the_next_coarsest_and_short_is_made_finer(size, spacings, target):
+    assert choose_spacing(found_of([size] * 3, spacings))[0] == target
+
+
+def test_images_whose_background_was_set_to_zero_are_normalised_by_the_rest():
+    found = found_of(
+        [(40, 40, 40)] * 2, [(1, 1, 1)] * 2, channel_names=("T1", "CT"), intensities=((0, 1, 2, 3),) * 2
+    )
+    assert planned(replace(found, nonzero_share=0.76))["preprocess.normalisation"] == ["zscore", "ct"]
+    assert planned(replace(found, nonzero_share=0.5))["preprocess.normalisation"] == ["nonzero", "ct"]
+
+
 def test_two_dimensions_have_no_coarse_axis():
     found = found_of([(64, 64)] * 3, [(1, 4), (1, 5), (1, 9)])
     assert choose_spacing(found)[0] == (1, 5)

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import SimpleITK as sitk
 from lannunet_segmentation.data.settings import as_trained, recorded
 from lannunet_segmentation.types import NnunetChannel, NnunetRecipe, Settings
 
@@ -59,3 +60,28 @@ def test_a_model_that_does_not_say_how_nnunet_prepared_its_images(segmentation, 
     save_checkpoint(model, replace(trained, learned={}, config=config))
     assert segmentation.lannunet(*predict, segmentation.folder / "newer") == 2
     assert "Train it again" in capsys.readouterr().err
+
+
+def test_a_model_of_before_is_shown_images_as_it_was_trained(segmentation):
+    """Linear resampling, whether or not its file says how its images were prepared."""
+    segmentation.set(
+        solver={"max_epochs": 1}, preprocess={"spacing": [1.3, 0.8, 0.9], "interpolation": "linear"}
+    )
+    assert segmentation.train() == 0
+    model = segmentation.out / BEST_MODEL
+    trained = load_checkpoint(model)
+    assert trained.learned["preparation"]["interpolation"] == "linear"
+
+    def labels(name):
+        out = segmentation.folder / name
+        assert segmentation.lannunet("predict", model, segmentation.raw / "imagesTs", "-o", out) == 0
+        return [sitk.GetArrayFromImage(sitk.ReadImage(str(path))).tolist() for path in out.glob("*.nii.gz")]
+
+    now = labels("now")
+    assert now
+    config = json.loads(json.dumps(trained.config))
+    del config["preprocess"]["interpolation"]
+    said = {key: v for key, v in trained.learned["preparation"].items() if key != "interpolation"}
+    for name, learned in (("said", {"preparation": said}), ("not", {})):
+        save_checkpoint(model, replace(trained, config=config, learned=learned))
+        assert labels(name) == now

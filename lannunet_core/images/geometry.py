@@ -33,19 +33,25 @@ def affine_matrix(linear: Floats, shift: Floats) -> Floats:
 
 
 def resize_affine(
-    original_size: Sequence[int], input_size: Sequence[int], mode: ResizeMode = "letterbox"
+    original_size: Sequence[int],
+    input_size: Sequence[int],
+    mode: ResizeMode = "letterbox",
+    pixel: Sequence[float] | None = None,
 ) -> Floats:
     """The matrix from input pixels to original pixels of a resize.
 
     A point resized by s is x' = (x + 0.5) · s − 0.5: pixel edges, not centres, are what scales.
 
-    Sizes are (x, y[, z]) in pixels. `letterbox` keeps the aspect ratio and centres the image; `stretch` fills
-    the input.
+    Sizes are (x, y[, z]) in pixels. `letterbox` keeps the proportions and centres the image; `stretch` fills
+    the input. `pixel` is the length of an original pixel along each axis (x, y[, z]), in mm or any other
+    unit, in which proportions are kept; None: pixels are as long along all axes.
     """
     original, wanted = np.asarray(original_size, float), np.asarray(input_size, float)
     scale = wanted / original
     if mode == "letterbox":
-        scale = np.full_like(scale, scale.min())
+        lengths = np.ones_like(scale) if pixel is None else np.divide(pixel, min(pixel))
+        lengths[lengths < 1 + 1e-5] = 1  # what a header rounds makes no square pixel oblong
+        scale = lengths * (scale / lengths).min()
     margin = (wanted - original * scale) / 2  # of input pixels, on the near side
     # input edge e' = e · s + margin with e = x + 0.5
     return affine_matrix(np.diag(1 / scale), (0.5 - margin) / scale - 0.5)

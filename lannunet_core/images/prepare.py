@@ -72,6 +72,7 @@ def prepare_image(
     input_size: Sequence[int] | None,
     resize: ResizeMode,
     normalisations: Sequence[Normalisation | None] = (),
+    pixel: Sequence[float] | None = None,
 ) -> tuple[NDArray[np.float32], Floats]:
     """Resize to the input size, then z-score each channel over the image; zero (the mean) outside of it.
 
@@ -80,14 +81,16 @@ def prepare_image(
         input_size: (x, y[, z]); None: the image keeps its size.
         resize: `letterbox` or `stretch`.
         normalisations: One a channel, instead of the z-score where it is not None.
+        pixel: Length of a pixel along each axis, as `resize_affine` takes it.
 
     Returns:
         The image (C, *S) float32 and its affine (D + 1, D + 1) from input pixels to original pixels. A
         channel of one value becomes zeros.
     """
     original_size = pixels.shape[:0:-1]
-    input_size = input_size or original_size
-    matrix = resize_affine(original_size, input_size, resize)
+    if input_size is None:
+        input_size, resize = original_size, "stretch"
+    matrix = resize_affine(original_size, input_size, resize, pixel)
     region: list[slice] = []  # of the output that shows the image
     resizers: list[csr_array | None] = []
     for along in reversed(range(len(original_size))):  # x is the last axis

@@ -87,3 +87,29 @@ def test_inside_is_on_the_pixels():
         [[-0.5, 0], [9.49, 7.49], [9.5, 3], [3, 7.5], [-0.51, 2], [math.nan, 1], [math.nan] * 2]
     )
     np.testing.assert_array_equal(is_inside(points, (10, 8)), [True, True, *[False] * 5])
+
+
+def test_a_letterbox_keeps_proportions_in_mm():
+    """A CT of thick slices: 12 mm an input slice, and 15 of 64 used, where voxels were counted."""
+    spacing = np.array([0.7, 0.7, 3.0])
+    matrix = resize_affine((512, 512, 60), (128, 128, 64), pixel=spacing)
+    np.testing.assert_allclose(np.diag(matrix)[:-1] * spacing, 180 / 64)
+    edges = transform_points(np.linalg.inv(matrix), corners((512, 512, 60)))
+    assert np.ptp(edges, axis=0)[2] == pytest.approx(64)
+
+
+@given(sizes(2), st.lists(st.floats(0.1, 5), min_size=3, max_size=3))
+def test_a_letterbox_in_mm_fits_and_is_centred(pair, lengths):
+    original, wanted = pair
+    pixel = np.array(lengths[: len(original)])
+    matrix = resize_affine(original, wanted, pixel=pixel)
+    steps = np.diag(matrix)[:-1] * pixel
+    np.testing.assert_allclose(steps, steps[0], rtol=1e-4)
+    edges = transform_points(np.linalg.inv(matrix), corners(original))
+    sides = np.ptp(edges, axis=0)
+    assert (sides <= np.array(wanted) * (1 + 1e-9)).all()
+    assert np.isclose(sides, wanted).any()
+    np.testing.assert_allclose(edges.mean(0), (np.array(wanted) - 1) / 2, atol=1e-6)
+    np.testing.assert_array_equal(
+        resize_affine(original, wanted), resize_affine(original, wanted, pixel=[0.3] * len(original))
+    )

@@ -17,7 +17,7 @@ AUTO_PATCH = {2: 128, 3: 64}
 
 LOSSES = ("kl", "mse", "awl", "bce_topk")
 """The task's own names for `solver.loss_function`."""
-NORMALISATIONS = ("zscore", "none")
+NORMALISATIONS = ("zscore", "percentile", "ct", "nonzero", "none")
 """The task's own names for `sampler.normalisation`."""
 DECODERS = ("auto", "peak", "quadratic", "dark", "soft_argmax", "gaussian_fit")
 """The task's own names for `inference.decoder`."""
@@ -98,12 +98,23 @@ class SamplerConfig(core.SamplerConfig):
         description="Size (x, y[, z]) that images are resized to, but for patches of the original one.",
     )
     resize: Literal["letterbox", "stretch"] = Field(
-        "letterbox", description="Keep the aspect ratio and pad, or stretch."
+        "letterbox", description="Keep the proportions and pad, or stretch."
+    )
+    letterbox_in: Literal["mm", "pixels"] = Field(
+        "mm",
+        description="letterbox: proportions are kept in mm where the spacing is known, or count pixels.",
+        json_schema_extra={"before": "pixels"},
     )
     normalisation: str | Annotated[list[str], Field(min_length=1)] = Field(
         "zscore",
-        description="How pixel values become the network's input, by name: zscore of the image, none, or one "
-        "that a plugin brings; a list has one a channel.",
+        description="How pixel values become the network's input, by name: zscore of the image; percentile, "
+        "clipped before; ct, clipped and z-scored as the training images, with `clip`; nonzero, z-scored "
+        "where the image is not 0; none; or one that a plugin brings. A list has one a channel.",
+    )
+    clip: list[tuple[StrictFloat, StrictFloat, StrictFloat, StrictFloat] | None] = Field(
+        [],
+        description="One a channel, for ct: lower and upper bound, mean and standard deviation; measured "
+        "around the landmarks of the training and validation images when left out, then recorded.",
     )
     data_aug: str = Field("AffineComplex", description="Augmentation scheme, by name.")
     data_aug_package: str = Field(
@@ -263,6 +274,11 @@ class RunConfig(core.RunConfig):
             found |= dict.fromkeys(
                 ("sampler.patch.sampler_bias", "sampler.patch.deterministic_jitter"), "trainer.plugins"
             )
+        names = sampler.normalisation
+        if not any(is_among(one, ("ct",)) for one in ([names] if isinstance(names, str) else names)):
+            found["sampler.clip"] = "sampler.normalisation"
+        if sampler.resize == "stretch":
+            found["sampler.letterbox_in"] = "sampler.resize"
         if sampler.sample_mode == "patch_centred" and patch.jitter == 0:
             found["sampler.patch.deterministic_jitter"] = "sampler.patch.jitter"
         if "solver.loss_function" not in replaced:

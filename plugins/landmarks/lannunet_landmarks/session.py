@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from lannunet_core import (
+    ZSCORES,
     ExtraFields,
     Floats,
     ImageFiles,
@@ -21,6 +22,7 @@ from lannunet_core import (
     RunInfo,
     Session,
     UserError,
+    Window,
     assemble,
     choose,
     progress_bar,
@@ -28,6 +30,8 @@ from lannunet_core import (
 )
 from lannunet_landmarks.data.annotations import LandmarkDataset
 from lannunet_landmarks.data.centres import Centres, check_centres, read_centres
+from lannunet_landmarks.data.intensities import Clip, measured_clips
+from lannunet_landmarks.data.proportions import input_pixel_shape, pixel_in
 from lannunet_landmarks.data.samples import PreparedImages
 from lannunet_landmarks.defaults import LandmarkDefaults
 from lannunet_landmarks.evaluation.mean_position import as_plain, from_plain
@@ -109,7 +113,7 @@ def describe(config: RunConfig, dataset: LandmarkDataset, device: str) -> RunInf
     sampler.check_dimensions(dimensions, str(dataset.path))
     samples = first_images(dataset, config)
     headers = [dataset.files.header(sample.image, dimensions) for sample in samples]
-    spacings = []  # of the pixels that samples are cut from
+    spacings = []  # of the original pixels
     for sample, header in zip(samples, headers, strict=True):
         image_size = sampler.image_size or header.size
         if any(patch > image for patch, image in zip(sampler.sample_size, image_size, strict=True)):
@@ -121,9 +125,17 @@ def describe(config: RunConfig, dataset: LandmarkDataset, device: str) -> RunInf
             )
         spacing = sample.spacing or header.spacing
         if spacing is not None:
-            matrix = resize_affine(header.size, image_size, sampler.resize)
-            spacings.append(np.diag(matrix)[:-1] * spacing)
+            spacings.append(spacing)
     known = len(spacings) == len(headers)
+    if known and sampler.image_size is not None:
+        shape = None
+        if sampler.letterbox_in == "mm":
+            shape = input_pixel_shape([header.size for header in headers], spacings, sampler.image_size)
+        spacings = [  # of the pixels that samples are cut from
+            tuple(np.diag(resize_affine(header.size, sampler.image_size, sampler.resize, pixel))[:-1] * own)
+            for header, own in zip(headers, spacings, strict=True)
+            for pixel in [pixel_in(own, shape)]
+        ]
     return RunInfo(
         task=config.task,
         dimensions=dimensions,
@@ -174,6 +186,27 @@ def start_session(
     return LandmarkSession(loaded, run, fabric, hooks, learner, centres=centres, defaults=defaults)
 
 
+def pixel_shape(config: RunConfig, run: RunInfo) -> tuple[float, ...] | None:
+    """The shape of an input pixel in mm that a run was described with; see `PreparedImages`."""
+    if config.sampler.letterbox_in == "pixels":
+        return None
+    spacing = run.spacing or (1.0,) * run.dimensions
+    return tuple(round(length / min(spacing), 5) for length in spacing)
+
+
+def say_shape(session: LandmarkSession) -> None:
+    """Tell where a letterbox does not make cubes."""
+    sampler, spacing = session.config.sampler, session.run.spacing
+    if sampler.resize == "stretch" or sampler.image_size is None or spacing is None:
+        return
+    if max(pixel_shape(session.config, session.run) or [1]) > 1:
+        print(
+            f"images are letterboxed to pixels of {'×'.join(f'{step:.3g}' for step in spacing)} mm, in the "
+            "proportions of their own: cubes would leave most of sampler.input_size empty",
+            flush=True,
+        )
+
+
 def try_patch(learner: LandmarkLearner, run: RunInfo, architecture: str) -> None:
     """Refuse a patch size that the network cannot take, or divides into something with a remainder."""
     size = "×".join(map(str, run.input_size))
@@ -207,6 +240,7 @@ def prepare_images(
         reference=reference,
         files=session.files,
         normalisations=normalisations(session),
+        pixel_shape=pixel_shape(session.config, run),
     )
     with progress_bar(f"reading {title} images", len(samples)) as bar:
         kept = images.preload(bar.advance)
@@ -224,10 +258,44 @@ def normalisations(session: LandmarkSession) -> list[Normalisation | None]:
             f"sampler.normalisation: has {len(names)} entries, but the images have {channels} channel(s); "
             "give one a channel, or one for all."
         )
-    known: dict[str, Callable[[], Normalisation | None]] = {"zscore": lambda: None, "none": lambda: unchanged}
-    return [
-        choose("sampler.normalisation", name, {**known, **session.hooks.normalisations()})() for name in names
-    ]
+    clips = session.config.sampler.clip or [None] * channels
+    if len(clips) != channels:
+        raise UserError(
+            f"sampler.clip: has {len(clips)} entries, but the images have {channels} channel(s); give one a "
+            "channel."
+        )
+
+    def found(name: str, clip: Clip | None) -> Normalisation | None:
+        known: dict[str, Callable[[], Normalisation | None]] = {
+            "zscore": lambda: None,
+            "none": lambda: unchanged,
+            "ct": lambda: windowed(clip),
+            **{one: lambda one=one: ZSCORES[one] for one in ZSCORES},  # type: ignore[misc]
+        }
+        return choose("sampler.normalisation", name, {**known, **session.hooks.normalisations()})()
+
+    return [found(name, clip) for name, clip in zip(names, clips, strict=True)]
+
+
+def windowed(clip: Clip | None) -> Window:
+    if clip is None:
+        raise UserError(
+            "sampler.clip: a channel that is normalised as ct needs its four numbers here; leave the key out "
+            "to have them measured."
+        )
+    return Window(*clip)
+
+
+def with_clips(loaded: LoadedConfig, dataset: LandmarkDataset, channels: int) -> LoadedConfig:
+    """With the numbers of `sampler.clip` where a channel needs them and they are left out."""
+    config = cast(RunConfig, loaded.run)
+    if config.sampler.clip or "sampler.clip" in config.idle_keys(()):
+        return loaded
+    # Folds of a cross-validation share these, so that their models see the same images.
+    samples = [*dataset.samples["training"], *dataset.samples["validation"]]
+    measured = measured_clips(samples, channels, dataset.files)
+    sampler = config.sampler.model_copy(update={"clip": measured})
+    return replace(loaded, run=config.model_copy(update={"sampler": sampler}))
 
 
 def unchanged(channel: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -74,6 +74,7 @@ class Prediction:
         target: (N, D) annotated coordinates in the same frame, NaN where not visible; None: no annotation.
         states: (N,) int64 of `State`; None without annotation.
         spacing: mm per pixel (x, y[, z]) in the same frame; None where unknown.
+        original_spacing: mm per original pixel, where the frame is another; None where unknown.
         extra: Further keys of the dataset's entry.
         within: The radius that confidence is the probability of, and its unit; None: it is not calibrated.
         presence: (N,) the probability that the landmark is in the image at all; None: not known.
@@ -96,3 +97,4 @@ class Prediction:
     presence: Floats | None = None
     calibrated: Calibrated | None = None
     uncertainty: Floats | None = None
+    original_spacing: tuple[float, ...] | None = None

@@ -31,7 +31,7 @@ from lannunet_landmarks.planning.advice import advice
 from lannunet_landmarks.predict.confident import learn_confidence
 from lannunet_landmarks.predict.ensemble import together
 from lannunet_landmarks.predict.evaluator import Evaluator
-from lannunet_landmarks.predict.models import open_members, seen_in_training, settle_ensemble
+from lannunet_landmarks.predict.models import as_trained, open_members, seen_in_training, settle_ensemble
 from lannunet_landmarks.predict.presence import calibrated, check_calibration
 from lannunet_landmarks.predict.views import axes_and_layers
 from lannunet_landmarks.schema import DatasetConfig, RunConfig
@@ -41,6 +41,8 @@ from lannunet_landmarks.session import (
     first_images,
     has_presence,
     prepare_images,
+    say_shape,
+    with_clips,
 )
 from lannunet_landmarks.types import Prediction
 
@@ -65,7 +67,7 @@ def train(
     Returns:
         The predictions of the evaluated split.
     """
-    loaded = settle_ensemble(loaded)
+    loaded = as_trained(settle_ensemble(loaded))
     config = cast(RunConfig, loaded.run)
     if overwrite:
         members = config.inference.ensemble_checkpoints
@@ -124,6 +126,8 @@ class LandmarkWork:
                 file=sys.stderr,
             )
         axes_and_layers(session)
+        session.loaded = with_clips(session.loaded, self.dataset, session.run.in_channels)
+        say_shape(session)
         session.extra = ExtraFields.of(one.extra for split in samples.values() for one in split)
         self.members = open_members(session, config.inference.ensemble_checkpoints)
         if not config.trainer.inference_only:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lannunet_core import IMAGE_FILES, Floats, ImageFiles, ResizeMode, UserError, resize_affine
+from lannunet_landmarks.data.proportions import pixel_in
 from lannunet_landmarks.data.sampling import jitter_generator
 from lannunet_landmarks.evaluation.predictions import read_predictions
 from lannunet_landmarks.types import Sample
@@ -38,15 +39,19 @@ def annotated_centres(
     jitter: float,
     seed: int,
     files: ImageFiles = IMAGE_FILES,
+    pixel_shape: Sequence[float] | None = None,
 ) -> Centres:
     """The annotations, each moved by up to `jitter` pixels an axis of the image as it is resized.
 
-    The moves belong to seed, sample and landmark, so that every evaluation sees the same.
+    The moves belong to seed, sample and landmark, so that every evaluation sees the same. `image_size`,
+    `resize` and `pixel_shape` are those of `PreparedImages`.
     """
     centres = {}
     for sample in samples:
-        size = files.header(sample.image, sample.coordinates.shape[1]).size
-        scale = np.diag(resize_affine(size, image_size or size, resize))[:-1]
+        header = files.header(sample.image, sample.coordinates.shape[1])
+        size, mode = header.size, resize if image_size else "stretch"
+        pixel = pixel_in(sample.spacing or header.spacing, pixel_shape)
+        scale = np.diag(resize_affine(size, image_size or size, mode, pixel))[:-1]
         moves = [
             jitter_generator(seed, sample.id, landmark).uniform(-jitter, jitter, len(size))
             for landmark in range(len(sample.coordinates))

@@ -43,6 +43,7 @@ from lannunet_core import (
     transform_points,
 )
 from lannunet_landmarks.data.annotations import check_inside
+from lannunet_landmarks.data.proportions import pixel_in
 from lannunet_landmarks.types import Sample
 
 READING_THREADS = 4
@@ -89,6 +90,8 @@ class PreparedImages:
         reference: The image that `channels` was read from, for messages; None: the first of `samples`.
         files: What reads images.
         normalisations: As `prepare_image` takes them.
+        pixel_shape: Of an input pixel in mm, as `input_pixel_shape` says it, whose proportions a letterbox
+            keeps; None: proportions are kept in pixels.
     """
 
     def __init__(
@@ -103,7 +106,9 @@ class PreparedImages:
         reference: Path | None = None,
         files: ImageFiles = IMAGE_FILES,
         normalisations: Sequence[Normalisation | None] = (),
+        pixel_shape: Sequence[float] | None = None,
     ) -> None:
+        self.pixel_shape = pixel_shape
         self.files, self.normalisations = files, tuple(normalisations)
         self.samples = tuple(samples)
         self.dimensions = dimensions
@@ -190,12 +195,19 @@ class PreparedImages:
     def _read(self, index: int) -> Prepared:
         sample = self.samples[index]
         stored = self._stored(sample)
+        spacing = sample.spacing or stored.spacing
         try:
-            image, matrix = prepare_image(stored.pixels, self.input_size, self.resize, self.normalisations)
+            image, matrix = prepare_image(
+                stored.pixels,
+                self.input_size,
+                self.resize,
+                self.normalisations,
+                pixel_in(spacing, self.pixel_shape),
+            )
         except UserError as error:
             raise UserError(f"{sample.image}: {error}") from None
         size = tuple(stored.pixels.shape[:0:-1])
-        return Prepared(torch.from_numpy(image), matrix, size, sample.spacing or stored.spacing)
+        return Prepared(torch.from_numpy(image), matrix, size, spacing)
 
     def _stored(self, sample: Sample) -> Image:
         stored = self.files.read(sample.image, self.dimensions)

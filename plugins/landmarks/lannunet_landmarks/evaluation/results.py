@@ -12,13 +12,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from lannunet_core import METHODS_FOLDER, prepare_image, terminal_text, write_text
+from lannunet_landmarks.data.proportions import pixel_in
 from lannunet_landmarks.evaluation.mean_position import not_learned
 from lannunet_landmarks.evaluation.pictures import file_name
 from lannunet_landmarks.evaluation.predictions import write_predictions, write_workbook
 from lannunet_landmarks.evaluation.reliability import confidence_summary, say_confidence
 from lannunet_landmarks.evaluation.report import Report, write_report
 from lannunet_landmarks.evaluation.summary import MEAN_POSITION, print_summary, summarise_errors
-from lannunet_landmarks.session import LandmarkSession
+from lannunet_landmarks.session import LandmarkSession, pixel_shape
 from lannunet_landmarks.types import Prediction
 
 
@@ -88,7 +89,9 @@ def write_landmark_results(
 
 def shown_image(session: LandmarkSession, prediction: Prediction) -> NDArray[Any]:
     """The pixels (C, *S) of a prediction's image, in the frame of its coordinates."""
-    pixels = session.files.read(prediction.image, session.run.dimensions).pixels
-    if session.config.inference.evaluation_mode == "use_input_size":
-        pixels, _ = prepare_image(pixels, session.config.sampler.image_size, session.config.sampler.resize)
+    config, run = session.config, session.run
+    pixels = session.files.read(prediction.image, run.dimensions).pixels
+    if config.inference.evaluation_mode == "use_input_size":
+        sampler, pixel = config.sampler, pixel_in(prediction.original_spacing, pixel_shape(config, run))
+        pixels, _ = prepare_image(pixels, sampler.image_size, sampler.resize, pixel=pixel)
     return pixels

@@ -19,7 +19,7 @@ from lannunet_landmarks.predict.confident import probable
 from lannunet_landmarks.predict.patchwise import coordinates_around, stitched_maps
 from lannunet_landmarks.predict.predictor import Locate, Located, locate_in_maps
 from lannunet_landmarks.predict.presence import deciding
-from lannunet_landmarks.session import LandmarkSession
+from lannunet_landmarks.session import LandmarkSession, pixel_shape
 from lannunet_landmarks.types import Prediction, Sample
 
 STITCHED = "patchify_and_stitch"
@@ -76,6 +76,7 @@ class Evaluator:
                 sampler.patch.jitter_pixels,
                 session.run.seed,
                 session.files,
+                pixel_shape(config, session.run),
             )
         self.loader = make_loader(
             EvaluationSamples(images, samples, centres if centred else None, session.extra),

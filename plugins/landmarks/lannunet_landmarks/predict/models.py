@@ -9,13 +9,23 @@ from pathlib import Path
 from typing import cast
 
 import lannunet_core as core
-from lannunet_core import LoadedConfig, UserError, best_model, folds_of, models_of
+from lannunet_core import (
+    LoadedConfig,
+    UserError,
+    best_model,
+    folds_of,
+    load_checkpoint,
+    models_of,
+)
 from lannunet_landmarks.data.annotations import load_dataset
 from lannunet_landmarks.data.centres import Centres
 from lannunet_landmarks.data.groups import contents
 from lannunet_landmarks.schema import DatasetConfig, InferenceConfig, RunConfig
-from lannunet_landmarks.session import LandmarkSession, start_session
+from lannunet_landmarks.session import LandmarkSession, pixel_shape, start_session
 from lannunet_landmarks.types import Sample
+
+PREPARING = {"resize": "letterbox", "letterbox_in": "pixels", "normalisation": "zscore", "clip": []}
+"""The keys of `sampler` that say how images become what the network sees, as models of before meant them."""
 
 
 def open_model(
@@ -65,7 +75,9 @@ def open_members(first: LandmarkSession, paths: Sequence[Path]) -> list[Landmark
             ("number of dimensions is", member.run.dimensions, first.run.dimensions),
             ("image size is", other.image_size, sampler.image_size),
             ("sampler.resize is", other.resize, sampler.resize),
+            *shapes(first, member),
             ("sampler.normalisation is", other.normalisation, sampler.normalisation),
+            ("sampler.clip is", other.clip, sampler.clip),
             ("sampler.sample_mode is", other.sample_mode, sampler.sample_mode),
             ("patch.inference_mode is", other.patch.inference_mode, sampler.patch.inference_mode),
         ):
@@ -76,6 +88,35 @@ def open_members(first: LandmarkSession, paths: Sequence[Path]) -> list[Landmark
                 )
         members.append(member)
     return members
+
+
+def shapes(first: LandmarkSession, member: LandmarkSession) -> list[tuple[str, object, object]]:
+    """In which proportions two models see images, as far as their letterboxes depend on it."""
+    if first.config.sampler.resize == "stretch" or first.config.sampler.image_size is None:
+        return []
+    found, wanted = (
+        None if shape is None else tuple(round(side, 1) for side in shape)
+        for shape in (pixel_shape(one.config, one.run) for one in (member, first))
+    )
+    return [
+        ("sampler.letterbox_in is", member.config.sampler.letterbox_in, first.config.sampler.letterbox_in),
+        ("input pixels' shape (from the training images' spacing) is", found, wanted),
+    ]
+
+
+def as_trained(loaded: LoadedConfig) -> LoadedConfig:
+    """Of a model that is only used: images are prepared as those that it was trained on.
+
+    What the configuration gives otherwise stays.
+    """
+    run = cast(RunConfig, loaded.run)
+    if not run.trainer.inference_only or run.model.checkpoint is None:
+        return loaded
+    trained = load_checkpoint(run.model.checkpoint).config["sampler"]
+    changes = {
+        key: trained.get(key, was) for key, was in PREPARING.items() if f"sampler.{key}" not in loaded.given
+    }
+    return replace(loaded, run=run.model_copy(update={"sampler": run.sampler.model_copy(update=changes)}))
 
 
 def seen_in_training(dataset: DatasetConfig, fold: int, samples: Sequence[Sample]) -> int:

@@ -147,8 +147,9 @@ def in_frame(
 ) -> Prediction:
     """A prediction in input pixels (N, D), beside its annotation, in the frame that `mode` asks for."""
     linear = affine[:-1, :-1]
-    target = sample.coordinates
+    target, original_spacing = sample.coordinates, None
     if mode == "use_input_size":
+        original_spacing = None if spacing is None else tuple(float(s) for s in spacing)
         target = transform_points(np.linalg.inv(affine).astype(np.float64), target)
         spacing = None if spacing is None else spacing * np.abs(np.diag(linear))
     else:
@@ -168,4 +169,5 @@ def in_frame(
         states=sample.states if annotated else None,
         spacing=None if spacing is None else tuple(float(s) for s in spacing),
         extra=sample.extra,
+        original_spacing=original_spacing,
     )

@@ -29,8 +29,9 @@ from lannunet_landmarks.evaluation.predictions import write_predictions
 from lannunet_landmarks.evaluation.summary import radial_errors
 from lannunet_landmarks.predict.ensemble import together
 from lannunet_landmarks.predict.evaluator import Evaluator
+from lannunet_landmarks.predict.models import as_trained
 from lannunet_landmarks.schema import RunConfig
-from lannunet_landmarks.session import describe, first_images, prepare_images, start_session
+from lannunet_landmarks.session import describe, first_images, prepare_images, start_session, with_clips
 from lannunet_landmarks.types import Prediction
 from lannunet_landmarks.work import train
 
@@ -85,9 +86,11 @@ def train_both(loaded: LoadedConfig, second: LoadedConfig, resume: bool, overwri
 
 def predict_all(loaded: LoadedConfig, dataset: LandmarkDataset) -> dict[Split, list[Prediction]]:
     """What the run's best model says of every split."""
+    loaded = as_trained(loaded)
     config = cast(RunConfig, loaded.run)
     fabric = make_fabric(config)
-    session = start_session(loaded, describe(config, dataset, fabric.device.type), fabric)
+    run = describe(config, dataset, fabric.device.type)
+    session = start_session(with_clips(loaded, dataset, run.in_channels), run, fabric)
     trained = config.model.checkpoint if config.trainer.inference_only else None
     start_from(session, trained or config.output.output_dir)
     fabric.to_device(session.learner)

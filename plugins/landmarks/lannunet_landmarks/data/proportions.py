@@ -1,0 +1,47 @@
+"""Which proportions a letterbox keeps: those in mm, so that what is as long looks as long along all axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+FULLER = 3.0
+"""How many times as much of the input images have to fill for it to be made of their own pixels' shape."""
+
+
+def input_pixel_shape(
+    sizes: Sequence[Sequence[int]], spacings: Sequence[Sequence[float]], input_size: Sequence[int]
+) -> tuple[float, ...]:
+    """The shape of an input pixel in mm, the shortest side being 1: a cube, or that of the images' own.
+
+    Cubes are what a network turns and sees alike along all axes. But thick slices in a flat input would leave
+    it empty: 96×96×7 voxels of 0.7×0.7×3 mm fill 5 % of as many cubes. There it is the images' own shape.
+
+    Args:
+        sizes: Of the images, (x, y[, z]) each.
+        spacings: mm per pixel, likewise.
+        input_size: What they are resized to.
+    """
+    size, spacing, given = np.median(sizes, 0), np.median(spacings, 0), np.asarray(input_size, float)
+    own = tuple(round(float(step), 5) for step in spacing / spacing.min())
+
+    def filled(shape: Sequence[float]) -> float:
+        """The share of the input that the median image fills."""
+        extent = size * spacing / np.asarray(shape)
+        return float(np.prod(extent * (given / extent).min() / given))
+
+    cubes = (1.0,) * len(size)
+    return own if filled(own) > FULLER * filled(cubes) else cubes
+
+
+def pixel_in(spacing: Sequence[float] | None, shape: Sequence[float] | None) -> tuple[float, ...] | None:
+    """An image's pixel, measured in sides of the input's, for `resize_affine`.
+
+    Args:
+        spacing: mm per pixel of the image; None: unknown, and the pixel is taken to have that shape.
+        shape: See `input_pixel_shape`; None: proportions are kept in pixels.
+    """
+    if spacing is None or shape is None:
+        return None
+    return tuple(length / side for length, side in zip(spacing, shape, strict=True))

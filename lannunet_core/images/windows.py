@@ -95,7 +95,7 @@ class Windows:
         patch, image = (math.ceil(s[axis] / stride) for s in (self.patch_size, self.image_size))
         step = max((b - a for a, b in itertools.pairwise(starts)), default=0) // stride
         # No more than half of what neighbours share, so that one of them counts at every pixel. One that
-        # leaves nothing of a patch, as of a network that normalises over all it sees, cannot be kept anywhere:
+        # leaves nothing of a patch, as of a network that normalises over all it sees, can be kept nowhere:
         # then no place is better to cut at than another, and all is blended.
         margin = min(math.ceil(self.margin[axis] / stride), (patch - step) // 2)
         if 2 * self.margin[axis] >= self.patch_size[axis]:

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from lannunet_images import resize_affine
 from lannunet_landmarks import decode_peak, gaussian_heatmaps
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch.nn import functional
 
 from benchmarks import Row, seconds
-from lannunet_core import resize_affine
 
 SIZE, ORIGINAL, LANDMARKS = (512, 512), (2400, 1935), 19
 

@@ -62,10 +62,9 @@ def write_image(path: Path) -> None:
 def measure(folder: Path, on_scratch: bool) -> None:
     """Print peak and seconds, in a process that does nothing else."""
     import torch
+    from lannunet_images import resize_affine
     from lannunet_segmentation.predict.resample import axis_matrices, label_map, resampled
     from lannunet_segmentation.predict.sliding import predict_scores
-
-    from lannunet_core import resize_affine
 
     centres = torch.arange(CLASSES, dtype=torch.float32)
     network = torch.nn.Conv3d(1, CLASSES, 1)

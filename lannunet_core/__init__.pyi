@@ -186,23 +186,6 @@ from .images.reader import (
     image_placement as image_placement,
     read_image as read_image,
 )
-from .images.geometry import (
-    ResizeMode as ResizeMode,
-    affine_matrix as affine_matrix,
-    is_inside as is_inside,
-    resize_affine as resize_affine,
-    transform_points as transform_points,
-)
-from .images.prepare import (
-    normalised as normalised,
-    prepare_image as prepare_image,
-    resample_axis as resample_axis,
-    resample_matrix as resample_matrix,
-)
-from .images.normalise import (
-    ZSCORES as ZSCORES,
-    Window as Window,
-)
 from .images.windows import (
     Windows as Windows,
 )
@@ -239,12 +222,6 @@ from .augment.placing import (
     showing as showing,
     shown_box as shown_box,
 )
-from .augment.on_device import (
-    augment_one as augment_one,
-    augmented as augmented,
-    warp as warp,
-)
-from .augment.intensity import apply_intensity as apply_intensity
 
 # What is written for people
 from .report.escape import (

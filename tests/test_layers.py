@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ENGINE = "lannunet_core"
 TASKS = ("lannunet_landmarks", "lannunet_segmentation")
-LIBRARIES = ("lannunet_report",)  # of tasks, which no run needs: they import the engine alone
+LIBRARIES = ("lannunet_images", "lannunet_report")  # of tasks and plugins: they import the engine alone
 FOLDERS = [ROOT / ENGINE, *(path.parent for path in ROOT.glob("plugins/*/lannunet_*/__init__.py"))]
 PACKAGES = {folder.name: folder for folder in FOLDERS}
 MODULES = {

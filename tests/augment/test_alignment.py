@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from lannunet_images import on_device
 from lannunet_imgaug import augment as with_imgaug
 from lannunet_segmentation import IGNORE
 
-from lannunet_core.augment import on_device
 from lannunet_core.augment.schemes import SCHEMES, Drawn, IntensityOp, SpatialTransform
 from lannunet_core.errors import UserError
 

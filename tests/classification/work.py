@@ -10,6 +10,7 @@ import lannunet_report as pages
 import numpy as np
 import torch
 from classification.task import ClassificationDefaults
+from lannunet_images import augmented, prepare_image
 from torch import nn
 
 import lannunet_core as core
@@ -42,22 +43,20 @@ class Samples:
     def __getitem__(self, place):
         epoch, draw, index = place if isinstance(place, tuple) else (0, 0, place)
         path = self.entries[index]
-        image, _ = core.prepare_image(core.read_image(path, len(self.size)).pixels, self.size, "stretch")
+        image, _ = prepare_image(core.read_image(path, len(self.size)).pixels, self.size, "stretch")
         item = {"image": torch.from_numpy(image), "id": path.stem, "index": torch.tensor(index)}
         if path.parent.name in self.classes:
             item["class"] = torch.tensor(self.classes.index(path.parent.name))
         if self.scheme is not None:
             rng = np.random.default_rng([self.seed, epoch, draw])
-            given = {"rng": rng, "size": self.size, "sample": path, "epoch": epoch}
+            given = {"rng": rng, "size": self.size, "image_size": self.size, "sample": path, "epoch": epoch}
             drawn = core.call_accepting(self.scheme.draw, **given)
-            centre = core.call_accepting(
-                self.sampling.centre, image_size=self.size, transform=drawn.spatial, **given
-            )
+            centre = core.call_accepting(self.sampling.centre, transform=drawn.spatial, **given)
             item |= {"drawn": drawn, "centre": torch.from_numpy(centre).float()}
         return item
 
     def on_device(self, batch, device):
-        return core.augmented(core.to_device(batch, device), self.size)
+        return augmented(core.to_device(batch, device), self.size)
 
 
 def start_session(loaded, run, fabric):

@@ -807,7 +807,7 @@ class Stranger(Plugin):
 """
 
 APPLY = """
-from lannunet_core import augment_one
+from lannunet_images import augment_one
 
 
 def apply(image, drawn, centre, output_size):

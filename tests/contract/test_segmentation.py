@@ -524,7 +524,7 @@ def test_order_sampling_and_augmentation_know_the_case_and_debug_sees_it(install
     sampler = {"data_aug": "turned", "debug": True, "num_workers": 1, "patch": patch}
     project.set(solver={"max_epochs": 2}, sampler=sampler)
     assert project.train() == 0
-    from lannunet_core import augment_one, warp
+    from lannunet_images import augment_one, warp
 
     kept = stranger().kept
     assert [batch["id"] for batch, _ in kept] == [["Tr1", "Tr1"], ["Tr1", "Tr1"], ["Tr2", "Tr2"]]
@@ -562,7 +562,7 @@ means = []
 """
 
 APPLY = """
-from lannunet_core import augment_one
+from lannunet_images import augment_one
 
 
 def apply(image, drawn, centre, output_size):

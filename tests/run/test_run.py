@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from lannunet_images.geometry import resize_affine, transform_points
 
 from lannunet_core.config.compose import load_config
-from lannunet_core.images.geometry import resize_affine, transform_points
 from lannunet_core.run import checkpoint, run
 
 

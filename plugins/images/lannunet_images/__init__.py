@@ -1,5 +1,8 @@
-"""The image formats of LannU-Net, each read here or by Pillow or SimpleITK, whichever reads it right."""
+"""Images for the tasks of LannU-Net: the formats, and how an image becomes what a network sees.
 
-from lannunet_images.claims import RATIO, check_claim
+What is listed in `__init__.pyi` is the public face.
+"""
 
-__all__ = ["RATIO", "check_claim"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -102,8 +102,7 @@ def warp(
 
 def _with_torch(image: Pixels, operation: Any) -> Pixels:
     import torch
-
-    from lannunet_core import apply_intensity
+    from lannunet_images import apply_intensity
 
     return np.asarray(apply_intensity(torch.from_numpy(image), operation).numpy())
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lannunet_images import intensity
 from lannunet_imgaug import augment as with_imgaug
 from scipy import ndimage
 
-from lannunet_core.augment import intensity
 from lannunet_core.augment.schemes import Drawn, IntensityOp, SpatialTransform, make_scheme
 from lannunet_core.errors import UserError
 

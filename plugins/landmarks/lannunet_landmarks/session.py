@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from lannunet_images import ZSCORES, Window, resize_affine
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from lannunet_core import (
-    ZSCORES,
     ExtraFields,
     Floats,
     ImageFiles,
@@ -22,11 +22,9 @@ from lannunet_core import (
     RunInfo,
     Session,
     UserError,
-    Window,
     assemble,
     choose,
     progress_bar,
-    resize_affine,
 )
 from lannunet_landmarks.data.annotations import LandmarkDataset
 from lannunet_landmarks.data.centres import Centres, check_centres, read_centres

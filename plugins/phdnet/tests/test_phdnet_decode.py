@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from lannunet_images import resize_affine
 from lannunet_phdnet import decode as module
 from lannunet_phdnet.decode import BLOB, POINTS, Candidates, decode, smooth_candidates
 from lannunet_phdnet.labels import ClassLabels, generate_labels
@@ -15,7 +16,7 @@ from scipy import ndimage, optimize
 from torch import Tensor
 from torch.nn import functional
 
-from lannunet_core import Coordinates, EvaluationMode, resize_affine
+from lannunet_core import Coordinates, EvaluationMode
 
 Floats = NDArray[np.float64]
 Branches = Literal["multi", "heatmap", "displacement"]

@@ -11,9 +11,10 @@ from functools import partial
 from typing import Any
 
 import torch
+from lannunet_images import resize_affine
 from torch import Tensor
 
-from lannunet_core import Coordinates, EvaluationMode, map_tensors, resize_affine, spatial_size
+from lannunet_core import Coordinates, EvaluationMode, map_tensors, spatial_size
 from lannunet_core.testing import (
     Broken,
     Kind,

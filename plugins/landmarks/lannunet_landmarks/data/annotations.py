@@ -14,6 +14,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
 import numpy as np
+from lannunet_images import is_inside
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -25,7 +26,6 @@ from lannunet_core import (
     State,
     UserError,
     image_format,
-    is_inside,
     open_in_format,
     terminal_text,
 )

@@ -15,6 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from lannunet_images import (
+    ResizeMode,
+    affine_matrix,
+    augmented,
+    is_inside,
+    prepare_image,
+    transform_points,
+)
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -27,20 +35,14 @@ from lannunet_core import (
     Image,
     ImageFiles,
     Normalisation,
-    ResizeMode,
     Sampling,
     Scheme,
     State,
     UserError,
-    affine_matrix,
-    augmented,
     available_memory,
     call_accepting,
-    is_inside,
-    prepare_image,
     shown_box,
     to_device,
-    transform_points,
 )
 from lannunet_landmarks.data.annotations import check_inside
 from lannunet_landmarks.data.proportions import pixel_in

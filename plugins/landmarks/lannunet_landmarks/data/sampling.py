@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from lannunet_images import transform_points
 from numpy.typing import NDArray
 
 from lannunet_core import (
@@ -20,7 +21,6 @@ from lannunet_core import (
     State,
     on_pixels,
     showing,
-    transform_points,
 )
 from lannunet_landmarks.types import Sample
 

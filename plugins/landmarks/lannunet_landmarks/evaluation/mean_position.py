@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from lannunet_images import resize_affine, transform_points
 from numpy.typing import NDArray
 
-from lannunet_core import Floats, ImageFiles, resize_affine, transform_points
+from lannunet_core import Floats, ImageFiles
 from lannunet_landmarks.evaluation.summary import radial_errors
 from lannunet_landmarks.schema import RunConfig
 from lannunet_landmarks.types import Prediction, Sample

@@ -58,7 +58,7 @@ def draw_predicted_maps(
         predictions: Of this batch, in its order.
         folder: Made if need be.
     """
-    from lannunet_core import transform_points
+    from lannunet_images import transform_points
 
     image = _numpy(batch["image"])
     maps = _first_maps(heatmaps, image.ndim)

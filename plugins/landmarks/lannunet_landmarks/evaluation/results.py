@@ -9,9 +9,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from lannunet_images import prepare_image
 from numpy.typing import NDArray
 
-from lannunet_core import METHODS_FOLDER, prepare_image, terminal_text, write_text
+from lannunet_core import METHODS_FOLDER, terminal_text, write_text
 from lannunet_landmarks.data.proportions import pixel_in
 from lannunet_landmarks.evaluation.mean_position import not_learned
 from lannunet_landmarks.evaluation.pictures import file_name

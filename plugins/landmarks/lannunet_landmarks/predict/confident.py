@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from lannunet_images import resize_affine
 from torch import Tensor
 
-from lannunet_core import EvaluationMode, resize_affine
+from lannunet_core import EvaluationMode
 from lannunet_landmarks.evaluation.reliability import (
     ConfidenceCalibration,
     calibrate_confidence,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lannunet_images import transform_points
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
@@ -20,7 +21,6 @@ from lannunet_core import (
     State,
     spatial_size,
     to_device,
-    transform_points,
 )
 from lannunet_landmarks.hooks import LandmarkHooks
 from lannunet_landmarks.types import Prediction, Sample

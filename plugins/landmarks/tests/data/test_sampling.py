@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lannunet_images.geometry import affine_matrix, is_inside
 from lannunet_landmarks.data.sampling import PatchBias, PatchCentred
 from lannunet_landmarks.types import Sample
 from scipy.stats import binomtest, chisquare
@@ -11,7 +12,6 @@ from lannunet_core import call_accepting
 from lannunet_core.augment.elastic import Elastic
 from lannunet_core.augment.spatial import SpatialTransform
 from lannunet_core.hookspecs import State
-from lannunet_core.images.geometry import affine_matrix, is_inside
 
 IMAGE, PATCH = (90, 70), (12, 8)
 

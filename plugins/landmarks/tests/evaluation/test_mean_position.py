@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lannunet_images.prepare import prepare_image
 from lannunet_landmarks.evaluation.mean_position import (
     as_plain,
     from_plain,
@@ -16,7 +17,6 @@ from lannunet_landmarks.schema import RunConfig
 from lannunet_landmarks.types import Prediction, Sample
 
 from lannunet_core import IMAGE_FILES, State, read_image
-from lannunet_core.images.prepare import prepare_image
 
 NAN = float("nan")
 

@@ -4,11 +4,10 @@ import math
 
 import pytest
 import torch
+from lannunet_images.geometry import resize_affine
 from lannunet_landmarks.maps.coarse import decode_coarse
 from lannunet_landmarks.maps.decode import DECODERS, decode_peak
 from lannunet_landmarks.maps.labels import gaussian_heatmaps, level_sigmas
-
-from lannunet_core.images.geometry import resize_affine
 
 SIZE = (64, 48)
 POINTS = torch.tensor([[[21.3, 17.8], [44.6, 30.1]]])

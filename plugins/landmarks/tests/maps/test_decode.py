@@ -3,12 +3,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from lannunet_images.geometry import affine_matrix, resize_affine, transform_points
 from lannunet_landmarks.maps.decode import DECODERS, decode_peak
 from lannunet_landmarks.maps.labels import gaussian_heatmaps
 from scipy import ndimage
 from scipy.interpolate import RectBivariateSpline
-
-from lannunet_core.images.geometry import affine_matrix, resize_affine, transform_points
 
 MODES = ["scale_heatmap_first", "scale_pred_coords", "use_input_size"]
 

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from lannunet_images.geometry import resize_affine
 from lannunet_landmarks.maps.decode import DECODERS
 
 from benchmarks.decoder_precision import BOUND_FACTOR, gaussians, least_error
-from lannunet_core.images.geometry import resize_affine
 
 MODES = ["scale_heatmap_first", "scale_pred_coords", "use_input_size"]
 REFINING = [name for name in DECODERS if name != "peak"]

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from lannunet_images.geometry import resize_affine
 from lannunet_landmarks.maps.decode import decode_peak
 from lannunet_landmarks.maps.labels import gaussian_heatmaps
 from lannunet_landmarks.predict.predictor import Located
@@ -12,7 +13,6 @@ from lannunet_landmarks.predict.views import mirrored, mirrored_axes, swapped
 
 from lannunet_core.augment.schemes import make_scheme
 from lannunet_core.hookspecs import Coordinates
-from lannunet_core.images.geometry import resize_affine
 
 SIGMA = 2.0
 

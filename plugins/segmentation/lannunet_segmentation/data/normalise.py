@@ -6,9 +6,10 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+from lannunet_images import ZSCORES, normalised, resize_affine
 from numpy.typing import NDArray
 
-from lannunet_core import ZSCORES, Floats, UserError, normalised, resize_affine
+from lannunet_core import Floats, UserError
 from lannunet_segmentation.data import regrid
 from lannunet_segmentation.data.as_nnunet import prepare_as_nnunet, resized, slices_apart
 from lannunet_segmentation.types import CaseImage, SegmentationDataset, Settings

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from lannunet_images import resample_axis, resample_matrix
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.sparse import csr_array
 
-from lannunet_core import resample_axis, resample_matrix
 from lannunet_segmentation.types import IGNORE, Labels
 
 

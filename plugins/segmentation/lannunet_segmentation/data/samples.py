@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lannunet_images import affine_matrix, augmented, warp
 from torch.utils.data import Dataset
 
 from lannunet_core import (
@@ -16,12 +17,9 @@ from lannunet_core import (
     ExtraMap,
     Sampling,
     Scheme,
-    affine_matrix,
-    augmented,
     call_accepting,
     shown_box,
     to_device,
-    warp,
 )
 from lannunet_segmentation.data.cutting import cut_box
 from lannunet_segmentation.data.prepared import PreparedCase

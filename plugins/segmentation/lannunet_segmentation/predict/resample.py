@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from lannunet_images import resample_axis, resample_matrix
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from lannunet_core import Floats, resample_axis, resample_matrix
+from lannunet_core import Floats
 from lannunet_segmentation.predict.slabs import in_slabs
 from lannunet_segmentation.types import Labels
 

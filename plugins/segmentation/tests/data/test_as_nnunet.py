@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from lannunet_images.geometry import transform_points
 from lannunet_segmentation.data import nnunet_v1
 from lannunet_segmentation.data.as_nnunet import prepare_as_nnunet
 from lannunet_segmentation.data.cases import read_case
 from lannunet_segmentation.data.folders import read_dataset
 from lannunet_segmentation.types import CaseImage, Geometry, NnunetChannel, NnunetRecipe
 
-from lannunet_core.images.geometry import transform_points
 from tests.fixtures.nnunet import REPOSITORY
 
 MADE_BY_NNUNET = REPOSITORY / "../shared/data/nnunet_v1"

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from lannunet_images.geometry import transform_points
 from lannunet_segmentation.data.as_nnunet import resized
 from lannunet_segmentation.data.normalise import prepare_image
 from lannunet_segmentation.data.regrid import resample_label
 from lannunet_segmentation.types import CaseImage, Geometry, Settings
 from scipy import ndimage
 
-from lannunet_core.images.geometry import transform_points
 from tests.fixtures.nnunet import PLAIN_SPACING, blocks
 
 FINER = Settings((0.75, 0.75, 1.0), ("zscore",), (None,))

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings, strategies as st
+from lannunet_images.geometry import affine_matrix, resize_affine
 from lannunet_segmentation.predict import resample
 from lannunet_segmentation.predict.resample import label_map
 from lannunet_segmentation.predict.slabs import in_slabs
 from scipy.ndimage import map_coordinates
 
 from lannunet_core.errors import UserError
-from lannunet_core.images.geometry import affine_matrix, resize_affine
 
 SWITCH = "DIAG_NNUNET_ALT_RESAMPLING"
 
@@ -169,7 +169,7 @@ MEASURE = """
 import re
 from pathlib import Path
 import torch
-from lannunet_core.images.geometry import resize_affine
+from lannunet_images.geometry import resize_affine
 from lannunet_segmentation.predict import resample
 
 torch.set_num_threads(1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lannunet_core.augment.schemes import IntensityOp
+from lannunet_core import IntensityOp
 
 Parameters = Mapping[str, float]
 

@@ -14,10 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from lannunet_core.errors import UserError
-from lannunet_core.hookspecs import Normalisation
-from lannunet_core.images.geometry import ResizeMode, resize_affine
-from lannunet_core.types import Floats
+from lannunet_core import Floats, Normalisation, UserError
+from lannunet_images.geometry import ResizeMode, resize_affine
 
 BLOCK = 1 << 23  # pixels that are resized at a time
 

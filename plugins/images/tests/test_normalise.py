@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-
-from lannunet_core import ZSCORES, Window, prepare_image
+from lannunet_images import ZSCORES, Window, prepare_image
 
 METAL, PADDING, TISSUE = 30_000.0, -3024.0, 300.0
 

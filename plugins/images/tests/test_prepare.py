@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings, strategies as st
+from lannunet_images.geometry import resize_affine, transform_points
+from lannunet_images.prepare import prepare_image, resample_axis, resample_matrix
 from PIL import Image as pillow
 
 from lannunet_core.errors import UserError
-from lannunet_core.images.geometry import resize_affine, transform_points
-from lannunet_core.images.prepare import prepare_image, resample_axis, resample_matrix
 from lannunet_core.images.reader import read_image
 
 
@@ -183,7 +183,7 @@ def test_a_large_image_is_resized_block_by_block(monkeypatch, shape, wanted, res
     """The same numbers, and never as floats as a whole."""
     pixels = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
     whole, _ = prepare_image(pixels, wanted, resize)
-    monkeypatch.setattr("lannunet_core.images.prepare.BLOCK", 1000)
+    monkeypatch.setattr("lannunet_images.prepare.BLOCK", 1000)
     np.testing.assert_array_equal(prepare_image(pixels, wanted, resize)[0], whole)
     large = np.tile(pixels, (1, 20, 20) if pixels.ndim == 3 else (1, 40, 4, 4))
     tracemalloc.start()

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, strategies as st
+from lannunet_images.geometry import affine_matrix, is_inside, resize_affine, transform_points
 from torch.nn import functional
-
-from lannunet_core.images.geometry import affine_matrix, is_inside, resize_affine, transform_points
 
 sides = st.integers(8, 4000)
 dimensions = st.sampled_from([2, 3])

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from lannunet_images import on_device
 from scipy import ndimage
 
-from lannunet_core.augment import on_device
 from lannunet_core.augment.schemes import SCHEMES, Drawn, SpatialTransform, make_scheme
 
 SIZES = [(40, 28), (20, 16, 24)]

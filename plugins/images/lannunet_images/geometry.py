@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core.types import Floats
+from lannunet_core import Floats
 
 ResizeMode = Literal["letterbox", "stretch"]
 Array = TypeVar("Array")

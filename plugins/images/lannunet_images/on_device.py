@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from lannunet_core.augment import intensity
-from lannunet_core.augment.elastic import Elastic
-from lannunet_core.augment.schemes import Drawn
-from lannunet_core.types import Floats
+from lannunet_core import Drawn, Elastic, Floats
+from lannunet_images import intensity
 
 
 @torch.no_grad()

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from lannunet_images import intensity
 from scipy import ndimage, stats
 
-from lannunet_core.augment import intensity
 from lannunet_core.augment.schemes import SCHEMES, IntensityOp
 
 IMAGES = {

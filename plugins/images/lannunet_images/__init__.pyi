@@ -1,0 +1,34 @@
+"""The public face, by subject. See `__init__.py`."""
+
+# Formats
+from .claims import (
+    RATIO as RATIO,
+    check_claim as check_claim,
+)
+
+# From pixels as they are stored to the network's input
+from .geometry import (
+    ResizeMode as ResizeMode,
+    affine_matrix as affine_matrix,
+    is_inside as is_inside,
+    resize_affine as resize_affine,
+    transform_points as transform_points,
+)
+from .prepare import (
+    normalised as normalised,
+    prepare_image as prepare_image,
+    resample_axis as resample_axis,
+    resample_matrix as resample_matrix,
+)
+from .normalise import (
+    ZSCORES as ZSCORES,
+    Window as Window,
+)
+
+# Augmentation on the run's device
+from .on_device import (
+    augment_one as augment_one,
+    augmented as augmented,
+    warp as warp,
+)
+from .intensity import apply_intensity as apply_intensity

@@ -84,7 +84,7 @@ class Examples(Plugin):
 
     @hookimpl
     def augmenter(self):
-        from lannunet_core import augment_one  # what the core does, for one image in a worker
+        from lannunet_images import augment_one  # as data_aug_package: torch does
 
         return augment_one
 

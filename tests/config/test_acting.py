@@ -107,6 +107,7 @@ TRIED = {
         "inference.decoder": "dark",
         "inference.tta": (True, MIRRORS),
         "inference.mc_dropout": (2, ("model.unet.dropout=0.5",)),
+        "inference.confidence_radius": 1.0,
         "inference.presence": True,
         "inference.ensemble_inference": True,
         "inference.ensemble_checkpoints": ["nowhere"],

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from typing import TypeVar
 
 from lannunet_core import RunFailed
@@ -34,6 +35,7 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], jobs: in
     if jobs <= 1:
         yield from map(work, items)
         return
+    _start_tracker()
     # Not forked: a fork of a process with threads may hang.
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_begin)
     try:
@@ -46,6 +48,19 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], jobs: in
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _start_tracker() -> None:
+    """Start what keeps account of the processes' semaphores so that SIGHUP to the group leaves it alone.
+
+    It ignores SIGINT and SIGTERM by itself. Where it ends before the processes do, it is started again, and
+    complains of semaphores that it does not know.
+    """
+    if not hasattr(signal, "SIGHUP"):
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # which it inherits
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin() -> None:

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -45,3 +47,31 @@ def test_errors_come_through():
         list(in_processes(square, [7, 8], 2))
     with pytest.raises(RunFailed, match="ended from outside"):
         list(in_processes(square, [13, 13], 2))
+
+
+HANGS_UP = """
+import os
+import signal
+import sys
+
+from lannunet_segmentation import in_processes
+
+
+def hang_up(number):
+    os.killpg(os.getpgrp(), signal.SIGHUP)
+    return number
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGHUP, lambda *_: None)
+    print(sorted(in_processes(hang_up, [1, 2, 3], 2)))
+"""
+
+
+def test_a_signal_to_the_group_leaves_nothing_behind(tmp_path):
+    """Nor a word of multiprocessing's tracker of semaphores, which ends at SIGHUP by itself."""
+    (tmp_path / "hangs_up.py").write_text(HANGS_UP)
+    ended = subprocess.run(
+        [sys.executable, tmp_path / "hangs_up.py"], capture_output=True, text=True, start_new_session=True
+    )
+    assert (ended.stdout, ended.stderr) == ("[1, 2, 3]\n", "")

@@ -1,5 +1,4 @@
-"""What a data set of landmarks is like: its images by their headers, and the shapes that its landmarks
-form."""
+"""What a data set of landmarks is like: the headers of its images, and the shapes of its landmarks."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def command(
         float | None, typer.Option(min=1e-6, help="mm per pixel, for images whose files do not say.")
     ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="What lannunet calibrate wrote: add regions that hold the true point.")
+        Path | None, typer.Option(help="What lannunet calibrate wrote: add regions, calibrate confidence.")
     ] = None,
     coverage: Annotated[
         float | None, typer.Option(help="With which probability; the model's inference.coverage by default.")

@@ -30,6 +30,7 @@ UNSEEN = {
     "trainer.cache_data": "whether images are kept in memory",
     "trainer.fold": "landmarks: which file of a folder of folds (tests/run/test_folds.py)",
     "inference.coverage": "of predictions with a calibration (tests/cli/test_predict.py)",
+    "inference.confidence_radius": "with 20 validation points (landmarks/tests/predict/test_confident.py)",
     "dataset.format": "names what a plugin brings (tests/contract)",
     "trainer.weighted.folder": "needs weight maps (plugins/weighted/tests)",
     "trainer.observer.tensorboard": "needs a library that is not a requirement",

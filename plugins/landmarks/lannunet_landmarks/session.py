@@ -91,7 +91,7 @@ class LandmarkSession(Session):
             if self.defaults is not None:
                 self.defaults.made_by = None
         known = learned.get("confidence")
-        self.calibrations = (ConfidenceCalibration(**known),) if known else ()
+        self.calibrations = (ConfidenceCalibration.read(known),) if known else ()
         if "mean_position" in learned:
             shape = (len(self.run.outputs), self.run.dimensions)
             self.mean_position = from_plain(learned["mean_position"], shape)

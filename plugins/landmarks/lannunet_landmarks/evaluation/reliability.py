@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
-from lannunet_core import Floats, State
+from lannunet_core import Floats, State, UserError
 from lannunet_landmarks.evaluation.summary import errors_in
 from lannunet_landmarks.types import Prediction
 
@@ -56,8 +57,22 @@ class ConfidenceCalibration:
         return np.where(raw == 0, 0.0, probability)
 
     def learned(self) -> dict[str, Any]:
-        """As a model's file keeps it; `ConfidenceCalibration(**…)` reads it."""
+        """As a model's file keeps it."""
         return asdict(self)
+
+    @classmethod
+    def read(cls, learned: Any) -> ConfidenceCalibration:
+        """What `learned` wrote, from a file that anybody may have changed."""
+        try:
+            found = TypeAdapter(cls).validate_python(learned, strict=False)
+        except ValidationError:
+            found = cls(np.nan, "", np.nan, np.nan, 0)
+        numbers = (found.radius, found.slope, found.intercept)
+        if not (np.isfinite(numbers).all() and min(numbers[:2]) > 0 and found.unit in ("mm", "px")):
+            raise UserError(
+                "The model's calibration of confidence is damaged. Train it anew with lannunet train."
+            )
+        return found
 
 
 def calibrate_confidence(

@@ -2,14 +2,17 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from lannunet_landmarks.evaluation.reliability import (
     LEAST_POINTS,
+    ConfidenceCalibration,
     calibrate_confidence,
     cross_calibrated,
     ranking,
     reliability,
 )
+
+from lannunet_core import UserError
 
 NAN = float("nan")
 
@@ -42,6 +45,17 @@ def test_few_right_points_are_no_proof():
     known = calibrate_confidence(np.full(24, 0.98), np.ones(24), 5.0, "px")
     assert 0.9 < known(np.array([0.98])) < 0.97  # 25 of 26
     assert calibrate_confidence(np.full(LEAST_POINTS - 1, 0.98), np.ones(LEAST_POINTS - 1), 5.0, "px") is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"slope": -1.0}, {"radius": "wide"}, {"unit": "m"}, {"intercept": NAN}, {"points": None}, None, []],
+)
+def test_a_damaged_model_is_refused(change):
+    known = ConfidenceCalibration(5.0, "px", 0.5, 1.0, 60)
+    assert ConfidenceCalibration.read(known.learned()) == known
+    with pytest.raises(UserError, match="damaged"):
+        ConfidenceCalibration.read(known.learned() | change if isinstance(change, dict) else change)
 
 
 def test_what_is_not_known_does_not_count():
@@ -82,6 +96,7 @@ def test_images_are_calibrated_by_the_others():
     np.testing.assert_allclose(found[first], known(raw[first]))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=30))
 def test_ranking_is_the_share_of_pairs(points):
     confidence = np.array([c for c, _ in points], float)

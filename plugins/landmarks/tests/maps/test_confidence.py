@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from lannunet_landmarks.maps.confidence import mass_around, with_masses
 from lannunet_landmarks.maps.decode import decode_peak
 from lannunet_landmarks.maps.learned_sigma import LearnedSigma
@@ -16,6 +16,7 @@ from lannunet_core.hookspecs import Coordinates
 
 
 @pytest.mark.parametrize("size", [(17, 12), (9, 11, 8)])
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**16), reach=st.floats(0.3, 6))
 def test_mass_is_the_sum_of_what_is_near(size, seed, reach):
     rng = np.random.default_rng(seed)

@@ -74,6 +74,10 @@ def test_a_radius_of_the_users(calibrated, tmp_path):
     known = read_calibration(made).confidence
     assert (known.radius, known.unit, known.points) == (3.5, "px", 24)
     calibrated.write()
+    again = tmp_path / "again"
+    words = ("--set", "inference.confidence_radius=3.5", "--set", f"output.output_dir={again}")
+    assert calibrated.lannunet("train", calibrated.yaml, *words) == 0
+    assert {row["confidence_radius_px"] for row in calibrated.rows(again)} == {"3.5"}
     assert calibrated.lannunet("evaluate", table, calibrated.json, "--calibration", made, "-o", checked) == 0
     before, after = calibrated.rows(), calibrated.rows(checked)
     assert {row["confidence_radius_px"] for row in after} == {"3.5"}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from lannunet_landmarks.maps.decode import decode_peak
 from lannunet_landmarks.maps.labels import gaussian_heatmaps
 from lannunet_landmarks.predict.ensemble import combined
@@ -124,6 +124,7 @@ def test_who_found_nothing_has_no_part():
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
+@settings(deadline=None)
 @given(confidence=st.tuples(st.floats(0, 1), st.floats(0, 1)), apart=st.floats(1, 50))
 def test_two_that_are_apart_never_give_more_than_half(dimensions, confidence, apart):
     """The worst confident points were midpoints of nowhere."""

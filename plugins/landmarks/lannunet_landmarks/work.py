@@ -40,6 +40,7 @@ from lannunet_landmarks.session import (
     describe,
     first_images,
     has_presence,
+    pixel_shape,
     prepare_images,
     say_shape,
     with_clips,
@@ -229,7 +230,9 @@ class LandmarkWork:
         title = f"{self.dataset.name}: {self.split}"
         mean, by_mean = session.mean_position, None
         if mean is not None:
-            by_mean = placed(mean, self.predictions, session.files, self.config)
+            by_mean = placed(
+                mean, self.predictions, session.files, self.config, pixel_shape(self.config, session.run)
+            )
         return write_landmark_results(
             session, methods, folder, title, history, resolved, description, by_mean=by_mean
         )

@@ -15,6 +15,7 @@ from lannunet_images import resize_affine, transform_points
 from numpy.typing import NDArray
 
 from lannunet_core import Floats, ImageFiles
+from lannunet_landmarks.data.proportions import pixel_in
 from lannunet_landmarks.evaluation.summary import radial_errors
 from lannunet_landmarks.schema import RunConfig
 from lannunet_landmarks.types import Prediction, Sample
@@ -33,7 +34,11 @@ def mean_position(samples: Sequence[Sample], files: ImageFiles) -> Floats:
 
 
 def placed(
-    mean: Floats, predictions: Sequence[Prediction], files: ImageFiles, config: RunConfig
+    mean: Floats,
+    predictions: Sequence[Prediction],
+    files: ImageFiles,
+    config: RunConfig,
+    pixel_shape: Sequence[float] | None = None,
 ) -> list[Prediction]:
     """The mean position in each of the images, as predictions in the frame of those of a run.
 
@@ -42,13 +47,16 @@ def placed(
         predictions: What the run says of the images.
         files: What reads the images.
         config: Of the run.
+        pixel_shape: See `PreparedImages`.
     """
     found = []
     for prediction in predictions:
         size = files.header(prediction.image, mean.shape[1]).size
         points = mean * np.asarray(size) - 0.5
-        if config.inference.evaluation_mode == "use_input_size":
-            matrix = resize_affine(size, config.sampler.image_size or size, config.sampler.resize)
+        sampler = config.sampler
+        if config.inference.evaluation_mode == "use_input_size" and sampler.image_size is not None:
+            pixel = pixel_in(prediction.original_spacing, pixel_shape)
+            matrix = resize_affine(size, sampler.image_size, sampler.resize, pixel)
             points = transform_points(np.linalg.inv(matrix), points)
         unknown = np.full(len(points), np.nan)
         found.append(

@@ -12,6 +12,7 @@ from lannunet_images import resize_affine
 from torch import Tensor
 
 from lannunet_core import EvaluationMode
+from lannunet_landmarks.data.proportions import pixel_in
 from lannunet_landmarks.evaluation.reliability import (
     ConfidenceCalibration,
     calibrate_confidence,
@@ -19,7 +20,7 @@ from lannunet_landmarks.evaluation.reliability import (
 )
 from lannunet_landmarks.maps.confidence import REACH
 from lannunet_landmarks.predict.predictor import Locate, Located
-from lannunet_landmarks.session import LandmarkSession
+from lannunet_landmarks.session import LandmarkSession, pixel_shape
 from lannunet_landmarks.types import Prediction, Sample
 
 MOST_HEADERS = 50  # of images that are looked at for the radius
@@ -64,9 +65,12 @@ def stated_radius(session: LandmarkSession, samples: Sequence[Sample]) -> tuple[
     scales, spacings = [], []
     for sample in samples[:: max(1, len(samples) // MOST_HEADERS)]:
         header = session.files.header(sample.image, run.dimensions)
-        size = config.sampler.image_size or header.size
-        scale = np.abs(np.diag(resize_affine(header.size, size, config.sampler.resize))[:-1])
         spacing = sample.spacing or header.spacing
+        scale = np.ones(run.dimensions)
+        if config.sampler.image_size is not None:
+            pixel = pixel_in(spacing, pixel_shape(config, run))
+            matrix = resize_affine(header.size, config.sampler.image_size, config.sampler.resize, pixel)
+            scale = np.diag(matrix)[:-1]
         if spacing is not None:
             spacings.append(float(np.prod(scale * spacing)) ** (1 / run.dimensions))
         scales.append(1.0 if input_frame else float(np.prod(scale)) ** (1 / run.dimensions))

@@ -130,7 +130,13 @@ class Evaluator:
         if session.mean_position is None:
             return {}
         if self.by_mean is None:
-            self.by_mean = placed(session.mean_position, predictions, session.files, session.config)
+            self.by_mean = placed(
+                session.mean_position,
+                predictions,
+                session.files,
+                session.config,
+                pixel_shape(session.config, session.run),
+            )
         found = not_learned(predictions, self.by_mean, names)
         return {"not_learned": found} if found else {}
 

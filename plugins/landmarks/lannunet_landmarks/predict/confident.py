@@ -11,7 +11,7 @@ import torch
 from lannunet_images import resize_affine
 from torch import Tensor
 
-from lannunet_core import EvaluationMode
+from lannunet_core import EvaluationMode, Floats
 from lannunet_landmarks.data.proportions import pixel_in
 from lannunet_landmarks.evaluation.reliability import (
     ConfidenceCalibration,
@@ -66,7 +66,7 @@ def stated_radius(session: LandmarkSession, samples: Sequence[Sample]) -> tuple[
     for sample in samples[:: max(1, len(samples) // MOST_HEADERS)]:
         header = session.files.header(sample.image, run.dimensions)
         spacing = sample.spacing or header.spacing
-        scale = np.ones(run.dimensions)
+        scale: Floats = np.ones(run.dimensions)
         if config.sampler.image_size is not None:
             pixel = pixel_in(spacing, pixel_shape(config, run))
             matrix = resize_affine(header.size, config.sampler.image_size, config.sampler.resize, pixel)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -70,7 +71,12 @@ class SegmentationWork:
         )  # fmt: skip
 
     def describe(self, device: str) -> RunInfo:
-        return self.opened.describe(device)
+        run, model = self.opened.describe(device), self.config.model.checkpoint
+        if self.config.trainer.inference_only and model is not None:
+            run = replace(
+                run, spacing=load_checkpoint(model).run_info().spacing
+            )  # as its network was made for
+        return run
 
     def read(self, session: SegmentationSession) -> None:
         config, dataset = self.config, self.dataset

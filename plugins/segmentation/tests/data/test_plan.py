@@ -99,6 +99,17 @@ def test_images_whose_background_was_set_to_zero_are_normalised_by_the_rest():
     assert planned(replace(found, nonzero_share=0.5))["preprocess.normalisation"] == ["nonzero", "ct"]
 
 
+def test_the_box_around_what_is_not_zero_is_measured(tmp_path):
+    rng = np.random.default_rng(0)
+    image, label = np.zeros((10, 20, 20), np.float32), np.zeros((10, 20, 20), np.int16)
+    image[:, 5:15, 2:18], label[4:6, 8:12, 8:12] = rng.normal(500, 50, (10, 10, 16)), 1
+    folder = tmp_path / "Dataset001_brain"
+    folder_of(folder, [(image, label, (1.0, 1.0, 1.0))] * 2, channel="T1")
+    found = fingerprint(read_dataset(folder))
+    assert found.nonzero_share == pytest.approx(0.4)
+    assert planned(found)["preprocess.normalisation"] == ["nonzero"]
+
+
 def test_two_dimensions_have_no_coarse_axis():
     found = found_of([(64, 64)] * 3, [(1, 4), (1, 5), (1, 9)])
     assert choose_spacing(found)[0] == (1, 5)

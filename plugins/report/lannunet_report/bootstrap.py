@@ -58,20 +58,21 @@ def bootstrap_statistics(
     ends: dict[str, Floats] = {}
     if found.any() and weights is not None:
         shift = float(errors[found].mean())  # keeps differences of squares accurate
-        sums = _Sums.of(errors[found] - shift, image[found], weights.shape[1])
-        mean, error, log_sd, log_error = (float(one[0]) for one in sums.statistics(np.ones((1, len(sums)))))
+        sums = _sums(errors[found] - shift, image[found])
+        images = sums.shape[1]
+        mean, error, log_sd, log_error = _statistics(sums, np.ones((1, images)))[:, 0].tolist()
         value = {"mean": shift + mean, "median": float(np.median(errors[found])), "sd": np.exp(log_sd)}
-        if len(sums) > 1:
+        if images > 1:
             drawn = weights[:, np.unique(image[found])]
             step = max(1, CHUNK_ELEMENTS // len(errors))
             chunks = [drawn[i : i + step] for i in range(0, len(drawn), step)]
-            means, spreads, logs, log_spreads = np.hstack([sums.statistics(chunk) for chunk in chunks])
-            ends["mean"] = value["mean"] + studentised(means, mean, spreads, error, len(sums))
-            ends["sd"] = value["sd"] * np.exp(studentised(logs, log_sd, log_spreads, log_error, len(sums)))
+            means, spreads, logs, log_spreads = np.hstack([_statistics(sums, chunk) for chunk in chunks])
+            ends["mean"] = value["mean"] + studentised(means, mean, spreads, error, images)
+            ends["sd"] = value["sd"] * np.exp(studentised(logs, log_sd, log_spreads, log_error, images))
             order = np.argsort(errors[found])
             ascending, of = errors[found][order], np.unique(image[found], return_inverse=True)[1][order]
             medians = np.concatenate([_medians(ascending, chunk[:, of]) for chunk in chunks])
-            ends["median"] = np.nanquantile(medians, expanded(len(sums)))
+            ends["median"] = np.nanquantile(medians, expanded(images))
     rows: dict[str, Any] = {}
     for name in value:
         low, high = np.clip(ends.get(name, (np.nan, np.nan)), *limits)
@@ -83,43 +84,28 @@ def bootstrap_statistics(
     return rows
 
 
-class _Sums:
-    """Of each image with figures: how many, their sum, and that of their squares."""
+def _sums(errors: Floats, image: NDArray[np.int64]) -> Floats:
+    """(3, images) of each image with figures: how many, their sum, and that of their squares."""
+    image = np.unique(image, return_inverse=True)[1]
+    return np.stack([np.bincount(image, weights=errors**power) for power in range(3)])
 
-    def __init__(self, count: Floats, total: Floats, squares: Floats) -> None:
-        self.count, self.total, self.squares = count, total, squares
 
-    @classmethod
-    def of(cls, errors: Floats, image: NDArray[np.int64], images: int) -> "_Sums":
-        count, total, squares = (
-            np.bincount(image, weights=values, minlength=images).astype(np.float64)
-            for values in (np.ones_like(errors), errors, errors**2)
-        )
-        return cls(count[count > 0], total[count > 0], squares[count > 0])
+def _statistics(sums: Floats, weights: NDArray[Any]) -> Floats:
+    """(4, draws): mean, its standard error, the logarithm of the sd, its standard error.
 
-    def __len__(self) -> int:
-        return len(self.count)
-
-    def statistics(self, weights: NDArray[Any]) -> Floats:
-        """(4, draws): mean, its standard error, the logarithm of the sd, its standard error.
-
-        The errors are those of ratios of sums over images, linearised (Cochran 1977, eq. 2.39): for the mean
-        m an image counts with Σ (x − m), for the variance s² with Σ ((x − m)² − s²).
-        """
-        with np.errstate(invalid="ignore", divide="ignore"):
-            count = weights @ self.count
-            mean = weights @ self.total / count
-            variance = np.maximum(weights @ self.squares / count - mean**2, 0)
-            of_mean = self.total - mean[:, None] * self.count
-            of_variance = (
-                self.squares - 2 * mean[:, None] * self.total + (mean**2 - variance)[:, None] * self.count
-            )
-            images = len(self.count)
-            scale = np.sqrt(images / (images - 1)) / count if images > 1 else np.full_like(mean, np.nan)
-            error, error_of_variance = (
-                scale * np.sqrt((weights * part**2).sum(axis=1)) for part in (of_mean, of_variance)
-            )
-            return np.stack([mean, error, np.log(variance) / 2, error_of_variance / (2 * variance)])
+    The errors are those of ratios of sums over images, linearised (Cochran 1977, eq. 2.39): for the mean m an
+    image counts with Σ (x − m), for the variance s² with Σ ((x − m)² − s²).
+    """
+    each, totals, images = sums, weights @ sums.T, sums.shape[1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        count, mean = totals[:, :1], totals[:, 1:2] / totals[:, :1]
+        variance = np.maximum(totals[:, 2:] / count - mean**2, 0)
+        of_mean = each[1] - mean * each[0]
+        of_variance = each[2] - 2 * mean * each[1] + (mean**2 - variance) * each[0]
+        scale = np.sqrt(images / np.float64(images - 1)) / count[:, 0]
+        error, doubled = (scale * np.sqrt((weights * part**2).sum(axis=1)) for part in (of_mean, of_variance))
+        mean, variance = mean[:, 0], variance[:, 0]
+        return np.stack([mean, error, np.log(variance) / 2, doubled / (2 * variance)])
 
 
 def studentised(drawn: Floats, estimate: float, spreads: Floats, error: float, images: int) -> Floats:
@@ -168,13 +154,13 @@ def _rate(hits: Floats, image: NDArray[np.int64]) -> dict[str, Any]:
     """The share of 1 in `hits` (E,), and its interval."""
     if not len(hits):
         return {"rate": None, "ci95": None}
-    sums = _Sums.of(hits, image, int(image.max()) + 1)
-    rate, error, *_ = (float(one[0]) for one in sums.statistics(np.ones((1, len(sums)))))
-    if len(sums) < 2:
+    sums = _sums(hits, image)
+    rate, error = _statistics(sums, np.ones((1, sums.shape[1])))[:2, 0].tolist()
+    if sums.shape[1] < 2:
         return {"rate": rate, "ci95": None}
     from scipy.stats import beta
 
-    number = rate * (1 - rate) / error**2 if error > 0 else len(sums)
+    number = rate * (1 - rate) / error**2 if error > 0 else sums.shape[1]
     number = min(max(number, 1.0), len(hits))
     inside, outside = number * rate, number * (1 - rate)
     low = beta.ppf(LEFT_OUT / 2, inside, outside + 1) if inside else 0.0

@@ -175,6 +175,8 @@ def ranked(confidence: Floats, gross: Any, annotated: Any) -> tuple[float, tuple
         return np.nan if found is None else found
 
     rng, every = np.random.default_rng(0), np.arange(len(confidence))
+    if not gross.any():
+        return np.nan, (np.nan, np.nan)
     drawn = [auc(rng.integers(0, len(every), len(every))) for _ in range(DRAWS)]
     low, high = np.nanquantile(drawn, (0.025, 0.975))
     return auc(every), (float(low), float(high))

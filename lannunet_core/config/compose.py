@@ -163,7 +163,8 @@ def _load(
     values = _merge(_translated(written, task, model, warnings))
     _convert(values, task, path, warnings)
     if recorded:
-        values = {value.path: value for value in _before(model, path)} | values
+        meant = [one for one in _before(model, path) if not values.keys() & _above(one.path)]
+        values |= {one.path: one for one in meant}
     if ("task",) in values and isinstance(values["task",].value, str):
         values["task",] = replace(values["task",], value=task.name)  # whatever its spelling
     sections = [("model", architecture.name), *(("trainer", plugin.name) for plugin in extensions)]
@@ -238,6 +239,11 @@ def _translated(
         if found and section_of(found) and value is None:
             continue  # `solver:` with nothing below it
         yield Value(tuple(key.split(".")) if translated else path, value, entry)
+
+
+def _above(path: KeyPath) -> set[KeyPath]:
+    """A key's path, and those of the sections that it is in."""
+    return {path[:depth] for depth in range(1, len(path) + 1)}
 
 
 def _before(model: type[BaseModel], source: Path, above: KeyPath = ()) -> Iterator[Value]:

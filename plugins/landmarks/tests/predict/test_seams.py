@@ -17,7 +17,7 @@ SIZE, PATCH = (632, 480), 256
 SEAM = PATCH // 4  # pixels from the nearest patch's middle
 FARTHEST = 20.0  # px; what is farther off is another vein's crossing, and counts as this
 CONFIG = {
-    "dataset": {"src_targets": "points.json", "landmarks": [3, 7, 8, 9, 10]},
+    "dataset": {"src_targets": "points.json"},
     "sampler": {
         "sample_mode": "patch_bias",
         "data_aug": "None",
@@ -28,7 +28,7 @@ CONFIG = {
         },
     },
     "solver": {"max_epochs": 4, "mini_batch_size": 100, "data_loader_batch_size_train": 4},
-    "trainer": {"validate_every": 4},
+    "trainer": {"validate_every": 2},
     "model": {"architecture": "unet", "gauss_sigma": 4.0, "unet": {"init_features": 8, "max_features": 128}},
     "output": {"output_dir": "out"},
 }
@@ -37,7 +37,11 @@ CONFIG = {
 @pytest.mark.slow
 @pytest.mark.skipif(not WINGS.exists(), reason="needs shared/data/wings")
 def test_the_error_at_seams_is_that_inside(tmp_path):
-    """400 batches, three minutes of one quiet core."""
+    """400 batches, three minutes of one quiet core.
+
+    Measured: 70 landmarks, median 2.9 px near seams and 3.1 inside, mean 4.8 and 6.4 (at most 20 each). Cut in
+    the middle of the overlap, as before, the median near seams was 3.5.
+    """
     annotations = json.loads((WINGS / "dataset.json").read_text())
     for split in ("training", "validation", "testing"):
         for sample in annotations[split]:

@@ -39,7 +39,7 @@ CONFIG = {
 def test_the_error_at_seams_is_that_inside(tmp_path):
     """400 batches, three minutes of one quiet core.
 
-    Measured: 70 landmarks, median 2.9 px near seams and 3.1 inside, mean 4.8 and 6.4 (at most 20 each). Cut in
+    Measured: 70 landmarks, median 2.9 px near seams and 3.1 inside; means 4.8 and 6.4. Cut in
     the middle of the overlap, as before, the median near seams was 3.5.
     """
     annotations = json.loads((WINGS / "dataset.json").read_text())

@@ -68,11 +68,14 @@ def train(
     Returns:
         The predictions of the evaluated split.
     """
-    loaded = as_trained(settle_ensemble(loaded))
+    loaded = settle_ensemble(loaded)
     config = cast(RunConfig, loaded.run)
     if overwrite:
         members = config.inference.ensemble_checkpoints
         refuse_to_empty(config.output.output_dir, "inference.ensemble_checkpoints", members)
+        start = [] if config.model.checkpoint is None else [config.model.checkpoint]
+        refuse_to_empty(config.output.output_dir, "model.checkpoint", start)
+    loaded = as_trained(loaded)
     work = carry_out(
         loaded, lambda: LandmarkWork(loaded, compare, resume), resume=resume, overwrite=overwrite
     )

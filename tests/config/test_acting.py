@@ -11,7 +11,7 @@ from lannunet_core.config.yaml import inline_yaml
 from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.names import dotted
 from lannunet_core.plugins import tasks
-from tests.fixtures.projects import draw_project, draw_segmentation_project
+from tests.fixtures.projects import SPLITS, draw_project, draw_segmentation_project
 
 SHORT = "dataset: {src_targets: a.json}\noutput: {output_dir: x}\n"
 
@@ -195,7 +195,10 @@ def outcome(tmp_path_factory):
     """What comes of a run, without what differs from run to run: weights, figures, tables, names of files."""
     base = tmp_path_factory.mktemp("acting")
     projects = {
-        "landmarks": draw_project(base / "landmarks", sizes=((40, 32),), input_size=[24, 24]),
+        # Enough is held out for confidence to be calibrated.
+        "landmarks": draw_project(
+            base / "landmarks", sizes=((40, 32),), input_size=[24, 24], splits={**SPLITS, "validation": 10}
+        ),
         "segmentation": draw_segmentation_project(
             base / "segmentation", size=(28, 24), ending=".png", training=5, testing=1, patch=(16, 16)
         ),

@@ -298,9 +298,7 @@ def test_many_mutated(kind):
         "-q",
         "-p",
         "no:cacheprovider",
-        __file__,
-        "-k",
-        f"test_mutated and {kind}",
+        f"{__file__}::test_mutated[{kind}]",
     ]
     ended = subprocess.run(
         command,

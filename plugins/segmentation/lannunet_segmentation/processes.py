@@ -9,11 +9,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import TypeVar
 
 from lannunet_core import RunFailed
 
+SIGNALS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -21,7 +23,7 @@ Result = TypeVar("Result")
 def in_processes(work: Callable[[Item], Result], items: Sequence[Item], jobs: int = 0) -> Iterator[Result]:
     """The results in the order in which they are done; in this process where one job is enough.
 
-    What was begun is finished also where an item fails or the user interrupts.
+    What was begun is finished where an item fails, and ended where the user interrupts.
 
     Args:
         work: Pickles.
@@ -35,36 +37,50 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], jobs: in
     if jobs <= 1:
         yield from map(work, items)
         return
-    _start_tracker()
-    # Not forked: a fork of a process with threads may hang.
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_begin)
+    others = set(multiprocessing.active_children())
+    with _kept_from_children():  # the pool's semaphores start what keeps account of them
+        # Not forked: a fork of a process with threads may hang.
+        pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_begin)
     try:
-        for future in as_completed([pool.submit(work, item) for item in items]):
+        with _kept_from_children():
+            futures = [pool.submit(work, item) for item in items]
+        for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool:
         raise RunFailed(
             "a process was ended from outside; most likely several cases at once do not fit into memory. "
             "Free some and start again, with --jobs 1 where the command has it: what is done is kept."
         ) from None
+    except BaseException as error:
+        if not isinstance(error, Exception):  # a pool that is interrupted may wait for its processes for ever
+            for process in set(multiprocessing.active_children()) - others:
+                process.kill()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _start_tracker() -> None:
-    """Start what keeps account of the processes' semaphores so that SIGHUP to the group leaves it alone.
+@contextmanager
+def _kept_from_children() -> Iterator[None]:
+    """Processes that are started inside never get the signals that reach the whole group.
 
-    It ignores SIGINT and SIGTERM by itself. Where it ends before the processes do, it is started again, and
-    complains of semaphores that it does not know.
+    Before `_begin` they would end, and leave the pool broken. So would what keeps account of semaphores,
+    which only ignores SIGINT and SIGTERM.
     """
-    if not hasattr(signal, "SIGHUP"):
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # which it inherits
-    resource_tracker.ensure_running()
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    resource_tracker.ensure_running()  # lets SIGINT and SIGTERM through again where it starts one
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # they reach the whole group; the parent says when to end
     parent = multiprocessing.parent_process()
 

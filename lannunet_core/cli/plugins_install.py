@@ -29,7 +29,8 @@ def command(
     plugins = [plugin for plugin in after.plugins if plugin not in before.plugins]
     tasks = [task for task in after.tasks if task not in before.tasks]
     commands = [command for command in after.commands if command not in before.commands]
-    if not plugins and not tasks and not commands:
+    formats = [one for one in after.image_formats if one not in before.image_formats]
+    if not (plugins or tasks or commands or formats):
         print("No new plugin: what was asked for was there already, or brings none.")
     for plugin in plugins:
         print(f"Plugin {plugin} is installed: lannunet plugins show {plugin.name}")
@@ -40,3 +41,5 @@ def command(
         print(f"Task {task} is installed: task: {task.name}")
     for command in commands:
         print(f"Command {command} is installed: lannunet {command.name} --help")
+    for one in formats:
+        print(f"Image formats {one} are installed.")

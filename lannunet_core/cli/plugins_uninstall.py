@@ -10,7 +10,6 @@ from lannunet_core.cli.pip import pip
 from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.names import plain
 from lannunet_core.plugins import discovery
-from lannunet_core.plugins.installed import Installed
 
 
 def command(
@@ -19,7 +18,7 @@ def command(
 ) -> None:
     """Uninstall the distribution that brings a plugin, however broken it is."""
     distribution = owner(name)
-    brings = [str(found) for found in everything() if found.distribution == distribution]
+    brings = [str(found) for found in discovery.scan().everything if found.distribution == distribution]
     what = f"{distribution}, which brings {', '.join(brings)}" if brings else distribution
     if not yes:
         typer.confirm(f"Uninstall {what}?", abort=True)
@@ -33,19 +32,14 @@ def command(
     print(f"{distribution} is uninstalled.")
 
 
-def everything() -> list[Installed]:
-    scan = discovery.scan()
-    return [*scan.plugins, *scan.tasks, *scan.commands]
-
-
 def owner(name: str) -> str:
     """The distribution that goes by this name, or that brings what goes by it.
 
     Raises:
-        UserError: There is none with a plugin, task or command, or several.
+        UserError: There is none with a plugin, task, command or image formats, or several.
     """
     scan = discovery.scan()
-    by_own_name = {found.distribution for found in everything() if plain(found.distribution) == plain(name)}
+    by_own_name = {one.distribution for one in scan.everything if plain(one.distribution) == plain(name)}
     bringing = {plugin.distribution for plugin in scan.plugins if plugin.answers_to(name)}
     bringing |= {task.distribution for task in scan.tasks if plain(task.name) == plain(name)}
     bringing |= {command.distribution for command in scan.commands if command.name == name}

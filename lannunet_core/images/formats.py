@@ -2,7 +2,7 @@
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,13 @@ def image_formats() -> tuple[ImageFormat, ...]:
     formats: list[ImageFormat] = []
     for entry in discovery.scan().image_formats:
         try:
-            formats += entry.load_as("The image formats")
+            found = entry.load_as("The image formats")
+            if not (isinstance(found, Sequence) and all(isinstance(one, ImageFormat) for one in found)):
+                raise UserError(
+                    f"The image formats {entry} cannot be used: '{entry.value}' is no list of "
+                    f"lannunet_core.ImageFormat. {entry.remedy}"
+                )
+            formats += found
         except UserError as error:  # noqa: PERF203
             warnings.warn(str(error), PluginWarning, 2)
     return tuple(formats)

@@ -36,6 +36,10 @@ class Scan:
     image_formats: tuple[Installed, ...]
     problems: tuple[str, ...]
 
+    @property
+    def everything(self) -> tuple[Installed, ...]:
+        return (*self.plugins, *self.tasks, *self.commands, *self.image_formats)
+
 
 @functools.cache
 def scan() -> Scan:

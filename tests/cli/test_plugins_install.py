@@ -71,13 +71,15 @@ def test_install_says_what_it_brought_and_uninstall_takes_it_away(lannunet, whee
         "acme-nets",
         NET,
         "[lannunet.plugins]\nAcme = acme_nets:Net\nacme2 = acme_nets:Net\n"
-        "[lannunet.commands]\nacme = acme_nets:Net\n",
+        "[lannunet.commands]\nacme = acme_nets:Net\n"
+        "[lannunet.image_formats]\nscans = acme_nets:FORMATS\n",
         version="1.2",
     )
     code, said, errors = lannunet("plugins", "install", path)
     assert code == 0, errors
     assert "Plugin 'Acme' (acme-nets 1.2) is installed: lannunet plugins show Acme\n" in said
     assert "Command 'acme' (acme-nets 1.2) is installed: lannunet acme --help\n" in said
+    assert "Image formats 'scans' (acme-nets 1.2) are installed.\n" in said
     assert "acme-nets 1.2" in lannunet("plugins", "list")[1]
 
     code, said, errors = lannunet("plugins", "install", path)
@@ -85,7 +87,8 @@ def test_install_says_what_it_brought_and_uninstall_takes_it_away(lannunet, whee
 
     code, said, errors = lannunet("plugins", "uninstall", "ACME-2", answer="n\n")
     assert code == 1
-    assert "Uninstall acme-nets, which brings 'Acme' (acme-nets 1.2), 'acme' (acme-nets 1.2)?" in said
+    brought = ", ".join(f"'{name}' (acme-nets 1.2)" for name in ("Acme", "acme", "scans"))
+    assert f"Uninstall acme-nets, which brings {brought}?" in said
     assert "acme-nets 1.2" in lannunet("plugins", "list")[1]
 
     code, said, errors = lannunet("plugins", "uninstall", "ACME-2", answer="y\n")

@@ -1,6 +1,8 @@
 """Processes that load batches: what they are told at their start, and waiting for what they give."""
 
 import ctypes
+import multiprocessing
+import os
 import shutil
 import signal
 import sys
@@ -39,6 +41,9 @@ def start_worker(number: int = 0) -> None:
     if sys.platform == "linux":
         parent_death_signal = 1
         ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
+        parent = multiprocessing.parent_process()
+        if parent is not None and os.getppid() != parent.pid:
+            os._exit(1)  # it ended before it was asked for its signal
 
 
 def end_workers(loader: DataLoader[Any]) -> None:

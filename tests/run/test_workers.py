@@ -82,6 +82,35 @@ def test_without_shared_memory_batches_come_through_pipes(monkeypatch, capsys):
         assert torch.equal(one["extra"]["age"], other["extra"]["age"])
 
 
+def start_late(folder):
+    while os.getppid() == torch.multiprocessing.parent_process().pid:
+        time.sleep(0.01)
+    (folder / "begun").write_text(str(os.getpid()))
+    workers.start_worker()
+    (folder / "lives").touch()
+
+
+def test_a_worker_that_starts_after_its_main_process_was_killed_ends(tmp_path):
+    main = os.fork()
+    if main == 0:
+        torch.multiprocessing.get_context("fork").Process(target=start_late, args=(tmp_path,)).start()
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(main, 0)
+    begun = tmp_path / "begun"
+    while not (begun.exists() and begun.read_text()):
+        time.sleep(0.01)
+    wait_for_end(int(begun.read_text()))
+    assert not (tmp_path / "lives").exists()
+
+
+def wait_for_end(worker):
+    status = Path(f"/proc/{worker}/status")
+    until = time.monotonic() + 60
+    while status.exists() and "State:\tZ" not in status.read_text():  # a zombie waits for its new parent
+        assert time.monotonic() < until, "the worker lives on"
+        time.sleep(0.05)
+
+
 def test_workers_end_with_a_killed_main_process():
     made, give = os.pipe()
     main = os.fork()
@@ -92,9 +121,4 @@ def test_workers_end_with_a_killed_main_process():
         os.write(give, str(workers_of[0].pid).encode())
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(main, 0)
-    worker = int(os.read(made, 100))
-    status = Path(f"/proc/{worker}/status")
-    until = time.monotonic() + 60
-    while status.exists() and "State:\tZ" not in status.read_text():  # a zombie waits for its new parent
-        assert time.monotonic() < until, "the worker lives on"
-        time.sleep(0.05)
+    wait_for_end(int(os.read(made, 100)))

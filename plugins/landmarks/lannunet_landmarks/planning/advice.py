@@ -30,8 +30,12 @@ def advice(loaded: LoadedConfig, run: RunInfo, dataset: LandmarkDataset) -> str 
         return None
     try:
         network = costs_of(loaded, run)
-    except Exception:  # of a plugin, whose say in plans is no reason to end a run
-        return None
+    except Exception as error:  # of a plugin, whose say in plans is no reason to end a run
+        plugin = loaded.architecture.installed
+        return (
+            f"plugin {plugin} fails where it says what its networks cost ({type(error).__name__}: {error}). "
+            f"Update {plugin.distribution}, or tell its author; the run goes on."
+        )
     if network is None:
         return None
     machine = cores()

@@ -63,6 +63,19 @@ def test_nothing_is_said_of_the_examples(bare, name):
     assert told_of(CONFIGS / name, f"dataset.src_targets={bare.json}") is None
 
 
+def test_a_plugin_that_fails_to_say_its_costs_is_named(bare, monkeypatch):
+    from lannunet_unet.plugin import UNetPlugin
+
+    def networks(cls, request):
+        raise TypeError("no size")
+
+    monkeypatch.setattr(UNetPlugin, "networks", classmethod(networks))
+    assert (
+        "plugin 'unet' (lannunet-unet 0.1.0) fails where it says what its networks cost (TypeError: no size)"
+        in told(bare)
+    )
+
+
 def test_a_run_says_it_before_it_reads_an_image(bare, capsys, monkeypatch):
     def stop(*_):
         raise UserError("stopped here")

@@ -19,7 +19,9 @@ from pydantic import (
     StrictBool,
     StrictFloat,
     StrictInt,
+    ValidationInfo,
     WrapValidator,
+    field_validator,
 )
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
@@ -130,6 +132,11 @@ class SolverConfig(Section):
     max_epochs: Annotated[StrictInt, Field(ge=1)] | Auto = Field(
         "auto", description="Epochs; auto: measured and sized to budget_minutes, then recorded."
     )
+    shortened: tuple[tuple[StrictInt, StrictInt], ...] = Field(
+        (),
+        description="Recorded where a run got too slow for budget_minutes; [[40, 70]]: after epoch 40 its "
+        "end was set to 70.",
+    )
     mini_batch_size: StrictInt = Field(150, ge=1, le=1000000, description="Batches an epoch.")
     data_loader_batch_size_train: StrictInt = Field(
         12, ge=1, le=65536, description="Samples a training batch."
@@ -151,6 +158,16 @@ class SolverConfig(Section):
     )
     auto_mixed_precision: StrictBool = Field(True, description="Mixed precision where the device has it.")
     seed: StrictInt = Field(0, ge=0, description="All random numbers follow from it.")
+
+    @field_validator("shortened")
+    @classmethod
+    def _are_earlier_ends(cls, rows: tuple[tuple[int, int], ...], info: ValidationInfo) -> Any:
+        after, end = 0, info.data.get("max_epochs", "auto")
+        for row in rows if end != "auto" else ():
+            if not after < row[0] < row[1] < end:
+                raise ValueError(f"which is no record of a run of {end} epochs; remove the key")
+            after, end = row
+        return rows
 
 
 class TrainerConfig(Section):
@@ -191,6 +208,8 @@ class RunConfig(Section):
         found = {}
         if self.solver.max_epochs != "auto":
             found["solver.budget_minutes"] = "solver.max_epochs"
+        else:
+            found["solver.shortened"] = "solver.max_epochs"
         if not self.solver.deep_supervision:
             found["solver.num_res_supervisions"] = "solver.deep_supervision"
         return found

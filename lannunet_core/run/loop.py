@@ -26,7 +26,7 @@ from lannunet_core.run.batches import EpochOrder
 from lannunet_core.run.checkpoint import BEST_MODEL, Checkpoint, save_checkpoint
 from lannunet_core.run.output import write_metrics
 from lannunet_core.run.session import Session, training_precision
-from lannunet_core.run.sizing import Sizing
+from lannunet_core.run.sizing import Sizing, seconds_left, within_budget
 from lannunet_core.run.step import Step, several
 from lannunet_core.run.workers import SIGNALS, WorkersLost, end_workers, loaded_batches
 from lannunet_core.task import TrainingSet, Validated
@@ -43,6 +43,7 @@ class Progress:
         epoch: Epochs finished.
         step: Batches finished of the epoch under way.
         sums: Sums of the loss terms over those batches.
+        seconds: They took.
         best_error: The best of the monitored figure so far, negative where a higher one is better.
         best_epoch: The epoch it was measured after.
         stale: Validations since.
@@ -52,6 +53,7 @@ class Progress:
     epoch: int = 0
     step: int = 0
     sums: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
     best_error: float = math.inf
     best_epoch: int = 0
     stale: int = 0
@@ -96,6 +98,7 @@ class Training:
         schedulers: Likewise, or None.
         validate: The present figures, see `Validated`.
         checkpoint: Makes the part of a checkpoint that does not change.
+        record: Writes a new `sizing` beside the results.
     """
 
     def __init__(
@@ -109,13 +112,14 @@ class Training:
         schedulers: Any,
         validate: Callable[[], Validated],
         checkpoint: Callable[..., Checkpoint],
+        record: Callable[[Sizing], None],
     ) -> None:
         self.learner, self.hooks, self.fabric = session.learner, session.hooks, session.fabric
         config, folder = session.config, session.config.output.output_dir
         self.samples, self.loader, self.order, self.sizing = samples, loader, order, sizing
         self.module, *self.optimizers = self.fabric.setup(self.learner, *several(optimizers))
         self.schedulers: list[LRScheduler] = several(schedulers)
-        self.validate, self.checkpoint = validate, checkpoint
+        self.validate, self.checkpoint, self.record = validate, checkpoint, record
         self.solver, self.folder, self.seed = config.solver, folder, config.solver.seed
         self.patience = config.solver.early_stopping_patience
         self.clip = config.solver.clip_gradient_norm
@@ -145,7 +149,7 @@ class Training:
     def run(self) -> None:
         try:
             with stop_requested() as stopping:
-                while self.progress.epoch < self.sizing.max_epochs and self.progress.stale < self.patience:
+                while self.progress.epoch < self.sizing.end and self.progress.stale < self.patience:
                     self.train_epoch(stopping)
                     self.finish_epoch()
                     if stopping():
@@ -160,8 +164,10 @@ class Training:
         self.whole = True  # gradients that wait for an update are not saved
         self.learner.train()
         self.order.set_position(progress.epoch, progress.step)
-        self.started = time.monotonic()
-        title = f"epoch {progress.epoch + 1}/{self.sizing.max_epochs}"
+        self.started = time.monotonic() - progress.seconds
+        title = f"epoch {progress.epoch + 1}/{self.sizing.end}"
+        if progress.history:
+            title += f", the last ends at about {self.clock_at_end()}"
         with terminal.progress_bar(title, self.sizing.mini_batch_size) as bar:
             bar.advance(progress.step)
             try:
@@ -172,6 +178,7 @@ class Training:
                     for name, value in values.items():
                         progress.sums[name] = progress.sums.get(name, 0.0) + value
                     progress.step, self.whole = progress.step + 1, step.last
+                    progress.seconds = time.monotonic() - self.started
                     bar.advance(1, f"loss {sum(values.values()):.4g}")
                     if self.whole and stopping():
                         break
@@ -187,7 +194,11 @@ class Training:
         number, every = self.progress.step, self.solver.accumulate
         of_update = min(every, self.sizing.mini_batch_size - number // every * every)
         last = number % every == of_update - 1
-        return Step(self, batch, self.progress.epoch, number, share=1 / of_update, last=last)
+        updates = math.ceil(self.sizing.mini_batch_size / every)
+        update = self.progress.epoch * updates + number // every
+        step = Step(self, batch, self.progress.epoch, number, share=1 / of_update, last=last)
+        step.planned = self.sizing.planned(update + 1, updates) - self.sizing.planned(update, updates)
+        return step
 
     def interrupted(self, number: int) -> Interrupted:
         at = self.progress
@@ -234,8 +245,8 @@ class Training:
             "lr": self.optimizers[0].param_groups[0]["lr"],
             **self.learner.figures(),
         }
-        progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
-        last = progress.epoch == self.sizing.max_epochs
+        progress.epoch, progress.step, progress.sums, progress.seconds = progress.epoch + 1, 0, {}, 0.0
+        last = progress.epoch == self.sizing.end
         if last or progress.epoch % self.sizing.validate_every == 0:
             found = self.validate()
             if found is not None:
@@ -245,6 +256,7 @@ class Training:
         row["seconds"] = round(time.monotonic() - self.started, 3)
         progress.history.append(row)
         write_metrics(self.folder, progress.history)
+        before, self.sizing = self.sizing, within_budget(self.sizing, progress.history)
         self.save_latest()
         shown = [name for name in row if name.endswith(VALIDATION_ERROR) or name == self.monitor.lstrip("-")]
         told = [f"{name.replace('_', ' ')} {row[name]:.3f}" for name in shown]
@@ -253,9 +265,25 @@ class Training:
             for name, value in row.items()
             if isinstance(value, (list, tuple)) and value
         ]
-        at = f"epoch {progress.epoch}/{self.sizing.max_epochs}"
+        at = f"epoch {progress.epoch}/{before.end}"
         print(", ".join([f"{at}: loss {row['loss']:.4f}", *told]), flush=True)
+        if self.sizing is not before:
+            self.record(self.sizing)
+            self.say_shortened()
         self.hooks.observe(event=Event("epoch", self.folder, row, self.learner))
+
+    def say_shortened(self) -> None:
+        told = [
+            f"to keep the budget, the run ends with epoch {self.sizing.end}, at about {self.clock_at_end()}"
+        ]
+        for one in self.schedulers:
+            kept = isinstance(one, ReduceLROnPlateau)
+            told.append(f"{type(one).__name__} {'stays as it is' if kept else 'is shortened from here'}")
+        print(f"epochs take longer than measured: {', '.join(told)} (solver.shortened)", flush=True)
+
+    def clock_at_end(self) -> str:
+        left = seconds_left(self.sizing, self.progress.history)
+        return time.strftime("%H:%M" if left < 43_200 else "%a %H:%M", time.localtime(time.time() + left))
 
     def judge(self, validated: Mapping[str, float | Sequence[str]]) -> None:
         """Keep the model if it is the best so far by the monitored figure."""
@@ -281,7 +309,9 @@ class Training:
         return self.folder / BEST_MODEL
 
     def save_best(self) -> None:
-        save_checkpoint(self.best_path, self.checkpoint(learner=self.learner.state_dict()))
+        save_checkpoint(
+            self.best_path, self.checkpoint(learner=self.learner.state_dict(), sizing=asdict(self.sizing))
+        )
 
     def save_latest(self) -> None:
         """A state to go on from: everything that training reads."""
@@ -289,6 +319,7 @@ class Training:
             self.folder / "checkpoints" / "latest.pt",
             self.checkpoint(
                 learner=self.learner.state_dict(),
+                sizing=asdict(self.sizing),
                 progress=asdict(self.progress),
                 optimizer={"several": [optimizer.state_dict() for optimizer in self.optimizers]},
                 scheduler={"several": [scheduler.state_dict() for scheduler in self.schedulers]},

@@ -182,11 +182,18 @@ def prepare_training(
         run=asdict(run),
         plugins=plugin_versions(session.loaded),
         learned=session.learned(),
-        sizing=asdict(sizing),
         provenance=description,
     )
-    validate = validation or (lambda: None)
-    training = Training(session, samples, loader, order, sizing, optimizers, schedulers, validate, checkpoint)
+    validate, resolved = validation or (lambda: None), with_sizing(requested, sizing, base_lr)
+
+    def record(shortened: Sizing) -> None:
+        resolved["solver"] |= with_sizing(requested, shortened, base_lr)["solver"]
+        description["sizing"] = asdict(shortened)
+        write_run(folder, resolved, description)
+
+    training = Training(
+        session, samples, loader, order, sizing, optimizers, schedulers, validate, checkpoint, record
+    )
     (folder / "checkpoints").mkdir(exist_ok=True)
     if earlier is not None:
         training.resume(earlier, latest)
@@ -197,7 +204,7 @@ def prepare_training(
         print(f"resumed from {latest}: epoch {done.epoch + 1}, batch {done.step + 1}", flush=True)
     elif resume:
         print(f"nothing to resume in {folder}: starting from the beginning", flush=True)
-    return training, with_sizing(requested, sizing, base_lr), description
+    return training, resolved, description
 
 
 def with_sizing(requested: Mapping[str, Any], sizing: Sizing, base_lr: float | None) -> dict[str, Any]:
@@ -205,6 +212,7 @@ def with_sizing(requested: Mapping[str, Any], sizing: Sizing, base_lr: float | N
     resolved = json.loads(json.dumps(requested))
     solver, trainer = resolved["solver"], resolved["trainer"]
     solver["max_epochs"], solver["mini_batch_size"] = sizing.max_epochs, sizing.mini_batch_size
+    solver["shortened"] = [list(one) for one in sizing.shortened]
     if "validate_every" in trainer:  # else nothing is validated
         trainer["validate_every"] = sizing.validate_every
     solver.pop("budget_minutes", None)  # it does nothing beside a number of epochs

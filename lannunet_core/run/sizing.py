@@ -1,10 +1,11 @@
-"""What a run decides by a short measurement: the number of loader workers, and of epochs for a budget."""
+"""How long a run trains, and with how many loader workers: measured before it, and held against the clock."""
 
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 from lannunet_core.config.schema import RunConfig
@@ -15,6 +16,7 @@ WARM_UP = 2
 TRIAL_BATCHES = WARM_UP + MEASURED_BATCHES
 SHARE_FOR_TRAINING = 0.97  # of the budget; the rest is checkpoints and what the clock does not see
 LEAST_EPOCHS = 5
+BEYOND = 1.1  # of the budget: a run that would take more is shortened
 FEW_BATCHES = 100  # in fewer, none of the recipes here has learned anything
 
 
@@ -22,9 +24,30 @@ FEW_BATCHES = 100  # in fewer, none of the recipes here has learned anything
 class Sizing:
     """How long a run trains, with every `auto` resolved."""
 
-    max_epochs: int
+    max_epochs: int  # as planned
     mini_batch_size: int  # batches an epoch
     validate_every: int  # epochs; the last one is always validated
+    budget: float | None = None  # seconds to keep; None: any
+    shortened: Sequence[Sequence[int]] = ()  # as `solver.shortened`
+
+    @property
+    def end(self) -> int:
+        """The last epoch."""
+        return self.shortened[-1][1] if self.shortened else self.max_epochs
+
+    def planned(self, update: int, updates: int) -> int:
+        """Where in the plan of `max_epochs` a run stands after an update, of which an epoch has `updates`.
+
+        A shortened run goes through the rest of the plan faster, and is through at its end as well.
+        """
+        start, place, speed = 0, 0.0, 1.0
+        for epoch, end in self.shortened:
+            if update <= epoch * updates:
+                break
+            place += (epoch * updates - start) * speed
+            start = epoch * updates
+            speed = (self.max_epochs * updates - place) / (end * updates - start)
+        return round(place + (update - start) * speed)
 
 
 def available_cores() -> int:
@@ -64,7 +87,8 @@ def size_run(config: RunConfig, step: float, validation: float) -> Sizing:
     """
     solver = config.solver
     if solver.max_epochs != "auto":
-        return Sizing(solver.max_epochs, solver.mini_batch_size, config.trainer.validate_every)
+        every = config.trainer.validate_every
+        return Sizing(solver.max_epochs, solver.mini_batch_size, every, shortened=solver.shortened)
     seconds = solver.budget_minutes * 60 * SHARE_FOR_TRAINING
     # Five validations are certain; more come only where validations are a small part of their epochs.
     steps = max(int((seconds - LEAST_EPOCHS * validation) / step), LEAST_EPOCHS)
@@ -72,7 +96,33 @@ def size_run(config: RunConfig, step: float, validation: float) -> Sizing:
     epochs = max(steps // batches, 1)
     every = min(config.trainer.validate_every, max(epochs // LEAST_EPOCHS, 1))
     planned = seconds / (batches * step + validation / every)
-    return Sizing(max(int(planned), 1), batches, every)
+    return Sizing(max(int(planned), 1), batches, every, budget=solver.budget_minutes * 60)
+
+
+def seconds_left(sizing: Sizing, history: Sequence[Mapping[str, Any]]) -> float:
+    """Of a run, by the medians of its latest epochs: a lasting disturbance counts, a short one not."""
+    seconds = typical = 0.0
+    window = max(3, sizing.end // 8)
+    for validated in (False, True):
+
+        def alike(epoch: int, validated: bool = validated) -> bool:
+            return (epoch % sizing.validate_every == 0 or epoch == sizing.end) is validated
+
+        counted = history[1:] or history  # the first one starts the workers
+        latest = [row["seconds"] for row in counted if alike(row["epoch"])][-window:]
+        typical = median(latest) if latest else typical
+        seconds += typical * sum(map(alike, range(len(history) + 1, sizing.end + 1)))
+    return seconds
+
+
+def within_budget(sizing: Sizing, history: Sequence[Mapping[str, Any]]) -> Sizing:
+    """The same, or with an earlier end (of one epoch more at least) where batches became too slow."""
+    done, left = len(history), seconds_left(sizing, history)
+    remaining = (sizing.budget or 0) - sum(row["seconds"] for row in history)
+    if sizing.budget is None or done < 2 or left - remaining <= (BEYOND - 1) * sizing.budget:
+        return sizing
+    end = done + max(int(remaining / left * (sizing.end - done)), 1)
+    return sizing if end >= sizing.end else replace(sizing, shortened=(*sizing.shortened, (done, end)))
 
 
 def too_short(config: RunConfig, sizing: Sizing) -> str | None:

@@ -36,6 +36,8 @@ class Run(Protocol):
 class Step:
     """See `hookspecs.TrainingStep`; `share` is what the batch counts of an update, `last`: it is its last."""
 
+    planned = 1  # steps of the schedulers that an update stands for; more in a run that was shortened
+
     def __init__(
         self, run: Run, batch: Mapping[str, Any], epoch: int, number: int, share: float, last: bool
     ) -> None:
@@ -104,7 +106,8 @@ class Step:
         for scheduler in self.run.schedulers:
             if scheduler.optimizer in stepped and not isinstance(scheduler, ReduceLROnPlateau):
                 with self._telling():
-                    scheduler.step()
+                    for _ in range(self.planned):
+                        scheduler.step()
 
     @contextmanager
     def _telling(self) -> Iterator[None]:

@@ -1,4 +1,6 @@
+import itertools
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given, strategies as st
@@ -115,3 +117,60 @@ def test_the_key_that_decides_is_named():
     )
     assert sizing.too_short(configured(epochs=33, batches=3), sizing.Sizing(33, 3, 1)) is not None
     assert sizing.too_short(configured(epochs=50, batches=2), sizing.Sizing(50, 2, 1)) is None
+
+
+def history(sized, *seconds, validation=0.0):
+    """Rows of epochs that took so long, and their validations as long on top."""
+    return [
+        {"epoch": n, "seconds": s + (validation if n % sized.validate_every == 0 else 0)}
+        for n, s in enumerate(seconds, 1)
+    ]
+
+
+TWENTY = sizing.Sizing(20, 10, 1, budget=20.0)
+
+
+def test_a_lasting_slow_down_shortens_the_run_and_a_short_one_does_not():
+    assert sizing.within_budget(TWENTY, history(TWENTY, *[1] * 8)) is TWENTY
+    assert sizing.within_budget(TWENTY, history(TWENTY, *[1] * 7, 2.9)) is TWENTY
+    assert sizing.within_budget(TWENTY, history(TWENTY, 8)) is TWENTY  # the first one starts the workers
+    slow = history(TWENTY, *[1] * 6, 2, 2, 2)
+    shorter = sizing.within_budget(TWENTY, slow)
+    assert (shorter.shortened, shorter.end) == (((9, 13),), 13)  # 12 s, and 4 times 2
+    assert sizing.within_budget(shorter, [*slow, {"epoch": 10, "seconds": 2}]) is shorter
+    again = sizing.within_budget(shorter, history(TWENTY, *[1] * 6, 2, 2, 2, 4, 4))
+    assert again.shortened == ((9, 13), (11, 12))  # nothing is left, and the rate has to come down
+    none = replace(TWENTY, budget=None)
+    assert sizing.within_budget(none, slow) is none
+
+
+def test_validations_count_in_what_is_left():
+    even = replace(TWENTY, validate_every=2)
+    rows = history(even, *[0.5] * 6, validation=1)
+    assert sizing.seconds_left(even, rows) == pytest.approx(14 * 0.5 + 7 * 1)
+    odd = replace(even, max_epochs=19)
+    assert sizing.seconds_left(odd, rows) == pytest.approx(13 * 0.5 + 7 * 1)  # the last one is validated
+
+
+@given(st.integers(3, 60), st.integers(1, 30), st.data())
+def test_a_shortened_run_goes_through_all_of_its_plan(epochs, updates, data):
+    rows, after, end = [], 0, epochs
+    for _ in range(data.draw(st.integers(0, 3))):
+        if end - after > 2:
+            after = data.draw(st.integers(after + 1, end - 2))
+            end = data.draw(st.integers(after + 1, end - 1))
+            rows.append((after, end))
+    sized = sizing.Sizing(epochs, updates, 1, shortened=rows)
+    places = [sized.planned(update, updates) for update in range(sized.end * updates + 1)]
+    as_planned = rows[0][0] * updates if rows else epochs * updates
+    assert places[: as_planned + 1] == list(range(as_planned + 1))
+    assert all(later > earlier for earlier, later in itertools.pairwise(places))
+    assert places[-1] == epochs * updates
+
+
+@pytest.mark.parametrize("rows", ["[[3, 7]]", "[[0, 3]]", "[[3, 3]]", "[[2, 5], [4, 5]]", "[[2, 4], [2, 3]]"])
+def test_a_record_of_another_run_is_refused(project, capsys, rows):
+    settings = ("--set", "solver.max_epochs=6", "--set", f"solver.shortened={rows}")
+    assert project.train(*settings) == 2
+    assert "which is no record of a run of" in capsys.readouterr().err
+    assert not project.out.exists()

@@ -12,7 +12,10 @@ def command(
     folder: Annotated[Path, typer.Argument(help="Where to put data, configuration and results.")] = Path(
         "runs/demo"
     ),
-    minutes: Annotated[float, typer.Option(min=0.05, help="Minutes of training.")] = 2.0,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.05, help="Minutes of training, in place of a fixed number of batches."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier demo in the folder.")] = False,
 ) -> None:
     """Draw a small data set, train U-Net on it, test, and write a report."""

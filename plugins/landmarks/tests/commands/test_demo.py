@@ -1,6 +1,10 @@
-"""`lannunet demo` on a few of its pictures; the whole of it is run by `make demo`."""
+"""`lannunet demo` on a few of its pictures; the whole of it beside other work is slow."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -41,6 +45,34 @@ def test_the_whole_line(tmp_path, few_pictures, capsys, monkeypatch):
     assert (folder / "data" / "dataset.json").stat().st_mtime_ns == drawn
     assert run(folder, "--minutes", "0.05", "--overwrite") == 0
     assert (folder / "data" / "dataset.json").stat().st_mtime_ns > drawn
+
+
+def test_its_length_is_a_number_of_batches(tmp_path, few_pictures, monkeypatch, capsys):
+    """Unless minutes are given. The bar says when the run ends."""
+    monkeypatch.setattr(demo, "EPOCHS", 3)
+    monkeypatch.setattr(demo, "BATCHES", 1)
+    assert run(tmp_path / "demo") == 0
+    printed = capsys.readouterr().out
+    assert "training takes 3 batches of 8 pictures" in printed
+    assert "s a batch" not in printed  # nothing is measured
+    assert len((tmp_path / "demo" / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.fixture
+def busy_cores():
+    endless = [sys.executable, "-c", "while True: pass"]
+    others = [subprocess.Popen(endless) for _ in range(os.cpu_count() or 1)]
+    yield
+    for other in others:
+        other.kill()
+        other.wait()
+
+
+@pytest.mark.slow
+def test_on_a_busy_machine_it_ends_under_one_percent(tmp_path, busy_cores, capsys):
+    assert run(tmp_path / "demo") == 0
+    (percent,) = re.findall(r"mean error: (.*) % of the image's side", capsys.readouterr().out)
+    assert float(percent) < 1
 
 
 @pytest.mark.parametrize("name", ["demo.yaml", "data/dataset.json", "data/images"])

@@ -235,7 +235,8 @@ def optimizer_and_scheduler(
     """The optimizer over all learnable parameters, and a scheduler or None; asked for once a run.
 
     Either may be a list of several. A scheduler is stepped after each step of its optimizer; one that waits
-    for a plateau, after each validation, with the figure of `trainer.monitor`.
+    for a plateau, after each validation, with the figure of `trainer.monitor`. In a run that was
+    shortened (`solver.shortened`) it is stepped several times at once, so that it is through at the end.
 
     Args:
         module: Holds the network, the label parameters and the loss; optimise `module.parameters()`.

@@ -20,7 +20,7 @@ from lannunet_landmarks.demo.hands import baselines, percent_of_side, write_demo
 from lannunet_landmarks.types import Prediction
 from lannunet_landmarks.work import train
 
-# About 160 s of two quiet cores: sized by the clock, the demo ended above 1 % of the side on busy ones.
+# An estimated 160 s of two quiet cores: sized by the clock, the demo ended above 1 % of the side on busy ones.
 EPOCHS, BATCHES, PICTURES = 28, 40, 8
 
 
@@ -57,7 +57,7 @@ def run_demo(folder: Path, minutes: float | None, overwrite: bool) -> list[Predi
     print(f"drew {annotations.parent}; running {config}", flush=True)
     if minutes is None:
         work = f"{EPOCHS * BATCHES} batches of {PICTURES} pictures"
-        print(f"training takes {work}: under 3 minutes of two quiet cores, more of busy ones", flush=True)
+        print(f"training takes {work}: about 3 minutes of two quiet cores, more of busy ones", flush=True)
     predictions = train(load_config(config), overwrite=overwrite, compare=baselines)
     print(f"mean error: {percent_of_side(predictions):.2f} % of the image's side")
     return predictions

@@ -201,7 +201,23 @@ _ROUGH = RandomElastic(alpha=(0, 50), sigma=(2, 5))
 _ROUGH_NOISE = RandomScheme(elastic=_ROUGH, intensity=(_NOISE,))
 _ELASTIC_BLUR = replace(_AFFINE_COMPLEX, elastic=replace(_ROUGH, probability=0.5), intensity=(_BLUR,))
 
+_UPRIGHT = RandomScheme(
+    RandomAffine(rotation=15, scale=(0.85, 1.15), scale_each=(0.9, 1.1), translation=0.05),
+    intensity=(
+        SomeOf(
+            (
+                RandomIntensity("contrast", {"factor": (0.8, 1.2)}),
+                RandomIntensity("add", {"amplitude": (0, 0.1)}),
+            ),
+            fewest=2,
+            most=2,
+        ),
+    ),
+)
+
 _BUILT_IN: dict[str, Scheme] = {
+    "Upright": _UPRIGHT,
+    "Turned": replace(_UPRIGHT, affine=replace(_UPRIGHT.affine, rotation=45)),
     "AffineSimple": RandomScheme(RandomAffine(0.75, rotation=45, scale=(0.8, 1.2)), flip=0.5),
     "AffineComplex": _AFFINE_COMPLEX,
     "AffineComplexElastic": replace(_AFFINE_COMPLEX, elastic=RandomElastic((0, 200), (9, 13), 0.5)),

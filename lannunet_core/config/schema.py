@@ -39,6 +39,8 @@ LONGEST_PATH = 2000  # characters; what is written below it is longer
 ESCAPES = "in double quotes a backslash begins an escape: write / in its place, or single quotes"
 
 SCHEME_NAMES = (
+    "Upright",
+    "Turned",
     "AffineSimple",
     "AffineComplex",
     "AffineComplexElastic",

@@ -64,6 +64,8 @@ def assert_probability(hits: int, total: int, probability: float) -> None:
 
 # rotation, (scale), translation in pixels of SIZE, shear; probability of the map and of the flip
 AFFINE = {
+    "Upright": (15, None, (10, 5), 0, 1, 0),
+    "Turned": (45, None, (10, 5), 0, 1, 0),
     "AffineSimple": (45, (0.8, 1.2), (0, 0), 0, 0.75, 0.5),
     "AffineComplex": (45, (0.8, 1.2), (14, 7), 16, 0.5, 0.5),
     "AffineComplexElastic": (45, (0.8, 1.2), (14, 7), 16, 0.5, 0.5),
@@ -100,12 +102,21 @@ def test_affine_parameters_follow_the_table(name):
     assert together.all() == (name in ("AffineSimple", "payer19"))
 
 
-def test_thaler21_scales_both_axes_and_then_each():
-    moved = [parts(drawn) for drawn in draws("thaler21")]
+@pytest.mark.parametrize(
+    ("name", "together", "each"),
+    [
+        ("Upright", (0.85, 1.15), (0.9, 1.1)),
+        ("Turned", (0.85, 1.15), (0.9, 1.1)),
+        ("thaler21", (0.8, 1.2), (0.8, 1.2)),
+    ],
+)
+def test_both_axes_are_scaled_and_then_each(name, together, each):
+    moved = [parts(drawn) for drawn in draws(name)]
     log_x, log_y = (np.log([one[f"scale_{axis}"] for one in moved]) for axis in "xy")
-    variance = np.var(np.log(np.random.default_rng(0).uniform(0.8, 1.2, 100_000)))
-    assert np.var(log_x) == pytest.approx(2 * variance, rel=0.15)
-    assert np.cov(log_x, log_y)[0, 1] == pytest.approx(variance, rel=0.3)
+    rng = np.random.default_rng(0)
+    of_both, of_one = (np.var(np.log(rng.uniform(*scales, 100_000))) for scales in (together, each))
+    assert np.var(log_x) == pytest.approx(of_both + of_one, rel=0.15)
+    assert np.cov(log_x, log_y)[0, 1] == pytest.approx(of_both, rel=0.3)
 
 
 # (alpha), (sigma), probability
@@ -184,6 +195,14 @@ def test_noise_follows_the_table(name):
     assert all([one.name for one in some] == ["add", "multiply"] for some in drawn)
     assert set(values(drawn, "add", "amplitude")) == set(values(drawn, "multiply", "amplitude")) == {0.25}
     assert len({one.seed for some in drawn for one in some}) > 1.9 * DRAWS
+
+
+@pytest.mark.parametrize("name", ["Upright", "Turned"])
+def test_contrast_and_noise_follow_the_table(name):
+    drawn = operations(name)
+    assert all([one.name for one in some] == ["contrast", "add"] for some in drawn)
+    assert_uniform(values(drawn, "contrast", "factor"), 0.8, 1.2)
+    assert_uniform(values(drawn, "add", "amplitude"), 0, 0.1)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ UNSEEN = {
     "solver.auto_mixed_precision": "acts on devices that have it",
     "solver.data_loader_batch_size_eval": "how many images are predicted at once, with the same result",
     "solver.budget_minutes": "beside max_epochs: auto, whose runs take minutes (tests/run/test_sizing.py)",
+    "solver.shortened": "beside a recorded max_epochs that is longer (tests/run/test_slowed.py)",
     "sampler.letterbox_in": "beside pixels that are no squares (plugins/landmarks/tests/data)",
     "model.unet.kernels": "beside pixels that are twice as long along an axis (plugins/unet/tests)",
     "trainer.cache_data": "whether images are kept in memory",

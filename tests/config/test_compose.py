@@ -12,7 +12,7 @@ SHORT = "dataset: {src_targets: wings.json}\noutput: {output_dir: runs/wings}\n"
 EVERYTHING = """
 task: landmarks
 dataset:   {root: images/, src_targets: annotations.json, landmarks: [0, 1, 2], flip_pairs: [[0, 1]]}
-sampler:   {sample_mode: full, input_size: [512, 512], resize: letterbox, data_aug: AffineComplex,
+sampler:   {sample_mode: full, input_size: [512, 512], resize: letterbox, data_aug: Upright,
             data_aug_package: torch, num_workers: auto, debug: false}
 solver:    {optimizer: adamw, base_lr: auto, decay_policy: poly, budget_minutes: 30, max_epochs: auto,
             mini_batch_size: 150, data_loader_batch_size_train: 12, early_stopping_patience: 15,
@@ -428,7 +428,7 @@ def test_an_architecture_brings_a_network(refusal, name):
     [
         ("solver.loss_function", "msee", "kl, mse", "mse"),
         ("inference.decoder", "peek", "auto, peak", "peak"),
-        ("sampler.data_aug", "AffineSimpel", "AffineSimple, AffineComplex", "AffineSimple"),
+        ("sampler.data_aug", "AffineSimpel", "Upright, Turned", "AffineSimple"),
     ],
 )
 def test_names_are_those_of_the_core_or_of_a_plugin(refusal, key, value, known, nearest):

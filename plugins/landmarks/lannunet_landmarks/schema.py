@@ -116,7 +116,7 @@ class SamplerConfig(core.SamplerConfig):
         description="One a channel, for ct: lower and upper bound, mean and standard deviation; measured "
         "around the landmarks of the training and validation images when left out, then recorded.",
     )
-    data_aug: str = Field("AffineComplex", description="Augmentation scheme, by name.")
+    data_aug: str = Field("Upright", description="Augmentation scheme, by name.")
     data_aug_package: str = Field(
         "torch",
         description="What applies it: torch on the run's device, or the plugin of this name, such as imgaug, "

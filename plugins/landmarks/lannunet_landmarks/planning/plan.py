@@ -116,26 +116,14 @@ def choose_minutes(images: int) -> tuple[float, str]:
 def choose_scheme(found: Look) -> tuple[str, str]:
     """The augmentation, by how the object lies in the training images."""
     if found.turned is None:
-        return recipe.UPRIGHT, (
-            "turns of up to 15 degrees, no mirrors; there are too few landmarks to tell how the object lies"
+        return (
+            recipe.UPRIGHT,
+            "turns of up to 15 degrees; there are too few landmarks to tell how the object lies",
         )
     by = f"by {found.turned:.0f} degrees or less in nineteen of twenty training images"
     if found.turned <= recipe.TURNED_DEGREES:
         return recipe.UPRIGHT, f"turns of up to 15 degrees, no mirrors: the object is turned {by}"
-    if found.mirrored and not found.pairs:
-        return recipe.UNMIRRORED, (
-            "turns of up to 15 degrees, no mirrors: the object is its own mirror image, and nothing says "
-            "which landmarks are each other's left and right (dataset.flip_pairs). It is turned "
-            f"{by}, so with pairs {recipe.TURNED_ANY_WAY} would be better"
-        )
-    safe = (
-        "the pairs tell which landmarks a mirror swaps"
-        if found.pairs
-        else "its mirror image is another object"
-    )
-    return recipe.TURNED_ANY_WAY, (
-        f"turns of up to 45 degrees, and mirrors: the object is turned {by}, and {safe}"
-    )
+    return recipe.TURNED, f"turns of up to 45 degrees, no mirrors: the object is turned {by}"
 
 
 def _loss() -> list[Choice]:

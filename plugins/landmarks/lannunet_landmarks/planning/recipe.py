@@ -65,16 +65,13 @@ data."""
 
 # Augmentation -----------------------------------------------------------------------------------------------
 
-UPRIGHT, TURNED_ANY_WAY = "thaler21", "AffineComplex"
-"""The schemes for objects that lie alike in all images, and for those that do not. Large turns and mirrors
-cost short runs a tenth where they are not needed (wings 2.41 against 2.22 pixels); a mouse from above that is
-turned any way loses without (6.6 against 2.7 pixels)."""
-
-UNMIRRORED = "payer19"
-"""For objects turned any way that must not be mirrored: the widest of the schemes without mirrors."""
+UPRIGHT, TURNED = "Upright", "Turned"
+"""The schemes for objects that lie alike in all images, and for those that do not. Every sample is moved a
+little, and none mirrored: better than `thaler21`'s strong noise and elastic deformation on upright objects,
+and than `AffineComplex`, which moves every other sample much and mirrors, on turned ones (docs/recipe.md)."""
 
 TURNED_DEGREES = 30.0
-"""Nineteen of twenty training images are turned by less than this against their mean: upright. `thaler21`
+"""Nineteen of twenty training images are turned by less than this against their mean: upright. `Upright`
 turns by 15 degrees either way."""
 
 SYMMETRIC = 0.1

@@ -131,14 +131,14 @@ def test_thick_slices_are_neither_made_up_nor_halved_first():
 @pytest.mark.parametrize(
     ("changes", "scheme", "said"),
     [
-        ({}, "thaler21", "turned by 5 degrees or less"),
-        ({"turned": None}, "thaler21", "too few landmarks"),
-        ({"turned": 80.0}, "AffineComplex", "its mirror image is another object"),
-        ({"turned": 80.0, "mirrored": ((0, 1),)}, "payer19", "no mirrors"),
-        ({"turned": 80.0, "mirrored": ((0, 1),), "pairs": ((0, 1),)}, "AffineComplex", "the pairs tell"),
+        ({}, "Upright", "turned by 5 degrees or less"),
+        ({"turned": None}, "Upright", "too few landmarks"),
+        ({"turned": 80.0}, "Turned", "turned by 80 degrees or less"),
+        ({"turned": 80.0, "mirrored": ((0, 1),)}, "Turned", "no mirrors"),
+        ({"pairs": ((0, 1),), "mirrored": ((0, 1),)}, "Upright", "no mirrors"),
     ],
 )
-def test_mirrors_only_where_they_are_safe(changes, scheme, said):
+def test_the_scheme_follows_how_the_object_lies(changes, scheme, said):
     chosen = planned(seen((100, 100), **changes))
     assert chosen["sampler.data_aug"] == scheme
     assert said in reason(chosen, "sampler.data_aug")
@@ -294,5 +294,5 @@ def test_bad_annotations(project, change, said, capsys):
 @pytest.mark.skipif(not WINGS.exists(), reason="needs the shared data")
 def test_the_wings():
     chosen = plan(PlanRequest(WINGS, Path(), UNET, minutes=3.8))
-    assert chosen["sampler.data_aug"] == "thaler21"
+    assert chosen["sampler.data_aug"] == "Upright"
     assert "41 training, 5 validation, 12 testing images" in chosen.about[0]

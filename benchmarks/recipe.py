@@ -1,0 +1,233 @@
+"""Which defaults a plan for landmarks should write: `python -m benchmarks.recipe SET [CANDIDATE …]`.
+
+    python -m benchmarks.recipe wings plan sigma-1 --minutes 1 --seeds 0 1 2 [--data FOLDER] [--out FOLDER]
+    python -m benchmarks.recipe --table
+
+A run is what `lannunet plan --minutes M` writes, changed by one candidate of `CANDIDATES`, and trained for as
+many batches as the plan states for the machine, so that other work on it changes no result. Test images are
+never looked at: each set is split anew, of its training and validation images a quarter is held out, and the
+candidates are compared on these. Runs that are finished are kept. The table has for each candidate the mean
+error, and the mean over the sets of its ratio to the set's best; docs/recipe.md says what came of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from lannunet_landmarks import write_demo_dataset
+
+from benchmarks.surfaces import write_surfaces
+
+FILE = Path(__file__).with_name("recipe_candidates.py")
+SPLITS = ("training", "validation", "testing")
+HELD_OUT, VALIDATED = 4, 10  # one of so many images
+
+
+def again(annotations: Path, folder: Path) -> Path:
+    """Training and validation images of a data set, split anew; its test images are left out."""
+    content = json.loads(annotations.read_text(encoding="utf-8"))
+    pooled = content["training"] + content["validation"]
+    for sample in pooled:
+        sample["image"] = str((annotations.parent / sample["image"]).resolve())
+    order = np.random.default_rng(0).permutation(len(pooled))
+    held, validated = len(pooled) // HELD_OUT, max(len(pooled) // VALIDATED, 4)
+    splits = np.split(order, [held, held + validated])
+    for name, chosen in zip(reversed(SPLITS), splits, strict=True):
+        content[name] = [pooled[index] for index in sorted(chosen)]
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / "dataset.json"
+    target.write_text(json.dumps(content), encoding="utf-8")
+    return target
+
+
+def turned_hands(folder: Path) -> Path:
+    """The demo's hands, turned by any angle about the picture's centre, and smaller, to stay in it."""
+    from PIL import Image
+    from scipy import ndimage
+
+    annotations = write_demo_dataset(folder, seed=2)
+    content = json.loads(annotations.read_text(encoding="utf-8"))
+    rng = np.random.default_rng(0)
+    for sample in (one for split in SPLITS for one in content[split]):
+        path = folder / sample["image"]
+        picture = np.asarray(Image.open(path), dtype=np.float64)
+        angle, centre = rng.uniform(0, 2 * np.pi), (np.array(picture.shape) - 1) / 2
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / 0.7
+        turned = ndimage.affine_transform(picture, turn, centre - turn @ centre, order=1, mode="nearest")
+        Image.fromarray(turned.round().astype(np.uint8)).save(path)
+        points = np.array(sample["coordinates"])[:, ::-1] - centre  # (row, column)
+        sample["coordinates"] = ((points @ np.linalg.inv(turn).T + centre)[:, ::-1]).round(3).tolist()
+    annotations.write_text(json.dumps(content), encoding="utf-8")
+    return annotations
+
+
+SETS: dict[str, Callable[[Path, Path], Path]] = {
+    "wings": lambda data, folder: again(data / "wings" / "dataset.json", folder),
+    "mouse": lambda data, folder: again(data / "mirror_mouse" / "dataset.json", folder),
+    "hands": lambda _, folder: write_demo_dataset(folder, seed=1),
+    "turned hands": lambda _, folder: turned_hands(folder),
+    "surfaces": lambda _, folder: write_surfaces(folder),
+}
+"""How each data set is made, from the folder of real data and a new one."""
+
+FIXED = {"solver.regress_sigma": False}
+PLUGIN: dict[str, Any] = {"trainer.plugins": [str(FILE)]}
+
+CANDIDATES: dict[str, dict[str, Any]] = {
+    "plan": {},
+    "sigma-1": {**FIXED, "model.gauss_sigma": 1},
+    "sigma-1.5": {**FIXED, "model.gauss_sigma": 1.5},
+    "sigma-2": {**FIXED, "model.gauss_sigma": 2},
+    "sigma-3": {**FIXED, "model.gauss_sigma": 3},
+    "start-1": {"model.gauss_sigma": 1},
+    "start-4": {"model.gauss_sigma": 4},
+    "covariance": {"solver.regress_sigma": "covariance"},
+    "mse": {**FIXED, "solver.loss_function": "mse", "model.gauss_sigma": 2},
+    "narrowing": {**FIXED, "solver.loss_function": "narrowing", **PLUGIN},
+    "expectation": {**FIXED, "solver.loss_function": "expectation", **PLUGIN},
+    "Upright": {"sampler.data_aug": "Upright"},
+    "Turned": {"sampler.data_aug": "Turned"},
+    "AffineComplex": {"sampler.data_aug": "AffineComplex"},
+    "thaler21": {"sampler.data_aug": "thaler21"},
+    "payer19": {"sampler.data_aug": "payer19"},
+    "no augmentation": {"sampler.data_aug": "None"},
+    "every-sample": {"sampler.data_aug": "EverySample", **PLUGIN},
+    "every-sample-elastic": {"sampler.data_aug": "EverySampleElastic", **PLUGIN},
+    "any rotation": {"sampler.data_aug": "AnyRotation", **PLUGIN},
+    "lr-1e-3": {"solver.base_lr": 1e-3},
+    "lr-4e-3": {"solver.base_lr": 4e-3},
+    "one-cycle": {**PLUGIN, "trainer.recipe_candidates.schedule": "one-cycle"},
+    "warm-up": {**PLUGIN, "trainer.recipe_candidates.schedule": "warm-up"},
+    "decay-1e-4": {**PLUGIN, "trainer.recipe_candidates.weight_decay": 1e-4},
+    "decay-5e-2": {**PLUGIN, "trainer.recipe_candidates.weight_decay": 5e-2},
+    "stretch": {"sampler.resize": "stretch"},
+    "no deep supervision": {"solver.deep_supervision": False},
+}
+"""Keys over the plan's, by the name of what is tried."""
+
+
+def one_run(name: str, candidate: str, minutes: float, seed: int, given: argparse.Namespace) -> None:
+    folder = given.out / name.replace(" ", "_")
+    annotations = folder / "data" / "dataset.json"
+    if not annotations.exists():
+        SETS[name](given.data, annotations.parent)
+    plan = folder / f"plan{minutes:g}.yaml"
+    if not plan.exists():
+        lannunet("plan", annotations, "--minutes", f"{minutes:g}", "--no-gpu", "-o", plan)
+    run = folder / f"{candidate} {minutes:g} {seed}".replace(" ", "_")
+    if (run / "summary.json").exists():
+        return
+    text = plan.read_text(encoding="utf-8")
+    stated = re.search(r"may make (\d+) batches in the time", " ".join(text.replace("#", "").split()))
+    config = yaml.safe_load(text)
+    assert stated, f"{plan} does not say how many batches fit"
+    del config["solver"]["budget_minutes"]  # the number of batches is fixed
+    epochs = round(int(stated[1]) / config["solver"]["mini_batch_size"])
+    keys = {
+        **CANDIDATES[candidate],
+        "dataset.src_targets": str(annotations.resolve()),
+        "output.output_dir": str(run.resolve()),
+        "solver.max_epochs": epochs,
+        "solver.seed": seed,
+        "trainer.validate_every": max(epochs // 10, 1),
+        "sampler.num_workers": 0,
+    }
+    for key, value in keys.items():
+        *sections, last = key.split(".")
+        section = config
+        for one in sections:
+            section = section.setdefault(one, {})
+        section[last] = value
+    changed = folder / f"{run.name}.yaml"
+    changed.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    lannunet("train", changed, "--overwrite")
+
+
+def lannunet(*arguments: object) -> None:
+    command = [str(Path(sys.executable).with_name("lannunet")), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(done.stdout, done.stderr, sep="\n", file=sys.stderr)
+        raise SystemExit(f"failed: {' '.join(command)}")
+
+
+def errors(run: Path) -> dict[str, float]:
+    """Mean, median and 95th percentile of the held-out images' radial errors, in pixels."""
+    import csv
+
+    with (run / "predictions.csv").open(newline="") as file:
+        found = [float(row["error_px"]) for row in csv.DictReader(file) if row["error_px"]]
+    found = [error for error in found if np.isfinite(error)]
+    return {
+        "mean": float(np.mean(found)),
+        "median": float(np.median(found)),
+        "95": float(np.percentile(found, 95)),
+    }
+
+
+def table(out: Path) -> None:
+    """Of all that has been run, a table for each number of minutes."""
+    runs: dict[str, dict[str, dict[str, list[dict[str, float]]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(list))
+    )
+    for summary in sorted(out.glob("*/*/summary.json")):
+        candidate, minutes, _ = summary.parent.name.rsplit("_", 2)
+        runs[minutes][candidate][summary.parents[1].name].append(errors(summary.parent))
+    for minutes, candidates in runs.items():
+        sets = sorted({name for found in candidates.values() for name in found})
+        means = {
+            candidate: {name: float(np.mean([run["mean"] for run in found[name]])) for name in found}
+            for candidate, found in candidates.items()
+        }
+        best = {name: min(found[name] for found in means.values() if name in found) for name in sets}
+        print(f"\n{minutes} minutes: mean (median, 95th percentile) in pixels\n")
+        print(
+            f"| candidate | {' | '.join(sets)} | ratio to the best | runs |\n|---|{'---|' * (len(sets) + 2)}"
+        )
+        rows = []
+        for candidate, found in candidates.items():
+            ratios = [means[candidate][name] / best[name] for name in found]
+            cells = [
+                f"{means[candidate][name]:.2f} ({np.mean([run['median'] for run in found[name]]):.2f}, "
+                f"{np.mean([run['95'] for run in found[name]]):.1f})"
+                if name in found
+                else ""
+                for name in sets
+            ]
+            ratio = float(np.mean(ratios)) if len(ratios) == len(sets) else float("nan")
+            rows.append((ratio, candidate.replace("_", " "), cells, sum(map(len, found.values()))))
+        for ratio, candidate, cells, count in sorted(rows, key=lambda row: (np.isnan(row[0]), row[0])):
+            print(f"| {candidate} | {' | '.join(cells)} | {ratio:.2f} | {count} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("set", nargs="?", choices=SETS)
+    parser.add_argument("candidates", nargs="*", default=["plan"], metavar="CANDIDATE")
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--out", type=Path, default=Path("runs/recipe"))
+    parser.add_argument("--table", action="store_true", help="print the table of what has been run")
+    given = parser.parse_args()
+    if given.table:
+        table(given.out)
+        return
+    for candidate in given.candidates:
+        for seed in given.seeds:
+            one_run(given.set, candidate, given.minutes, seed, given)
+            print(given.set, candidate, seed, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch.utils.data import DataLoader, get_worker_info
 from lannunet_core.errors import RunFailed, UserError
 
 SHARED_MEMORY = Path("/dev/shm")
-TURN = 2.0  # seconds of waiting, after which workers and signals are looked at
+TURN = 1.0  # seconds of waiting, after which workers and signals are looked at
 LIMIT = 600.0  # seconds that a batch may take
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -47,12 +48,13 @@ def start_worker(number: int = 0) -> None:
 
 
 def end_workers(loader: DataLoader[Any]) -> None:
-    """End persistent workers now. The garbage collector, which would do it, takes its time and then waits."""
+    """End persistent workers now, those that hang after a `TURN`; torch would wait ten seconds for each."""
     iterator: Any = loader._iterator
     if iterator is not None and loader.num_workers > 0:
+        late = threading.Timer(TURN, lambda: [worker.kill() for worker in iterator._workers])
+        late.start()
         iterator._shutdown_workers()  # there is no public way
-        for worker in iterator._workers:
-            worker.kill()
+        late.cancel()
     loader._iterator = None
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from lannunet_core.run import workers
+from lannunet_core.run import batches, workers
 from lannunet_core.run.batches import make_loader
 from lannunet_core.run.workers import WorkersLost, end_workers, loaded_batches
 
@@ -36,8 +36,8 @@ class Doing(Dataset):
         }
 
 
-def load(dataset, stopping=lambda: False):
-    loader = make_loader(dataset, 1, torch.device("cpu"), batch_size=1)
+def load(dataset, stopping=lambda: False, workers=1):
+    loader = make_loader(dataset, workers, torch.device("cpu"), batch_size=1)
     try:
         yield from loaded_batches(loader, stopping)
     finally:
@@ -56,16 +56,25 @@ def test_a_worker_leaves_signals_to_the_main_process(number):
     assert len(list(load(Doing(lambda: os.kill(os.getpid(), number))))) == 6
 
 
-def test_a_worker_that_hangs(monkeypatch):
-    monkeypatch.setattr(workers, "LIMIT", 3)
+@pytest.fixture
+def short_turn(monkeypatch):
+    monkeypatch.setattr(workers, "TURN", 0.3)
+    monkeypatch.setattr(batches, "TURN", 0.3)
+
+
+def test_a_worker_that_hangs(monkeypatch, short_turn):
+    monkeypatch.setattr(workers, "LIMIT", 0.5)
     with pytest.raises(WorkersLost, match="hang"):
         list(load(Doing(lambda: time.sleep(1000))))
 
 
-def test_a_stop_while_a_worker_hangs():
+def test_a_stop_while_a_worker_hangs(short_turn):
+    """Two of them: torch would wait for one after the other, ten seconds each."""
     asked = time.monotonic()
-    assert len(list(load(Doing(lambda: time.sleep(1000)), stopping=lambda: True))) == 2
-    assert time.monotonic() - asked < 60
+    hang = Doing(lambda: time.sleep(1000))
+    assert len(list(load(hang, stopping=lambda: True, workers=2))) == 2
+    assert time.monotonic() - asked < 10
+    assert not torch.multiprocessing.active_children()
 
 
 def test_without_shared_memory_batches_come_through_pipes(monkeypatch, capsys):

@@ -202,12 +202,14 @@ def _draw_curves(axis: Axes, curves: Curves, scale: str) -> None:
 def _svg(figure: Figure, salt: str) -> str:
     """The figure as an <svg> element; `salt` keeps the ids of several charts on one page apart."""
     import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with matplotlib.rc_context({"svg.hashsalt": salt}):
         for axis in figure.axes:
             axis.set_facecolor("none")
-        figure.savefig(buffer, format="svg", dpi=160, metadata=nothing)
+        figure.set_dpi(160)  # of what is drawn as pixels
+        FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)  # `savefig` draws twice
     text = buffer.getvalue()
     return Markup(text[text.index("<svg") :].replace(INK, "currentColor"))

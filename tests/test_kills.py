@@ -9,7 +9,6 @@ import random
 import re
 import shutil
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from lannunet_core.record import RECORD, TEMPORARY
+from tests.fixtures import forks
 from tests.fixtures.projects import draw_project, draw_segmentation_project
 
 INJECTOR = '''
@@ -45,7 +45,7 @@ def strike(event, arguments):
 
 sys.addaudithook(strike)
 '''
-"""A module `sitecustomize`, which every Python of the command imports first."""
+"""A module `sitecustomize`, which every process of the command imports first."""
 
 FAULTS = {
     "SIGKILL": {-9},
@@ -57,7 +57,6 @@ FAULTS = {
 }
 """Each with the exit codes that it may have."""
 
-MAIN = "from lannunet_core.cli import main; main()"
 UNEQUAL = {
     "run.json",
     "case.json",
@@ -87,18 +86,9 @@ class Work:
         environment = dict(os.environ)
         if fault is not None:
             environment |= {"FAULT": fault, "PYTHONPATH": str(self.folder.parent / "injector")}
-        process = subprocess.Popen(
-            [sys.executable, "-c", MAIN, *self.arguments, *more],
-            cwd=self.folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        said = process.communicate(timeout=300)
-        assert not left_running(process.pid)
-        return subprocess.CompletedProcess(process.args, process.returncode, *said)
+        group, ended = forks.start([*self.arguments, *more], self.folder, environment)
+        assert not left_running(group)
+        return ended
 
     def results(self) -> dict[str, str]:
         """The files beside what is given, but those that differ from run to run."""

@@ -6,7 +6,7 @@ import pytest
 
 from lannunet_core.plugins import inspection
 from lannunet_core.plugins.discovery import find
-from lannunet_core.plugins.inspection import look
+from lannunet_core.plugins.inspection import look, look_here
 from lannunet_core.plugins.listing import WRONG_ANSWERS
 
 HEAD = "from lannunet_core import Plugin, PluginConfig, hookimpl\n"
@@ -43,6 +43,18 @@ def seen(distribution, request):
         return found
 
     return see
+
+
+@pytest.fixture
+def asked(distribution, request):
+    """A look with what the plugin answers, in this process, where there is no torch to import."""
+
+    def ask(source):
+        module = f"seen_{abs(hash(request.node.name))}"
+        distribution("acme", {"Acme": f"{module}:P"}, {f"{module}.py": source}, version="3.1")
+        return look_here(find("acme"), WRONG_ANSWERS)
+
+    return ask
 
 
 def problem(found) -> str:
@@ -146,12 +158,12 @@ def test_answers_are_asked_for_on_request(seen):
         ("__import__('sys').exit()", "failed in its hook 'network': SystemExit"),
     ],
 )
-def test_answers(seen, answer, cause):
+def test_answers(asked, answer, cause):
     refuse = (
         "\n    def refuse(self):\n        from lannunet_core.errors import UserError\n"
         "        raise UserError('not for such runs')\n"
     )
-    found = seen(GOOD.replace("nn.Identity()", answer) + refuse, further=WRONG_ANSWERS)
+    found = asked(GOOD.replace("nn.Identity()", answer) + refuse)
     if cause is None:
         assert found.problems == []
     else:
@@ -159,23 +171,23 @@ def test_answers(seen, answer, cause):
 
 
 @pytest.mark.parametrize(("answer", "cause"), [("None", None), ("3", "'loss' must answer a callable")])
-def test_it_is_asked_about_a_task_that_it_serves(seen, answer, cause):
+def test_it_is_asked_about_a_task_that_it_serves(asked, answer, cause):
     source = (
         "class P(Plugin):\n    tasks = ('segmentation',)\n    @hookimpl\n    def loss(self):\n"
         f"        assert self.run.task == 'segmentation'\n        return {answer}\n"
     )
-    found = seen(HEAD + source, further=WRONG_ANSWERS)
+    found = asked(HEAD + source)
     if cause is None:
         assert found.problems == []  # the core's answers
     else:
         assert cause in problem(found)
 
 
-def test_one_with_settings_that_must_be_given_is_not_asked(seen):
+def test_one_with_settings_that_must_be_given_is_not_asked(asked):
     needy = (
         "    class Config(PluginConfig):\n        must: int\n    @hookimpl\n    def loss(self): return 3\n"
     )
-    assert seen(HEAD + "class P(Plugin):\n" + needy, further=WRONG_ANSWERS).problems == []
+    assert asked(HEAD + "class P(Plugin):\n" + needy).problems == []
 
 
 def test_many_keep_their_order(distribution):

@@ -11,7 +11,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from lannunet_core import Floats, ReportPart, dotted, write_text
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -46,11 +47,20 @@ def write_page(
     `title` and `charts` are among them; the configuration and the provenance end every page. Without a
     template they are all there is.
     """
+    template = template or Path(__file__).with_name("page.html.j2")
+    page = _environment(template.parent).get_template(template.name).render(
+        config=_as_yaml(config), provenance=_as_yaml(provenance), **values
+    )
+    write_text(path, page)
+
+
+@cache
+def _environment(folder: Path) -> Environment:
+    """Finds templates in the folder, and compiles each once."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    template = template or Path(__file__).with_name("page.html.j2")
     environment = Environment(
-        loader=FileSystemLoader([template.parent, Path(__file__).parent]),
+        loader=FileSystemLoader([folder, Path(__file__).parent]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -58,10 +68,7 @@ def write_page(
     )
     environment.filters["figure"] = lambda number, digits=2: "–" if number is None else f"{number:.{digits}f}"
     environment.filters["percent"] = lambda rate: "–" if rate is None else f"{rate:.1%}"
-    page = environment.get_template(template.name).render(
-        config=_as_yaml(config), provenance=_as_yaml(provenance), **values
-    )
-    write_text(path, page)
+    return environment
 
 
 def _as_yaml(values: Mapping[str, Any]) -> str:
@@ -191,12 +198,25 @@ def _draw_curves(axis: Axes, curves: Curves, scale: str) -> None:
         axis.plot(epochs, values, color=colour, linewidth=1.6, label=name, marker=marker, markersize=3)
     if scale == "log" and all(value > 0 for _, values in curves.values() for value in values):
         axis.set_yscale("log")
+        _label_plainly(axis)
     else:
         axis.set_ylim(0, None)
     axis.set_xlabel("epoch")
     if 1 < len(curves) <= MOST_NAMES:
         for text in axis.legend(frameon=False).get_texts():
             text.set_parse_math(False)
+
+
+def _label_plainly(axis: Axes) -> None:
+    """Numbers on a logarithmic axis; powers of ten would be typeset, which takes longer than all the rest."""
+    from matplotlib.ticker import LogFormatter
+
+    class Plain(LogFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:g}" if super().__call__(x, pos) else ""
+
+    axis.yaxis.set_major_formatter(Plain())
+    axis.yaxis.set_minor_formatter(Plain())
 
 
 def _svg(figure: Figure, salt: str) -> str:

@@ -132,6 +132,7 @@ def test_curves_of_training():
     assert [chart["title"] for chart in charts] == ["Losses", "Rate", "Widths"]  # there are no finite errors
     losses, _, widths = (chart["svg"] for chart in charts)
     assert "terms.kl_loss" in losses
+    assert ">2<" in losses and "10^" not in losses  # its axis has numbers
     assert "sigma.loss" not in losses  # a name below sigma holds any word
     assert "sigma.loss" not in widths  # one curve needs no legend
     assert training_charts([], panels) == []

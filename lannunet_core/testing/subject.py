@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import cached_property
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -205,11 +206,7 @@ class Subject:
         Raises:
             NotClaimed: It serves none of the tasks.
         """
-        served = self.served_tasks()
-        failures = {
-            kind: self.failure(kind)
-            for kind in (Kind(task, dimensions) for task in served for dimensions in (2, 3))
-        }
+        failures = self.failures
         if None not in failures.values():
             first = next(failure for failure in failures.values() if failure is not None)
             if self.task is not None and refuses(first) and self.plugin_class().tasks != (self.task,):
@@ -223,6 +220,12 @@ class Subject:
 
     tried: Kind | None = None
     """Which kind of run is being tested."""
+
+    @cached_property
+    def failures(self) -> dict[Kind, Exception | None]:
+        """Of every kind of run: all checks ask, and building each takes a while."""
+        kinds = [Kind(task, dimensions) for task in self.served_tasks() for dimensions in (2, 3)]
+        return {kind: self.failure(kind) for kind in kinds}
 
     def failure(self, kind: Kind) -> Exception | None:
         """What building such a run and looking at one image raises."""

@@ -32,7 +32,32 @@ CASES = (
 """The tests of `make test-cases`: inputs that people reported, and that used to fail."""
 
 
+LONGEST = (
+    "tests/test_kills.py",
+    "tests/run/test_loop.py",
+    "plugins/segmentation/tests/test_task.py",
+    "tests/contract/test_conformance.py",
+    "plugins/weighted/tests/test_weighted_training.py",
+    "tests/contract/test_landmarks.py",
+    "plugins/landmarks/tests/predict/test_stages.py",
+    "plugins/landmarks/tests/maps/test_learned_sigma.py",
+    "tests/test_broken_plugins.py",
+    "tests/run/test_run.py",
+    "tests/cli/test_plugins_new.py",
+    "tests/test_tutorial.py",
+    "plugins/landmarks/tests/predict/test_presence.py",
+    "tests/fuzz/test_fuzz.py",
+)
+"""They are begun first, or one process would be at them when the other has nothing left to do."""
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # pytest-xdist would begin with the files of most tests
+
+
 def pytest_collection_modifyitems(items):
+    place = {file: number for number, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
     for item in items:
         if item.name.partition("[")[0] in CASES:
             item.add_marker(pytest.mark.case)

@@ -10,7 +10,10 @@ from lightning_fabric import Fabric
 from lannunet_core.run import checkpoint, run
 
 # Two workers on a small machine, and forks of a process with threads.
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:.*multi-threaded")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:.*multi-threaded"),
+    pytest.mark.usefixtures("without_charts"),
+]
 
 
 @pytest.fixture

@@ -47,11 +47,10 @@ def write_page(
     `title` and `charts` are among them; the configuration and the provenance end every page. Without a
     template they are all there is.
     """
-    template = template or Path(__file__).with_name("page.html.j2")
-    page = _environment(template.parent).get_template(template.name).render(
-        config=_as_yaml(config), provenance=_as_yaml(provenance), **values
-    )
-    write_text(path, page)
+    file = template or Path(__file__).with_name("page.html.j2")
+    page = _environment(file.parent).get_template(file.name)
+    shown = page.render(config=_as_yaml(config), provenance=_as_yaml(provenance), **values)
+    write_text(path, shown)
 
 
 @cache

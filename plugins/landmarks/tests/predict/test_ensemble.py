@@ -20,6 +20,8 @@ from openpyxl import load_workbook
 from lannunet_core.hookspecs import Coordinates
 from lannunet_core.run import checkpoint
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 MODE = "scale_pred_coords"
 HOOKS = SimpleNamespace(get_coords_from_heatmap=lambda image_size, **given: decode_peak(**given))
 

@@ -13,6 +13,8 @@ from lannunet_landmarks.types import Prediction
 
 from lannunet_core.hookspecs import State
 
+pytestmark = pytest.mark.usefixtures("without_charts")
+
 SIZES = ((96, 80), (70, 100))
 
 

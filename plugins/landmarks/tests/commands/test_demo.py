@@ -53,7 +53,7 @@ def test_its_length_is_a_number_of_batches(tmp_path, few_pictures, monkeypatch, 
     monkeypatch.setattr(demo, "BATCHES", 1)
     assert run(tmp_path / "demo") == 0
     printed = capsys.readouterr().out
-    assert "training takes 3 batches of 8 pictures" in printed
+    assert f"training takes 3 batches of {demo.PICTURES} pictures" in printed
     assert "s a batch" not in printed  # nothing is measured
     assert len((tmp_path / "demo" / "metrics.jsonl").read_text().splitlines()) == 3
 

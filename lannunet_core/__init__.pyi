@@ -70,6 +70,7 @@ from .plan import (
     PlanRequest as PlanRequest,
 )
 from .calling import call_accepting as call_accepting
+from .plugins.formats import registered as registered
 from .names import (
     choose as choose,
     dotted as dotted,

@@ -26,20 +26,18 @@ def command(
     importlib.invalidate_caches()
     discovery.scan.cache_clear()
     after = discovery.scan()
-    plugins = [plugin for plugin in after.plugins if plugin not in before.plugins]
-    tasks = [task for task in after.tasks if task not in before.tasks]
-    commands = [command for command in after.commands if command not in before.commands]
-    formats = [one for one in after.image_formats if one not in before.image_formats]
-    if not (plugins or tasks or commands or formats):
+    new = set(after.everything) - set(before.everything)
+    if not new:
         print("No new plugin: what was asked for was there already, or brings none.")
-    for plugin in plugins:
+    for plugin in filter(new.__contains__, after.plugins):
         print(f"Plugin {plugin} is installed: lannunet plugins show {plugin.name}")
         visible = plugin in discovery.installed()
         for problem in listing.from_metadata(plugin)["problems"] if visible else []:
             print(f"  problem: {problem}")
-    for task in tasks:
+    for task in filter(new.__contains__, after.tasks):
         print(f"Task {task} is installed: task: {task.name}")
-    for command in commands:
+    for command in filter(new.__contains__, after.commands):
         print(f"Command {command} is installed: lannunet {command.name} --help")
-    for one in formats:
-        print(f"Image formats {one} are installed.")
+    for kind, formats in after.formats.items():
+        for one in filter(new.__contains__, formats):
+            print(f"{kind.replace('_', ' ').capitalize()} {one} are installed.")

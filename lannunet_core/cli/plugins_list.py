@@ -14,7 +14,7 @@ def command(
         bool, typer.Option("--check", help="Also import each plugin, in a process of its own.")
     ] = False,
 ) -> None:
-    """List the installed plugins, tasks and image formats, and what is wrong with them, without running any.
+    """List the installed plugins, tasks and file formats, and what is wrong with them, without running any.
 
     With --check each is imported and asked for its network, its loss and whatever else needs no data, in a
     process of its own that can do no harm.
@@ -23,20 +23,20 @@ def command(
     rows = listing.checked_rows(found) if check else listing.static_rows(found)
     scanned = discovery.scan()
     problems = scanned.problems
-    tasks = listing.registered_rows("task", scanned.tasks)
-    formats = listing.registered_rows("set of image formats", scanned.image_formats)
+    others = {
+        kind: listing.registered_rows(kind.replace("_", " ").removesuffix("s"), brought)
+        for kind, brought in {"tasks": scanned.tasks, **scanned.formats}.items()
+    }
     if as_json:
-        listed = {"plugins": rows, "tasks": tasks, "image_formats": formats, "problems": problems}
-        print(json.dumps(listed, indent=2))
+        print(json.dumps({"plugins": rows, **others, "problems": problems}, indent=2))
         return
-    if not rows or not tasks:
-        lacking = [what for what, found in (("plugin", rows), ("task", tasks)) if not found]
+    if lacking := [what for what, there in (("plugin", rows), ("task", others["tasks"])) if not there]:
         print(f"No {' and no '.join(lacking)} is installed. {missing.both()}")
     if rows:
         print("\n".join(listing.table(rows, "NAME", "DISTRIBUTION", "SOURCE", "HOOKS")))
-    if tasks:
-        print("", *listing.table(tasks, "TASK", "DISTRIBUTION", "SOURCE"), sep="\n")
-    if formats:
-        print("", *listing.table(formats, "IMAGE FORMATS", "DISTRIBUTION", "SOURCE"), sep="\n")
+    for kind, brought in others.items():
+        if brought:
+            head = kind.replace("_", " ").removesuffix("s").upper()
+            print("", *listing.table(brought, head, "DISTRIBUTION", "SOURCE"), sep="\n")
     for problem in problems:
         print(problem)

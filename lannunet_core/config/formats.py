@@ -1,6 +1,6 @@
 """The data set of a run, in the task's own format or in that of a plugin."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -13,14 +13,16 @@ AUTO = "auto"
 """`dataset.format` of the task itself."""
 
 
-def open_in_format(loaded: LoadedConfig, own: Callable[..., Any]) -> Any:
+def open_in_format(loaded: LoadedConfig, own: Callable[..., Any], names: Iterable[str] = ()) -> Any:
     """The data set that a configuration names; `own` opens the task's format, as `Plugin.data_formats` do.
+
+    `names` are those of further formats that it opens.
 
     Raises:
         UserError: No plugin of the run brings the format, or the data are wrong.
     """
     run = loaded.run
-    openers = {AUTO: own}
+    openers = dict.fromkeys((AUTO, *names), own)
     for plugin in loaded.plugins:
         found = ask_class(plugin.installed, plugin.plugin_class.data_formats, run.task)
         for name, opener in found.items():

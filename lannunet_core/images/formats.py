@@ -1,18 +1,14 @@
 """Image formats, found by the entry-point group `lannunet.image_formats`; `lannunet-images` brings ours."""
 
-import functools
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from lannunet_core.errors import UserError
 from lannunet_core.images.header import Stated
-from lannunet_core.plugins import discovery
-from lannunet_core.plugins.installed import PluginWarning
+from lannunet_core.plugins.formats import registered
 
 
 @dataclass(frozen=True)
@@ -43,22 +39,9 @@ class ImageFormat:
     series: Callable[[Path], str] | None = None
 
 
-@functools.cache
 def image_formats() -> tuple[ImageFormat, ...]:
-    """The installed formats, in the order in which they are asked; a warning names what cannot be loaded."""
-    formats: list[ImageFormat] = []
-    for entry in discovery.scan().image_formats:
-        try:
-            found = entry.load_as("The image formats")
-            if not (isinstance(found, Sequence) and all(isinstance(one, ImageFormat) for one in found)):
-                raise UserError(
-                    f"The image formats {entry} cannot be used: '{entry.value}' is no list of "
-                    f"lannunet_core.ImageFormat. {entry.remedy}"
-                )
-            formats += found
-        except UserError as error:  # noqa: PERF203
-            warnings.warn(str(error), PluginWarning, 2)
-    return tuple(formats)
+    """The installed formats, in the order in which they are asked."""
+    return registered("image_formats", ImageFormat)
 
 
 def image_suffixes() -> tuple[str, ...]:

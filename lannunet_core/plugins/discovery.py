@@ -1,8 +1,9 @@
-"""What is installed (plugins, tasks, commands, image formats), by metadata alone: none is imported."""
+"""What is installed (plugins, tasks, commands, file formats), by metadata alone: none is imported."""
 
 import functools
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -14,7 +15,7 @@ from lannunet_core.plugins.installed import Installed, InstalledPlugin
 PLUGIN_GROUP = "lannunet.plugins"
 TASK_GROUP = "lannunet.tasks"
 COMMAND_GROUP = "lannunet.commands"
-IMAGE_GROUP = "lannunet.image_formats"
+FORMAT_GROUP = re.compile(r"lannunet\.(\w+_formats)")  # of image files, and what tasks have of their own
 DISABLE_VARIABLE = "LANNUNET_DISABLE_PLUGINS"
 
 
@@ -26,19 +27,24 @@ class Scan:
         plugins: By distribution, in its own order.
         tasks: By name.
         commands: By name.
-        image_formats: By name.
+        formats: By kind, `image_formats` and those of tasks, and by name.
         problems: Distributions whose entry points cannot be read.
     """
 
     plugins: tuple[InstalledPlugin, ...]
     tasks: tuple[Installed, ...]
     commands: tuple[Installed, ...]
-    image_formats: tuple[Installed, ...]
+    formats: Mapping[str, tuple[Installed, ...]]
     problems: tuple[str, ...]
 
     @property
     def everything(self) -> tuple[Installed, ...]:
-        return (*self.plugins, *self.tasks, *self.commands, *self.image_formats)
+        return (
+            *self.plugins,
+            *self.tasks,
+            *self.commands,
+            *(one for of in self.formats.values() for one in of),
+        )
 
 
 @functools.cache
@@ -77,11 +83,12 @@ def scan() -> Scan:
         registered += entries
     plugins.sort(key=lambda plugin: plain(plugin.distribution))
     registered.sort(key=lambda entry: entry[1].name)
-    tasks, commands, image_formats = (
-        tuple(entry for group, entry in registered if group == wanted)
-        for wanted in (TASK_GROUP, COMMAND_GROUP, IMAGE_GROUP)
-    )
-    return Scan(tuple(plugins), tasks, commands, image_formats, tuple(problems))
+    groups: dict[str, tuple[Installed, ...]] = {}
+    for group, entry in registered:
+        groups[group] = (*groups.get(group, ()), entry)
+    tasks, commands = groups.get(TASK_GROUP, ()), groups.get(COMMAND_GROUP, ())
+    formats = {kind[1]: groups[kind[0]] for kind in map(FORMAT_GROUP.fullmatch, sorted(groups)) if kind}
+    return Scan(tuple(plugins), tasks, commands, formats, tuple(problems))
 
 
 def installed() -> tuple[InstalledPlugin, ...]:

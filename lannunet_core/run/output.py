@@ -138,7 +138,7 @@ def git_state() -> dict[str, Any] | None:
 def provenance(loaded: LoadedConfig, run: RunInfo, device: torch.device, **more: Any) -> dict[str, Any]:
     """Everything that a reader needs to know where a result came from."""
     libraries = ("lannunet-core", "torch", "numpy", "scipy", "lightning-fabric")
-    image_readers = [formats.distribution for formats in discovery.scan().image_formats]
+    readers = [one.distribution for of_kind in discovery.scan().formats.values() for one in of_kind]
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": sys.argv,
@@ -147,7 +147,7 @@ def provenance(loaded: LoadedConfig, run: RunInfo, device: torch.device, **more:
         "run": asdict(run),
         "plugins": plugin_versions(loaded),
         "hooks": [[hook, [list(who) for who in asked]] for hook, asked in asked_of(loaded)],
-        "libraries": {name: version(name) for name in (*libraries, *image_readers)},
+        "libraries": {name: version(name) for name in (*libraries, *readers)},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

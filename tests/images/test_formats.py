@@ -7,6 +7,7 @@ from lannunet_core.errors import UserError
 from lannunet_core.images import formats
 from lannunet_core.images.files import IMAGE_FILES
 from lannunet_core.images.reader import image_format, image_header, image_placement, read_image
+from lannunet_core.plugins.formats import registered
 from lannunet_core.plugins.installed import PluginWarning
 
 STRANGER = """
@@ -37,10 +38,10 @@ def install(distribution):
         distribution(
             "strange-rasters", {}, {"strange_rasters.py": STRANGER}, entry_points=ENTRY.format(value)
         )
-        formats.image_formats.cache_clear()
+        registered.cache_clear()
 
     yield install
-    formats.image_formats.cache_clear()
+    registered.cache_clear()
 
 
 def test_a_format_of_a_stranger_is_as_good_as_ours(install, tmp_path):

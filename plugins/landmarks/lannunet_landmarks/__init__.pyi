@@ -12,6 +12,20 @@ from .data.annotations import (
     load_dataset as load_dataset,
 )
 
+# Annotations of other programs
+from .data.formats import (
+    Annotated as Annotated,
+    Annotations as Annotations,
+    ImageFinder as ImageFinder,
+    LandmarkFormat as LandmarkFormat,
+    Mark as Mark,
+    mark_of as mark_of,
+    relative_to as relative_to,
+    without_suffix as without_suffix,
+)
+from .data.json_file import read_json as read_json
+from .data.world import World as World
+
 # Where training samples are cut
 from .data.sampling import (
     FullImage as FullImage,

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from lannunet_core import AUTO, LoadedConfig, RunInfo, UserError, check_names
 from lannunet_landmarks.data.annotations import Known, LandmarkDataset, open_dataset
+from lannunet_landmarks.data.exchange import format_of
 from lannunet_landmarks.schema import RunConfig
 
 
@@ -68,13 +69,13 @@ def described(config: RunConfig, dataset: LandmarkDataset) -> RunInfo:
 def check_files(loaded: LoadedConfig, config: RunConfig) -> None:
     """Refuse annotations and folders that do not exist."""
     targets, fold = config.dataset.src_targets, config.trainer.fold
-    if targets.is_dir():
+    if targets.is_dir() and format_of(targets, fold) is None:
         folds = sorted(path.name for path in targets.glob("fold*.json"))
         if fold >= 0 and f"fold{fold}.json" not in folds:
             raise _missing(
                 loaded, "trainer.fold", f"fold{fold}.json", f"{targets} has {', '.join(folds) or 'no fold'}"
             )
-    elif not targets.is_file():
+    elif not targets.exists():
         raise _missing(loaded, "dataset.src_targets", targets, "give the JSON, or a folder of foldK.json")
     folder = config.dataset.images_folder
     if not folder.is_dir():

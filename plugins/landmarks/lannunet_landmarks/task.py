@@ -23,6 +23,7 @@ from lannunet_core import (
     Task,
     UserError,
     Value,
+    is_among,
 )
 from lannunet_landmarks import lannunet_yaml
 from lannunet_landmarks.defaults import LandmarkDefaults
@@ -99,9 +100,12 @@ class LandmarkTask(Task):
 
     def check_fold(self, loaded: LoadedConfig) -> None:
         from lannunet_landmarks.data.annotations import open_dataset
+        from lannunet_landmarks.data.exchange import format_names, format_of
 
         config = cast(RunConfig, loaded.run)
-        if config.dataset.format == AUTO and not config.dataset.src_targets.is_dir():
+        dataset = config.dataset
+        named = dataset.format == AUTO or is_among(dataset.format, format_names())
+        if named and (not dataset.src_targets.is_dir() or format_of(dataset.src_targets, -1, dataset.format)):
             raise UserError(
                 f"--folds: dataset.src_targets ({config.dataset.src_targets}) is no folder of "
                 "foldK.json. Make one with lannunet folds, and name it there."
@@ -120,9 +124,10 @@ class LandmarkTask(Task):
         return predict(request)
 
     def recognises(self, dataset: Path) -> bool:
+        from lannunet_landmarks.data.formats import matching
         from lannunet_landmarks.data.json_file import may_be_annotations
 
-        return may_be_annotations(dataset)
+        return may_be_annotations(dataset) or matching(dataset) is not None
 
     def plan(self, request: PlanRequest) -> Plan:
         from lannunet_landmarks.planning.plan import plan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,13 @@ from lannunet_core import (
     Floats,
     State as State,  # here too, beside what has it
 )
+
+if TYPE_CHECKING:
+    from lannunet_landmarks.data.world import World
+
+
+Split = Literal["training", "validation", "testing"]
+SPLITS: tuple[Split, ...] = ("training", "validation", "testing")
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class Sample:
         extra: Further keys of the JSON entry; they ride along into the outputs.
         source: How messages name it; "": by its id.
         landmark_names: The N names, for messages; (): they are counted.
+        occluded: (N,) whether it was placed although something hides it; None: nobody says so.
     """
 
     id: str
@@ -38,6 +46,7 @@ class Sample:
     extra: dict[str, Any] = field(default_factory=dict)
     source: str = ""
     landmark_names: tuple[str, ...] = ()
+    occluded: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,8 @@ class Prediction:
         calibrated: Regions and bins; None without a calibration.
         uncertainty: (N, 2) in pixels and mm as a table told it, which holds no covariance; NaN where it told
             nothing; None: not read from a table, or told nowhere.
+        world: Where the coordinates lie in mm; None: in an unknown place, and distances count by `spacing`.
+        occluded: (N,) whether the annotation was placed although something hides it; None: nobody says so.
     """
 
     id: str
@@ -98,3 +109,5 @@ class Prediction:
     calibrated: Calibrated | None = None
     uncertainty: Floats | None = None
     original_spacing: tuple[float, ...] | None = None
+    world: World | None = None
+    occluded: NDArray[np.bool_] | None = None

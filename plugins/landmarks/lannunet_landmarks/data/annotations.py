@@ -6,21 +6,18 @@ What can be wrong with it is found here, before anything is trained; what needs 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
-from typing import Any, Literal
+from typing import Any, cast
 
 import numpy as np
 from lannunet_images import is_inside
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from lannunet_core import (
     IMAGE_FILES,
-    Floats,
     ImageFiles,
     LoadedConfig,
     State,
@@ -29,15 +26,14 @@ from lannunet_core import (
     open_in_format,
     terminal_text,
 )
+from lannunet_landmarks.data.exchange import Content, format_names, read_content
 from lannunet_landmarks.data.groups import field_of, groups_by, patient_field
-from lannunet_landmarks.data.json_file import annotation_file, read_json
+from lannunet_landmarks.data.points import is_number, place_of, read_points, shown
+from lannunet_landmarks.data.world import SYSTEMS, System, dimensions_of, to_pixels
 from lannunet_landmarks.schema import DatasetConfig
-from lannunet_landmarks.types import Sample
+from lannunet_landmarks.types import SPLITS as SPLITS, Sample, Split as Split
 
-Split = Literal["training", "validation", "testing"]
-SPLITS: tuple[Split, ...] = ("training", "validation", "testing")
 KNOWN_KEYS = {"id", "image", "coordinates", "has_annotation", "spacing"}
-LARGEST = 1e9  # pixels
 LARGEST_SPACING = 1e6  # mm
 
 
@@ -87,7 +83,7 @@ def open_dataset(loaded: LoadedConfig, known: Known | None = None) -> LandmarkDa
     def own(config: DatasetConfig, fold: int) -> LandmarkDataset:
         return load_dataset(config, fold, files, known)
 
-    dataset = open_in_format(loaded, own)
+    dataset = open_in_format(loaded, own, format_names())
     if not isinstance(dataset, LandmarkDataset):
         raise UserError(
             f"dataset.format: {loaded.run.dataset.format} gives a {type(dataset).__name__}, should give a "
@@ -128,11 +124,23 @@ def load_dataset(
     Raises:
         UserError: The annotations are wrong, or images are missing.
     """
-    path = annotation_file(dataset.src_targets, fold)
-    content = read_json(path)
-    notes = _check_lists(path, content)
+    content = read_content(dataset.src_targets, fold, dataset.format, dataset.root)
+    return dataset_of(content, dataset, fold, files, known)
+
+
+def dataset_of(
+    read: Content,
+    dataset: DatasetConfig,
+    fold: int = -1,
+    files: ImageFiles = IMAGE_FILES,
+    known: Known | None = None,
+) -> LandmarkDataset:
+    """The data set of what was read; see `load_dataset`."""
+    path, content = read.path, read.json
+    notes = [*_check_lists(path, content), *read.notes]
     root = path.parent if dataset.root is None else Path(dataset.root)
     shape = _shape(path, content)
+    system = _system(path, content)
     pairs: tuple[tuple[int, int], ...] = ()
     if shape is not None:
         selected = _selection(path, dataset.landmarks, shape[0])
@@ -146,28 +154,44 @@ def load_dataset(
         raise UserError(f"{path}: no sample has a coordinate. Give samples their lists of [x, y].")
     samples: dict[Split, tuple[Sample, ...]] = {}
     seen: set[str] = set()
+    dimensions = shape[1]
     for split in SPLITS:
         entries = []
         for position, entry in enumerate(content.get(split, [])):
-            where = _where(path, split, position, entry)
-            sample = _sample(where, entry, split, root, shape, content.get("spacing"), selected)
+            where = read.where(entry) or _where(path, split, position, entry)
+            image = _image(where, entry, root)
+            if system != "pixel" and not seen:  # the image tells whether it is a picture
+                dimensions = dimensions_of(image, files, where)
+            found = read_points(where, entry, split == "training", shape)
+            pixels = to_pixels(found.coordinates, system, image, dimensions, files, where)
+            sample = Sample(
+                id=terminal_text(entry["id"]),
+                image=image,
+                coordinates=pixels[selected],
+                states=found.states[selected],
+                spacing=_spacing(where, entry.get("spacing", content.get("spacing")), dimensions),
+                extra={key: value for key, value in entry.items() if key not in KNOWN_KEYS},
+                source=where,
+                landmark_names=chosen,
+                occluded=found.occluded[selected],
+            )
             if sample.id in seen:
                 raise UserError(f'{path}: id "{sample.id}" occurs twice. Give every sample its own.')
             seen.add(sample.id)
-            entries.append(replace(sample, landmark_names=chosen))
+            entries.append(sample)
         samples[split] = tuple(entries)
     if samples["training"] and not any((one.states == State.VISIBLE).any() for one in samples["training"]):
         raise UserError(f'{path}: no sample of "training" has a coordinate of a selected landmark.')
     _check_images([sample for split in SPLITS for sample in samples[split]], files)
     number = content.get("fold", fold)
     if isinstance(number, bool) or not isinstance(number, int):
-        raise UserError(f'{path}: "fold" is {_shown(number)}; it must be a whole number.')
+        raise UserError(f'{path}: "fold" is {shown(number)}; it must be a whole number.')
     return LandmarkDataset(
         name=terminal_text(content.get("name", path.stem)),
         description=terminal_text(content.get("description", "")),
         fold=fold if dataset.src_targets.is_dir() else number,
         landmark_names=chosen,
-        dimensions=shape[1],
+        dimensions=dimensions,
         samples=samples,
         flip_pairs=pairs,
         path=path,
@@ -238,7 +262,7 @@ def _shape(path: Path, content: Mapping[str, Any]) -> tuple[int, int] | None:
         for position, entry in enumerate(content.get(split, [])):
             coordinates = entry.get("coordinates") if isinstance(entry, dict) else None
             points = coordinates if isinstance(coordinates, list) else []
-            for point in points:
+            for point in map(place_of, points):
                 if isinstance(point, list):
                     if len(point) not in (2, 3):
                         where = _where(path, split, position, entry)
@@ -257,101 +281,36 @@ def _selection(path: Path, landmarks: Sequence[int] | None, count: int) -> list[
     return selected
 
 
-def _sample(
-    where: str,
-    entry: Any,
-    split: Split,
-    root: Path,
-    shape: tuple[int, int],
-    default_spacing: Any,
-    selected: Sequence[int],
-) -> Sample:
+def _system(path: Path, content: Mapping[str, Any]) -> System:
+    """What the numbers of coordinates count."""
+    found = content.get("coordinate_system", "pixel")
+    if found not in SYSTEMS:
+        raise UserError(
+            f'{path}: "coordinate_system" is {shown(found)}; it must be one of {", ".join(SYSTEMS)}.'
+        )
+    return cast(System, found)
+
+
+def _image(where: str, entry: Any, root: Path) -> Path:
+    """The image of an entry that has an id and an image."""
     if not isinstance(entry, dict):
         raise UserError(f'{where}: must be an object with "id", "image" and "coordinates".')
     if entry.get("id") is None:
         raise UserError(f'{where}: "id" is missing.')
     if isinstance(entry["id"], bool) or not isinstance(entry["id"], (str, int)) or entry["id"] == "":
-        raise UserError(f'{where}: "id" is {_shown(entry["id"])}; it must be a text or a whole number.')
+        raise UserError(f'{where}: "id" is {shown(entry["id"])}; it must be a text or a whole number.')
     if not isinstance(entry.get("image"), str):
         raise UserError(f'{where}: "image" is missing, or no text (the path of its file).')
-    coordinates, states = _landmarks(where, entry, split, shape)
-    return Sample(
-        id=terminal_text(entry["id"]),
-        image=image_path(root, entry["image"]),
-        coordinates=coordinates[selected],
-        states=states[selected],
-        spacing=_spacing(where, entry.get("spacing", default_spacing), shape[1]),
-        extra={key: value for key, value in entry.items() if key not in KNOWN_KEYS},
-        source=where,
-    )
-
-
-def _landmarks(
-    where: str, entry: Mapping[str, Any], split: Split, shape: tuple[int, int]
-) -> tuple[Floats, NDArray[np.int64]]:
-    """All N landmarks of one entry: coordinates (N, D), NaN where there is none, and states (N,)."""
-    count, dimensions = shape
-    coordinates = np.full((count, dimensions), np.nan)
-    states = np.full(count, State.UNLABELLED, np.int64)
-    points, annotated = entry.get("coordinates"), entry.get("has_annotation", True)
-    if not isinstance(annotated, bool):
-        raise UserError(
-            f'{where}: "has_annotation" is {_shown(annotated)}; it must be true or false, without quotes.'
-        )
-    if points is None or not annotated:
-        lacks = "has no coordinates" if points is None else 'says "has_annotation": false'
-        if split == "training":
-            raise UserError(f"{where}: {lacks}. Annotate it, or move it to another list.")
-        if entry.get("has_annotation") is not False:
-            raise UserError(f'{where}: has no coordinates. Say "has_annotation": false if that is meant.')
-        return coordinates, states
-    if not isinstance(points, list) or len(points) != count:
-        found = f"{len(points)} landmarks" if isinstance(points, list) else f"{points!r:.60}"
-        raise UserError(
-            f"{where}: has {found} where the others have {count}. Write null for one that nobody labelled."
-        )
-    for landmark, point in enumerate(points):
-        if point is None:
-            continue
-        if point == "absent":
-            states[landmark] = State.ABSENT
-            continue
-        if not isinstance(point, list) or not all(_is_number(value) for value in point):
-            raise UserError(
-                f"{where}: landmark {landmark} is {_shown(point)}; "
-                'it must be a list of numbers, null or "absent".'
-            )
-        if len(point) != dimensions:
-            raise UserError(
-                f"{where}: landmark {landmark} is {point!r:.60} where the others have {dimensions} "
-                "dimensions."
-            )
-        if not all(abs(value) < LARGEST for value in point):  # NaN is not either
-            raise UserError(
-                f"{where}: landmark {landmark} is {point}, which is not finite, or beyond any image. Write "
-                "null instead."
-            )
-        coordinates[landmark] = point
-        states[landmark] = State.VISIBLE
-    return coordinates, states
-
-
-def _shown(value: Any) -> str:
-    """A value of the JSON as it is written there, cut short."""
-    return f"{json.dumps(value):.60}"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return image_path(root, entry["image"])
 
 
 def _spacing(where: str, value: Any, dimensions: int) -> tuple[float, ...] | None:
     if value is None:
         return None
     steps = value if isinstance(value, list) else [value] * dimensions
-    if len(steps) != dimensions or not all(_is_number(s) and 0 < s < LARGEST_SPACING for s in steps):
+    if len(steps) != dimensions or not all(is_number(s) and 0 < s < LARGEST_SPACING for s in steps):
         raise UserError(
-            f'{where}: "spacing" is {_shown(value)}; it must be mm per pixel, one number or {dimensions}.'
+            f'{where}: "spacing" is {shown(value)}; it must be mm per pixel, one number or {dimensions}.'
         )
     return tuple(float(step) for step in steps)
 
@@ -360,7 +319,7 @@ def _names(path: Path, names: Any, count: int) -> list[str]:
     if names is None:
         return [str(index) for index in range(count)]
     known = names if isinstance(names, list) else []
-    read = [terminal_text(name) for name in known if isinstance(name, str) or _is_number(name)]
+    read = [terminal_text(name) for name in known if isinstance(name, str) or is_number(name)]
     if len(read) != len(known) or len(read) != count or len(set(read)) != count or "" in read:
         raise UserError(f'{path}: "landmark_names" must be {count} different names, one a landmark.')
     return read
@@ -420,6 +379,6 @@ def _groups(path: Path, content: Mapping[str, Any]) -> dict[str, str]:
         groups, _ = groups_by(rule, entries, f'{path}: "group_by"')
     else:
         raise UserError(
-            f'{path}: "group_by" is {_shown(rule)}; it must be a field of the samples, or a pattern.'
+            f'{path}: "group_by" is {shown(rule)}; it must be a field of the samples, or a pattern.'
         )
     return {terminal_text(entry["id"]): name for entry, name in zip(entries, groups, strict=True)}

@@ -21,8 +21,8 @@ from lannunet_landmarks.data.annotations import (
     is_annotated,
     load_dataset,
 )
+from lannunet_landmarks.data.exchange import format_of, read_content
 from lannunet_landmarks.data.groups import contents, field_of, groups_by, joined, patient_field
-from lannunet_landmarks.data.json_file import read_json
 
 VALIDATION_PARTS = 10  # one of which validates, of what is not tested
 
@@ -83,17 +83,17 @@ def write_folds(
         stratify: A field whose values are to be as frequent in each fold as in all.
         seed: Of the draws.
     """
-    if annotations.is_dir():
+    if annotations.is_dir() and format_of(annotations, -1) is None:
         raise UserError(
             f"{annotations}: is a folder. Give the JSON of landmarks' annotations; data of other tasks need "
             "no folds made for them: trainer.fold chooses one."
         )
-    if not annotations.is_file():
+    if not annotations.exists():
         raise UserError(f"{annotations}: there is no such file. Give the JSON of annotations.")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output: {folder} is a file. Name a folder, which is made if need be.")
     load_dataset(dataset_section(annotations, root), -1)  # refuses what is wrong with it
-    content = read_json(annotations)
+    content = read_content(annotations, -1, images=root).json
     base = root or annotations.parent
     splits = [split for split in SPLITS if not (keep_testing and split == "testing")]
     entries = [entry for split in splits for entry in content.get(split, []) if is_annotated(entry)]

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from lannunet_core import UserError, image_header, read_yaml, terminal_text
 from lannunet_landmarks.data.annotations import LandmarkDataset, Split, check_inside, load_dataset
+from lannunet_landmarks.data.world import world_of
 from lannunet_landmarks.evaluation.matching import match
 from lannunet_landmarks.evaluation.predictions import read_predictions
 from lannunet_landmarks.schema import DatasetConfig
@@ -141,11 +142,11 @@ def join(
             raise UserError(f"{path}: sample '{sample.id}' of {split} in {dataset.path} was not predicted.")
         if prediction.coordinates.shape[-1] != dataset.dimensions:
             raise UserError(f"{path}: its points have not the {dataset.dimensions} axes of {dataset.path}.")
-        spacing = sample.spacing
+        spacing, world = sample.spacing, None
         if spacing is None:
             header = image_header(sample.image, dataset.dimensions)
             check_inside(sample, header.size)
-            spacing = header.spacing
+            spacing, world = header.spacing, world_of(header)
         joined.append(
             replace(
                 prediction,
@@ -159,6 +160,8 @@ def join(
                 states=sample.states,
                 spacing=spacing,
                 extra=sample.extra,
+                world=world,
+                occluded=sample.occluded,
             )
         )
     return joined

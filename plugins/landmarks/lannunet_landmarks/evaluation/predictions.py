@@ -29,6 +29,8 @@ from lannunet_landmarks.evaluation.summary import radial_errors, uncertainties
 from lannunet_landmarks.types import Calibrated, Prediction
 
 AXES = ("x", "y", "z")
+# Where points lie in mm, in the image's world (see `data.world`).
+WORLD_AXES = tuple(f"{axis}_lps_mm" for axis in AXES)
 # What `write_predictions` derives; the rest that is not known is a key of the dataset's.
 UNCERTAINTY = ("uncertainty_px", "uncertainty_mm")
 DERIVED = (
@@ -40,6 +42,8 @@ DERIVED = (
     "error_px",
     "error_mm",
     "state",
+    "occluded",
+    *WORLD_AXES,
 )
 PRESENT = {"true": True, "false": False}
 LARGEST = 1e9  # pixels or mm
@@ -49,6 +53,9 @@ SHEET_TITLE_LENGTH = 31  # Excel's limit
 def write_predictions(path: Path, predictions: Sequence[Prediction], landmark_names: Sequence[str]) -> None:
     """Write a CSV: id, landmark, x, y[, z], confidence, target_x …, error_px, error_mm, state, extra keys.
 
+    x, y and z are pixels of the image. Where an image states its geometry, x_lps_mm, y_lps_mm and z_lps_mm
+    follow them: the same point in mm, x to the left, y to the back, z up (DICOM's world; RAS has the first
+    two with the other sign). Where annotations say that landmarks are occluded, `occluded` follows the state.
     Where confidence is a probability, the radius that it is of lying within follows it, confidence_radius_mm
     (or _px). Where there is a covariance, or a table told them, uncertainty_px and uncertainty_mm come next
     (see `summary.uncertainties`). Where presence was decided, `present` follows the state, and then its
@@ -285,8 +292,11 @@ def _table(
     ]
     decided = ["present"] if any(one.present is not None for one in predictions) else []
     told = ["presence"] if decided and any(one.presence is not None for one in predictions) else []
-    header = ["id", "landmark", *axes, "confidence", *radii, *spread, *calibrated, *targets]
-    header += ["error_px", "error_mm", "state", *decided, *told]
+    most = max((len(one.world.origin) for one in predictions if one.world is not None), default=0)
+    world = WORLD_AXES[:most]
+    hidden = ["occluded"] if any(p.occluded is not None and p.occluded.any() for p in predictions) else []
+    header = ["id", "landmark", *axes, *world, "confidence", *radii, *spread, *calibrated, *targets]
+    header += ["error_px", "error_mm", "state", *hidden, *decided, *told]
     keys = list(dict.fromkeys(key for prediction in predictions for key in prediction.extra))
     rows = []
     for prediction in predictions:
@@ -297,12 +307,17 @@ def _table(
         target = (
             np.full_like(prediction.coordinates, np.nan) if prediction.target is None else prediction.target
         )
+        places = np.full((len(landmark_names), most), np.nan)
+        if prediction.world is not None:
+            known_axes = len(prediction.world.origin)
+            places[:, :known_axes] = prediction.world.points(prediction.coordinates)
         for n, name in enumerate(landmark_names):
             rows.append(
                 [
                     spreadsheet_text(prediction.id),
                     spreadsheet_text(name),
                     *_cells(prediction.coordinates[n]),
+                    *_cells(places[n]),
                     *_cells(prediction.confidence[n : n + 1], decimals=4),
                     *(_radius_cell(prediction.within, name) for name in radii),
                     *_cells(np.array([of_unit[n] for of_unit in uncertain])),
@@ -310,7 +325,8 @@ def _table(
                     *_cells(target[n]),
                     *_cells(np.array([pixels[n], millimetres[n]])),
                     "" if prediction.states is None else State(prediction.states[n]).name.lower(),
-                    *("" if present is None else str(present[n]).lower() for _ in decided),
+                    *("" if prediction.occluded is None else _flag(prediction.occluded[n]) for _ in hidden),
+                    *("" if present is None else _flag(present[n]) for _ in decided),
                     *(_cells(chance[n : n + 1], decimals=4)[0] for _ in told),
                     *(_extra_cell(prediction.extra.get(key)) for key in keys),
                 ]
@@ -321,6 +337,10 @@ def _table(
             key = f"extra_{key}"
         header.append(key)
     return [spreadsheet_text(name) for name in header], rows
+
+
+def _flag(value: np.bool_) -> str:
+    return str(bool(value)).lower()
 
 
 def _decided(present: Sequence[bool | None]) -> NDArray[np.bool_] | None:

@@ -25,7 +25,8 @@ def radial_errors(prediction: Prediction) -> tuple[Floats, Floats]:
     """Distances from each prediction to its annotation, NaN where either is missing.
 
     Returns:
-        (N,) in pixels, and (N,) in mm (all NaN where the spacing is unknown). Spacing counts axis by axis.
+        (N,) in pixels, and (N,) in mm: of the image's world, else by the spacing, axis by axis; all NaN where
+        both are unknown.
     """
     missing = np.full(len(prediction.coordinates), np.nan)
     if prediction.target is None:
@@ -34,7 +35,10 @@ def radial_errors(prediction: Prediction) -> tuple[Floats, Floats]:
     pixels = np.where(_visible(prediction), np.linalg.norm(offset, axis=-1), np.nan)
     if prediction.spacing is None:
         return pixels, missing
-    millimetres = np.linalg.norm(offset * np.asarray(prediction.spacing), axis=-1)
+    steps = offset * np.asarray(prediction.spacing)
+    if prediction.world is not None:
+        steps = prediction.world.steps(offset)
+    millimetres = np.linalg.norm(steps, axis=-1)
     return pixels, np.where(_visible(prediction), millimetres, np.nan)
 
 
@@ -59,12 +63,15 @@ def uncertainties(prediction: Prediction) -> tuple[Floats, Floats]:
         return prediction.uncertainty[:, 0], prediction.uncertainty[:, 1]
     if prediction.covariance is None:
         return missing, missing
-    variances = np.diagonal(prediction.covariance, axis1=1, axis2=2)  # (N, D)
-    variances = np.where(np.isfinite(prediction.coordinates), variances, np.nan)
-    pixels = np.sqrt(variances.sum(axis=-1))
+    axes = prediction.covariance.shape[-1]
+    covariance = np.where(np.isfinite(prediction.coordinates)[:, :, None], prediction.covariance, np.nan)
+    pixels = np.sqrt(np.trace(covariance, axis1=1, axis2=2))
     if prediction.spacing is None:
         return pixels, missing
-    return pixels, np.sqrt((variances * np.square(prediction.spacing)).sum(axis=-1))
+    steps = np.diag(prediction.spacing)
+    if prediction.world is not None:
+        steps = prediction.world.matrix[:, :axes]
+    return pixels, np.sqrt(np.trace(steps @ covariance @ steps.T, axis1=1, axis2=2))
 
 
 def summarise_errors(
@@ -87,8 +94,8 @@ def summarise_errors(
     Returns:
         `unit` (of the radii), `images`, `not_found` (id and landmark of each), `overall` and `per_landmark`
         (by name). The last two hold `counts`, `presence` (where it was decided; see `presence_figures`), `px`
-        and `mm` (None without spacing) with mean, median and sd of the radial error, and `detection_rates`:
-        rows of radius, rate and its interval.
+        and `mm` (None without spacing) with mean, median and sd of the radial error, `detection_rates`: rows
+        of radius, rate and its interval, and `occluded` (where any is; see `occluded_figures`).
     """
     shape = (len(predictions), len(landmark_names))
     errors = [radial_errors(prediction) for prediction in predictions]
@@ -100,6 +107,7 @@ def summarise_errors(
     decided = [p.present for p in predictions if p.present is not None]
     present = np.array(decided).reshape(shape) if predictions and len(decided) == len(predictions) else None
 
+    hidden = np.array([_occluded(prediction) for prediction in predictions], dtype=bool).reshape(shape)
     images = len(predictions)
     weights = bootstrap_weights(images, seed)
 
@@ -128,6 +136,9 @@ def summarise_errors(
             result[unit] = figures
             if unit == rates_unit:
                 result["detection_rates"] = rates
+        if hidden[:, columns].any():
+            chosen = millimetres if has_spacing else pixels
+            result["occluded"] = occluded_figures(chosen[:, columns], hidden[:, columns])
         return result
 
     return {
@@ -162,6 +173,22 @@ def presence_figures(present: NDArray[np.bool_], states: NDArray[np.int64]) -> d
         "taken_for_present": wrong,
         "taken_for_absent": missed,
     }
+
+
+def occluded_figures(errors: Floats, occluded: NDArray[np.bool_]) -> dict[str, Any]:
+    """The errors, in the summary's unit, of landmarks that something hides, and of the others.
+
+    Returns:
+        `occluded` and `others`, each with the `evaluated`, and the mean and median of their errors.
+    """
+
+    def figures(chosen: Floats) -> dict[str, Any]:
+        known = chosen[np.isfinite(chosen)]
+        if not len(known):
+            return {"evaluated": 0, "mean": None, "median": None}
+        return {"evaluated": len(known), "mean": float(known.mean()), "median": float(np.median(known))}
+
+    return {"occluded": figures(errors[occluded]), "others": figures(errors[~occluded])}
 
 
 def print_summary(
@@ -219,6 +246,10 @@ def print_summary(
     Console().print(table)
     if names := summary.get("not_learned"):
         print(f"not learned (no better than the mean position): {terminal_text(', '.join(names))}")
+    if (hidden := summary["overall"].get("occluded")) is not None:
+        told = (f"{_text(hidden[of]['mean'])} {unit} ({hidden[of]['evaluated']})" for of in
+                ("occluded", "others"))  # fmt: skip
+        print(f"mean error of occluded landmarks and of the others: {' and '.join(told)}")
     presence = summary["overall"].get("presence")
     if presence is not None:
         shares = (f"{name} {'–' if presence[name] is None else format(presence[name], '.1%')}" for name in
@@ -244,6 +275,12 @@ def _states(prediction: Prediction) -> NDArray[np.int64]:
     if prediction.states is None:
         return np.full(len(prediction.coordinates), int(State.UNLABELLED))
     return prediction.states
+
+
+def _occluded(prediction: Prediction) -> NDArray[np.bool_]:
+    if prediction.occluded is None:
+        return np.zeros(len(prediction.coordinates), dtype=bool)
+    return prediction.occluded
 
 
 def _text(number: float | None) -> str:

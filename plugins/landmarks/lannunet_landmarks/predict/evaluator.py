@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from lannunet_core import EvaluationMode, State, loaded_batches, make_loader, progress_bar
 from lannunet_landmarks.data.centres import annotated_centres
 from lannunet_landmarks.data.samples import EvaluationSamples, PreparedImages
+from lannunet_landmarks.data.world import World, world_of
 from lannunet_landmarks.evaluation.mean_position import not_learned, placed
 from lannunet_landmarks.evaluation.summary import radial_errors
 from lannunet_landmarks.predict import predictor
@@ -99,12 +101,32 @@ class Evaluator:
                 debug_folder,
                 bar.advance,
             )
+        placed = {
+            method: [replace(one, world=self.worlds.get(one.id)) for one in every]
+            for method, every in methods.items()
+        }
         return {
             method: list(
                 hooks.postprocess_all(predictions=[hooks.postprocess(prediction=one) for one in every])
             )
-            for method, every in methods.items()
+            for method, every in placed.items()
         }
+
+    @cached_property
+    def worlds(self) -> Mapping[str, World]:
+        """Where the pixels of the images lie, by id.
+
+        Not where annotations declare the spacing, nor where coordinates are those of the input.
+        """
+        session, found = self.session, {}
+        if session.config.inference.evaluation_mode == "use_input_size":
+            return {}
+        for sample in self.samples:
+            if sample.spacing is None and session.files.reader(sample.image) is None:
+                world = world_of(session.files.header(sample.image, session.run.dimensions))
+                if world is not None:
+                    found[sample.id] = world
+        return found
 
     def predict_alone(self) -> list[Prediction]:
         """By the session's network alone."""

@@ -170,4 +170,5 @@ def in_frame(
         spacing=None if spacing is None else tuple(float(s) for s in spacing),
         extra=sample.extra,
         original_spacing=original_spacing,
+        occluded=sample.occluded if annotated else None,
     )

@@ -5,6 +5,7 @@ from .types import (
     Calibrated as Calibrated,
     Prediction as Prediction,
     Sample as Sample,
+    Split as Split,
     State as State,
 )
 from .data.annotations import (

@@ -21,6 +21,7 @@ from lannunet_landmarks.data.formats import (
     relative_to,
     without_suffix,
 )
+from lannunet_landmarks.data.groups import patient_field
 from lannunet_landmarks.data.json_file import annotation_file, read_json
 from lannunet_landmarks.types import SPLITS, Split
 
@@ -59,7 +60,8 @@ class Draw:
         validation: The share of images.
         testing: Likewise.
         seed: Another one deals otherwise.
-        group: The field of `Annotated.extra` whose images stay together; None: as the source says.
+        group: The field of `Annotated.extra` whose images stay together; None: as the source says, else one
+            that seems to name patients.
     """
 
     validation: float = 0.15
@@ -208,7 +210,7 @@ def drawn(images: Sequence[Annotated], draw: Draw, group_by: str | None) -> tupl
 
     The same ids, or groups, and seed are dealt out alike, wherever they lie and in whatever order.
     """
-    wanted = draw.group or group_by
+    wanted = draw.group or group_by or patient_field([one.extra for one in images]) or ""
     if draw.group and not all(draw.group in one.extra for one in images):
         raise UserError(f"--group: not every image has a field {draw.group}.")
     grouped = bool(wanted) and len({str(one.extra.get(wanted)) for one in images}) > 2

@@ -47,7 +47,7 @@ class World:
 
     def pixels(self, points: Floats) -> Floats:
         """(N, W) of points (N, W) in mm."""
-        return np.linalg.solve(self.matrix, (points - self.origin).T).T
+        return np.asarray(np.linalg.solve(self.matrix, (points - self.origin).T).T, np.float64)
 
     def steps(self, offsets: Floats) -> Floats:
         """(N, W) in mm of distances (N, D) in pixels."""

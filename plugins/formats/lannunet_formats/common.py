@@ -1,0 +1,96 @@
+"""What several formats need."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lannunet_landmarks import Annotated, Mark, Split, read_json
+
+from lannunet_core import UserError, image_header, inside, terminal_text, write_text
+
+HALF = 0.5
+"""Where the first pixel's centre lies for programs that count from the picture's corner, as Qt and browsers
+do."""
+SPLITS: dict[str, Split] = {
+    "train": "training",
+    "training": "training",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "testing",
+    "testing": "testing",
+}
+"""What others call the lists, in small letters."""
+
+
+def json_of(path: Path) -> Any:
+    """The content of a small or large JSON, for telling its format; None where it is none."""
+    if not path.is_file() or path.suffix.lower() != ".json":
+        return None
+    stat = path.stat()
+    return _content(path, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=1)  # each format asks for it once
+def _content(path: Path, _changed: int, _size: int) -> Any:
+    try:
+        return read_json(path)
+    except UserError:
+        return None
+
+
+def write_json(content: Any, out: Path) -> None:
+    write_text(out, json.dumps(content, indent=1) + "\n")
+
+
+def field(of: Any, key: str, kind: type, where: str) -> Any:
+    """A field of an object of a JSON.
+
+    Raises:
+        UserError: It is missing, or of another kind.
+    """
+    found = of.get(key) if isinstance(of, dict) else None
+    if not isinstance(found, kind):
+        said = "is missing" if found is None else f"is {json.dumps(found, default=str):.60}"
+        raise UserError(f'{where}: "{key}" {said}; it should be a {_KINDS.get(kind, kind.__name__)}.')
+    return found
+
+
+_KINDS: dict[type, str] = {list: "list", dict: "nested object", str: "text"}
+
+
+def once(marks: dict[str, Mark], name: str, mark: Mark, where: str) -> None:
+    """Take a landmark that may be placed once in an image."""
+    if name in marks:
+        raise UserError(
+            f"{where}: {terminal_text(name)} is placed twice, and an image holds one of each landmark. Give "
+            "landmarks their own names, or each object its own image."
+        )
+    marks[name] = mark
+
+
+def check_size(image: Path, size: Sequence[Any], where: str) -> tuple[int, int]:
+    """The size (x, y) of an image, which must be that of when it was annotated, unless nobody says so."""
+    found = image_header(image, 2).size
+    if all(size) and tuple(int(side) for side in size) != found:
+        raise UserError(
+            f"{where}: was annotated at {size[0]}×{size[1]} pixels, but {terminal_text(image)} has "
+            f"{found[0]}×{found[1]}. Give the image that was annotated."
+        )
+    return found[0], found[1]
+
+
+def names_of(images: Iterable[Annotated], first: Sequence[str] = ()) -> tuple[str, ...]:
+    """The landmarks' names, in the order in which they are met; `first` come first where they are met."""
+    met = dict.fromkeys(name for one in images for name in one.marks)
+    return tuple(dict.fromkeys((*(name for name in first if name in met), *met)))
+
+
+def file_of(folder: Path, one: Annotated, suffix: str) -> Path:
+    """The file of one image's annotations in a folder of them."""
+    name = str(one.id or one.image.stem).replace("/", "_").replace("\\", "_")
+    return inside(folder, f"{name}{suffix}", f'sample "{one.id}"')

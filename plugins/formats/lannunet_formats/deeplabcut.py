@@ -1,0 +1,162 @@
+"""DeepLabCut's `CollectedData_NAME.csv` and `.h5`, and the tables of Lightning Pose, which are the same.
+
+Three or four rows of heads (scorer, individuals where there are several, bodyparts, coords), then a row an
+image, whose path stands in one column or in three. Coordinates count from the first pixel's centre.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lannunet_landmarks import Annotated, Annotations, ImageFinder, LandmarkFormat, Mark, mark_of, relative_to
+
+from lannunet_core import UserError, terminal_text, write_text
+from lannunet_formats.common import names_of, once
+
+HEADS = ("scorer", "individuals", "bodyparts", "coords")
+TABLE = "CollectedData*"
+GROUP = "video"  # the folder of an image: pictures of one video are alike
+NOTHING = ("", "nan")
+HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+class Table(NamedTuple):
+    """A table as its CSV has it: heads and rows, each begun by the parts of an image's path."""
+
+    heads: Mapping[str, Sequence[str]]
+    rows: Sequence[tuple[str, list[str], Sequence[str]]]  # how messages name it, path, cells
+
+
+def matches(path: Path) -> bool:
+    """A table, a folder of pictures with its table, or a project with `labeled-data`."""
+    if path.is_dir():
+        return bool(_tables(path))
+    if path.suffix.lower() == ".csv":
+        with path.open(encoding="utf-8-sig") as file:
+            return file.readline().startswith("scorer,")
+    with path.open("rb") as file:
+        return path.suffix.lower() == ".h5" and file.read(8) == HDF5
+
+
+def _tables(folder: Path) -> list[Path]:
+    """Those of a project or a folder of pictures; the .h5 where there is no .csv."""
+    found: dict[Path, Path] = {}
+    for suffix in (".h5", ".csv"):
+        for pattern in (f"{TABLE}{suffix}", f"labeled-data/*/{TABLE}{suffix}"):
+            found |= {path.with_suffix(""): path for path in folder.glob(pattern)}
+    return sorted(found.values())
+
+
+def read(path: Path, images: Path | None) -> Annotations:
+    files = _tables(path) if path.is_dir() else [path]
+    found: list[Annotated] = []
+    order: dict[str, None] = {}
+    for file in files:
+        table = _read_h5(file) if file.suffix.lower() == ".h5" else _read_csv(file)
+        order |= dict.fromkeys(table.heads["bodyparts"])
+        project = (
+            file.parents[2]
+            if len(file.parents) > 2 and file.parents[1].name == "labeled-data"
+            else file.parent
+        )
+        finder = ImageFinder(images, project, file.parent)
+        found += [_row(table.heads, *row, finder) for row in table.rows]
+    return Annotations(names_of(found, tuple(order)), tuple(found), name=path.stem, group_by=GROUP)
+
+
+def _read_csv(path: Path) -> Table:
+    lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
+    heads: dict[str, Sequence[str]] = {}
+    for line in lines[:4]:
+        if line and line[0] in HEADS:
+            heads[line[0]] = line
+    if missing := [head for head in ("scorer", "bodyparts", "coords") if head not in heads]:
+        raise UserError(f"{path}: has no row of {missing[0]} at its top.")
+    first = list(heads["coords"]).index("x")
+    cut = {name: line[first:] for name, line in heads.items()}
+    rows = []
+    for number, line in enumerate(lines[len(heads) :], len(heads) + 1):
+        where = f"{path}, line {number}"
+        if any(line) and len(line) != len(heads["coords"]):
+            raise UserError(f"{where}: has {len(line)} cells under {len(heads['coords'])} columns.")
+        if any(line):
+            rows.append((where, line[:first], line[first:]))
+    return Table(cut, rows)
+
+
+def _read_h5(path: Path) -> Table:
+    if find_spec("pandas") is None or find_spec("tables") is None:
+        raise UserError(
+            f"{path}: reading .h5 needs pandas and tables. Install them with pip install "
+            "'lannunet-formats[deeplabcut]', or give the .csv beside it."
+        )
+    import pandas
+
+    frame: Any = pandas.read_hdf(path)
+    heads = {
+        str(name): [str(one) for one in frame.columns.get_level_values(name)] for name in frame.columns.names
+    }
+    rows = []
+    for index, values in zip(frame.index, frame.to_numpy(float).tolist(), strict=True):
+        parts = [str(part) for part in (index if isinstance(index, tuple) else (index,))]
+        rows.append((f"{path}, {'/'.join(parts)}", parts, [repr(value) for value in values]))
+    return Table(heads, rows)
+
+
+def _row(
+    heads: Mapping[str, Sequence[str]], where: str, path: list[str], cells: Sequence[str], finder: ImageFinder
+) -> Annotated:
+    named = "/".join(part for part in path if part)
+    if named.isdecimal():
+        raise UserError(
+            f"{where}: names a frame of a video, not an image. Give the labelled data, not an analysis."
+        )
+    bodies = heads.get("individuals", [""] * len(cells))
+    placed: dict[str, dict[str, dict[str, str]]] = {}
+    for body, name, axis, cell in zip(bodies, heads["bodyparts"], heads["coords"], cells, strict=True):
+        if axis in ("x", "y") and cell.strip().lower() not in NOTHING:
+            placed.setdefault(body, {}).setdefault(name, {})[axis] = cell
+    if len(placed) > 1:
+        raise UserError(
+            f"{where}: shows {len(placed)} individuals ({', '.join(map(terminal_text, placed))}), and an "
+            "image of ours shows one."
+        )
+    marks: dict[str, Mark] = {}
+    for name, of_name in next(iter(placed.values()), {}).items():
+        if set(of_name) != {"x", "y"}:
+            raise UserError(f"{where}: {terminal_text(name)} has {' and '.join(of_name)} alone.")
+        once(marks, terminal_text(name), mark_of((of_name["x"], of_name["y"]), where), where)
+    image = finder.named(named, where)
+    return Annotated(image, marks, extra={GROUP: image.parent.name}, source=where)
+
+
+def write(annotations: Annotations, out: Path) -> None:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    names = [name for name in annotations.names for _ in "xy"]
+    table.writerow(["scorer", *["lannunet"] * len(names)])
+    table.writerow(["bodyparts", *names])
+    table.writerow(["coords", *["x", "y"] * len(annotations.names)])
+    for one in annotations.images:
+        cells = []
+        for name in annotations.names:
+            mark = one.marks.get(name)
+            cells += ["", ""] if mark is None or mark.at is None else list(map(repr, mark.at))
+        table.writerow([relative_to(one.image, out.parent), *cells])
+    write_text(out, text.getvalue())
+
+
+DEEPLABCUT = LandmarkFormat(
+    "deeplabcut",
+    "a table of DeepLabCut or Lightning Pose",
+    matches,
+    read,
+    write,
+    dimensions=(2,),
+    holds=frozenset({"unannotated"}),
+)

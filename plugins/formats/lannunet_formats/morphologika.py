@@ -1,0 +1,109 @@
+"""Morphologika's text files: all specimens of one count of landmarks, 2D or 3D.
+
+A specimen is the image of its name. Coordinates are pixels from the first one's centre, y down unless told
+otherwise; `NA` is a missing landmark, as geomorph writes it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lannunet_landmarks import (
+    Annotated,
+    Annotations,
+    ImageFinder,
+    LandmarkFormat,
+    Mark,
+    mark_of,
+    without_suffix,
+)
+
+from lannunet_core import UserError, terminal_text, write_text
+from lannunet_formats.table import turned
+
+MISSING = "NA"
+
+
+def matches(path: Path) -> bool:
+    if not path.is_file() or path.suffix.lower() not in (".txt", ".morphologika"):
+        return False
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        first = next((line for line in file if line.strip()), "")
+    return first.strip().lower() == "[individuals]"
+
+
+def read(path: Path, images: Path | None, y_up: bool | None) -> Annotations:
+    parts = _parts(path)
+    individuals, landmarks, dimensions = (
+        int(_part(parts, name, path)[0][1]) for name in ("individuals", "landmarks", "dimensions")
+    )
+    names = [line for _, line in _part(parts, "names", path)]
+    # Before each specimen a line begins with an apostrophe, and names or counts it.
+    points = [(number, line) for number, line in _part(parts, "rawpoints", path) if not line.startswith("'")]
+    if len(names) != individuals or len(points) != individuals * landmarks:
+        raise UserError(
+            f"{path}: says {individuals} individuals of {landmarks} landmarks, but holds {len(names)} "
+            f"names and {len(points)} points."
+        )
+    labels = [label for _, line in parts.get("labels", []) for label in line.split()]
+    values = [line.split() for _, line in parts.get("labelvalues", [])]
+    finder = ImageFinder(images, path.parent, path.parent / "images")
+    found = []
+    for n, name in enumerate(names):
+        marks: dict[str, Mark] = {}
+        for k, (number, line) in enumerate(points[n * landmarks : (n + 1) * landmarks], 1):
+            numbers = line.replace(",", " ").split()
+            if len(numbers) != dimensions:
+                raise UserError(
+                    f"{path}, line {number}: '{terminal_text(line):.40}' is no point of {dimensions} numbers."
+                )
+            if MISSING not in numbers:
+                marks[str(k)] = mark_of(numbers, f"{path}, line {number}")
+        extra = dict(zip(labels, values[n], strict=False)) if n < len(values) else {}
+        where = f"{path}, {terminal_text(name)}"
+        one = Annotated(finder.of_case(name, where), marks, extra=extra, source=where)
+        found.append(turned(one) if y_up and dimensions == 2 else one)
+    return Annotations(tuple(str(k + 1) for k in range(landmarks)), tuple(found), name=path.stem)
+
+
+def _parts(path: Path) -> dict[str, list[tuple[int, str]]]:
+    """The lines below each [head], with their numbers."""
+    parts: dict[str, list[tuple[int, str]]] = {}
+    current: list[tuple[int, str]] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        text = line.strip()
+        if text.startswith("[") and text.endswith("]"):
+            current = parts.setdefault(text[1:-1].strip().lower(), [])
+        elif text:
+            current.append((number, text))
+    return parts
+
+
+def _part(parts: dict[str, list[tuple[int, str]]], name: str, path: Path) -> list[tuple[int, str]]:
+    if not parts.get(name):
+        raise UserError(f"{path}: says nothing below [{name}].")
+    return parts[name]
+
+
+def write(annotations: Annotations, out: Path) -> None:
+    every = [mark.at for one in annotations.images for mark in one.marks.values() if mark.at is not None]
+    axes = max(map(len, every), default=2)
+    lines = ["[individuals]", str(len(annotations.images)), "[landmarks]", str(len(annotations.names))]
+    lines += ["[dimensions]", str(axes), "[names]"]
+    lines += [_name(one) for one in annotations.images]
+    lines += ["", "[rawpoints]"]
+    for number, one in enumerate(annotations.images, 1):
+        lines += ["", f"'#{number}"]
+        for name in annotations.names:
+            at = one.marks.get(name, Mark(None)).at
+            lines.append(" ".join([MISSING] * axes if at is None else map(repr, at)))
+    write_text(out, "\n".join(lines) + "\n")
+
+
+def _name(one: Annotated) -> str:
+    return without_suffix(one.image.name)
+
+
+MORPHOLOGIKA = LandmarkFormat(
+    "morphologika", "Morphologika", matches, read, write, holds=frozenset({"unannotated"})
+)

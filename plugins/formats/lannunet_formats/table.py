@@ -1,0 +1,274 @@
+"""Plain tables: a row a landmark (`image, landmark, x, y`), or a row an image (`image, tip_x, tip_y, …`).
+
+Cells are separated by commas, semicolons (with decimal commas, too) or tabs. Coordinates count from the first
+pixel's centre, y down unless told otherwise.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from lannunet_landmarks import Annotated, Annotations, ImageFinder, LandmarkFormat, Mark, mark_of, relative_to
+
+from lannunet_core import (
+    UserError,
+    from_spreadsheet,
+    image_header,
+    spreadsheet_text,
+    terminal_text,
+    write_text,
+)
+from lannunet_formats.common import SPLITS, names_of, once
+
+IMAGE = ("image", "filename", "file_name", "file", "image_path", "path")
+LANDMARK = ("landmark", "label", "name", "keypoint", "point", "bodypart")
+AXES = ("x", "y", "z")
+SYSTEMS = ("pixel", "LPS", "RAS")
+OURS = {"id", "state", "split", "coordinate_system", "confidence"}
+NOTHING = {"", "nan", "na", "none", "null"}
+
+
+class Row(NamedTuple):
+    where: str
+    cells: Mapping[str, str]
+
+
+def matches_long(path: Path) -> bool:
+    columns = _header(path)
+    return bool(_one_of(IMAGE, columns) and _one_of(LANDMARK, columns)) and {"x", "y"} <= set(columns)
+
+
+def matches_wide(path: Path) -> bool:
+    columns = _header(path)
+    return bool(_one_of(IMAGE, columns)) and "x" not in columns and bool(_wide_names(columns))
+
+
+def _header(path: Path) -> list[str]:
+    if not path.is_file() or path.suffix.lower() not in (".csv", ".tsv", ".txt"):
+        return []
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        line = file.readline(1 << 16)
+    return [name.strip().lower() for name in next(csv.reader([line], delimiter=_delimiter(line)), [])]
+
+
+def _delimiter(line: str) -> str:
+    return max(",;\t", key=line.count)
+
+
+def _one_of(wanted: tuple[str, ...], columns: list[str]) -> str:
+    return next((name for name in wanted if name in columns), "")
+
+
+def _wide_names(columns: list[str]) -> list[str]:
+    """The landmarks of columns NAME_x, NAME_y, also with a dot or a blank between."""
+    names = [found[1] for name in columns if (found := re.fullmatch(r"(.+)[_. ]x", name))]
+    return [name for name in names if any(f"{name}{gap}y" in columns for gap in "_. ")]
+
+
+def _rows(path: Path) -> tuple[list[str], list[Row]]:
+    """The columns as they are written, and the rows, by columns in small letters."""
+    text = path.read_text(encoding="utf-8-sig")
+    delimiter = _delimiter(text.partition("\n")[0])
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    columns = [from_spreadsheet(name.strip()) for name in next(lines, [])]
+    keys = [name.lower() for name in columns]
+    rows = []
+    for cells in lines:
+        where = f"{path}, line {lines.line_num}"
+        if any(cells) and len(cells) != len(columns):
+            raise UserError(f"{where}: has {len(cells)} cells under {len(columns)} columns.")
+        if any(cells):
+            row = dict(zip(keys, map(from_spreadsheet, cells), strict=True))
+            if delimiter == ";":
+                row = {key: re.sub(r"^([-+]?\d+),(\d+)$", r"\1.\2", cell) for key, cell in row.items()}
+            rows.append(Row(where, row))
+    return columns, rows
+
+
+def read_long(path: Path, images: Path | None, y_up: bool | None) -> Annotations:
+    columns, rows = _rows(path)
+    keys = [name.lower() for name in columns]
+    image, landmark = _one_of(IMAGE, keys), _one_of(LANDMARK, keys)
+    axes = [axis for axis in AXES if axis in keys]
+    known = {image, landmark, *axes, *OURS}
+    fields = {key: name for key, name in zip(keys, columns, strict=True) if key not in known}
+    finder = ImageFinder(images, path.parent, path.parent / "images")
+    cases: dict[str, Annotated] = {}
+    marks: dict[str, dict[str, Mark]] = {}
+    for where, row in rows:
+        case = row.get("id") or row[image]
+        if case not in cases:
+            cases[case] = _case(row, row[image], finder, fields, where)
+            marks[case] = {}
+        if (mark := _mark(row, axes, where)) is not None:
+            once(marks[case], terminal_text(row[landmark]), mark, where)
+    return _annotations(path, [replace(one, marks=marks[case]) for case, one in cases.items()], rows, y_up)
+
+
+def read_wide(path: Path, images: Path | None, y_up: bool | None) -> Annotations:
+    columns, rows = _rows(path)
+    keys = [name.lower() for name in columns]
+    image, names = _one_of(IMAGE, keys), _wide_names(keys)
+    spelt = dict(zip(keys, columns, strict=True))
+    cells = {name: _cells_of(name, keys) for name in names}
+    known = {image, *OURS, *(key for of_name in cells.values() for key in of_name)}
+    fields = {key: name for key, name in spelt.items() if key not in known}
+    finder = ImageFinder(images, path.parent, path.parent / "images")
+    found = []
+    for where, row in rows:
+        marks: dict[str, Mark] = {}
+        for name, of_name in cells.items():
+            plain = dict(zip(AXES, (row[key] for key in of_name), strict=False))
+            mark = _mark(
+                {"state": "absent" if plain["x"].lower() == "absent" else "", **plain}, list(plain), where
+            )
+            if mark is not None:
+                once(marks, terminal_text(spelt[of_name[0]][: len(name)]), mark, where)
+        found.append(replace(_case(row, row[image], finder, fields, where), marks=marks))
+    return _annotations(path, found, rows, y_up)
+
+
+def _cells_of(name: str, keys: list[str]) -> list[str]:
+    return [key for axis in AXES for gap in "_. " if (key := f"{name}{gap}{axis}") in keys]
+
+
+def _case(
+    row: Mapping[str, str], image: str, finder: ImageFinder, fields: Mapping[str, str], where: str
+) -> Annotated:
+    split = row.get("split", "").strip().lower()
+    if split and split not in SPLITS:
+        raise UserError(
+            f"{where}, column 'split': '{terminal_text(split):.40}' is none of {', '.join(SPLITS)}."
+        )
+    extra = {name: row[key] for key, name in fields.items() if row[key]}
+    named = row.get("id")
+    return Annotated(
+        finder.named(image, where),
+        {},
+        terminal_text(named) if named else None,
+        SPLITS.get(split),
+        extra=extra,
+        source=where,
+    )
+
+
+def _mark(row: Mapping[str, str], axes: list[str], where: str) -> Mark | None:
+    """What a row says of a landmark; None: nobody labelled it."""
+    state = row.get("state", "").strip().lower()
+    if state not in ("", "visible", "occluded", "absent", "unlabelled"):
+        raise UserError(f"{where}, column 'state': '{terminal_text(state):.40}' is not known.")
+    numbers = [row[axis].strip() for axis in axes]
+    if state == "absent":
+        return Mark(None)
+    if state == "unlabelled" or all(number.lower() in NOTHING for number in numbers):
+        return None
+    confidence = row.get("confidence", "").strip()
+    sure = float(confidence) if confidence else None
+    return mark_of(numbers, where, occluded=state == "occluded", confidence=sure)
+
+
+def _annotations(path: Path, found: list[Annotated], rows: list[Row], y_up: bool | None) -> Annotations:
+    systems = {row.cells.get("coordinate_system", "").strip() or "pixel" for row in rows}
+    if len(systems) > 1 or not systems <= set(SYSTEMS):
+        raise UserError(
+            f"{path}, column 'coordinate_system': holds {terminal_text(' and '.join(sorted(systems))):.60}, "
+            f"should hold one of {', '.join(SYSTEMS)}."
+        )
+    (system,) = systems or {"pixel"}
+    images = tuple(turned(one) for one in found) if y_up and system == "pixel" else tuple(found)
+    return Annotations(names_of(images), images, system, path.stem)  # type: ignore[arg-type]
+
+
+def turned(one: Annotated) -> Annotated:
+    """With y counted from the other end of the image: from its last row's centre, or back."""
+    last = image_header(one.image, 2).size[1] - 1
+    marks = {
+        name: mark if mark.at is None else replace(mark, at=(mark.at[0], last - mark.at[1]))
+        for name, mark in one.marks.items()
+    }
+    return replace(one, marks=marks)
+
+
+def write_long(annotations: Annotations, out: Path) -> None:
+    axes = _axes(annotations)
+    fields = list(dict.fromkeys(key for one in annotations.images for key in one.extra))
+    sure = any(mark.confidence is not None for one in annotations.images for mark in one.marks.values())
+    rows: list[list[str]] = []
+    for one in annotations.images:
+        for name in annotations.names:
+            mark = one.marks.get(name)
+            at = [""] * len(axes) if mark is None or mark.at is None else list(map(repr, mark.at))
+            state = "unlabelled" if mark is None else "absent" if mark.at is None else "visible"
+            confidence = "" if mark is None or mark.confidence is None else f"{mark.confidence:.4f}"
+            rows.append(
+                [
+                    spreadsheet_text(str(one.id or "")),
+                    spreadsheet_text(relative_to(one.image, out.parent)),
+                    spreadsheet_text(name),
+                    *at,
+                    "occluded" if mark is not None and mark.occluded else state,
+                    one.split or "",
+                    annotations.system,
+                    *([confidence] if sure else []),
+                    *(spreadsheet_text(str(one.extra.get(key, ""))) for key in fields),
+                ]
+            )
+    head = ["id", "image", "landmark", *axes, "state", "split", "coordinate_system"]
+    _write(out, [*head, *(["confidence"] if sure else []), *map(spreadsheet_text, fields)], rows)
+
+
+def write_wide(annotations: Annotations, out: Path) -> None:
+    axes = _axes(annotations)
+    rows = []
+    for one in annotations.images:
+        cells = []
+        for name in annotations.names:
+            mark = one.marks.get(name)
+            if mark is not None and mark.at is not None:
+                cells += list(map(repr, mark.at))
+            else:
+                cells += ["" if mark is None else "absent"] * len(axes)
+        image = spreadsheet_text(relative_to(one.image, out.parent))
+        rows.append([spreadsheet_text(str(one.id or "")), image, one.split or "", annotations.system, *cells])
+    head = [spreadsheet_text(f"{name}_{axis}") for name in annotations.names for axis in axes]
+    _write(out, ["id", "image", "split", "coordinate_system", *head], rows)
+
+
+def _axes(annotations: Annotations) -> tuple[str, ...]:
+    marks = (mark.at for one in annotations.images for mark in one.marks.values() if mark.at is not None)
+    return AXES[: max(map(len, marks), default=2)]
+
+
+def _write(out: Path, head: list[str], rows: list[list[str]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    write_text(out, text.getvalue())
+
+
+HOLDS = frozenset({"absent", "splits"})
+LONG = LandmarkFormat(
+    "csv",
+    "a table with a row a landmark",
+    matches_long,
+    read_long,
+    write_long,
+    systems=("pixel", "LPS", "RAS"),
+    holds=HOLDS | {"occluded", "confidence", "fields", "unannotated"},
+)
+WIDE = LandmarkFormat(
+    "csv-wide",
+    "a table with a row an image",
+    matches_wide,
+    read_wide,
+    write_wide,
+    systems=("pixel", "LPS", "RAS"),
+    holds=HOLDS | {"unannotated"},
+)

@@ -1,0 +1,100 @@
+"""What is written in a format and read again is the same: to 1e-6 pixels, blobs to half a voxel."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+from lannunet_landmarks.data.exported import in_system
+from lannunet_landmarks.data.formats import formats, matching
+
+from lannunet_core import call_accepting
+
+FILES = {
+    "slicer": "out",
+    "fcsv": "out",
+    "labelme": "out",
+    "nnlandmark": "out",
+    "coco": "out.json",
+    "csv": "out.csv",
+    "csv-wide": "out.csv",
+    "cvat": "out.xml",
+    "deeplabcut": "out.csv",
+    "label-studio": "out.json",
+    "lannunet": "out.json",
+    "morphologika": "out.txt",
+    "tps": "out.tps",
+}
+COUNTED = ("tps", "morphologika")  # landmarks have no names there
+BY_CASE = ("slicer", "fcsv", "morphologika")  # do not say where the images lie
+WRITTEN = {one.name: one for one in formats() if one.write}
+CASES = [
+    (name, dimensions, system)
+    for name in FILES
+    for system in WRITTEN[name].systems
+    for dimensions in WRITTEN[name].dimensions
+    if system == "pixel" or dimensions == 3  # our pictures have no world
+]
+SHARES = st.lists(st.tuples(*[st.floats(0, 1)] * 3) | st.none(), min_size=3, max_size=3)
+
+
+def test_every_format_that_is_written_is_here():
+    assert set(FILES) == set(WRITTEN)
+
+
+@pytest.mark.parametrize(("name", "dimensions", "system"), CASES)
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@given(shares=st.lists(SHARES, min_size=3, max_size=3))
+def test_what_is_written_is_read(name, dimensions, system, shares, pictures, volumes, annotated):
+    of, folder = WRITTEN[name], pictures if dimensions == 2 else volumes
+    size = np.array([60, 40] if dimensions == 2 else [20, 16, 12])
+    missing = [np.nan] * 3
+    points = np.array([[missing if one is None else one for one in of_image] for of_image in shares])
+    points = points[..., :dimensions] * (size - 1)
+    points[:, 0] = size / 3  # each image shows one at least
+    if name == "nnlandmark":  # one voxel holds one landmark
+        points[..., 0] = [2, 9, 16]
+    before = annotated(folder, points)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as place:
+        out = Path(place) / FILES[name]
+        of.write(in_system(before, system), out)
+        assert matching(out).name == name
+        images = folder if name in BY_CASE else None
+        after = in_system(call_accepting(of.read, path=out, images=images, y_up=None), "pixel")
+    names = dict(zip(before.names, ("1", "2", "3") if name in COUNTED else before.names, strict=True))
+    for one, again in zip(before.images, after.images, strict=True):
+        assert again.image.resolve() == one.image.resolve()
+        assert set(again.marks) == {names[key] for key in one.marks}
+        for key, mark in one.marks.items():
+            error = np.abs(np.subtract(again.marks[names[key]].at, mark.at)).max()
+            assert error <= (0.5 if name == "nnlandmark" else 1e-6)
+
+
+FLAGS = {
+    "absent": lambda one: replace(one, at=None),
+    "occluded": lambda one: replace(one, occluded=True),
+    "confidence": lambda one: replace(one, confidence=0.25),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_a_format_holds_comes_back_and_the_rest_is_said(name, pictures, volumes, annotated, tmp_path):
+    of = WRITTEN[name]
+    folder = pictures if "pixel" in of.systems and 2 in of.dimensions else volumes
+    start = annotated(folder, np.arange(3.0)[:, None] + np.ones((2, 3, 2 if folder == pictures else 3)) * [2])
+    for flag, change in FLAGS.items():
+        first = start.images[0]
+        marks = {**first.marks, "tip": change(first.marks["tip"])}
+        before = replace(start, images=(replace(first, marks=marks), *start.images[1:]))
+        said = [line for line in of.lost(before) if flag in line]
+        assert bool(said) == (flag not in of.holds)
+        out = tmp_path / flag / FILES[name]
+        out.parent.mkdir()
+        of.write(in_system(before, of.systems[0]), out)
+        images = folder if name in BY_CASE else None
+        again = call_accepting(of.read, path=out, images=images, y_up=None).images[0].marks
+        if flag in of.holds - {"confidence"}:
+            mark = again["tip"]
+            assert (mark.at is None, mark.occluded) == (flag == "absent", flag == "occluded")

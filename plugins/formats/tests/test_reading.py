@@ -389,31 +389,75 @@ def changed(content, *path, value):
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
-        ("k.json", changed(COCO, "images", 0, "file_name", value="b.png"), r"k\.json, image b\.png: image b\.png is not in .*--images"),
-        ("k.json", changed(COCO, "annotations", 0, "keypoints", value=[1, 2, 2]), "k.json, image a0.png: has 3 numbers of keypoints, should have 3 for each of 3"),
-        ("k.json", changed(COCO, "annotations", 0, "image_id", value=8), 'annotations are of image 8, which is not in "images"'),
-        ("k.json", changed(COCO, "annotations", value=COCO["annotations"] * 2), "k.json, image a0.png: holds 2 objects with keypoints"),
-        ("k.json", changed(COCO, "images", 0, "width", value=40), "was annotated at 40×40 pixels, but .*a0.png has 60×40"),
-        ("k.json", changed(COCO, "annotations", 0, "keypoints", value=[1, "x", 2] * 3), "k.json, image a0.png: .* are no coordinates"),
+        (
+            "k.json",
+            changed(COCO, "images", 0, "file_name", value="b.png"),
+            r"k\.json, image b\.png: image b\.png is not in .*--images",
+        ),
+        (
+            "k.json",
+            changed(COCO, "annotations", 0, "keypoints", value=[1, 2, 2]),
+            "k.json, image a0.png: has 3 numbers of keypoints, should have 3 for each of 3",
+        ),
+        (
+            "k.json",
+            changed(COCO, "annotations", 0, "image_id", value=8),
+            'annotations are of image 8, which is not in "images"',
+        ),
+        (
+            "k.json",
+            changed(COCO, "annotations", value=COCO["annotations"] * 2),
+            "k.json, image a0.png: holds 2 objects with keypoints",
+        ),
+        (
+            "k.json",
+            changed(COCO, "images", 0, "width", value=40),
+            "was annotated at 40×40 pixels, but .*a0.png has 60×40",
+        ),
+        (
+            "k.json",
+            changed(COCO, "annotations", 0, "keypoints", value=[1, "x", 2] * 3),
+            "k.json, image a0.png: .* are no coordinates",
+        ),
         ("l.json", changed(LABELME, "shapes", 1, "label", value="tip"), "l.json: tip is placed twice"),
-        ("l.json", changed(LABELME, "shapes", 0, "points", value=[]), r"l\.json: point tip is \[\], should be"),
+        (
+            "l.json",
+            changed(LABELME, "shapes", 0, "points", value=[]),
+            r"l\.json: point tip is \[\], should be",
+        ),
         ("l.json", changed(LABELME, "imagePath", value="b.png"), "image b.png is not in"),
-        ("c.xml", CVAT.replace("</annotations>", ""), "c.xml, line 25, column 0: malformed XML"),
+        ("c.xml", CVAT.replace("</annotations>", ""), "c.xml, line 23, column 0: malformed XML"),
         ("c.xml", CVAT.replace("<image ", "<track/><image ", 1), "export for videos"),
         ("c.xml", CVAT.replace('label="eye"', 'label="tip"'), "c.xml, image a0.png: tip is placed twice"),
         ("c.xml", CVAT.replace("11.00,20.75", "11.00"), "c.xml, image a0.png: tip is .* should be x,y"),
-        ("s.json", changed(LABEL_STUDIO, 0, "annotations", value=LABEL_STUDIO[0]["annotations"] * 2), "s.json, task 4: has 2 annotations"),
+        (
+            "s.json",
+            changed(LABEL_STUDIO, 0, "annotations", value=LABEL_STUDIO[0]["annotations"] * 2),
+            "s.json, task 4: has 2 annotations",
+        ),
         ("d.csv", DLC_ANIMALS.replace("20.25,,", "20.25,1,2"), "d.csv, line 5: shows 2 individuals"),
         ("d.csv", DLC.replace("20.25", "n/a"), "d.csv, line 4: .* are no coordinates"),
         ("d.csv", DLC.replace("20.25,,", "20.25"), "d.csv, line 4: has 5 cells under 7 columns"),
-        ("t.tps", TPS.replace("LM=3\n1 39", "LM=2\n1 39").replace("NA NA\n", ""), "t.tps, line 13: has 2 landmarks where the first has 3"),
+        (
+            "t.tps",
+            TPS.replace("LM=3\n1 39", "LM=2\n1 39").replace("NA NA\n", ""),
+            "t.tps, line 13: has 2 landmarks where the first has 3",
+        ),
         ("t.tps", TPS.replace("30 35\n", ""), "t.tps, line 4: 'CURVES=1' is no point of 2 numbers"),
-        ("m.txt", MORPHOLOGIKA.replace("3 4\n", ""), "m.txt: says 2 individuals of 2 landmarks, but holds 2 names and 3 points"),
+        (
+            "m.txt",
+            MORPHOLOGIKA.replace("3 4\n", ""),
+            "m.txt: says 2 individuals of 2 landmarks, but holds 2 names and 3 points",
+        ),
         ("w.csv", WIDE.replace(";20,25", ""), "w.csv, line 2: has 5 cells under 6 columns"),
-        ("w.csv", LONG.replace("\t", ",").replace("10.5", "here"), r"w\.csv, line 2: \['here', '20.25'\] are no coordinates"),
+        (
+            "w.csv",
+            LONG.replace("\t", ",").replace("10.5", "here"),
+            r"w\.csv, line 2: \['here', '20.25'\] are no coordinates",
+        ),
         ("w.csv", LONG.replace("\t", ",").replace("eye", "tip"), "w.csv, line 3: tip is placed twice"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_said_in_one_sentence(file, content, said, place, pictures):
     """Missing image, wrong count, unknown or repeated label, several instances: with file and place."""
     path = place(file, content)

@@ -9,10 +9,17 @@ See `lannunet_core.testing`.
 """
 
 from lannunet_landmarks.conformance.bench import LandmarkBench
+from lannunet_landmarks.conformance.formats import FormatConformance
 from lannunet_landmarks.conformance.suites import (
     DecodeConformance,
     LabelConformance,
     LandmarkLossConformance,
 )
 
-__all__ = ["DecodeConformance", "LabelConformance", "LandmarkBench", "LandmarkLossConformance"]
+__all__ = [
+    "DecodeConformance",
+    "FormatConformance",
+    "LabelConformance",
+    "LandmarkBench",
+    "LandmarkLossConformance",
+]

@@ -86,6 +86,18 @@ OF_LANDMARKS = {
     "evaluate": ("evaluate {results} {truth}", 0, "radial errors"),
     "calibrate": ("calibrate {results} -o {new}/calibration.json", 0, "calibration.json"),
     "folds": ("folds {data} -o {new}/folds --count 3", 0, "fold0.json to fold2.json"),
+    "import": ("import {data} -o {new}/again.json", 0, "images with 2 landmarks, from LaNNU-Net's JSON"),
+    "import RAS": ("import {data} -o {new}/a.json --coordinate-system RAS", 2, "states no geometry"),
+    "import nothing": ("import {here}/images -o {new}/a.json", 2, "It is of none of the formats"),
+    "export": ("export {data} --format coco -o {new}/coco.json", 0, "images, as COCO's keypoints, in pixels"),
+    "export run": ("export {run} --format csv -o {new}/points.csv", 0, "as a table with a row a landmark"),
+    "export table": (
+        "export {results} --images {here}/images --format cvat -o {new}/a.xml",
+        0,
+        "CVAT for images cannot hold the confidence",
+    ),
+    "export unknown": ("export {data} --format cocoa -o {new}/a.json", 2, "Did you mean 'coco'?"),
+    "export volume": ("export {data} --format slicer -o {new}/a", 2, "states no geometry"),
     "weightmaps": ("weightmaps {here}/images", 2, ""),
 }
 
@@ -99,6 +111,8 @@ OF_SEGMENTATION = {
         "cases.csv, line 1: there is no column",
     ),
     "folds": ("folds {data} -o {new}/folds", 2, "is a folder"),
+    "import": ("import {data} -o {new}/a.json", 2, "It is of none of the formats"),
+    "export": ("export {data} --format csv -o {new}/a.csv", 2, "has none of the lists"),
     "predict calibration": (
         "predict {run} {image} -o {new}/found --calibration {yaml}",
         2,

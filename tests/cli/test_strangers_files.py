@@ -66,6 +66,9 @@ LANDMARKS = (
     "calibrate {results} -o {theirs}/calibration.json --overwrite",
     "folds {data} -o {theirs} --count 3",
     "folds {data} -o {theirs} --count 3 --overwrite",
+    "import {data} -o {theirs}/annotations.json",
+    "export {data} --format coco -o {theirs}/annotations.json",
+    "export {data} --format labelme -o {theirs}",
 )
 SEGMENTATION = (
     "weightmaps {data} --output-dir {theirs}",

@@ -36,9 +36,11 @@ def _none_if_empty(path: Any) -> Any:
 class DatasetConfig(core.DatasetConfig):
     root: Annotated[File | None, BeforeValidator(_none_if_empty)] = Field(
         None,
-        description="Folder that the image paths of the JSON are relative to; the JSON's own when left out.",
+        description="Folder that image paths are relative to; that of the annotations when left out.",
     )
-    src_targets: File = Field(description="The JSON of annotations, or a folder of foldK.json.")
+    src_targets: File = Field(
+        description="The JSON of annotations, or a folder of foldK.json; or annotations of another format."
+    )
     landmarks: Annotated[list[Index], Field(min_length=1), AfterValidator(_unique)] | None = Field(
         None, description="Which landmarks to train, by index; all when left out."
     )

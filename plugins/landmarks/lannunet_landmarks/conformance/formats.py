@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -177,7 +178,7 @@ def drawn(folder: Path, dimensions: int) -> Annotations:
     size = np.array(SIZE[dimensions])
     images = []
     for n in range(3):
-        pixels = sitk.GetImageFromArray(rng.integers(0, 255, size[::-1]).astype(np.uint8))
+        pixels: Any = sitk.GetImageFromArray(rng.integers(0, 255, size[::-1]).astype(np.uint8))
         file = folder / f"image{n}{'.png' if dimensions == 2 else '.nii.gz'}"
         if dimensions == 3:
             pixels.SetSpacing((0.5, 0.75, 2.0))

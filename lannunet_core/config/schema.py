@@ -111,10 +111,7 @@ class Section(BaseModel):
 class DatasetConfig(Section):
     """Where the data are; the rest is keys of the task."""
 
-    format: str = Field(
-        "auto",
-        description="auto: told by the content; or one that is installed, or that a plugin brings, by name.",
-    )
+    format: str = Field("auto", description="auto: the task's own, or by the content; or a format by name.")
 
 
 class SamplerConfig(Section):

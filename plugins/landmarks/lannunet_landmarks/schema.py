@@ -39,7 +39,7 @@ class DatasetConfig(core.DatasetConfig):
         description="Folder that image paths are relative to; that of the annotations when left out.",
     )
     src_targets: File = Field(
-        description="The JSON of annotations, or a folder of foldK.json; or annotations of another format."
+        description="The JSON of annotations, a folder of foldK.json, or annotations of another format."
     )
     landmarks: Annotated[list[Index], Field(min_length=1), AfterValidator(_unique)] | None = Field(
         None, description="Which landmarks to train, by index; all when left out."

@@ -113,7 +113,10 @@ def is_ours(source: Path, fold: int = -1) -> bool:
         content = read_json(annotation_file(source, fold))
     except UserError:
         return False
-    return isinstance(content, dict) and any(split in content for split in SPLITS)
+    lists = [content.get(split) for split in SPLITS] if isinstance(content, dict) else []
+    return any(
+        isinstance(one, dict) and "coordinates" in one for of in lists if isinstance(of, list) for one in of
+    )
 
 
 def read_source(

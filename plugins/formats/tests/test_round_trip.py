@@ -29,7 +29,7 @@ FILES = {
 }
 COUNTED = ("tps", "morphologika")  # landmarks have no names there
 BY_CASE = ("slicer", "fcsv", "morphologika")  # do not say where the images lie
-WRITTEN = {one.name: one for one in formats() if one.write}
+WRITTEN = {one.name: one for one in formats() if one.write and one.read}
 CASES = [
     (name, dimensions, system)
     for name in FILES

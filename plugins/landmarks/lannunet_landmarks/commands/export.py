@@ -58,16 +58,17 @@ def read(source: Path, images: Path | None) -> Annotations:
     """What is to be written."""
     from lannunet_core import UserError
     from lannunet_landmarks.data.annotations import dataset_section, load_dataset
-    from lannunet_landmarks.data.exchange import format_of
+    from lannunet_landmarks.data.exchange import format_of, named, read_source
     from lannunet_landmarks.data.exported import of_dataset, of_predictions
     from lannunet_landmarks.evaluation.pooled import read_run
     from lannunet_landmarks.evaluation.predictions import read_predictions
 
     if source.is_dir() and (source / "predictions.csv").is_file() and format_of(source, -1) is None:
         source = source / "predictions.csv"
-    if source.suffix.lower() != ".csv" or format_of(source, -1) is not None:
-        root = images if images is None or images.is_dir() else images.parent
-        return of_dataset(load_dataset(dataset_section(source, root), -1))
+    if (of := format_of(source, -1)) is not None:
+        return named(read_source(source, of, images))
+    if source.suffix.lower() != ".csv":
+        return of_dataset(load_dataset(dataset_section(source, images), -1))
     if images is not None:
         predictions, names = read_predictions(source)
         return of_predictions(predictions, names, images_of((one.id for one in predictions), images, source))

@@ -61,7 +61,7 @@ def command(
     refuse_existing(out)
     if images is not None and not images.is_dir():
         raise UserError(f"--images: there is no folder {images}.")
-    of = format_of(source, -1, name)
+    of = format_of(source, -1, name, "--format")
     if of is None and name.casefold() == "auto" and not LANNUNET.matches(source):
         there = "" if source.exists() else "there is no such file or folder. "
         known = ", ".join(one.name for one in formats())

@@ -97,10 +97,12 @@ def read_content(source: Path, fold: int, name: str = AUTO, images: Path | None 
     return as_content(read_source(source, of, images), source)
 
 
-def format_of(source: Path, fold: int, name: str = AUTO) -> LandmarkFormat | None:
+def format_of(
+    source: Path, fold: int, name: str = AUTO, where: str = "dataset.format"
+) -> LandmarkFormat | None:
     """The format of a source; None: it is our own JSON, or of no installed format."""
     if name.casefold() != AUTO:
-        return None if name.casefold() == OURS else format_called(name, "dataset.format")
+        return None if name.casefold() == OURS else format_called(name, where)
     found = None if is_ours(source, fold) else matching(source)
     return None if found is None or found.name == OURS else found  # in a folder, another fold may be ours
 
@@ -148,7 +150,7 @@ def read_source(
 def as_content(found: Annotations, source: Path, draw: Draw = USUAL) -> Content:
     """Annotations as our JSON has them; images that belong to no list are dealt out."""
     notes = list(found.notes)
-    images = [replace(one, id=name) for one, name in zip(found.images, _ids(found.images), strict=True)]
+    images = list(named(found).images)
     if all(one.split is None for one in images):
         idle = [one for one in images if not one.marks]
         if idle:
@@ -191,6 +193,12 @@ def _written(mark: Mark) -> Any:
     if mark.at is None:
         return "absent"
     return {"at": list(mark.at), "occluded": True} if mark.occluded else list(mark.at)
+
+
+def named(found: Annotations) -> Annotations:
+    """With an id for every image."""
+    ids = zip(found.images, _ids(found.images), strict=True)
+    return replace(found, images=tuple(replace(one, id=name) for one, name in ids))
 
 
 def _ids(images: Sequence[Annotated]) -> list[str]:

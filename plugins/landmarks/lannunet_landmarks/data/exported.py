@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lannunet_core import IMAGE_FILES, Floats, ImageFiles, State, UserError, write_text
-from lannunet_landmarks.data.annotations import LandmarkDataset
+from lannunet_landmarks.data.annotations import LandmarkDataset, dataset_section, load_dataset
 from lannunet_landmarks.data.exchange import OURS, as_content, is_ours, relative
 from lannunet_landmarks.data.formats import Annotated, Annotations, LandmarkFormat, Mark
 from lannunet_landmarks.data.world import System, dimensions_of, to_pixels, to_world
@@ -107,11 +107,9 @@ def write_json(annotations: Annotations, out: Path) -> None:
     write_text(out, text.encode("utf-8", "backslashreplace").decode())
 
 
-def read_json_format(path: Path) -> Annotations:
+def read_json_format(path: Path, images: Path | None = None) -> Annotations:
     """Our own JSON, with all samples in the order of the lists."""
-    from lannunet_landmarks.data.annotations import dataset_section, load_dataset
-
-    return of_dataset(load_dataset(dataset_section(path), -1))
+    return of_dataset(load_dataset(dataset_section(path, images), -1))
 
 
 LANNUNET = LandmarkFormat(

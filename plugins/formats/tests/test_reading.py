@@ -1,6 +1,7 @@
 """Files laid out as the programs write them: what is in them, and one sentence where they are wrong."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ from lannunet_landmarks import load_dataset
 from lannunet_landmarks.data.annotations import dataset_section
 from lannunet_landmarks.data.exchange import format_of, read_source
 from lannunet_landmarks.data.exported import in_system
-from lannunet_landmarks.data.formats import Mark
+from lannunet_landmarks.data.formats import Mark, format_called
+from PIL import Image
 
-from lannunet_core import State, UserError
+from lannunet_core import State, UserError, cli
 
+SPLITS = ("training", "validation", "testing")
 SLICER = {
     "@schema": "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/"
     "Schema/markups-schema-v1.0.3.json#",
@@ -524,3 +527,57 @@ def test_states_reach_the_data_set(place, pictures):
         not dataset.samples["testing"][0].coordinates.any()
         or np.isnan(dataset.samples["testing"][0].coordinates).all()
     )
+
+
+def test_a_turned_photograph_is_annotated_upright(tmp_path, pictures):
+    """Its EXIF says that it was held sideways: the size and the points are those of the upright picture."""
+    picture = Image.open(pictures / "a0.png").transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    picture.save(tmp_path / "a0.jpg", exif=exif)
+    (tmp_path / "a0.json").write_text(json.dumps(changed(LABELME, "imagePath", value="a0.jpg")))
+    _, said = read(tmp_path / "a0.json", None)
+    assert said.images[0].marks["tip"].at == (10.5, 20.25)
+    lying = changed(LABELME, "imagePath", value="a0.jpg") | {"imageWidth": 40, "imageHeight": 60}
+    (tmp_path / "a0.json").write_text(json.dumps(lying))
+    with pytest.raises(UserError, match=r"was annotated at 40×60 pixels, but .*a0\.jpg has 60×40"):
+        read(tmp_path / "a0.json", None)
+
+
+def test_an_nnunet_folder_is_taken_by_name(tmp_path, volumes, annotated):
+    format_called("nnlandmark", "").write(
+        annotated(volumes, np.full((3, 1, 3), 5.0), ["tip"]), tmp_path / "out"
+    )
+    (tmp_path / "out" / "name_to_label.json").unlink()
+    assert format_of(tmp_path / "out", -1) is None
+    found = read_source(tmp_path / "out", format_of(tmp_path / "out", -1, "nnLandmark"))
+    assert [one.marks["tip"].at for one in found.images] == [(5.0, 5.0, 5.0)] * 3
+
+
+def test_folds_and_missing_and_the_draw(tmp_path, pictures, annotated, capsys):
+    """Of a source without lists: the same images on the same side, wherever it lies and in whatever order."""
+    made = annotated(pictures, np.arange(36.0).reshape(6, 3, 2))
+    made.images[1].marks.pop("tip")
+    format_called("coco", "").write(made, tmp_path / "coco.json")
+    format_called("cvat", "").write(replace(made, images=made.images[::-1]), tmp_path / "cvat.xml")
+
+    def run(*words):
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(word) for word in words])
+        assert not end.value.code, capsys.readouterr().err
+
+    run("folds", tmp_path / "coco.json", "-o", tmp_path / "folds", "--count", "3")
+    tested = [json.loads((tmp_path / "folds" / f"fold{n}.json").read_text())["testing"] for n in range(3)]
+    assert sorted(one["id"] for of in tested for one in of) == [f"a{n}" for n in range(6)]
+    lists = []
+    sources = (("coco.json", ()), ("cvat.xml", ("--missing", "absent")), ("coco.json", ("--seed", 1)))
+    for source, options in sources:
+        run("import", tmp_path / source, "-o", tmp_path / f"{len(lists)}.json", *options)
+        content = json.loads((tmp_path / f"{len(lists)}.json").read_text())
+        every = {one["id"]: one for split in SPLITS for one in content[split]}
+        tip = every["a1"]["coordinates"][content["landmark_names"].index("tip")]
+        assert tip == ("absent" if "--missing" in options else None)
+        lists.append([{one["id"] for one in content[split]} for split in SPLITS])
+    assert lists[0] == lists[1] != lists[2]
+    assert [len(of) for of in lists[0]] == [4, 1, 1]
+    assert "note: " in capsys.readouterr().err

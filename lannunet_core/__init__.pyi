@@ -59,11 +59,6 @@ from .plugins.discovery import (
     is_installed as is_installed,
 )
 from .plugins.tasks import check_names as check_names
-from .strides import (
-    COARSER as COARSER,
-    choose_strides as choose_strides,
-    kernels_by_spacing as kernels_by_spacing,
-)
 from .plan import (
     Choice as Choice,
     Plan as Plan,
@@ -156,7 +151,6 @@ from .run.models import (
     open_model as open_model,
 )
 from .run.loop import seed_step as seed_step
-from .run.memory import available_memory as available_memory
 from .run.output import (
     CENTRES_FILE as CENTRES_FILE,
     METHODS_FOLDER as METHODS_FOLDER,
@@ -217,12 +211,6 @@ from .augment.schemes import (
 )
 from .augment.spatial import SpatialTransform as SpatialTransform
 from .augment.elastic import Elastic as Elastic
-from .augment.placing import (
-    FullImage as FullImage,
-    on_pixels as on_pixels,
-    showing as showing,
-    shown_box as shown_box,
-)
 
 # What is written for people
 from .report.escape import (

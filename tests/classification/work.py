@@ -10,7 +10,7 @@ import lannunet_report as pages
 import numpy as np
 import torch
 from classification.task import ClassificationDefaults
-from lannunet_images import augmented, prepare_image
+from lannunet_images import FullImage, augmented, prepare_image
 from torch import nn
 
 import lannunet_core as core
@@ -99,7 +99,7 @@ class Work:
     def training_samples(self, session):
         scheme = core.make_scheme(self.config.sampler.data_aug, session.hooks.augmentations())
         size, seed = session.run.input_size, session.run.seed
-        return Samples(self.files["training"], self.classes, size, core.FullImage(size), scheme, seed)
+        return Samples(self.files["training"], self.classes, size, FullImage(size), scheme, seed)
 
     def validation(self, session):
         if not self.files["validation"]:

@@ -25,6 +25,21 @@ from .normalise import (
     Window as Window,
 )
 
+from .strides import (
+    COARSER as COARSER,
+    choose_strides as choose_strides,
+    kernels_by_spacing as kernels_by_spacing,
+)
+from .memory import available_memory as available_memory
+
+# Where samples are cut
+from .placing import (
+    FullImage as FullImage,
+    on_pixels as on_pixels,
+    showing as showing,
+    shown_box as shown_box,
+)
+
 # Augmentation on the run's device
 from .on_device import (
     augment_one as augment_one,

@@ -47,7 +47,8 @@ class LandmarkDefaults(Defaults):
 
     @hookimpl
     def sampling(self) -> Sampling:
-        from lannunet_core import FullImage
+        from lannunet_images import FullImage
+
         from lannunet_landmarks.data.centres import read_centres
         from lannunet_landmarks.data.sampling import PatchBias, PatchCentred
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import lannunet_images
 import lannunet_landmarks
 import pytest
 
@@ -15,8 +16,8 @@ def test_every_name_is_there(name):
 
 
 def test_what_is_the_engines_too_is_the_same():
-    for name in set(lannunet_landmarks.__all__) & {"FullImage", "State"}:
-        assert getattr(lannunet_landmarks, name) is getattr(lannunet_core, name)
+    assert lannunet_landmarks.State is lannunet_core.State
+    assert lannunet_landmarks.FullImage is lannunet_images.FullImage
 
 
 def test_nothing_heavy_is_imported_before_it_is_asked_for():

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from lannunet_images import showing
 from lannunet_segmentation import PreparedCase
 from numpy.typing import NDArray
 
-from lannunet_core import Floats, SpatialTransform, showing
+from lannunet_core import Floats, SpatialTransform
 
 
 @dataclass(frozen=True)

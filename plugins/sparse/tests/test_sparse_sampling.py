@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from lannunet_images import shown_box
 from lannunet_images.on_device import warp
 from lannunet_segmentation import IGNORE, Runs
 from lannunet_sparse.plugin import Sparse
@@ -13,7 +14,6 @@ from lannunet_sparse.sampling import AnnotatedVoxel
 from scipy.stats import chisquare
 
 from lannunet_core import load_config
-from lannunet_core.augment.placing import shown_box
 from lannunet_core.augment.schemes import SCHEMES
 
 

@@ -9,8 +9,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import lannunet_core as core
-from lannunet_core import COARSER, NetworkRequest, PlannedNetwork
+import lannunet_images
+from lannunet_images import COARSER
+
+from lannunet_core import NetworkRequest, PlannedNetwork
 
 WIDTHS = (32, 16, 8)
 """Features at full resolution."""
@@ -32,8 +34,8 @@ def planned_networks(request: NetworkRequest) -> list[PlannedNetwork]:
 
 
 def choose_strides(size: Sequence[float], spacing: Sequence[float]) -> tuple[tuple[int, ...], ...]:
-    """The strides of each downsampling, as `lannunet_core.choose_strides` has them, up to `MOST_LEVELS`."""
-    return core.choose_strides(size, spacing, LEAST_SIDE, most=MOST_LEVELS[len(size)])
+    """The strides of each downsampling, as `lannunet_images.choose_strides` has them, up to `MOST_LEVELS`."""
+    return lannunet_images.choose_strides(size, spacing, LEAST_SIDE, most=MOST_LEVELS[len(size)])
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,9 @@ from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING
 
-from lannunet_core import (
-    NetworkRequest,
-    PlannedNetwork,
-    Plugin,
-    UserError,
-    choose_strides,
-    hookimpl,
-    kernels_by_spacing,
-)
+from lannunet_images import choose_strides, kernels_by_spacing
+
+from lannunet_core import NetworkRequest, PlannedNetwork, Plugin, UserError, hookimpl
 from lannunet_unet.config import UNetConfig
 
 if TYPE_CHECKING:

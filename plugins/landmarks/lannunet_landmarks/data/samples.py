@@ -19,8 +19,10 @@ from lannunet_images import (
     ResizeMode,
     affine_matrix,
     augmented,
+    available_memory,
     is_inside,
     prepare_image,
+    shown_box,
     transform_points,
 )
 from numpy.typing import NDArray
@@ -39,9 +41,7 @@ from lannunet_core import (
     Scheme,
     State,
     UserError,
-    available_memory,
     call_accepting,
-    shown_box,
     to_device,
 )
 from lannunet_landmarks.data.annotations import check_inside

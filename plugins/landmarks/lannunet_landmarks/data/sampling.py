@@ -11,17 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from lannunet_images import transform_points
+from lannunet_images import FullImage as FullImage, on_pixels, showing, transform_points
 from numpy.typing import NDArray
 
-from lannunet_core import (
-    Floats,
-    FullImage as FullImage,
-    SpatialTransform,
-    State,
-    on_pixels,
-    showing,
-)
+from lannunet_core import Floats, SpatialTransform, State
 from lannunet_landmarks.types import Sample
 
 

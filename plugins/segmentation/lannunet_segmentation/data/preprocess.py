@@ -380,6 +380,6 @@ def _fitting_jobs(todo: Sequence[_Job]) -> int:
     sizes = [job.peak_bytes for job in todo]
     if sum(sizes) < SMALL:
         return 1
-    from lannunet_core import available_memory
+    from lannunet_images import available_memory
 
     return max(1, min(os.cpu_count() or 1, available_memory() // max(sizes)))

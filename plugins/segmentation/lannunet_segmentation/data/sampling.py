@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from lannunet_images import on_pixels, showing
 
-from lannunet_core import Floats, SpatialTransform, on_pixels, showing
+from lannunet_core import Floats, SpatialTransform
 from lannunet_segmentation.data.prepared import PreparedCase
 
 

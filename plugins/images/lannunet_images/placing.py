@@ -5,9 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lannunet_core.augment.spatial import SpatialTransform
-from lannunet_core.errors import UserError
-from lannunet_core.types import Floats
+from lannunet_core import Floats, SpatialTransform, UserError
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ import pickle
 
 import numpy as np
 import pytest
+from lannunet_images import FullImage, on_pixels, showing, shown_box
 
 from lannunet_core.augment.elastic import Elastic
-from lannunet_core.augment.placing import FullImage, on_pixels, showing, shown_box
 from lannunet_core.augment.spatial import SpatialTransform
 from lannunet_core.errors import UserError
 

@@ -229,6 +229,7 @@ def _svg(figure: Figure, salt: str) -> str:
         for axis in figure.axes:
             axis.set_facecolor("none")
         figure.set_dpi(160)  # of what is drawn as pixels
-        FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)  # `savefig` draws twice
+        canvas: Any = FigureCanvasSVG(figure)  # untyped
+        canvas.print_svg(buffer, metadata=nothing)  # `savefig` draws twice
     text = buffer.getvalue()
     return Markup(text[text.index("<svg") :].replace(INK, "currentColor"))

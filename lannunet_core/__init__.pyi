@@ -31,6 +31,7 @@ from .hookspecs import (
     hookspec as hookspec,
 )
 from .errors import (
+    LannunetError as LannunetError,
     RunFailed as RunFailed,
     UserError as UserError,
 )
@@ -39,6 +40,7 @@ from .version import __version__ as __version__
 
 # Tasks
 from .task import (
+    Predictor as Predictor,
     PredictRequest as PredictRequest,
     Stage as Stage,
     Task as Task,
@@ -218,6 +220,10 @@ from .report.escape import (
     spreadsheet_text as spreadsheet_text,
     terminal_text as terminal_text,
 )
+
+# The verbs of `lannunet`, the name for programs
+from . import api as api
+from .run.progress import telling_progress as telling_progress
 
 # Files and processes
 from .record import (

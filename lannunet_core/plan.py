@@ -98,6 +98,10 @@ class Plan:
     def __getitem__(self, key: str) -> Any:
         return next(choice.value for choice in self.choices if choice.key == key)
 
+    def __str__(self) -> str:
+        """As YAML with comments."""
+        return as_yaml(self)
+
 
 def guessed_network(request: NetworkRequest) -> PlannedNetwork:
     """Of an architecture that says nothing: with its own settings, and as costly as a wide U-Net.

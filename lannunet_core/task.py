@@ -135,6 +135,22 @@ class PredictRequest:
                 raise UserError(f"--{name}: means nothing for {self.model}, of `task: {task}`; leave it out.")
 
 
+class Predictor(Protocol):
+    """A trained model, loaded once; `lannunet.load` gives it to users. Several threads may call it."""
+
+    @property
+    def session(self) -> Session:
+        """Says what the model is: task, outputs, channels, dimensions."""
+
+    def predict(self, images: Sequence[Any], spacing: float | Sequence[float] | None) -> Sequence[Any]:
+        """An answer for each image, without a file; a task may take further options by name.
+
+        Args:
+            images: NumPy arrays, tensors, Pillow's or SimpleITK's images, or paths.
+            spacing: mm per pixel (x, y[, z]) of those that do not say it themselves.
+        """
+
+
 class Task(ABC):
     """Base class of a task; one object serves every run.
 
@@ -237,7 +253,21 @@ class Task(ABC):
     def predict(self, request: PredictRequest) -> Any:
         """Predict images with a trained model, and write what was found."""
 
+    def load(
+        self, model: Path, *, also: Sequence[Path] = (), tta: bool | None = None, plugins: Sequence[Path] = ()
+    ) -> Predictor:
+        """A trained model for use from Python; the arguments are those of `PredictRequest`."""
+        raise UserError(f"{model}: task {self.name} predicts on the command line alone.")
+
     # Beside runs
+
+    def read_dataset(self, path: Path) -> Any:
+        """A data set of its own format."""
+        raise UserError(f"{path}: task {self.name} reads no data set by itself.")
+
+    def evaluate(self, predictions: Any, truth: Any) -> dict[str, Any]:
+        """The figures of predictions, as its predictors answer them or in files, against annotations."""
+        raise UserError(f"task {self.name} evaluates runs alone.")
 
     def recognises(self, dataset: Path) -> bool:
         """Whether a path looks like one of its data sets, for `lannunet plan`."""

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 ENGINE = "lannunet_core"
 TASKS = ("lannunet_landmarks", "lannunet_segmentation")
 LIBRARIES = ("lannunet_images", "lannunet_report")  # of tasks and plugins: they import the engine alone
-FOLDERS = [ROOT / ENGINE, *(path.parent for path in ROOT.glob("plugins/*/lannunet_*/__init__.py"))]
+FOLDERS = [ROOT / ENGINE, *(path.parent for path in ROOT.glob("plugins/*/lannunet*/__init__.py"))]
 PACKAGES = {folder.name: folder for folder in FOLDERS}
 MODULES = {
     ".".join(path.relative_to(folder.parent).with_suffix("").parts).removesuffix(".__init__"): path
@@ -28,7 +28,7 @@ NEVER = [
 WORDS = re.compile(r"landmark|heatmap|segmentation|(?<![^\W_])unet(?![^\W_])", re.IGNORECASE)
 EXCEPTIONS = {
     "hookspecs.py": "the contract of every task, in one file",
-    "config/schema.py": "the task of a YAML that names none, and what messages say to install",
+    "config/schema.py": "the task of a YAML that names none",
 }
 
 

@@ -4,15 +4,18 @@ import json
 
 import pytest
 
-INSTALL_BOTH = (
-    "A run needs a task and an architecture: lannunet plugins install lannunet-landmarks lannunet-unet"
-)
+NEEDED = {
+    "nothing": "A run needs a task and an architecture: pip install lannunet",
+    "an architecture": "A run needs a task: pip install lannunet",
+}
 
 
-@pytest.fixture(scope="module", params=["nothing", "an architecture"])
+@pytest.fixture(scope="module", params=NEEDED)
 def environment(request, wheels_to_train, fresh_environment):
     core, architecture, *_ = wheels_to_train
-    return fresh_environment(core, *([architecture] if request.param == "an architecture" else []))
+    made = fresh_environment(core, *([architecture] if request.param == "an architecture" else []))
+    made.needed = NEEDED[request.param]
+    return made
 
 
 @pytest.mark.parametrize(
@@ -31,12 +34,12 @@ def test_without_a_task_both_are_named_with_the_command(environment, trained, co
     arguments = [str(trained.out) if word == "model" else word for word in command]
     said = environment.call("lannunet", *arguments, cwd=trained.folder, code=2).stderr
     assert said.startswith("Error: ")
-    assert said.endswith(f"{INSTALL_BOTH}\n")
+    assert said.endswith(f"{environment.needed}\n")
     assert len(said.splitlines()) == 1
 
 
 def test_what_is_there_is_listed(environment, tmp_path):
-    assert INSTALL_BOTH in environment.call("lannunet", "plugins", "list", cwd=tmp_path).stdout
+    assert environment.needed in environment.call("lannunet", "plugins", "list", cwd=tmp_path).stdout
     listed = json.loads(environment.call("lannunet", "plugins", "list", "--json", cwd=tmp_path).stdout)
     assert (listed["tasks"], listed["problems"]) == ([], [])
     schema = environment.call("lannunet", "config", "schema", cwd=tmp_path)

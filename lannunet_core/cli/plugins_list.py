@@ -31,7 +31,7 @@ def command(
         print(json.dumps({"plugins": rows, **others, "problems": problems}, indent=2))
         return
     if lacking := [what for what, there in (("plugin", rows), ("task", others["tasks"])) if not there]:
-        print(f"No {' and no '.join(lacking)} is installed. {missing.both()}")
+        print(f"No {' and no '.join(lacking)} is installed. {missing.for_a_run(rows)}")
     if rows:
         print("\n".join(listing.table(rows, "NAME", "DISTRIBUTION", "SOURCE", "HOOKS")))
     for kind, brought in others.items():

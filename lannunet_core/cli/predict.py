@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from lannunet_core.api import task_of_model
 from lannunet_core.cli import PluginFiles
 from lannunet_core.errors import UserError
-from lannunet_core.plugins import tasks
 from lannunet_core.task import PredictRequest
 
 
@@ -42,13 +42,8 @@ def command(
             f"--coverage: {coverage:g} is no probability. Give a number between 0 and 1, as in 0.9."
         )
 
-    from lannunet_core.run import checkpoint
-    from lannunet_core.run.models import models_of
-
-    first = models_of(model)[0]
-    task = tasks.find(checkpoint.load_checkpoint(first).run["task"], str(first))
     models, files = tuple(also or ()), tuple(plugins or ())
     request = PredictRequest(
         model, images, out, models, spacing, calibration, coverage, tta, overwrite, files
     )
-    task.predict(request)
+    task_of_model(model).predict(request)

@@ -68,6 +68,18 @@ def load_config(path: Path, overrides: Sequence[str] = (), plugins: Sequence[Pat
     return _load(written, path, Files(tuple(plugins)), warnings, recorded=recorded)
 
 
+def load_values(values: Mapping[str, Any], plugins: Sequence[Path] = ()) -> LoadedConfig:
+    """The same of nested dicts, whose relative paths start at the working folder."""
+    try:
+        plain_values = json.loads(json.dumps(values, default=os.fspath))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"the configuration holds more than plain values and paths: {error}.") from None
+    where = Path("configuration")
+    return _load(
+        entries(plain_values, str(where), Path(), {}), where, Files(tuple(plugins)), [], recorded=False
+    )
+
+
 def written_output_dir(path: Path, overrides: Sequence[str] = ()) -> Path | None:
     """`output.output_dir` of a configuration that need not be valid; None where it is not given."""
     value = _spelled(_written(path, overrides)).get(("output", "output_dir"))

@@ -32,8 +32,6 @@ KeyPath = tuple[str, ...]
 
 DEFAULT_TASK = "landmarks"
 """The task of a configuration that names none, as LaNNU-Net's do."""
-FIRST_ARCHITECTURE = "lannunet-unet"
-"""What messages say to install where there is no architecture."""
 MOST_PIXELS = 2**30
 LONGEST_PATH = 2000  # characters; what is written below it is longer
 ESCAPES = "in double quotes a backslash begins an escape: write / in its place, or single quotes"

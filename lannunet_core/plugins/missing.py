@@ -16,9 +16,6 @@ def distribution_of(name: str) -> str | None:
     return next((one for one in ours if plain(one) == plain(f"lannunet-{name}")), None)
 
 
-def both(task: str | None = None) -> str:
-    """What a run of a task, or of the default one, needs, and the command that installs it."""
-    from lannunet_core.config.schema import DEFAULT_TASK, FIRST_ARCHITECTURE  # `--help` does without
-
-    distribution = distribution_of(task or DEFAULT_TASK) or "DISTRIBUTION"
-    return f"A run needs a task and an architecture: {INSTALL} {distribution} {FIRST_ARCHITECTURE}"
+def for_a_run(plugins: object) -> str:
+    """What a run needs and is not there, and the command that installs it; `plugins` are those that are."""
+    return f"A run needs a task{'' if plugins else ' and an architecture'}: pip install lannunet"

@@ -36,7 +36,7 @@ def find(name: str, where: str = "task") -> Task:
         known = [task.name for task in installed]
         raise UserError(
             f"{where}: no task '{name}' is installed.{did_you_mean(name, known)} "
-            f"Installed: {', '.join(known) or 'none'}. {missing.both(name)}"
+            f"Installed: {', '.join(known) or 'none'}. {missing.for_a_run(discovery.installed())}"
         )
     return load(claims[0])
 

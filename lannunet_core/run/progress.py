@@ -1,10 +1,15 @@
-"""Progress on the terminal: a bar with losses and time left, or plain lines where there is no terminal."""
+"""Progress: a bar with losses and time left, plain lines without a terminal, or calls of a function."""
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
+
+Listener = Callable[[str, int, int], None]
+"""Called with a title, how many steps are done, and of how many."""
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
 class Bar(Protocol):
@@ -12,6 +17,17 @@ class Bar(Protocol):
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """So many more steps are done; `note` stands beside them until there is another."""
+
+
+class ToldBar:
+    """Calls a function after each step."""
+
+    def __init__(self, listener: Listener, title: str, total: int) -> None:
+        self.listener, self.title, self.total, self.done = listener, title, total, 0
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self.done += count
+        self.listener(self.title, self.done, self.total)
 
 
 class PlainBar:
@@ -39,8 +55,21 @@ class PlainBar:
 
 
 @contextmanager
+def telling_progress(listener: Listener | None) -> Iterator[None]:
+    """Bars within, in this thread, call a function in place of showing themselves; None: they show."""
+    before = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(before)
+
+
+@contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Bar]:
     """A bar with the time left, taken away when it is done; without a terminal, plain lines."""
+    if listener := _listener.get():
+        yield ToldBar(listener, title, total)
+        return
     if not sys.stdout.isatty():
         plain = PlainBar(title, total)
         yield plain

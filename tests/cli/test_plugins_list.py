@@ -113,8 +113,7 @@ def test_nothing_installed_says_what_to_do(capsys, monkeypatch):
     scan = discovery.scan()
     monkeypatch.setattr(discovery, "installed", tuple)
     assert listed(capsys).splitlines()[0] == (
-        "No plugin is installed. A run needs a task and an architecture: "
-        "lannunet plugins install lannunet-landmarks lannunet-unet"
+        "No plugin is installed. A run needs a task and an architecture: pip install lannunet"
     )
     monkeypatch.setattr(discovery, "scan", lambda: replace(scan, tasks=()))
     assert listed(capsys).startswith("No plugin and no task is installed. A run needs a task and")

@@ -9,7 +9,7 @@ import pytest
 
 import lannunet_core
 from lannunet_core import cli
-from lannunet_core.scaffold import FILES, core_requirement, defaults, write_package
+from lannunet_core.testing.scaffold import FILES, core_requirement, defaults, write_package
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_everything_is_written_and_said(new, tmp_path):
 
 
 def test_every_template_is_used():
-    folder = Path(lannunet_core.__file__).parent / "scaffold"
+    folder = Path(lannunet_core.__file__).parent / "testing" / "scaffold"
     assert {path.name for path in folder.glob("*.template")} == {
         f"{name}.template" for name in FILES.values()
     }

@@ -6,6 +6,12 @@ from .claims import (
     check_claim as check_claim,
 )
 
+# Images that a program hands over
+from .given import (
+    GivenImages as GivenImages,
+    given_images as given_images,
+)
+
 # From pixels as they are stored to the network's input
 from .geometry import (
     ResizeMode as ResizeMode,

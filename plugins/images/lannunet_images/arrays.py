@@ -32,11 +32,21 @@ def pixels(path: Path, dimensions: int) -> NDArray[Any]:
             array: NDArray[Any] = FORMAT.read_array(file, allow_pickle=False)
     else:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return channels_first(array, dimensions)
+
+
+def channels_first(array: NDArray[Any], dimensions: int) -> NDArray[Any]:
+    """(C, [z,] y, x) of an array with or without channels, which may be last.
+
+    Raises:
+        UserError: It has too few or too many axes.
+    """
+    _layout(array.shape, dimensions)
     if array.dtype.kind == "b":
         array = array.view(np.uint8)
-    if len(shape) == dimensions:
+    if array.ndim == dimensions:
         return array[None]
-    return np.moveaxis(array, -1, 0) if _channels_last(shape) else array
+    return np.moveaxis(array, -1, 0) if _channels_last(array.shape) else array
 
 
 def _layout(shape: tuple[int, ...], dimensions: int) -> tuple[int, ...]:

@@ -69,6 +69,12 @@ from .maps.coarse import decode_coarse as decode_coarse
 # Stitching
 from .predict.stitch import stitch as stitch
 
+# A model in use, and what it answers
+from .predict.model import (
+    LandmarkModel as LandmarkModel,
+    Landmarks as Landmarks,
+)
+
 # Results
 from .evaluation.summary import (
     radial_errors as radial_errors,

@@ -63,6 +63,8 @@ class LandmarkSession(Session):
     """The fingerprints of the lists that a run trains and validates on."""
     mean_position: Floats | None = None
     """(N, D) of the training images, as shares of their size; None: not known."""
+    given: ImageFiles | None = None
+    """What reads images that a program hands over; None: they are files."""
 
     @property
     def config(self) -> RunConfig:
@@ -71,7 +73,7 @@ class LandmarkSession(Session):
     @property
     def files(self) -> ImageFiles:
         """What reads images."""
-        return ImageFiles.of(self.loaded)
+        return self.given or ImageFiles.of(self.loaded)
 
     def learned(self) -> dict[str, Any]:
         learned: dict[str, Any] = {"data": dict(self.data)} if self.data else {}

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from lannunet_landmarks.conformance.bench import LandmarkBench
+    from lannunet_landmarks.data.annotations import LandmarkDataset
+    from lannunet_landmarks.predict.model import LandmarkModel
     from lannunet_landmarks.session import LandmarkSession
     from lannunet_landmarks.types import Prediction
 
@@ -122,6 +124,23 @@ class LandmarkTask(Task):
         from lannunet_landmarks.predict.loose import predict
 
         return predict(request)
+
+    def load(
+        self, model: Path, *, also: Sequence[Path] = (), tta: bool | None = None, plugins: Sequence[Path] = ()
+    ) -> LandmarkModel:
+        from lannunet_landmarks.predict.model import LandmarkModel
+
+        return LandmarkModel(model, also, tta, plugins=plugins)
+
+    def read_dataset(self, path: Path) -> LandmarkDataset:
+        from lannunet_landmarks.data.annotations import dataset_section, load_dataset
+
+        return load_dataset(dataset_section(path), 0)
+
+    def evaluate(self, predictions: Any, truth: Any) -> dict[str, Any]:
+        from lannunet_landmarks.evaluation.given import evaluate_given
+
+        return evaluate_given(predictions, truth)
 
     def recognises(self, dataset: Path) -> bool:
         from lannunet_landmarks.data.formats import matching

@@ -15,6 +15,7 @@ from lannunet_core import (
 )
 
 if TYPE_CHECKING:
+    from lannunet_core import RunInfo
     from lannunet_landmarks.data.world import World
 
 
@@ -47,6 +48,13 @@ class Sample:
     source: str = ""
     landmark_names: tuple[str, ...] = ()
     occluded: NDArray[np.bool_] | None = None
+
+
+def unannotated(name: str, image: Path, run: RunInfo) -> Sample:
+    """An image of which nothing is known, as a sample of this id."""
+    count = len(run.outputs)
+    unknown = np.full((count, run.dimensions), np.nan)
+    return Sample(name, image, unknown, np.full(count, State.UNLABELLED, np.int64))
 
 
 @dataclass(frozen=True)

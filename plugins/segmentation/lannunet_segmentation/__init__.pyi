@@ -45,6 +45,10 @@ from .data.arrays import save_array as save_array
 from .types import Settings as Settings
 from .data.preprocess import prepare_cases as prepare_cases
 
+# A model in use, and what it answers
+from .predict.model import Segmentation as Segmentation
+from .predict.model import SegmentationModel as SegmentationModel
+
 # Results
 from .evaluation.metrics import case_metrics as case_metrics
 

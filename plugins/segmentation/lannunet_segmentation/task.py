@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lannunet_core import LoadedConfig, Plan, PlanRequest, PredictRequest, RunInfo, Task
+from lannunet_core import LoadedConfig, Plan, PlanRequest, PredictRequest, RunInfo, Task, UserError
 from lannunet_segmentation.defaults import SegmentationDefaults
 from lannunet_segmentation.hooks import SegmentationHooks
 from lannunet_segmentation.schema import LOSSES, NORMALISATIONS, SCHEMES, RunConfig
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from lannunet_segmentation.conformance.bench import SegmentationBench
+    from lannunet_segmentation.predict.model import SegmentationModel
     from lannunet_segmentation.session import SegmentationSession
-    from lannunet_segmentation.types import SegmentedCase
+    from lannunet_segmentation.types import SegmentationDataset, SegmentedCase
 
 DROPPED = {
     "trainer.cache_data": "prepared cases are read from their files, piece by piece",
@@ -62,6 +64,25 @@ class SegmentationTask(Task):
         from lannunet_segmentation.predict.loose import predict
 
         return predict(request)
+
+    def load(
+        self, model: Path, *, also: Sequence[Path] = (), tta: bool | None = None, plugins: Sequence[Path] = ()
+    ) -> SegmentationModel:
+        from lannunet_segmentation.predict.model import SegmentationModel
+
+        if also:
+            raise UserError(f"also: means nothing for {model}, of `task: segmentation`; leave it out.")
+        return SegmentationModel(model, tta, plugins)
+
+    def read_dataset(self, path: Path) -> SegmentationDataset:
+        from lannunet_segmentation.data.folders import read_dataset
+
+        return read_dataset(path)
+
+    def evaluate(self, predictions: Any, truth: Any) -> dict[str, Any]:
+        from lannunet_segmentation.evaluation.given import evaluate_given
+
+        return evaluate_given(predictions, truth)
 
     def recognises(self, dataset: Path) -> bool:
         from lannunet_segmentation.data.folders import is_dataset

@@ -9,8 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import lannunet_images
-from lannunet_images import COARSER
+from lannunet_images import COARSER, choose_strides as strides_by_size
 
 from lannunet_core import NetworkRequest, PlannedNetwork
 
@@ -35,7 +34,7 @@ def planned_networks(request: NetworkRequest) -> list[PlannedNetwork]:
 
 def choose_strides(size: Sequence[float], spacing: Sequence[float]) -> tuple[tuple[int, ...], ...]:
     """The strides of each downsampling, as `lannunet_images.choose_strides` has them, up to `MOST_LEVELS`."""
-    return lannunet_images.choose_strides(size, spacing, LEAST_SIDE, most=MOST_LEVELS[len(size)])
+    return strides_by_size(size, spacing, LEAST_SIDE, most=MOST_LEVELS[len(size)])
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from lannunet_core import (
     PredictRequest,
     claim_folder,
-    open_model,
     provenance,
     refuse_folder,
     refuse_to_empty,
@@ -16,11 +13,9 @@ from lannunet_core import (
 from lannunet_segmentation.data.cases import file_ending
 from lannunet_segmentation.data.headers import check_cases
 from lannunet_segmentation.data.loose import loose_cases
-from lannunet_segmentation.data.settings import as_trained, settings_of, with_plugins
-from lannunet_segmentation.predict.predictor import segment
+from lannunet_segmentation.predict.model import SegmentationModel
 from lannunet_segmentation.predict.targets import check_targets
-from lannunet_segmentation.session import start_session
-from lannunet_segmentation.types import SegmentationDataset, SegmentedCase
+from lannunet_segmentation.types import SegmentedCase
 
 
 def predict(request: PredictRequest) -> list[SegmentedCase]:
@@ -32,29 +27,10 @@ def predict(request: PredictRequest) -> list[SegmentedCase]:
     model, images, folder = request.model, request.images, request.folder
     refuse_folder(folder, "--output", None if request.overwrite else "replace it (--overwrite)")
     refuse_to_empty(folder, "--output", [model])
-    session = open_model(model, start_session, plugins=request.plugins)
-    run, config = session.run, session.config
-    if request.tta is not None:
-        config = config.model_copy(
-            update={"inference": config.inference.model_copy(update={"tta": request.tta})}
-        )
-        session.loaded = replace(session.loaded, run=config)
+    opened = SegmentationModel(model, request.tta, request.plugins)
+    session, run = opened.session, opened.session.run
     cases = loose_cases(images, run.in_channels, run.dimensions, session.files)
-    dataset = SegmentationDataset(
-        path=model,
-        name=model.name,
-        layout="raw2",
-        dimensions=run.dimensions,
-        channel_names=tuple(f"channel {index}" for index in range(run.in_channels)),
-        class_names=run.outputs,
-        ignore=None,
-        file_ending=file_ending(cases[0].images[0], session.files),
-        training=(),
-        testing=cases,
-        files=session.files,
-    )
-    own = with_plugins(settings_of(config, dataset), dataset, session.hooks, session.loaded)
-    settings = as_trained(own, session.trained, dataset, session.hooks, session.loaded, model)
+    dataset = opened.dataset(cases, session.files, file_ending(cases[0].images[0], session.files))
     check_cases(cases, dataset)
     check_targets(cases, dataset, folder, folder, "--output", cases)
     claim_folder(folder)
@@ -63,6 +39,6 @@ def predict(request: PredictRequest) -> list[SegmentedCase]:
         session.loaded.resolved(),
         provenance(session.loaded, run, session.fabric.device, model=str(model)),
     )
-    done = segment(session, cases, dataset, settings, folder, "given")
+    done = opened.write(dataset, folder)
     print(f"{len(done)} label maps: {folder}", flush=True)
     return done

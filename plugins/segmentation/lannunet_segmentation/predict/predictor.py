@@ -23,6 +23,8 @@ from lannunet_segmentation.predict.targets import label_paths
 from lannunet_segmentation.session import SegmentationSession
 from lannunet_segmentation.types import (
     Case,
+    CaseImage,
+    Labels,
     SegmentationDataset,
     SegmentedCase,
     SegmentedImage,
@@ -94,6 +96,26 @@ def postprocessed(hooks: SegmentationHooks, made: SegmentedImage) -> SegmentedIm
     return found
 
 
+def segment_case(
+    session: SegmentationSession,
+    case: Case,
+    stored: CaseImage,
+    dataset: SegmentationDataset,
+    settings: Settings,
+    kept: NDArray[np.float32] | None = None,
+) -> Labels:
+    """The label map (*S) of a case as it is `stored`, post-processed; for `kept` see `label_map`."""
+    hooks, geometry = session.hooks, stored.geometry
+    image, affine = prepare_image(stored, settings, dataset)
+    spacing = np.abs(affine[:-1, :-1]).T @ geometry.spacing  # its axes may be turned
+    place = Place(case.id, affine, spacing.tolist(), case.extra)
+    scores = scores_of(session, image, place, session.config.inference.tta)
+    size = stored.pixels.shape[:0:-1]
+    labels = label_map(scores, affine, size, lambda maps: hooks.get_segmentation(maps=maps), kept)
+    made = SegmentedImage(case.id, labels, stored.label, geometry.spacing, dataset.class_names, case.extra)
+    return np.asarray(postprocessed(hooks, made).labels, np.int16)
+
+
 def segment(
     session: SegmentationSession,
     cases: Sequence[Case],
@@ -103,7 +125,6 @@ def segment(
     title: str,
 ) -> list[SegmentedCase]:
     """Predict cases, post-process them, and write label files, in the geometry of their images."""
-    config, hooks = session.config, session.hooks
     folder.mkdir(exist_ok=True)
     done = []
     targets = label_paths(cases, dataset, folder)
@@ -111,21 +132,7 @@ def segment(
         for case, path in zip(cases, targets, strict=True):
             stored = read_case(case, dataset)
             geometry = stored.geometry
-            image, affine = prepare_image(stored, settings, dataset)
-            spacing = np.abs(affine[:-1, :-1]).T @ geometry.spacing  # its axes may be turned
-            place = Place(case.id, affine, spacing.tolist(), case.extra)
-            scores = scores_of(session, image, place, config.inference.tta)
-            labels = label_map(
-                scores,
-                affine,
-                stored.pixels.shape[:0:-1],
-                lambda maps: hooks.get_segmentation(maps=maps),
-            )
-            made = SegmentedImage(
-                case.id, labels, stored.label, geometry.spacing, dataset.class_names, case.extra
-            )
-            labels = np.asarray(postprocessed(hooks, made).labels, np.int16)
-            write_label(path, labels, geometry)
+            write_label(path, segment_case(session, case, stored, dataset, settings), geometry)
             done.append(SegmentedCase(case.id, case.images, path, case.label, case.extra, geometry))
             bar.advance()
-    return list(hooks.postprocess_all(predictions=done))
+    return list(session.hooks.postprocess_all(predictions=done))

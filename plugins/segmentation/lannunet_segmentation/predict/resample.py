@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from lannunet_images import resample_axis, resample_matrix
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
@@ -34,6 +35,7 @@ def label_map(
     affine: Floats,
     original_size: Sequence[int],
     decide: Callable[[Tensor], Tensor] = argmax,
+    kept: NDArray[np.float32] | None = None,
 ) -> Labels:
     """The labels of the original image.
 
@@ -47,13 +49,20 @@ def label_map(
         original_size: (x, y[, z]) in pixels.
         decide: Maps scores (K, *slab) float32 to labels (*slab), voxel by voxel; their memory
             is used again for the next slab.
+        kept: (K, *original) that gets the resampled scores, and 1 for the background where nothing is shown;
+            None: they are not kept.
 
     Raises:
         UserError: The switch in the environment says neither yes nor no.
     """
     scores, affine = turned_back(scores, affine)
     whole = np.zeros(original_size[::-1], np.int16)
-    labels, affine = shown_part(whole, scores.shape[1:], affine)
+    box, affine = shown_part(whole.shape, scores.shape[1:], affine)
+    labels = whole[box]
+    if kept is not None:
+        kept[:] = 0
+        kept[0] = 1
+    all_classes = (slice(None), *box)
     shape = labels.shape
     matrices = axis_matrices(scores.shape[1:], affine, shape)
     plane = 4 * len(scores) * math.prod(shape[1:])
@@ -64,6 +73,8 @@ def label_map(
         stack = memory[:, : slab.stop - slab.start]
         for one, target in zip(scores, stack, strict=True):
             target.copy_(resampled(one, matrices, slab))
+        if kept is not None:
+            kept[all_classes][:, slab] = stack.numpy()
         labels[slab] = decide(stack).numpy()
     return whole
 
@@ -76,10 +87,12 @@ def turned_back(scores: Tensor, affine: Floats) -> tuple[Tensor, Floats]:
     return scores.permute(0, *order), affine[:, [*along, last]]
 
 
-def shown_part(whole: Labels, size: Sequence[int], affine: Floats) -> tuple[Labels, Floats]:
-    """The part of the original labels (*S) that the prepared image shows, and the affine to its pixels."""
+def shown_part(
+    original: Sequence[int], size: Sequence[int], affine: Floats
+) -> tuple[tuple[slice, ...], Floats]:
+    """The part of an original image (*S) that the prepared one shows, and the affine to its pixels."""
     box, moved = [], affine.copy()
-    for axis, (side, wanted) in enumerate(zip(size, whole.shape, strict=True)):
+    for axis, (side, wanted) in enumerate(zip(size, original, strict=True)):
         along = len(size) - 1 - axis  # x is the last axis
         scale, shift = affine[along, along], affine[along, -1]
         positions = (np.arange(wanted) - shift) / scale
@@ -87,7 +100,7 @@ def shown_part(whole: Labels, size: Sequence[int], affine: Floats) -> tuple[Labe
         first, last = (int(shown[0]), int(shown[-1])) if len(shown) else (0, -1)
         box.append(slice(first, last + 1))
         moved[along, -1] -= first
-    return whole[tuple(box)], moved
+    return tuple(box), moved
 
 
 def axis_matrices(size: Sequence[int], affine: Floats, original: Sequence[int]) -> list[csr_array | None]:

@@ -1,0 +1,291 @@
+"""What a program does with LannU-Net: the verbs that the distribution `lannunet` offers under that name.
+
+No verb writes a file but `train`, which trains into the configuration's output folder. What is wrong with
+what the caller gives is a `UserError`, a run that cannot go on a `RunFailed`; both are `LannunetError`s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from lannunet_core.errors import UserError
+from lannunet_core.plugins import discovery, missing, tasks
+from lannunet_core.run.progress import Listener, telling_progress
+from lannunet_core.task import Predictor, Task
+
+if TYPE_CHECKING:
+    from lannunet_core.config.loaded import LoadedConfig
+    from lannunet_core.plan import Plan
+    from lannunet_core.plugins.api import RunInfo
+
+AnyPath = str | PathLike[str]
+A = TypeVar("A")
+
+DEFAULT_GB = 4.0
+SHARE_OF_GPU = 0.8  # the rest is the driver's, and what fragments
+
+
+class Model(Generic[A]):
+    """A trained model in memory, of any task; `A` is what it answers for an image.
+
+    Several threads may predict with it; their calls take turns.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+
+    @property
+    def about(self) -> RunInfo:
+        """Its task, the names of its outputs, its dimensions, channels and device."""
+        return self._predictor.session.run
+
+    @overload
+    def predict(
+        self,
+        images: list[Any] | tuple[Any, ...],
+        *,
+        spacing: float | Sequence[float] | None = None,
+        progress: Listener | None = None,
+        **options: Any,
+    ) -> list[A]: ...
+
+    @overload
+    def predict(
+        self,
+        images: Any,
+        *,
+        spacing: float | Sequence[float] | None = None,
+        progress: Listener | None = None,
+        **options: Any,
+    ) -> A: ...
+
+    def predict(
+        self,
+        images: Any,
+        *,
+        spacing: float | Sequence[float] | None = None,
+        progress: Listener | None = None,
+        **options: Any,
+    ) -> Any:
+        """What the model finds in an image, or in each of a list; no file is written.
+
+        Args:
+            images: A NumPy array or tensor ([z,] y, x), with channels first, or last where the last axis has
+                4 or fewer; an image of Pillow or SimpleITK; a path; or a list of them.
+            spacing: mm per pixel, one number or (x, y[, z]), of images that do not say it themselves.
+            progress: Called with what is being done, how many steps are done, and of how many.
+            options: Of the model's task.
+
+        Raises:
+            UserError: An image cannot be read, or is not of the kind that the model was trained on.
+        """
+        several = isinstance(images, (list, tuple))
+        with telling_progress(progress or _nothing):
+            found = list(self._predictor.predict(images if several else [images], spacing, **options))
+        return found if several else found[0]
+
+
+def _nothing(title: str, done: int, total: int) -> None:
+    """Progress that nobody asked for."""
+
+
+@overload
+def load(
+    model: AnyPath, *, also: Sequence[AnyPath] = ..., tta: bool | None = ..., plugins: Sequence[AnyPath] = ...
+) -> Model[Any]: ...
+
+
+@overload
+def load(
+    model: AnyPath,
+    answer: type[A],
+    *,
+    also: Sequence[AnyPath] = ...,
+    tta: bool | None = ...,
+    plugins: Sequence[AnyPath] = ...,
+) -> Model[A]: ...
+
+
+def load(
+    model: AnyPath,
+    answer: type[Any] | None = None,
+    *,
+    also: Sequence[AnyPath] = (),
+    tta: bool | None = None,
+    plugins: Sequence[AnyPath] = (),
+) -> Model[Any]:
+    """A trained model, for use.
+
+    Args:
+        model: A run's folder, a model file, or the folder of a cross-validated run.
+        answer: The class of its answers, which type checkers then know.
+        also: Further models that predict together with it.
+        tta: Whether to look at mirrored images too; None: as the model's configuration says.
+        plugins: Files with plugins that you trust; their code runs.
+
+    Raises:
+        UserError: It is no model, its plugins are missing, or it answers something else.
+    """
+    path = Path(model)
+    task = task_of_model(path)
+    if answer is not None and getattr(answer, "task", task.name) != task.name:
+        raise UserError(f"{path}: is a model of task {task.name}, which answers no {answer.__name__}.")
+    return Model(task.load(path, also=_paths(also), tta=tta, plugins=_paths(plugins)))
+
+
+def task_of_model(path: Path) -> Task:
+    """The task of a model file, or of a run's folder."""
+    from lannunet_core.run import checkpoint
+    from lannunet_core.run.models import models_of
+
+    first = models_of(path)[0]
+    return tasks.find(checkpoint.load_checkpoint(first).run["task"], str(first))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run.
+
+    Attributes:
+        folder: Holds its model, which `load` takes, its tables and its report.
+        results: What its task answers of the evaluated split.
+    """
+
+    folder: Path
+    results: Any
+
+
+def train(
+    config: AnyPath | Mapping[str, Any] | Plan | LoadedConfig,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    plugins: Sequence[AnyPath] = (),
+    progress: Listener | None = None,
+) -> Trained:
+    """Train, and evaluate with the best model.
+
+    Args:
+        config: The path of a YAML; nested dicts, whose relative paths start at the working folder; what
+            `plan` gave; or a configuration that is loaded.
+        resume: Go on with the run in the output folder.
+        overwrite: Replace it.
+        plugins: Files with plugins that you trust; their code runs.
+        progress: As in `Model.predict`; None: bars on the terminal.
+
+    Raises:
+        UserError: The configuration or the data are wrong.
+        RunFailed: It cannot go on.
+    """
+    import yaml
+
+    from lannunet_core.config.compose import load_config, load_values
+    from lannunet_core.config.loaded import LoadedConfig
+    from lannunet_core.plan import Plan
+
+    if isinstance(config, LoadedConfig):
+        loaded = config
+    elif isinstance(config, (Mapping, Plan)):
+        values = yaml.safe_load(str(config)) if isinstance(config, Plan) else config
+        loaded = load_values(values, _paths(plugins))
+    else:
+        loaded = load_config(Path(config), plugins=_paths(plugins))
+    with telling_progress(progress):
+        results = tasks.find(loaded.run.task).train(loaded, resume=resume, overwrite=overwrite)
+    return Trained(loaded.run.output.output_dir, results)
+
+
+def plan(
+    data: AnyPath,
+    *,
+    folder: AnyPath = "",
+    task: str | None = None,
+    architecture: str | None = None,
+    memory_gb: float | None = None,
+    minutes: float | None = None,
+    gpu: bool | None = None,
+    extensions: Sequence[str] = (),
+) -> Plan:
+    """A configuration that trains on a data set, with the reason of each choice; `str` of it is the YAML.
+
+    Args:
+        data: A folder or file that a task knows.
+        folder: Where relative paths in it start.
+        task: The task; None: the one that knows such data sets.
+        architecture: The plugin that brings the network; None: the task's default.
+        memory_gb: That a training step may take; None: 4, or most of the GPU's.
+        minutes: Of training; None: as the data suggest.
+        gpu: Plan for a GPU or for the CPU; None: for what is here.
+        extensions: Plugins to train with, by name.
+    """
+    from lannunet_core.config.choosing import default_architecture
+    from lannunet_core.plan import PlanRequest, find_gpu
+
+    dataset = Path(data)
+    planner = task_of_dataset(dataset, task)
+    found = [discovery.find(name) for name in extensions]
+    wanted = architecture or default_architecture(planner)
+    if not wanted:
+        raise UserError(f"task {planner.name} has no default architecture: name one (--architecture).")
+    network = discovery.find(wanted)
+    found_gpu = None if gpu is False else find_gpu()
+    gpu_name, gpu_gb = found_gpu or ("", DEFAULT_GB / SHARE_OF_GPU)
+    return planner.plan(
+        PlanRequest(
+            dataset,
+            folder=Path(folder),
+            architecture=(network.name, network.load()),
+            memory_gb=memory_gb or round(SHARE_OF_GPU * gpu_gb, 1),
+            minutes=minutes,
+            gpu=gpu or found_gpu is not None,
+            gpu_name=gpu_name,
+            extensions={plugin.name: plugin.load() for plugin in found},
+        )
+    )
+
+
+def read_dataset(path: AnyPath, *, task: str | None = None) -> Any:
+    """A data set as its task reads it; see `plan` for which task."""
+    return task_of_dataset(Path(path), task).read_dataset(Path(path))
+
+
+def evaluate(predictions: Any, truth: Any, *, task: str | None = None) -> dict[str, Any]:
+    """The figures of predictions against annotations, as in `summary.json`.
+
+    Args:
+        predictions: What `Model.predict` answered for several images, or a file that the task knows.
+        truth: The annotations of these images in their order, or a data set.
+        task: Whose they are; None: as the answers, or the data set, say.
+    """
+    first = predictions[0] if isinstance(predictions, Sequence) and predictions else None
+    named = task or getattr(first, "task", None)
+    if named is None and not isinstance(truth, (str, PathLike)):
+        raise UserError("evaluate: say whose predictions these are, as in task='NAME'.")
+    found = tasks.find(named, "task") if named else task_of_dataset(Path(truth))
+    return found.evaluate(predictions, truth)
+
+
+def task_of_dataset(dataset: Path, named: str | None = None) -> Task:
+    """The task that is named, or the one that knows such a data set."""
+    if named:
+        return tasks.find(named, "--task")
+    every = tasks.every()
+    known = [task for task in every if task.recognises(dataset)]
+    if len(known) == 1:
+        return known[0]
+    if not every:
+        raise UserError(f"No task is installed. {missing.for_a_run(discovery.installed())}")
+    if not known:
+        raise UserError(
+            f"{dataset}: no installed task makes a plan for it (tasks: {', '.join(t.name for t in every)}). "
+            "Look at the path, or name the task (--task)."
+        )
+    raise UserError(f"{dataset}: may be for {' or '.join(t.name for t in known)}. Name the task (--task).")
+
+
+def _paths(given: Sequence[AnyPath]) -> tuple[Path, ...]:
+    return tuple(map(Path, given))

@@ -1,0 +1,142 @@
+"""Images that a program hands over: in memory, of NumPy, torch, Pillow or SimpleITK, or as paths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lannunet_core import Header, Image, ImageFiles, ImageReader, Placement, UserError
+from lannunet_images.arrays import channels_first
+
+
+@dataclass(frozen=True)
+class Held:
+    """An image in memory.
+
+    Attributes:
+        pixels: (C, [z,] y, x).
+        spacing: mm per pixel (x, y[, z]); None: not known.
+        placement: Where its voxels lie; None: not known.
+    """
+
+    pixels: NDArray[Any]
+    spacing: tuple[float, ...] | None
+    placement: Placement | None
+
+
+@dataclass(frozen=True)
+class GivenImages(ImageFiles):
+    """Reads files, and what is held in memory under a name that stands in for a file's path.
+
+    Attributes:
+        held: Images by that name.
+        spacing: mm per pixel (x, y[, z]) of images that do not say it themselves; None: it is not known.
+    """
+
+    held: Mapping[Path, Held] = field(default_factory=dict)
+    spacing: tuple[float, ...] | None = None
+
+    def read(self, path: Path, dimensions: int) -> Image:
+        one = self.held.get(path)
+        image = super().read(path, dimensions) if one is None else Image(one.pixels, one.spacing)
+        return Image(image.pixels, image.spacing or self.spacing)
+
+    def header(self, path: Path, dimensions: int) -> Header:
+        one = self.held.get(path)
+        if one is None:
+            found = super().header(path, dimensions)
+            return Header(found.size, found.channels, found.spacing or self.spacing, found.placement)
+        size = tuple(one.pixels.shape[:0:-1])
+        return Header(size, len(one.pixels), one.spacing or self.spacing, one.placement)
+
+    def placement(self, path: Path) -> Placement | None:
+        one = self.held.get(path)
+        return super().placement(path) if one is None else one.placement
+
+    def reader(self, path: Path) -> ImageReader | None:
+        return None if path in self.held else super().reader(path)
+
+
+def given_images(
+    images: Sequence[Any], files: ImageFiles, dimensions: int, spacing: float | Sequence[float] | None
+) -> tuple[list[Path], GivenImages]:
+    """A path for each image, or the name that stands in for it, and what reads them.
+
+    Args:
+        images: Arrays or tensors ([z,] y, x) with channels first, or last where the last axis has 4 or fewer;
+            images of Pillow or SimpleITK; paths.
+        files: What reads files.
+        dimensions: D.
+        spacing: mm per pixel, one number or (x, y[, z]), of those that do not say it themselves.
+
+    Raises:
+        UserError: One is no image, of another dimension, or a file that does not exist; or the spacing is
+            none.
+    """
+    steps = None
+    if spacing is not None:
+        steps = tuple(float(step) for step in np.broadcast_to(np.asarray(spacing, float), dimensions))
+        if not all(0 < step < np.inf for step in steps):
+            raise UserError(f"spacing: {spacing} is no length of a pixel. Give positive numbers of mm.")
+    paths: list[Path] = []
+    held: dict[Path, Held] = {}
+    for number, image in enumerate(images):
+        if isinstance(image, (str, PathLike)):
+            path = Path(image)
+            if not path.is_file():
+                raise UserError(f"{path}: there is no such image file.")
+        else:
+            path = Path(f"<image {number}>")
+            try:
+                held[path] = _held(image, dimensions)
+            except UserError as error:
+                raise UserError(f"{path}: {error}") from None
+        paths.append(path)
+    return paths, GivenImages(files.readers, held, steps)
+
+
+def _held(image: Any, dimensions: int) -> Held:
+    if hasattr(image, "GetNumberOfComponentsPerPixel"):  # of SimpleITK
+        return _of_simpleitk(image, dimensions)
+    if hasattr(image, "getbands"):  # of Pillow
+        from PIL import ImageOps
+
+        from lannunet_images.pictures import filled
+
+        upright = ImageOps.exif_transpose(image)
+        pixels = np.asarray(upright)[None] if upright.mode[0] in "IF" else filled(upright)
+    else:
+        pixels = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
+    return Held(_checked(pixels, dimensions), None, None)
+
+
+def _of_simpleitk(image: Any, dimensions: int) -> Held:
+    import SimpleITK as sitk
+
+    pixels = sitk.GetArrayFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        pixels = np.moveaxis(pixels, -1, 0)
+    elif pixels.ndim == 3 > dimensions and len(pixels) > 1:
+        raise UserError(f"a volume of {len(pixels)} slices where 2D is needed.")
+    elif pixels.ndim == dimensions:
+        pixels = pixels[None]
+    if pixels.ndim == dimensions + 2 and pixels.shape[1] == 1:  # a volume of one slice is a picture
+        pixels = pixels[:, 0]
+    axes = image.GetDimension()
+    placement = Placement(
+        image.GetSpacing(), image.GetOrigin(), np.reshape(image.GetDirection(), (axes, axes))
+    )
+    return Held(_checked(pixels, dimensions), tuple(image.GetSpacing()[:dimensions]), placement)
+
+
+def _checked(pixels: NDArray[Any], dimensions: int) -> NDArray[Any]:
+    """(C, [z,] y, x) of numbers."""
+    if pixels.dtype.kind not in "biuf" or not pixels.size:
+        raise UserError(f"an array of shape {pixels.shape} and type {pixels.dtype} is no image.")
+    return channels_first(pixels, dimensions)

@@ -1,0 +1,169 @@
+"""A trained model in memory, or several that look together: the command and programs predict with it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lannunet_images import given_images
+from numpy.typing import NDArray
+
+from lannunet_core import Floats, UserError, models_of
+from lannunet_landmarks.data.samples import PreparedImages
+from lannunet_landmarks.evaluation.calibration import Calibration
+from lannunet_landmarks.predict.ensemble import together
+from lannunet_landmarks.predict.evaluator import Evaluator
+from lannunet_landmarks.predict.models import open_members, open_model
+from lannunet_landmarks.predict.stages import second_model
+from lannunet_landmarks.session import LandmarkSession, prepare_images
+from lannunet_landmarks.types import Prediction, Sample, unannotated
+
+
+@dataclass(frozen=True, eq=False)
+class Landmarks:
+    """Where the landmarks of an image are.
+
+    Attributes:
+        points: (N, D) in pixels of the image, (x, y[, z]), their centres at integers; NaN where not found.
+        confidence: (N,) in 0 … 1, higher is more certain. With a radius it is the probability that the point
+            lies within it.
+        radius: See there; None: the confidence is not calibrated.
+        unit: Of the radius, `mm` or `px`; None without one.
+        names: Of the N landmarks.
+        present: (N,) whether each is in the image at all; None: the model does not decide it.
+        presence: (N,) the probability of that; None: not known.
+        covariance: (N, D, D) in pixels², of models that predict together; None: not known.
+        spacing: mm per pixel (x, y[, z]); None: not known.
+    """
+
+    task: ClassVar[str] = "landmarks"
+
+    points: Floats
+    confidence: Floats
+    radius: float | None
+    unit: str | None
+    names: tuple[str, ...]
+    present: NDArray[Any] | None = None
+    presence: Floats | None = None
+    covariance: Floats | None = None
+    spacing: tuple[float, ...] | None = None
+
+    @classmethod
+    def of(cls, prediction: Prediction, names: Sequence[str]) -> Landmarks:
+        radius, unit = prediction.within or (None, None)
+        return cls(
+            points=prediction.coordinates,
+            confidence=prediction.confidence,
+            radius=radius,
+            unit=unit,
+            names=tuple(names),
+            present=prediction.present,
+            presence=prediction.presence,
+            covariance=prediction.covariance,
+            spacing=prediction.spacing,
+        )
+
+
+class LandmarkModel:
+    """A `Predictor`; a second stage, and further models, are loaded with the first.
+
+    Args:
+        model: A model file, a run's folder, or that of a cross-validated run.
+        also: Further models, to predict together with it.
+        tta: Whether to look at mirrored images too; None: as the model's configuration says.
+        known: What makes probabilities of its confidences, beside what the model learned itself.
+        plugins: Files with plugins that the user trusts.
+
+    Raises:
+        UserError: They are no models, or none that can look together.
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        also: Sequence[Path] = (),
+        tta: bool | None = None,
+        known: Calibration | None = None,
+        plugins: Sequence[Path] = (),
+    ) -> None:
+        first, *others = [path for named in (model, *also) for path in models_of(named)]
+        self.model, self.others = model, others
+        self.session = open_model(first, plugins=plugins)
+        mirror(self.session, tta)
+        self.second: LandmarkSession | None = None
+        if self.session.loaded.refine is not None:
+            if others:
+                raise UserError(f"{model}: predicts alone; models that look in two stages are no ensemble.")
+            self.second = open_model(second_model(model), {}, plugins=plugins)
+            mirror(self.second, tta)
+        self.members = [self.session, *open_members(self.session, others)]
+        for member in (*self.members, *([self.second] if self.second else [])):
+            recalibrate(member, known)
+        self._turn = threading.Lock()  # plugins, and dropout, may keep a state
+
+    @property
+    def last(self) -> LandmarkSession:
+        """Whose predictions are the answer."""
+        return self.second or self.session
+
+    def prepare(self, session: LandmarkSession, samples: Sequence[Sample]) -> PreparedImages:
+        return prepare_images(session, samples, "given", reference=self.model)
+
+    def locate(
+        self,
+        samples: Sequence[Sample],
+        prepared: PreparedImages,
+        session: LandmarkSession | None = None,
+        debug: Path | None = None,
+    ) -> dict[str, list[Prediction]]:
+        """The predictions of each method, the main one first.
+
+        Args:
+            samples: The images.
+            prepared: The same, as `prepare` gives them.
+            session: That they were prepared with; None: this model's own.
+            debug: Where to write pictures of maps; None: nowhere.
+        """
+        session = session or self.session
+        with self._turn:
+            methods = Evaluator(session, prepared, samples, "given").predict(together(self.members), debug)
+            if self.second is not None:
+                centres = {one.id: one.coordinates for one in next(iter(methods.values()))}
+                second = replace(self.second, centres=centres, given=session.given)
+                prepared = self.prepare(second, samples)
+                methods = Evaluator(second, prepared, samples, "given").predict(together([second]))
+        return methods
+
+    def predict(
+        self, images: Sequence[Any], spacing: float | Sequence[float] | None = None
+    ) -> list[Landmarks]:
+        """See `lannunet_core.Predictor`."""
+        run = self.session.run
+        paths, files = given_images(images, self.session.files, run.dimensions, spacing)
+        session = replace(self.session, given=files)
+        ids = [str(number) for number in range(len(paths))]
+        samples = [unannotated(name, path, run) for name, path in zip(ids, paths, strict=True)]
+        if not samples:
+            return []
+        methods = self.locate(samples, self.prepare(session, samples), session)
+        return [Landmarks.of(one, run.outputs) for one in next(iter(methods.values()))]
+
+
+def mirror(session: LandmarkSession, tta: bool | None) -> None:
+    """Have a session look at mirrored images too, or not; None: as its configuration says."""
+    if tta is not None:
+        run = session.config
+        inference = run.inference.model_copy(update={"tta": tta})
+        session.loaded = replace(session.loaded, run=run.model_copy(update={"inference": inference}))
+
+
+def recalibrate(session: LandmarkSession, known: Calibration | None) -> None:
+    """Have a session's confidences, as it gives them, go through a calibration, member by member.
+
+    So that members of an ensemble that disagree lower what the calibration says, rather than the other way.
+    """
+    if known is not None and known.confidence is not None:
+        session.calibrations = (*session.calibrations, known.confidence)

@@ -1,0 +1,3 @@
+"""What models of `task: landmarks` answer."""
+
+from lannunet_landmarks import Landmarks as Landmarks

@@ -1,0 +1,3 @@
+"""What models of `task: segmentation` answer."""
+
+from lannunet_segmentation import Segmentation as Segmentation

@@ -1,0 +1,134 @@
+"""A trained model in memory: the command line and programs predict with it."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from lannunet_images import given_images
+from numpy.typing import NDArray
+
+from lannunet_core import ImageFiles, open_model, progress_bar
+from lannunet_segmentation.data.cases import read_case
+from lannunet_segmentation.data.headers import check_cases
+from lannunet_segmentation.data.label_files import write_label
+from lannunet_segmentation.data.settings import as_trained, settings_of, with_plugins
+from lannunet_segmentation.predict.predictor import segment, segment_case
+from lannunet_segmentation.session import start_session
+from lannunet_segmentation.types import Case, Geometry, Labels, SegmentationDataset, SegmentedCase
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """The label map of an image.
+
+    Attributes:
+        labels: (*S), each voxel the index of its class.
+        names: Of the K classes, background first.
+        geometry: Where the voxels lie: those of the image.
+        probabilities: (K, *S) as the network gave them, before any post-processing; None: not asked for.
+    """
+
+    task: ClassVar[str] = "segmentation"
+
+    labels: Labels
+    names: tuple[str, ...]
+    geometry: Geometry
+    probabilities: NDArray[np.float32] | None = None
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the label map in the image's geometry; the suffix is the format."""
+        write_label(Path(path), self.labels, self.geometry)
+
+
+class SegmentationModel:
+    """A `Predictor`.
+
+    Args:
+        model: A model file, or a run's folder.
+        tta: Whether to look at mirrored images too; None: as the model's configuration says.
+        plugins: Files with plugins that the user trusts.
+
+    Raises:
+        UserError: It is no model, or does not say how images are prepared for it.
+    """
+
+    def __init__(self, model: Path, tta: bool | None = None, plugins: Sequence[Path] = ()) -> None:
+        self.model = model
+        self.session = session = open_model(model, start_session, plugins=plugins)
+        config = session.config
+        if tta is not None:
+            inference = config.inference.model_copy(update={"tta": tta})
+            config = config.model_copy(update={"inference": inference})
+            session.loaded = replace(session.loaded, run=config)
+        dataset = self.dataset((), session.files, "")
+        own = with_plugins(settings_of(config, dataset), dataset, session.hooks, session.loaded)
+        self.settings = as_trained(own, session.trained, dataset, session.hooks, session.loaded, model)
+        self._turn = threading.Lock()  # plugins may keep a state
+
+    def dataset(self, cases: Sequence[Case], files: ImageFiles, ending: str) -> SegmentationDataset:
+        """Cases as this model takes them.
+
+        Args:
+            cases: Of the model's dimensions and channels.
+            files: What reads their images.
+            ending: Of their files.
+        """
+        run = self.session.run
+        return SegmentationDataset(
+            path=self.model,
+            name=self.model.name,
+            layout="raw2",
+            dimensions=run.dimensions,
+            channel_names=tuple(f"channel {index}" for index in range(run.in_channels)),
+            class_names=run.outputs,
+            ignore=None,
+            file_ending=ending,
+            training=(),
+            testing=tuple(cases),
+            files=files,
+        )
+
+    def write(self, dataset: SegmentationDataset, folder: Path) -> list[SegmentedCase]:
+        """Segment the cases of a data set, and write their label maps into a folder."""
+        with self._turn:
+            return segment(self.session, dataset.testing, dataset, self.settings, folder, "given")
+
+    def predict(
+        self,
+        images: Sequence[Any],
+        spacing: float | Sequence[float] | None = None,
+        *,
+        probabilities: bool = False,
+    ) -> list[Segmentation]:
+        """See `lannunet_core.Predictor`.
+
+        Args:
+            images: See there; several channels are one array.
+            spacing: See there.
+            probabilities: Also give those of all classes, which takes K times the memory of the image.
+        """
+        session, run = self.session, self.session.run
+        if any(hasattr(plugin.plugin_class, "postprocess_all") for plugin in session.loaded.plugins):
+            warnings.warn("post-processing of all cases together needs files, and is left out", stacklevel=3)
+        paths, files = given_images(images, session.files, run.dimensions, spacing)
+        cases = [Case(str(number), (path,), None) for number, path in enumerate(paths)]
+        dataset = self.dataset(cases, files, "")
+        check_cases(cases, dataset)
+        found = []
+        with self._turn, progress_bar("segmenting given cases", len(cases)) as bar:
+            for case in cases:
+                stored = read_case(case, dataset)
+                kept = None
+                if probabilities:
+                    kept = np.empty((len(run.outputs), *stored.pixels.shape[1:]), np.float32)
+                labels = segment_case(session, case, stored, dataset, self.settings, kept)
+                found.append(Segmentation(labels, run.outputs, stored.geometry, kept))
+                bar.advance()
+        return found

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -156,6 +157,29 @@ def test_what_is_planned_can_be_trained(trained, tmp_path):
     planned = lannunet.plan(str(trained.json), folder=tmp_path, minutes=1, gpu=False)
     assert yaml.safe_load(str(planned))["solver"]["budget_minutes"] == planned["solver.budget_minutes"]
     assert lannunet.read_dataset(trained.json).landmark_names == ("0", "1")
+
+
+def test_the_documentations_code_runs(trained, segmentation, arrays, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "landmarks").symlink_to(trained.out)
+    (tmp_path / "runs" / "segmentation").symlink_to(segmentation.out)
+    annotated = {key: value for key, value in trained.annotations.items() if key != "validation"}
+    (tmp_path / "points.json").write_text(json.dumps(annotated))
+    (tmp_path / "images").symlink_to(trained.folder / "images")
+    given = {
+        "array": arrays[0],
+        "images": arrays,
+        "volume": np.zeros((16, 24, 20), np.float32),
+        "truth": [sample["coordinates"] for sample in trained.annotations["testing"]],
+        "config": trained.config | {"solver": {"max_epochs": 1, "mini_batch_size": 1}},
+    }
+    text = (Path(__file__).parents[1] / "docs" / "python.md").read_text()
+    for number, code in enumerate(re.findall("```python\n(.*?)```", text, re.DOTALL)):
+        assert number == 2 or len(code.strip().splitlines()) <= 5
+        exec(code, given)
+    assert (tmp_path / "label.nii.gz").exists()
+    assert "('background', 'bright', 'dark') (16, 24, 20) (3, 16, 24, 20)" in capsys.readouterr().out
 
 
 def test_importing_it_imports_nothing_heavy():

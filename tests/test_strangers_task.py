@@ -9,6 +9,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from lannunet_core import api
+
 HERE = Path(__file__).with_name("classification")
 ENTRY_POINT = "\n[lannunet.tasks]\nclassification = classification.task:Classification\n"
 
@@ -88,6 +90,10 @@ def test_it_trains_predicts_and_reports(classes):
     with (classes.folder / "p" / "predictions.csv").open(newline="") as file:
         assert {row["class"] for row in csv.DictReader(file)} == {"left"}
     assert classes.lannunet("predict", classes.out, loose, "-o", classes.folder / "q", "--spacing", "1") == 2
+    pictures = [Image.open(path) for path in sorted(loose.iterdir())]
+    found = api.load(classes.out).predict([np.asarray(picture) for picture in pictures])
+    rows = classes.rows(classes.folder / "p")
+    assert [one["class"] for one in found] == [row["class"] for row in rows]
 
 
 def test_it_goes_on_where_it_stopped(classes):

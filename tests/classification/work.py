@@ -10,7 +10,7 @@ import lannunet_report as pages
 import numpy as np
 import torch
 from classification.task import ClassificationDefaults
-from lannunet_images import FullImage, augmented, prepare_image
+from lannunet_images import FullImage, augmented, given_images, prepare_image
 from torch import nn
 
 import lannunet_core as core
@@ -33,9 +33,9 @@ class ClassLearner(Learner):
 class Samples:
     fills: dict[str, float] = {}  # noqa: RUF012
 
-    def __init__(self, entries, classes, size, sampling=None, scheme=None, seed=0):
+    def __init__(self, entries, classes, size, sampling=None, scheme=None, seed=0, files=core.IMAGE_FILES):
         self.entries, self.classes, self.size = entries, classes, size
-        self.sampling, self.scheme, self.seed = sampling, scheme, seed
+        self.sampling, self.scheme, self.seed, self.files = sampling, scheme, seed, files
 
     def __len__(self):
         return len(self.entries)
@@ -43,7 +43,7 @@ class Samples:
     def __getitem__(self, place):
         epoch, draw, index = place if isinstance(place, tuple) else (0, 0, place)
         path = self.entries[index]
-        image, _ = prepare_image(core.read_image(path, len(self.size)).pixels, self.size, "stretch")
+        image, _ = prepare_image(self.files.read(path, len(self.size)).pixels, self.size, "stretch")
         item = {"image": torch.from_numpy(image), "id": path.stem, "index": torch.tensor(index)}
         if path.parent.name in self.classes:
             item["class"] = torch.tensor(self.classes.index(path.parent.name))
@@ -136,9 +136,9 @@ class Work:
 
 
 @torch.inference_mode()
-def predicted(session, files):
+def predicted(session, files, reader=core.IMAGE_FILES):
     session.learner.eval()
-    samples = Samples(files, session.run.outputs, session.run.input_size)
+    samples = Samples(files, session.run.outputs, session.run.input_size, files=reader)
     found = []
     for batch in core.loaded_batches(core.make_loader(samples, 0, session.fabric.device, batch_size=1)):
         scores = session.learner.maps(core.to_device(batch, session.fabric.device))[0]
@@ -157,6 +157,18 @@ def write_table(path: Path, found):
         writer = csv.DictWriter(file, list(found[0]))
         writer.writeheader()
         writer.writerows(found)
+
+
+class Loaded:
+    """A model in memory, for programs."""
+
+    def __init__(self, model, plugins):
+        self.session = core.open_model(model, start_session, plugins=plugins)
+
+    def predict(self, images, spacing=None):
+        files = core.ImageFiles.of(self.session.loaded)
+        paths, reader = given_images(images, files, self.session.run.dimensions, spacing)
+        return predicted(self.session, paths, reader)
 
 
 def predict(request):

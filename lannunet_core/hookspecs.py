@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from lannunet_core.augment.schemes import Drawn, Scheme
     from lannunet_core.config.schema import SolverConfig
-    from lannunet_core.images.windows import Windows
     from lannunet_core.types import Floats
 
 hookspec = pluggy.HookspecMarker("lannunet")
@@ -526,7 +525,7 @@ def decoders() -> Mapping[str, Callable[[], Decoder]]:  # type: ignore[empty-bod
 
 @asked_in("landmarks")
 @hookspec(firstresult=True)
-def stitch_heatmap(patches: Iterable[tuple[Any, Sequence[tuple[int, ...]]]], windows: Windows) -> Any | None:
+def stitch_heatmap(patches: Iterable[tuple[Any, Sequence[tuple[int, ...]]]], windows: Any) -> Any | None:
     """The outputs for a whole image from those for patches of it, with `patchify_and_stitch`.
 
     What normalises over the whole map, the loss's `activation`, comes after it.

@@ -53,3 +53,7 @@ from .on_device import (
     warp as warp,
 )
 from .intensity import apply_intensity as apply_intensity
+
+# Patches of an image, and further fields of samples
+from .windows import Windows as Windows
+from .extra import ExtraFields as ExtraFields

@@ -12,9 +12,10 @@ from lannunet_landmarks.hooks import LandmarkHooks
 from lannunet_landmarks.schema import DECODERS, RunConfig
 
 if TYPE_CHECKING:
+    from lannunet_images import Windows
     from torch import Tensor, nn
 
-    from lannunet_core import Coordinates, Decoder, EvaluationMode, Loss, Sampling, Windows
+    from lannunet_core import Coordinates, Decoder, EvaluationMode, Loss, Sampling
     from lannunet_landmarks.types import Prediction
 
 

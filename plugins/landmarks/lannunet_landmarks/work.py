@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
+from lannunet_images import ExtraFields
+
 from lannunet_core import (
     BEST_MODEL,
-    ExtraFields,
     LoadedConfig,
     RunInfo,
     UserError,

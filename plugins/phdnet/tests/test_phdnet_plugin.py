@@ -2,11 +2,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from lannunet_images import Windows
 from lannunet_landmarks import stitch
 from lannunet_phdnet.config import PHDNetConfig
 from lannunet_phdnet.plugin import PHDNetPlugin
 
-from lannunet_core import RunInfo, UserError, Windows, load_config
+from lannunet_core import RunInfo, UserError, load_config
 
 YAML = """
 dataset: {{src_targets: points.json}}

@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from lannunet_images import ExtraFields
 from numpy.typing import NDArray
 
 from lannunet_core import (
     BalancedLoss,
-    ExtraFields,
     ExtraMap,
     LoadedConfig,
     RunInfo,

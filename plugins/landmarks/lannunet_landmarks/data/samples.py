@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from lannunet_images import (
+    ExtraFields,
     ResizeMode,
     affine_matrix,
     augmented,
@@ -32,7 +33,6 @@ from torch.utils.data import Dataset
 from lannunet_core import (
     IMAGE_FILES,
     Augmenter,
-    ExtraFields,
     Floats,
     Image,
     ImageFiles,

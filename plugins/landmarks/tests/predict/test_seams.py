@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lannunet_images import Windows
 from lannunet_landmarks.predict.models import open_model
 from lannunet_landmarks.predict.patchwise import receptive_radius
 from PIL import Image
 
-from lannunet_core import Windows
 from tests.fixtures.projects import Project
 
 WINGS = Path(__file__).parents[4] / "../shared/data/wings"

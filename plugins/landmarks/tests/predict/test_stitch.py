@@ -3,11 +3,12 @@ import weakref
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from lannunet_images import Windows
 from lannunet_landmarks import stitch
 from lannunet_landmarks.predict.stitch import finest, tensors_of
 from torch import nn
 
-from lannunet_core import UserError, Windows
+from lannunet_core import UserError
 
 CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from lannunet_images import affine_matrix, augmented, shown_box, warp
+from lannunet_images import ExtraFields, affine_matrix, augmented, shown_box, warp
 from torch.utils.data import Dataset
 
-from lannunet_core import Augmenter, ExtraFields, ExtraMap, Sampling, Scheme, call_accepting, to_device
+from lannunet_core import Augmenter, ExtraMap, Sampling, Scheme, call_accepting, to_device
 from lannunet_segmentation.data.cutting import cut_box
 from lannunet_segmentation.data.prepared import PreparedCase
 from lannunet_segmentation.types import IGNORE

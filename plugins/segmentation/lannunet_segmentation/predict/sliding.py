@@ -20,11 +20,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from lannunet_images import Windows
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from lannunet_core import RunFailed, Windows, levels, map_tensors
+from lannunet_core import RunFailed, levels, map_tensors
 from lannunet_segmentation.data.cutting import cut_box
 
 Inputs = Callable[[Tensor, Tensor], Mapping[str, Any]]

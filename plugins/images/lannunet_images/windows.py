@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lannunet_core.errors import UserError
+from lannunet_core import UserError
 
 WIDTH = 1 / 8  # of the Gaussian, as a share of the patch (Isensee et al. 2021)
 

@@ -4,8 +4,7 @@ import math
 import numpy as np
 import torch
 from hypothesis import example, given, settings, strategies as st
-
-from lannunet_core import Windows
+from lannunet_images import Windows
 
 sides = st.tuples(st.integers(1, 300), st.integers(1, 70), st.integers(0, 40), st.sampled_from([1, 2, 4, 8]))
 

@@ -5,8 +5,9 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from lannunet_images import ExtraFields
 
-from lannunet_core import ExtraFields, collate
+from lannunet_core import collate
 
 
 def batch_of(*entries, known=()):

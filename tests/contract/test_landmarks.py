@@ -165,7 +165,7 @@ def test_the_network_gets_further_inputs(install, project, patches):
         patch = {"sample_patch_size": [16, 16], "inference_mode": "patchify_and_stitch"}
         project.set(sampler={"sample_mode": "patch_bias", "patch": patch})
     assert project.train() == 0
-    project.set(inference={"tta": True})
+    project.set(inference={"tta": True}, sampler={"data_aug": "AffineComplex"})
     assert project.train("--overwrite") == 0
     predicted = project.lannunet(
         "predict", project.out, project.folder / "images", "-o", project.folder / "p"

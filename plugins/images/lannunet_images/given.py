@@ -79,11 +79,7 @@ def given_images(
         UserError: One is no image, of another dimension, or a file that does not exist; or the spacing is
             none.
     """
-    steps = None
-    if spacing is not None:
-        steps = tuple(float(step) for step in np.broadcast_to(np.asarray(spacing, float), dimensions))
-        if not all(0 < step < np.inf for step in steps):
-            raise UserError(f"spacing: {spacing} is no length of a pixel. Give positive numbers of mm.")
+    steps = None if spacing is None else _steps(spacing, dimensions)
     paths: list[Path] = []
     held: dict[Path, Held] = {}
     for number, image in enumerate(images):
@@ -99,6 +95,16 @@ def given_images(
                 raise UserError(f"{path}: {error}") from None
         paths.append(path)
     return paths, GivenImages(files.readers, held, steps)
+
+
+def _steps(spacing: float | Sequence[float], dimensions: int) -> tuple[float, ...]:
+    steps = np.atleast_1d(np.asarray(spacing, float))
+    if steps.shape not in ((1,), (dimensions,)) or not (np.isfinite(steps) & (steps > 0)).all():
+        raise UserError(
+            f"spacing: {spacing} is not the size of a pixel in {dimensions}D. Give mm, one number or one an "
+            "axis."
+        )
+    return tuple(float(step) for step in np.broadcast_to(steps, dimensions))
 
 
 def _held(image: Any, dimensions: int) -> Held:

@@ -99,9 +99,11 @@ class LandmarkModel:
                 raise UserError(f"{model}: predicts alone; models that look in two stages are no ensemble.")
             self.second = open_model(second_model(model), {}, plugins=plugins)
             mirror(self.second, tta)
-        self.members = [self.session, *open_members(self.session, others)]
-        for member in (*self.members, *([self.second] if self.second else [])):
+        members = [self.session, *open_members(self.session, others)]
+        stages = [members, *([[self.second]] if self.second else [])]
+        for member in (session for stage in stages for session in stage):
             recalibrate(member, known)
+        self.looks = [together(stage) for stage in stages]  # refused now where it is impossible
         self._turn = threading.Lock()  # plugins, and dropout, may keep a state
 
     @property
@@ -129,12 +131,12 @@ class LandmarkModel:
         """
         session = session or self.session
         with self._turn:
-            methods = Evaluator(session, prepared, samples, "given").predict(together(self.members), debug)
+            methods = Evaluator(session, prepared, samples, "given").predict(self.looks[0], debug)
             if self.second is not None:
                 centres = {one.id: one.coordinates for one in next(iter(methods.values()))}
                 second = replace(self.second, centres=centres, given=session.given)
                 prepared = self.prepare(second, samples)
-                methods = Evaluator(second, prepared, samples, "given").predict(together([second]))
+                methods = Evaluator(second, prepared, samples, "given").predict(self.looks[1])
         return methods
 
     def predict(

@@ -111,6 +111,9 @@ def test_what_cannot_be_is_an_error_of_the_documented_kind(arrays, model, traine
         model.predict(np.stack([arrays[0]] * 3))
     with pytest.raises(lannunet.LannunetError, match="no image"):
         model.predict(np.array(["text"]))
+    for spacing in (0, -1.0, (1.0, 2.0, 3.0)):
+        with pytest.raises(lannunet.UserError, match="is not the size of a pixel in 2D"):
+            model.predict(arrays[0], spacing=spacing)
     with pytest.raises(lannunet.UserError, match="answers no Segmentation"):
         lannunet.load(trained.out, lannunet.Segmentation)
     with pytest.raises(lannunet.UserError, match="there is no such model file"):
@@ -174,7 +177,7 @@ def test_the_documentations_code_runs(trained, segmentation, arrays, tmp_path, m
         "truth": [sample["coordinates"] for sample in trained.annotations["testing"]],
         "config": trained.config | {"solver": {"max_epochs": 1, "mini_batch_size": 1}},
     }
-    text = (Path(__file__).parents[1] / "docs" / "python.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "python.md").read_text()
     for number, code in enumerate(re.findall("```python\n(.*?)```", text, re.DOTALL)):
         assert number == 2 or len(code.strip().splitlines()) <= 5
         exec(code, given)

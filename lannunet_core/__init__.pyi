@@ -54,6 +54,7 @@ from .plugins.hooks import (
     Hooks as Hooks,
     Merged as Merged,
     One as One,
+    ask_class as ask_class,
 )
 from .plugins.manager import assemble as assemble
 from .plugins.discovery import (
@@ -174,9 +175,11 @@ from .images.header import (
 )
 from .images.formats import (
     ImageFormat as ImageFormat,
+    image_formats as image_formats,
     image_suffixes as image_suffixes,
 )
 from .images.reader import (
+    series_of as series_of,
     image_format as image_format,
     image_header as image_header,
     image_placement as image_placement,
@@ -188,10 +191,6 @@ from .images.nests import (
     levels as levels,
     map_tensors as map_tensors,
     spatial_size as spatial_size,
-)
-from .images.files import (
-    IMAGE_FILES as IMAGE_FILES,
-    ImageFiles as ImageFiles,
 )
 
 # Augmentation

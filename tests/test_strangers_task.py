@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from lannunet_images import ImageFiles, given_images
 from PIL import Image
 
-from lannunet_core import api
+from lannunet_core import UserError, api, open_model
 
 HERE = Path(__file__).with_name("classification")
 ENTRY_POINT = "\n[lannunet.tasks]\nclassification = classification.task:Classification\n"
@@ -74,7 +75,7 @@ def classes(project, distribution):
 
 def test_it_is_small_and_the_core_knows_nothing_of_it():
     lines = sum(len(path.read_text().splitlines()) for path in HERE.glob("*.py"))
-    assert lines < 270
+    assert lines < 250
     core = Path(__file__).parents[1] / "lannunet_core"
     assert not [path for path in core.rglob("*.py") if "classification" in path.read_text()]
 
@@ -90,10 +91,36 @@ def test_it_trains_predicts_and_reports(classes):
     with (classes.folder / "p" / "predictions.csv").open(newline="") as file:
         assert {row["class"] for row in csv.DictReader(file)} == {"left"}
     assert classes.lannunet("predict", classes.out, loose, "-o", classes.folder / "q", "--spacing", "1") == 2
-    pictures = [Image.open(path) for path in sorted(loose.iterdir())]
-    found = api.load(classes.out).predict([np.asarray(picture) for picture in pictures])
-    rows = classes.rows(classes.folder / "p")
-    assert [one["class"] for one in found] == [row["class"] for row in rows]
+
+
+class InMemory:
+    """What a task's `load` answers."""
+
+    def __init__(self, model, plugins):
+        from classification.work import start_session
+
+        self.session = open_model(model, start_session, plugins=plugins)
+
+    def predict(self, images, spacing=None):
+        from classification.work import predicted
+
+        files = ImageFiles.of(self.session.loaded)
+        return predicted(self.session, *given_images(images, files, self.session.run.dimensions, spacing))
+
+
+def test_a_program_loads_its_model(classes, monkeypatch):
+    from classification.task import Classification
+
+    def load(self, model, *, also=(), tta=None, plugins=()):
+        return InMemory(model, plugins)
+
+    assert classes.train() == 0
+    loose = sorted((classes.folder / "classes" / "testing" / "left").iterdir())
+    with pytest.raises(UserError, match="predicts on the command line alone"):
+        api.load(classes.out)
+    monkeypatch.setattr(Classification, "load", load)
+    found = api.load(classes.out).predict([np.asarray(Image.open(path)) for path in loose])
+    assert {one["class"] for one in found} == {"left"}
 
 
 def test_it_goes_on_where_it_stopped(classes):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lannunet_core.testing.scaffold import defaults, write_package
+from lannunet_core.scaffold import defaults, write_package
 
 TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.md"
 

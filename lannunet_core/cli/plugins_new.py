@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lannunet_core.testing.scaffold import check_name, check_package, defaults, write_package
+from lannunet_core.scaffold import check_name, check_package, defaults, write_package
 
 QUESTIONS = {
     "distribution": "Distribution (what one pip-installs)",

@@ -61,19 +61,6 @@ def read_image(path: Path, dimensions: int) -> Image:
         return Image(pixels.reshape(channels, *size[::-1]), _spacing(stated, dimensions))
 
 
-def has_any_name(path: Path) -> bool:
-    """Whether a file, whatever its name, is of a format whose files often have no suffix.
-
-    The list of a DICOM medium's files, DICOMDIR, looks alike and is no image.
-    """
-    if path.name.upper() == "DICOMDIR":
-        return False
-    try:
-        return path.is_file() and _format(path).by_name_too
-    except UserError:
-        return False
-
-
 def series_of(path: Path) -> str:
     """The series whose slice a file is; "" where it says none, or is damaged (reading it says so)."""
     try:

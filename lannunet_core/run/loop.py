@@ -273,13 +273,11 @@ class Training:
         self.hooks.observe(event=Event("epoch", self.folder, row, self.learner))
 
     def say_shortened(self) -> None:
-        told = [
-            f"to keep the budget, the run ends with epoch {self.sizing.end}, at about {self.clock_at_end()}"
-        ]
+        told = [f"the run ends with epoch {self.sizing.end}, at about {self.clock_at_end()}"]
         for one in self.schedulers:
             kept = isinstance(one, ReduceLROnPlateau)
             told.append(f"{type(one).__name__} {'stays as it is' if kept else 'is shortened from here'}")
-        print(f"epochs take longer than measured: {', '.join(told)} (solver.shortened)", flush=True)
+        print(f"epochs got slower; to keep the budget, {', '.join(told)} (solver.shortened)", flush=True)
 
     def clock_at_end(self) -> str:
         left = seconds_left(self.sizing, self.progress.history)

@@ -68,11 +68,6 @@ class Classification(Task):
         self.check(loaded)
         return core.carry_out(loaded, lambda: Work(loaded), resume=resume, overwrite=overwrite)
 
-    def load(self, model, *, also=(), tta=None, plugins=()):
-        from classification.work import Loaded
-
-        return Loaded(model, plugins)
-
     def predict(self, request):
         from classification.work import predict
 

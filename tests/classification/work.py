@@ -10,7 +10,7 @@ import lannunet_report as pages
 import numpy as np
 import torch
 from classification.task import ClassificationDefaults
-from lannunet_images import FullImage, augmented, given_images, prepare_image
+from lannunet_images import IMAGE_FILES, FullImage, augmented, prepare_image
 from torch import nn
 
 import lannunet_core as core
@@ -33,7 +33,7 @@ class ClassLearner(Learner):
 class Samples:
     fills: dict[str, float] = {}  # noqa: RUF012
 
-    def __init__(self, entries, classes, size, sampling=None, scheme=None, seed=0, files=core.IMAGE_FILES):
+    def __init__(self, entries, classes, size, sampling=None, scheme=None, seed=0, files=IMAGE_FILES):
         self.entries, self.classes, self.size = entries, classes, size
         self.sampling, self.scheme, self.seed, self.files = sampling, scheme, seed, files
 
@@ -71,7 +71,7 @@ class Work:
         root = self.config.dataset.root
         self.classes = tuple(sorted(path.name for path in (root / "training").iterdir()))
         self.files = {
-            split: sorted(filter(core.IMAGE_FILES.knows, root.glob(f"{split}/*/*")))
+            split: sorted(filter(IMAGE_FILES.knows, root.glob(f"{split}/*/*")))
             for split in ("training", "validation", "testing")
         }
         if not self.files["training"]:
@@ -136,7 +136,7 @@ class Work:
 
 
 @torch.inference_mode()
-def predicted(session, files, reader=core.IMAGE_FILES):
+def predicted(session, files, reader=IMAGE_FILES):
     session.learner.eval()
     samples = Samples(files, session.run.outputs, session.run.input_size, files=reader)
     found = []
@@ -157,18 +157,6 @@ def write_table(path: Path, found):
         writer = csv.DictWriter(file, list(found[0]))
         writer.writeheader()
         writer.writerows(found)
-
-
-class Loaded:
-    """A model in memory, for programs."""
-
-    def __init__(self, model, plugins):
-        self.session = core.open_model(model, start_session, plugins=plugins)
-
-    def predict(self, images, spacing=None):
-        files = core.ImageFiles.of(self.session.loaded)
-        paths, reader = given_images(images, files, self.session.run.dimensions, spacing)
-        return predicted(self.session, paths, reader)
 
 
 def predict(request):

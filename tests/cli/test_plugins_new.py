@@ -9,7 +9,7 @@ import pytest
 
 import lannunet_core
 from lannunet_core import cli
-from lannunet_core.testing.scaffold import FILES, core_requirement, defaults, write_package
+from lannunet_core.scaffold import FILES, core_requirement, defaults, write_package
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from lannunet_images import IMAGE_FILES
 
 from lannunet_core.errors import UserError
 from lannunet_core.images import formats
-from lannunet_core.images.files import IMAGE_FILES
 from lannunet_core.images.reader import image_format, image_header, image_placement, read_image
 from lannunet_core.plugins.formats import registered
 from lannunet_core.plugins.installed import PluginWarning

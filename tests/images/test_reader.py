@@ -4,10 +4,10 @@ import shutil
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from lannunet_images import IMAGE_FILES
 from PIL import Image as pillow
 
 from lannunet_core.errors import UserError
-from lannunet_core.images.files import IMAGE_FILES
 from lannunet_core.images.reader import image_format, image_header, read_image
 
 X, Y, Z = 13, 10, 7

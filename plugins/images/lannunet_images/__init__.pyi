@@ -1,5 +1,11 @@
 """The public face, by subject. See `__init__.py`."""
 
+# Image files of a run
+from .files import (
+    IMAGE_FILES as IMAGE_FILES,
+    ImageFiles as ImageFiles,
+)
+
 # Formats
 from .claims import (
     RATIO as RATIO,

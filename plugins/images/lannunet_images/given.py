@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core import Header, Image, ImageFiles, ImageReader, Placement, UserError
+from lannunet_core import Header, Image, ImageReader, Placement, UserError
 from lannunet_images.arrays import channels_first
+from lannunet_images.files import ImageFiles
 
 
 @dataclass(frozen=True)

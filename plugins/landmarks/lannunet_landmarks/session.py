@@ -9,13 +9,12 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from lannunet_images import ZSCORES, ExtraFields, Window, resize_affine
+from lannunet_images import ZSCORES, ExtraFields, ImageFiles, Window, resize_affine
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from lannunet_core import (
     Floats,
-    ImageFiles,
     LoadedConfig,
     Normalisation,
     RunInfo,

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
-from lannunet_images import ExtraFields
+from lannunet_images import ExtraFields, ImageFiles
 from lightning_fabric import Fabric
 
-from lannunet_core import ImageFiles, LoadedConfig, RunInfo, Session, assemble
+from lannunet_core import LoadedConfig, RunInfo, Session, assemble
 from lannunet_segmentation.data.settings import recorded
 from lannunet_segmentation.defaults import SegmentationDefaults
 from lannunet_segmentation.hooks import SegmentationHooks

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from lannunet_images import IMAGE_FILES, ImageFiles
 from numpy.typing import NDArray
 
-from lannunet_core import IMAGE_FILES, ImageFiles, Normalisation
+from lannunet_core import Normalisation
 
 IGNORE = -1
 """The label of a voxel that nobody annotated, whatever the files call it."""

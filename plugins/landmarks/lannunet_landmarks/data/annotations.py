@@ -13,19 +13,10 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, cast
 
 import numpy as np
-from lannunet_images import is_inside
+from lannunet_images import IMAGE_FILES, ImageFiles, is_inside
 from pydantic import ValidationError
 
-from lannunet_core import (
-    IMAGE_FILES,
-    ImageFiles,
-    LoadedConfig,
-    State,
-    UserError,
-    image_format,
-    open_in_format,
-    terminal_text,
-)
+from lannunet_core import LoadedConfig, State, UserError, image_format, open_in_format, terminal_text
 from lannunet_landmarks.data.exchange import Content, format_names, read_content
 from lannunet_landmarks.data.groups import field_of, groups_by, patient_field
 from lannunet_landmarks.data.points import is_number, place_of, read_points, shown

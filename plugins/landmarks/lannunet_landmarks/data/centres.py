@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from lannunet_images import ResizeMode, resize_affine
+from lannunet_images import IMAGE_FILES, ImageFiles, ResizeMode, resize_affine
 
-from lannunet_core import IMAGE_FILES, Floats, ImageFiles, UserError
+from lannunet_core import Floats, UserError
 from lannunet_landmarks.data.proportions import pixel_in
 from lannunet_landmarks.data.sampling import jitter_generator
 from lannunet_landmarks.evaluation.predictions import read_predictions

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from lannunet_images import IMAGE_FILES, ImageFiles
 
-from lannunet_core import IMAGE_FILES, Floats, ImageFiles, State, UserError, write_text
+from lannunet_core import Floats, State, UserError, write_text
 from lannunet_landmarks.data.annotations import LandmarkDataset, dataset_section, load_dataset
 from lannunet_landmarks.data.exchange import OURS, as_content, is_ours, relative
 from lannunet_landmarks.data.formats import Annotated, Annotations, LandmarkFormat, Mark

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from lannunet_images import ImageFiles
 from numpy.typing import NDArray
 
-from lannunet_core import ImageFiles, UserError, progress_bar
+from lannunet_core import UserError, progress_bar
 from lannunet_landmarks.types import Sample, State
 
 MOST_IMAGES = 100

@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from lannunet_images import (
+    IMAGE_FILES,
     ExtraFields,
+    ImageFiles,
     ResizeMode,
     affine_matrix,
     augmented,
@@ -31,11 +33,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lannunet_core import (
-    IMAGE_FILES,
     Augmenter,
     Floats,
     Image,
-    ImageFiles,
     Normalisation,
     Sampling,
     Scheme,

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from lannunet_images import ImageFiles
 
-from lannunet_core import Floats, Header, ImageFiles, Placement, UserError, terminal_text
+from lannunet_core import Floats, Header, Placement, UserError, terminal_text
 
 System = Literal["pixel", "LPS", "RAS"]
 SYSTEMS: tuple[System, ...] = ("pixel", "LPS", "RAS")

@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from lannunet_images import resize_affine, transform_points
+from lannunet_images import ImageFiles, resize_affine, transform_points
 from numpy.typing import NDArray
 
-from lannunet_core import Floats, ImageFiles
+from lannunet_core import Floats
 from lannunet_landmarks.data.proportions import pixel_in
 from lannunet_landmarks.evaluation.summary import radial_errors
 from lannunet_landmarks.schema import RunConfig

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from lannunet_images import IMAGE_FILES, ImageFiles
+
 from lannunet_core import (
-    IMAGE_FILES,
-    ImageFiles,
     PredictRequest,
     RunInfo,
     UserError,

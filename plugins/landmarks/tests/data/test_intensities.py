@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import yaml
-from lannunet_images import prepare_image
+from lannunet_images import IMAGE_FILES, prepare_image
 from lannunet_landmarks.data.intensities import measured_clips
 from lannunet_landmarks.predict.models import open_model
 from lannunet_landmarks.session import normalisations
 from lannunet_landmarks.types import Sample
 
-from lannunet_core import IMAGE_FILES, State
+from lannunet_core import State
 from tests.fixtures.projects import draw_project
 
 TISSUE, METAL, PADDING = 300.0, 30_000.0, -3024.0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from lannunet_images import ExtraFields, FullImage, available_memory
+from lannunet_images import ExtraFields, FullImage, ImageFiles, available_memory
 from lannunet_images.geometry import is_inside, transform_points
 from lannunet_images.on_device import augment, augment_one
 from lannunet_landmarks.data.annotations import load_dataset
@@ -19,7 +19,6 @@ from lannunet_landmarks.types import Sample
 from PIL import Image as pillow
 from torch.utils.data import DataLoader
 
-from lannunet_core import ImageFiles
 from lannunet_core.augment.schemes import Drawn, make_scheme
 from lannunet_core.augment.spatial import SpatialTransform
 from lannunet_core.errors import UserError

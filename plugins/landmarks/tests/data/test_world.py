@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings, strategies as st
+from lannunet_images import IMAGE_FILES
 from lannunet_landmarks import Prediction, World, load_dataset, radial_errors
 from lannunet_landmarks.data.annotations import dataset_section
 from lannunet_landmarks.data.world import to_pixels, to_world, world_of
 from lannunet_landmarks.evaluation.summary import uncertainties
 from scipy.spatial.transform import Rotation
 
-from lannunet_core import IMAGE_FILES, Placement, State, UserError
+from lannunet_core import Placement, State, UserError
 
 SIGNS = st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3)
 ANGLES = st.tuples(*[st.floats(-180, 180)] * 3)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lannunet_images import IMAGE_FILES
 from lannunet_images.prepare import prepare_image
 from lannunet_landmarks.evaluation.mean_position import (
     as_plain,
@@ -16,7 +17,7 @@ from lannunet_landmarks.evaluation.mean_position import (
 from lannunet_landmarks.schema import RunConfig
 from lannunet_landmarks.types import Prediction, Sample
 
-from lannunet_core import IMAGE_FILES, State, read_image
+from lannunet_core import State, read_image
 
 NAN = float("nan")
 

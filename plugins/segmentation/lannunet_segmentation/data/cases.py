@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from lannunet_images import ImageFiles
 
-from lannunet_core import ImageFiles, UserError
+from lannunet_core import UserError
 from lannunet_segmentation.data import nnunet_v1
 from lannunet_segmentation.data.headers import (
     case_geometry,

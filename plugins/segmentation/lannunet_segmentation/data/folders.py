@@ -8,15 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lannunet_core import (
-    IMAGE_FILES,
-    ImageFiles,
-    LoadedConfig,
-    UserError,
-    inside,
-    open_in_format,
-    terminal_text,
-)
+from lannunet_images import IMAGE_FILES, ImageFiles
+
+from lannunet_core import LoadedConfig, UserError, inside, open_in_format, terminal_text
 from lannunet_segmentation.data import nnunet_v1
 from lannunet_segmentation.data.cases import CHANNEL, complete, read_case as read_case, visible
 from lannunet_segmentation.data.declaration import (

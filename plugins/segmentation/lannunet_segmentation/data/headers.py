@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lannunet_images import IMAGE_FILES, ImageFiles
 
-from lannunet_core import IMAGE_FILES, Header, ImageFiles, UserError, progress_bar
+from lannunet_core import Header, UserError, progress_bar
 from lannunet_segmentation.data import nnunet_v1
 from lannunet_segmentation.types import Case, Geometry, SegmentationDataset
 

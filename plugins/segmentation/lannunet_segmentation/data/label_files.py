@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from lannunet_images import IMAGE_FILES, ImageFiles
 from numpy.typing import NDArray
 
-from lannunet_core import IMAGE_FILES, ImageFiles, RunFailed, UserError, atomic_path, image_format
+from lannunet_core import RunFailed, UserError, atomic_path, image_format
 from lannunet_segmentation.data.headers import LOSSY, file_geometry
 from lannunet_segmentation.types import IGNORE, Case, Geometry, Labels, SegmentationDataset, SegmentedCase
 

@@ -10,7 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lannunet_core import IMAGE_FILES, ImageFiles, UserError, terminal_text
+from lannunet_images import IMAGE_FILES, ImageFiles
+
+from lannunet_core import UserError, terminal_text
 from lannunet_segmentation.data.cases import CHANNEL, complete, file_ending, visible
 from lannunet_segmentation.data.headers import image_headers
 from lannunet_segmentation.types import Case

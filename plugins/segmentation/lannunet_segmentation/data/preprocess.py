@@ -19,16 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lannunet_images import IMAGE_FILES, ImageFiles
 from numpy.typing import NDArray
 
-from lannunet_core import (
-    IMAGE_FILES,
-    ExtraMap,
-    ImageFiles,
-    UserError,
-    inside,
-    progress_bar,
-)
+from lannunet_core import ExtraMap, UserError, inside, progress_bar
 from lannunet_segmentation.data import nnunet_v1
 from lannunet_segmentation.data.arrays import layout, read_array, save_array
 from lannunet_segmentation.data.case_record import CaseRecord, FileState, read_record, write_record

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lannunet_images import IMAGE_FILES
 from lannunet_report import (
     Chart,
     best_middle_worst,
@@ -25,13 +26,7 @@ from lannunet_report import (
 )
 from numpy.typing import NDArray
 
-from lannunet_core import (
-    IMAGE_FILES,
-    ReportPart,
-    UserError,
-    progress_bar,
-    write_text,
-)
+from lannunet_core import ReportPart, UserError, progress_bar, write_text
 from lannunet_segmentation.data.cases import read_case
 from lannunet_segmentation.data.headers import states_spacing
 from lannunet_segmentation.data.label_files import read_label

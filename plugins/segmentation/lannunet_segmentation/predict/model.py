@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from lannunet_images import given_images
+from lannunet_images import ImageFiles, given_images
 from numpy.typing import NDArray
 
-from lannunet_core import ImageFiles, open_model, progress_bar
+from lannunet_core import open_model, progress_bar
 from lannunet_segmentation.data.cases import read_case
 from lannunet_segmentation.data.headers import check_cases
 from lannunet_segmentation.data.label_files import write_label

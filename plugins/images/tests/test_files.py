@@ -2,10 +2,10 @@ import os
 
 import numpy as np
 import pytest
+from lannunet_images import IMAGE_FILES
 from PIL import Image as pillow
 
 from lannunet_core.errors import UserError
-from lannunet_core.images.files import IMAGE_FILES
 from lannunet_core.images.reader import image_format
 from tests.fixtures.images import dicom
 

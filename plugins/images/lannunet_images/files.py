@@ -8,13 +8,36 @@ from pathlib import Path
 
 import numpy as np
 
-from lannunet_core.config.loaded import LoadedConfig
-from lannunet_core.errors import UserError
-from lannunet_core.images.formats import image_suffixes
-from lannunet_core.images.header import Header, Image, Placement
-from lannunet_core.images.reader import has_any_name, image_header, image_placement, read_image, series_of
-from lannunet_core.plugins.api import ImageReader
-from lannunet_core.plugins.hooks import ask_class
+from lannunet_core import (
+    Header,
+    Image,
+    ImageReader,
+    LoadedConfig,
+    Placement,
+    UserError,
+    ask_class,
+    image_format,
+    image_formats,
+    image_header,
+    image_placement,
+    image_suffixes,
+    read_image,
+    series_of,
+)
+
+
+def has_any_name(path: Path) -> bool:
+    """Whether a file, whatever its name, is of a format whose files often have no suffix.
+
+    The list of a DICOM medium's files, DICOMDIR, looks alike and is no image.
+    """
+    if path.name.upper() == "DICOMDIR":
+        return False
+    try:
+        found = image_format(path) if path.is_file() else ""
+    except UserError:
+        return False
+    return any(one.by_name_too for one in image_formats() if one.name == found)
 
 
 @dataclass(frozen=True)

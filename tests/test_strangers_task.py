@@ -11,6 +11,7 @@ from lannunet_images import ImageFiles, given_images
 from PIL import Image
 
 from lannunet_core import UserError, api, open_model
+from lannunet_core.plugins import tasks
 
 HERE = Path(__file__).with_name("classification")
 ENTRY_POINT = "\n[lannunet.tasks]\nclassification = classification.task:Classification\n"
@@ -109,8 +110,6 @@ class InMemory:
 
 
 def test_a_program_loads_its_model(classes, monkeypatch):
-    from classification.task import Classification
-
     def load(self, model, *, also=(), tta=None, plugins=()):
         return InMemory(model, plugins)
 
@@ -118,7 +117,7 @@ def test_a_program_loads_its_model(classes, monkeypatch):
     loose = sorted((classes.folder / "classes" / "testing" / "left").iterdir())
     with pytest.raises(UserError, match="predicts on the command line alone"):
         api.load(classes.out)
-    monkeypatch.setattr(Classification, "load", load)
+    monkeypatch.setattr(type(tasks.find("classification")), "load", load)
     found = api.load(classes.out).predict([np.asarray(Image.open(path)) for path in loose])
     assert {one["class"] for one in found} == {"left"}
 

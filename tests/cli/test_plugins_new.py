@@ -96,7 +96,7 @@ def test_everything_is_written_and_said(new, tmp_path):
 
 
 def test_every_template_is_used():
-    folder = Path(lannunet_core.__file__).parent / "testing" / "scaffold"
+    folder = Path(lannunet_core.__file__).parent / "scaffold"
     assert {path.name for path in folder.glob("*.template")} == {
         f"{name}.template" for name in FILES.values()
     }

@@ -121,11 +121,13 @@ def test_the_model_itself_is_not_overwritten(trained, images, tmp_path, capsys):
 
 def test_mirrored_looks_on_request(trained, images, out, tmp_path, capsys):
     """As a model whose configuration asks for them."""
-    asking = tmp_path / "asking.safetensors"
+    plain, asking = tmp_path / "plain.safetensors", tmp_path / "asking.safetensors"
     model = load_checkpoint(trained.out)
+    model.config["sampler"]["data_aug"] = "AffineComplex"
+    save_checkpoint(plain, model)
     model.config["inference"]["tta"] = True
     save_checkpoint(asking, model)
-    assert trained.lannunet("predict", trained.out, *images, "-o", out / "asked", "--tta") == 0
+    assert trained.lannunet("predict", plain, *images, "-o", out / "asked", "--tta") == 0
     assert trained.lannunet("predict", asking, *images, "-o", out / "asking") == 0
     assert rows(out / "asked") == rows(out / "asking")
     assert points(rows(out / "asked")) != points(trained.rows())

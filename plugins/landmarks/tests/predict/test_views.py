@@ -103,6 +103,7 @@ def points(rows):
 def test_in_a_run_and_with_its_model(project, unet, inference):
     project.config["model"]["unet"].update(unet)
     project.set(dataset={"flip_pairs": [[0, 1]]}, inference=inference, output={"xlsx": True})
+    project.set(sampler={"data_aug": "AffineComplex"})
     assert project.train() == 0
     rows = project.rows()
     assert all(float(row["uncertainty_px"]) > 0 and row["uncertainty_mm"] == "" for row in rows)

@@ -49,7 +49,8 @@ def test_run_json_says_where_results_come_from(trained):
     assert said["seed"] == 0
     assert said["run"]["outputs"] == ["0", "1"]
     assert said["run"]["input_size"] == [32, 32]
-    assert said["sizing"] == {"max_epochs": 2, "mini_batch_size": 3, "validate_every": 1}
+    sizing = {"max_epochs": 2, "mini_batch_size": 3, "validate_every": 1, "budget": None, "shortened": []}
+    assert said["sizing"] == sizing
     assert said["num_workers"] == 0
     assert [plugin["name"] for plugin in said["plugins"]] == ["unet"]
     assert ["network", [["unet", said["plugins"][0]["version"]]]] in said["hooks"]

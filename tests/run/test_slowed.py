@@ -80,7 +80,7 @@ def test_the_budget_is_kept_and_recorded(request, distribution, monkeypatch, cap
     assert after < end == len(rows) < solver["max_epochs"]
     took = sum(row["seconds"] for row in rows)
     assert took < 1.1 * BUDGET + rows[-1]["seconds"] or end == solver["shortened"][-1][0] + 1
-    said = [line for line in printed.splitlines() if line.startswith("epochs take longer")]
+    said = [line for line in printed.splitlines() if line.startswith("epochs got slower")]
     assert len(said) == len(solver["shortened"])
     assert f"ends with epoch {end}, at about " in said[-1]
     assert said[-1].endswith("(solver.shortened)")

@@ -70,11 +70,11 @@ def test_a_worker_that_hangs(monkeypatch, short_turn):
 
 def test_a_stop_while_a_worker_hangs(short_turn):
     """Two of them: torch would wait for one after the other, ten seconds each."""
-    asked = time.monotonic()
+    asked, before = time.monotonic(), set(torch.multiprocessing.active_children())
     hang = Doing(lambda: time.sleep(1000))
     assert len(list(load(hang, stopping=lambda: True, workers=2))) == 2
     assert time.monotonic() - asked < 10
-    assert not torch.multiprocessing.active_children()
+    assert set(torch.multiprocessing.active_children()) <= before
 
 
 def test_without_shared_memory_batches_come_through_pipes(monkeypatch, capsys):

@@ -230,6 +230,7 @@ def test_the_import_spells_out_its_defaults(write, tmp_path):
         "sampler": {
             "input_size": [512, 512],
             "resize": "stretch",
+            "data_aug": "AffineComplex",
             "data_aug_package": "imgaug",
             "num_workers": 0,
         },

@@ -194,7 +194,7 @@ def test_it_is_tested_in_the_tasks_that_it_serves(install_model, failures, tasks
     assert {kind.task for kind in suite.kinds()} == set(tasks)
     assert failures(suite) == []
     other = ({"landmarks", "segmentation"} - set(tasks)).pop()
-    elsewhere = type(suite)("TestOther", (suite,), {"task": other})
+    elsewhere = type("TestOther", (type(suite),), {"task": other})()
     result = run_one(elsewhere, "test_overfits_a_tiny_problem")
     assert (result.outcome, result.message) == ("not claimed", f"`task: {other}` is not served")
 

@@ -26,7 +26,6 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from lannunet_core.augment.schemes import SCHEMES
 from lannunet_core.names import plain
 
 KeyPath = tuple[str, ...]
@@ -37,7 +36,11 @@ MOST_PIXELS = 2**30
 LONGEST_PATH = 2000  # characters; what is written below it is longer
 ESCAPES = "in double quotes a backslash begins an escape: write / in its place, or single quotes"
 
-SCHEME_NAMES = tuple(SCHEMES)
+SCHEME_NAMES = (
+    *("Upright", "Turned", "AffineSimple", "AffineComplex", "AffineComplexElastic"),
+    *("AffineComplexElasticLight", "AffineComplexElasticBlur", "AffineComplexElasticBlurSharp"),
+    *("payer19", "thaler21", "CenterCropOnly", "None"),
+)
 """The core's own names for `sampler.data_aug`."""
 
 

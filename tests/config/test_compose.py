@@ -449,6 +449,10 @@ def test_the_cores_names_are_those_that_exist():
     from lannunet_landmarks.maps.decode import DECODERS
     from lannunet_landmarks.maps.losses import LOSSES
 
+    from lannunet_core.augment.schemes import SCHEMES
+    from lannunet_core.config.schema import SCHEME_NAMES
+
+    assert set(SCHEME_NAMES) == set(SCHEMES)
     assert set(schema.DECODERS) == set(DECODERS)
     assert set(schema.LOSSES) == set(LOSSES)
 

@@ -21,7 +21,7 @@ from lannunet_landmarks.types import Prediction
 from lannunet_landmarks.work import train
 
 # An estimated 160 s of two quiet cores. Sized by the clock, it ended above 1 % of the side on busy ones.
-EPOCHS, BATCHES, PICTURES = 16, 40, 4
+EPOCHS, BATCHES, PICTURES = 30, 40, 4
 
 
 def run_demo(folder: Path, minutes: float | None, overwrite: bool) -> list[Prediction]:
@@ -43,7 +43,7 @@ def run_demo(folder: Path, minutes: float | None, overwrite: bool) -> list[Predi
     length: dict[str, Any] = {"max_epochs": EPOCHS} if minutes is None else {"budget_minutes": minutes}
     content = {
         "dataset": {"src_targets": str(annotations.relative_to(folder))},
-        "sampler": {"input_size": [160, 160]},
+        "sampler": {"input_size": [128, 128]},
         "solver": {
             **length,
             "mini_batch_size": BATCHES,

@@ -21,7 +21,7 @@ from lannunet_landmarks.types import Prediction
 from lannunet_landmarks.work import train
 
 # An estimated 160 s of two quiet cores. Sized by the clock, it ended above 1 % of the side on busy ones.
-EPOCHS, BATCHES, PICTURES = 30, 40, 4
+EPOCHS, BATCHES, PICTURES = 22, 40, 4
 
 
 def run_demo(folder: Path, minutes: float | None, overwrite: bool) -> list[Prediction]:

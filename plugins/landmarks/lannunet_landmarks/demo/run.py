@@ -20,7 +20,7 @@ from lannunet_landmarks.demo.hands import baselines, percent_of_side, write_demo
 from lannunet_landmarks.types import Prediction
 from lannunet_landmarks.work import train
 
-# An estimated 160 s of two quiet cores. Sized by the clock, it ended above 1 % of the side on busy ones.
+# Sized by the clock, the demo ended above 1 % of the side on busy cores.
 EPOCHS, BATCHES, PICTURES = 22, 40, 4
 
 

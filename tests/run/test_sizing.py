@@ -144,6 +144,14 @@ def test_a_lasting_slow_down_shortens_the_run_and_a_short_one_does_not():
     assert sizing.within_budget(none, slow) is none
 
 
+def test_a_run_that_ends_beyond_its_budget_ends():
+    """Its last epoch was the slow one: nothing is left to shorten."""
+    late = history(TWENTY, *[1] * 19, 30)
+    assert sizing.within_budget(TWENTY, late) is TWENTY
+    shortened = replace(TWENTY, shortened=((10, 20),), max_epochs=30)
+    assert sizing.within_budget(shortened, late) is shortened
+
+
 def test_validations_count_in_what_is_left():
     even = replace(TWENTY, validate_every=2)
     rows = history(even, *[0.5] * 6, validation=1)

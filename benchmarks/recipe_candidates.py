@@ -2,18 +2,15 @@
 
 import math
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from lannunet_landmarks import SoftmaxCrossEntropy
-from pydantic import Field
 from torch.nn import functional
 
 from lannunet_core import (
     Plugin,
     PluginConfig,
     RandomAffine,
-    RandomElastic,
     RandomIntensity,
     RandomScheme,
     SomeOf,
@@ -32,19 +29,16 @@ GREY = SomeOf(
     fewest=2,
     most=2,
 )
-ELASTIC = RandomElastic(alpha=(0, 50), sigma=(5, 9), probability=0.5)
 
 
 class RecipeCandidates(Plugin):
     class Config(PluginConfig):
-        schedule: Literal["", "warm-up", "one-cycle"] = ""
-        weight_decay: float | None = Field(None, ge=0)
+        one_cycle: bool = False
 
     @hookimpl
     def augmentations(self):
         return {
             "EverySample": lambda: RandomScheme(EVERY_SAMPLE, intensity=(GREY,)),
-            "EverySampleElastic": lambda: RandomScheme(EVERY_SAMPLE, elastic=ELASTIC, intensity=(GREY,)),
             "AnyRotation": lambda: RandomScheme(replace(UPRIGHT, rotation=180), intensity=(GREY,)),
         }
 
@@ -52,52 +46,28 @@ class RecipeCandidates(Plugin):
     def losses(self):
         dimensions = self.run.dimensions
         return {
-            "narrowing": lambda: Narrowing(2.0, dimensions),
             "expectation": lambda: Expectation(2.0, dimensions),
         }
 
     @hookimpl(wrapper=True)
     def optimizer_and_scheduler(self, total_steps):
         optimizer, scheduler = yield
-        if self.config.weight_decay is not None:
-            for group in optimizer.param_groups:
-                group["weight_decay"] = self.config.weight_decay
-        if self.config.schedule:
-            factor = {"warm-up": warm_up, "one-cycle": one_cycle}[self.config.schedule]
+        if self.config.one_cycle:
 
-            class Changed(type(scheduler)):
+            class OneCycle(type(scheduler)):
                 def get_lr(self):
-                    return [rate * factor(self.last_epoch, self.total_steps) for rate in super().get_lr()]
+                    factor = one_cycle(self.last_epoch / self.total_steps)
+                    return [rate * factor for rate in super().get_lr()]
 
-            scheduler = Changed(optimizer, total_steps)
+            scheduler = OneCycle(optimizer, total_steps)
         return optimizer, scheduler
 
 
-def warm_up(step, total):
-    return min(1.0, (step + 1) / 20)
-
-
-def one_cycle(step, total):
+def one_cycle(share):
     """Over the polynomial decay: up to twice the rate after a quarter, then down by a cosine."""
-    share = step / total
     rise = min(share / 0.25, 1.0)
     fall = 0.5 * (1 + math.cos(math.pi * max(share - 0.25, 0.0) / 0.75))
     return (0.1 + 1.9 * rise) * fall / max((1 - share) ** 0.9, 1e-3)
-
-
-class Narrowing(SoftmaxCrossEntropy):
-    """`kl` with labels that narrow from twice the sigma to half of it."""
-
-    def __init__(self, sigma, dimensions):
-        super().__init__(sigma, dimensions)
-        self.register_buffer("share", torch.zeros(()))
-
-    def forward(self, outputs, labels):
-        # 4^-1 at the start, 4 at the end of the run: the width goes with the root.
-        power = 4.0 ** (2 * float(self.share) - 1)
-        self.share += (1 - self.share) / 300 if self.training else 0
-        narrowed = [heatmap.pow(power) for heatmap in labels["heatmaps"]]
-        return super().forward(outputs, {**labels, "heatmaps": narrowed})
 
 
 class Expectation(SoftmaxCrossEntropy):

@@ -36,13 +36,14 @@ def command(
     ] = None,
 ) -> None:
     """Look at a data set and write a YAML that trains on it, with the reason of each choice."""
-    out = out or Path(f"{api.task_of_dataset(dataset, task).dataset_name(dataset)}.yaml")
+    planner = api.task_of_dataset(dataset, task)
+    out = out or Path(f"{planner.dataset_name(dataset)}.yaml")
     refuse_existing(out)
     text = str(
         api.plan(
             dataset,
             folder=out.parent,
-            task=task,
+            task=planner.name,
             architecture=architecture,
             memory_gb=memory_gb,
             minutes=minutes,

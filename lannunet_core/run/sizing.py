@@ -119,11 +119,8 @@ def within_budget(sizing: Sizing, history: Sequence[Mapping[str, Any]]) -> Sizin
     """The same, or with an earlier end (of one epoch more at least) where batches became too slow."""
     done, left = len(history), seconds_left(sizing, history)
     remaining = (sizing.budget or 0) - sum(row["seconds"] for row in history)
-    if (
-        sizing.budget is None
-        or not 2 <= done < sizing.end
-        or left - remaining <= (BEYOND - 1) * sizing.budget
-    ):
+    late = left - remaining > (BEYOND - 1) * (sizing.budget or math.inf)
+    if not late or not 2 <= done < sizing.end:
         return sizing
     end = done + max(int(remaining / left * (sizing.end - done)), 1)
     return sizing if end >= sizing.end else replace(sizing, shortened=(*sizing.shortened, (done, end)))

@@ -13,6 +13,8 @@ import lannunet_core as core
 from lannunet_core import Auto, File, Index, Section, Size, UserError, is_among
 
 DEFAULT_JITTER = 8.0
+RADII = (2.0, 2.5, 3.0, 4.0)
+"""Of the success detection rates, in mm, in px if no spacing."""
 AUTO_PATCH = {2: 128, 3: 64}
 
 LOSSES = ("kl", "mse", "awl", "bce_topk")
@@ -242,7 +244,7 @@ class InferenceConfig(core.InferenceConfig):
 class OutputConfig(core.OutputConfig):
     xlsx: StrictBool = Field(False, description="Also write predictions.xlsx.")
     success_radii: list[Annotated[StrictFloat, Field(gt=0)]] = Field(
-        [2.0, 2.5, 3.0, 4.0], description="Radii of the success detection rates, in mm, in px if no spacing."
+        list(RADII), description="Radii of the success detection rates, in mm, in px if no spacing."
     )
 
 

@@ -133,9 +133,9 @@ class LandmarkTask(Task):
         return LandmarkModel(model, also, tta, plugins=plugins)
 
     def read_dataset(self, path: Path) -> LandmarkDataset:
-        from lannunet_landmarks.data.annotations import dataset_section, load_dataset
+        from lannunet_landmarks.data.annotations import open_first
 
-        return load_dataset(dataset_section(path), 0)
+        return open_first(path)
 
     def evaluate(self, predictions: Any, truth: Any) -> dict[str, Any]:
         from lannunet_landmarks.evaluation.given import evaluate_given

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from lannunet_core import LoadedConfig, State, UserError, image_format, open_in_format, terminal_text
 from lannunet_landmarks.data.exchange import Content, format_names, read_content
 from lannunet_landmarks.data.groups import field_of, groups_by, patient_field
+from lannunet_landmarks.data.json_file import fold_numbers
 from lannunet_landmarks.data.points import is_number, place_of, read_points, shown
 from lannunet_landmarks.data.world import SYSTEMS, System, dimensions_of, to_pixels
 from lannunet_landmarks.schema import DatasetConfig
@@ -117,6 +118,12 @@ def load_dataset(
     """
     content = read_content(dataset.src_targets, fold, dataset.format, dataset.root)
     return dataset_of(content, dataset, fold, files, known)
+
+
+def open_first(path: Path) -> LandmarkDataset:
+    """The data set of a JSON; of a folder its first fold, or the one JSON there is."""
+    folds = fold_numbers(path) if path.is_dir() else []
+    return load_dataset(dataset_section(path), folds[0] if folds else -1)
 
 
 def dataset_of(

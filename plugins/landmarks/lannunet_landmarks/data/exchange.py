@@ -90,6 +90,8 @@ def read_content(source: Path, fold: int, name: str = AUTO, images: Path | None 
     Raises:
         UserError: They cannot be read, or are of no installed format.
     """
+    if name.casefold() == AUTO and (own := own_content(source, fold)) is not None:
+        return own
     of = format_of(source, fold, name)
     if of is None:
         path = annotation_file(source, fold)
@@ -109,16 +111,22 @@ def format_of(
 
 def is_ours(source: Path, fold: int = -1) -> bool:
     """Whether a file, or a folder of foldK.json, is our own JSON."""
+    return own_content(source, fold) is not None
+
+
+def own_content(source: Path, fold: int) -> Content | None:
+    """What our own JSON says; None: a file, or a folder of foldK.json, is of another format."""
     if not source.is_dir() and source.suffix.lower() != ".json":
-        return False
+        return None
     try:
-        content = read_json(annotation_file(source, fold))
+        path = annotation_file(source, fold)
+        content = read_json(path)
     except UserError:
-        return False
+        return None
     lists = [content.get(split) for split in SPLITS] if isinstance(content, dict) else []
-    return any(
-        isinstance(one, dict) and "coordinates" in one for of in lists if isinstance(of, list) for one in of
-    )
+    samples = (one for of in lists if isinstance(of, list) for one in of)
+    ours = any(isinstance(one, dict) and "coordinates" in one for one in samples)
+    return Content(path, content) if ours else None
 
 
 def read_source(

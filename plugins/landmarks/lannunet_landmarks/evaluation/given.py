@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lannunet_core import Floats, State, UserError
-from lannunet_landmarks.data.annotations import LandmarkDataset, dataset_section, load_dataset
+from lannunet_landmarks.data.annotations import LandmarkDataset, open_first
 from lannunet_landmarks.evaluation.pooled import join
 from lannunet_landmarks.evaluation.predictions import read_predictions
 from lannunet_landmarks.evaluation.summary import summarise_errors
 from lannunet_landmarks.predict.model import Landmarks
+from lannunet_landmarks.schema import RADII
 from lannunet_landmarks.types import Prediction
-
-RADII = (2.0, 2.5, 3.0, 4.0)
 
 
 def evaluate_given(predictions: Any, truth: Any) -> dict[str, Any]:
@@ -35,7 +34,7 @@ def evaluate_given(predictions: Any, truth: Any) -> dict[str, Any]:
     """
     dataset = truth if isinstance(truth, LandmarkDataset) else None
     if isinstance(truth, (str, PathLike)):
-        dataset = load_dataset(dataset_section(Path(truth)), 0)
+        dataset = open_first(Path(truth))
     if isinstance(predictions, (str, PathLike)):
         if dataset is None:
             raise UserError("evaluate: the samples of a table are told apart by a data set; give its path.")

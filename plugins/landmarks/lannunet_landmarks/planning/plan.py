@@ -6,13 +6,11 @@ Sizes and spacings are (x, y[, z]). The architecture says which networks there a
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 
 from lannunet_core import Choice, Plan, PlannedNetwork, PlanRequest, UserError
-from lannunet_landmarks.data.annotations import LandmarkDataset, dataset_section, load_dataset
-from lannunet_landmarks.data.json_file import fold_numbers
+from lannunet_landmarks.data.annotations import open_first
 from lannunet_landmarks.data.shared import unlabelled_landmarks
 from lannunet_landmarks.planning import recipe
 from lannunet_landmarks.planning.cost import Budget, cores, measured_speed
@@ -29,17 +27,11 @@ def plan(request: PlanRequest) -> Plan:
     Raises:
         UserError: The data set is wrong, or has no training images.
     """
-    dataset = opened(request.dataset)
+    dataset = open_first(request.dataset)
     if not dataset.samples["training"]:
         raise UserError(f'{dataset.path}: "training" is empty or missing, so there is nothing to plan for.')
     machine = recipe.GPU if request.gpu else cores(measured_speed())
     return make_plan(look(dataset, recipe.SYMMETRIC), request, machine)
-
-
-def opened(dataset: Path) -> LandmarkDataset:
-    """The data set of a JSON; of a folder its first fold, or the one JSON there is."""
-    folds = fold_numbers(dataset) if dataset.is_dir() else []
-    return load_dataset(dataset_section(dataset), folds[0] if folds else -1)
 
 
 def make_plan(found: Look, request: PlanRequest, machine: Machine) -> Plan:
@@ -156,7 +148,7 @@ def _flip_pairs(found: Look) -> list[Choice]:
         Choice(
             "dataset.flip_pairs",
             [list(pair) for pair in found.pairs],
-            "by their names each other's left and right: a mirror swaps them",
+            "by their names each other's left and right: for schemes that mirror, which this one does not",
         )
     ]
 
@@ -203,7 +195,7 @@ def _about(found: Look, request: PlanRequest, machine: Machine, batches: float) 
         about.append(
             "The mean shape is its own mirror image, so some landmarks may be each other's left and right: "
             f"{', '.join(' and '.join(pair) for pair in shown)}{more}. If they are, which a shape cannot "
-            "tell, name them in dataset.flip_pairs."
+            "tell, name them in dataset.flip_pairs before you choose a scheme that mirrors."
         )
     if batches < recipe.FEW_BATCHES:
         about.append(

@@ -7,6 +7,7 @@ names the values, `spacing.json` says how large voxels are where the images do n
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def read(path: Path, images: Path | None) -> Annotations:
             found.append(Annotated(image, marks, case, split, spacing, source=str(label)))  # type: ignore[arg-type]
     if any(one.split for one in found):
         # Those of labelsTr are for training; which of them validate is not said.
-        found = [one if one.split else Annotated(**{**vars(one), "split": "training"}) for one in found]
+        found = [replace(one, split=one.split or "training") for one in found]
     notes = (f"{path}: of {several} cases with several channels the first is taken.",) if several else ()
     return Annotations(tuple(values), tuple(found), name=path.name, notes=notes)
 
@@ -154,18 +155,17 @@ def _marks(label: Path, image: Path, values: Mapping[str, int]) -> dict[str, Mar
 def write(annotations: Annotations, out: Path) -> None:
     """Label maps and the files beside them; `dataset.json` says where the images lie."""
     values = {name: number for number, name in enumerate(annotations.names, 1)}
-    maps = [(one, _drawn(one, values)) for one in annotations.images]
+    centres = [_centres(one) for one in annotations.images]  # refused before anything is written
     out.mkdir(parents=True)
     dataset, voxels, spacings = {}, {}, {}
-    for one, array in maps:
+    for one, placed in zip(annotations.images, centres, strict=True):
         folder = out / ("labelsTs" if one.split == "testing" else "labelsTr")
         folder.mkdir(exist_ok=True)
         file = file_of(folder, one, ".nii.gz")
-        _write_map(array, one.image, file)
+        _write_map(_drawn(one, placed, values), one.image, file)
         case = without_suffix(file.name)
         dataset[case] = {"images": [relative_to(one.image, out)], "label": relative_to(file, out)}
-        placed = {name: mark.at for name, mark in one.marks.items() if mark.at is not None}
-        voxels[case] = {name: list(at) for name, at in placed.items()}
+        voxels[case] = {name: list(mark.at) for name, mark in one.marks.items() if mark.at is not None}
         stated = image_header(one.image, 3).spacing
         image_spacing = None if one.spacing or stated is None else list(stated)
         told = None if one.spacing is None else list(one.spacing)
@@ -180,20 +180,38 @@ def write(annotations: Annotations, out: Path) -> None:
     write_json({**declared, "file_ending": ".nii.gz", "dataset": dataset}, out / DATASET)
 
 
-def _drawn(one: Annotated, values: Mapping[str, int]) -> NDArray[np.uint16]:
-    """A cube a landmark, of 3 voxels, or 1 where others or the border are close."""
+def _centres(one: Annotated) -> dict[str, NDArray[np.int64]]:
+    """The voxel (x, y, z) of each landmark.
+
+    Raises:
+        UserError: One lies outside of the image, or two in one voxel.
+    """
     size = np.array(image_header(one.image, 3).size)
-    array = np.zeros(size[::-1], np.uint16)
     placed = {name: np.rint(mark.at).astype(int) for name, mark in one.marks.items() if mark.at is not None}
     for name, centre in placed.items():
         if (centre < 0).any() or (centre >= size).any():
             raise UserError(f'sample "{one.id}": landmark {name} lies outside of {one.image}.')
-        others = [np.abs(centre - other).max() for key, other in placed.items() if key != name]
-        if min(others, default=9) == 0:
+        if _nearest(name, placed) == 0:
             raise UserError(f'sample "{one.id}": landmark {name} shares its voxel with another.')
-        half = np.minimum(
-            HALF_CUBE if min(others, default=9) > 2 * HALF_CUBE else 0, np.minimum(centre, size - 1 - centre)
-        )
+    return placed
+
+
+def _nearest(name: str, placed: Mapping[str, NDArray[np.int64]]) -> float:
+    """Voxels along an axis to the nearest other landmark."""
+    return min(
+        (np.abs(placed[name] - at).max() for other, at in placed.items() if other != name), default=np.inf
+    )
+
+
+def _drawn(
+    one: Annotated, placed: Mapping[str, NDArray[np.int64]], values: Mapping[str, int]
+) -> NDArray[np.uint16]:
+    """A cube a landmark, of 3 voxels, or 1 where others or the border are close."""
+    size = np.array(image_header(one.image, 3).size)
+    array = np.zeros(size[::-1], np.uint16)
+    for name, centre in placed.items():
+        wanted = HALF_CUBE if _nearest(name, placed) > 2 * HALF_CUBE else 0
+        half = np.minimum(wanted, np.minimum(centre, size - 1 - centre))
         box = tuple(slice(c - h, c + h + 1) for c, h in zip(centre[::-1], half[::-1], strict=True))
         array[box] = values[name]
     return array

@@ -1,4 +1,4 @@
-"""DeepLabCut's `CollectedData_NAME.csv` and `.h5`, and the tables of Lightning Pose, which are the same.
+"""DeepLabCut's `CollectedData_NAME.csv`, and the tables of Lightning Pose, which are the same.
 
 Three or four rows of heads (scorer, individuals where there are several, bodyparts, coords), then a row an
 image, whose path stands in one column or in three. Coordinates count from the first pixel's centre.
@@ -9,9 +9,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lannunet_landmarks import Annotated, Annotations, ImageFinder, LandmarkFormat, Mark, mark_of, relative_to
 
@@ -57,7 +56,12 @@ def read(path: Path, images: Path | None) -> Annotations:
     found: list[Annotated] = []
     order: dict[str, None] = {}
     for file in files:
-        table = _read_h5(file) if file.suffix.lower() == ".h5" else _read_csv(file)
+        if file.suffix.lower() == ".h5":
+            raise UserError(
+                f"{file}: is not read, as its tables are pickles, which may run code. Give the .csv that "
+                "DeepLabCut writes beside it."
+            )
+        table = _read_csv(file)
         order |= dict.fromkeys(table.heads["bodyparts"])
         project = (
             file.parents[2]
@@ -87,25 +91,6 @@ def _read_csv(path: Path) -> Table:
         if any(line):
             rows.append((where, line[:first], line[first:]))
     return Table(cut, rows)
-
-
-def _read_h5(path: Path) -> Table:
-    if find_spec("pandas") is None or find_spec("tables") is None:
-        raise UserError(
-            f"{path}: reading .h5 needs pandas and tables. Install them with pip install "
-            "'lannunet-formats[deeplabcut]', or give the .csv beside it."
-        )
-    import pandas
-
-    frame: Any = pandas.read_hdf(path)
-    heads = {
-        str(name): [str(one) for one in frame.columns.get_level_values(name)] for name in frame.columns.names
-    }
-    rows = []
-    for index, values in zip(frame.index, frame.to_numpy(float).tolist(), strict=True):
-        parts = [str(part) for part in (index if isinstance(index, tuple) else (index,))]
-        rows.append((f"{path}, {'/'.join(parts)}", parts, [repr(value) for value in values]))
-    return Table(heads, rows)
 
 
 def _row(

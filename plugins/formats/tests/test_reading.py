@@ -487,14 +487,19 @@ def test_wrong_markups(path, value, said, tmp_path, volumes):
         read(tmp_path, volumes)
 
 
-def test_hdf5_without_its_libraries_names_the_extra(tmp_path, monkeypatch):
-    (tmp_path / "CollectedData_Ada.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(8))
+def test_sleap_without_its_library_names_the_extra(tmp_path, monkeypatch):
     (tmp_path / "labels.slp").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(8))
-    for module in ("deeplabcut", "sleap"):
-        monkeypatch.setattr(f"lannunet_formats.{module}.find_spec", lambda name: None)
-    for file, extra in (("CollectedData_Ada.h5", "deeplabcut"), ("labels.slp", "sleap")):
-        with pytest.raises(UserError, match=rf"{file}: reading \.\w+ needs .*'lannunet-formats\[{extra}\]'"):
-            read(tmp_path / file, None)
+    monkeypatch.setattr("lannunet_formats.sleap.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"labels.slp: reading \.\w+ needs .*'lannunet-formats\[sleap\]'"):
+        read(tmp_path / "labels.slp", None)
+
+
+def test_deeplabcuts_pickles_are_not_opened(tmp_path):
+    """Alone in a folder as well."""
+    (tmp_path / "CollectedData_Ada.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(8))
+    for path in (tmp_path / "CollectedData_Ada.h5", tmp_path):
+        with pytest.raises(UserError, match=r"Ada\.h5: is not read, .* Give the \.csv"):
+            read(path, None)
 
 
 def test_frames_of_sleap(tmp_path, pictures):

@@ -35,7 +35,7 @@ def matches(path: Path) -> bool:
 
 def read(path: Path, images: Path | None, y_up: bool | None) -> Annotations:
     finder = ImageFinder(images, path.parent, path.parent / "images")
-    found, curves, count = [], 0, None
+    found, curves, negative, count = [], 0, 0, None
     for block in _blocks(path):
         where = f"{path}, line {block.line}"
         if count is not None and len(block.points) != count:
@@ -48,8 +48,9 @@ def read(path: Path, images: Path | None, y_up: bool | None) -> Annotations:
         marks = {
             str(number): mark_of(point, f"{where}, landmark {number}")
             for number, point in enumerate(block.points, 1)
-            if not any(value.upper() == "NA" or value.startswith("-") for value in point)
+            if not _is_missing(point)
         }
+        negative += sum(_is_missing(point) and "NA" not in map(str.upper, point) for point in block.points)
         extra = {
             key.lower(): value for key, value in block.fields.items() if key in ("ID", "SCALE", "COMMENT")
         }
@@ -57,10 +58,17 @@ def read(path: Path, images: Path | None, y_up: bool | None) -> Annotations:
             image, marks, extra={f"tps_{key}": value for key, value in extra.items()}, source=where
         )
         found.append(turned(one) if y_up is not False and len(block.points[0]) == 2 else one)
-    notes = (f"{path}: {curves} curves are left out.",) if curves else ()
-    return Annotations(
-        tuple(str(n + 1) for n in range(count or 0)), tuple(found), name=path.stem, notes=notes
-    )
+    notes = [f"{path}: {curves} curves are left out."] if curves else []
+    if negative:
+        notes.append(f"{path}: {negative} landmarks with a negative coordinate are taken for missing ones.")
+    names = tuple(str(n + 1) for n in range(count or 0))
+    return Annotations(names, tuple(found), name=path.stem, notes=tuple(notes))
+
+
+def _is_missing(point: list[str]) -> bool:
+    """NA, or outside of a picture; in a volume's world a coordinate may well be negative."""
+    outside = len(point) == 2 and any(value.startswith("-") for value in point)
+    return outside or "NA" in map(str.upper, point)
 
 
 def _blocks(path: Path) -> Iterator[Block]:

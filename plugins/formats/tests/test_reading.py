@@ -286,10 +286,17 @@ def test_order_lists_fields_and_what_is_left_out(place, pictures):
     _, tps = read(place("flies.tps", TPS), pictures)
     assert tps.images[0].extra == {"tps_id": "0", "tps_scale": "0.013"}
     assert "1 curves" in tps.notes[0]
+    assert "1 landmarks with a negative coordinate" in tps.notes[1]
     _, long = read(place("long.tsv", LONG), pictures)
     assert [one.extra for one in long.images] == [{"patient": "p1"}, {"patient": "p2"}]
     _, wide = read(place("wide.csv", WIDE), pictures)
     assert [one.split for one in wide.images] == ["training", "testing"]
+
+
+def test_points_of_a_volume_may_be_negative(place, volumes):
+    _, tps = read(place("scan.tps", "LM3=2\n3 -2 4\nNA NA NA\nIMAGE=v0.nii.gz\n"), volumes)
+    assert tps.images[0].marks == {"1": Mark((3.0, -2.0, 4.0))}
+    assert tps.notes == ()
 
 
 def test_y_upwards_is_turned_and_back(place, pictures):

@@ -1,4 +1,4 @@
-"""Which defaults a plan for landmarks should write: `python -m benchmarks.recipe SET [CANDIDATE …]`.
+"""Which defaults a plan should write: `python -m benchmarks.recipe SET [CANDIDATE …]`.
 
     python -m benchmarks.recipe wings plan sigma-1 --minutes 1 --seeds 0 1 2 [--data FOLDER] [--out FOLDER]
     python -m benchmarks.recipe --table
@@ -7,14 +7,17 @@ A run is what `lannunet plan --minutes M` writes, changed by one candidate of `C
 many batches as the plan states for the machine, so that other work on it changes no result. Test images are
 never looked at: each set is split anew, of its training and validation images a quarter is held out, and the
 candidates are compared on these. Runs that are finished are kept. The table has for each candidate the mean
-error, and the mean over the sets of its ratio to the set's best; docs/recipe.md says what came of it.
+error (segmentation: 100 times what the Dice lacks to 1), and the mean over the sets of its ratio to the set's
+best; docs/recipe.md says what came of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -26,6 +29,7 @@ import numpy as np
 import yaml
 from lannunet_landmarks import write_demo_dataset
 
+from benchmarks.annotate_slices import annotate_slices
 from benchmarks.surfaces import write_surfaces
 
 FILE = Path(__file__).with_name("recipe_candidates.py")
@@ -71,14 +75,46 @@ def turned_hands(folder: Path) -> Path:
     return annotations
 
 
+def hippocampus(source: Path, folder: Path) -> Path:
+    """A raw folder of the training cases alone, a quarter of which are its test cases."""
+    target = folder / "Dataset001_Hippocampus"
+    cases = sorted(path.name for path in (source / "labelsTr").iterdir())
+    order = np.random.default_rng(0).permutation(len(cases))
+    held = {cases[index] for index in order[: len(cases) // HELD_OUT]}
+    for name in cases:
+        split = "Ts" if name in held else "Tr"
+        image = name.replace(".nii", "_0000.nii")
+        for kind, file in (("images", image), ("labels", name)):
+            (target / f"{kind}{split}").mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / f"{kind}Tr" / file, target / f"{kind}{split}" / file)
+    content = json.loads((source / "dataset.json").read_text(encoding="utf-8"))
+    content["numTraining"] = len(cases) - len(held)
+    (target / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+    return target
+
+
+def sparse_hippocampus(source: Path, folder: Path) -> Path:
+    """The same, with three annotated slices in each training case."""
+    target = folder / "Dataset002_Slices"
+    annotate_slices(hippocampus(source, folder / "full"), target, slices=3)
+    return target
+
+
 SETS: dict[str, Callable[[Path, Path], Path]] = {
     "wings": lambda data, folder: again(data / "wings" / "dataset.json", folder),
     "mouse": lambda data, folder: again(data / "mirror_mouse" / "dataset.json", folder),
     "hands": lambda _, folder: write_demo_dataset(folder, seed=1),
     "turned hands": lambda _, folder: turned_hands(folder),
     "surfaces": lambda _, folder: write_surfaces(folder),
+    "hippocampus": lambda data, folder: hippocampus(data / "hippocampus" / "Dataset004_Hippocampus", folder),
+    "slices": lambda data, folder: sparse_hippocampus(
+        data / "hippocampus" / "Dataset004_Hippocampus", folder
+    ),
 }
 """How each data set is made, from the folder of real data and a new one."""
+
+SEGMENTED = {"hippocampus": "Dataset001_Hippocampus", "slices": "Dataset002_Slices"}
+"""The folders of those that are no landmarks."""
 
 FIXED = {"solver.regress_sigma": False}
 PLUGIN: dict[str, Any] = {"trainer.plugins": [str(FILE)]}
@@ -101,11 +137,20 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "payer19": {"sampler.data_aug": "payer19"},
     "no augmentation": {"sampler.data_aug": "None"},
     "every-sample": {"sampler.data_aug": "EverySample", **PLUGIN},
+    "elastic": {"sampler.data_aug": "UprightElastic", **PLUGIN},
+    "finer": {"sampler.input_size": [384, 288], "solver.max_epochs": 9},  # wings: 450 of 1000 batches
+    "finest": {"sampler.input_size": [640, 480], "solver.max_epochs": 4, "trainer.validate_every": 1},
+    "mouse-finer": {"sampler.input_size": [256, 320], "solver.max_epochs": 11},  # 550 of 1100 batches
+    "wide": {"model.unet.max_features": 256},
     "any rotation": {"sampler.data_aug": "AnyRotation", **PLUGIN},
     "lr-1e-3": {"solver.base_lr": 1e-3},
     "lr-4e-3": {"solver.base_lr": 4e-3},
     "one-cycle": {**PLUGIN, "trainer.recipe_candidates.one_cycle": True},
     "stretch": {"sampler.resize": "stretch"},
+    "sgd": {"solver.optimizer": "sgd"},
+    "nnunet": {"sampler.data_aug": "nnunet"},
+    "nnunet without mirrors": {"sampler.data_aug": "NnunetWithoutMirrors", **PLUGIN},
+    "foreground .67": {"sampler.foreground_share": 0.67},
     "no deep supervision": {"solver.deep_supervision": False},
 }
 """Keys over the plan's, by the name of what is tried."""
@@ -113,29 +158,32 @@ CANDIDATES: dict[str, dict[str, Any]] = {
 
 def one_run(name: str, candidate: str, minutes: float, seed: int, given: argparse.Namespace) -> None:
     folder = given.out / name.replace(" ", "_")
-    annotations = folder / "data" / "dataset.json"
+    annotations = folder / "data" / SEGMENTED.get(name, "dataset.json")
+    extensions = ["--plugins", "sparse"] if name == "slices" else []
     if not annotations.exists():
         SETS[name](given.data, annotations.parent)
     plan = folder / f"plan{minutes:g}.yaml"
     if not plan.exists():
-        lannunet("plan", annotations, "--minutes", f"{minutes:g}", "--no-gpu", "-o", plan)
+        lannunet("plan", annotations, "--minutes", f"{minutes:g}", "--no-gpu", "-o", plan, *extensions)
     run = folder / f"{candidate} {minutes:g} {seed}".replace(" ", "_")
     if (run / "summary.json").exists():
         return
     text = plan.read_text(encoding="utf-8")
-    stated = re.search(r"may make (\d+) batches in the time", " ".join(text.replace("#", "").split()))
+    stated = re.search(
+        r"may make (?:about )?(\d+) (?:batches|steps) in the time", " ".join(text.replace("#", "").split())
+    )
     config = yaml.safe_load(text)
     assert stated, f"{plan} does not say how many batches fit"
     del config["solver"]["budget_minutes"]  # the number of batches is fixed
     epochs = round(int(stated[1]) / config["solver"]["mini_batch_size"])
     keys = {
-        **CANDIDATES[candidate],
-        "dataset.src_targets": str(annotations.resolve()),
+        f"dataset.{'root' if name in SEGMENTED else 'src_targets'}": str(annotations.resolve()),
         "output.output_dir": str(run.resolve()),
         "solver.max_epochs": epochs,
         "solver.seed": seed,
         "trainer.validate_every": max(epochs // 10, 1),
         "sampler.num_workers": 0,
+        **CANDIDATES[candidate],
     }
     for key, value in keys.items():
         *sections, last = key.split(".")
@@ -157,11 +205,15 @@ def lannunet(*arguments: object) -> None:
 
 
 def errors(run: Path) -> dict[str, float]:
-    """Mean, median and 95th percentile of the held-out images' radial errors, in pixels."""
-    import csv
-
-    with (run / "predictions.csv").open(newline="") as file:
-        found = [float(row["error_px"]) for row in csv.DictReader(file) if row["error_px"]]
+    """Mean, median and 95th percentile of the held-out images' radial errors, in pixels; or of what the Dice
+    of a case's class lacks to 1, in hundredths."""
+    landmarks = run / "predictions.csv"
+    with (landmarks if landmarks.exists() else run / "cases.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if landmarks.exists():
+        found = [float(row["error_px"]) for row in rows if row["error_px"]]
+    else:
+        found = [100 * (1 - float(row["dice"])) for row in rows if row["dice"]]
     found = [error for error in found if np.isfinite(error)]
     return {
         "mean": float(np.mean(found)),

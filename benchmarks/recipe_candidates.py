@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import torch
 from lannunet_landmarks import SoftmaxCrossEntropy
 from torch.nn import functional
@@ -11,6 +12,7 @@ from lannunet_core import (
     Plugin,
     PluginConfig,
     RandomAffine,
+    RandomElastic,
     RandomIntensity,
     RandomScheme,
     SomeOf,
@@ -21,6 +23,7 @@ from lannunet_core import (
 
 EVERY_SAMPLE = RandomAffine(rotation=30, scale_each=(0.85, 1.15), translation=0.07)
 UPRIGHT = RandomAffine(rotation=15, scale=(0.85, 1.15), scale_each=(0.9, 1.1), translation=0.05)
+ELASTIC = RandomElastic(alpha=(0, 50), sigma=(2, 5))
 GREY = SomeOf(
     (
         RandomIntensity("contrast", {"factor": (0.8, 1.2)}),
@@ -38,7 +41,9 @@ class RecipeCandidates(Plugin):
     @hookimpl
     def augmentations(self):
         return {
+            "UprightElastic": lambda: RandomScheme(UPRIGHT, elastic=ELASTIC, intensity=(GREY,)),
             "EverySample": lambda: RandomScheme(EVERY_SAMPLE, intensity=(GREY,)),
+            "NnunetWithoutMirrors": WithoutMirrors,
             "AnyRotation": lambda: RandomScheme(replace(UPRIGHT, rotation=180), intensity=(GREY,)),
         }
 
@@ -61,6 +66,22 @@ class RecipeCandidates(Plugin):
 
             scheduler = OneCycle(optimizer, total_steps)
         return optimizer, scheduler
+
+
+class WithoutMirrors:
+    """nnU-Net's scheme without its mirrors."""
+
+    def __init__(self):
+        from lannunet_segmentation.data.nnunet_scheme import NnunetScheme
+
+        self.scheme = NnunetScheme()
+
+    def draw(self, rng, size, sample=None):
+        drawn = self.scheme.draw(rng, size, sample)
+        spatial = drawn.spatial
+        # mirrors change the sign of a column, whose diagonal is positive for turns under 90 degrees
+        linear = spatial.linear * np.sign(np.diag(spatial.linear))
+        return replace(drawn, spatial=replace(spatial, linear=linear))
 
 
 def one_cycle(share):

@@ -214,3 +214,8 @@ class Bench(ABC):
     def suites(self) -> Mapping[str, type[Any]]:
         """Test classes of the task's own, derived from `Conformance`, each by the hook that it is for."""
         return {}
+
+    def formats(self) -> Mapping[str, type[Any]]:
+        """Test classes of file formats that the task finds by entry point, each by its group without
+        `lannunet.`; its attribute `format` is the name of the entry point."""
+        return {}

@@ -1,4 +1,4 @@
-"""`lannunet plugins check NAME`: the conformance kit on an installed plugin, as a table."""
+"""`lannunet plugins check NAME`: the conformance kit on an installed plugin or file format, as a table."""
 
 from __future__ import annotations
 
@@ -8,52 +8,100 @@ import typer
 
 from lannunet_core.config.yaml import read_override
 from lannunet_core.errors import UserError
+from lannunet_core.names import plain
 from lannunet_core.plugins import discovery
 from lannunet_core.plugins.api import PluginConfig
+from lannunet_core.plugins.installed import Installed
 
 if TYPE_CHECKING:
     from lannunet_core.testing import Result
+    from lannunet_core.testing.suites import Planned
 
 STYLES = {"passed": "green", "failed": "bold red", "not claimed": "yellow"}
 
 
 def command(
-    name: Annotated[str, typer.Argument(help="The plugin, by any of its names.")],
+    name: Annotated[str, typer.Argument(help="The plugin, by any of its names, or a file format.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the plugin, for a small model say."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting of the plugin, for a small model say; of a format: example=FILE.",
+        ),
     ] = None,
 ) -> None:
-    """Check that a plugin keeps its contracts: the checks of lannunet_core.testing, without pytest.
+    """Check that a plugin, or a format that a task reads, keeps its contracts, without pytest.
 
     What a plugin refuses with a message (3D, say), or does not offer, is not claimed and no failure. Ends
     with exit code 1 where a check fails.
     """
+    if not any(plugin.answers_to(name) for plugin in discovery.installed()) and (of := format_entry(name)):
+        finish(f"Format {of[1]}", check_format(*of, overrides or []))
+        return
     plugin = discovery.find(name)
     try:
         config = plugin.load().Config
     except UserError as error:
         typer.echo(f"Failed: {error}", err=True)
         raise typer.Exit(1) from error
-    results = check(plugin.name, settings_from(overrides or [], config))
-    show(str(plugin), results)
+    finish(f"Plugin {plugin}", check(plugin.name, settings_from(overrides or [], config)))
+
+
+def finish(what: str, results: list[Result]) -> None:
+    show(what, results)
     if any(result.outcome == "failed" for result in results):
         raise typer.Exit(1)
 
 
+def format_entry(name: str) -> tuple[str, Installed] | None:
+    """The kind and the entry of an installed file format; None: there is none of this name."""
+    found = (
+        (kind, one)
+        for kind, entries in discovery.scan().formats.items()
+        for one in entries
+        if plain(one.name) == plain(name)
+    )
+    return next(found, None)
+
+
+def check_format(kind: str, entry: Installed, overrides: list[str]) -> list[Result]:
+    """The results of the checks that a task brings for formats of this kind."""
+    from lannunet_core.plugins import tasks
+    from lannunet_core.testing.suites import checks_of
+
+    benches = filter(None, (task.bench() for task in tasks.every()))
+    suites = [suite for bench in benches for of, suite in bench.formats().items() if of == kind]
+    if not suites:
+        raise UserError(f"{entry} is one of the {kind.replace('_', ' ')}, for which there are no checks.")
+    given = [one for override in overrides for one in read_override(override)]
+    settings = {".".join(map(str, one.path)): one.value for one in given}
+    if unknown := [key for key in settings if key not in suites[0].__annotations__]:
+        known = ", ".join(suites[0].__annotations__)
+        raise UserError(f"--set: a check of a format has no setting {unknown[0]}, but {known}.")
+    suite = type(suites[0].__name__, (suites[0],), {"format": entry.name, **settings})()
+    return run_all(str(entry), [(suite, test, "") for test in checks_of(type(suite))])
+
+
 def check(plugin: str, settings: dict[str, Any]) -> list[Result]:
     """The results of all checks of an installed plugin, with a progress bar meanwhile."""
-    from lannunet_core.run.progress import progress_bar
     from lannunet_core.testing import Result
-    from lannunet_core.testing.suites import plan, run_one
+    from lannunet_core.testing.suites import plan
 
     try:
         planned = plan(plugin, settings)
     except Exception as error:
         asked = "A run can be built with it, and its hooks say what they bring"
         return [Result("hooks", asked, "failed", f"it raises {type(error).__name__}: {error}")]
+    return run_all(plugin, planned)
+
+
+def run_all(what: str, planned: list[Planned]) -> list[Result]:
+    from lannunet_core.run.progress import progress_bar
+    from lannunet_core.testing.suites import run_one
+
     results = []
-    with progress_bar(f"checking {plugin}", len(planned)) as progress:
+    with progress_bar(f"checking {what}", len(planned)) as progress:
         for suite, test, about in planned:
             progress.advance(0, test.removeprefix("test_"))
             results.append(run_one(suite, test, about))
@@ -80,12 +128,12 @@ def settings_from(overrides: list[str], config: type[PluginConfig]) -> dict[str,
     return settings
 
 
-def show(plugin: str, results: list[Result]) -> None:
+def show(what: str, results: list[Result]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"Plugin {escape(plugin)}", title_justify="left", show_lines=False)
+    table = Table(title=escape(what), title_justify="left", show_lines=False)
     table.add_column("check", overflow="fold")
     table.add_column("contract", overflow="fold", ratio=1)
     table.add_column("result", no_wrap=True)

@@ -53,8 +53,9 @@ def read(path: Path, images: Path | None) -> Annotations:
 
 def _read(path: Path, images: Path | None) -> Annotations:
     content = read_json(path)
+    listed = _by_id(content, "images", path)
     categories = {
-        one["id"]: one for one in field(content, "categories", list, str(path)) if one.get("keypoints")
+        number: one for number, one in _by_id(content, "categories", path).items() if one.get("keypoints")
     }
     objects: dict[Any, list[dict[str, Any]]] = {}
     for one in field(content, "annotations", list, str(path)):
@@ -68,7 +69,6 @@ def _read(path: Path, images: Path | None) -> Annotations:
     finder = ImageFinder(
         images, path.parent, path.parent / "images", path.parent.parent / "images", path.parent.parent
     )
-    listed = {one["id"]: one for one in field(content, "images", list, str(path))}
     if unknown := [one for one in objects if one not in listed]:
         raise UserError(f'{path}: annotations are of image {unknown[0]!r:.40}, which is not in "images".')
     found = []
@@ -85,6 +85,15 @@ def _read(path: Path, images: Path | None) -> Annotations:
         marks = _marks(of_image[0]["keypoints"], names, where) if of_image else {}
         found.append(Annotated(image, marks, source=where))
     return Annotations(names, tuple(found), name=path.stem)
+
+
+def _by_id(content: Any, key: str, path: Path) -> dict[Any, dict[str, Any]]:
+    found: dict[Any, dict[str, Any]] = {}
+    for one in field(content, key, list, str(path)):
+        if one["id"] in found:
+            raise UserError(f'{path}: two of its "{key}" have the id {one["id"]!r:.40}. Number them anew.')
+        found[one["id"]] = one
+    return found
 
 
 def _marks(numbers: list[Any], names: tuple[str, ...], where: str) -> dict[str, Mark]:
@@ -143,4 +152,5 @@ COCO = LandmarkFormat(
     write,
     dimensions=(2,),
     holds=frozenset({"occluded", "unannotated"}),
+    file="annotations.json",
 )

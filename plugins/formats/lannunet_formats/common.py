@@ -15,6 +15,8 @@ from lannunet_core import UserError, image_header, inside, terminal_text, write_
 HALF = 0.5
 """Where the first pixel's centre lies for programs that count from the picture's corner, as Qt and browsers
 do."""
+LONGEST = 1 << 16
+"""Characters of a line that are looked at to tell a format."""
 SPLITS: dict[str, Split] = {
     "train": "training",
     "training": "training",
@@ -41,6 +43,28 @@ def _content(path: Path, _changed: int, _size: int) -> Any:
         return read_json(path)
     except UserError:
         return None
+
+
+def text_of(path: Path) -> str:
+    """The content of a text file, with any ends of lines.
+
+    Raises:
+        UserError: It is not in UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: is not in UTF-8 (byte {error.start}). Save it as UTF-8 text, in Excel as CSV UTF-8."
+        ) from None
+
+
+def first_line(path: Path) -> str:
+    """The first line that says something, for telling a format; "" of what is no file."""
+    if not path.is_file():
+        return ""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return next((line for line in iter(lambda: file.readline(LONGEST), "") if line.strip()), "")
 
 
 def write_json(content: Any, out: Path) -> None:

@@ -7,6 +7,7 @@ first pixel's centre is at (0.5, 0.5). A point that is `outside` is absent.
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from pathlib import Path
 
 from lannunet_landmarks import Annotated, Annotations, ImageFinder, LandmarkFormat, Mark, mark_of, relative_to
@@ -36,6 +37,7 @@ def read(path: Path, images: Path | None) -> Annotations:
         raise UserError(f"{file}, line {line}, column {column}: malformed XML.") from None
     if root.find("track") is not None:
         raise UserError(f"{file}: is CVAT's export for videos. Export the task as CVAT for images 1.1.")
+    labels = [one.text or "" for one in root.findall(".//label/name")]
     finder = ImageFinder(images, file.parent, file.parent / "images")
     found, left = [], 0
     for element in root.iter("image"):
@@ -43,15 +45,14 @@ def read(path: Path, images: Path | None) -> Annotations:
         image = finder.named(element.attrib["name"], where)
         check_size(image, (element.get("width"), element.get("height")), where)
         split = SPLITS.get((element.get("subset") or "").lower())
-        marks = _marks(element, where)
+        marks = _marks(element, labels, where)
         left += sum(shape.tag not in ("points", "skeleton", "tag") for shape in element)
         found.append(Annotated(image, marks, split=split, source=where))
-    labels = [one.text or "" for one in root.findall(".//label/name")]
     notes = (f"{file}: {left} shapes that are no points are left out.",) if left else ()
     return Annotations(names_of(found, labels), tuple(found), name=path.stem, notes=notes)
 
 
-def _marks(image: ET.Element, where: str) -> dict[str, Mark]:
+def _marks(image: ET.Element, labels: Sequence[str], where: str) -> dict[str, Mark]:
     skeletons = image.findall("skeleton")
     if len(skeletons) > 1:
         raise UserError(
@@ -61,6 +62,10 @@ def _marks(image: ET.Element, where: str) -> dict[str, Mark]:
     marks: dict[str, Mark] = {}
     for shape in (*image.findall("points"), *(part for one in skeletons for part in one.findall("points"))):
         label = shape.attrib["label"]
+        if labels and label not in labels:
+            raise UserError(
+                f"{where}: {terminal_text(label)} is none of the task's labels ({', '.join(labels):.200})."
+            )
         points = [point.split(",") for point in shape.attrib["points"].split(";")]
         for number, point in enumerate(points, 1):
             name = label if len(points) == 1 else f"{label}-{number}"
@@ -110,4 +115,5 @@ CVAT = LandmarkFormat(
     write,
     dimensions=(2,),
     holds=frozenset({"occluded", "splits", "unannotated"}),
+    file="annotations.xml",
 )

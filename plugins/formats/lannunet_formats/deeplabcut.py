@@ -1,7 +1,8 @@
-"""DeepLabCut's `CollectedData_NAME.csv`, and the tables of Lightning Pose, which are the same.
+"""DeepLabCut's `CollectedData_NAME.csv` and `.h5`, and the tables of Lightning Pose, which are the same.
 
 Three or four rows of heads (scorer, individuals where there are several, bodyparts, coords), then a row an
-image, whose path stands in one column or in three. Coordinates count from the first pixel's centre.
+image, whose path stands in one column or in three. Coordinates count from the first pixel's centre. The .h5
+holds the same table as a data frame of pandas, and is read by h5py, which is an extra.
 """
 
 from __future__ import annotations
@@ -12,20 +13,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from lannunet_landmarks import Annotated, Annotations, ImageFinder, LandmarkFormat, Mark, mark_of, relative_to
 
 from lannunet_core import UserError, terminal_text, write_text
-from lannunet_formats.common import names_of, once
+from lannunet_formats.common import first_line, names_of, once, text_of
+from lannunet_formats.dataframe import read_frame
+from lannunet_formats.hdf5 import is_hdf5
 
 HEADS = ("scorer", "individuals", "bodyparts", "coords")
 TABLE = "CollectedData*"
 GROUP = "video"  # the folder of an image: pictures of one video are alike
 NOTHING = ("", "nan")
-HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 class Table(NamedTuple):
-    """A table as its CSV has it: heads and rows, each begun by the parts of an image's path."""
+    """A table as a CSV has it: heads and rows, each begun by the parts of an image's path."""
 
     heads: Mapping[str, Sequence[str]]
     rows: Sequence[tuple[str, list[str], Sequence[str]]]  # how messages name it, path, cells
@@ -36,10 +39,8 @@ def matches(path: Path) -> bool:
     if path.is_dir():
         return bool(_tables(path))
     if path.suffix.lower() == ".csv":
-        with path.open(encoding="utf-8-sig") as file:
-            return file.readline().startswith("scorer,")
-    with path.open("rb") as file:
-        return path.suffix.lower() == ".h5" and file.read(8) == HDF5
+        return first_line(path).startswith("scorer,")
+    return is_hdf5(path, ".h5")
 
 
 def _tables(folder: Path) -> list[Path]:
@@ -56,12 +57,7 @@ def read(path: Path, images: Path | None) -> Annotations:
     found: list[Annotated] = []
     order: dict[str, None] = {}
     for file in files:
-        if file.suffix.lower() == ".h5":
-            raise UserError(
-                f"{file}: is not read, as its tables are pickles, which may run code. Give the .csv that "
-                "DeepLabCut writes beside it."
-            )
-        table = _read_csv(file)
+        table = _read_hdf5(file) if file.suffix.lower() == ".h5" else _read_csv(file)
         order |= dict.fromkeys(table.heads["bodyparts"])
         project = (
             file.parents[2]
@@ -74,7 +70,7 @@ def read(path: Path, images: Path | None) -> Annotations:
 
 
 def _read_csv(path: Path) -> Table:
-    lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
+    lines = list(csv.reader(io.StringIO(text_of(path), newline="")))
     heads: dict[str, Sequence[str]] = {}
     for line in lines[:4]:
         if line and line[0] in HEADS:
@@ -91,6 +87,21 @@ def _read_csv(path: Path) -> Table:
         if any(line):
             rows.append((where, line[:first], line[first:]))
     return Table(cut, rows)
+
+
+def _read_hdf5(path: Path) -> Table:
+    frame = read_frame(path, "deeplabcut", "Give the .csv that DeepLabCut writes beside it.")
+    levels = list(zip(*frame.columns, strict=True))
+    names = HEADS if len(levels) == len(HEADS) else tuple(head for head in HEADS if head != "individuals")
+    if len(levels) != len(names):
+        raise UserError(
+            f"{path}: its columns have {len(levels)} levels, should have {', '.join(HEADS[2:])} and a scorer."
+        )
+    rows = [
+        (f"{path}, row {number}", list(parts), ["" if np.isnan(one) else repr(one) for one in values])
+        for number, (parts, values) in enumerate(zip(frame.rows, frame.values.tolist(), strict=True), 1)
+    ]
+    return Table(dict(zip(names, levels, strict=True)), rows)
 
 
 def _row(
@@ -144,4 +155,5 @@ DEEPLABCUT = LandmarkFormat(
     write,
     dimensions=(2,),
     holds=frozenset({"unannotated"}),
+    file="CollectedData_lannunet.csv",
 )

@@ -118,5 +118,12 @@ def write(annotations: Annotations, out: Path) -> None:
 
 
 LABEL_STUDIO = LandmarkFormat(
-    "label-studio", "Label Studio", matches, read, write, dimensions=(2,), holds=frozenset({"unannotated"})
+    "label-studio",
+    "Label Studio",
+    matches,
+    read,
+    write,
+    dimensions=(2,),
+    holds=frozenset({"unannotated"}),
+    file="annotations.json",
 )

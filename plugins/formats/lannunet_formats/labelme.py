@@ -29,25 +29,33 @@ OCCLUDED = "occluded"  # a flag of a shape
 
 
 def matches(path: Path) -> bool:
-    """A file, or a folder of them."""
+    """A file, or a folder of them, or of folders of them; other JSON may lie beside them."""
     if path.is_dir():
-        return any(matches(file) for file in sorted(path.glob("*.json"))[:1])
-    content = json_of(path)
+        return any(matches(file) for file in sorted(path.rglob("*.json")))
+    return _is_labelme(json_of(path))
+
+
+def _is_labelme(content: Any) -> bool:
     return isinstance(content, dict) and "shapes" in content and "imagePath" in content
 
 
 def read(path: Path, images: Path | None) -> Annotations:
-    files = [path] if path.is_file() else sorted(path.glob("*.json"))
-    found, left = [], 0
+    files = [path] if path.is_file() else sorted(path.rglob("*.json"))
+    found, left, foreign = [], 0, 0
     for file in files:
         content = read_json(file)
+        if path.is_dir() and not _is_labelme(content):
+            foreign += 1
+            continue
         marks, others = _marks(field(content, "shapes", list, str(file)), str(file))
         left += others
         image = _image(content, file, images)
         check_size(image, (content.get("imageWidth"), content.get("imageHeight")), str(file))
         found.append(Annotated(image, marks, source=str(file)))
-    notes = (f"{path}: {left} shapes that are no points are left out.",) if left else ()
-    return Annotations(names_of(found), tuple(found), name=path.stem, notes=notes)
+    notes = [f"{path}: {left} shapes that are no points are left out."] if left else []
+    if foreign:
+        notes.append(f"{path}: {foreign} JSON that are not LabelMe's are left out.")
+    return Annotations(names_of(found), tuple(found), name=path.stem, notes=tuple(notes))
 
 
 def _image(content: Mapping[str, Any], file: Path, images: Path | None) -> Path:

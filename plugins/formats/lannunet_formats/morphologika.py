@@ -19,17 +19,16 @@ from lannunet_landmarks import (
 )
 
 from lannunet_core import UserError, terminal_text, write_text
+from lannunet_formats.common import first_line, text_of
 from lannunet_formats.table import turned
 
 MISSING = "NA"
 
 
 def matches(path: Path) -> bool:
-    if not path.is_file() or path.suffix.lower() not in (".txt", ".morphologika"):
+    if path.suffix.lower() not in (".txt", ".morphologika"):
         return False
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        first = next((line for line in file if line.strip()), "")
-    return first.strip().lower() == "[individuals]"
+    return first_line(path).strip().lower() == "[individuals]"
 
 
 def read(path: Path, images: Path | None, y_up: bool | None) -> Annotations:
@@ -70,7 +69,7 @@ def _parts(path: Path) -> dict[str, list[tuple[int, str]]]:
     """The lines below each [head], with their numbers."""
     parts: dict[str, list[tuple[int, str]]] = {}
     current: list[tuple[int, str]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(text_of(path).splitlines(), 1):
         text = line.strip()
         if text.startswith("[") and text.endswith("]"):
             current = parts.setdefault(text[1:-1].strip().lower(), [])
@@ -105,5 +104,11 @@ def _name(one: Annotated) -> str:
 
 
 MORPHOLOGIKA = LandmarkFormat(
-    "morphologika", "Morphologika", matches, read, write, holds=frozenset({"unannotated"})
+    "morphologika",
+    "Morphologika",
+    matches,
+    read,
+    write,
+    holds=frozenset({"unannotated"}),
+    file="landmarks.txt",
 )

@@ -241,4 +241,5 @@ NNLANDMARK = LandmarkFormat(
     write,
     dimensions=(3,),
     holds=frozenset({"spacing", "unannotated"}),
+    error=0.5,
 )

@@ -14,7 +14,7 @@ from typing import Any
 from lannunet_landmarks import Annotated, Annotations, ImageFinder, LandmarkFormat, Mark, mark_of, read_json
 
 from lannunet_core import UserError, terminal_text, write_text
-from lannunet_formats.common import field, file_of, json_of, names_of, once, write_json
+from lannunet_formats.common import field, file_of, json_of, names_of, once, text_of, write_json
 
 SCHEMA = (
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
@@ -129,7 +129,7 @@ def _in_lps(point: list[Any], system: str, where: str) -> Mark:
 
 
 def _fiducials(path: Path) -> tuple[dict[str, Mark], list[str]]:
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = text_of(path).splitlines()
     columns, system, version = COLUMNS.split(","), None, RAS_BEFORE
     for line in lines:
         key, _, value = line.lstrip("# ").partition("=")

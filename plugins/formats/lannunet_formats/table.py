@@ -1,7 +1,7 @@
 """Plain tables: a row a landmark (`image, landmark, x, y`), or a row an image (`image, tip_x, tip_y, …`).
 
-Cells are separated by commas, semicolons (with decimal commas, too) or tabs. Coordinates count from the first
-pixel's centre, y down unless told otherwise.
+Cells are separated by commas, semicolons or tabs (the latter two with decimal commas, too). Coordinates count
+from the first pixel's centre, y down unless told otherwise.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from lannunet_core import (
     terminal_text,
     write_text,
 )
-from lannunet_formats.common import SPLITS, names_of, once
+from lannunet_formats.common import SPLITS, first_line, names_of, once, text_of
 
 IMAGE = ("image", "filename", "file_name", "file", "image_path", "path")
 LANDMARK = ("landmark", "label", "name", "keypoint", "point", "bodypart")
@@ -50,10 +51,9 @@ def matches_wide(path: Path) -> bool:
 
 
 def _header(path: Path) -> list[str]:
-    if not path.is_file() or path.suffix.lower() not in (".csv", ".tsv", ".txt"):
+    if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
         return []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        line = file.readline(1 << 16)
+    line = first_line(path)
     return [name.strip().lower() for name in next(csv.reader([line], delimiter=_delimiter(line)), [])]
 
 
@@ -73,11 +73,15 @@ def _wide_names(columns: list[str]) -> list[str]:
 
 def _rows(path: Path) -> tuple[list[str], list[Row]]:
     """The columns as they are written, and the rows, by columns in small letters."""
-    text = path.read_text(encoding="utf-8-sig")
+    text = text_of(path).lstrip("\n")
     delimiter = _delimiter(text.partition("\n")[0])
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     columns = [from_spreadsheet(name.strip()) for name in next(lines, [])]
     keys = [name.lower() for name in columns]
+    if twice := [name for name, count in Counter(filter(None, keys)).items() if count > 1]:
+        raise UserError(
+            f"{path}: column '{terminal_text(twice[0])}' is there twice. Give columns their own names."
+        )
     rows = []
     for cells in lines:
         where = f"{path}, line {lines.line_num}"
@@ -85,7 +89,7 @@ def _rows(path: Path) -> tuple[list[str], list[Row]]:
             raise UserError(f"{where}: has {len(cells)} cells under {len(columns)} columns.")
         if any(cells):
             row = dict(zip(keys, map(from_spreadsheet, cells), strict=True))
-            if delimiter == ";":
+            if delimiter != ",":
                 row = {key: re.sub(r"^([-+]?\d+),(\d+)$", r"\1.\2", cell) for key, cell in row.items()}
             rows.append(Row(where, row))
     return columns, rows
@@ -262,6 +266,7 @@ LONG = LandmarkFormat(
     write_long,
     systems=("pixel", "LPS", "RAS"),
     holds=HOLDS | {"occluded", "confidence", "fields", "unannotated"},
+    file="landmarks.csv",
 )
 WIDE = LandmarkFormat(
     "csv-wide",
@@ -271,4 +276,5 @@ WIDE = LandmarkFormat(
     write_wide,
     systems=("pixel", "LPS", "RAS"),
     holds=HOLDS | {"unannotated"},
+    file="landmarks.csv",
 )

@@ -1,6 +1,8 @@
 """tps files of tpsDig and geomorph: a block a specimen, with landmarks by number.
 
-y counts upwards from the image's lower edge, y = height − y down. A landmark with a negative coordinate, or
+y counts upwards from the image's lower edge, y = height − y down, unless the user says that it points down:
+"opposite convention … (i.e. top versus bottom)", as StereoMorph's manual says of reading them (TPSToShapes).
+A landmark with a negative coordinate, or
 `NA`, is missing. Coordinates are pixels, whatever SCALE says, which becomes the field `scale`.
 """
 
@@ -14,6 +16,7 @@ from typing import NamedTuple
 from lannunet_landmarks import Annotated, Annotations, ImageFinder, LandmarkFormat, Mark, mark_of, relative_to
 
 from lannunet_core import UserError, image_header, terminal_text, write_text
+from lannunet_formats.common import first_line, text_of
 
 POINTS = ("LM", "LM3")
 
@@ -26,16 +29,15 @@ class Block(NamedTuple):
 
 
 def matches(path: Path) -> bool:
-    if not path.is_file() or path.suffix.lower() not in (".tps", ".txt"):
+    if path.suffix.lower() not in (".tps", ".txt"):
         return False
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        first = next((line for line in file if line.strip()), "")
-    return first.partition("=")[0].strip().upper() in POINTS
+    return first_line(path).partition("=")[0].strip().upper() in POINTS
 
 
 def read(path: Path, images: Path | None, y_up: bool | None) -> Annotations:
     finder = ImageFinder(images, path.parent, path.parent / "images")
-    found, curves, negative, count = [], 0, 0, None
+    found: list[Annotated] = []
+    turns, curves, negative, count = 0, 0, 0, None
     for block in _blocks(path):
         where = f"{path}, line {block.line}"
         if count is not None and len(block.points) != count:
@@ -57,8 +59,13 @@ def read(path: Path, images: Path | None, y_up: bool | None) -> Annotations:
         one = Annotated(
             image, marks, extra={f"tps_{key}": value for key, value in extra.items()}, source=where
         )
-        found.append(turned(one) if y_up is not False and len(block.points[0]) == 2 else one)
+        up = y_up is not False and bool(block.points) and len(block.points[0]) == 2
+        turns, found = turns + up, [*found, turned(one) if up else one]
     notes = [f"{path}: {curves} curves are left out."] if curves else []
+    if turns and y_up is None:
+        notes.append(
+            f"{path}: y is taken to count upwards, as tpsDig writes it (--y-down where it does not)."
+        )
     if negative:
         notes.append(f"{path}: {negative} landmarks with a negative coordinate are taken for missing ones.")
     names = tuple(str(n + 1) for n in range(count or 0))
@@ -72,7 +79,7 @@ def _is_missing(point: list[str]) -> bool:
 
 
 def _blocks(path: Path) -> Iterator[Block]:
-    lines = iter(list(enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1)))
+    lines = iter(list(enumerate(text_of(path).splitlines(), 1)))
     block: Block | None = None
     for number, line in lines:
         key, equals, value = (part.strip() for part in line.partition("="))
@@ -132,4 +139,12 @@ def write(annotations: Annotations, out: Path) -> None:
     write_text(out, "\n".join(lines) + "\n")
 
 
-TPS = LandmarkFormat("tps", "a tps file", matches, read, write, holds=frozenset({"unannotated"}))
+TPS = LandmarkFormat(
+    "tps",
+    "a tps file",
+    matches,
+    read,
+    write,
+    holds=frozenset({"unannotated"}),
+    file="landmarks.tps",
+)

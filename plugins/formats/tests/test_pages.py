@@ -22,9 +22,9 @@ SMALL = {
 
 
 def commands(page):
-    """The commands of a page, but those of one that needs an extra."""
+    """The commands of a page, in its order."""
     blocks = re.findall(r"^```\n(lannunet .*?)```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if ".slp" not in line]
+    return [line for block in blocks for line in block.splitlines()]
 
 
 def points(count, dimensions):
@@ -36,7 +36,7 @@ def written(name, annotations, out):
     of.write(in_system(annotations, of.systems[0]), out)
 
 
-def slicer(folder, pictures, volumes, annotated):
+def slicer(folder, pictures, volumes, annotated, write_slp):
     shutil.copytree(volumes, folder / "scans")
     before = annotated(folder / "scans", points(6, 3))
     written("slicer", before, folder / "markups")
@@ -44,7 +44,7 @@ def slicer(folder, pictures, volumes, annotated):
         file.rename(folder / "scans" / file.name)
 
 
-def cvat(folder, pictures, volumes, annotated):
+def cvat(folder, pictures, volumes, annotated, write_slp):
     shutil.copytree(pictures, folder / "pictures")
     before = annotated(folder / "pictures", points(6, 2))
     written("labelme", before, folder / "shapes")
@@ -55,7 +55,12 @@ def cvat(folder, pictures, volumes, annotated):
     written("label-studio", before, folder / "project.json")
 
 
-def deeplabcut(folder, pictures, volumes, annotated):
+def deeplabcut(folder, pictures, volumes, annotated, write_slp):
+    (folder / "frames").mkdir()
+    backend = {"filename": ".", "dataset": "video0/video"}
+    packed = {0: {n: (pictures / f"a{n}.png").read_bytes() for n in range(3)}}
+    frames = [(0, n, 0, [[(3.0 + n, 4.0, True)]]) for n in range(3)]
+    write_slp(folder / "labels.pkg.slp", ["tip"], [backend], frames, packed=packed)
     for n, video in enumerate(("one", "two", "three")):
         clip = folder / "project" / "labeled-data" / video
         clip.mkdir(parents=True)
@@ -64,13 +69,15 @@ def deeplabcut(folder, pictures, volumes, annotated):
         written("deeplabcut", annotated(clip, points(2, 2)), clip / "CollectedData_Ada.csv")
 
 
-def nnlandmark(folder, pictures, volumes, annotated):
+def nnlandmark(folder, pictures, volumes, annotated, write_slp):
     written("nnlandmark", annotated(volumes, points(6, 3)), folder / "Dataset732_Afids")
 
 
 @pytest.mark.parametrize("lay_out", [slicer, cvat, deeplabcut, nnlandmark])
-def test_the_commands_of_a_page(lay_out, tmp_path, monkeypatch, capsys, pictures, volumes, annotated):
-    lay_out(tmp_path, pictures, volumes, annotated)
+def test_the_commands_of_a_page(
+    lay_out, tmp_path, monkeypatch, capsys, pictures, volumes, annotated, write_slp
+):
+    lay_out(tmp_path, pictures, volumes, annotated, write_slp)
     monkeypatch.chdir(tmp_path)
     told = commands(f"{lay_out.__name__}.md")
     assert [line.split()[1] for line in told[:3]] == ["import", "plan", "train"]
@@ -93,6 +100,8 @@ def test_the_commands_of_a_page(lay_out, tmp_path, monkeypatch, capsys, pictures
     predictions, names = read_predictions(Path("runs/annotations/predictions.csv"))
     assert names == ["tip", "left eye", "right eye"]
     if lay_out is deeplabcut:  # no video on two sides
+        packed = json.loads(Path("sleap.json").read_text())
+        assert sum(len(packed[split]) for split in ("training", "validation", "testing")) == 3
         videos = [{one["video"] for one in annotations[split]} for split in ("training", "testing")]
         assert videos[0].isdisjoint(videos[1])
     if lay_out is slicer:

@@ -286,7 +286,8 @@ def test_order_lists_fields_and_what_is_left_out(place, pictures):
     _, tps = read(place("flies.tps", TPS), pictures)
     assert tps.images[0].extra == {"tps_id": "0", "tps_scale": "0.013"}
     assert "1 curves" in tps.notes[0]
-    assert "1 landmarks with a negative coordinate" in tps.notes[1]
+    assert "y is taken to count upwards, as tpsDig writes it (--y-down" in tps.notes[1]
+    assert "1 landmarks with a negative coordinate" in tps.notes[2]
     _, long = read(place("long.tsv", LONG), pictures)
     assert [one.extra for one in long.images] == [{"patient": "p1"}, {"patient": "p2"}]
     _, wide = read(place("wide.csv", WIDE), pictures)
@@ -305,6 +306,7 @@ def test_y_upwards_is_turned_and_back(place, pictures):
     assert up.images[0].marks["tip"].at == (10.5, 39 - down.images[0].marks["tip"].at[1])
     _, tps = read(place("flies.tps", TPS), pictures, y_up=False)
     assert tps.images[0].marks["1"].at == (10.5, 19.75)
+    assert not any("y is taken" in note for note in tps.notes)
 
 
 @pytest.mark.parametrize("system", ["LPS", "RAS"])
@@ -492,42 +494,6 @@ def test_wrong_markups(path, value, said, tmp_path, volumes):
         return
     with pytest.raises(UserError, match=said):
         read(tmp_path, volumes)
-
-
-def test_sleap_without_its_library_names_the_extra(tmp_path, monkeypatch):
-    (tmp_path / "labels.slp").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(8))
-    monkeypatch.setattr("lannunet_formats.sleap.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"labels.slp: reading \.\w+ needs .*'lannunet-formats\[sleap\]'"):
-        read(tmp_path / "labels.slp", None)
-
-
-def test_deeplabcuts_pickles_are_not_opened(tmp_path):
-    """Alone in a folder as well."""
-    (tmp_path / "CollectedData_Ada.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(8))
-    for path in (tmp_path / "CollectedData_Ada.h5", tmp_path):
-        with pytest.raises(UserError, match=r"Ada\.h5: is not read, .* Give the \.csv"):
-            read(path, None)
-
-
-def test_frames_of_sleap(tmp_path, pictures):
-    sleap_io = pytest.importorskip("sleap_io", reason="sleap-io is not installed")
-    skeleton = sleap_io.Skeleton(nodes=["tip", "eye"])
-    video = sleap_io.Video.from_filename([str(pictures / f"a{n}.png") for n in range(2)])
-    frames = [
-        sleap_io.LabeledFrame(
-            video=video,
-            frame_idx=n,
-            instances=[sleap_io.Instance.from_numpy(np.array(points), skeleton=skeleton)],
-        )
-        for n, points in enumerate([[[10.5, 20.25], [30, 5]], [[1, 2], [np.nan, np.nan]]])
-    ]
-    labels = sleap_io.Labels(frames)
-    for file, options in (("labels.slp", {}), ("labels.pkg.slp", {"embed": True})):
-        labels.save(str(tmp_path / file), **options)
-        name, said = read(tmp_path / file, tmp_path)
-        assert name == "sleap"
-        assert said.images[0].marks == {"tip": TIP, "eye": Mark((30.0, 5.0))}
-        assert said.images[1].marks == {"tip": Mark((1.0, 2.0))}
 
 
 def test_states_reach_the_data_set(place, pictures):

@@ -57,12 +57,15 @@ def command(
     from lannunet_landmarks.data.exchange import Draw, as_absent, as_content, format_of, read_source, relative
     from lannunet_landmarks.data.exported import LANNUNET, in_system
     from lannunet_landmarks.data.formats import formats
+    from lannunet_landmarks.data.json_file import read_json
 
     refuse_existing(out)
     if images is not None and not images.is_dir():
         raise UserError(f"--images: there is no folder {images}.")
     of = format_of(source, -1, name, "--format")
     if of is None and name.casefold() == "auto" and not LANNUNET.matches(source):
+        if source.is_file() and source.suffix.lower() == ".json":
+            read_json(source)  # says where it is no JSON
         there = "" if source.exists() else "there is no such file or folder. "
         known = ", ".join(one.name for one in formats())
         raise UserError(f"{source}: {there}It is of none of the formats {known}. Name one (--format).")

@@ -122,6 +122,11 @@ class LandmarkBench(Bench):
 
         return SUITES
 
+    def formats(self) -> Mapping[str, type[Any]]:
+        from lannunet_landmarks.conformance.formats import FormatConformance
+
+        return {"landmark_formats": FormatConformance}
+
 
 def _image(size: tuple[int, ...], state: State = State.VISIBLE) -> Source:
     """Two landmarks on it, all in the same state."""

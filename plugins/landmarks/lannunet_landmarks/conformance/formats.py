@@ -1,16 +1,16 @@
-"""What holds for a format of annotations.
+"""What holds for a format of annotations; `lannunet plugins check my-format` checks the same.
 
 from lannunet_landmarks.conformance import FormatConformance
 
 class TestMyFormat(FormatConformance):
     format = "my-format"
-    file = "points.my"          # what a user may call a file of it; "" for a folder
     example = "tests/example.my"  # one that only reads: a file of it, whose images are there
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from lannunet_core import UserError
-from lannunet_core.testing import Broken
+from lannunet_core.testing import Broken, NotClaimed
 from lannunet_landmarks.data.exchange import read_source
 from lannunet_landmarks.data.exported import in_system
 from lannunet_landmarks.data.formats import (
@@ -49,15 +49,11 @@ class FormatConformance:
 
     Attributes:
         format: Its name.
-        file: What it is written to; "": a folder.
-        example: A file or folder that it reads; needed where it does not write.
-        error: By how many pixels a point may come back elsewhere.
+        example: A file or folder that it reads, whose images lie beside it; needed where it does not write.
     """
 
     format: str
-    file: str = ""
     example: str | None = None
-    error: float = 1e-6
 
     def test_it_is_found(self) -> None:
         """It is registered under its name, and says what it is."""
@@ -101,13 +97,12 @@ class FormatConformance:
         """Points, states and images come back, in each of its coordinate systems and dimensions."""
         of = self._format()
         if of.read is None or of.write is None:
-            return
+            raise NotClaimed("it does not both read and write")
         for system in of.systems:
             for dimensions in of.dimensions if system == "pixel" else (3,):
                 with tempfile.TemporaryDirectory() as place:
                     before = drawn(Path(place) / "images", dimensions)
-                    out = Path(place) / "written" / (self.file or "folder")
-                    out.parent.mkdir()
+                    out = _place(place, of)
                     of.write(in_system(before, system), out)
                     after = in_system(read_source(out, of, Path(place) / "images"), "pixel")
                     self._compare(before, after)
@@ -143,15 +138,19 @@ class FormatConformance:
     def _source(self) -> Iterator[tuple[Path, Path | None]]:
         """Something of the format in a folder of its own, and the folder of its images."""
         of = self._format()
+        if of.read is None:
+            raise NotClaimed("it does not read")
         with tempfile.TemporaryDirectory() as place:
+            out = _place(place, of)
             if of.write is None:
                 if self.example is None:
-                    raise Broken("it does not write: name an example")
-                yield Path(self.example), None
+                    raise NotClaimed("it does not write: name an example that it can be tried with")
+                example = Path(self.example)
+                out = out.parent / example.name
+                (shutil.copytree if example.is_dir() else shutil.copyfile)(example, out)
+                yield out, example.parent
                 return
             before = drawn(Path(place) / "images", of.dimensions[0] if of.systems[0] == "pixel" else 3)
-            out = Path(place) / "written" / (self.file or "folder")
-            out.parent.mkdir()
             of.write(in_system(before, of.systems[0]), out)
             yield out, Path(place) / "images"
 
@@ -165,8 +164,14 @@ class FormatConformance:
                 raise Broken(f"landmarks {list(one.marks)} come back as {list(again.marks)}")
             for name, mark in one.marks.items():
                 off = np.abs(np.subtract(again.marks[name].at or (), mark.at or ())).max()
-                if off > self.error:
+                if off > self._format().error:
                     raise Broken(f"landmark {name} at {mark.at} comes back {off:.3g} pixels off")
+
+
+def _place(folder: str, of: LandmarkFormat) -> Path:
+    """What is written, in a folder of its own."""
+    (Path(folder) / "written").mkdir()
+    return Path(folder) / "written" / (of.file or "folder")
 
 
 def drawn(folder: Path, dimensions: int) -> Annotations:

@@ -121,4 +121,5 @@ LANNUNET = LandmarkFormat(
     write_json,
     systems=("pixel", "LPS", "RAS"),
     holds=frozenset({"absent", "occluded", "splits", "spacing", "fields", "unannotated"}),
+    file="annotations.json",
 )

@@ -12,7 +12,7 @@ A complete format, and in its pyproject.toml an entry point of the group `lannun
         marks = {name: Mark((float(x), float(y))) for name, x, y in lines}
         return Annotations(tuple(marks), (Annotated(path.with_suffix(".png"), marks),))
 
-    PTS = LandmarkFormat("pts", "points in lines", matches, read)
+    PTS = LandmarkFormat("pts", "points in lines", matches, read, file="points.pts")
 """
 
 from __future__ import annotations
@@ -96,6 +96,8 @@ HOLDABLE = {
     "unannotated": "{n} images without any landmark: they are left out",
 }
 """What a format may hold, and what is said of one that does not."""
+EXACT = 0.01
+"""Pixels: below, nobody need be told that points are rounded."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,8 @@ class LandmarkFormat:
         dimensions: D that it can hold.
         systems: That it can be written in, the usual one first.
         holds: The keys of `HOLDABLE` that it can.
+        file: What a file of it may be called; "": it is a folder.
+        error: Pixels by which a point may lie elsewhere once it is written.
     """
 
     name: str
@@ -125,6 +129,8 @@ class LandmarkFormat:
     dimensions: tuple[int, ...] = (2, 3)
     systems: tuple[System, ...] = ("pixel",)
     holds: frozenset[str] = frozenset()
+    file: str = ""
+    error: float = 1e-6
 
     def lost(self, annotations: Annotations) -> list[str]:
         """What writing them in this format drops, in sentences."""
@@ -137,13 +143,14 @@ class LandmarkFormat:
             "splits": sum(one.split is not None for one in every),
             "spacing": sum(one.spacing is not None for one in every),
             "fields": sum(bool(one.extra) for one in every),
-            "unannotated": sum(not one.marks for one in every),
+            "unannotated": sum(all(mark.at is None for mark in one.marks.values()) for one in every),
         }
+        moved = [f"In {self.title} points lie up to {self.error:g} pixels beside their place."]
         return [
             f"{self.title} cannot hold {HOLDABLE[what].format(n=n)}."
             for what, n in counts.items()
             if n and what not in self.holds
-        ]
+        ] + (moved if self.error >= EXACT else [])
 
 
 def formats() -> tuple[LandmarkFormat, ...]:
@@ -205,6 +212,7 @@ class ImageFinder:
     def __init__(self, images: Path | None, *folders: Path) -> None:
         self.folders = (folders if images is None else (images,)) or (Path(),)
         self._by_stem: dict[str, list[Path]] | None = None
+        self._by_name: dict[str, list[Path]] | None = None
 
     def named(self, name: str, where: str) -> Path:
         """The file that a path or a name stands for: as it is, or as much of its end as is found.
@@ -217,7 +225,18 @@ class ImageFinder:
             for folder in self.folders:
                 if (path := folder.joinpath(*parts[first:])).is_file():
                     return path
+        if parts and len(alike := self._alike(parts[-1])) == 1:
+            return alike[0]
         raise self._missing(f"image {terminal_text(name):.300}", where)
+
+    def _alike(self, name: str) -> list[Path]:
+        """Files whose names differ in upper and lower case alone, which elsewhere are one."""
+        if self._by_name is None:
+            self._by_name = {}
+            for folder in self.folders:
+                for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                    self._by_name.setdefault(path.name.casefold(), []).append(path)
+        return self._by_name.get(name.casefold(), [])
 
     def of_case(self, stem: str, where: str) -> Path:
         """The image of this name without its suffix.

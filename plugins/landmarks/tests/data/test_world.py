@@ -1,6 +1,7 @@
 """World coordinates: oblique, mirrored and sheared images, against SimpleITK and against the matrix."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -193,6 +194,11 @@ def test_millimetres_and_voxels_are_one_data_set_to_the_trainer(make_project, ca
     summary = json.loads((project.out / "summary.json").read_text())["overall"]["occluded"]
     assert summary["occluded"]["evaluated"] == 1
     assert summary["occluded"]["mean"] == pytest.approx(float(rows[0]["error_mm"]), abs=1e-3)
+    page = " ".join((project.out / "report.html").read_text().split())
+    told = re.search(
+        r"Occluded landmarks: mean ([\d.]+) mm, median [\d.]+ mm, 1 cases\. The others: mean", page
+    )
+    assert float(told[1]) == pytest.approx(summary["occluded"]["mean"], rel=0.01)
     for row, before in zip(rows, in_voxels, strict=True):
         point = np.array([[float(row[axis]) for axis in "xyz"]])
         assert point[0] == pytest.approx([float(before[axis]) for axis in "xyz"], abs=0.01)

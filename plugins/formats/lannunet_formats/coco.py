@@ -21,7 +21,7 @@ from lannunet_landmarks import (
 )
 
 from lannunet_core import UserError, image_header, terminal_text
-from lannunet_formats.common import SPLITS, check_size, field, json_of, names_of, once, write_json
+from lannunet_formats.common import SPLITS, check_size, field, json_of, names_of, objects, once, write_json
 
 UNLABELLED, OCCLUDED, VISIBLE = 0, 1, 2
 
@@ -57,11 +57,17 @@ def _read(path: Path, images: Path | None) -> Annotations:
     categories = {
         number: one for number, one in _by_id(content, "categories", path).items() if one.get("keypoints")
     }
-    objects: dict[Any, list[dict[str, Any]]] = {}
-    for one in field(content, "annotations", list, str(path)):
-        if one.get("category_id") in categories and any(one.get("keypoints", ())) and not one.get("iscrowd"):
-            objects.setdefault(one["image_id"], []).append(one)
-    used = list(dict.fromkeys(one["category_id"] for of_image in objects.values() for one in of_image))
+    shown: dict[Any, list[dict[str, Any]]] = {}
+    for one in objects(content, "annotations", str(path)):
+        if one.get("iscrowd") or not any(one.get("keypoints") or ()):
+            continue
+        if one.get("category_id") not in categories:
+            raise UserError(
+                f"{path}, annotation {terminal_text(one.get('id'))}: has keypoints of the category "
+                f"{one.get('category_id')!r:.40}, which names none."
+            )
+        shown.setdefault(one.get("image_id"), []).append(one)
+    used = list(dict.fromkeys(one["category_id"] for of_image in shown.values() for one in of_image))
     if len(used) > 1:
         known = ", ".join(terminal_text(categories[one].get("name")) for one in used)
         raise UserError(f"{path}: has keypoints of several categories ({known}). Export one of them.")
@@ -69,12 +75,12 @@ def _read(path: Path, images: Path | None) -> Annotations:
     finder = ImageFinder(
         images, path.parent, path.parent / "images", path.parent.parent / "images", path.parent.parent
     )
-    if unknown := [one for one in objects if one not in listed]:
+    if unknown := [one for one in shown if one not in listed]:
         raise UserError(f'{path}: annotations are of image {unknown[0]!r:.40}, which is not in "images".')
     found = []
     for number, entry in listed.items():
         where = f"{path}, image {terminal_text(entry.get('file_name', number))}"
-        of_image = objects.get(number, [])
+        of_image = shown.get(number, [])
         if len(of_image) > 1:
             raise UserError(
                 f"{where}: holds {len(of_image)} objects with keypoints, and an image of ours holds one. Cut "
@@ -89,7 +95,7 @@ def _read(path: Path, images: Path | None) -> Annotations:
 
 def _by_id(content: Any, key: str, path: Path) -> dict[Any, dict[str, Any]]:
     found: dict[Any, dict[str, Any]] = {}
-    for one in field(content, key, list, str(path)):
+    for one in objects(content, key, str(path)):
         if one["id"] in found:
             raise UserError(f'{path}: two of its "{key}" have the id {one["id"]!r:.40}. Number them anew.')
         found[one["id"]] = one

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
+import csv
 import functools
+import io
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lannunet_landmarks import Annotated, Mark, Split, read_json
 
@@ -15,6 +19,7 @@ from lannunet_core import UserError, image_header, inside, terminal_text, write_
 HALF = 0.5
 """Where the first pixel's centre lies for programs that count from the picture's corner, as Qt and browsers
 do."""
+DECIMAL = re.compile(r"^\s*([-+]?\d+),(\d+)\s*$")
 LONGEST = 1 << 16
 """Characters of a line that are looked at to tell a format."""
 SPLITS: dict[str, Split] = {
@@ -49,10 +54,10 @@ def text_of(path: Path) -> str:
     """The content of a text file, with any ends of lines.
 
     Raises:
-        UserError: It is not in UTF-8.
+        UserError: It is neither in UTF-8 nor marked as UTF-16.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding=_encoding(path))
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}: is not in UTF-8 (byte {error.start}). Save it as UTF-8 text, in Excel as CSV UTF-8."
@@ -63,8 +68,51 @@ def first_line(path: Path) -> str:
     """The first line that says something, for telling a format; "" of what is no file."""
     if not path.is_file():
         return ""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
+    with path.open(encoding=_encoding(path), errors="replace") as file:
         return next((line for line in iter(lambda: file.readline(LONGEST), "") if line.strip()), "")
+
+
+def delimiter_of(line: str) -> str:
+    """What separates the cells of a table, by its first line."""
+    return max(",;\t", key=line.count)
+
+
+class Cells(NamedTuple):
+    """What a table says.
+
+    Attributes:
+        lines: Those that say something, each with its number.
+        notes: What was converted, in sentences.
+    """
+
+    lines: list[tuple[int, list[str]]]
+    notes: tuple[str, ...] = ()
+
+
+def cells_of(path: Path) -> Cells:
+    """The cells of a table; numbers have decimal points.
+
+    A comma in a number is its decimal point where cells are separated by semicolons or tabs, as spreadsheets
+    write tables in many countries.
+    """
+    text = text_of(path)
+    delimiter = delimiter_of(next((line for line in text.splitlines() if line.strip()), ""))
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    every = [(lines.line_num, cells) for cells in lines if any(cell.strip() for cell in cells)]
+    if delimiter == "," or not any(DECIMAL.match(cell) for _, cells in every for cell in cells):
+        return Cells(every)
+    points = [(number, [DECIMAL.sub(r"\1.\2", cell) for cell in cells]) for number, cells in every]
+    return Cells(points, (f"{path}: the comma in a number is taken for its decimal point.",))
+
+
+def _encoding(path: Path) -> str:
+    with path.open("rb") as file:
+        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+
+
+def files_in(folder: Path, suffix: str) -> list[Path]:
+    """Those of a suffix, in any case of its letters, in a folder and the folders in it."""
+    return sorted(path for path in folder.rglob("*") if path.name.lower().endswith(suffix) and path.is_file())
 
 
 def write_json(content: Any, out: Path) -> None:
@@ -81,6 +129,19 @@ def field(of: Any, key: str, kind: type, where: str) -> Any:
     if not isinstance(found, kind):
         said = "is missing" if found is None else f"is {json.dumps(found, default=str):.60}"
         raise UserError(f'{where}: "{key}" {said}; it should be a {_KINDS.get(kind, kind.__name__)}.')
+    return found
+
+
+def objects(of: Any, key: str, where: str) -> list[dict[str, Any]]:
+    """A field that lists objects.
+
+    Raises:
+        UserError: It is missing, or holds something else.
+    """
+    found: list[dict[str, Any]] = field(of, key, list, where)
+    for one in found:
+        if not isinstance(one, dict):
+            raise UserError(f'{where}: "{key}" holds {json.dumps(one, default=str):.60}, no object.')
     return found
 
 

@@ -42,7 +42,7 @@ def read(path: Path, images: Path | None) -> Annotations:
     found, left = [], 0
     for element in root.iter("image"):
         where = f"{file}, image {terminal_text(element.get('name'))}"
-        image = finder.named(element.attrib["name"], where)
+        image = finder.named(_attribute(element, "name", where), where)
         check_size(image, (element.get("width"), element.get("height")), where)
         split = SPLITS.get((element.get("subset") or "").lower())
         marks = _marks(element, labels, where)
@@ -61,12 +61,12 @@ def _marks(image: ET.Element, labels: Sequence[str], where: str) -> dict[str, Ma
         )
     marks: dict[str, Mark] = {}
     for shape in (*image.findall("points"), *(part for one in skeletons for part in one.findall("points"))):
-        label = shape.attrib["label"]
+        label = _attribute(shape, "label", where)
         if labels and label not in labels:
             raise UserError(
                 f"{where}: {terminal_text(label)} is none of the task's labels ({', '.join(labels):.200})."
             )
-        points = [point.split(",") for point in shape.attrib["points"].split(";")]
+        points = [point.split(",") for point in _attribute(shape, "points", where).split(";")]
         for number, point in enumerate(points, 1):
             name = label if len(points) == 1 else f"{label}-{number}"
             if shape.get("outside") == "1":
@@ -78,6 +78,12 @@ def _marks(image: ET.Element, labels: Sequence[str], where: str) -> dict[str, Ma
             x, y = placed.at
             once(marks, name, Mark((x - HALF, y - HALF), shape.get("occluded") == "1"), where)
     return marks
+
+
+def _attribute(element: ET.Element, name: str, where: str) -> str:
+    if (found := element.get(name)) is None:
+        raise UserError(f"{where}: <{element.tag}> has no {name}.")
+    return found
 
 
 def write(annotations: Annotations, out: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,7 @@ import numpy as np
 from lannunet_landmarks import Annotated, Annotations, ImageFinder, LandmarkFormat, Mark, mark_of, relative_to
 
 from lannunet_core import UserError, terminal_text, write_text
-from lannunet_formats.common import first_line, names_of, once, text_of
+from lannunet_formats.common import cells_of, delimiter_of, first_line, names_of, once
 from lannunet_formats.dataframe import read_frame
 from lannunet_formats.hdf5 import is_hdf5
 
@@ -32,6 +33,7 @@ class Table(NamedTuple):
 
     heads: Mapping[str, Sequence[str]]
     rows: Sequence[tuple[str, list[str], Sequence[str]]]  # how messages name it, path, cells
+    notes: tuple[str, ...] = ()
 
 
 def matches(path: Path) -> bool:
@@ -39,7 +41,8 @@ def matches(path: Path) -> bool:
     if path.is_dir():
         return bool(_tables(path))
     if path.suffix.lower() == ".csv":
-        return first_line(path).startswith("scorer,")
+        line = first_line(path)
+        return line.startswith(f"scorer{delimiter_of(line)}")
     return is_hdf5(path, ".h5")
 
 
@@ -55,9 +58,12 @@ def _tables(folder: Path) -> list[Path]:
 def read(path: Path, images: Path | None) -> Annotations:
     files = _tables(path) if path.is_dir() else [path]
     found: list[Annotated] = []
+    notes: list[str] = []
     order: dict[str, None] = {}
     for file in files:
         table = _read_hdf5(file) if file.suffix.lower() == ".h5" else _read_csv(file)
+        _check_columns(table, file)
+        notes += table.notes
         order |= dict.fromkeys(table.heads["bodyparts"])
         project = (
             file.parents[2]
@@ -66,27 +72,33 @@ def read(path: Path, images: Path | None) -> Annotations:
         )
         finder = ImageFinder(images, project, file.parent)
         found += [_row(table.heads, *row, finder) for row in table.rows]
-    return Annotations(names_of(found, tuple(order)), tuple(found), name=path.stem, group_by=GROUP)
+    names = names_of(found, tuple(order))
+    return Annotations(names, tuple(found), name=path.stem, group_by=GROUP, notes=tuple(notes))
+
+
+def _check_columns(table: Table, file: Path) -> None:
+    columns = list(zip(*(line for name, line in table.heads.items() if name != "scorer"), strict=True))
+    if twice := [" ".join(column) for column, count in Counter(columns).items() if count > 1]:
+        raise UserError(f"{file}: has two columns of {terminal_text(twice[0])}. Rename one of them.")
 
 
 def _read_csv(path: Path) -> Table:
-    lines = list(csv.reader(io.StringIO(text_of(path), newline="")))
+    lines, notes = cells_of(path)
     heads: dict[str, Sequence[str]] = {}
-    for line in lines[:4]:
-        if line and line[0] in HEADS:
+    for _, line in lines[:4]:
+        if line[0] in HEADS:
             heads[line[0]] = line
     if missing := [head for head in ("scorer", "bodyparts", "coords") if head not in heads]:
         raise UserError(f"{path}: has no row of {missing[0]} at its top.")
-    first = list(heads["coords"]).index("x")
+    first = next((place for place, axis in enumerate(heads["coords"]) if axis in ("x", "y")), 1)
     cut = {name: line[first:] for name, line in heads.items()}
     rows = []
-    for number, line in enumerate(lines[len(heads) :], len(heads) + 1):
+    for number, line in lines[len(heads) :]:
         where = f"{path}, line {number}"
-        if any(line) and len(line) != len(heads["coords"]):
+        if len(line) != len(heads["coords"]):
             raise UserError(f"{where}: has {len(line)} cells under {len(heads['coords'])} columns.")
-        if any(line):
-            rows.append((where, line[:first], line[first:]))
-    return Table(cut, rows)
+        rows.append((where, line[:first], line[first:]))
+    return Table(cut, rows, notes)
 
 
 def _read_hdf5(path: Path) -> Table:

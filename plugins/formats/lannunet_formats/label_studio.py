@@ -23,7 +23,7 @@ from lannunet_landmarks import (
 )
 
 from lannunet_core import UserError, image_header, terminal_text
-from lannunet_formats.common import HALF, check_size, field, json_of, names_of, once, write_json
+from lannunet_formats.common import HALF, check_size, field, json_of, names_of, objects, once, write_json
 
 UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what goes before the name of an uploaded file
 KIND = "keypointlabels"
@@ -49,11 +49,11 @@ def read(path: Path, images: Path | None) -> Annotations:
             if result.get("image_rotation"):
                 raise UserError(f"{where}: the image was turned while it was annotated. Turn it back.")
             value = field(result, "value", dict, where)
-            (name, *more) = field(value, KIND, list, where)
-            if more:
-                raise UserError(f"{where}: a point has {len(more) + 1} labels, should have one.")
+            names = field(value, KIND, list, where)
+            if len(names) != 1:
+                raise UserError(f"{where}: a point has {len(names)} labels, should have one.")
             x, y = mark_of((value.get("x"), value.get("y")), where).at or ()
-            once(marks, str(name), Mark((x / 100 * width - HALF, y / 100 * height - HALF)), where)
+            once(marks, str(names[0]), Mark((x / 100 * width - HALF, y / 100 * height - HALF)), where)
         found.append(Annotated(image, marks, source=where))
     return Annotations(names_of(found), tuple(found), name=path.stem)
 
@@ -67,7 +67,7 @@ def _results(task: dict[str, Any], where: str) -> list[dict[str, Any]]:
         raise UserError(
             f"{where}: has {len(chosen)} annotations. Keep one, or mark one of them as ground truth."
         )
-    results = [result for one in chosen for result in field(one, "result", list, where)]
+    results = [result for one in chosen for result in objects(one, "result", where)]
     return [result for result in results if result.get("type") == KIND]
 
 

@@ -22,7 +22,18 @@ from lannunet_landmarks import (
 )
 
 from lannunet_core import UserError, image_header, terminal_text
-from lannunet_formats.common import HALF, check_size, field, file_of, json_of, names_of, once, write_json
+from lannunet_formats.common import (
+    HALF,
+    check_size,
+    field,
+    file_of,
+    files_in,
+    json_of,
+    names_of,
+    objects,
+    once,
+    write_json,
+)
 
 VERSION = "5.5.0"
 OCCLUDED = "occluded"  # a flag of a shape
@@ -31,7 +42,7 @@ OCCLUDED = "occluded"  # a flag of a shape
 def matches(path: Path) -> bool:
     """A file, or a folder of them, or of folders of them; other JSON may lie beside them."""
     if path.is_dir():
-        return any(matches(file) for file in sorted(path.rglob("*.json")))
+        return any(matches(file) for file in files_in(path, ".json"))
     return _is_labelme(json_of(path))
 
 
@@ -40,14 +51,14 @@ def _is_labelme(content: Any) -> bool:
 
 
 def read(path: Path, images: Path | None) -> Annotations:
-    files = [path] if path.is_file() else sorted(path.rglob("*.json"))
+    files = [path] if path.is_file() else files_in(path, ".json")
     found, left, foreign = [], 0, 0
     for file in files:
         content = read_json(file)
         if path.is_dir() and not _is_labelme(content):
             foreign += 1
             continue
-        marks, others = _marks(field(content, "shapes", list, str(file)), str(file))
+        marks, others = _marks(objects(content, "shapes", str(file)), str(file))
         left += others
         image = _image(content, file, images)
         check_size(image, (content.get("imageWidth"), content.get("imageHeight")), str(file))

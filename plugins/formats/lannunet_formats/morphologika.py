@@ -34,7 +34,7 @@ def matches(path: Path) -> bool:
 def read(path: Path, images: Path | None, y_up: bool | None) -> Annotations:
     parts = _parts(path)
     individuals, landmarks, dimensions = (
-        int(_part(parts, name, path)[0][1]) for name in ("individuals", "landmarks", "dimensions")
+        _count(parts, name, path) for name in ("individuals", "landmarks", "dimensions")
     )
     names = [line for _, line in _part(parts, "names", path)]
     # Before each specimen a line begins with an apostrophe, and names or counts it.
@@ -82,6 +82,13 @@ def _part(parts: dict[str, list[tuple[int, str]]], name: str, path: Path) -> lis
     if not parts.get(name):
         raise UserError(f"{path}: says nothing below [{name}].")
     return parts[name]
+
+
+def _count(parts: dict[str, list[tuple[int, str]]], name: str, path: Path) -> int:
+    number, text = _part(parts, name, path)[0]
+    if not text.isdecimal():
+        raise UserError(f"{path}, line {number}: '{terminal_text(text):.40}' is no count.")
+    return int(text)
 
 
 def write(annotations: Annotations, out: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,17 @@ from typing import Any
 from lannunet_landmarks import Annotated, Annotations, ImageFinder, LandmarkFormat, Mark, mark_of, read_json
 
 from lannunet_core import UserError, terminal_text, write_text
-from lannunet_formats.common import field, file_of, json_of, names_of, once, text_of, write_json
+from lannunet_formats.common import (
+    field,
+    file_of,
+    files_in,
+    json_of,
+    names_of,
+    objects,
+    once,
+    text_of,
+    write_json,
+)
 
 SCHEMA = (
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
@@ -45,9 +56,8 @@ def _holds(path: Path, suffix: str) -> bool:
 
 
 def _files(folder: Path, suffix: str) -> Iterable[Path]:
-    """Those of a folder, or of the folders in it: one a case."""
-    yield from sorted(folder.glob(f"*{suffix}"))
-    yield from sorted(folder.glob(f"*/*{suffix}"))
+    """Those of a folder, then of the folders in it: one a case."""
+    yield from sorted(files_in(folder, suffix), key=lambda path: (path.parent != folder, path))
 
 
 def read_json_files(path: Path, images: Path | None) -> Annotations:
@@ -78,7 +88,7 @@ def _cases(path: Path, images: Path | None, suffix: str, read: Read) -> Annotati
 
 def _image(file: Path, source: Path, images: Path | None) -> Path:
     """The image of the file's name, or the only one beside it, where each case has a folder of its own."""
-    name = file.name.removesuffix(".json").removesuffix(".mrk").removesuffix(".fcsv")
+    name = re.sub(r"(\.mrk)?\.(json|fcsv)$", "", file.name, flags=re.IGNORECASE)
     finder = ImageFinder(images, file.parent)
     try:
         return finder.of_case(name, str(file))
@@ -94,7 +104,7 @@ def _image(file: Path, source: Path, images: Path | None) -> Path:
 def _markups(path: Path) -> tuple[dict[str, Mark], list[str]]:
     marks: dict[str, Mark] = {}
     left = []
-    for markup in field(read_json(path), "markups", list, str(path)):
+    for markup in objects(read_json(path), "markups", str(path)):
         kind = markup.get("type", "Fiducial")
         if kind != "Fiducial":
             left.append(f"a markup of type {terminal_text(kind)} is left out; landmarks are point lists.")
@@ -103,7 +113,7 @@ def _markups(path: Path) -> tuple[dict[str, Mark], list[str]]:
         if units not in ("mm", ["mm", "UCUM"], "mm3"):
             raise UserError(f"{path}: its coordinates are in {terminal_text(units)}, should be in mm.")
         system = _system(markup.get("coordinateSystem", "LPS"), str(path))
-        for number, point in enumerate(field(markup, "controlPoints", list, str(path)), 1):
+        for number, point in enumerate(objects(markup, "controlPoints", str(path)), 1):
             name = str(point.get("label") or number)
             where = f"{path}, point {terminal_text(name)}"
             status = point.get("positionStatus", "defined")

@@ -25,7 +25,7 @@ from lannunet_core import (
     terminal_text,
     write_text,
 )
-from lannunet_formats.common import SPLITS, first_line, names_of, once, text_of
+from lannunet_formats.common import SPLITS, cells_of, delimiter_of, first_line, names_of, once
 
 IMAGE = ("image", "filename", "file_name", "file", "image_path", "path")
 LANDMARK = ("landmark", "label", "name", "keypoint", "point", "bodypart")
@@ -54,11 +54,7 @@ def _header(path: Path) -> list[str]:
     if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
         return []
     line = first_line(path)
-    return [name.strip().lower() for name in next(csv.reader([line], delimiter=_delimiter(line)), [])]
-
-
-def _delimiter(line: str) -> str:
-    return max(",;\t", key=line.count)
+    return [name.strip().lower() for name in next(csv.reader([line], delimiter=delimiter_of(line)), [])]
 
 
 def _one_of(wanted: tuple[str, ...], columns: list[str]) -> str:
@@ -71,32 +67,34 @@ def _wide_names(columns: list[str]) -> list[str]:
     return [name for name in names if any(f"{name}{gap}y" in columns for gap in "_. ")]
 
 
-def _rows(path: Path) -> tuple[list[str], list[Row]]:
-    """The columns as they are written, and the rows, by columns in small letters."""
-    text = text_of(path).lstrip("\n")
-    delimiter = _delimiter(text.partition("\n")[0])
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    columns = [from_spreadsheet(name.strip()) for name in next(lines, [])]
+class Rows(NamedTuple):
+    columns: list[str]  # as they are written
+    rows: list[Row]
+    notes: tuple[str, ...]
+
+
+def _rows(path: Path) -> Rows:
+    """What a table says, by columns in small letters."""
+    found = cells_of(path)
+    (_, head), *lines = found.lines
+    columns = [from_spreadsheet(name.strip()) for name in head]
     keys = [name.lower() for name in columns]
     if twice := [name for name, count in Counter(filter(None, keys)).items() if count > 1]:
         raise UserError(
             f"{path}: column '{terminal_text(twice[0])}' is there twice. Give columns their own names."
         )
     rows = []
-    for cells in lines:
-        where = f"{path}, line {lines.line_num}"
-        if any(cells) and len(cells) != len(columns):
+    for number, cells in lines:
+        where = f"{path}, line {number}"
+        if len(cells) != len(columns):
             raise UserError(f"{where}: has {len(cells)} cells under {len(columns)} columns.")
-        if any(cells):
-            row = dict(zip(keys, map(from_spreadsheet, cells), strict=True))
-            if delimiter != ",":
-                row = {key: re.sub(r"^([-+]?\d+),(\d+)$", r"\1.\2", cell) for key, cell in row.items()}
-            rows.append(Row(where, row))
-    return columns, rows
+        texts = (from_spreadsheet(cell).strip() for cell in cells)
+        rows.append(Row(where, dict(zip(keys, texts, strict=True))))
+    return Rows(columns, rows, found.notes)
 
 
 def read_long(path: Path, images: Path | None, y_up: bool | None) -> Annotations:
-    columns, rows = _rows(path)
+    columns, rows, notes = _rows(path)
     keys = [name.lower() for name in columns]
     image, landmark = _one_of(IMAGE, keys), _one_of(LANDMARK, keys)
     axes = [axis for axis in AXES if axis in keys]
@@ -112,13 +110,17 @@ def read_long(path: Path, images: Path | None, y_up: bool | None) -> Annotations
             marks[case] = {}
         if (mark := _mark(row, axes, where)) is not None:
             once(marks[case], terminal_text(row[landmark]), mark, where)
-    return _annotations(path, [replace(one, marks=marks[case]) for case, one in cases.items()], rows, y_up)
+    return _annotations(
+        path, [replace(one, marks=marks[case]) for case, one in cases.items()], rows, notes, y_up
+    )
 
 
 def read_wide(path: Path, images: Path | None, y_up: bool | None) -> Annotations:
-    columns, rows = _rows(path)
+    columns, rows, notes = _rows(path)
     keys = [name.lower() for name in columns]
     image, names = _one_of(IMAGE, keys), _wide_names(keys)
+    if lonely := [name for name in keys if re.fullmatch(r".+[_. ][xy]", name) and name[:-2] not in names]:
+        raise UserError(f"{path}: column '{terminal_text(lonely[0])}' has no other of x and y beside it.")
     spelt = dict(zip(keys, columns, strict=True))
     cells = {name: _cells_of(name, keys) for name in names}
     known = {image, *OURS, *(key for of_name in cells.values() for key in of_name)}
@@ -135,7 +137,7 @@ def read_wide(path: Path, images: Path | None, y_up: bool | None) -> Annotations
             if mark is not None:
                 once(marks, terminal_text(spelt[of_name[0]][: len(name)]), mark, where)
         found.append(replace(_case(row, row[image], finder, fields, where), marks=marks))
-    return _annotations(path, found, rows, y_up)
+    return _annotations(path, found, rows, notes, y_up)
 
 
 def _cells_of(name: str, keys: list[str]) -> list[str]:
@@ -173,11 +175,17 @@ def _mark(row: Mapping[str, str], axes: list[str], where: str) -> Mark | None:
     if state == "unlabelled" or all(number.lower() in NOTHING for number in numbers):
         return None
     confidence = row.get("confidence", "").strip()
-    sure = float(confidence) if confidence else None
+    try:
+        sure = float(confidence) if confidence else None
+    except ValueError:
+        said = terminal_text(confidence)
+        raise UserError(f"{where}, column 'confidence': '{said:.40}' is no number.") from None
     return mark_of(numbers, where, occluded=state == "occluded", confidence=sure)
 
 
-def _annotations(path: Path, found: list[Annotated], rows: list[Row], y_up: bool | None) -> Annotations:
+def _annotations(
+    path: Path, found: list[Annotated], rows: list[Row], notes: tuple[str, ...], y_up: bool | None
+) -> Annotations:
     systems = {row.cells.get("coordinate_system", "").strip() or "pixel" for row in rows}
     if len(systems) > 1 or not systems <= set(SYSTEMS):
         raise UserError(
@@ -186,7 +194,7 @@ def _annotations(path: Path, found: list[Annotated], rows: list[Row], y_up: bool
         )
     (system,) = systems or {"pixel"}
     images = tuple(turned(one) for one in found) if y_up and system == "pixel" else tuple(found)
-    return Annotations(names_of(images), images, system, path.stem)  # type: ignore[arg-type]
+    return Annotations(names_of(images), images, system, path.stem, notes=notes)  # type: ignore[arg-type]
 
 
 def turned(one: Annotated) -> Annotated:

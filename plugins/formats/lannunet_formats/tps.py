@@ -1,9 +1,9 @@
 """tps files of tpsDig and geomorph: a block a specimen, with landmarks by number.
 
 y counts upwards from the image's lower edge, y = height − y down, unless the user says that it points down:
-"opposite convention … (i.e. top versus bottom)", as StereoMorph's manual says of reading them (TPSToShapes).
-A landmark with a negative coordinate, or
-`NA`, is missing. Coordinates are pixels, whatever SCALE says, which becomes the field `scale`.
+TPS takes the bottom for 0 where picture programs take the top, as StereoMorph's manual says (TPSToShapes);
+ml-morph reads it as height − y, and its example lies on its pictures so. A landmark with a negative
+coordinate, or `NA`, is missing. Coordinates are pixels, whatever SCALE says, which becomes the field `scale`.
 """
 
 from __future__ import annotations
@@ -91,17 +91,24 @@ def _blocks(path: Path) -> Iterator[Block]:
         if key in POINTS:
             if block is not None:
                 yield block
-            block = Block(number, _points(lines, int(value), 3 if key == "LM3" else 2, path), {}, 0)
+            count = _count(value, f"{path}, line {number}")
+            block = Block(number, _points(lines, count, 3 if key == "LM3" else 2, path), {}, 0)
         elif block is None:
             raise UserError(f"{path}, line {number}: comes before the first LM=.")
         elif key == "CURVES":
-            block = block._replace(curves=block.curves + int(value))
+            block = block._replace(curves=block.curves + _count(value, f"{path}, line {number}"))
         elif key == "POINTS":  # of a curve
-            _points(lines, int(value), 2, path)
+            _points(lines, _count(value, f"{path}, line {number}"), 2, path)
         else:
             block.fields[key] = value
     if block is not None:
         yield block
+
+
+def _count(value: str, where: str) -> int:
+    if not value.isdecimal():
+        raise UserError(f"{where}: '{terminal_text(value):.40}' is no count.")
+    return int(value)
 
 
 def _points(lines: Iterator[tuple[int, str]], count: int, axes: int, path: Path) -> list[list[str]]:

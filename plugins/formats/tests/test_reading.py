@@ -165,6 +165,7 @@ coords,,,x,y,x,y
 labeled-data,clip,img001.png,10.5,20.25,,
 labeled-data,clip,img002.png,11.5,21.25,30.0,5.0
 """
+OURS = DLC.replace("img001", "a0").replace("img002", "a1")  # of the pictures here
 DLC_ANIMALS = """scorer,Ada,Ada,Ada,Ada
 individuals,one,one,two,two
 bodyparts,tip,tip,tip,tip
@@ -230,7 +231,10 @@ def place(tmp_path, pictures):
     def put(name, content):
         path = pictures.parent / tmp_path.name / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            path.write_text(content if isinstance(content, str) else json.dumps(content))
         return path
 
     return put
@@ -277,6 +281,52 @@ def test_what_programs_write_is_understood(name, file, content, expected, place,
         } == {key: (mark.at, mark.occluded) for key, mark in one.marks.items()}
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "note"),
+    [
+        (
+            "w.CSV",
+            WIDE.replace("\n", "\r\n").encode("utf-8-sig"),
+            "the comma in a number is taken for its decimal",
+        ),
+        ("w.csv", WIDE.replace(";", "\t").encode("utf-16"), "the comma in a number is taken for its decimal"),
+        ("w.csv", ("\n" + LONG.replace("a0.png", " C:\\x\\A0.PNG ")).encode(), None),
+        ("k.json", json.dumps(COCO).replace("a0.png", "IMAGES/A0.PNG").encode("utf-8-sig"), None),
+        (
+            "d.csv",
+            DLC.replace("img001", "a0").replace("img002", "a1").replace(",", ";").replace(".5;", ",5;"),
+            "comma",
+        ),
+        ("d.csv", DLC.replace("img001.png", "A0.PNG").replace("img002", "a1").replace("\n", "\r\n"), None),
+        ("t.tps", TPS.replace("a0.png", "D:\\flies\\A0.png").replace("\n", "\r\n"), "y is taken"),
+        ("m.txt", MORPHOLOGIKA.replace("\na0\n", "\nA0.png\n").replace("\n", "\r\n"), None),
+    ],
+)
+def test_as_other_systems_and_spreadsheets_write_it(file, content, note, place, pictures):
+    """Ends of lines, marks of order, decimal commas, paths and cases of another system."""
+    _, said = read(place(file, content), pictures)
+    assert [one.image.name for one in said.images] == ["a0.png", "a1.png"]
+    assert next(iter(said.images[0].marks.values())).at == pytest.approx((10.5, 20.25))
+    assert any(note in one for one in said.notes) if note else said.notes == ()
+
+
+def test_a_folder_of_labelme_may_hold_folders_and_other_json(place, pictures):
+    folder = place("set/one/a0.JSON", LABELME).parents[1]
+    turned = {**LABELME, "imagePath": "a1.png", "shapes": LABELME["shapes"][::-1]}  # another order of labels
+    place("set/two/a1.json", turned)
+    place("set/two/old.json", {"training": []})
+    name, said = read(folder, pictures)
+    assert name == "labelme"
+    assert [(one.image.name, one.marks) for one in said.images] == [
+        ("a0.png", {"tip": TIP, "eye": EYE}),
+        ("a1.png", {"tip": TIP, "eye": EYE}),
+    ]
+    assert "1 JSON that are not LabelMe's are left out" in said.notes[1]
+    place("set/two/again.json", LABELME)
+    with pytest.raises(UserError, match=r"again\.json: is of the image .*a0\.png, as .*a0\.JSON is"):
+        load_dataset(dataset_section(folder, pictures), -1)
+
+
 def test_order_lists_fields_and_what_is_left_out(place, pictures):
     _, cvat = read(place("annotations.xml", CVAT), pictures)
     assert cvat.names == ("tip", "eye", "ear")  # as the labels stand in CVAT
@@ -309,9 +359,26 @@ def test_y_upwards_is_turned_and_back(place, pictures):
     assert not any("y is taken" in note for note in tps.notes)
 
 
+NEGATIVE = """ObjectType = Image
+NDims = 3
+DimSize = 4 4 4
+ElementType = MET_UCHAR
+ElementSpacing = 2 -3 1
+Offset = -30 12 35
+ElementDataFile = v0.raw
+"""
+
+
+@pytest.mark.parametrize("image", ["v0.nii.gz", "v0.mhd"])
 @pytest.mark.parametrize("system", ["LPS", "RAS"])
-def test_slicer(system, tmp_path, volumes):
-    """The voxel is the one that SimpleITK says; undefined is unlabelled, missing is absent."""
+def test_slicer(system, image, tmp_path, volumes):
+    """The voxel is the one that SimpleITK says, oblique or with a negative spacing, and back; undefined is
+    unlabelled, missing is absent."""
+    if image == "v0.mhd":
+        volumes = tmp_path / "images"
+        volumes.mkdir()
+        (volumes / image).write_text(NEGATIVE)
+        (volumes / "v0.raw").write_bytes(bytes(64))
     sign = -1 if system == "RAS" else 1
     markup = json.loads(json.dumps(SLICER))
     markup["markups"][0]["coordinateSystem"] = system
@@ -319,13 +386,15 @@ def test_slicer(system, tmp_path, volumes):
     markup["markups"][0]["controlPoints"][0]["position"] = [sign * x, sign * y, z]
     (tmp_path / "v0.mrk.json").write_text(json.dumps(markup))
     (tmp_path / "v0.fcsv").write_text(FCSV.format(system=system, x=sign * x, y=sign * y))
-    voxel = sitk.ReadImage(str(volumes / "v0.nii.gz")).TransformPhysicalPointToContinuousIndex((x, y, z))
+    voxel = sitk.ReadImage(str(volumes / image)).TransformPhysicalPointToContinuousIndex((x, y, z))
     for file, name in (("v0.mrk.json", "slicer"), ("v0.fcsv", "fcsv")):
         found, said = read(tmp_path / file, volumes)
         assert (found, said.names) == (name, ("tip", "ear"))
         (one,) = in_system(said, "pixel").images
         np.testing.assert_allclose(one.marks["tip"].at, voxel, atol=1e-4)  # NIfTI holds floats
         assert one.marks["ear"].at is None
+        (back,) = in_system(in_system(said, "pixel"), "LPS").images
+        np.testing.assert_allclose(back.marks["tip"].at, (x, y, z), atol=1e-6)
 
 
 def test_a_folder_for_each_case_and_an_old_fcsv(tmp_path, volumes):
@@ -438,6 +507,42 @@ def changed(content, *path, value):
             r"l\.json: point tip is \[\], should be",
         ),
         ("l.json", changed(LABELME, "imagePath", value="b.png"), "image b.png is not in"),
+        (
+            "k.json",
+            changed(COCO, "annotations", 0, "category_id", value=5),
+            "k.json, annotation 1: has keypoints of the category 5, which names none",
+        ),
+        ("k.json", changed(COCO, "annotations", 0, value=3), 'k.json: "annotations" holds 3, no object'),
+        (
+            "k.json",
+            changed(COCO, "images", 1, "id", value=7),
+            'k.json: two of its "images" have the id 7',
+        ),
+        ("l.json", changed(LABELME, "shapes", 0, value=3), r'l\.json: "shapes" holds 3, no object'),
+        (
+            "c.xml",
+            CVAT.replace('<points label="tip"', '<points label="nose"'),
+            r"c\.xml, image a0\.png: nose is none of the task's labels \(fly, tip, eye, ear\)",
+        ),
+        ("c.xml", CVAT.replace("</skeleton>", '</skeleton><skeleton label="fly"/>'), "holds 2 skeletons"),
+        ("c.xml", CVAT.replace('<points label="ear"', "<points"), "image a0.png: <points> has no label"),
+        (
+            "s.json",
+            changed(LABEL_STUDIO, 0, "annotations", 0, "result", 0, "value", "keypointlabels", value=[]),
+            "s.json, task 4: a point has 0 labels",
+        ),
+        (
+            "d.csv",
+            DLC.replace("tip,tip,eye,eye", "tip,tip,tip,tip"),
+            r"d\.csv: has two columns of tip x",
+        ),
+        ("t.tps", TPS.replace("LM=3", "LM=three", 1), "t.tps, line 1: 'three' is no count"),
+        ("m.txt", MORPHOLOGIKA.replace("]\n2", "]\ntwo", 1), "m.txt, line 2: 'two' is no count"),
+        ("w.csv", WIDE.replace("eye_y", "Tip_x"), r"w\.csv: column 'tip_x' is there twice"),
+        ("w.csv", WIDE.replace("eye_y", "nose_y"), r"w\.csv: column 'eye_x' has no other of x and y"),
+        ("w.csv", LONG.replace("state", "confidence"), "column 'confidence': 'occluded' is no number"),
+        ("w.csv", LONG.replace("\t30\t", "\t30\u00a0\t").encode("cp1252"), r"w\.csv: is not in UTF-8 \(byte"),
+        ("w.csv", LONG.replace("occluded", "gone"), "line 3, column 'state': 'gone' is not known"),
         ("c.xml", CVAT.replace("</annotations>", ""), "c.xml, line 23, column 0: malformed XML"),
         ("c.xml", CVAT.replace("<image ", "<track/><image ", 1), "export for videos"),
         ("c.xml", CVAT.replace('label="eye"', 'label="tip"'), "c.xml, image a0.png: tip is placed twice"),
@@ -507,19 +612,29 @@ def test_states_reach_the_data_set(place, pictures):
     )
 
 
-def test_a_turned_photograph_is_annotated_upright(tmp_path, pictures):
+@pytest.mark.parametrize(("file", "content"), [
+    ("a0.json", json.dumps(LABELME)),
+    ("annotations.xml", CVAT),
+    ("project.json", json.dumps(LABEL_STUDIO)),
+    ("coco.json", json.dumps({**COCO, "images": COCO["images"][:1]})),
+])  # fmt: skip
+def test_a_turned_photograph_is_annotated_upright(file, content, tmp_path, pictures):
     """Its EXIF says that it was held sideways: the size and the points are those of the upright picture."""
     picture = Image.open(pictures / "a0.png").transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise
     picture.save(tmp_path / "a0.jpg", exif=exif)
-    (tmp_path / "a0.json").write_text(json.dumps(changed(LABELME, "imagePath", value="a0.jpg")))
-    _, said = read(tmp_path / "a0.json", None)
-    assert said.images[0].marks["tip"].at == (10.5, 20.25)
-    lying = changed(LABELME, "imagePath", value="a0.jpg") | {"imageWidth": 40, "imageHeight": 60}
-    (tmp_path / "a0.json").write_text(json.dumps(lying))
-    with pytest.raises(UserError, match=r"was annotated at 40×60 pixels, but .*a0\.jpg has 60×40"):
-        read(tmp_path / "a0.json", None)
+    (tmp_path / "a1.png").write_bytes((pictures / "a1.png").read_bytes())
+    content = content.replace("..\\\\pictures\\\\", "").replace("a0.png", "a0.jpg")
+    (tmp_path / file).write_text(content)
+    _, said = read(tmp_path / file, None)
+    assert said.images[0].marks["tip"].at == pytest.approx((10.5, 20.25))
+    lying = content
+    for one in ('"imageWidth": 60', '"original_width": 60', '"width": 60', 'width="60"'):
+        lying = lying.replace(one, one.replace("60", "40"))
+    (tmp_path / file).write_text(lying)
+    with pytest.raises(UserError, match=r"was annotated at 40×40 pixels, but .*a0\.jpg has 60×40"):
+        read(tmp_path / file, None)
 
 
 def test_an_nnunet_folder_is_taken_by_name(tmp_path, volumes, annotated):

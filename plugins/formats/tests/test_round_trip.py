@@ -1,5 +1,6 @@
 """What is written in a format and read again is the same: to 1e-6 pixels, blobs to half a voxel."""
 
+import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
+from lannunet_landmarks import load_dataset
+from lannunet_landmarks.data.annotations import dataset_section
 from lannunet_landmarks.data.exported import in_system
 from lannunet_landmarks.data.formats import formats, matching
 
-from lannunet_core import call_accepting
+from lannunet_core import UserError, call_accepting
 
 COUNTED = ("tps", "morphologika")  # landmarks have no names there
 BY_CASE = ("slicer", "fcsv", "morphologika")  # do not say where the images lie
@@ -83,3 +86,22 @@ def test_what_a_format_holds_comes_back_and_the_rest_is_said(name, pictures, vol
         if flag in of.holds - {"confidence"}:
             mark = again["tip"]
             assert (mark.at is None, mark.occluded) == (flag == "absent", flag == "occluded")
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_missing_image_is_named_with_the_place(name, pictures, volumes, annotated, tmp_path):
+    """In one sentence, wherever it is found out: by the reader, or when the data set is opened."""
+    of = WRITTEN[name]
+    flat = "pixel" in of.systems and 2 in of.dimensions
+    shutil.copytree(pictures if flat else volumes, tmp_path / "images")
+    before = annotated(tmp_path / "images", np.full((6, 1, 2 if flat else 3), 5.0), ["tip"])
+    out = tmp_path / (of.file or "out")
+    of.write(in_system(before, of.systems[0]), out)
+    before.images[2].image.unlink()
+    with pytest.raises(UserError) as error:
+        load_dataset(dataset_section(out, tmp_path / ("" if name == "lannunet" else "images")), -1)
+    said = str(error.value)
+    stem = before.images[2].id
+    assert str(out) in said
+    assert stem in said.replace(str(out), "", 1)
+    assert "\n" not in said

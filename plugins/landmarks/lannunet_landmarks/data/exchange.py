@@ -204,7 +204,20 @@ def _written(mark: Mark) -> Any:
 
 
 def named(found: Annotations) -> Annotations:
-    """With an id for every image."""
+    """With an id for every image.
+
+    Raises:
+        UserError: Two have no id, and one image file.
+    """
+    first: dict[Path, Annotated] = {}
+    for one in found.images:
+        other = first.setdefault(one.image.absolute(), one)
+        if other is not one and one.id is None:
+            raise UserError(
+                f"{one.source or one.image}: is of the image {terminal_text(one.image)}, as "
+                f"{other.source or 'another'} is. Remove one, or name the folder of both images (--images, "
+                "dataset.root)."
+            )
     ids = zip(found.images, _ids(found.images), strict=True)
     return replace(found, images=tuple(replace(one, id=name) for one, name in ids))
 

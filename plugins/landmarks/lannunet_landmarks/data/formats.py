@@ -210,7 +210,7 @@ class ImageFinder:
     """
 
     def __init__(self, images: Path | None, *folders: Path) -> None:
-        self.folders = (folders if images is None else (images,)) or (Path(),)
+        self.folders = tuple(dict.fromkeys(folders if images is None else (images,))) or (Path(),)
         self._by_stem: dict[str, list[Path]] | None = None
         self._by_name: dict[str, list[Path]] | None = None
 
@@ -239,11 +239,13 @@ class ImageFinder:
         return self._by_name.get(name.casefold(), [])
 
     def of_case(self, stem: str, where: str) -> Path:
-        """The image of this name without its suffix.
+        """The image of this name without its suffix, or with it.
 
         Raises:
             UserError: There is none, or there are several.
         """
+        if without_suffix(stem) != stem:
+            return self.named(stem, where)
         if self._by_stem is None:
             self._by_stem = {}
             for folder in self.folders:

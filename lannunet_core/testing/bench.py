@@ -217,5 +217,5 @@ class Bench(ABC):
 
     def formats(self) -> Mapping[str, type[Any]]:
         """Test classes of file formats that the task finds by entry point, each by its group without
-        `lannunet.`; its attribute `format` is the name of the entry point."""
+        `lannunet.`; its attribute `format` is the name of a format."""
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -76,11 +77,16 @@ def check_format(kind: str, entry: Installed, overrides: list[str]) -> list[Resu
         raise UserError(f"{entry} is one of the {kind.replace('_', ' ')}, for which there are no checks.")
     given = [one for override in overrides for one in read_override(override)]
     settings = {".".join(map(str, one.path)): one.value for one in given}
-    if unknown := [key for key in settings if key not in suites[0].__annotations__]:
-        known = ", ".join(suites[0].__annotations__)
-        raise UserError(f"--set: a check of a format has no setting {unknown[0]}, but {known}.")
-    suite = type(suites[0].__name__, (suites[0],), {"format": entry.name, **settings})()
-    return run_all(str(entry), [(suite, test, "") for test in checks_of(type(suite))])
+    known = [key for key in suites[0].__annotations__ if key != "format"]
+    if unknown := [key for key in settings if key not in known]:
+        raise UserError(f"--set: a check of a format has no setting {unknown[0]}, but {', '.join(known)}.")
+    loaded = entry.load_as("Format")
+    planned: list[Planned] = []
+    for one in loaded if isinstance(loaded, Sequence) else [loaded]:
+        name = getattr(one, "name", entry.name)
+        suite = type(suites[0].__name__, (suites[0],), {"format": name, **settings})()
+        planned += [(suite, test, name) for test in checks_of(type(suite))]
+    return run_all(str(entry), planned)
 
 
 def check(plugin: str, settings: dict[str, Any]) -> list[Result]:

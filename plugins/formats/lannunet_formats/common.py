@@ -20,6 +20,8 @@ HALF = 0.5
 """Where the first pixel's centre lies for programs that count from the picture's corner, as Qt and browsers
 do."""
 DECIMAL = re.compile(r"^\s*([-+]?\d+),(\d+)\s*$")
+FEW = 20
+"""Files that are looked at to tell the format of a folder."""
 LONGEST = 1 << 16
 """Characters of a line that are looked at to tell a format."""
 SPLITS: dict[str, Split] = {
@@ -111,8 +113,9 @@ def _encoding(path: Path) -> str:
 
 
 def files_in(folder: Path, suffix: str) -> list[Path]:
-    """Those of a suffix, in any case of its letters, in a folder and the folders in it."""
-    return sorted(path for path in folder.rglob("*") if path.name.lower().endswith(suffix) and path.is_file())
+    """Those of a suffix, in any case of its letters, in a folder and two levels of folders in it."""
+    every = (path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(depth))
+    return sorted(path for path in every if path.name.lower().endswith(suffix) and path.is_file())
 
 
 def write_json(content: Any, out: Path) -> None:

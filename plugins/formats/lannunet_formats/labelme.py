@@ -23,6 +23,7 @@ from lannunet_landmarks import (
 
 from lannunet_core import UserError, image_header, terminal_text
 from lannunet_formats.common import (
+    FEW,
     HALF,
     check_size,
     field,
@@ -42,7 +43,7 @@ OCCLUDED = "occluded"  # a flag of a shape
 def matches(path: Path) -> bool:
     """A file, or a folder of them, or of folders of them; other JSON may lie beside them."""
     if path.is_dir():
-        return any(matches(file) for file in files_in(path, ".json"))
+        return any(matches(file) for file in files_in(path, ".json")[:FEW])
     return _is_labelme(json_of(path))
 
 

@@ -145,8 +145,11 @@ def test_a_check_by_command_of_what_writes_no_or_reads_no_or_is_broken(
     assert "name an example" in said
     assert "2 passed, 0 failed, 4 not claimed" in check("dicom-sr")[1]
     code, said = check("sleap", "--set", "file=a")
-    assert (code, "has no setting file, but format, example" in said) == (2, True)
-    install(source=STRANGER.replace("mark_of(numbers,", "mark_of(numbers[::-1],"))
+    assert (code, "has no setting file, but example." in said) == (2, True)
+    code, said = check("images")
+    assert (code, "is one of the image formats, for which there are no checks" in said) == (2, True)
+    wrong = STRANGER.replace("mark_of(numbers,", "mark_of(numbers[::-1],")
+    install("BOTH", f"{wrong}\nBOTH = [PTS]\n")
     code, said = check("pts")
     assert (code, "pixels off" in said) == (1, True)
 

@@ -300,10 +300,13 @@ def test_what_programs_write_is_understood(name, file, content, expected, place,
         ("d.csv", DLC.replace("img001.png", "A0.PNG").replace("img002", "a1").replace("\n", "\r\n"), None),
         ("t.tps", TPS.replace("a0.png", "D:\\flies\\A0.png").replace("\n", "\r\n"), "y is taken"),
         ("m.txt", MORPHOLOGIKA.replace("\na0\n", "\nA0.png\n").replace("\n", "\r\n"), None),
+        ("w.csv", LONG.replace("a0.png", "PICTURES/a0.png"), None),
     ],
 )
 def test_as_other_systems_and_spreadsheets_write_it(file, content, note, place, pictures):
     """Ends of lines, marks of order, decimal commas, paths and cases of another system."""
+    if isinstance(content, str):
+        content = content.replace("PICTURES", str(pictures))  # an absolute path
     _, said = read(place(file, content), pictures)
     assert [one.image.name for one in said.images] == ["a0.png", "a1.png"]
     assert next(iter(said.images[0].marks.values())).at == pytest.approx((10.5, 20.25))

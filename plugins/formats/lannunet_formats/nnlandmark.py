@@ -51,6 +51,8 @@ def matches(path: Path) -> bool:
 def read(path: Path, images: Path | None) -> Annotations:
     values = _values(path)
     spacings = read_json(path / SPACING) if (path / SPACING).is_file() else {}
+    if not isinstance(spacings, dict):
+        raise UserError(f"{path / SPACING}: should be an object with an entry for each case.")
     listed = _listed(path)
     found: list[Annotated] = []
     several = 0
@@ -77,8 +79,10 @@ def _values(path: Path) -> dict[str, int]:
     file = path / NAMES if (path / NAMES).is_file() else path / DATASET
     content = read_json(file)
     labels = content if file.name == NAMES else content.get("labels", {})
-    if any(not isinstance(value, int) for value in labels.values()) or len(set(labels.values())) < len(
-        labels
+    if (
+        not isinstance(labels, dict)
+        or any(not isinstance(value, int) for value in labels.values())
+        or len(set(labels.values())) < len(labels)
     ):
         raise UserError(f"{file}: should give each landmark a whole number of its own.")
     values = {terminal_text(name): value for name, value in labels.items() if value}

@@ -32,7 +32,8 @@ SCHEMA = (
     "markups-schema-v1.0.3.json#"
 )
 SYSTEMS = {"LPS": "LPS", "RAS": "RAS", "1": "LPS", "0": "RAS"}
-UNDEFINED, DEFINED, MISSING = "0", "2", "3"  # positionStatus of an .fcsv
+STATUS = ("undefined", "preview", "defined", "missing")  # in an .fcsv by number
+UNDEFINED, DEFINED, MISSING = STATUS[0], STATUS[2], STATUS[3]
 RAS_BEFORE = (4, 11)  # Slicer's version from which on an .fcsv is in LPS
 COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
 
@@ -116,10 +117,10 @@ def _markups(path: Path) -> tuple[dict[str, Mark], list[str]]:
         for number, point in enumerate(objects(markup, "controlPoints", str(path)), 1):
             name = str(point.get("label") or number)
             where = f"{path}, point {terminal_text(name)}"
-            status = point.get("positionStatus", "defined")
-            if status == "missing":
+            status = _status(point.get("positionStatus", DEFINED), where)
+            if status == MISSING:
                 once(marks, name, Mark(None), where)
-            elif status == "defined":
+            elif status == DEFINED:
                 once(marks, name, _in_lps(field(point, "position", list, where), system, where), where)
     return marks, left
 
@@ -128,6 +129,14 @@ def _system(written: Any, where: str) -> str:
     if (found := SYSTEMS.get(str(written).strip().upper())) is None:
         raise UserError(f"{where}: its coordinate system is {terminal_text(written)}, should be LPS or RAS.")
     return found
+
+
+def _status(written: Any, where: str) -> str:
+    if written not in STATUS:
+        raise UserError(
+            f"{where}: its status is {terminal_text(written)}, should be one of {', '.join(STATUS)}."
+        )
+    return str(written)
 
 
 def _in_lps(point: list[Any], system: str, where: str) -> Mark:
@@ -146,7 +155,7 @@ def _fiducials(path: Path) -> tuple[dict[str, Mark], list[str]]:
         if line.startswith("#") and key.strip() == "columns":
             columns = [name.strip() for name in value.split(",")]
         elif line.startswith("#") and key.strip() == "CoordinateSystem":
-            system = _system(value, str(path))
+            system = _system(value.strip(), str(path))
         elif line.startswith("#") and "version" in key:
             version = tuple(int(part) for part in value.strip().split(".")[:2])  # type: ignore[assignment]
     system = system or ("RAS" if version < RAS_BEFORE else "LPS")
@@ -160,7 +169,8 @@ def _fiducials(path: Path) -> tuple[dict[str, Mark], list[str]]:
             raise UserError(f"{where}: has {len(cells)} cells under {len(columns)} columns.")
         row = dict(zip(columns, cells, strict=False))
         # Slicer 5 adds two cells that no column names: whether the point is placed, and a flag.
-        status = cells[len(columns)] if len(cells) > len(columns) else DEFINED
+        told = cells[len(columns)] if len(cells) > len(columns) else str(STATUS.index(DEFINED))
+        status = _status(STATUS[int(told)] if told in ("0", "1", "2", "3") else told, where)
         name = row.get("label") or row["id"]
         if status == MISSING:
             once(marks, name, Mark(None), where)
@@ -178,7 +188,7 @@ def write_json_files(annotations: Annotations, out: Path) -> None:
             if mark is not None and mark.at is not None:
                 point |= {"position": _three(mark.at), "positionStatus": "defined"}
             else:
-                point["positionStatus"] = "undefined" if mark is None else "missing"
+                point["positionStatus"] = UNDEFINED if mark is None else MISSING
             written.append(point | {"selected": True, "locked": False, "visibility": True})
         return written
 
@@ -200,7 +210,8 @@ def write_fcsv_files(annotations: Annotations, out: Path) -> None:
             at = (0.0, 0.0, 0.0) if mark is None or mark.at is None else _three(mark.at)
             status = UNDEFINED if mark is None else MISSING if mark.at is None else DEFINED
             flags = (0, 0, 0, 1, 1, 1, 0)
-            rows.writerow([number, *map(repr, at), *flags, name, _description(mark), "", status, 0])
+            told = STATUS.index(status)
+            rows.writerow([number, *map(repr, at), *flags, name, _description(mark), "", told, 0])
         write_text(file, text.getvalue())
 
     _write(annotations, out, ".fcsv", write)

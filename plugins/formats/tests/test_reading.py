@@ -594,6 +594,8 @@ def test_what_is_wrong_is_said_in_one_sentence(file, content, said, place, pictu
     (("coordinateSystem",), "IJK", "v0.mrk.json: its coordinate system is IJK"),
     (("coordinateUnits",), "cm", "v0.mrk.json: its coordinates are in cm"),
     (("controlPoints",), None, 'v0.mrk.json: "controlPoints" is missing'),
+    (("controlPoints", 0, "positionStatus"), "lost", "v0.mrk.json, point tip: its status is lost, should be"),
+    (("type",), "Curve", "says nothing of any landmark in its images.*a markup of type Curve is left out"),
 ])  # fmt: skip
 def test_wrong_markups(path, value, said, tmp_path, volumes):
     (tmp_path / "v0.mrk.json").write_text(json.dumps(changed(SLICER, "markups", 0, *path, value=value)))

@@ -152,6 +152,8 @@ def read_source(
         ) from error
     if not found.images:
         raise UserError(f"{source}: holds no image.")
+    if not any(one.marks or one.split for one in found.images):  # all would be left out
+        raise UserError(" ".join((f"{source}: says nothing of any landmark in its images.", *found.notes)))
     return found
 
 

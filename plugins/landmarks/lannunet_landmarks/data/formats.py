@@ -252,7 +252,8 @@ class ImageFinder:
                 for path in sorted(folder.iterdir()) if folder.is_dir() else ():
                     if (found := without_suffix(path.name)) != path.name and not path.name.startswith("."):
                         self._by_stem.setdefault(found, []).append(path)
-        known = self._by_stem.get(stem, [])
+        alike = [paths for name, paths in self._by_stem.items() if name.casefold() == stem.casefold()]
+        known = self._by_stem.get(stem) or [path for paths in alike for path in paths]
         if len(known) > 1:
             raise UserError(f"{where}: {' and '.join(one.name for one in known)} are both called {stem}.")
         if not known:

@@ -58,6 +58,21 @@ def found_of(sizes, spacings, **changes):
 # The rules
 
 
+@pytest.mark.parametrize(
+    ("found", "minutes", "scheme"),
+    [
+        (found_of([(40, 56, 40)] * 9, [(1, 1, 1)] * 9), 6, "Upright"),
+        (found_of([(40, 56, 40)] * 9, [(1, 1, 1)] * 9), 600, "nnunet"),
+        (found_of([(96, 96)] * 9, [(1, 1)] * 9), 6, "nnunet"),
+        (replace(found_of([(40, 56, 40)] * 9, [(1, 1, 1)] * 9), states_spacing=False), 6, "nnunet"),
+    ],
+)
+def test_volumes_that_lie_alike_are_not_mirrored_in_a_short_run(found, minutes, scheme):
+    plan = planned(found, minutes=minutes)
+    assert plan["sampler.data_aug"] == scheme
+    assert ("tta: true" in str(plan)) is (scheme == "nnunet")
+
+
 def test_spacing_is_the_median():
     found = found_of([(9, 9, 9)] * 3, [(1, 1, 2), (2, 1, 2.5), (3, 1, 3)])
     spacing, reason = choose_spacing(found)
@@ -140,7 +155,7 @@ def test_fold_and_split_follow_what_can_be_evaluated():
     tests = found.dataset.training[:1]
     chosen = planned(replace(found, dataset=replace(found.dataset, testing=tests)))
     assert chosen["trainer.fold"] == "all"
-    assert "inference" not in as_yaml(chosen)
+    assert "split:" not in as_yaml(chosen)
     without = (replace(tests[0], label=None),)
     assert planned(replace(found, dataset=replace(found.dataset, testing=without)))["trainer.fold"] == 0
     single = planned(found_of([(40, 40)], [(1, 1)]))

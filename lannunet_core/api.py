@@ -230,7 +230,7 @@ def plan(
     found = [discovery.find(name) for name in extensions]
     wanted = architecture or default_architecture(planner)
     if not wanted:
-        raise UserError(f"task {planner.name} has no default architecture: name one (--architecture).")
+        raise UserError(f"task {planner.name} has no default architecture: name one (architecture).")
     network = discovery.find(wanted)
     found_gpu = None if gpu is False else find_gpu()
     gpu_name, gpu_gb = found_gpu or ("", DEFAULT_GB / SHARE_OF_GPU)
@@ -238,12 +238,12 @@ def plan(
         PlanRequest(
             dataset,
             folder=Path(folder),
-            architecture=(network.name, network.load()),
+            architecture=(network, network.load()),
             memory_gb=memory_gb or round(SHARE_OF_GPU * gpu_gb, 1),
             minutes=minutes,
             gpu=gpu or found_gpu is not None,
             gpu_name=gpu_name,
-            extensions={plugin.name: plugin.load() for plugin in found},
+            extensions={plugin: plugin.load() for plugin in found},
         )
     )
 
@@ -272,7 +272,7 @@ def evaluate(predictions: Any, truth: Any, *, task: str | None = None) -> dict[s
 def task_of_dataset(dataset: Path, named: str | None = None) -> Task:
     """The task that is named, or the one that knows such a data set."""
     if named:
-        return tasks.find(named, "--task")
+        return tasks.find(named, "task")
     every = tasks.every()
     known = [task for task in every if task.recognises(dataset)]
     if len(known) == 1:
@@ -282,9 +282,9 @@ def task_of_dataset(dataset: Path, named: str | None = None) -> Task:
     if not known:
         raise UserError(
             f"{dataset}: no installed task makes a plan for it (tasks: {', '.join(t.name for t in every)}). "
-            "Look at the path, or name the task (--task)."
+            "Look at the path, or name the task (task)."
         )
-    raise UserError(f"{dataset}: may be for {' or '.join(t.name for t in known)}. Name the task (--task).")
+    raise UserError(f"{dataset}: may be for {' or '.join(t.name for t in known)}. Name the task (task).")
 
 
 def _paths(given: Sequence[AnyPath]) -> tuple[Path, ...]:

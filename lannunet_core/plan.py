@@ -11,6 +11,8 @@ from typing import Any
 from lannunet_core.config.yaml import inline_yaml
 from lannunet_core.errors import UserError
 from lannunet_core.plugins.api import NetworkRequest, PlannedNetwork, Plugin
+from lannunet_core.plugins.hooks import ask_class
+from lannunet_core.plugins.installed import InstalledPlugin
 
 LINE = 110
 MULTIPLE = 32  # pixels that a side is a multiple of, for a network of which nothing is known
@@ -28,18 +30,18 @@ class PlanRequest:
         minutes: Of training; None: as the data suggest.
         gpu: Plan for a GPU, not for CPU cores.
         gpu_name: Of the one that was found here; empty: none was, or it is not asked for.
-        architecture: The plugin that brings the network, and its name.
-        extensions: Plugins to train with, by name; each may have a say.
+        architecture: The plugin that brings the network, and its class.
+        extensions: Plugins to train with, and their classes; each may have a say.
     """
 
     dataset: Path
     folder: Path
-    architecture: tuple[str, type[Plugin]]
+    architecture: tuple[InstalledPlugin, type[Plugin]]
     memory_gb: float = 4.0
     minutes: float | None = None
     gpu: bool = False
     gpu_name: str = ""
-    extensions: Mapping[str, type[Plugin]] = field(default_factory=dict)
+    extensions: Mapping[InstalledPlugin, type[Plugin]] = field(default_factory=dict)
 
     @property
     def root(self) -> str:
@@ -52,20 +54,29 @@ class PlanRequest:
 
         Raises:
             UserError: It offers a network for other dimensions.
+            RunFailed: The plugin fails.
         """
-        name, plugin = self.architecture
-        found = plugin.networks(asked) or [guessed_network(asked)]
+        found = self.offered(asked) or [guessed_network(asked)]
         if other := [network.size for network in found if len(network.size) != len(asked.sides)]:
             raise UserError(
-                f"the architecture {name} offers a network for {'×'.join(map(str, other[0]))} where images "
-                f"have {len(asked.sides)} dimensions. Plan for another one (--architecture), or tell its "
-                "author."
+                f"the architecture {self.architecture[0].name} offers a network for "
+                f"{'×'.join(map(str, other[0]))} where images have {len(asked.sides)} dimensions. Plan for "
+                "another architecture, or tell its author."
             )
         return found
 
-    def guesses(self, asked: NetworkRequest) -> bool:
-        """Whether the architecture is silent."""
-        return not self.architecture[1].networks(asked)
+    def offered(self, asked: NetworkRequest) -> Sequence[PlannedNetwork]:
+        """The same; nothing where it is silent."""
+        plugin, found = self.architecture
+        return ask_class(plugin, found.networks, asked)
+
+    def choices_of_extensions(self, image_size: Sequence[float], patch_size: Sequence[int]) -> "list[Choice]":
+        """What the extensions set in their sections; see `Plugin.plan`."""
+        return [
+            Choice(f"trainer.{plugin.name}.{key}", *chosen)
+            for plugin, found in self.extensions.items()
+            for key, chosen in ask_class(plugin, found.plan, image_size, patch_size).items()
+        ]
 
 
 @dataclass(frozen=True)

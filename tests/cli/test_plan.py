@@ -82,6 +82,43 @@ def test_an_architecture_of_a_stranger_is_planned_for(folder, tmp_path, distribu
     assert lannunet("config", "check", "Dataset009_Dots.yaml") == 0
 
 
+FAILING = """
+from lannunet_core import Plugin, hookimpl
+
+class Network(Plugin):
+    @hookimpl
+    def network(self):
+        raise AssertionError
+
+    @classmethod
+    def networks(cls, request):
+        raise ZeroDivisionError("no sides")
+
+class Extension(Plugin):
+    @classmethod
+    def plan(cls, image_size, patch_size):
+        raise KeyError("reach")
+"""
+
+
+@pytest.mark.parametrize("data", ["Dataset009_Dots", "points.json"])
+@pytest.mark.parametrize(
+    ("options", "method", "cause"),
+    [
+        (("--architecture", "dividing"), "networks", "ZeroDivisionError: no sides"),
+        (("--plugins", "grasping"), "plan", "KeyError: 'reach'"),
+    ],
+)
+def test_a_plugin_that_fails_is_named(project, folder, distribution, data, options, method, cause, capsys):
+    plugins = {"dividing": "strangers_failing:Network", "grasping": "strangers_failing:Extension"}
+    distribution("strangers-failing", plugins, {"strangers_failing.py": FAILING})
+    project.write()
+    assert run(folder if data == folder.name else project.json, *options) == 1
+    said = capsys.readouterr().err
+    assert f"(strangers-failing 1.0) failed in its class method '{method}': {cause}" in said
+    assert "Traceback" not in said
+
+
 def test_the_task_is_that_of_the_data(project, folder, monkeypatch, capsys):
     project.write()
     monkeypatch.chdir(project.folder)

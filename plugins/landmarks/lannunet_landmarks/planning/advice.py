@@ -47,7 +47,7 @@ def advice(loaded: LoadedConfig, run: RunInfo, dataset: LandmarkDataset) -> str 
     request = PlanRequest(
         dataset.path,
         dataset.path.parent,
-        (name, loaded.architecture.plugin_class),
+        (loaded.architecture.installed, loaded.architecture.plugin_class),
         minutes=solver.budget_minutes,
     )
     budget = Budget(request.memory_gb * 1e9, budget.seconds, machine)

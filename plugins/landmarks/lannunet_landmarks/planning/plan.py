@@ -45,13 +45,13 @@ def make_plan(found: Look, request: PlanRequest, machine: Machine) -> Plan:
     dataset, images = found.dataset, len(found.sizes)
     minutes, why_minutes = (request.minutes, "as asked for") if request.minutes else choose_minutes(images)
     budget = Budget(request.memory_gb * 1e9, minutes * 60, machine)
-    silent = request.guesses(asked_of(found, found.sizes[0], found.spacings[0]))
+    silent = not request.offered(asked_of(found, found.sizes[0], found.spacings[0]))
     fitted = fit(found, request, budget)
     network, batch, batches = fitted.network, fitted.batch, fitted.batches
     resize, why_resize = choose_resize(found)
     scheme, why_scheme = choose_scheme(found)
     epoch = max(int(float(f"{batches / recipe.VALIDATIONS:.1g}")), 1)
-    name, _ = request.architecture
+    name, extensions = request.architecture[0].name, [plugin.name for plugin in request.extensions]
     median = tuple(float(side) for side in np.median(found.sizes, axis=0))
     choices = [
         Choice("task", "landmarks", ""),
@@ -78,12 +78,8 @@ def make_plan(found: Look, request: PlanRequest, machine: Machine) -> Plan:
         *([] if silent else _loss()),
         Choice("trainer.fold", *_fold(found)) if dataset.path != request.dataset else None,
         Choice("trainer.validate_every", 1, "epochs are long") if dataset.samples["validation"] else None,
-        Choice("trainer.plugins", list(request.extensions), "as asked for") if request.extensions else None,
-        *(
-            Choice(f"trainer.{extension}.{key}", value, reason)
-            for extension, chosen in request.extensions.items()
-            for key, (value, reason) in chosen.plan(median, network.size).items()
-        ),
+        Choice("trainer.plugins", extensions, "as asked for") if extensions else None,
+        *request.choices_of_extensions(median, network.size),
         *([] if silent else _width(found, fitted)),
         Choice("model.architecture", name, _why_silent() if silent else ""),
         *(Choice(f"model.{name}.{key}", *setting) for key, setting in network.settings.items()),

@@ -21,9 +21,17 @@ from lannunet_unet.plugin import UNetPlugin
 from lannunet_core import PlannedNetwork, PlanRequest, Plugin, UserError
 from lannunet_core.config.compose import load_config
 from lannunet_core.plan import as_yaml
+from lannunet_core.plugins.installed import InstalledPlugin
 
 WINGS = Path(__file__).parents[4] / "../shared/data/wings/dataset.json"
-UNET = ("unet", UNetPlugin)
+
+
+def made(name, plugin_class):
+    """A plugin that no distribution stands behind."""
+    return InstalledPlugin(name, "made", "1", f"made:{plugin_class.__name__}"), plugin_class
+
+
+UNET = made("unet", UNetPlugin)
 
 
 def seen(size, spacing=None, images=40, landmarks=12, **changes):
@@ -179,13 +187,13 @@ class Flat(Plugin):
 
 
 def test_an_architecture_that_says_nothing_keeps_its_labels_and_loss():
-    chosen = planned(seen((300, 200)), ("silent", Silent), minutes=10)
+    chosen = planned(seen((300, 200)), made("silent", Silent), minutes=10)
     keys = {choice.key for choice in chosen.choices}
     assert all(side % 32 == 0 for side in chosen["sampler.input_size"])
     assert not keys & {"solver.loss_function", "solver.regress_sigma", "model.gauss_sigma"}
     assert "guessed" in reason(chosen, "model.architecture")
     with pytest.raises(UserError, match=r"architecture flat offers a network for 64×64 .* 3 dimensions"):
-        planned(seen((64, 64, 64)), ("flat", Flat))
+        planned(seen((64, 64, 64)), made("flat", Flat))
 
 
 def test_an_extension_has_a_say():
@@ -194,7 +202,7 @@ def test_an_extension_has_a_say():
         def plan(cls, image_size, patch_size):
             return {"reach": (list(patch_size), f"of {image_size[0]:g}")}
 
-    chosen = planned(seen((300, 200)), extensions={"far": Extension})
+    chosen = planned(seen((300, 200)), extensions=dict([made("far", Extension)]))
     assert chosen["trainer.plugins"] == ["far"]
     assert chosen["trainer.far.reach"] == chosen["sampler.input_size"]
 

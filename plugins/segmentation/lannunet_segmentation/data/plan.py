@@ -44,7 +44,7 @@ def make_plan(found: Fingerprint, request: PlanRequest) -> Plan:
         request: What was asked for.
     """
     dataset, machine = found.dataset, GPU if request.gpu else TWO_CORES
-    extensions, (architecture, _) = request.extensions, request.architecture
+    extensions, architecture = [plugin.name for plugin in request.extensions], request.architecture[0].name
     spacing, why_spacing = choose_spacing(found)
     sizes = prepared_sizes(found, spacing)
     median = tuple(float(side) for side in np.median(sizes, axis=0))
@@ -57,7 +57,7 @@ def make_plan(found: Fingerprint, request: PlanRequest) -> Plan:
         len(dataset.channel_names),
         len(dataset.class_names),
     )
-    guessed = request.guesses(asked)
+    guessed = not request.offered(asked)
 
     def offers(sides: Sequence[float]) -> Sequence[PlannedNetwork]:
         return request.networks(replace(asked, sides=tuple(sides)))
@@ -91,12 +91,8 @@ def make_plan(found: Fingerprint, request: PlanRequest) -> Plan:
             f"batches an epoch; {machine.name} may make about {float(f'{steps:.2g}'):.0f} steps in the time",
         ),
         Choice("trainer.fold", fold, why_fold),
-        Choice("trainer.plugins", list(extensions), _why_plugins(found, list(extensions))),
-        *(
-            Choice(f"trainer.{extension}.{key}", value, reason)
-            for extension, chosen in extensions.items()
-            for key, (value, reason) in chosen.plan(median, network.size).items()
-        ),
+        Choice("trainer.plugins", extensions, _why_plugins(found, extensions)),
+        *request.choices_of_extensions(median, network.size),
         Choice("model.architecture", architecture, _why_default_settings() if guessed else ""),
         *(
             Choice(f"model.{architecture}.{key}", value, reason)

@@ -22,12 +22,21 @@ from lannunet_unet.plugin import UNetPlugin
 from lannunet_core import NetworkRequest, PlannedNetwork, PlanRequest, Plugin, UserError
 from lannunet_core.config.compose import load_config
 from lannunet_core.plan import as_yaml, guessed_network
+from lannunet_core.plugins.installed import InstalledPlugin
 from tests.fixtures.nnunet import folder_of
 
 HIPPOCAMPUS = Path(__file__).parents[4] / "../shared/data/hippocampus/Dataset004_Hippocampus"
 
 
-def planned(found, architecture=("unet", UNetPlugin), **wanted):
+def made(name, plugin_class):
+    """A plugin that no distribution stands behind."""
+    return InstalledPlugin(name, "made", "1", f"made:{plugin_class.__name__}"), plugin_class
+
+
+UNET = made("unet", UNetPlugin)
+
+
+def planned(found, architecture=UNET, **wanted):
     """The plan for a YAML in the working folder."""
     dataset = found.dataset.path
     return make_plan(found, PlanRequest(dataset, wanted.pop("folder", Path()), architecture, **wanted))
@@ -283,7 +292,7 @@ class Talking(Plugin):
 )
 def test_an_architecture_that_says_nothing_gets_its_defaults_and_sizes_that_most_networks_take(size, patch):
     found = found_of([size] * 3, [(1,) * len(size)] * 3)
-    chosen = planned(found, ("silent", Silent))
+    chosen = planned(found, made("silent", Silent))
     assert chosen["sampler.patch.sample_patch_size"] == patch
     text = as_yaml(chosen)
     assert yaml.safe_load(text)["model"] == {"architecture": "silent"}
@@ -296,7 +305,7 @@ def test_the_guess_is_cautious():
     """No plan for a silent architecture takes larger patches or batches than one for the widest U-Net may."""
     found = found_of([(300, 300, 200)] * 9, [(1, 1, 1)] * 9)
     for wanted in ({}, {"gpu": True, "memory_gb": 16}, {"minutes": 1}):
-        chosen = planned(found, ("silent", Silent), **wanted)
+        chosen = planned(found, made("silent", Silent), **wanted)
         patch = chosen["sampler.patch.sample_patch_size"]
         assert all(side % 32 == 0 or side in (8, 16) for side in patch)
         shape = Shape(tuple(patch), [(2,) * 3] * 3, 32, 1, 2)
@@ -308,11 +317,11 @@ def test_the_guess_is_cautious():
 
 def test_what_another_architecture_offers_is_chosen_by_what_it_costs():
     found = found_of([(64, 48)] * 3, [(1, 1)] * 3)
-    chosen = planned(found, ("talking", Talking))
+    chosen = planned(found, made("talking", Talking))
     assert chosen["model.architecture"] == "talking"
     assert chosen["model.talking.layers"] == 10
     assert chosen["sampler.patch.sample_patch_size"] == [64, 48]
-    assert planned(found, ("talking", Talking), gpu=True, minutes=1e9)["model.talking.layers"] == 100
+    assert planned(found, made("talking", Talking), gpu=True, minutes=1e9)["model.talking.layers"] == 100
 
 
 def test_an_architecture_that_offers_another_dimension_is_named():
@@ -322,7 +331,7 @@ def test_an_architecture_that_offers_another_dimension_is_named():
             return [PlannedNetwork((64, 64), {}, 1.0, 1.0)]
 
     with pytest.raises(UserError, match=r"architecture flat offers a network for 64×64 .* 3 dimensions"):
-        planned(found_of([(64, 48, 40)] * 3, [(1, 1, 1)] * 3), ("flat", Flat))
+        planned(found_of([(64, 48, 40)] * 3, [(1, 1, 1)] * 3), made("flat", Flat))
 
 
 def test_plugins_and_partial_annotations(tmp_path):
@@ -330,7 +339,7 @@ def test_plugins_and_partial_annotations(tmp_path):
     text = as_yaml(planned(found))
     assert "plugins: []  # --plugins sparse draws patches where voxels are annotated" in text
     assert "Annotated: 7 % of the voxels" in text
-    assert planned(found, extensions={"sparse": Plugin})["trainer.plugins"] == ["sparse"]
+    assert planned(found, extensions=dict([made("sparse", Plugin)]))["trainer.plugins"] == ["sparse"]
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])

@@ -227,7 +227,6 @@ def plan(
 
     dataset = Path(data)
     planner = task_of_dataset(dataset, task)
-    found = [discovery.find(name) for name in extensions]
     wanted = architecture or default_architecture(planner)
     if not wanted:
         raise UserError(f"task {planner.name} has no default architecture: name one (architecture).")
@@ -243,7 +242,7 @@ def plan(
             minutes=minutes,
             gpu=gpu or found_gpu is not None,
             gpu_name=gpu_name,
-            extensions={plugin: plugin.load() for plugin in found},
+            extensions={plugin: plugin.load() for plugin in map(discovery.find, extensions)},
         )
     )
 
@@ -253,20 +252,21 @@ def read_dataset(path: AnyPath, *, task: str | None = None) -> Any:
     return task_of_dataset(Path(path), task).read_dataset(Path(path))
 
 
-def evaluate(predictions: Any, truth: Any, *, task: str | None = None) -> dict[str, Any]:
+def evaluate(predictions: Any, truth: Any, *, task: str | None = None, **options: Any) -> dict[str, Any]:
     """The figures of predictions against annotations, as in `summary.json`.
 
     Args:
         predictions: What `Model.predict` answered for several images, or a file that the task knows.
         truth: The annotations of these images in their order, or a data set.
         task: Whose they are; None: as the answers, or the data set, say.
+        options: Of the task.
     """
     first = predictions[0] if isinstance(predictions, Sequence) and predictions else None
     named = task or getattr(first, "task", None)
     if named is None and not isinstance(truth, (str, PathLike)):
         raise UserError("evaluate: say whose predictions these are, as in task='NAME'.")
     found = tasks.find(named, "task") if named else task_of_dataset(Path(truth))
-    return found.evaluate(predictions, truth)
+    return found.evaluate(predictions, truth, **options)
 
 
 def task_of_dataset(dataset: Path, named: str | None = None) -> Task:

@@ -110,8 +110,25 @@ class Plan:
         return next(choice.value for choice in self.choices if choice.key == key)
 
     def __str__(self) -> str:
-        """As YAML with comments."""
-        return as_yaml(self)
+        """As YAML: each choice is a line, with its reason as a comment."""
+        lines = [line for paragraph in self.about for line in _comment(paragraph, "")]
+        open_sections: tuple[str, ...] = ()
+        for choice in self.choices:
+            *sections, key = choice.key.split(".")
+            for depth, section in enumerate(sections):
+                if open_sections[: depth + 1] != tuple(sections[: depth + 1]):
+                    lines.append(f"{'  ' * depth}{section}:")
+            open_sections = tuple(sections)
+            indent = "  " * len(sections)
+            line = f"{indent}{key}: {inline_yaml(choice.value)}"
+            beside = f"{line}  # {choice.reason}"
+            if not choice.reason:
+                lines.append(line)
+            elif len(beside) <= LINE:
+                lines.append(beside)
+            else:
+                lines += [*_comment(choice.reason, indent), line]
+        return "\n".join(lines) + "\n"
 
 
 def guessed_network(request: NetworkRequest) -> PlannedNetwork:
@@ -136,28 +153,6 @@ def find_gpu() -> tuple[str, float] | None:
         return None
     found = torch.cuda.get_device_properties(0)
     return found.name, found.total_memory / 1e9
-
-
-def as_yaml(plan: Plan) -> str:
-    """Each choice is a line, with its reason as a comment."""
-    lines = [line for paragraph in plan.about for line in _comment(paragraph, "")]
-    open_sections: tuple[str, ...] = ()
-    for choice in plan.choices:
-        *sections, key = choice.key.split(".")
-        for depth, section in enumerate(sections):
-            if open_sections[: depth + 1] != tuple(sections[: depth + 1]):
-                lines.append(f"{'  ' * depth}{section}:")
-        open_sections = tuple(sections)
-        indent = "  " * len(sections)
-        line = f"{indent}{key}: {inline_yaml(choice.value)}"
-        beside = f"{line}  # {choice.reason}"
-        if not choice.reason:
-            lines.append(line)
-        elif len(beside) <= LINE:
-            lines.append(beside)
-        else:
-            lines += [*_comment(choice.reason, indent), line]
-    return "\n".join(lines) + "\n"
 
 
 def _comment(text: str, indent: str) -> list[str]:

@@ -1,8 +1,11 @@
 """The core without a task, without an architecture, or both: what is missing, and how to get it."""
 
 import json
+from importlib import metadata
 
 import pytest
+
+from lannunet_core.plugins import discovery
 
 NEEDED = {
     "nothing": "A run needs a task and an architecture: pip install lannunet",
@@ -38,6 +41,23 @@ def test_without_a_task_both_are_named_with_the_command(environment, trained, co
     assert len(said.splitlines()) == 1
 
 
+def test_a_command_of_ours_is_named_with_what_brings_it(environment, trained):
+    for command, bringing in {"demo": "lannunet-landmarks", "weightmaps": "lannunet-weighted"}.items():
+        said = environment.call("lannunet", command, cwd=trained.folder, code=2).stderr
+        hint = f"{bringing} brings it: pip install lannunet"
+        assert said == f"Error: There is no command '{command}' here. {hint}\n"
+    said = environment.call("lannunet", "weightmap", cwd=trained.folder, code=2).stderr
+    assert "No such command 'weightmap'" in said
+
+
+def test_every_command_of_ours_is_known_to_the_core():
+    known = metadata.distribution("lannunet-core").entry_points.select(group="lannunet_commands_elsewhere")
+    ours = [one for one in discovery.scan().commands if one.distribution.startswith("lannunet-")]
+    assert {(one.name, one.value.replace("_", "-")) for one in known} == {
+        (one.name, one.distribution) for one in ours
+    }
+
+
 def test_what_is_there_is_listed(environment, tmp_path):
     assert environment.needed in environment.call("lannunet", "plugins", "list", cwd=tmp_path).stdout
     listed = json.loads(environment.call("lannunet", "plugins", "list", "--json", cwd=tmp_path).stdout)
@@ -46,13 +66,18 @@ def test_what_is_there_is_listed(environment, tmp_path):
     assert json.loads(schema.stdout)["$defs"] == {}
 
 
-def test_with_a_task_alone_the_architecture_is_named(wheels_to_train, fresh_environment, trained):
-    core, _, task, *_ = wheels_to_train
-    environment = fresh_environment(core, task)
+def test_with_a_task_alone_the_architecture_is_named(wheels_to_train, fresh_environment, trained, tmp_path):
+    core, _, *task = wheels_to_train
+    environment = fresh_environment(core, *task)
     said = environment.call("lannunet", "config", "check", "run.yaml", cwd=trained.folder, code=2).stderr
     assert "model.architecture: No plugin 'unet' is installed." in said
     assert "To add it: lannunet plugins install lannunet-unet." in said
     assert "Traceback" not in said
+    said = environment.call("lannunet", "demo", "here", cwd=tmp_path, code=2).stderr
+    assert "To add it: lannunet plugins install lannunet-unet." in said
+    assert not list(tmp_path.rglob("*.*"))  # nothing was drawn
+    said = environment.call("lannunet", "weightmaps", cwd=tmp_path, code=2).stderr
+    assert "lannunet-weighted brings it: lannunet plugins install lannunet-weighted" in said
 
 
 def test_without_image_formats_their_distribution_is_named(wheels_to_train, fresh_environment, trained):

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from lannunet_core.errors import UserError
-from lannunet_core.plugins import discovery
+from lannunet_core.plugins import discovery, missing
 from lannunet_core.plugins.installed import Installed, PluginWarning
 from lannunet_core.plugins.source import SourceError, first_line
 from lannunet_core.telling import telling_errors
@@ -58,6 +58,8 @@ class LazyGroup(TyperGroup):
             self.add_command(as_click(name, _core_command(name)))
         elif name in self.commands:
             self.add_command(as_click(name, _installed_command(name)))
+        elif hint := missing.for_command(name, discovery.scan().tasks):
+            raise UserError(f"There is no command '{name}' here. {hint}")
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

@@ -27,9 +27,8 @@ Config = Annotated[Path, typer.Argument(help="The run's YAML.")]
 def check(config: Config, overrides: Overrides = None, plugins: PluginFiles = None) -> None:
     """Say all that is wrong with a configuration."""
     loaded = _load(config, overrides, plugins)
-    tasks.find(loaded.run.task).check(loaded)
-    if loaded.refine is not None:
-        tasks.find(loaded.run.task).check(loaded.refine)
+    for stage in filter(None, (loaded, loaded.refine)):
+        tasks.find(stage.run.task).check(stage)
     typer.echo(f"{config}: OK ({', '.join(str(plugin.installed) for plugin in loaded.plugins)})")
 
 

@@ -41,8 +41,8 @@ def owner(name: str) -> str:
     scan = discovery.scan()
     by_own_name = {one.distribution for one in scan.everything if plain(one.distribution) == plain(name)}
     bringing = {plugin.distribution for plugin in scan.plugins if plugin.answers_to(name)}
-    bringing |= {task.distribution for task in scan.tasks if plain(task.name) == plain(name)}
-    bringing |= {command.distribution for command in scan.commands if command.name == name}
+    others = (*scan.tasks, *scan.commands)
+    bringing |= {one.distribution for one in others if plain(one.name) == plain(name)}
     found = sorted(by_own_name or bringing)
     if len(found) == 1:
         return found[0]

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from lannunet_core import api
 from lannunet_core.cli import Overrides, PluginFiles
 from lannunet_core.config.compose import load_config, written_output_dir
 from lannunet_core.errors import UserError
-from lannunet_core.plugins import recorded, tasks
+from lannunet_core.plugins import recorded
 
 
 def command(
@@ -42,7 +43,7 @@ def command(
         if resume:
             _require_plugins_of_run(config, overrides or [])
         raise
-    tasks.find(loaded.run.task).train(loaded, resume=resume, overwrite=overwrite)
+    api.train(loaded, resume=resume, overwrite=overwrite)
 
 
 def fold_numbers(folds: str) -> list[int]:

@@ -39,12 +39,8 @@ class Scan:
 
     @property
     def everything(self) -> tuple[Installed, ...]:
-        return (
-            *self.plugins,
-            *self.tasks,
-            *self.commands,
-            *(one for of in self.formats.values() for one in of),
-        )
+        groups = (self.plugins, self.tasks, self.commands, *self.formats.values())
+        return tuple(one for group in groups for one in group)
 
 
 @functools.cache

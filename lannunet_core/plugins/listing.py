@@ -56,11 +56,8 @@ def from_metadata(plugin: InstalledPlugin) -> dict[str, Any]:
             named = ", ".join(rivals)
             problems.append(f"the name '{name}' is also claimed by {named}: uninstall one of them")
     return {
-        "name": plugin.name,
+        **_identity(plugin),
         "aliases": list(plugin.aliases),
-        "distribution": plugin.distribution,
-        "version": plugin.version,
-        "source": source(plugin.distribution),
         "requires_core": plugin.requires_core,
         "hooks": [],
         "problems": problems,
@@ -103,10 +100,7 @@ def registered_rows(kind: str, installed: Sequence[Installed]) -> list[dict[str,
     """What metadata say of each installed task, or other `kind` of which one bears a name."""
     return [
         {
-            "name": one.name,
-            "distribution": one.distribution,
-            "version": one.version,
-            "source": source(one.distribution),
+            **_identity(one),
             "value": one.value,
             "problems": [
                 f"the {kind} '{one.name}' is also brought by {other.claim}: uninstall one of them"
@@ -116,6 +110,11 @@ def registered_rows(kind: str, installed: Sequence[Installed]) -> list[dict[str,
         }
         for one in installed
     ]
+
+
+def _identity(one: Installed) -> dict[str, Any]:
+    found = {"name": one.name, "distribution": one.distribution, "version": one.version}
+    return {**found, "source": source(one.distribution)}
 
 
 def table(rows: Sequence[dict[str, Any]], *head: str) -> list[str]:

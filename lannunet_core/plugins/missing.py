@@ -6,7 +6,7 @@ from importlib import metadata
 from lannunet_core.names import plain
 
 CORE = "lannunet-core"
-INSTALL = "lannunet plugins install"
+INSTALL, EVERYTHING = "lannunet plugins install", "pip install lannunet"
 
 
 def distribution_of(name: str) -> str | None:
@@ -18,4 +18,11 @@ def distribution_of(name: str) -> str | None:
 
 def for_a_run(plugins: object) -> str:
     """What a run needs and is not there, and the command that installs it; `plugins` are those that are."""
-    return f"A run needs a task{'' if plugins else ' and an architecture'}: pip install lannunet"
+    return f"A run needs a task{'' if plugins else ' and an architecture'}: {EVERYTHING}"
+
+
+def for_command(name: str, tasks: object) -> str | None:
+    """What brings a command of ours, and how to get it, given the tasks that are there; None: it is none."""
+    ours = metadata.distribution(CORE).entry_points.select(group="lannunet_commands_elsewhere")
+    bringing = next((one.value.replace("_", "-") for one in ours if one.name == name), None)
+    return bringing and f"{bringing} brings it: {f'{INSTALL} {bringing}' if tasks else EVERYTHING}"

@@ -7,7 +7,6 @@ from typing import Any
 
 Schema = Mapping[str, Any]
 
-
 SIGNS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 

@@ -1,6 +1,7 @@
 """Writing a plugin package from templates: what `lannunet plugins new` does once it knows the answers."""
 
 import importlib.util
+import json
 import keyword
 import re
 from dataclasses import dataclass
@@ -115,10 +116,10 @@ def write_package(answers: Answers, folder: Path) -> list[Path]:
         raise UserError(f"{folder} exists already. Choose another folder with -o, or remove it.")
     words = {
         **vars(answers),
-        "description": toml_string(answers.description),
+        "description": json.dumps(answers.description),  # a string of JSON is one of TOML
         "summary": answers.description,
         "class_name": answers.class_name,
-        "authors": f"authors = [{{ name = {toml_string(answers.author)} }}]\n" if answers.author else "",
+        "authors": f"authors = [{{ name = {json.dumps(answers.author)} }}]\n" if answers.author else "",
         "core": core_requirement(__version__),
     }
     written = []
@@ -136,8 +137,3 @@ def core_requirement(version: str) -> str:
     major, minor = (int(part) for part in re.findall(r"\d+", version)[:2])
     above = f"{major + 1}" if major else f"0.{minor + 1}"
     return f"lannunet-core>={major}.{minor},<{above}"
-
-
-def toml_string(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'

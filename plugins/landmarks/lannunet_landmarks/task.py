@@ -137,10 +137,10 @@ class LandmarkTask(Task):
 
         return open_first(path)
 
-    def evaluate(self, predictions: Any, truth: Any) -> dict[str, Any]:
+    def evaluate(self, predictions: Any, truth: Any, **options: Any) -> dict[str, Any]:
         from lannunet_landmarks.evaluation.given import evaluate_given
 
-        return evaluate_given(predictions, truth)
+        return evaluate_given(predictions, truth, **options)
 
     def recognises(self, dataset: Path) -> bool:
         from lannunet_landmarks.data.formats import matching

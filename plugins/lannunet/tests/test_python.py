@@ -64,6 +64,11 @@ def test_landmarks_of_an_array_are_those_of_the_command(trained, arrays, model, 
         assert f"{found[0].radius:g}" == f"{float(rows[0][f'confidence_radius_{found[0].unit}']):g}"
 
 
+def rooted(trained, out):
+    """The sections of its configuration that name paths."""
+    return {"dataset": {"src_targets": trained.json}, "output": {"output_dir": out}}
+
+
 def test_an_image_is_the_same_in_every_form(trained, arrays, model):
     path = trained.folder / trained.annotations["testing"][0]["image"]
     array = arrays[0]
@@ -154,6 +159,25 @@ def test_predictions_are_evaluated(trained, arrays, model, segmentation, segment
         **agreed["overall"],
         "dice": json.loads((segmentation.out / "summary.json").read_text())["overall"]["dice"],
     }
+
+
+def test_a_run_and_its_evaluation_are_those_of_the_commands(trained, tmp_path):
+    """The command line is a thin layer over the verbs."""
+    run = lannunet.train({**yaml.safe_load(trained.yaml.read_text()), **rooted(trained, tmp_path / "run")})
+    assert trained.rows(run.folder) == trained.rows(trained.out)
+    table, radii = trained.out / "predictions.csv", (1.0, 5.0)
+    assert trained.lannunet("evaluate", table, trained.json, "--radii", "1,5", "-o", tmp_path / "theirs") == 0
+    summary = lannunet.evaluate(table, str(trained.json), radii=radii, output=tmp_path / "ours")
+    for file in ("summary.json", "predictions.csv"):
+        assert (tmp_path / "ours" / file).read_text() == (tmp_path / "theirs" / file).read_text()
+    assert summary == json.loads((tmp_path / "ours" / "summary.json").read_text())
+    assert (tmp_path / "ours" / "report.html").exists()
+    unrounded = lannunet.evaluate(run.results, lannunet.read_dataset(trained.json), task="landmarks")
+    assert unrounded["overall"]["px"]["mean"] == pytest.approx(summary["overall"]["px"]["mean"], abs=1e-3)
+    with pytest.raises(lannunet.UserError, match=r"output: .* holds the predictions themselves"):
+        lannunet.evaluate(table, trained.json, output=trained.out)
+    with pytest.raises(lannunet.UserError, match="a report shows a data set"):
+        lannunet.evaluate([], [], task="landmarks", output=tmp_path)
 
 
 def test_what_is_planned_can_be_trained(trained, tmp_path):

@@ -5,19 +5,12 @@ from __future__ import annotations
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lannunet_core import UserError
 from lannunet_landmarks.commands.calibrate import check_coverage
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import Any
-
-    from lannunet_landmarks.data.annotations import LandmarkDataset, Split
-    from lannunet_landmarks.types import Prediction
 
 
 class SplitName(str, Enum):
@@ -78,79 +71,44 @@ def command(
         raise UserError(
             "--runs: each run knows its own data; leave out --split, --root, --fold and --landmarks."
         )
-    if output is not None:
-        _refuse(output, None if runs else paths[0])
 
+    from lannunet_core import api
     from lannunet_landmarks.data.annotations import dataset_section, load_dataset
     from lannunet_landmarks.evaluation.calibration import read_calibration
-    from lannunet_landmarks.evaluation.coverage import coverage_summary, print_coverage
-    from lannunet_landmarks.evaluation.pooled import join, pool
-    from lannunet_landmarks.evaluation.predictions import read_predictions
-    from lannunet_landmarks.evaluation.reliability import confidence_summary, say_confidence
-    from lannunet_landmarks.evaluation.summary import print_summary, summarise_errors
+    from lannunet_landmarks.evaluation.coverage import print_coverage
+    from lannunet_landmarks.evaluation.pooled import pool
+    from lannunet_landmarks.evaluation.reliability import say_confidence
+    from lannunet_landmarks.evaluation.summary import print_summary
 
     known = None if calibration is None else read_calibration(calibration)
+    predictions: Any = paths[0]
     if runs:
-        compared, dataset = pool(paths)
+        predictions, dataset = pool(paths)
         title = f"{dataset.name}, {len(paths)} runs"
     else:
-        predicted, names = read_predictions(paths[0])
         dataset = load_dataset(dataset_section(paths[1], root, chosen), 0 if fold is None else fold)
         for note in dataset.notes:
             print(f"warning: {note}", file=sys.stderr)
-        evaluated: Split = "testing" if split is None else split.value
-        compared = join(paths[0], predicted, names, dataset, evaluated)
-        title = f"{dataset.name}, {evaluated}"
-    summary = summarise_errors(compared, dataset.landmark_names, wanted_radii)
-    if known is not None:
-        compared = known.apply(known.probable(compared), dataset.landmark_names, coverage)
-        summary["calibration"] = coverage_summary(known, compared, dataset.landmark_names, coverage)
-        for line in known.missing(dataset.landmark_names, coverage):
-            print(f"warning: {line}", file=sys.stderr)
-    summary["confidence"] = confidence_summary(compared)
+        title = f"{dataset.name}, {'testing' if split is None else split.value}"
+    summary = api.evaluate(
+        predictions,
+        dataset,
+        task="landmarks",
+        split="testing" if split is None else split.value,
+        radii=wanted_radii,
+        calibration=known,
+        coverage=coverage,
+        output=output,
+        title=title,
+    )
+    for line in [] if known is None else known.missing(dataset.landmark_names, coverage):
+        print(f"warning: {line}", file=sys.stderr)
     print_summary(summary, title)
     print(say_confidence(summary["confidence"]))
     if known is not None:
         print_coverage(summary["calibration"])
     if output is not None:
-        _write(output, title, compared, summary, dataset)
-
-
-def _refuse(output: Path, predictions: Path | None) -> None:
-    """What a run, or the user, wrote is not replaced."""
-    from lannunet_core import refuse_folder
-
-    ours = (output / "predictions.csv").resolve()
-    if (output / "run.json").exists() or (predictions is not None and predictions.resolve() == ours):
-        raise UserError(f"--output: {output} holds the predictions themselves. Name another folder.")
-    refuse_folder(output, "--output", None)
-
-
-def _write(
-    folder: Path,
-    title: str,
-    predictions: Sequence[Prediction],
-    summary: Mapping[str, Any],
-    dataset: LandmarkDataset,
-) -> None:
-    import json
-
-    from lannunet_core import read_image, write_text
-    from lannunet_landmarks.evaluation.predictions import write_predictions
-    from lannunet_landmarks.evaluation.report import Report, write_report
-
-    write_predictions(folder / "predictions.csv", predictions, dataset.landmark_names)
-    write_text(folder / "summary.json", json.dumps(summary, indent=1))
-    report = Report(
-        title=title,
-        predictions=predictions,
-        summary=summary,
-        landmark_names=dataset.landmark_names,
-        image=lambda prediction: read_image(prediction.image, dataset.dimensions).pixels,
-        provenance={"command": sys.argv},
-    )
-    write_report(folder / "report.html", report)
-    print(f"report: {folder / 'report.html'}")
+        print(f"report: {output / 'report.html'}")
 
 
 def _index(word: str) -> int:

@@ -11,6 +11,7 @@ from lannunet_core import (
     UserError,
     earlier_results,
     load_config,
+    load_resolved,
     lock_folder,
     refuse_folder,
     releasing,
@@ -37,12 +38,9 @@ def run_demo(folder: Path, minutes: float | None, overwrite: bool) -> list[Predi
         refuse_folder(folder, "FOLDER", None if overwrite else "replace it (--overwrite)")
         if config.exists() and not earlier_results(data):
             raise UserError(f"FOLDER: {config} is none that the demo wrote; name another folder.")
-    with releasing():
-        lock_folder(data)
-        annotations = write_demo_dataset(data)
     length: dict[str, Any] = {"max_epochs": EPOCHS} if minutes is None else {"budget_minutes": minutes}
     content = {
-        "dataset": {"src_targets": str(annotations.relative_to(folder))},
+        "dataset": {"src_targets": "data/dataset.json"},
         "sampler": {"input_size": [128, 128]},
         "solver": {
             **length,
@@ -54,6 +52,10 @@ def run_demo(folder: Path, minutes: float | None, overwrite: bool) -> list[Predi
         "model": {"architecture": "unet", "unet": {"init_features": 16, "max_features": 128}},
         "output": {"output_dir": "."},
     }
+    load_resolved(content, str(config))  # refuses what is not installed
+    with releasing():
+        lock_folder(data)
+        annotations = write_demo_dataset(data)
     write_text(config, yaml.safe_dump(content, sort_keys=False, default_flow_style=None))
     print(f"drew {annotations.parent}; running {config}", flush=True)
     if minutes is None:

@@ -2,80 +2,153 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import sys
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lannunet_core import Floats, State, UserError
+from lannunet_core import State, UserError, read_image, refuse_folder, write_text
 from lannunet_landmarks.data.annotations import LandmarkDataset, open_first
+from lannunet_landmarks.evaluation.calibration import Calibration, read_calibration
+from lannunet_landmarks.evaluation.coverage import coverage_summary
 from lannunet_landmarks.evaluation.pooled import join
-from lannunet_landmarks.evaluation.predictions import read_predictions
+from lannunet_landmarks.evaluation.predictions import read_predictions, write_predictions
+from lannunet_landmarks.evaluation.reliability import confidence_summary
 from lannunet_landmarks.evaluation.summary import summarise_errors
 from lannunet_landmarks.predict.model import Landmarks
 from lannunet_landmarks.schema import RADII
-from lannunet_landmarks.types import Prediction
+from lannunet_landmarks.types import Prediction, Sample, Split
 
 
-def evaluate_given(predictions: Any, truth: Any) -> dict[str, Any]:
-    """See `summarise_errors`.
+def evaluate_given(
+    predictions: Any,
+    truth: Any,
+    *,
+    split: Split = "testing",
+    radii: Sequence[float] = RADII,
+    calibration: Calibration | str | PathLike[str] | None = None,
+    coverage: float = 0.9,
+    output: str | PathLike[str] | None = None,
+    title: str = "",
+) -> dict[str, Any]:
+    """See `summarise_errors`; with the figures of confidence, and of a calibration.
 
     Args:
-        predictions: A sequence of `Landmarks`, or the path of a predictions.csv, whose samples are then those
-            of the data set's `testing`.
-        truth: A data set or the path of one, whose `testing` these are; of `Landmarks` also the annotated
-            points (N, D) of each, in the same order, NaN where nothing is annotated.
+        predictions: A sequence of `Landmarks`; the path of a predictions.csv; or a sequence of `Prediction`
+            with their annotations, such as `pool` gives.
+        truth: A data set or the path of one; of `Landmarks` also the annotated points (N, D) of each, in the
+            same order, NaN where nothing is annotated.
+        split: What of the data set was predicted.
+        radii: Of the success detection rates, in mm, in px where no spacing is known.
+        calibration: What `lannunet calibrate` wrote, or its path.
+        coverage: Probability with which its regions are to hold the true point.
+        output: Folder for predictions.csv, summary.json and report.html; None: no file is written.
+        title: Of the report; by default the data set and the split.
 
     Raises:
-        UserError: The two do not belong together.
+        UserError: The two do not belong together, or something lies in `output` that is not replaced.
     """
     dataset = truth if isinstance(truth, LandmarkDataset) else None
     if isinstance(truth, (str, PathLike)):
         dataset = open_first(Path(truth))
-    if isinstance(predictions, (str, PathLike)):
-        if dataset is None:
-            raise UserError("evaluate: the samples of a table are told apart by a data set; give its path.")
-        path = Path(predictions)
-        predicted, names = read_predictions(path)
-        return summarise_errors(
-            join(path, predicted, names, dataset, "testing"), dataset.landmark_names, RADII
-        )
-    if dataset is not None:
-        known = [(one.coordinates, one.states) for one in dataset.samples["testing"]]
-    else:
+    table = Path(predictions) if isinstance(predictions, (str, PathLike)) else None
+    if dataset is None and (table is not None or output is not None):
+        what = "the samples of a table are told apart by" if table is not None else "a report shows"
+        raise UserError(f"evaluate: {what} a data set; give its path.")
+    if output is not None:
+        _refuse(Path(output), table)
+    known = read_calibration(Path(calibration)) if isinstance(calibration, (str, PathLike)) else calibration
+    compared, names = _compared(predictions, truth, dataset, split)
+    summary = summarise_errors(compared, names, radii)
+    if known is not None:
+        compared = known.apply(known.probable(compared), names, coverage)
+        summary["calibration"] = coverage_summary(known, compared, names, coverage)
+    summary["confidence"] = confidence_summary(compared)
+    if output is not None and dataset is not None:
+        _write(Path(output), title or f"{dataset.name}, {split}", compared, summary, dataset)
+    return summary
+
+
+def _compared(
+    predictions: Any, truth: Any, dataset: LandmarkDataset | None, split: Split
+) -> tuple[Sequence[Prediction], Sequence[str]]:
+    """The predictions with their annotations, and the names of the landmarks."""
+    if dataset is None:
         points = [np.asarray(one, np.float64) for one in truth]
-        known = [(one, np.where(np.isfinite(one).all(-1), State.VISIBLE, State.UNLABELLED)) for one in points]
-    return _summary(predictions, known)
+        states = [np.where(np.isfinite(one).all(-1), State.VISIBLE, State.UNLABELLED) for one in points]
+        annotated = [
+            Sample(str(number), Path(), one, state)
+            for number, (one, state) in enumerate(zip(points, states, strict=True))
+        ]
+        return _joined(predictions, annotated), predictions[0].names if predictions else ()
+    if isinstance(predictions, (str, PathLike)):
+        path = Path(predictions)
+        return join(path, *read_predictions(path), dataset, split), dataset.landmark_names
+    if predictions and isinstance(predictions[0], Prediction):
+        return predictions, dataset.landmark_names
+    return _joined(predictions, dataset.samples[split]), dataset.landmark_names
 
 
-def _summary(
-    predictions: Sequence[Landmarks], truth: Sequence[tuple[Floats, NDArray[Any]]]
-) -> dict[str, Any]:
-    """Of predictions and the points (N, D) and states (N,) that are annotated in the same images."""
-    if not predictions or len(predictions) != len(truth):
+def _joined(predictions: Sequence[Landmarks], samples: Sequence[Sample]) -> list[Prediction]:
+    """Predictions of images with what is annotated in these, in the same order."""
+    if not predictions or len(predictions) != len(samples):
         raise UserError(
-            f"evaluate: {len(predictions)} predictions and {len(truth)} annotations; give one a prediction."
+            f"evaluate: {len(predictions)} predictions and {len(samples)} annotations; give one a prediction."
         )
     names, joined = predictions[0].names, []
-    for number, (found, (target, states)) in enumerate(zip(predictions, truth, strict=True)):
-        if target.shape != found.points.shape or found.names != names:
+    for number, (found, sample) in enumerate(zip(predictions, samples, strict=True)):
+        if sample.coordinates.shape != found.points.shape or found.names != names:
             raise UserError(
-                f"evaluate: annotation {number} has the shape {target.shape}, the prediction "
+                f"evaluate: annotation {number} has the shape {sample.coordinates.shape}, the prediction "
                 f"{found.points.shape}; give the same landmarks, in the same order."
             )
         joined.append(
             Prediction(
-                id=str(number),
-                image=Path(),
+                id=sample.id,
+                image=sample.image,
                 coordinates=found.points,
                 confidence=found.confidence,
+                within=None if found.radius is None or found.unit is None else (found.radius, found.unit),
                 present=found.present,
-                target=target,
-                states=states,
+                target=sample.coordinates,
+                states=sample.states,
                 spacing=found.spacing,
+                extra=sample.extra,
+                occluded=sample.occluded,
             )
         )
-    return summarise_errors(joined, names, RADII)
+    return joined
+
+
+def _refuse(output: Path, predictions: Path | None) -> None:
+    """What a run, or the user, wrote is not replaced."""
+    ours = (output / "predictions.csv").resolve()
+    if (output / "run.json").exists() or (predictions is not None and predictions.resolve() == ours):
+        raise UserError(f"output: {output} holds the predictions themselves. Name another folder.")
+    refuse_folder(output, "output", None)
+
+
+def _write(
+    folder: Path,
+    title: str,
+    predictions: Sequence[Prediction],
+    summary: Mapping[str, Any],
+    dataset: LandmarkDataset,
+) -> None:
+    from lannunet_landmarks.evaluation.report import Report, write_report
+
+    write_predictions(folder / "predictions.csv", predictions, dataset.landmark_names)
+    write_text(folder / "summary.json", json.dumps(summary, indent=1))
+    report = Report(
+        title=title,
+        predictions=predictions,
+        summary=summary,
+        landmark_names=dataset.landmark_names,
+        image=lambda prediction: read_image(prediction.image, dataset.dimensions).pixels,
+        provenance={"command": sys.argv},
+    )
+    write_report(folder / "report.html", report)

@@ -213,12 +213,12 @@ def test_annotations_outside_of_their_image(annotations, predictions, capsys):
     assert 'sample "b" of testing: landmark 1 at (31, 10) lies outside' in capsys.readouterr().err
 
 
-def test_folders_of_label_maps(tmp_path, predictions, capsys):
+def test_folders_of_label_maps(tmp_path, annotations, predictions, capsys):
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "case_1.nii.gz").touch()
     assert run(predictions, tmp_path / "labels") == 2
     assert "holds no JSON" in (said := capsys.readouterr().err) and "Label maps are evaluated" in said
-    assert run(tmp_path / "labels", tmp_path / "labels") == 2
+    assert run(tmp_path / "labels", annotations) == 2
     assert "is a folder. Give the predictions.csv" in capsys.readouterr().err
 
 

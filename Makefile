@@ -2,12 +2,12 @@ VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-cases check bench install clean
+.PHONY: demo test test-all test-cases check bench dist install clean
 
 # Installed again whenever what is to be installed has changed.
-$(VENV)/installed: pyproject.toml constraints.txt plugins/*/pyproject.toml
+$(VENV)/installed: pyproject.toml constraints.txt requirements.txt plugins/*/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,xlsx]" $(addprefix -e ,$(wildcard plugins/*))
+	$(BIN)/python -m pip install -q -c constraints.txt -r requirements.txt
 	touch $@
 
 install: $(VENV)/installed
@@ -35,5 +35,11 @@ check: install
 bench: install
 	$(BIN)/python -m benchmarks
 
+# Wheels and source distributions of everything, as they are published.
+dist: install
+	rm -rf dist
+	set -e; for folder in . plugins/*/; do $(BIN)/python -m build -q --outdir dist $$folder; done
+	$(BIN)/python -m twine check --strict dist/*
+
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

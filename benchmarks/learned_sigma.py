@@ -1,10 +1,10 @@
-"""Learned widths of heatmaps against fixed ones on the fly wings, at the budget of configs/wings_unet.yaml.
+"""Learned widths of heatmaps against fixed ones on the fly wings, at the budget of wings_unet.yaml.
 
     python -m benchmarks.learned_sigma [--seeds 0 1 2] [--losses kl mse] [--batches 600] [--out FOLDER]
 
-Every run is `lannunet train configs/wings_unet.yaml` with another `solver.loss_function`, `regress_sigma` and
-`seed`, and another `model.gauss_sigma`, of the same number of batches, which takes the budget's 3.8 minutes
-on one core. Finished runs are kept, so it can be interrupted. A full table is an hour for each loss.
+Every run is `lannunet train benchmarks/wings_unet.yaml` with another `solver.loss_function`, `regress_sigma`
+and `seed`, and another `model.gauss_sigma`, of the same number of batches, which takes the budget's 3.8
+minutes on one core. Finished runs are kept, so it can be interrupted. A full table is an hour for each loss.
 """
 
 from __future__ import annotations

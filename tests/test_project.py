@@ -81,6 +81,13 @@ def test_what_a_user_installs_brings_every_plugin_but_two():
     assert every == ours - {"lannunet", "lannunet-core"}
 
 
+def test_the_core_knows_who_brings_each_command():
+    groups = {project(folder)["name"]: project(folder).get("entry-points", {}) for folder in DISTRIBUTIONS}
+    known = groups["lannunet-core"]["lannunet_commands_elsewhere"]
+    brought = {name: ours for ours, of in groups.items() for name in of.get("lannunet.commands", {})}
+    assert {name: package.replace("_", "-") for name, package in known.items()} == brought
+
+
 def test_the_conda_recipe_requires_what_the_distributions_do():
     recipe = yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text())
     parts = [folder for folder in DISTRIBUTIONS if project(folder)["name"] != "lannunet-imgaug"]

@@ -1,11 +1,8 @@
 """The core without a task, without an architecture, or both: what is missing, and how to get it."""
 
 import json
-from importlib import metadata
 
 import pytest
-
-from lannunet_core.plugins import discovery
 
 NEEDED = {
     "nothing": "A run needs a task and an architecture: pip install lannunet",
@@ -48,14 +45,6 @@ def test_a_command_of_ours_is_named_with_what_brings_it(environment, trained):
         assert said == f"Error: There is no command '{command}' here. {hint}\n"
     said = environment.call("lannunet", "weightmap", cwd=trained.folder, code=2).stderr
     assert "No such command 'weightmap'" in said
-
-
-def test_every_command_of_ours_is_known_to_the_core():
-    known = metadata.distribution("lannunet-core").entry_points.select(group="lannunet_commands_elsewhere")
-    ours = [one for one in discovery.scan().commands if one.distribution.startswith("lannunet-")]
-    assert {(one.name, one.value.replace("_", "-")) for one in known} == {
-        (one.name, one.distribution) for one in ours
-    }
 
 
 def test_what_is_there_is_listed(environment, tmp_path):

@@ -20,8 +20,8 @@ def command(
 
     It is looked at in a process of its own that can do no harm. Of a task it is said who brings it.
     """
-    rows = listing.registered_rows("task", discovery.scan().tasks)
-    tasks = [row for row in rows if plain(row["name"]) == plain(name)]
+    every = listing.registered_rows("task", discovery.scan().tasks)
+    tasks = [row for row in every if plain(row["name"]) == plain(name)]
     if tasks and not any(plugin.answers_to(name) for plugin in discovery.installed()):
         _show_task(tasks[0], as_json)
         return

@@ -1,7 +1,8 @@
-# LannU-Net in a container, for the CPU or, with the CUDA of PyTorch's wheels, for a GPU:
+# LannU-Net in a container. INDEX is the index of wheels that PyTorch's installation page names for a CPU or for a
+# version of CUDA; without it, pip's own choice is taken, which on Linux brings CUDA:
 #
 #   docker build -t lannunet .
-#   docker build -t lannunet --build-arg TORCH=cu128 .
+#   docker build -t lannunet --build-arg INDEX=https://… .
 #   docker run --rm -v "$PWD:/data" --user "$(id -u)" lannunet train my.yaml      # GPU: --gpus all
 ARG PYTHON=3.12
 
@@ -11,9 +12,9 @@ COPY . .
 RUN set -e; for folder in . plugins/*/; do pip wheel --no-deps --wheel-dir dist "$folder"; done
 
 FROM python:${PYTHON}-slim
-ARG TORCH=cpu
+ARG INDEX=
 WORKDIR /build
-RUN pip install --no-cache-dir torch --index-url https://download.pytorch.org/whl/${TORCH}
+RUN pip install --no-cache-dir torch ${INDEX:+--index-url $INDEX}
 COPY --from=wheels /build/dist dist
 RUN pip install --no-cache-dir --find-links dist "lannunet[observer,xlsx]"
 RUN useradd --create-home lannunet

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 DISTRIBUTIONS = [ROOT, *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))]
 EXTRAS = {"lannunet-imgaug", "lannunet-observer"}  # of what a user installs
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}  # what conda-forge calls them
+CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}  # what they are called there
 LINK = re.compile(r"\[[^\]]*\]\(([^)]+)\)")
 
 

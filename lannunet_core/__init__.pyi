@@ -73,6 +73,7 @@ from .names import (
     choose as choose,
     dotted as dotted,
     is_among as is_among,
+    without_places as without_places,
 )
 
 # Configuration
@@ -152,13 +153,13 @@ from .run.models import (
     models_of as models_of,
     open_model as open_model,
 )
+from .plugins.references import located as located
 from .run.loop import seed_step as seed_step
 from .run.output import (
     CENTRES_FILE as CENTRES_FILE,
     METHODS_FOLDER as METHODS_FOLDER,
     SECOND_STAGE_FOLDER as SECOND_STAGE_FOLDER,
     claim_folder as claim_folder,
-    earlier_results as earlier_results,
     provenance as provenance,
     refuse_folder as refuse_folder,
     refuse_to_empty as refuse_to_empty,
@@ -186,7 +187,6 @@ from .images.reader import (
     read_image as read_image,
 )
 from .images.nests import (
-    level_scale as level_scale,
     level_sizes_of as level_sizes_of,
     levels as levels,
     map_tensors as map_tensors,
@@ -211,8 +211,6 @@ from .augment.elastic import Elastic as Elastic
 
 # What is written for people
 from .report.escape import (
-    from_spreadsheet as from_spreadsheet,
-    spreadsheet_text as spreadsheet_text,
     terminal_text as terminal_text,
 )
 
@@ -222,6 +220,7 @@ from .run.progress import telling_progress as telling_progress
 
 # Files and processes
 from .record import (
+    earlier_results as earlier_results,
     lock_folder as lock_folder,
     note as note,
     releasing as releasing,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, TypeVar
 
 from lannunet_core.errors import UserError
@@ -47,3 +48,13 @@ def dotted(nest: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from dotted(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def without_places(value: Any) -> Any:
+    """Plain data with the name alone in place of each absolute path."""
+    if isinstance(value, Mapping):
+        return {key: without_places(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(without_places, value))
+    paths = (PurePosixPath(value), PureWindowsPath(value)) if isinstance(value, str) else ()
+    return next((path.name for path in paths if path.is_absolute() and path.name), value)

@@ -5,7 +5,7 @@ listed in its record first, and a file that the record does not list is never wr
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -70,12 +70,12 @@ def lock_folder(folder: Path) -> None:
             f"{folder}: another process (number {lock.pid}) writes into this folder. Wait for it, or name "
             f"another folder. If it ran on another machine, and has ended there, remove {folder / LOCK}."
         ) from None
-    _locked[folder] = _Lock(lock, set(recorded(folder)), made)
+    _locked[folder] = _Lock(lock, set(earlier_results(folder)), made)
     sweep(folder)
 
 
-def recorded(folder: Path) -> list[Path]:
-    """The files that are listed in a folder's record and exist."""
+def earlier_results(folder: Path) -> list[Path]:
+    """The files that runs of ours wrote into a folder: those that its record lists, and that exist."""
     if not (folder / RECORD).is_file():
         return []
     lines = (folder / RECORD).read_text(encoding="utf-8", errors="replace").splitlines()
@@ -84,17 +84,9 @@ def recorded(folder: Path) -> list[Path]:
     return [path for path in paths if os.path.lexists(path) and path.parent.resolve().is_relative_to(root)]
 
 
-def adopt(folder: Path, files: Iterable[Path]) -> None:
-    """List files of ours that were written before there were records."""
-    if lines := "".join(f"{path.relative_to(folder).as_posix()}\n" for path in files):
-        (folder / RECORD).write_text(lines, encoding="utf-8")
-    if held := _locked.get(_absolute(folder)):
-        held.listed.update(recorded(_absolute(folder)))
-
-
 def remove_recorded(folder: Path) -> None:
     """Remove the recorded files, and the folders that are empty then."""
-    for path in recorded(folder):
+    for path in earlier_results(folder):
         path.unlink()
         for parent in path.parents:
             if parent == folder or any(parent.iterdir()):
@@ -107,7 +99,7 @@ def remove_recorded(folder: Path) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove the half-written files that a dead process left in a locked folder."""
-    for place in {folder, *(path.parent for path in recorded(folder))}:
+    for place in {folder, *(path.parent for path in earlier_results(folder))}:
         for half in place.glob(f"{TEMPORARY}[0-9]*-*"):
             half.unlink()
 

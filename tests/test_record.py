@@ -9,7 +9,7 @@ import pytest
 
 from lannunet_core.errors import UserError
 from lannunet_core.files import write_text
-from lannunet_core.record import LOCK, RECORD, lock_folder, recorded, releasing
+from lannunet_core.record import LOCK, RECORD, earlier_results, lock_folder, releasing
 
 HOLDING = """
 import sys, time
@@ -66,7 +66,7 @@ def test_a_share_that_refuses_locks_links_and_times(tmp_path, monkeypatch):
     with releasing():
         lock_folder(tmp_path)
         write_text(tmp_path / "a", "1")
-    assert [path.name for path in recorded(tmp_path)] == ["a"]
+    assert [path.name for path in earlier_results(tmp_path)] == ["a"]
 
 
 def test_what_is_claimed_and_not_used_leaves_nothing(tmp_path):

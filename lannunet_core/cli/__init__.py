@@ -8,7 +8,8 @@ import importlib
 import io
 import sys
 import warnings
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,20 +47,34 @@ class LazyGroup(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        installed = [command for command in discovery.scan().commands if command.name not in COMMANDS]
-        helps = {**COMMANDS, **{command.name: _help(command) for command in installed}}
-        for name, help_text in helps.items():
-            self.add_command(TyperCommand(name, help=help_text, short_help=help_text))
+        for name, text in self.helps().items():
+            self.add_command(TyperCommand(name, help=text, short_help=text))
+
+    @abstractmethod
+    def helps(self) -> Mapping[str, str]: ...
+
+    @abstractmethod
+    def find(self, name: str) -> Any: ...
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name = args[0]
+        if args[0] in self.commands:
+            self.add_command(as_click(args[0], self.find(args[0])))
+        return super().resolve_command(ctx, args)
+
+
+class Lannunet(LazyGroup):
+    def helps(self) -> dict[str, str]:
+        return COMMANDS | {
+            one.name: _help(one) for one in discovery.scan().commands if one.name not in COMMANDS
+        }
+
+    def find(self, name: str) -> Any:
         _warn_of_taken_names(name)
-        if name in COMMANDS:
-            self.add_command(as_click(name, _core_command(name)))
-        elif name in self.commands:
-            self.add_command(as_click(name, _installed_command(name)))
-        elif hint := missing.for_command(name, discovery.scan().tasks):
-            raise UserError(f"There is no command '{name}' here. {hint}")
+        return _core_command(name) if name in COMMANDS else _installed_command(name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in self.commands and (hint := missing.for_command(args[0], discovery.scan().tasks)):
+            raise UserError(f"There is no command '{args[0]}' here. {hint}")
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -72,7 +87,7 @@ class LazyGroup(TyperGroup):
 
 
 app = typer.Typer(
-    cls=LazyGroup,
+    cls=Lannunet,
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={
@@ -122,10 +137,7 @@ def _help(command: Installed) -> str:
 
 def _installed_command(name: str) -> Any:
     claims = [command for command in discovery.scan().commands if command.name == name]
-    if len(claims) > 1:
-        claimants = " and by ".join(command.claim for command in claims)
-        raise UserError(f"The command '{name}' is claimed by {claimants}. Uninstall one of them.")
-    (command,) = claims
+    command = discovery.only(f"The command '{name}'", claims)
     found = command.load_as("The command")
     if not callable(found):
         raise UserError(

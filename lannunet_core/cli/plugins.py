@@ -4,9 +4,8 @@ import importlib
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
-from lannunet_core.cli import as_click
+from lannunet_core.cli import LazyGroup
 
 COMMANDS = {
     "list": "List the installed plugins, their hooks and what is wrong with them.",
@@ -18,25 +17,14 @@ COMMANDS = {
 }
 
 
-class LazyCommands(TyperGroup):
-    def __init__(self, **attributes: Any) -> None:
-        super().__init__(**attributes)
-        for name, text in COMMANDS.items():
-            self.add_command(TyperCommand(name, help=text, short_help=text))
+class Plugins(LazyGroup):
+    def helps(self) -> dict[str, str]:
+        return COMMANDS
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args[0] in COMMANDS:
-            place = "testing.command" if args[0] == "check" else f"cli.plugins_{args[0]}"
-            module = importlib.import_module(f"lannunet_core.{place}")
-            self.add_command(as_click(args[0], module.command))
-        return super().resolve_command(ctx, args)
+    def find(self, name: str) -> Any:
+        place = "testing.command" if name == "check" else f"cli.plugins_{name}"
+        return importlib.import_module(f"lannunet_core.{place}").command
 
 
-app = typer.Typer(
-    cls=LazyCommands, no_args_is_help=True, help="See, write, check, install and uninstall plugins."
-)
-
-
-@app.callback()
-def plugins() -> None:
-    """See, write, check, install and uninstall plugins."""
+app = typer.Typer(cls=Plugins, no_args_is_help=True, help="See, write, check, install and uninstall plugins.")
+app.callback()(lambda: None)  # of its own it has no command

@@ -41,6 +41,7 @@ from lannunet_core.names import did_you_mean, is_among, plain
 from lannunet_core.plugins import manager, tasks
 from lannunet_core.plugins.api import PluginConfig
 from lannunet_core.plugins.installed import InstalledPlugin
+from lannunet_core.plugins.references import ADDRESS
 from lannunet_core.task import Task
 
 Section = tuple[InstalledPlugin, type[PluginConfig]]
@@ -328,7 +329,7 @@ def _settled(
     """With absolute paths, and names in their canonical spelling."""
 
     def absolute(value: Any, path: KeyPath) -> Any:
-        if isinstance(value, Path):
+        if isinstance(value, Path) and not ADDRESS.match(value.as_posix()):
             start = next((values[path[:n]].entry.folder for n in (2, 3, 4) if path[:n] in values), folder)
             # Not `resolve`: a symbolic link stays as the user wrote it.
             place = Path(os.path.abspath(start / os.path.expanduser(value)))  # noqa: PTH100, PTH111

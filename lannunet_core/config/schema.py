@@ -186,6 +186,9 @@ class InferenceConfig(Section):
 
 class OutputConfig(Section):
     output_dir: File = Field(description="Folder of this run's results.")
+    provenance: Literal["names", "full"] = Field(
+        "names", description="Reports and models hold names of files; full: their paths, and the command."
+    )
 
 
 class RunConfig(Section):

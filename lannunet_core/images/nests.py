@@ -1,10 +1,5 @@
-"""What a network answers: one tensor, a list of resolutions with the finest first, or any nest of tensors.
+"""What a network answers: one tensor, a list of resolutions with the finest first, or any nest of tensors."""
 
-Pixel edges, not centres, are what a coarser level shares with the network's input: p on the input is
-(p + ½) / k − ½ on a level of stride k.
-"""
-
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -38,20 +33,6 @@ def level_sizes_of(outputs: Any, dimensions: int | None = None) -> list[tuple[in
     if isinstance(outputs, Mapping):
         outputs = list(outputs.values())
     return [size for output in outputs for size in level_sizes_of(output, dimensions)[:1]]
-
-
-def level_scale(image_size: Sequence[int], level_size: Sequence[int]) -> tuple[float, ...]:
-    """The stride k (x, y[, z]) of a level, in input pixels.
-
-    The power of two with ceil(S / k) == S_l where there is one, since networks that pad to it and crop back
-    keep the origin; else the ratio of the sizes.
-    """
-
-    def stride(full: int, level: int) -> float:
-        powers = (2**n for n in range(max(full - 1, 1).bit_length() + 1))
-        return next((k for k in powers if math.ceil(full / k) == level), full / level)
-
-    return tuple(stride(full, level) for full, level in zip(image_size, level_size, strict=True))
 
 
 def levels(outputs: Any) -> Sequence[Tensor]:

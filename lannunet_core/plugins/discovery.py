@@ -3,9 +3,10 @@
 import functools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from typing import TypeVar
 
 from lannunet_core.errors import UserError
 from lannunet_core.names import did_you_mean, plain
@@ -17,6 +18,7 @@ TASK_GROUP = "lannunet.tasks"
 COMMAND_GROUP = "lannunet.commands"
 FORMAT_GROUP = re.compile(r"lannunet\.(\w+_formats)")  # of image files, and what tasks have of their own
 DISABLE_VARIABLE = "LANNUNET_DISABLE_PLUGINS"
+Claimed = TypeVar("Claimed", bound=Installed)
 
 
 @dataclass(frozen=True)
@@ -100,13 +102,8 @@ def find(name: str) -> InstalledPlugin:
         UserError: There is none, or several lay claim to the name.
     """
     claims = [plugin for plugin in installed() if plugin.answers_to(name)]
-    if len(claims) > 1:
-        raise UserError(
-            f"The plugin name '{name}' is claimed by {' and by '.join(plugin.claim for plugin in claims)}. "
-            f"Uninstall one of them: lannunet plugins uninstall DISTRIBUTION."
-        )
     if claims:
-        return claims[0]
+        return only(f"The plugin name '{name}'", claims)
     for plugin in scan().plugins:
         if plugin.answers_to(name):
             raise UserError(f"Plugin {plugin} is hidden: {DISABLE_VARIABLE} names it. Take it out of there.")
@@ -121,6 +118,16 @@ def find(name: str) -> InstalledPlugin:
             ]
         )
     )
+
+
+def only(what: str, claims: Sequence[Claimed]) -> Claimed:
+    """The one of `claims` that there may be, as distributions of one name do not know of each other."""
+    if len(claims) > 1:
+        raise UserError(
+            f"{what} is claimed by {' and by '.join(one.claim for one in claims)}. Uninstall one of them: "
+            "lannunet plugins uninstall DISTRIBUTION."
+        )
+    return claims[0]
 
 
 def is_installed(name: str) -> bool:

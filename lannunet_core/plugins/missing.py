@@ -11,9 +11,13 @@ INSTALL, EVERYTHING = "lannunet plugins install", "pip install lannunet"
 
 def distribution_of(name: str) -> str | None:
     """The distribution of ours that brings a task or plugin of this name; None: it is none of ours."""
+    return next((one for one in ours() if plain(one) == plain(f"lannunet-{name}")), None)
+
+
+def ours() -> list[str]:
+    """The distributions of the core's repository, which extras of the core name."""
     optional = [required for required in metadata.requires(CORE) or [] if "extra ==" in required]
-    ours = [re.split(r"[^\w.-]", required)[0] for required in optional]
-    return next((one for one in ours if plain(one) == plain(f"lannunet-{name}")), None)
+    return [re.split(r"[^\w.-]", required)[0] for required in optional]
 
 
 def for_a_run(plugins: object) -> str:

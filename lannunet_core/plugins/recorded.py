@@ -5,8 +5,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 from lannunet_core.errors import UserError
-from lannunet_core.names import plain
-from lannunet_core.plugins import discovery
+from lannunet_core.names import is_among, plain
+from lannunet_core.plugins import discovery, missing
 from lannunet_core.plugins.from_file import FILE
 from lannunet_core.plugins.installed import InstalledPlugin, PluginWarning
 
@@ -31,6 +31,8 @@ def require(recorded: Sequence[Mapping[str, str]], where: str) -> None:
         here = _same(plugin, discovery.installed())
         if here is not None and _major(here.version) == _major(plugin["version"]):
             _warn_of_minor(where, named, plugin["version"], here.version)
+            continue
+        if here is not None and _is_promised(here, plugin["version"]):
             continue
         if here is None and _same(plugin, discovery.scan().plugins):
             problems.append(f"{named}, which {discovery.DISABLE_VARIABLE} hides: take it out of there")
@@ -63,7 +65,13 @@ def _major(version: str) -> tuple[int | str, ...]:
         parsed = Version(version)
     except InvalidVersion:
         return (version,)
-    return (parsed.epoch, parsed.major) if parsed.major else (parsed.epoch, 0, parsed.minor)
+    return (parsed.epoch, parsed.major, 0 if parsed.major else parsed.minor)
+
+
+def _is_promised(here: InstalledPlugin, version: str) -> bool:
+    """A later version of ours reads what an earlier one wrote: docs/compatibility.md."""
+    now, then = _major(here.version), _major(version)
+    return is_among(here.distribution, missing.ours()) and len(now) == len(then) > 1 and now > then
 
 
 def _warn_of_minor(where: str, named: str, then: str, now: str) -> None:

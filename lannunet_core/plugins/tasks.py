@@ -27,18 +27,13 @@ def find(name: str, where: str = "task") -> Task:
     """
     installed = discovery.scan().tasks
     claims = [task for task in installed if plain(task.name) == plain(name)]
-    if len(claims) > 1:
-        raise UserError(
-            f"{where}: the task '{name}' is claimed by {' and by '.join(task.claim for task in claims)}. "
-            "Uninstall one of them: lannunet plugins uninstall DISTRIBUTION."
-        )
     if not claims:
         known = [task.name for task in installed]
         raise UserError(
             f"{where}: no task '{name}' is installed.{did_you_mean(name, known)} "
             f"Installed: {', '.join(known) or 'none'}. {missing.for_a_run(discovery.installed())}"
         )
-    return load(claims[0])
+    return load(discovery.only(f"{where}: the task '{name}'", claims))
 
 
 def every() -> list[Task]:

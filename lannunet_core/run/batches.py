@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from lannunet_core.calling import call_accepting
 from lannunet_core.errors import UserError
+from lannunet_core.images.nests import map_tensors
 from lannunet_core.run.workers import TURN, packed, start_worker
 
 
@@ -105,16 +106,12 @@ class EpochOrder(Sampler[list[tuple[int, int, int]]]):
 
 def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     """Move a batch's tensors; float64 matrices go as they are, except where the device has no float64."""
-    moved = {}
-    for key, value in batch.items():
-        if isinstance(value, Tensor):
-            if device.type == "mps" and value.dtype == torch.float64:
-                value = value.float()
-            value = value.to(device, non_blocking=True)
-        elif isinstance(value, Mapping):
-            value = to_device(value, device)
-        moved[key] = value
-    return moved
+
+    def moved(value: Tensor) -> Tensor:
+        exact = value.float() if device.type == "mps" and value.dtype == torch.float64 else value
+        return exact.to(device, non_blocking=True)
+
+    return dict(map_tensors(batch, moved))
 
 
 def _collate(items: Sequence[Mapping[str, Any]], fills: Mapping[str, float]) -> dict[str, Any]:

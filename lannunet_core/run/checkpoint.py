@@ -5,7 +5,8 @@ A model for use is a safetensors file whose metadata hold the rest as JSON; a st
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,13 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from lannunet_core.config.loaded import LoadedConfig
+from lannunet_core.config.yaml import read_yaml
 from lannunet_core.errors import UserError
 from lannunet_core.files import atomic_path
+from lannunet_core.names import without_places
 from lannunet_core.plugins.api import RunInfo
+from lannunet_core.plugins.references import located
+from lannunet_core.version import __version__
 
 FORMAT = 1
 BEST_MODEL = Path("checkpoints", "best.safetensors")
@@ -68,7 +73,10 @@ def best_model(folder: Path) -> Path | None:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a model for use (`.safetensors`), or a state to go on from."""
+    """Write a model for use (`.safetensors`), or a state to go on from; see `output.provenance`."""
+    if checkpoint.config.get("output", {}).get("provenance") != "full":
+        config, provenance = without_places((checkpoint.config, checkpoint.provenance))
+        checkpoint = replace(checkpoint, config=config, provenance=provenance)
     # Through Python's file, whose errors (a full disk) say what they are.
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         if path.suffix == BEST_MODEL.suffix:
@@ -94,6 +102,7 @@ def as_safetensors(checkpoint: Checkpoint) -> bytes:
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a model file, or that of a run's folder (its best model)."""
+    path = located(path)
     if path.is_dir():
         path = best_model(path) or path / BEST_MODEL
     if not path.is_file():
@@ -109,39 +118,54 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise UserError(
             f"{path}: cannot be loaded safely ({reason}). Use a model that lannunet train wrote."
         ) from error
-    try:
-        checkpoint = Checkpoint(**content)
-        TypeAdapter(RunInfo).validate_python(checkpoint.run)
-        TypeAdapter(tuple[dict[str, Any], dict[str, Any]]).validate_python(
-            (checkpoint.config, checkpoint.learned)
+    if isinstance(made := content.pop("format", None), int) and made > FORMAT:
+        raise UserError(
+            f"{path}: is a model of a newer version than {__version__}, which is installed. Update it: "
+            "pip install --upgrade lannunet"
         )
-        named = [(plugin["name"], plugin["distribution"], plugin["version"]) for plugin in checkpoint.plugins]
-        TypeAdapter(list[tuple[str, str, str]]).validate_python(named)
-        named[0]
+    try:
+        content = vars(Checkpoint(**(content if made == FORMAT else {})))
+        checkpoint = TypeAdapter(Checkpoint).validate_python(content)
+        TypeAdapter(RunInfo).validate_python(checkpoint.run)
+        [(one["name"], one["distribution"], one["version"]) for one in checkpoint.plugins].pop()
     except (TypeError, ValueError, LookupError):  # other entries, or of other types
         raise UserError(
             f"{path}: not a model of this version of LannU-Net; train it anew with lannunet train."
         ) from None
+    with suppress(UserError):  # where it is alone, names are all that is known
+        return replace(checkpoint, config=with_places(checkpoint.config, path.parent.parent / "config.yaml"))
     return checkpoint
 
 
+def with_places(config: dict[str, Any], run: Path) -> dict[str, Any]:
+    """A model's configuration with the places of its files, which `config.yaml` of its run keeps."""
+    known = {entry.path: entry.value for entry in read_yaml(run)}
+
+    def placed(value: Any, *keys: str) -> Any:
+        if isinstance(value, dict):
+            return {key: placed(one, *keys, key) for key, one in value.items()}
+        full = known.get(keys)
+        return full if full != value and without_places(full) == value else value
+
+    return placed(config)  # type: ignore[no-any-return]
+
+
 def read_safetensors(path: Path) -> dict[str, Any]:
-    """The fields of a `Checkpoint`; something else where it is of another format."""
+    """The fields of a `Checkpoint` and its `format`; something else where that is another one."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt", device="cpu") as file:
         content: dict[str, Any] = json.loads((file.metadata() or {}).get(METADATA, "{}"))
-        if content.pop("format", None) != FORMAT:
-            return {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
-    return {"learner": tensors | content.pop("state"), **content}
+    return {"learner": tensors | content.pop("state", {}), **content}
 
 
 def read_pickled(path: Path) -> dict[str, Any]:
     """Likewise, of torch's format."""
     content = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(content, dict) or content.pop(METADATA, None) != FORMAT:
+    if not isinstance(content, dict):
         return {}
+    content["format"] = content.pop(METADATA, None)
     if "presence" in content:  # as core 0.1.0 kept it
         presence = content.pop("presence")
         content["learned"] = {"presence": presence} if presence else {}

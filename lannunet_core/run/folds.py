@@ -7,8 +7,9 @@ from pathlib import Path
 from lannunet_core.config.compose import load_config
 from lannunet_core.config.loaded import LoadedConfig
 from lannunet_core.plugins import tasks
+from lannunet_core.record import earlier_results
 from lannunet_core.run import checkpoint as model_file
-from lannunet_core.run.output import SECOND_STAGE_FOLDER, earlier_results
+from lannunet_core.run.output import SECOND_STAGE_FOLDER
 from lannunet_core.run.run import refuse_changes
 
 

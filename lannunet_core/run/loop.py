@@ -140,9 +140,9 @@ class Training:
 
     def _resume(self, checkpoint: Checkpoint) -> None:
         self.learner.load_state_dict(checkpoint.learner)
-        for one, state in zip(self.optimizers, states(checkpoint.optimizer), strict=True):
+        for one, state in zip(self.optimizers, checkpoint.optimizer["several"], strict=True):
             one.load_state_dict(state)
-        for one, state in zip(self.schedulers, states(checkpoint.scheduler), strict=True):
+        for one, state in zip(self.schedulers, checkpoint.scheduler["several"], strict=True):
             one.load_state_dict(state)
         self.progress = TypeAdapter(Progress).validate_python(checkpoint.progress)
 
@@ -329,9 +329,3 @@ def shortened(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
     more = len(names) - MOST_NAMES
     return terminal_text(", ".join(names[:MOST_NAMES])) + (f" and {more} more" if more > 0 else "")
-
-
-def states(saved: dict[str, Any]) -> list[dict[str, Any]]:
-    """Those of several; core 0.1.0 saved that of the one there was."""
-    found: list[dict[str, Any]] = saved.get("several", [saved] if saved else [])
-    return found

@@ -11,6 +11,7 @@ from lannunet_core.config.compose import load_resolved
 from lannunet_core.config.loaded import LoadedConfig
 from lannunet_core.plugins import recorded
 from lannunet_core.plugins.api import RunInfo
+from lannunet_core.plugins.references import located
 from lannunet_core.run.checkpoint import best_model, load_checkpoint, load_weights
 from lannunet_core.run.session import Session, make_fabric
 
@@ -55,4 +56,5 @@ def folds_of(folder: Path) -> list[Path]:
 
 def models_of(path: Path) -> list[Path]:
     """The model that a path names, or those of all folds where it is a cross-validated run."""
+    path = located(path)
     return [path] if path.is_file() or best_model(path) else folds_of(path) or [path]

@@ -20,48 +20,21 @@ import yaml
 from lannunet_core.config.loaded import LoadedConfig
 from lannunet_core.errors import UserError
 from lannunet_core.files import write_text
+from lannunet_core.names import without_places
 from lannunet_core.plugins import discovery
 from lannunet_core.plugins.api import RunInfo
 from lannunet_core.plugins.tasks import asked_of
-from lannunet_core.record import RECORD, adopt, lock_folder, recorded, remove_recorded, sweep
+from lannunet_core.record import RECORD, earlier_results, lock_folder, remove_recorded, sweep
 from lannunet_core.run.checkpoint import plugin_versions
 
 CENTRES_FILE = "centres.csv"  # what the first of two stages found in all splits
 SECOND_STAGE_FOLDER = "refine"
 RUN_FILES = (
-    "run.json",
-    "config.yaml",
-    "metrics.jsonl",
-    "predictions.csv",
-    "predictions.xlsx",
-    "cases.csv",
-    "summary.json",
-    "report.html",
-    CENTRES_FILE,
+    *("run.json", "config.yaml", "metrics.jsonl", "predictions.csv", "predictions.xlsx"),
+    *("cases.csv", "summary.json", "report.html", CENTRES_FILE),
 )
 METHODS_FOLDER = "methods"
 RUN_FOLDERS = ("checkpoints", "debug", "failure", "predictions", METHODS_FOLDER, SECOND_STAGE_FOLDER)
-
-
-def earlier_results(folder: Path) -> list[Path]:
-    """The files there that runs of ours wrote."""
-    found = recorded(folder)
-    if not found and _is_run(folder):  # of the first version, which kept no record
-        places = [
-            path
-            for name in (*RUN_FILES, *RUN_FOLDERS)
-            for path in (folder / name, *(folder / name).rglob("*"))
-        ]
-        found = [path for path in places if path.is_file()]
-    return found
-
-
-def _is_run(folder: Path) -> bool:
-    try:
-        described = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        return "lannunet-core" in described["libraries"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return False
 
 
 def refuse_folder(folder: Path, key: str, ways_out: str | None) -> None:
@@ -113,7 +86,6 @@ def claim_folder(folder: Path, *, resume: bool = False) -> None:
     lock_folder(folder)
     for place in (folder / SECOND_STAGE_FOLDER, folder):
         if place.is_dir():
-            adopt(place, earlier_results(place))
             sweep(place)
             if not resume:
                 remove_recorded(place)
@@ -136,12 +108,13 @@ def git_state() -> dict[str, Any] | None:
 
 
 def provenance(loaded: LoadedConfig, run: RunInfo, device: torch.device, **more: Any) -> dict[str, Any]:
-    """Everything that a reader needs to know where a result came from."""
+    """Everything that a reader needs to know where a result came from, as `output.provenance` says."""
+    full = loaded.run.output.provenance == "full"
     libraries = ("lannunet-core", "torch", "numpy", "scipy", "lightning-fabric")
     readers = [one.distribution for of_kind in discovery.scan().formats.values() for one in of_kind]
-    return {
+    found = {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": sys.argv,
+        **({"command": sys.argv} if full else {}),
         "config": str(loaded.path),
         "seed": run.seed,
         "run": asdict(run),
@@ -155,6 +128,7 @@ def provenance(loaded: LoadedConfig, run: RunInfo, device: torch.device, **more:
         "git": git_state(),
         **more,
     }
+    return found if full else without_places(found)
 
 
 def write_run(folder: Path, resolved: dict[str, Any], description: dict[str, Any]) -> None:

@@ -16,17 +16,15 @@ from lannunet_core.config.loaded import LoadedConfig
 from lannunet_core.config.schema import before, canonical
 from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.hookspecs import Event
-from lannunet_core.names import dotted
+from lannunet_core.names import dotted, without_places
 from lannunet_core.plugins import recorded, tasks
 from lannunet_core.record import releasing
 from lannunet_core.run.batches import EpochOrder, make_loader
 from lannunet_core.run.checkpoint import (
-    BEST_MODEL_BEFORE,
     Checkpoint,
     load_checkpoint,
     load_weights,
     plugin_versions,
-    save_checkpoint,
 )
 from lannunet_core.run.loop import VALIDATION_ERROR, Training
 from lannunet_core.run.output import claim_folder, provenance, refuse_folder, refuse_to_empty, write_run
@@ -197,9 +195,6 @@ def prepare_training(
     (folder / "checkpoints").mkdir(exist_ok=True)
     if earlier is not None:
         training.resume(earlier, latest)
-        before = folder / BEST_MODEL_BEFORE
-        if before.exists() and not training.best_path.exists():
-            save_checkpoint(training.best_path, load_checkpoint(before))
         done = training.progress
         print(f"resumed from {latest}: epoch {done.epoch + 1}, batch {done.step + 1}", flush=True)
     elif resume:
@@ -250,7 +245,9 @@ def refuse_changes(trained: Checkpoint, loaded: LoadedConfig, where: Path) -> No
     changed = [
         key
         for key, value in new.items()
-        if value not in (old[key], settled.get(key, old[key])) and key not in FREE_TO_CHANGE
+        if value not in (old[key], settled.get(key, old[key]))
+        and key not in FREE_TO_CHANGE
+        and without_places(value) != old[key]  # of a model that is not in its run's folder
     ]
     if changed := sorted(key for key in changed if not key.startswith(FREE_SECTIONS)):
         rows = "; ".join(f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in changed)

@@ -1,8 +1,6 @@
-import pytest
 import torch
 
 from lannunet_core.images.nests import (
-    level_scale,
     level_sizes_of,
     levels,
     map_tensors,
@@ -38,18 +36,6 @@ def test_level_sizes_of_what_has_a_place_in_the_image():
     assert level_sizes_of([numbers, maps], 2) == [(8, 6)]
     assert level_sizes_of(numbers, 2) == []
     assert level_sizes_of(torch.zeros(1, 2, 5), 2) == []
-
-
-@pytest.mark.parametrize(
-    ("full", "level", "stride"),
-    [(512, 512, 1), (512, 32, 16), (75, 38, 2), (75, 5, 16), (3, 1, 4), (1, 1, 1), (50, 17, 50 / 17)],
-)
-def test_stride_is_a_power_of_two_where_sizes_allow(full, level, stride):
-    assert level_scale((full,), (level,)) == (stride,)
-
-
-def test_stride_of_each_axis():
-    assert level_scale((64, 50, 9), (32, 17, 9)) == (2, 50 / 17, 1)
 
 
 def test_levels():

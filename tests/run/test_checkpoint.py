@@ -1,8 +1,12 @@
+import json
 import pickle
-from dataclasses import replace
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from lannunet_core.errors import UserError
 from lannunet_core.run import checkpoint
@@ -138,7 +142,8 @@ def test_a_model_with_values_of_other_types_is_refused(tmp_path, change):
     good = Checkpoint({"a": torch.ones(2)}, {}, RUN, [PLUGIN], {})
     checkpoint.save_checkpoint(tmp_path / "a.pt", good)
     checkpoint.load_checkpoint(tmp_path / "a.pt")
-    checkpoint.save_checkpoint(tmp_path / "a.pt", replace(good, **change))
+    content = {checkpoint.METADATA: checkpoint.FORMAT, **asdict(replace(good, **change))}
+    torch.save(content, tmp_path / "a.pt")
     with pytest.raises(UserError, match="not a model of this version"):
         checkpoint.load_checkpoint(tmp_path / "a.pt")
 
@@ -160,11 +165,28 @@ def test_a_truncated_model_is_refused(tmp_path, trained, name):
         checkpoint.load_checkpoint(tmp_path / name)
 
 
-@pytest.mark.parametrize("content", [{"state_dict": {}}, [1, 2], {"lannunet": 99}])
+@pytest.mark.parametrize("content", [{"state_dict": {}}, [1, 2], {"lannunet": "1"}])
 def test_someone_elses_model_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(UserError, match="not a model of this version"):
         checkpoint.load_checkpoint(tmp_path / "a.pt")
+
+
+def test_a_model_that_is_too_new_says_what_to_update(tmp_path):
+    torch.save({"lannunet": checkpoint.FORMAT + 1, "weights": {}}, tmp_path / "a.pt")
+    save_file({"a": torch.ones(1)}, tmp_path / "a.safetensors", {"lannunet": json.dumps({"format": 99})})
+    for name in ("a.pt", "a.safetensors"):
+        with pytest.raises(UserError, match="newer version than .*: pip install --upgrade lannunet$"):
+            checkpoint.load_checkpoint(tmp_path / name)
+
+
+def test_a_model_names_files_and_its_run_knows_where_they_lie(trained, tmp_path):
+    for name in ("best.safetensors", "latest.pt"):
+        model = trained.out / "checkpoints" / name
+        moved = Path(shutil.copy(model, tmp_path))
+        assert checkpoint.load_checkpoint(model).config["dataset"]["src_targets"] == str(trained.json)
+        assert checkpoint.load_checkpoint(moved).config["dataset"]["src_targets"] == trained.json.name
+        assert str(trained.folder).encode() not in moved.read_bytes()
 
 
 def test_a_runs_folder_stands_for_its_best_model(trained):

@@ -1,5 +1,3 @@
-import json
-
 import pytest
 
 from lannunet_core.errors import UserError
@@ -80,19 +78,6 @@ def test_what_a_killed_run_left_half_written_goes(run_folder, resume):
         *STRANGERS,
         *([*OURS, "refine/run.json", "refine/checkpoints/latest.pt"] * resume),
     }
-
-
-def test_a_run_of_before_there_were_records(tmp_path):
-    (tmp_path / "predictions").mkdir()
-    (tmp_path / "predictions" / "a.nii.gz").touch()
-    (tmp_path / "notes.txt").touch()
-    (tmp_path / "run.json").write_text(json.dumps({"libraries": {"lannunet-core": "0.1.0"}}))
-    with pytest.raises(UserError, match="already holds a run"):
-        output.refuse_folder(tmp_path, "key", "do this")
-    output.claim_folder(tmp_path, resume=True)
-    assert len(everything(tmp_path)) == 3
-    output.claim_folder(tmp_path)
-    assert everything(tmp_path) == {"notes.txt"}
 
 
 @pytest.mark.parametrize(

@@ -16,15 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lannunet_landmarks import Annotated, Annotations, ImageFinder, LandmarkFormat, Mark, mark_of, relative_to
+from lannunet_report import from_spreadsheet, spreadsheet_text
 
-from lannunet_core import (
-    UserError,
-    from_spreadsheet,
-    image_header,
-    spreadsheet_text,
-    terminal_text,
-    write_text,
-)
+from lannunet_core import UserError, image_header, terminal_text, write_text
 from lannunet_formats.common import SPLITS, cells_of, delimiter_of, first_line, names_of, once
 
 IMAGE = ("image", "filename", "file_name", "file", "image_path", "path")

@@ -41,6 +41,7 @@ from .strides import (
     COARSER as COARSER,
     choose_strides as choose_strides,
     kernels_by_spacing as kernels_by_spacing,
+    level_scale as level_scale,
 )
 from .memory import available_memory as available_memory
 

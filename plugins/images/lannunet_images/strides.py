@@ -3,6 +3,7 @@
 As nnU-Net plans it (Isensee et al., Nature Methods 18, 2021). Importing this needs no torch.
 """
 
+import math
 from collections.abc import Sequence
 
 COARSER = 2.0
@@ -68,3 +69,20 @@ def kernels_by_spacing(
         kernels.append(kernel)
         steps = [length * step for length, step in zip(steps, stride, strict=True)]
     return [*kernels, (3,) * dimensions]
+
+
+def level_scale(image_size: Sequence[int], level_size: Sequence[int]) -> tuple[float, ...]:
+    """The stride k (x, y[, z]) of a network's level, in input pixels.
+
+    Pixel edges, not centres, are what a coarser level shares with the network's input: p on the input is
+    (p + ½) / k − ½ on a level of stride k.
+
+    The power of two with ceil(S / k) == S_l where there is one, since networks that pad to it and crop back
+    keep the origin; else the ratio of the sizes.
+    """
+
+    def stride(full: int, level: int) -> float:
+        powers = (2**n for n in range(max(full - 1, 1).bit_length() + 1))
+        return next((k for k in powers if math.ceil(full / k) == level), full / level)
+
+    return tuple(stride(full, level) for full, level in zip(image_size, level_size, strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, cast
 
-from lannunet_core import AUTO, LoadedConfig, RunInfo, UserError, check_names
+from lannunet_core import AUTO, LoadedConfig, RunInfo, UserError, check_names, located
 from lannunet_landmarks.data.annotations import Known, LandmarkDataset, open_dataset
 from lannunet_landmarks.data.exchange import format_of
 from lannunet_landmarks.schema import RunConfig
@@ -21,7 +21,7 @@ def check(loaded: LoadedConfig) -> None:
     if config.dataset.format == AUTO:
         check_files(loaded, config)
     checkpoint = config.model.checkpoint
-    if checkpoint and not checkpoint.exists():
+    if checkpoint and not located(checkpoint).exists():
         raise _missing(loaded, "model.checkpoint", checkpoint, "give a model file or a run's folder")
     read = open_used(loaded)
     config.sampler.check_dimensions(read.dimensions, str(read.path))

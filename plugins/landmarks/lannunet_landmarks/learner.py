@@ -6,16 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from lannunet_images import level_scale
 
-from lannunet_core import (
-    Learner,
-    SigmaLoss,
-    StridedLoss,
-    UserError,
-    level_scale,
-    level_sizes_of,
-    spatial_size,
-)
+from lannunet_core import Learner, SigmaLoss, StridedLoss, UserError, level_sizes_of, spatial_size
 from lannunet_landmarks.hooks import LandmarkHooks
 from lannunet_landmarks.maps.labels import level_sigmas
 from lannunet_landmarks.maps.learned_sigma import WIDEST, LearnedSigma, volumes

@@ -23,3 +23,7 @@ from .display import (
     display_limits as display_limits,
     to_display as to_display,
 )
+from .cells import (
+    from_spreadsheet as from_spreadsheet,
+    spreadsheet_text as spreadsheet_text,
+)

@@ -20,7 +20,7 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
-from lannunet_core import Floats, ReportPart, dotted, write_text
+from lannunet_core import Floats, ReportPart, dotted, without_places, write_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -44,9 +44,11 @@ def write_page(
 ) -> None:
     """Write the page that the file `template` makes of `values`; it may extend `page.html.j2`.
 
-    `title` and `charts` are among them; the configuration and the provenance end every page. Without a
-    template they are all there is.
+    `title` and `charts` are among them; the configuration and the provenance end every page, with the names
+    of files alone unless `output.provenance` says otherwise. Without a template they are all there is.
     """
+    if config.get("output", {}).get("provenance") != "full":
+        config, provenance = without_places((config, provenance))
     file = template or Path(__file__).with_name("page.html.j2")
     page = _environment(file.parent).get_template(file.name)
     shown = page.render(config=_as_yaml(config), provenance=_as_yaml(provenance), **values)

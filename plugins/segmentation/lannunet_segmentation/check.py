@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lannunet_core import LoadedConfig, UserError, check_names
+from lannunet_core import LoadedConfig, UserError, check_names, located
 from lannunet_segmentation.opened import open_run
 
 
@@ -13,7 +13,7 @@ def check(loaded: LoadedConfig) -> None:
         UserError: What is wrong.
     """
     checkpoint = loaded.run.model.checkpoint
-    if checkpoint and not checkpoint.exists():
+    if checkpoint and not located(checkpoint).exists():
         raise UserError(
             f"{loaded.given.get('model.checkpoint', loaded.path)}: model.checkpoint: {checkpoint} does not "
             "exist; give a model file or a run's folder."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -149,6 +148,5 @@ def _write(
         summary=summary,
         landmark_names=dataset.landmark_names,
         image=lambda prediction: read_image(prediction.image, dataset.dimensions).pixels,
-        provenance={"command": sys.argv},
     )
     write_report(folder / "report.html", report)

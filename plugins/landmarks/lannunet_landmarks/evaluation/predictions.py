@@ -14,17 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lannunet_report import from_spreadsheet, spreadsheet_text
 from numpy.typing import NDArray
 
-from lannunet_core import (
-    Floats,
-    State,
-    UserError,
-    atomic_path,
-    from_spreadsheet,
-    spreadsheet_text,
-    terminal_text,
-)
+from lannunet_core import Floats, State, UserError, atomic_path, terminal_text
 from lannunet_landmarks.evaluation.summary import radial_errors, uncertainties
 from lannunet_landmarks.types import Calibrated, Prediction
 

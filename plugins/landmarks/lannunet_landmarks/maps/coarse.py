@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from lannunet_images import level_scale
 from torch import Tensor
 
-from lannunet_core import Coordinates, Decoder, EvaluationMode, level_scale, levels, spatial_size
+from lannunet_core import Coordinates, Decoder, EvaluationMode, levels, spatial_size
 
 
 def decode_coarse(

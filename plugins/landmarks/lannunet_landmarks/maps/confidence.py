@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from lannunet_images import level_scale
 from torch import Tensor
 
-from lannunet_core import Coordinates, level_scale, spatial_size
+from lannunet_core import Coordinates, spatial_size
 from lannunet_landmarks.maps.peaks import finest, gather
 
 REACH = 3.0  # widths of the labels' Gaussian

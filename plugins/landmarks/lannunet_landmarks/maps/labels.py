@@ -11,9 +11,10 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
+from lannunet_images import level_scale
 from torch import Tensor
 
-from lannunet_core import State, level_scale
+from lannunet_core import State
 
 
 def level_points(points: Tensor, scale: Sequence[float]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from lannunet_images import IMAGE_FILES, ImageFiles
 
 from lannunet_core import (
+    BEST_MODEL,
     PredictRequest,
     RunInfo,
     UserError,
@@ -77,14 +79,19 @@ def predict(request: PredictRequest) -> list[Prediction]:
         summary = coverage_summary(known, methods[main], names, coverage)
         for line in known.missing(names, coverage):
             print(f"warning: {line}", file=sys.stderr)
-    used = {"model": str(model), **({"also": [str(path) for path in others]} if others else {})}
+    used = {"model": str(model), **({"also": [str(run_of(path)) for path in others]} if others else {})}
     description = provenance(loaded, session.run, session.fabric.device, **used)
     resolved = loaded.resolved()
     write_run(folder, resolved, description)
     write_landmark_results(
-        session, methods, folder, f"Predictions of {model}", [], resolved, description, summary
+        session, methods, folder, f"Predictions of {description['model']}", [], resolved, description, summary
     )
     return next(iter(methods.values()))
+
+
+def run_of(model: Path) -> Path:
+    """The folder of the run whose best model this is; another model file itself."""
+    return model.parents[1] if model.parts[-2:] == BEST_MODEL.parts else model
 
 
 def loose_samples(images: Sequence[Path], run: RunInfo, readers: ImageFiles = IMAGE_FILES) -> list[Sample]:
@@ -100,10 +107,18 @@ def loose_samples(images: Sequence[Path], run: RunInfo, readers: ImageFiles = IM
     files = list(dict.fromkeys(files))
     for folder in dict.fromkeys(file.parent for file in files):
         check_series(folder, [file for file in files if file.parent == folder], run.dimensions, readers)
+    ids = map(terminal_text, named_apart(files))
+    return [unannotated(name, file, run) for name, file in zip(ids, files, strict=True)]
+
+
+def named_apart(files: Sequence[Path]) -> list[str]:
+    """The files' names; of those that share one, the path below the folder that holds all files."""
     often = Counter(file.name for file in files)
-    return [
-        unannotated(terminal_text(file.name if often[file.name] == 1 else file), file, run) for file in files
-    ]
+    if max(often.values(), default=1) == 1:
+        return [file.name for file in files]
+    absolute = [file.absolute() for file in files]
+    shared = Path(os.path.commonpath([file.parent for file in absolute]))
+    return [file.name if often[file.name] == 1 else str(file.relative_to(shared)) for file in absolute]
 
 
 def images_in(folder: Path, readers: ImageFiles) -> list[Path]:

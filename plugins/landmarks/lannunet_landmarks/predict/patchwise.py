@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from lannunet_images import Windows
+from lannunet_images import Windows, level_scale
 from torch import Tensor
 from torch.nn import functional
 
-from lannunet_core import Coordinates, EvaluationMode, UserError, level_scale, map_tensors, spatial_size
+from lannunet_core import Coordinates, EvaluationMode, UserError, map_tensors, spatial_size
 from lannunet_landmarks.hooks import LandmarkHooks
 from lannunet_landmarks.learner import LandmarkLearner
 from lannunet_landmarks.predict.stitch import finest, tensors_of

@@ -18,6 +18,7 @@ from lannunet_core import (
     SECOND_STAGE_FOLDER,
     LoadedConfig,
     State,
+    located,
     lock_folder,
     make_fabric,
     releasing,
@@ -127,4 +128,5 @@ def around(second: LoadedConfig, centres: Path, jitter: float) -> LoadedConfig:
 
 def second_model(model: Path) -> Path:
     """Where the second stage of a run is, given the first's model file or folder."""
+    model = located(model)
     return (model if model.is_dir() else model.parent.parent) / SECOND_STAGE_FOLDER

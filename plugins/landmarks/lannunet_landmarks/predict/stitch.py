@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from lannunet_images import Windows
+from lannunet_images import Windows, level_scale
 from torch import Tensor
 
-from lannunet_core import UserError, level_scale, map_tensors
+from lannunet_core import UserError, map_tensors
 
 
 def stitch(patches: Iterable[tuple[Any, Sequence[tuple[int, ...]]]], windows: Windows) -> Any:

@@ -3,11 +3,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from lannunet_images import level_scale
 from lannunet_landmarks.maps.labels import gaussian_heatmaps, generate_labels, level_points, level_sigmas
 from torch.nn import functional
 
 from lannunet_core.hookspecs import State
-from lannunet_core.images.nests import level_scale
 
 SIZES = [
     ((64, 48), [(64, 48), (32, 24), (16, 12)]),

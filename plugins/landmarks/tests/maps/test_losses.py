@@ -3,13 +3,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from lannunet_images import level_scale
 from lannunet_landmarks.maps.labels import gaussian_heatmaps, level_sigmas
 from lannunet_landmarks.maps.losses import LOSSES
 from scipy import ndimage
 from scipy.special import expit, logit, logsumexp, xlogy
 
 from lannunet_core.hookspecs import State
-from lannunet_core.images.nests import level_scale
 
 PEAK, SIGMA = 100.0, 2.0
 NAMES = list(LOSSES)

@@ -220,7 +220,8 @@ def test_five_models_predict_together_and_each_is_read_once(five, monkeypatch, t
     assert (most_certain & its_own).any(0).all()
     assert (~most_certain & ~its_own).any(0).all()
     assert len(table(tmp_path / "all" / "methods" / "E-MHA.csv")) == 40
-    assert json.loads((tmp_path / "all" / "run.json").read_text())["also"] == list(map(str, models[1:]))
+    described = json.loads((tmp_path / "all" / "run.json").read_text())
+    assert described["also"] == [model.name for model in models[1:]]
 
 
 def test_the_folds_of_a_cross_validation(five, tmp_path):

@@ -139,7 +139,7 @@ def _recipe(
 ) -> NnunetRecipe | str:
     """How raw images become the stage's arrays, or why that is not known."""
     if plan.preprocessor_name not in ("", *PREPROCESSORS):
-        return f"{path} names a preprocessor of its own ({plan.preprocessor_name[:60]!r})"
+        return f"{path.name} names a preprocessor of its own ({plan.preprocessor_name[:60]!r})"
     measured = plan.dataset_properties.intensityproperties
     beside = path.with_name(PROPERTIES)
     if measured is None and beside.is_file():
@@ -149,13 +149,14 @@ def _recipe(
         named = (plan.normalization_schemes or {}).get(index)
         inside = (plan.use_mask_for_norm or {}).get(index)
         if named is None or inside is None:
-            return f"{path} does not say how channel {index} was normalised"
+            return f"{path.name} does not say how channel {index} was normalised"
         scheme: Scheme = SCHEMES.get(named, "zscore")
         clip = None
         if scheme in ("ct", "ct2"):
             if not measured or index not in measured:
                 return (
-                    f"neither {path} nor {PROPERTIES} has the intensities that channel {index} was clipped to"
+                    f"neither {path.name} nor {PROPERTIES} has the intensities that channel {index} was "
+                    "clipped to"
                 )
             found = measured[index]
             clip = (found.percentile_00_5, found.percentile_99_5, found.mean, found.sd)

@@ -114,13 +114,13 @@ def preparation(stage: Path, dimensions: int) -> NnunetRecipe | str:
         stage: The folder.
         dimensions: Of its cases.
     """
-    plan = stage_plan(stage)
+    plan, trained = stage_plan(stage), f"it was trained on {stage.name}"  # without a place: models keep it
     if plan is None:
-        return f"it was trained on {stage}, which has no plan beside it that says how raw images are prepared"
+        return f"{trained}, which has no plan beside it that says how raw images are prepared"
     if plan.recipe is None:
-        return f"it was trained on {stage}, and {plan.unknown}"
+        return f"{trained}, and {plan.unknown}"
     if dimensions == 2 and plan.recipe.transposed[0] != 0:
-        return f"it was trained on {stage}, whose pictures {plan.path} cut along another axis than z"
+        return f"{trained}, whose pictures {plan.path.name} cut along another axis than z"
     return plan.recipe
 
 

@@ -100,7 +100,7 @@ def make_plan(found: Fingerprint, request: PlanRequest) -> Plan:
         ),
     ]
     if choose_scheme(found, steps)[0] == NNUNET:
-        views = 2 ** dataset.dimensions
+        views = 2**dataset.dimensions
         choices.append(Choice("inference.tta", True, f"the mean of {views} mirrored views, as in nnU-Net"))
     if split != "testing":
         choices.append(Choice("inference.split", split, why_split))

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lannunet_report import bootstrap_statistics, bootstrap_weights
+from lannunet_report import bootstrap_statistics, bootstrap_weights, spreadsheet_text
 
-from lannunet_core import Floats, atomic_path, spreadsheet_text
+from lannunet_core import Floats, atomic_path
 from lannunet_segmentation.evaluation.metrics import ClassMetrics
 from lannunet_segmentation.types import SegmentedCase
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from lannunet_images import level_scale
 from torch import Tensor
 from torch.nn import functional
 
-from lannunet_core import level_scale
 from lannunet_segmentation.types import IGNORE
 
 

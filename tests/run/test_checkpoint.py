@@ -176,7 +176,7 @@ def test_a_model_that_is_too_new_says_what_to_update(tmp_path):
     torch.save({"lannunet": checkpoint.FORMAT + 1, "weights": {}}, tmp_path / "a.pt")
     save_file({"a": torch.ones(1)}, tmp_path / "a.safetensors", {"lannunet": json.dumps({"format": 99})})
     for name in ("a.pt", "a.safetensors"):
-        with pytest.raises(UserError, match="newer version than .*: pip install --upgrade lannunet$"):
+        with pytest.raises(UserError, match=r"newer version than .*: pip install --upgrade lannunet$"):
             checkpoint.load_checkpoint(tmp_path / name)
 
 

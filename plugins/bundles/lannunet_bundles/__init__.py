@@ -1,0 +1,1 @@
+"""Trained models as one file: see `docs/bundles.md`."""

@@ -1,0 +1,147 @@
+"""`lannunet bundle`: each of its commands imports what it needs when it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lannunet_core import UserError
+
+Bundle = Annotated[Path, typer.Argument(help="A bundle (.lnb), or its address with its hash.")]
+
+
+def group(function: Callable[[], None]) -> typer.Typer:
+    """A group of commands with the help of a function, which is how `lannunet --help` finds it."""
+    made = typer.Typer(no_args_is_help=True)
+    made.callback()(function)
+    return made
+
+
+@group
+def app() -> None:
+    """Make, verify and show bundles: trained models as one file."""
+
+
+@app.command()
+def create(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, one a fold, or model files.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle to write, NAME.lnb.")],
+    card: Annotated[
+        Path | None, typer.Option(help="A YAML with what you say of the model: data, intended_use, limits …")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="What lannunet calibrate wrote; predictions will use it.")
+    ] = None,
+    thumbnails: Annotated[
+        bool, typer.Option("--thumbnails", help="Put small pictures of the evaluated images into it.")
+    ] = False,
+    key: Annotated[Path | None, typer.Option(help="An Ed25519 private key (PEM) to sign it with.")] = None,
+    plugins: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--plugin",
+            metavar="FILE",
+            help="A Python file with a plugin; its code runs, and stays out of it.",
+        ),
+    ] = None,
+) -> None:
+    """Write the models of runs into one file, with a card, and nothing of this machine."""
+    from lannunet_bundles.archive import verified
+    from lannunet_bundles.create import create_bundle
+
+    manifest = create_bundle(
+        runs,
+        output,
+        card=card,
+        calibration=calibration,
+        thumbnails=thumbnails,
+        key=key,
+        plugins=plugins or (),
+    )
+    if pictures := sum(name.endswith(".jpg") for name in manifest.files):
+        print(f"{pictures} pictures of evaluated images are in it: see that they may be shown.")
+    lacking = [
+        key for key in ("data", "intended_use", "limits", "license") if not getattr(manifest.card, key)
+    ]
+    if lacking:
+        print(f"its card does not say: {', '.join(lacking)} (--card FILE, a YAML with these keys)")
+    _, digest = verified(output)
+    print(f"{output} is written: {output.stat().st_size / 1e6:.1f} MB, sha256={digest}")
+
+
+@app.command()
+def show(
+    bundle: Bundle,
+    as_json: Annotated[bool, typer.Option("--json", help="Print its manifest as JSON.")] = False,
+) -> None:
+    """Print what a bundle says of itself, once it is verified."""
+    from lannunet_bundles.archive import verified
+    from lannunet_bundles.manifest import CARD
+    from lannunet_core import terminal_text
+
+    kept: list[bytes] = []
+
+    def keep(name: str, content: bytes) -> None:
+        if name == CARD:
+            kept.append(content)
+
+    manifest, digest = verified(_file(bundle), keep)
+    if as_json:
+        print(manifest.text(), end="")
+        return
+    for line in b"".join(kept).decode(errors="replace").splitlines():
+        print(terminal_text(line))
+    print(f"\nmade by {terminal_text(manifest.made_by)}, sha256={digest}")
+
+
+@app.command()
+def verify(
+    bundle: Bundle,
+    public_key: Annotated[
+        Path | None, typer.Option(help="An Ed25519 public key (PEM): see that its owner signed it.")
+    ] = None,
+) -> None:
+    """See that a bundle is whole, and holds nothing that runs; with a key, that its owner signed it."""
+    from lannunet_bundles.archive import verified
+    from lannunet_bundles.manifest import MANIFEST, SIGNATURE
+    from lannunet_bundles.signature import is_signed
+
+    kept: dict[str, bytes] = {}
+
+    def keep(name: str, content: bytes) -> None:
+        if name in (MANIFEST, SIGNATURE):
+            kept[name] = content
+
+    manifest, digest = verified(_file(bundle), keep)
+    signature = kept.get(SIGNATURE)
+    if public_key is not None:
+        if signature is None:
+            raise UserError(f"{bundle}: is not signed.")
+        if not is_signed(public_key, kept[MANIFEST], signature):
+            raise UserError(f"{bundle}: was not signed by the owner of {public_key}. Do not use it.")
+        signed = f"signed by the owner of {public_key}"
+    else:
+        signed = "signed (--public-key FILE shows by whom)" if signature else "not signed"
+    print(f"{bundle}: OK, {len(manifest.files)} files, {signed}, sha256={digest}")
+
+
+@app.command()
+def index(
+    folder: Annotated[Path, typer.Argument(help="A folder of bundles.")],
+) -> None:
+    """Write index.json and index.html of a folder of bundles: a zoo."""
+    from lannunet_bundles.zoo import write_zoo
+
+    print(f"{folder / 'index.html'}: {write_zoo(folder)} bundles")
+
+
+def _file(bundle: Path) -> Path:
+    """A bundle on this machine; one at an address is fetched."""
+    from lannunet_bundles.fetch import fetched_file
+
+    return fetched_file(bundle) if bundle.as_posix().startswith(("https:/", "http:/")) else bundle

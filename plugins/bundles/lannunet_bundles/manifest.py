@@ -1,0 +1,154 @@
+"""What a bundle says of itself: `manifest.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from lannunet_core import UserError, terminal_text
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+SIGNATURE = "manifest.sig"  # of the manifest's bytes, by Ed25519
+CARD = "README.md"
+CALIBRATION = "calibration.json"
+
+
+class Part(BaseModel):
+    """What a later version adds to a part is not known here, and does no harm."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class StoredFile(Part):
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+    @classmethod
+    def of(cls, content: bytes) -> StoredFile:
+        return cls(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+
+    def is_of(self, content: bytes) -> bool:
+        return self == StoredFile.of(content)
+
+
+def _plain(requirement: str) -> str:
+    """A name with versions, which cannot make pip fetch from elsewhere."""
+    try:
+        read = Requirement(requirement)
+    except InvalidRequirement:
+        raise ValueError("no requirement") from None
+    if read.url or read.marker or read.extras:
+        raise ValueError("more than a name and versions")
+    return requirement
+
+
+class UsedPlugin(Part):
+    """A plugin that the model was trained with; `versions` are those that understand it."""
+
+    name: str
+    distribution: str
+    version: str
+    versions: str
+
+
+class Card(BaseModel):
+    """What the model's author says of it; the fields of Hugging Face's and MONAI's cards.
+
+    Texts are Markdown. What is left out is shown as not stated.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: str = ""
+    version: str = ""
+    description: str = ""
+    authors: list[str] = []
+    data: str = ""
+    intended_use: str = ""
+    limits: str = ""
+    license: str = ""
+    citation: str = ""
+    references: list[str] = []
+    copyright: str = ""
+
+
+class Manifest(Part):
+    """Attributes:
+    format: Of the bundle.
+    made_by: `lannunet-bundles` and its version.
+    task: What it was trained for.
+    architecture: The plugin that brings its network.
+    plugins: All plugins that it was trained with, those in files left out.
+    plugin_files: The names of those.
+    requires: Distributions that have to be installed, with the versions that understand it.
+    models: The model files, one a fold.
+    outputs: Names of what it finds.
+    dimensions: 2 or 3.
+    in_channels: Of an image.
+    input_size: That the network was trained on, (x, y[, z]).
+    spacing: mm per input pixel, (x, y[, z]), the training set's median; None: unknown.
+    intensity: How grey values become the network's input, with what was measured for it.
+    confidence: What makes probabilities of its confidences, by model; None: nothing does.
+    metrics: Of each model on its own test images: what its summary says, without a case.
+    trained: When, by model.
+    libraries: It was trained with, and their versions.
+    card: What its author says.
+    files: Everything but this file and its signature.
+    """
+
+    format: int
+    made_by: str
+    task: str
+    architecture: str
+    plugins: list[UsedPlugin]
+    plugin_files: list[str] = []
+    requires: list[Annotated[str, AfterValidator(_plain)]]
+    models: list[str] = Field(min_length=1)
+    outputs: list[str]
+    dimensions: int
+    in_channels: int
+    input_size: list[int]
+    spacing: list[float] | None = None
+    intensity: dict[str, Any] = {}
+    confidence: list[dict[str, Any] | None] = []
+    metrics: list[dict[str, Any]] = []
+    trained: list[str] = []
+    libraries: dict[str, str] = {}
+    card: Card = Card()
+    files: dict[str, StoredFile]
+
+    def text(self) -> str:
+        """As it is written; the same bytes for the same content."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+
+
+def read_manifest(path: Path, content: bytes) -> Manifest:
+    """The manifest of the bundle `path`.
+
+    Raises:
+        UserError: It is none, or of a later format.
+    """
+    try:
+        found = json.loads(content)
+        made = found["format"]
+        if isinstance(made, int) and made > FORMAT:
+            raise UserError(
+                f"{path}: is a bundle of format {made}, and this version reads {FORMAT}. Update it: "
+                "pip install --upgrade lannunet"
+            )
+        manifest = Manifest.model_validate(found)
+        if manifest.format != FORMAT:
+            raise ValueError
+        return manifest
+    except (ValidationError, ValueError, LookupError, TypeError, RecursionError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": ()}
+        place = terminal_text(".".join(map(str, first["loc"])) or "its text")
+        raise UserError(
+            f"{path}: {MANIFEST} in it is damaged ({place:.80}). Copy or download it again."
+        ) from None

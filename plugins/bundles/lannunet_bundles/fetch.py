@@ -99,6 +99,7 @@ class _Encrypted(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         parts = urlsplit(newurl)
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+            fp.close()
             raise UserError(f"{req.full_url}: leads to {newurl}, which is not encrypted; it is not fetched.")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -116,6 +117,7 @@ def download(address: str, part: Path) -> None:
                     return
             reason = "the connection ended"
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code == 416 and have:  # there is no more of it
                 return
             raise UserError(f"{address}: cannot be fetched ({error.code} {error.reason}).") from None

@@ -27,7 +27,7 @@ from lannunet_core import (
 from lannunet_landmarks.evaluation.calibration import read_calibration
 from lannunet_landmarks.evaluation.coverage import coverage_summary
 from lannunet_landmarks.evaluation.results import write_landmark_results
-from lannunet_landmarks.predict.model import LandmarkModel
+from lannunet_landmarks.predict.model import LandmarkModel, kept_calibration
 from lannunet_landmarks.types import Prediction, Sample, unannotated
 
 MOST_SHOWN = 5  # names in a message
@@ -45,7 +45,12 @@ def predict(request: PredictRequest) -> list[Prediction]:
         if path.resolve() == folder.resolve():
             raise UserError(f"--output: {folder} is where the images lie; name another folder.")
     refuse_folder(folder, "--output", None if request.overwrite else "replace it (--overwrite)")
-    known = None if request.calibration is None else read_calibration(request.calibration)
+    calibration = request.calibration or kept_calibration(model)
+    known = None if calibration is None else read_calibration(calibration)
+    if calibration is not None:
+        print(
+            f"calibrated by {calibration.name}{'' if request.calibration else ', which came with the model'}"
+        )
     models = [path for named in (model, *request.also) for path in models_of(named)]
     refuse_to_empty(folder, "--output", models)
     opened = LandmarkModel(model, request.also, request.tta, known, request.plugins)

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 from lannunet_images import given_images
 from numpy.typing import NDArray
 
-from lannunet_core import Floats, UserError, models_of
+from lannunet_core import Floats, UserError, located, models_of
 from lannunet_landmarks.data.samples import PreparedImages
-from lannunet_landmarks.evaluation.calibration import Calibration
+from lannunet_landmarks.evaluation.calibration import Calibration, read_calibration
 from lannunet_landmarks.predict.ensemble import together
 from lannunet_landmarks.predict.evaluator import Evaluator
 from lannunet_landmarks.predict.models import open_members, open_model
@@ -74,7 +74,8 @@ class LandmarkModel:
         model: A model file, a run's folder, or that of a cross-validated run.
         also: Further models, to predict together with it.
         tta: Whether to look at mirrored images too; None: as the model's configuration says.
-        known: What makes probabilities of its confidences, beside what the model learned itself.
+        known: What makes probabilities of its confidences, beside what the model learned itself; None: what
+            lies beside it, as in a bundle.
         plugins: Files with plugins that the user trusts.
 
     Raises:
@@ -89,6 +90,8 @@ class LandmarkModel:
         known: Calibration | None = None,
         plugins: Sequence[Path] = (),
     ) -> None:
+        if known is None and (kept := kept_calibration(model)):
+            known = read_calibration(kept)
         first, *others = [path for named in (model, *also) for path in models_of(named)]
         self.model, self.others = model, others
         self.session = open_model(first, plugins=plugins)
@@ -152,6 +155,12 @@ class LandmarkModel:
             return []
         methods = self.locate(samples, self.prepare(session, samples), session)
         return [Landmarks.of(one, run.outputs) for one in next(iter(methods.values()))]
+
+
+def kept_calibration(model: Path) -> Path | None:
+    """The calibration in a model's folder, where a bundle has it; None: there is none."""
+    kept = located(model) / "calibration.json"
+    return kept if kept.is_file() else None
 
 
 def mirror(session: LandmarkSession, tta: bool | None) -> None:

@@ -27,11 +27,11 @@ class Part(BaseModel):
 
 class StoredFile(Part):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    bytes: int = Field(ge=0)
+    size: int = Field(ge=0)
 
     @classmethod
     def of(cls, content: bytes) -> StoredFile:
-        return cls(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+        return cls(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
 
     def is_of(self, content: bytes) -> bool:
         return self == StoredFile.of(content)

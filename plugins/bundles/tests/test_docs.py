@@ -22,11 +22,11 @@ def test_the_commands_of_the_page(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ran = []
     for language, block in re.findall(r"^```(\w*)\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
-        for line in block.splitlines():
+        for line in block.splitlines() if language in ("", "bash") else []:
             words = shlex.split(line)
-            if words[:1] == ["openssl"]:
+            if words[0] == "openssl":
                 subprocess.run(words, check=True, capture_output=True)
-            elif language == "bash":
+            elif language:
                 if words[-1] == "models/":
                     (tmp_path / "models").mkdir()
                     shutil.copy("wings-1.0.lnb", "models")

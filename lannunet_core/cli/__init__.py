@@ -8,8 +8,7 @@ import importlib
 import io
 import sys
 import warnings
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,11 +49,8 @@ class LazyGroup(TyperGroup):
         for name, text in self.helps().items():
             self.add_command(TyperCommand(name, help=text, short_help=text))
 
-    @abstractmethod
-    def helps(self) -> Mapping[str, str]: ...
-
-    @abstractmethod
-    def find(self, name: str) -> Any: ...
+    helps: Any  # () → the help of each command by name
+    find: Any  # (name) → a command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] in self.commands:

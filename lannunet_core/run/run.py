@@ -21,10 +21,12 @@ from lannunet_core.plugins import recorded, tasks
 from lannunet_core.record import releasing
 from lannunet_core.run.batches import EpochOrder, make_loader
 from lannunet_core.run.checkpoint import (
+    BEST_MODEL_BEFORE,
     Checkpoint,
     load_checkpoint,
     load_weights,
     plugin_versions,
+    save_checkpoint,
 )
 from lannunet_core.run.loop import VALIDATION_ERROR, Training
 from lannunet_core.run.output import claim_folder, provenance, refuse_folder, refuse_to_empty, write_run
@@ -195,6 +197,9 @@ def prepare_training(
     (folder / "checkpoints").mkdir(exist_ok=True)
     if earlier is not None:
         training.resume(earlier, latest)
+        before = folder / BEST_MODEL_BEFORE
+        if before.exists() and not training.best_path.exists():
+            save_checkpoint(training.best_path, load_checkpoint(before))
         done = training.progress
         print(f"resumed from {latest}: epoch {done.epoch + 1}, batch {done.step + 1}", flush=True)
     elif resume:

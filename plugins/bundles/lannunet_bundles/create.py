@@ -125,7 +125,12 @@ def create_bundle(
         folder = Path(temporary)
         for model in models:
             write_model(model, folder / model.place)
-        api.load(folder, plugins=plugins)  # what cannot be opened is no bundle
+        try:
+            api.load(folder, plugins=plugins)
+        except UserError as error:
+            alone = " A bundle of one run may be possible." if len(models) > 1 else ""
+            said_of = str(error).replace(str(folder), str(output))
+            raise UserError(f"{said_of} What cannot be opened is not bundled.{alone}") from None
         written = [path for path in folder.rglob("*") if path.is_file()]
         files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in written}
     if calibration is not None:

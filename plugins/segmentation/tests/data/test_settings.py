@@ -57,6 +57,7 @@ def test_a_model_that_does_not_say_how_nnunet_prepared_its_images(segmentation, 
     for suffix in (".npz", ".pkl"):
         (stage / f"case{suffix}").touch()
     config = {**trained.config, "dataset": {**trained.config["dataset"], "root": str(stage)}}
+    config["output"] = {**config["output"], "provenance": "full"}  # models of before had paths in them
     save_checkpoint(model, replace(trained, learned={}, config=config))
     assert segmentation.lannunet(*predict, segmentation.folder / "newer") == 2
     assert "Train it again" in capsys.readouterr().err

@@ -210,9 +210,6 @@ from .augment.spatial import SpatialTransform as SpatialTransform
 from .augment.elastic import Elastic as Elastic
 
 # What is written for people
-from .report.escape import (
-    terminal_text as terminal_text,
-)
 
 # The verbs of `lannunet`, the name for programs
 from . import api as api
@@ -225,7 +222,10 @@ from .record import (
     note as note,
     releasing as releasing,
 )
-from .telling import telling_errors as telling_errors
+from .telling import (
+    telling_errors as telling_errors,
+    terminal_text as terminal_text,
+)
 from .files import (
     atomic_path as atomic_path,
     inside as inside,

@@ -1,6 +1,7 @@
 """How a command ends: with a sentence and an exit code for what its user, or the machine, did wrong."""
 
 import contextlib
+import re
 import signal
 import sys
 import threading
@@ -10,10 +11,15 @@ from types import FrameType
 
 from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.record import releasing
-from lannunet_core.report.escape import terminal_text
 
 MISTAKEN = (PermissionError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 """What is wrong with a path that the user gave; other errors of the system are the machine's."""
+ACTS = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")  # on a terminal
+
+
+def terminal_text(value: object) -> str:
+    """A value in one line; characters that move, colour or hide text are spelt out, as in `\\x1b`."""
+    return ACTS.sub(lambda found: found.group().encode("unicode_escape").decode(), str(value))
 
 
 @contextlib.contextmanager

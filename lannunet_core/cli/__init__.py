@@ -50,11 +50,11 @@ class LazyGroup(TyperGroup):
             self.add_command(TyperCommand(name, help=text, short_help=text))
 
     helps: Any  # () → the help of each command by name
-    find: Any  # (name) → a command
+    find: Any  # (name) → a command, or None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args[0] in self.commands:
-            self.add_command(as_click(args[0], self.find(args[0])))
+        if found := self.find(args[0]):
+            self.add_command(as_click(args[0], found))
         return super().resolve_command(ctx, args)
 
 
@@ -66,12 +66,11 @@ class Lannunet(LazyGroup):
 
     def find(self, name: str) -> Any:
         _warn_of_taken_names(name)
-        return _core_command(name) if name in COMMANDS else _installed_command(name)
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args[0] not in self.commands and (hint := missing.for_command(args[0], discovery.scan().tasks)):
-            raise UserError(f"There is no command '{args[0]}' here. {hint}")
-        return super().resolve_command(ctx, args)
+        if name in self.commands:
+            return _core_command(name) if name in COMMANDS else _installed_command(name)
+        if hint := missing.for_command(name, discovery.scan().tasks):
+            raise UserError(f"There is no command '{name}' here. {hint}")
+        return None
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         _warn_of_taken_names(*COMMANDS)

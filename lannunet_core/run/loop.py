@@ -20,7 +20,6 @@ from torch.utils.data import DataLoader
 from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.files import atomic_path
 from lannunet_core.hookspecs import Event
-from lannunet_core.report.escape import terminal_text
 from lannunet_core.run import progress as terminal
 from lannunet_core.run.batches import EpochOrder
 from lannunet_core.run.checkpoint import BEST_MODEL, Checkpoint, save_checkpoint
@@ -30,6 +29,7 @@ from lannunet_core.run.sizing import Sizing, seconds_left, within_budget
 from lannunet_core.run.step import Step, several
 from lannunet_core.run.workers import SIGNALS, WorkersLost, end_workers, loaded_batches
 from lannunet_core.task import TrainingSet, Validated
+from lannunet_core.telling import terminal_text
 
 VALIDATION_ERROR = "validation_error"
 MOST_NAMES = 8  # in a line

@@ -1,4 +1,4 @@
-"""Ids and names of others do nothing where they are shown."""
+"""How commands end, and what they print."""
 
 from lannunet_core import terminal_text
 

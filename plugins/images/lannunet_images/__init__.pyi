@@ -37,6 +37,14 @@ from .normalise import (
     Window as Window,
 )
 
+# The same in an exported graph
+from .in_graph import (
+    Graph as Graph,
+    PreparingInGraph as PreparingInGraph,
+    normalising_in_graph as normalising_in_graph,
+    zscore as zscore,
+)
+
 from .strides import (
     COARSER as COARSER,
     choose_strides as choose_strides,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lannunet_core import Plugin, UserError, hookimpl
@@ -28,6 +29,15 @@ class PHDNetPlugin(Plugin):
     def suggestions(cls, task: str) -> dict[str, Any]:
         """As the paper trains it: on patches, with heatmaps as wide as the 8 pixels of a patch of its own."""
         return {"sampler.sample_mode": "patch_bias", "model.gauss_sigma": 8.0}
+
+    @classmethod
+    def decoder_in_numpy(cls, config: PHDNetConfig) -> tuple[str, dict[str, Any]]:
+        """For an exported network: the source of `decode(answers, settings)`, and its settings."""
+        source = Path(__file__).with_name("decode_in_numpy.py").read_text(encoding="utf-8")
+        return source, {
+            "patch_size": config.patch_size,
+            "every_patch_votes": not config.weight_disp_loss_by_heatmap,
+        }
 
     @property
     def displacement_unit(self) -> float:

@@ -31,7 +31,11 @@ class ProbabilityLoss(Protocol):
 
 
 def with_masses(
-    found: Coordinates, heatmaps: Any, image_size: tuple[int, ...], loss: ProbabilityLoss
+    found: Coordinates,
+    heatmaps: Any,
+    image_size: tuple[int, ...],
+    loss: ProbabilityLoss,
+    halo: int | None = None,
 ) -> Coordinates:
     """What was found, with the probabilities of a landmark being there, and in the image at all.
 
@@ -40,14 +44,15 @@ def with_masses(
         heatmaps: (B, N, *S), or a list whose first is.
         image_size: (x, y[, z]); the maps may be coarser.
         loss: What made them.
+        halo: See `mass_around`.
     """
     maps = finest(heatmaps)
     batch, landmarks = maps.shape[:2]
     of_label = loss.perfect_mass(maps).double().cpu().expand(landmarks)
     strides = torch.tensor(level_scale(image_size, spatial_size(maps)), dtype=torch.float64)
     points = (found.points.double().cpu() + 0.5) / strides - 0.5
-    widths = of_label ** (1 / len(image_size)) / math.sqrt(2 * math.pi)
-    near = mass_around(maps.flatten(0, 1), points.flatten(0, 1), REACH * widths.repeat(batch))
+    reach = reaches(of_label, len(image_size)).repeat(batch)
+    near = mass_around(maps.flatten(0, 1), points.flatten(0, 1), reach, halo)
     of_all = maps.flatten(2).sum(-1).double().cpu()
     there = torch.where(found.confidence.cpu() > 0, near.view(batch, landmarks), 0)  # 0: a flat map
     return replace(
@@ -57,13 +62,22 @@ def with_masses(
     )
 
 
-def mass_around(maps: Tensor, points: Tensor, reach: Tensor) -> Tensor:
-    """(M,) the sum of maps (M, *S) within `reach` (M,) of points (M, D), in their pixels; 0 without one."""
+def reaches(of_label: Tensor, dimensions: int) -> Tensor:
+    """`REACH` widths of the labels' Gaussians in pixels of a map, from `ProbabilityLoss.perfect_mass`."""
+    return REACH * of_label ** (1 / dimensions) / math.sqrt(2 * math.pi)
+
+
+def mass_around(maps: Tensor, points: Tensor, reach: Tensor, halo: int | None = None) -> Tensor:
+    """(M,) the sum of maps (M, *S) within `reach` (M,) of points (M, D), in their pixels; 0 without one.
+
+    No `reach` is more than `halo`; where that is not known, it is looked for.
+    """
+    if not len(maps):
+        return torch.zeros(0, dtype=torch.float64)
     known = torch.isfinite(points).all(1)
-    if not len(maps) or not known.any():
-        return torch.zeros(len(maps), dtype=torch.float64)
     points = torch.where(known[:, None], points, 0)
-    halo = math.ceil(float(reach.max()))
+    if halo is None:
+        halo = math.ceil(float(reach.max()))
     offsets = torch.arange(-halo, halo + 1)
     last = torch.tensor(maps.shape[:0:-1]) - 1
     axes, inside, away = [], [], []

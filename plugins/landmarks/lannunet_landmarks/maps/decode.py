@@ -27,6 +27,7 @@ from torch import Tensor
 from lannunet_core import Coordinates, Decoder, EvaluationMode
 from lannunet_landmarks.maps.gaussian_fit import decode_gaussian_fit
 from lannunet_landmarks.maps.peaks import Peaks, centre_of_mass, locate, widths
+from lannunet_landmarks.maps.solving import solve
 
 MOST_STEP = 1.5  # input pixels between the highest pixel and the vertex of the fit
 LEAST_SHARE = 1e-4  # of the highest value that a point has to have to count for the fit
@@ -44,7 +45,11 @@ def decode_peak(
     Gaussian of any covariance, and its many points average the noise of a network's map. At a border the
     points are shifted inside, and the vertex may lie beyond them.
     """
-    peaks = locate(heatmaps, affine, original_sizes, evaluation_mode)
+    return vertex_of(locate(heatmaps, affine, original_sizes, evaluation_mode))
+
+
+def vertex_of(peaks: Peaks) -> Coordinates:
+    """What `decode_peak` makes of the highest points."""
     values, centre, low, high = stencil(peaks)
     step, value = refine(values, peaks.usable, low, high)
     return peaks.coordinates(refined(peaks, centre, step), value)
@@ -173,11 +178,9 @@ def refine(values: Tensor, usable: Tensor, low: Tensor, high: Tensor) -> tuple[T
     normal = torch.where(of_axis[:, :, None] & of_axis[:, None], weighted.mT @ design, 0)
     normal = normal + torch.diag_embed((~of_axis).to(values.dtype))
     right = torch.where(of_axis, torch.einsum("mpq,mp->mq", weighted, logarithm), 0)
-    factor, failed = torch.linalg.cholesky_ex(normal)
-    enough = (relative > LEAST_SHARE).sum(1) >= of_axis.sum(1)
-    fitted = enough & (failed == 0)
-    factor = torch.where(fitted[:, None, None], factor, torch.eye(design.shape[1], dtype=values.dtype))
-    coefficient = torch.cholesky_solve(right[..., None], factor)[..., 0]
+    coefficient, definite = solve(normal, right)
+    fitted = definite & ((relative > LEAST_SHARE).sum(1) >= of_axis.sum(1))
+    coefficient = torch.where(fitted[:, None], coefficient, 0)
 
     gradient = coefficient[:, 1 : 1 + dimensions]
     hessian = coefficient.new_zeros(len(values), dimensions, dimensions)
@@ -233,11 +236,7 @@ def taylor(
 
 def vertices(gradient: Tensor, hessian: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:
     """Steps (M, D) to where a quadratic peaks, and where it does (M,); no step along unusable axes."""
-    identity = torch.eye(usable.shape[1], dtype=hessian.dtype)
-    factor, failed = torch.linalg.cholesky_ex(torch.diag_embed((~usable).to(hessian.dtype)) - hessian)
-    peaked = failed == 0
-    factor = torch.where(peaked[:, None, None], factor, identity)
-    return torch.cholesky_solve(gradient[..., None], factor)[..., 0], peaked
+    return solve(torch.diag_embed((~usable).to(hessian.dtype)) - hessian, gradient)
 
 
 def parabolas(flat: Tensor, usable: Tensor) -> Tensor:

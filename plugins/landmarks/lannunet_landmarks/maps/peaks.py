@@ -94,20 +94,42 @@ def locate(heatmaps: Any, affine: Tensor, original_sizes: Tensor, evaluation_mod
     most = max(pixels.shape[1] for pixels, _ in found)
     pixels = torch.stack([_pad(p, most) for p, _ in found]).flatten(0, 1)  # (M = B · N, K, D)
     has_peak = torch.stack([peak for _, peak in found]).flatten()
-    maps, grid = maps.flatten(0, 1), grid.repeat(landmarks)
+    return highest_of(maps.flatten(0, 1), grid.repeat(landmarks), pixels, has_peak, landmarks)
 
+
+def highest_of(
+    maps: Tensor,
+    grid: Grid,
+    pixels: Tensor,
+    has_peak: Tensor,
+    landmarks: int,
+    most: tuple[int, int] | None = None,
+) -> Peaks:
+    """The highest point of the grid near candidates of each map.
+
+    Args:
+        maps: (M, *S).
+        grid: Of M maps.
+        pixels: (M, K, D) of the candidates.
+        has_peak: (M,).
+        landmarks: N.
+        most: How many points the two searches reach; None: as many as the grid asks for.
+    """
     # Each candidate: its window of the map, and the highest grid point within reach.
-    of_map = torch.arange(batch * landmarks).repeat_interleave(most)
+    count, candidates_each = pixels.shape[:2]
+    of_map = torch.arange(count).repeat_interleave(candidates_each)
     windows = Crops.around(maps, of_map, pixels.flatten(0, 1))
-    of_candidate = grid.repeat(most)
+    of_candidate = grid.repeat(candidates_each)
     coarse = (1 / of_candidate.step / 3).floor().clamp(min=1)  # at least three points an input pixel
     reach = (REACH / of_candidate.step / coarse).ceil()
-    index, value = windows.highest(of_candidate, of_candidate.nearest(pixels.flatten(0, 1)), reach, coarse)
+    first, second = most or (None, None)
+    nearest = of_candidate.nearest(pixels.flatten(0, 1))
+    index, value = windows.highest(of_candidate, nearest, reach, coarse, first)
 
     # The map's highest candidate: every grid point where only some were looked at.
-    best = value.view(-1, most).argmax(1) + torch.arange(batch * landmarks) * most
+    best = value.view(-1, candidates_each).argmax(1) + torch.arange(count) * candidates_each
     windows, index, coarse = windows[best], index[best], coarse[best]
-    index, value = windows.highest(grid, index, coarse - 1, torch.ones_like(coarse))
+    index, value = windows.highest(grid, index, coarse - 1, torch.ones_like(coarse), second)
     return Peaks(maps, windows, grid, index, value, has_peak, landmarks)
 
 
@@ -202,10 +224,11 @@ class Crops:
     @staticmethod
     def around(maps: Tensor, of_map: Tensor, pixels: Tensor, halo: int = HALO) -> Crops:
         """Of maps (P, *S), those `of_map` (M,), around `pixels` (M, D); shifted inside at the borders."""
-        size = torch.tensor(maps.shape[:0:-1])
-        width = size.clamp(max=2 * halo + 1)
-        first = (pixels - halo).clamp(min=0).minimum(size - width)
-        axes = [first[:, axis, None] + torch.arange(int(width[axis])) for axis in range(len(size))]
+        size = maps.shape[:0:-1]
+        width = [min(side, 2 * halo + 1) for side in size]
+        last = torch.tensor(size) - torch.tensor(width)
+        first = (pixels - halo).clamp(min=0).minimum(last)
+        axes = [first[:, axis, None] + torch.arange(side) for axis, side in enumerate(width)]
         return Crops(gather(maps, of_map, axes).cpu().double(), first)
 
     def __getitem__(self, chosen: Tensor) -> Crops:
@@ -231,9 +254,15 @@ class Crops:
             values = torch.einsum("m...w,mtw->mt...", values, rows)
         return values
 
-    def highest(self, grid: Grid, around: Tensor, reach: Tensor, stride: Tensor) -> tuple[Tensor, Tensor]:
-        """The highest of the grid points around + stride · (−reach … reach); its index (M, D), its value."""
-        steps = torch.arange(-int(reach.max()), int(reach.max()) + 1)
+    def highest(
+        self, grid: Grid, around: Tensor, reach: Tensor, stride: Tensor, most: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The highest of the grid points around + stride · (−reach … reach); its index (M, D), its value.
+
+        None reaches further than `most`; where that is not known, it is looked for.
+        """
+        most = int(reach.max()) if most is None else most
+        steps = torch.arange(-most, most + 1)
         # Whoever reaches less far looks at its last points again.
         offsets = stride[..., None] * steps.maximum(-reach[..., None]).minimum(reach[..., None])  # (M, D, T)
         indices = (around[..., None] + offsets).clamp(min=0).minimum(grid.count[..., None] - 1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lannunet_images import given_images
+from lannunet_images import Graph, given_images
 from numpy.typing import NDArray
 
 from lannunet_core import Floats, UserError, located, models_of
@@ -155,6 +155,12 @@ class LandmarkModel:
             return []
         methods = self.locate(samples, self.prepare(session, samples), session)
         return [Landmarks.of(one, run.outputs) for one in next(iter(methods.values()))]
+
+    def graph(self, size: Sequence[int] | None = None) -> Graph:
+        """As one graph of tensors, for export; see `graph.graph_of`."""
+        from lannunet_landmarks.predict.graph import graph_of
+
+        return graph_of(self, size)
 
 
 def kept_calibration(model: Path) -> Path | None:

@@ -114,13 +114,13 @@ class PreparingInGraph(nn.Module):
         scale = wanted / size
         if self.letterbox:
             if spacing is None or self.pixel_shape is None:
-                scale = scale.amin().expand(len(wanted))
+                scale = scale.min().expand(len(wanted))
             else:
                 pixel = spacing / torch.tensor(self.pixel_shape, dtype=torch.float64)
                 pixel = torch.where((spacing > 0).all(), pixel, 1)
-                lengths = pixel / pixel.amin()
+                lengths = pixel / pixel.min()
                 lengths = torch.where(lengths < 1 + 1e-5, 1, lengths)
-                scale = lengths * (scale / lengths).amin()
+                scale = lengths * (scale / lengths).min()
         margin = (wanted - size * scale) / 2
         return 1 / scale, (0.5 - margin) / scale - 0.5
 
@@ -128,8 +128,8 @@ class PreparingInGraph(nn.Module):
         """(C, *S), 0 where `inside` (*S) is not."""
         channels = []
         for index, normalise in enumerate(self.normalisations):
-            varied = image[index].amin() < image[index].amax()  # or rounding would be blown up
-            channel = torch.where(varied, resized[index], image[index].amin())
+            varied = image[index].min() < image[index].max()  # or rounding would be blown up
+            channel = torch.where(varied, resized[index], image[index].min())
             channels.append(torch.where(inside, normalise(channel, inside), 0))
         return torch.stack(channels)
 
@@ -170,8 +170,8 @@ def zscore(channel: Tensor, counted: Tensor) -> Tensor:
 
 def percentile_zscore(channel: Tensor, inside: Tensor) -> Tensor:
     """As `normalise.percentile_zscore`."""
-    lowest = torch.where(inside, channel, torch.inf).amin()
-    highest = torch.where(inside, channel, -torch.inf).amax()
+    lowest = torch.where(inside, channel, torch.inf).min()
+    highest = torch.where(inside, channel, -torch.inf).max()
     padding = inside & (channel <= lowest + ROUNDING * (highest - lowest))
     pool = functional.max_pool2d if channel.ndim == 2 else functional.max_pool3d
     inner = inside & (pool(padding.float()[None, None], 3, 1, 1)[0, 0] == 0)

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lannunet_core import Coordinates, EvaluationMode
+from lannunet_core import Coordinates, EvaluationMode, Floats
 
 BLOCK = 4  # of pixels a side: of two local maxima this close only the higher one is a candidate
 BLOCKS = 64  # highest blocks of a map whose highest pixel is looked at
@@ -391,23 +392,22 @@ def gather(maps: Tensor, of_map: Tensor, axes: Sequence[Tensor]) -> Tensor:
 
 def spline_rows(width: int, positions: Tensor) -> Tensor:
     """Rows (M, T, W) so that row · samples is the interpolating spline of W samples at `positions` (M, T)."""
-    pieces = spline_pieces(width)
+    pieces = torch.from_numpy(spline_pieces(width))  # no tensor is kept: one made for an export is none
     piece = positions.floor().clamp(0, len(pieces) - 1)
     powers = (positions - piece)[..., None] ** torch.arange(pieces.shape[1])  # (M, T, 4)
     return torch.einsum("mtk,mtkw->mtw", powers, pieces[piece.long()])
 
 
 @lru_cache
-def spline_pieces(width: int) -> Tensor:
+def spline_pieces(width: int) -> Floats:
     """Coefficients (W − 1, 4, W) of the spline's polynomials between 0 … W − 1, for each unit impulse."""
-    import numpy as np
     from scipy.interpolate import make_interp_spline
 
     degree = min(3, width - 1)
     spline = make_interp_spline(np.arange(width), np.eye(width), k=degree)
     left = np.arange(max(width - 1, 1))
     coefficients = [spline(left, nu=power) / math.factorial(power) for power in range(degree + 1)]
-    return torch.from_numpy(np.stack(coefficients, axis=1))
+    return np.stack(coefficients, axis=1)
 
 
 def _pad(pixels: Tensor, most: int) -> Tensor:

@@ -7,10 +7,10 @@ matrix that leads to original pixels.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping, Sequence
 from copy import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -257,27 +257,7 @@ def decoder_of(session: LandmarkSession, about: dict[str, Any]) -> str | None:
             source, settings = ask_class(plugin, chosen.plugin_class.decoder_in_numpy, chosen.config)
             mode = session.config.inference.evaluation_mode
             about["decoder"] = {**settings, "evaluation_mode": mode}
-            return f"{source}\n\n{inspect.getsource(finished)}{DECODED}"
+            ours = Path(__file__).with_name("decoded_in_numpy.py").read_text(encoding="utf-8")
+            return f"{source}\n\n{ours}"
     about["left_out"] += ["inference.decoder" if plugin is None else f"the decoder of plugin {plugin.name}"]
     return None
-
-
-DECODED = '''
-
-def decoded(answers, about):
-    """Points (N, D), confidence (N,) of what an exported graph gives, and of what is said about it."""
-    return finished(answers, about, *decode(answers, about["decoder"]))
-'''
-
-
-def finished(answers: Any, about: Any, points: Any, confidence: Any) -> Any:
-    """In pixels of the image, with calibrated confidences."""
-    if about["present_from"] is not None:
-        points = np.where((confidence >= about["present_from"])[:, None], points, np.nan)
-    if about["decoder"]["evaluation_mode"] != "use_input_size":
-        points = points @ answers["affine"][:-1, :-1].T + answers["affine"][:-1, -1]
-    for intercept, slope in about["calibrations"]:
-        kept = np.clip(confidence, 1e-4, 1 - 1e-4)
-        probable = 1 / (1 + np.exp(-(intercept + slope * np.log(kept / (1 - kept)))))
-        confidence = np.where(confidence == 0, 0.0, probable)
-    return {"points": points, "confidence": confidence}

@@ -1,0 +1,53 @@
+"""`lannunet bundle export MODEL --format onnx|torchscript -o OUT`."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class FormatName(str, Enum):
+    onnx = "onnx"
+    torchscript = "torchscript"
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="A model file, or the folder of a run (its best model).")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
+    to: Annotated[FormatName, typer.Option("--format", help="What it is to be.")] = FormatName.onnx,
+    size: Annotated[
+        str | None, typer.Option(metavar="X,Y[,Z]", help="Pixels of all images; any size by default.")
+    ] = None,
+    plugins: Annotated[
+        list[Path] | None,
+        typer.Option("--plugin", metavar="FILE", help="A Python file with a plugin; its code runs."),
+    ] = None,
+) -> None:
+    """Write a model as a graph that runs without LannU-Net."""
+    from lannunet_core import UserError, refuse_existing
+    from lannunet_bundles.export import SUFFIXES, export as write
+
+    sides = None
+    if size is not None:
+        if not all(part.isdecimal() and int(part) for part in size.split(",")):
+            raise UserError(f"--size: {size} is no size; give pixels, such as 512,384.")
+        sides = [int(part) for part in size.split(",")]
+    if out.suffix != SUFFIXES[to.value]:
+        raise UserError(f"--output: {out} should end in {SUFFIXES[to.value]}, as {to.value} files do.")
+    refuse_existing(out)
+    made = write(model, out, to.value, sides, plugins or ())
+    about = made.about
+    sizes = ", ".join(
+        f"{name} {[side or 'any' for side in one['shape']]}" for name, one in about["inputs"].items()
+    )
+    opset = f", opset {about['exported']['opset']}" if "opset" in about["exported"] else ""
+    most = ", ".join(f"{name} {off:.1e}" for name, off in about["checked"]["most_off"].items())
+    print(f"{out}: {to.value}{opset}; takes {sizes}; gives {', '.join(about['outputs'])}")
+    print(f"checked with images of {', '.join(about['checked']['sizes'])}; at most off: {most}")
+    if made.decoder is not None:
+        print(f"{made.decoder}: makes points of it, with NumPy alone")
+    for left in about["left_out"]:
+        print(f"note: without {left}")

@@ -1,0 +1,266 @@
+"""A trained model as a file that runs without LannU-Net: ONNX, or TorchScript.
+
+What is exported is the task's: a model that can be has a method `graph(size)`, which gives a
+`lannunet_images.Graph`. It is recorded by torch.export, which runs the network once and notes its operations,
+so what depends on the values of tensors is found here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lannunet_core import UserError, __version__, api, atomic_path, write_text
+
+if TYPE_CHECKING:
+    import torch
+    from lannunet_images import Graph
+
+Format = Literal["onnx", "torchscript"]
+SUFFIXES: Mapping[str, str] = {"onnx": ".onnx", "torchscript": ".pt"}
+OPSET = 18
+KEY = "lannunet"
+"""Of what the file says about itself, a JSON: in ONNX's metadata, or TorchScript's extra files."""
+
+Arrays = Sequence[NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written.
+
+    Attributes:
+        path: The graph.
+        decoder: A Python file that decodes what the graph gives, with NumPy alone; None: nothing is left to.
+        about: What the graph says about itself.
+    """
+
+    path: Path
+    decoder: Path | None
+    about: Mapping[str, Any]
+
+
+def export(
+    model: Path, out: Path, to: Format, size: Sequence[int] | None = None, plugins: Sequence[Path] = ()
+) -> Exported:
+    """Write a model as a graph that was compared with the model.
+
+    Args:
+        model: A model file or a run's folder.
+        out: The file to write.
+        to: Its format.
+        size: (x, y[, z]) of all images; None: any, as far as the task allows it.
+        plugins: Files with plugins that the user trusts.
+
+    Raises:
+        UserError: The model, or an operation of it, cannot be exported, or what was exported is not the same.
+    """
+    if to == "onnx":
+        require_onnx()
+    task = api.task_of_model(model)
+    loaded = task.load(model, plugins=plugins)
+    make: Callable[..., Graph] | None = getattr(loaded, "graph", None)
+    if make is None:
+        raise UserError(f"{model}: task {task.name} does not say how its models are exported.")
+    graph = make(size)
+    program = recorded(graph, model)
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        made = Path(folder) / "graph"
+        run = WRITERS[to](graph, program, made, model)
+        about = {
+            **graph.about,
+            "exported": {"format": to, "lannunet": __version__, **({"opset": OPSET} if to == "onnx" else {})},
+            "inputs": {name: shape_of(graph, place) for place, name in enumerate(graph.inputs)},
+            "outputs": list(graph.outputs),
+            "checked": checked(graph, run, model),
+        }
+        NOTERS[to](made, json.dumps(about))
+        with atomic_path(out) as path:
+            path.write_bytes(made.read_bytes())
+    decoder = None
+    if graph.decoder is not None:
+        decoder = out.with_name(f"{out.stem}_decode.py")
+        write_text(decoder, graph.decoder)
+    return Exported(out, decoder, about)
+
+
+def require_onnx() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"--format onnx: needs {' and '.join(missing)}. Run: pip install 'lannunet-bundles[onnx]'"
+        )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """What torch's exporters say is for their authors."""
+    import logging
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
+
+
+def recorded(graph: Graph, model: Path) -> torch.export.ExportedProgram:
+    """The operations of a graph, in order."""
+    import torch
+
+    sizes = {axis: torch.export.Dim(f"side{axis}", min=max(least, 2)) for axis, least in graph.free.items()}
+    free = ({axis: size if graph.free[axis] > 1 else torch.export.Dim.DYNAMIC for axis, size in sizes.items()},)
+    given = tuple(map(torch.from_numpy, graph.examples[0]))
+    shapes = (*free, *[{} for _ in graph.inputs[1:]])
+    with quiet(), torch.no_grad():
+        try:
+            return torch.export.export(graph.module, given, dynamic_shapes=shapes, strict=False)
+        except Exception as error:
+            raise UserError(f"{model}: cannot be exported: {why(error)}") from error
+
+
+def why(error: BaseException) -> str:
+    """In one sentence what the exporter stumbled over, with the operation and the line where they are known."""
+    said, causes = "", []
+    one: BaseException | None = error
+    while one is not None:
+        causes.append(one)
+        said += f"{type(one).__name__}: {one}\n"
+        one = one.__cause__ or one.__context__
+    line = next((found for one in causes if (found := place(one))), "")
+    if "data-dependent" in said.lower() or "DataDependent" in said:
+        return f"its network decides by the values of a tensor{line}, and a graph takes the same way always."
+    operation = re.search(r"No (?:ONNX|decompositions)[^\n]*?aten[.:]+(\w+)", said) or re.search(
+        r"target=(?:torch\.ops\.)?([\w.]+?)(?:\.default)?[\](]", said
+    )
+    if operation:
+        name = operation[1].removeprefix("aten.")
+        return f"its operation '{name}' has no counterpart in ONNX (opset {OPSET}){line}."
+    last = " ".join(str(causes[-1]).split("\n")[0].split())[:200]
+    return f"{type(causes[-1]).__name__}: {last}{line}."
+
+
+def place(error: BaseException) -> str:
+    """The last line of a network's own code in a traceback."""
+    import torch
+
+    ours = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "onnxscript", "<")
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith(ours)]
+    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+
+
+Run = Callable[[Arrays], Arrays]
+
+
+def to_onnx(graph: Graph, program: torch.export.ExportedProgram, path: Path, model: Path) -> Run:
+    """Write ONNX; gives what runs it."""
+    import onnxruntime
+    import torch
+
+    try:
+        made = torch.onnx.export(
+            program,
+            dynamo=True,
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    except torch.onnx.OnnxExporterError as error:
+        raise UserError(f"{model}: cannot be exported: {why(error)}") from error
+    assert made is not None
+    made.save(str(path), external_data=False)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda given: session.run(None, dict(zip(graph.inputs, given, strict=True)))
+
+
+def note_in_onnx(path: Path, text: str) -> None:
+    import onnx
+
+    made = onnx.load(str(path))
+    onnx.helper.set_model_props(made, {KEY: text})
+    onnx.save(made, str(path))
+
+
+def to_torchscript(graph: Graph, program: torch.export.ExportedProgram, path: Path, model: Path) -> Run:
+    """Write TorchScript; gives what runs it."""
+    import torch
+
+    given = tuple(map(torch.from_numpy, graph.examples[0]))
+    with torch.no_grad():
+        made = torch.jit.trace(graph.module, given, check_trace=False)
+    torch.jit.save(made, str(path))
+    loaded = torch.jit.load(str(path))
+
+    def run(arrays: Arrays) -> Arrays:
+        with torch.no_grad():
+            return [one.numpy() for one in loaded(*map(torch.from_numpy, arrays))]
+
+    return run
+
+
+def note_in_torchscript(path: Path, text: str) -> None:
+    import torch
+
+    torch.jit.save(torch.jit.load(str(path)), str(path), _extra_files={KEY: text})
+
+
+WRITERS = {"onnx": to_onnx, "torchscript": to_torchscript}
+NOTERS = {"onnx": note_in_onnx, "torchscript": note_in_torchscript}
+
+
+def shape_of(graph: Graph, place: int) -> dict[str, Any]:
+    """Of an input: its type and its sides, None where they may be any."""
+    one = graph.examples[0][place]
+    sides = [None if place == 0 and axis in graph.free else side for axis, side in enumerate(one.shape)]
+    return {"type": one.dtype.name, "shape": sides}
+
+
+def checked(graph: Graph, run: Run, model: Path) -> dict[str, Any]:
+    """How far off a graph is at most from what the model does, by output.
+
+    Raises:
+        UserError: It is too far off.
+    """
+    import torch
+
+    sides, most = [], {}
+    for given in graph.examples:
+        found = dict(zip(graph.outputs, run(given), strict=True))
+        wanted = dict(graph.wanted(*given))
+        if graph.decoder is not None:
+            namespace: dict[str, Any] = {}
+            exec(compile(graph.decoder, "decoder", "exec"), namespace)
+            found = namespace["decoded"](found, json.loads(json.dumps(graph.about)))
+        if not wanted:
+            with torch.no_grad():
+                outputs = graph.module(*map(torch.from_numpy, given))
+            wanted = {name: one.numpy() for name, one in zip(graph.outputs, outputs, strict=True)}
+        sides.append("×".join(map(str, given[0].shape[:0:-1])))
+        for name, value in wanted.items():
+            lost = np.isnan(found[name]) != np.isnan(value)
+            off = float(np.abs(np.where(np.isnan(value), 0, found[name] - value)).max(initial=0))
+            most[name] = max(most.get(name, 0.0), np.inf if lost.any() else off)
+            limit = graph.tolerance.get(name, 1e-3 * max(1.0, float(np.abs(value).max(initial=0))))
+            if not most[name] <= limit:
+                raise UserError(
+                    f"{model}: what was exported is not the model: {name} is {most[name]:.3g} off for an image "
+                    f"of {sides[-1]}, where {limit:g} is allowed. Perhaps its network decides by an image's "
+                    "size or values; give the size of all images (--size)."
+                )
+    return {"sizes": sides, "most_off": most}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,8 +34,20 @@ def decode_coarse(
         evaluation_mode: As `get_coords_from_heatmap` takes it.
         image_size: (x, y[, z]).
     """
-    given = {"heatmaps": heatmaps, "original_sizes": original_sizes, "evaluation_mode": evaluation_mode}
     strides = level_scale(image_size, spatial_size(levels(heatmaps)[0]))
+    return decode_strided(decoder, heatmaps, affine, original_sizes, evaluation_mode, strides)
+
+
+def decode_strided(
+    decoder: Decoder,
+    heatmaps: Any,
+    affine: Tensor,
+    original_sizes: Tensor,
+    evaluation_mode: EvaluationMode,
+    strides: Sequence[float],
+) -> Coordinates:
+    """The same, of maps whose strides k (x, y[, z]) are known."""
+    given = {"heatmaps": heatmaps, "original_sizes": original_sizes, "evaluation_mode": evaluation_mode}
     if all(stride == 1 for stride in strides):
         return decoder(affine=affine, **given)
     scale = torch.tensor([*strides, 1.0], dtype=affine.dtype, device=affine.device)

@@ -9,6 +9,7 @@ maps have no mass that means something; there the decoder's figure stays, the he
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -31,11 +32,7 @@ class ProbabilityLoss(Protocol):
 
 
 def with_masses(
-    found: Coordinates,
-    heatmaps: Any,
-    image_size: tuple[int, ...],
-    loss: ProbabilityLoss,
-    halo: int | None = None,
+    found: Coordinates, heatmaps: Any, image_size: tuple[int, ...], loss: ProbabilityLoss
 ) -> Coordinates:
     """What was found, with the probabilities of a landmark being there, and in the image at all.
 
@@ -44,14 +41,24 @@ def with_masses(
         heatmaps: (B, N, *S), or a list whose first is.
         image_size: (x, y[, z]); the maps may be coarser.
         loss: What made them.
-        halo: See `mass_around`.
     """
     maps = finest(heatmaps)
+    return with_masses_of(found, maps, level_scale(image_size, spatial_size(maps)), loss)
+
+
+def with_masses_of(
+    found: Coordinates,
+    maps: Tensor,
+    strides: Sequence[float],
+    loss: ProbabilityLoss,
+    halo: int | None = None,
+) -> Coordinates:
+    """The same, of maps (B, N, *S) whose strides (x, y[, z]) are known; for `halo` see `mass_around`."""
     batch, landmarks = maps.shape[:2]
     of_label = loss.perfect_mass(maps).double().cpu().expand(landmarks)
-    strides = torch.tensor(level_scale(image_size, spatial_size(maps)), dtype=torch.float64)
-    points = (found.points.double().cpu() + 0.5) / strides - 0.5
-    reach = reaches(of_label, len(image_size)).repeat(batch)
+    stride = torch.tensor(strides, dtype=torch.float64)
+    points = (found.points.double().cpu() + 0.5) / stride - 0.5
+    reach = reaches(of_label, len(strides)).repeat(batch)
     near = mass_around(maps.flatten(0, 1), points.flatten(0, 1), reach, halo)
     of_all = maps.flatten(2).sum(-1).double().cpu()
     there = torch.where(found.confidence.cpu() > 0, near.view(batch, landmarks), 0)  # 0: a flat map

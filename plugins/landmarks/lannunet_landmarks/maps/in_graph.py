@@ -27,7 +27,8 @@ def decode_in_graph(
     """As `decode.decode_peak`, of a batch of 1."""
     maps = heatmaps[0]
     lines = [torch.arange(side, dtype=torch.float64) for side in maps.shape[:0:-1]]
-    grid = Grid.of_input(torch.stack([line[-1] + 1 for line in lines]), 1)
+    size = torch.stack([line[-1] + 1 for line in lines])
+    grid = Grid.of_input(size, 1)
     if evaluation_mode == "scale_heatmap_first":
         grid = grid.refined_to_original(affine, original_sizes)
     low, high = grid.start.floor(), (grid.start + grid.step * (grid.count - 1)).ceil()
@@ -36,12 +37,12 @@ def decode_in_graph(
         shown = (line >= low[0, axis]) & (line <= high[0, axis])
         inside = inside & shown.reshape(-1, *[1] * axis)
 
-    pixels, has_peak = candidates(maps, inside)
+    pixels, has_peak = candidates(maps, inside, size.long())
     return vertex_of(highest_of(maps, grid.repeat(len(maps)), pixels, has_peak, len(maps), MOST))
 
 
-def candidates(maps: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
-    """The highest local maxima of maps (N, *S) where `inside` (*S); see `peaks.candidates`."""
+def candidates(maps: Tensor, inside: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """The highest local maxima of maps (N, *S), of `size` (D,), where `inside` (*S); see `peaks.candidates`."""
     kept = torch.where(inside, maps, -torch.inf)
     pool: Any = functional.max_pool2d if maps.ndim == 3 else functional.max_pool3d
     around = pool(kept[None], 3, stride=1, padding=1)[0]
@@ -49,7 +50,7 @@ def candidates(maps: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
     value, order = score.topk(CANDIDATES)
     order = torch.where(value > -torch.inf, order, order[:, :1])
     pixels = []
-    for side in maps.shape[:0:-1]:  # x is the last axis
+    for side in size.unbind():  # x is the last axis
         pixels.append(order % side)
         order = order // side
     lowest = torch.where(inside, maps, torch.inf).flatten(1).amin(1)

@@ -269,7 +269,8 @@ class Crops:
         indices = (around[..., None] + offsets).clamp(min=0).minimum(grid.count[..., None] - 1)
         values = self.evaluate(grid, list(indices.unbind(1)))
         value, flat = values.flatten(1).max(1)
-        chosen = torch.stack(torch.unravel_index(flat, values.shape[1:])[::-1], -1)  # (M, D)
+        sides = [2 * most + 1] * around.shape[1]
+        chosen = torch.stack(torch.unravel_index(flat, sides)[::-1], -1)  # (M, D)
         return indices.gather(2, chosen[..., None])[..., 0], value
 
 
@@ -392,7 +393,7 @@ def gather(maps: Tensor, of_map: Tensor, axes: Sequence[Tensor]) -> Tensor:
 
 def spline_rows(width: int, positions: Tensor) -> Tensor:
     """Rows (M, T, W) so that row · samples is the interpolating spline of W samples at `positions` (M, T)."""
-    pieces = torch.from_numpy(spline_pieces(width))  # no tensor is kept: one made for an export is none
+    pieces = torch.from_numpy(spline_pieces(int(width)))  # no tensor is kept: one made for an export is none
     piece = positions.floor().clamp(0, len(pieces) - 1)
     powers = (positions - piece)[..., None] ** torch.arange(pieces.shape[1])  # (M, T, 4)
     return torch.einsum("mtk,mtkw->mtw", powers, pieces[piece.long()])

@@ -20,17 +20,18 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lannunet_core import Floats, UserError, ask_class, is_among, map_tensors
+from lannunet_core import Floats, UserError, ask_class, is_among, level_scale, map_tensors, spatial_size
 from lannunet_landmarks.evaluation.reliability import EDGE
-from lannunet_landmarks.maps.coarse import decode_coarse
-from lannunet_landmarks.maps.confidence import ProbabilityLoss, reaches, with_masses
+from lannunet_landmarks.maps.coarse import decode_strided
+from lannunet_landmarks.maps.confidence import ProbabilityLoss, reaches, with_masses_of
 from lannunet_landmarks.maps.in_graph import decode_in_graph
 from lannunet_landmarks.maps.peaks import finest
 from lannunet_landmarks.predict.evaluator import in_stitched_patches, locate_with
 from lannunet_landmarks.predict.model import LandmarkModel
 from lannunet_landmarks.session import LandmarkSession, pixel_shape
 
-TOLERANCE = {"points": 1e-3, "confidence": 1e-3, "presence": 1e-3}
+TOLERANCE = {"points": 1e-3, "confidence": 1e-2, "presence": 1e-3}
+"""Pixels, and shares: a pixel more or less may lie within the radius around a point."""
 LEAST = {2: 64, 3: 32}  # pixels a side of an image that the network sees as it is
 PROPORTIONS = ((1.0, 1.0, 1.0), (1.7, 1.3, 1.1), (0.6, 0.9, 0.8))
 """Of the examples' sides to those of the network's input."""
@@ -53,17 +54,17 @@ class LandmarkGraph(nn.Module):
         with torch.no_grad():
             blank = torch.zeros(1, run.in_channels, *reversed(network_size(session)))
             maps = finest(session.learner.maps({"image": blank}))  # tells the loss its stride, too
+            self.strides = level_scale(network_size(session), spatial_size(maps))
             if self.probable is not None:
                 mass = self.probable.perfect_mass(maps).double()
                 self.halo = math.ceil(float(reaches(mass, run.dimensions).max()))
 
     def forward(self, image: Tensor, spacing: Tensor | None = None) -> tuple[Tensor, ...]:
         prepared, affine, size = self.prepare(image, spacing)
-        maps = self.loss.activation(map_tensors(self.network(prepared), Tensor.float))
-        seen = tuple(prepared.shape[:1:-1])
-        found = decode_coarse(decode_in_graph, maps, affine[None], size[None], self.mode, seen)
+        maps = finest(self.loss.activation(map_tensors(self.network(prepared), Tensor.float)))
+        found = decode_strided(decode_in_graph, maps, affine[None], size[None], self.mode, self.strides)
         if self.probable is not None:
-            found = with_masses(found, maps, seen, self.probable, self.halo)
+            found = with_masses_of(found, maps, self.strides, self.probable, self.halo)
         points = found.points[0]
         if self.mode != "use_input_size":
             points = transform_points(affine, points)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from lannunet_images import ImageFiles, given_images
+from lannunet_images import Graph, ImageFiles, given_images
 from numpy.typing import NDArray
 
 from lannunet_core import open_model, progress_bar
@@ -99,6 +99,12 @@ class SegmentationModel:
         """Segment the cases of a data set, and write their label maps into a folder."""
         with self._turn:
             return segment(self.session, dataset.testing, dataset, self.settings, folder, "given")
+
+    def graph(self, size: Sequence[int] | None = None) -> Graph:
+        """As one graph of tensors, for export; see `graph.graph_of`."""
+        from lannunet_segmentation.predict.graph import graph_of
+
+        return graph_of(self, size)
 
     def predict(
         self,

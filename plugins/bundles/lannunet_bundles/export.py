@@ -123,8 +123,7 @@ def recorded(graph: Graph, model: Path) -> torch.export.ExportedProgram:
     """The operations of a graph, in order."""
     import torch
 
-    sizes = {axis: torch.export.Dim(f"side{axis}", min=max(least, 2)) for axis, least in graph.free.items()}
-    free = ({axis: size if graph.free[axis] > 1 else torch.export.Dim.DYNAMIC for axis, size in sizes.items()},)
+    free = ({axis: torch.export.Dim.DYNAMIC(min=max(least, 2)) for axis, least in graph.free.items()},)
     given = tuple(map(torch.from_numpy, graph.examples[0]))
     shapes = (*free, *[{} for _ in graph.inputs[1:]])
     with quiet(), torch.no_grad():

@@ -175,9 +175,9 @@ def percentile_zscore(channel: Tensor, inside: Tensor) -> Tensor:
     padding = inside & (channel <= lowest + ROUNDING * (highest - lowest))
     pool = functional.max_pool2d if channel.ndim == 2 else functional.max_pool3d
     inner = inside & (pool(padding.float()[None, None], 3, 1, 1)[0, 0] == 0)
-    inner = torch.where(inner.any(), inner, inside & ~padding)
+    inner = inner | (inside & ~padding & ~inner.any())
     padded = padding.sum() >= PADDING * inside.sum()
-    content = torch.where(padded, inner, inside)
+    content = (padded & inner) | (~padded & inside)
     ordered = torch.where(content, channel, torch.inf).flatten().sort().values
     low, high = (_quantile(ordered, content.sum(), share / 100) for share in PERCENTILES)
     clipped = channel.clamp(min=low).minimum(high)

@@ -112,15 +112,16 @@ def prepare_image(
         place: tuple[Any, ...] = (index, *region)
         shown = out[place]
         _resize(channel, resizers, shown)
+        flat = channel.min() == channel.max()
+        if flat:  # rounding of the resize must not be blown up
+            shown[:] = channel.flat[0]
         normalise = normalisations[index] if index < len(normalisations) else None
         if normalise is not None:
             shown[:] = normalised(normalise, shown)
             continue
         mean, deviation = shown.mean(dtype=np.float64), shown.std(dtype=np.float64)
-        # Rounding leaves a little of a flat channel that must not be blown up.
-        flat = channel.min() == channel.max() or deviation == 0
         shown -= np.float32(mean)
-        shown *= np.float32(0 if flat else 1 / deviation)
+        shown *= np.float32(0 if flat or deviation == 0 else 1 / deviation)
     return out, matrix
 
 

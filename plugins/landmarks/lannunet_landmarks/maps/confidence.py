@@ -18,7 +18,7 @@ from lannunet_images import level_scale
 from torch import Tensor
 
 from lannunet_core import Coordinates, spatial_size
-from lannunet_landmarks.maps.peaks import finest, gather
+from lannunet_landmarks.maps.peaks import finest, gather, last_pixel
 
 REACH = 3.0  # widths of the labels' Gaussian
 
@@ -86,7 +86,7 @@ def mass_around(maps: Tensor, points: Tensor, reach: Tensor, halo: int | None = 
     if halo is None:
         halo = math.ceil(float(reach.max()))
     offsets = torch.arange(-halo, halo + 1)
-    last = torch.tensor(maps.shape[:0:-1]) - 1
+    last = last_pixel(maps)
     axes, inside, away = [], [], []
     for axis, place in enumerate(points.unbind(1)):
         pixels = place.round().long()[:, None] + offsets  # (M, W)

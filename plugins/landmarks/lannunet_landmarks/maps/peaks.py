@@ -227,8 +227,7 @@ class Crops:
         """Of maps (P, *S), those `of_map` (M,), around `pixels` (M, D); shifted inside at the borders."""
         size = maps.shape[:0:-1]
         width = [min(side, 2 * halo + 1) for side in size]
-        last = torch.tensor(size) - torch.tensor(width)
-        first = (pixels - halo).clamp(min=0).minimum(last)
+        first = (pixels - halo).clamp(min=0).minimum(last_pixel(maps) + 1 - torch.tensor(width))
         axes = [first[:, axis, None] + torch.arange(side) for axis, side in enumerate(width)]
         return Crops(gather(maps, of_map, axes).cpu().double(), first)
 
@@ -389,6 +388,11 @@ def gather(maps: Tensor, of_map: Tensor, axes: Sequence[Tensor]) -> Tensor:
         for axis, pixels in reversed(list(enumerate(axes)))
     ]
     return maps[tuple(i.to(maps.device) for i in index)]
+
+
+def last_pixel(maps: Tensor) -> Tensor:
+    """(D,) of maps (M, *S), (x, y[, z]): in a graph that is recorded, of each that it is given later."""
+    return torch.stack([torch.arange(side)[-1] for side in maps.shape[:0:-1]])
 
 
 def spline_rows(width: int, positions: Tensor) -> Tensor:

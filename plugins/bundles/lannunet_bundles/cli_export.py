@@ -28,7 +28,7 @@ def export(
 ) -> None:
     """Write a model as a graph that runs without LannU-Net."""
     from lannunet_core import UserError, refuse_existing
-    from lannunet_bundles.export import SUFFIXES, export as write
+    from lannunet_bundles.export import SUFFIXES, decoder_beside, export as write
 
     sides = None
     if size is not None:
@@ -37,7 +37,8 @@ def export(
         sides = [int(part) for part in size.split(",")]
     if out.suffix != SUFFIXES[to.value]:
         raise UserError(f"--output: {out} should end in {SUFFIXES[to.value]}, as {to.value} files do.")
-    refuse_existing(out)
+    for file in (out, decoder_beside(out)):
+        refuse_existing(file)
     made = write(model, out, to.value, sides, plugins or ())
     about = made.about
     sizes = ", ".join(

@@ -90,9 +90,14 @@ def export(
             path.write_bytes(made.read_bytes())
     decoder = None
     if graph.decoder is not None:
-        decoder = out.with_name(f"{out.stem}_decode.py")
+        decoder = decoder_beside(out)
         write_text(decoder, graph.decoder)
     return Exported(out, decoder, about)
+
+
+def decoder_beside(out: Path) -> Path:
+    """Where the decoder of a graph is written, if it has one."""
+    return out.with_name(f"{out.stem}_decode.py")
 
 
 def require_onnx() -> None:

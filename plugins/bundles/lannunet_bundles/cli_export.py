@@ -27,8 +27,8 @@ def export(
     ] = None,
 ) -> None:
     """Write a model as a graph that runs without LannU-Net."""
-    from lannunet_core import UserError, refuse_existing
     from lannunet_bundles.export import SUFFIXES, decoder_beside, export as write
+    from lannunet_core import UserError, refuse_existing
 
     sides = None
     if size is not None:

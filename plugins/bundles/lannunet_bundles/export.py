@@ -139,7 +139,7 @@ def recorded(graph: Graph, model: Path) -> torch.export.ExportedProgram:
 
 
 def why(error: BaseException) -> str:
-    """In one sentence what the exporter stumbled over, with the operation and the line where they are known."""
+    """What the exporter stumbled over, with the operation and the line where they are known."""
     said, causes = "", []
     one: BaseException | None = error
     while one is not None:
@@ -207,9 +207,9 @@ def to_torchscript(graph: Graph, program: torch.export.ExportedProgram, path: Pa
 
     given = tuple(map(torch.from_numpy, graph.examples[0]))
     with torch.no_grad():
-        made = torch.jit.trace(graph.module, given, check_trace=False)
+        made = torch.jit.trace(graph.module, given, check_trace=False)  # type: ignore[no-untyped-call]
     torch.jit.save(made, str(path))
-    loaded = torch.jit.load(str(path))
+    loaded: Any = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
 
     def run(arrays: Arrays) -> Arrays:
         with torch.no_grad():
@@ -221,7 +221,8 @@ def to_torchscript(graph: Graph, program: torch.export.ExportedProgram, path: Pa
 def note_in_torchscript(path: Path, text: str) -> None:
     import torch
 
-    torch.jit.save(torch.jit.load(str(path)), str(path), _extra_files={KEY: text})
+    loaded: Any = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
+    torch.jit.save(loaded, str(path), _extra_files={KEY: text})
 
 
 WRITERS = {"onnx": to_onnx, "torchscript": to_torchscript}
@@ -243,7 +244,8 @@ def checked(graph: Graph, run: Run, model: Path) -> dict[str, Any]:
     """
     import torch
 
-    sides, most = [], {}
+    sides: list[str] = []
+    most: dict[str, float] = {}
     for given in graph.examples:
         found = dict(zip(graph.outputs, run(given), strict=True))
         wanted = dict(graph.wanted(*given))
@@ -263,8 +265,8 @@ def checked(graph: Graph, run: Run, model: Path) -> dict[str, Any]:
             limit = graph.tolerance.get(name, 1e-3 * max(1.0, float(np.abs(value).max(initial=0))))
             if not most[name] <= limit:
                 raise UserError(
-                    f"{model}: what was exported is not the model: {name} is {most[name]:.3g} off for an image "
-                    f"of {sides[-1]}, where {limit:g} is allowed. Perhaps its network decides by an image's "
-                    "size or values; give the size of all images (--size)."
+                    f"{model}: what was exported is not the model: {name} is {most[name]:.3g} off for an "
+                    f"image of {sides[-1]}, where {limit:g} is allowed. Perhaps its network decides by an "
+                    "image's size; give the size of all images (--size)."
                 )
     return {"sizes": sides, "most_off": most}

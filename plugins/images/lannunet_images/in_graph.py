@@ -1,4 +1,4 @@
-"""`prepare_image` in the operations of an exported graph, for images of any size, and how a graph is handed over.
+"""`prepare_image` in the operations of an exported graph, for images of any size, and what a task hands over.
 
 Sizes of images are tensors here, so that a graph that was recorded with one image holds for all: see
 `prepare.py` for the method, which is the same. Of an image (C, *S) everything is (x, y[, z]) but tensors.
@@ -95,7 +95,7 @@ class PreparingInGraph(nn.Module):
             return self.normalised(image, image, everywhere)[None], torch.eye(dimensions + 1).double(), size
         step, shift = self.resizing(size, spacing)
         resized, inside = image.float(), []
-        for axis, (line, wanted) in enumerate(zip(lines, self.input_size, strict=True)):
+        for axis, wanted in enumerate(self.input_size):
             positions = step[axis] * torch.arange(wanted, dtype=torch.float64) + shift[axis]
             shown = (positions >= -0.5) & (positions < size[axis] - 0.5)
             inside.append(shown.reshape(-1, *[1] * axis))
@@ -109,7 +109,7 @@ class PreparingInGraph(nn.Module):
         return prepared[None], torch.cat([affine, last]), size
 
     def resizing(self, size: Tensor, spacing: Tensor | None) -> tuple[Tensor, Tensor]:
-        """`resize_affine`: how many image pixels an input pixel spans, and where the first lies, (D,) each."""
+        """`resize_affine`: image pixels that an input pixel spans, and where the first lies, (D,) each."""
         wanted = torch.tensor(self.input_size, dtype=torch.float64)
         scale = wanted / size
         if self.letterbox:
@@ -224,7 +224,5 @@ def normalising_in_graph(key: str, names: Sequence[str], windows: Sequence[Windo
         elif name in known:
             found.append(known[name])
         else:
-            raise UserError(
-                f"{key}: {name} cannot be exported; what can are {', '.join(known)} and ct."
-            )
+            raise UserError(f"{key}: {name} cannot be exported; what can are {', '.join(known)} and ct.")
     return found

@@ -4,10 +4,17 @@
 covers i − ½ … i + ½ of an axis. D dimensions, P patches an axis ([z,] y, x), V patches in all, N landmarks.
 """
 
+from __future__ import annotations
+
 import itertools
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
 
 BLOB = 0.2  # width of a vote
 TAIL = math.exp(-0.5 / BLOB**2)
@@ -17,7 +24,7 @@ FAR = 1e6
 TINY = np.finfo(np.float32).tiny
 
 
-def decode(answers, settings):
+def decode(answers: Mapping[str, Array], settings: Mapping[str, Any]) -> tuple[Array, Array]:
     """Points (N, D) in pixels of the network's input, NaN where nothing stands out, and confidence (N,).
 
     Args:
@@ -25,9 +32,9 @@ def decode(answers, settings):
             (D + 1, D + 1) from pixels of the input to those of the image; `size` (D,) of the image.
         settings: `patch_size`, `every_patch_votes`, `evaluation_mode`.
     """
-    heatmaps = answers["heatmap"][0].astype(float) if "heatmap" in answers else None
+    heatmaps: Array | None = answers["heatmap"][0].astype(float) if "heatmap" in answers else None
     patch, dimensions = settings["patch_size"], len(answers["size"])
-    if "displacement" not in answers:
+    if heatmaps is not None and "displacement" not in answers:
         found = [heatmap_peak(one) for one in heatmaps]
     else:
         moves = answers["displacement"][0].astype(float) / patch
@@ -35,7 +42,8 @@ def decode(answers, settings):
         to_image = answers["affine"].astype(float)
         to_image = to_image @ np.diag([*[patch] * dimensions, 1.0])
         to_image[:-1, -1] += answers["affine"][:-1, :-1].sum(1) * (patch - 1) / 2
-        covered = (to_image, answers["size"]) if settings["evaluation_mode"] == "scale_heatmap_first" else None
+        only_there = settings["evaluation_mode"] == "scale_heatmap_first"
+        covered = (to_image, answers["size"]) if only_there else None
         found = [
             smoothed(one, None if heatmaps is None else heatmaps[number], covered, settings)
             for number, one in enumerate(moves)
@@ -44,7 +52,9 @@ def decode(answers, settings):
     return (np.array(places) + 0.5) * patch - 0.5, np.array(confidence)
 
 
-def smoothed(moves, heatmap, covered, settings):
+def smoothed(
+    moves: Array, heatmap: Array | None, covered: tuple[Array, Array] | None, settings: Mapping[str, Any]
+) -> tuple[Array, float]:
     """The place (D,) of the highest votes · heatmap, and its confidence, of displacements (D, *P)."""
     votes = Votes(moves, heatmap, covered)
     place, amount, certain = votes.peak()
@@ -62,7 +72,7 @@ def smoothed(moves, heatmap, covered, settings):
 class Votes:
     """Where the patches of one landmark say that it is."""
 
-    def __init__(self, moves, heatmap, covered):
+    def __init__(self, moves: Array, heatmap: Array | None, covered: tuple[Array, Array] | None) -> None:
         shape = moves.shape[1:]
         self.sides = np.array(shape[::-1])
         centres = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")[::-1])
@@ -74,7 +84,7 @@ class Votes:
         self.cells = np.floor(self.votes + 1.5)  # the patches and a ring around them
         self.counted = ((self.cells >= 0) & (self.cells < self.sides + 2)).all(1)
 
-    def peak(self):
+    def peak(self) -> tuple[Array, float, float]:
         """The place, the votes and the heatmap there."""
         counts = np.zeros(self.ring.shape)
         np.add.at(counts, tuple(self.cells[self.counted].astype(int).T[::-1]), 1)
@@ -93,7 +103,7 @@ class Votes:
                 best, highest = places[heights.argmax()], heights.max()
         return self.uphill(best)
 
-    def near_mode(self, patch):
+    def near_mode(self, patch: Array) -> tuple[Array, float]:
         """A place with many votes, by mean shift (Cheng 1995), and the map there."""
         place = patch.astype(float)
         for width in (1.0, BLOB, BLOB):
@@ -103,7 +113,7 @@ class Votes:
         at = before[None]
         return before, (weight.sum() * self.heatmap(at) * self.covers(at))[0]
 
-    def uphill(self, place):
+    def uphill(self, place: Array) -> tuple[Array, float, float]:
         """To where the most votes are: the vertices of parabolas along the axes."""
         near = self.near(np.minimum(np.floor(place + 0.5).clip(0), self.sides - 1))
         amount = self.amount(near, place[None])[0]
@@ -119,16 +129,18 @@ class Votes:
                 place, amount = moved, there
         return place, amount, self.heatmap(place[None])[0]
 
-    def near(self, patch):
+    def near(self, patch: Array) -> Array:
         """The votes (K, D) in the 3^D patches around one."""
-        return self.votes[self.counted & (abs(self.cells - patch - 1) <= 1).all(1)]
+        chosen: Array = self.votes[self.counted & (abs(self.cells - patch - 1) <= 1).all(1)]
+        return chosen
 
     @staticmethod
-    def amount(votes, places):
+    def amount(votes: Array, places: Array) -> Array:
         """Of votes (K, D) at places (T, D): (T,)."""
-        return np.exp(-0.5 * ((places[:, None] - votes) ** 2).sum(-1) / BLOB**2).sum(-1)
+        sums: Array = np.exp(-0.5 * ((places[:, None] - votes) ** 2).sum(-1) / BLOB**2).sum(-1)
+        return sums
 
-    def heatmap(self, places):
+    def heatmap(self, places: Array) -> Array:
         """Linear between the patches' centres, at places (T, D)."""
         first = np.minimum(np.floor(places + 1), self.sides).astype(int)
         share = places + 1 - first
@@ -138,19 +150,19 @@ class Votes:
             total += weight * self.ring[tuple((first + corner).T[::-1])]
         return total
 
-    def covers(self, places):
+    def covers(self, places: Array) -> Array:
         """Whether the image is at places (T, D)."""
         if self.covered is None:
             return np.ones(len(places), bool)
         matrix, size = self.covered
         pixels = places @ matrix[:-1, :-1].T + matrix[:-1, -1]
-        return ((pixels > -0.501) & (pixels < size - 0.499)).all(1)
+        return np.asarray(((pixels > -0.501) & (pixels < size - 0.499)).all(1))
 
-    def inside(self, place):
+    def inside(self, place: Array) -> Array:
         return np.clip(place, -0.5, self.sides - 0.5)
 
 
-def heatmap_peak(heatmap):
+def heatmap_peak(heatmap: Array) -> tuple[Array, float]:
     """The place (D,) of the peak of a heatmap (*P), and the height there."""
     height, lowest = heatmap.max(), heatmap.min()
     if not np.isfinite(heatmap).all() or height <= 0 or lowest >= height:
@@ -160,13 +172,14 @@ def heatmap_peak(heatmap):
     for axis in sorted(range(len(sides)), key=lambda axis: sides[axis] < 3):
         index = [*highest]
         index[axis] = slice(None)
-        line, middle = heatmap[tuple(index[::-1])], 0.5
+        line = heatmap[tuple(index[::-1])]
+        middle: Any = 0.5
         if sides[axis] >= 3:
             middle = np.clip(highest[axis], 1, sides[axis] - 2)
             slope, bend = log_parabola(line[middle - 1 : middle + 2])
             bends.append(bend)
         elif sides[axis] == 2 and not np.isnan(bends).all():
-            slope, bend = np.diff(np.log(np.maximum(line, TINY)))[0], np.nanmean(bends)
+            slope, bend = np.diff(np.log(np.maximum(line, TINY)))[0], float(np.nanmean(bends))
         else:
             continue
         offset = np.nan_to_num(np.clip(middle - highest[axis] - slope / bend, -0.5, 0.5))
@@ -175,7 +188,7 @@ def heatmap_peak(heatmap):
     return place, min(max(height, 0.0), 1.0)
 
 
-def log_parabola(three):
+def log_parabola(three: Array) -> tuple[float, float]:
     """Slope and bend at the middle of the parabola through three logarithms; NaN if it has no peak."""
     first, second, third = np.log(np.maximum(three, TINY))
     bend = first - 2 * second + third
@@ -183,11 +196,11 @@ def log_parabola(three):
     return (third - first) / 2, bend if peaked else np.nan
 
 
-def unravel(flat, shape):
+def unravel(flat: Any, shape: tuple[int, ...]) -> Array:
     """(x, y[, z]) of a flat index."""
     return np.array(np.unravel_index(flat, shape)[::-1])
 
 
-def grid(offsets, dimensions):
+def grid(offsets: Array, dimensions: int) -> Array:
     """(T^D, D) of all combinations, x fastest."""
     return np.array(list(itertools.product(offsets, repeat=dimensions)))[:, ::-1]

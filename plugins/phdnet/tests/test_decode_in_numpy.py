@@ -55,6 +55,9 @@ def test_where_nothing_stands_out_there_is_no_point():
     flat = {"displacement": np.zeros((1, 4, 5, 6), np.float32), "heatmap": np.zeros((1, 2, 5, 6), np.float32)}
     given = {"patch_size": PATCH, "every_patch_votes": True, "evaluation_mode": "use_input_size"}
     for branch in (["displacement"], ["heatmap"], ["displacement", "heatmap"]):
-        answers = {name: flat[name] for name in branch} | {"affine": np.eye(3), "size": np.array([48.0, 40.0])}
+        answers = {name: flat[name] for name in branch} | {
+            "affine": np.eye(3),
+            "size": np.array([48.0, 40.0]),
+        }
         points, confidence = decode_in_numpy.decode(answers, given)
         assert np.isnan(points).all() and points.shape == (2, 2) and (confidence == 0).all()

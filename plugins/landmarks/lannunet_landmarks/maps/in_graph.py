@@ -42,7 +42,7 @@ def decode_in_graph(
 
 
 def candidates(maps: Tensor, inside: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-    """The highest local maxima of maps (N, *S), of `size` (D,), where `inside` (*S); see `peaks.candidates`."""
+    """The highest local maxima of maps (N, *S) of `size` (D,), `inside` (*S); see `peaks.candidates`."""
     kept = torch.where(inside, maps, -torch.inf)
     pool: Any = functional.max_pool2d if maps.ndim == 3 else functional.max_pool3d
     around = pool(kept[None], 3, stride=1, padding=1)[0]

@@ -89,7 +89,7 @@ class Peaks:
 def locate(heatmaps: Any, affine: Tensor, original_sizes: Tensor, evaluation_mode: EvaluationMode) -> Peaks:
     """The highest point of the grid in each map; see `decode.decode_peak` for the arguments."""
     maps = finest(heatmaps)
-    batch, landmarks = maps.shape[:2]
+    landmarks = maps.shape[1]
     grid = Grid.searched(maps, affine, original_sizes, evaluation_mode)
     found = [candidates(m, *box) for m, box in zip(maps, grid.pixels(), strict=True)]
     most = max(pixels.shape[1] for pixels, _ in found)

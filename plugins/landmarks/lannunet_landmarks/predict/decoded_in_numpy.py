@@ -17,7 +17,7 @@ def decoded(answers: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> di
         answers: Of the graph, by the names of its outputs.
         about: What it says about itself.
     """
-    points, confidence = decode(answers, about["decoder"])
+    points, confidence = decode(answers, about["decoder"])  # noqa: F821
     if about["present_from"] is not None:
         points = np.where((confidence >= about["present_from"])[:, None], points, np.nan)
     if about["decoder"]["evaluation_mode"] != "use_input_size":

@@ -162,7 +162,7 @@ def refuse(model: LandmarkModel) -> None:
     session, path = model.session, model.model
     hooks, reason = session.hooks, None
     if model.others:
-        reason = f"holds {1 + len(model.others)} models that look together; name one of them, such as its fold0"
+        reason = f"holds {1 + len(model.others)} models that look together (name one, such as its fold0)"
     elif model.second is not None:
         reason = "predicts in two stages, and the second one cuts patches around what the first one found"
     elif in_stitched_patches(session):

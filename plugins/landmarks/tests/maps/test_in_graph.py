@@ -51,4 +51,6 @@ def test_systems_are_solved_and_those_that_are_not_definite_are_told(side):
     matrix[::2] *= -1
     found, positive = solve(torch.from_numpy(matrix), torch.from_numpy(right))
     assert positive.tolist() == [False, True] * 10
-    np.testing.assert_allclose(found[1::2], np.linalg.solve(matrix[1::2], right[1::2, :, None])[..., 0], rtol=1e-6)
+    np.testing.assert_allclose(
+        found[1::2], np.linalg.solve(matrix[1::2], right[1::2, :, None])[..., 0], rtol=1e-6
+    )

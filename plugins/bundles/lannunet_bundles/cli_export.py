@@ -48,6 +48,12 @@ def export(
     most = ", ".join(f"{name} {off:.1e}" for name, off in about["checked"]["most_off"].items())
     print(f"{out}: {to.value}{opset}; takes {sizes}; gives {', '.join(about['outputs'])}")
     print(f"checked with images of {', '.join(about['checked']['sizes'])}; at most off: {most}")
+    for name, share in about["checked"]["compared"].items():
+        if share < 1:
+            print(
+                f"note: {1 - share:.0%} of {name} were not compared: the model finds them elsewhere when a "
+                "pixel changes by 3 in 1,000,000"
+            )
     if made.decoder is not None:
         print(f"{made.decoder}: makes points of it, with NumPy alone")
     for left in about["left_out"]:

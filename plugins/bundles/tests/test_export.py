@@ -14,6 +14,7 @@ import torch
 from lannunet_images import Graph
 
 from lannunet_core import UserError, api
+from lannunet_core.plugins import discovery
 from tests.fixtures.projects import draw, draw_project, draw_segmentation_project, write_image
 from tests.test_tutorial import package  # noqa: F401  (the SCN of the tutorial, installed)
 
@@ -207,7 +208,7 @@ def test_onnx_finds_the_same_landmarks(name, tmp_path, request):
         "scn": {"scn": {"features": 8, "kernel": 5}},
     }[architecture]
     project.config["model"] = {"architecture": architecture, **settings}
-    project.set(solver={"max_epochs": 6, "mini_batch_size": 12})
+    project.set(solver={"max_epochs": 10, "mini_batch_size": 30})
     environment = {}
     if architecture == "phdnet":
         project.set(sampler={"patch": {"sample_patch_size": [32, 32]}})
@@ -215,6 +216,7 @@ def test_onnx_finds_the_same_landmarks(name, tmp_path, request):
         _, target = request.getfixturevalue("package")
         environment["PYTHONPATH"] = str(target)
         request.getfixturevalue("monkeypatch").syspath_prepend(target)
+        discovery.scan.cache_clear()
     ended = project.start("train", project.yaml, **environment)
     assert ended.returncode == 0, ended.stderr
     file = tmp_path / "blobs.onnx"

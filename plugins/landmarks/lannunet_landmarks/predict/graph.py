@@ -8,8 +8,7 @@ matrix that leads to original pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from copy import copy
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,7 @@ from lannunet_landmarks.maps.coarse import decode_strided
 from lannunet_landmarks.maps.confidence import ProbabilityLoss, reaches, with_masses_of
 from lannunet_landmarks.maps.in_graph import decode_in_graph
 from lannunet_landmarks.maps.peaks import finest
-from lannunet_landmarks.predict.evaluator import in_stitched_patches, locate_with
-from lannunet_landmarks.predict.model import LandmarkModel
+from lannunet_landmarks.predict.evaluator import in_stitched_patches
 from lannunet_landmarks.session import LandmarkSession, pixel_shape
 
 TOLERANCE = {"points": 1e-3, "confidence": 1e-2, "presence": 1e-3}
@@ -106,22 +104,27 @@ def named(maps: Any, name: str = "maps") -> dict[str, Tensor]:
     return {key: one for inner, value in items.items() for key, one in named(value, inner).items()}
 
 
-def graph_of(model: LandmarkModel, size: Sequence[int] | None = None) -> Graph:
-    """A model as a graph; the model is moved to the CPU.
+def graph_of(
+    session: LandmarkSession, path: Path, predict: Callable[..., Sequence[Any]], size: Sequence[int] | None
+) -> Graph:
+    """A model as a graph; its session is moved to the CPU.
 
     Args:
-        model: Looks once at each image in the graph, not mirrored and not with dropout.
+        session: The model's.
+        path: Where it is from, for messages.
+        predict: What it finds in images of a spacing, with one look at each.
         size: (x, y[, z]) that all images have; None: any.
 
     Raises:
         UserError: It cannot be one.
     """
-    session = model.session
-    refuse(model)
+    refuse(session, path)
+    if size is not None and len(size) != session.run.dimensions:
+        raise UserError(
+            f"--size: {list(size)} has {len(size)} numbers; images of {path} have {session.run.dimensions}."
+        )
     session.fabric = Fabric(accelerator="cpu", devices=1)
-    session.fabric.to_device(session.learner)
-    single = copy(model)
-    single.looks = [locate_with(session)]
+    session.fabric.to_device(session.learner.eval())
     own = session.hooks.answering("get_coords_from_heatmap") is None
     own = own and is_among(session.config.inference.decoder, ("auto", "peak"))
     module = LandmarkGraph(session) if own else MapsGraph(session)
@@ -136,7 +139,7 @@ def graph_of(model: LandmarkModel, size: Sequence[int] | None = None) -> Graph:
         if not own and decoder is None:
             return {}
         spacing = given[1].tolist() if len(given) > 1 and (given[1] > 0).all() else None
-        (found,) = single.predict([given[0]], spacing)
+        (found,) = predict([given[0]], spacing)
         answer = {"points": found.points, "confidence": found.confidence}
         if found.presence is not None and "presence" in outputs:
             answer["presence"] = found.presence
@@ -157,15 +160,10 @@ def graph_of(model: LandmarkModel, size: Sequence[int] | None = None) -> Graph:
     )
 
 
-def refuse(model: LandmarkModel) -> None:
+def refuse(session: LandmarkSession, path: Path) -> None:
     """Refuse what no graph can do."""
-    session, path = model.session, model.model
     hooks, reason = session.hooks, None
-    if model.others:
-        reason = f"holds {1 + len(model.others)} models that look together (name one, such as its fold0)"
-    elif model.second is not None:
-        reason = "predicts in two stages, and the second one cuts patches around what the first one found"
-    elif in_stitched_patches(session):
+    if in_stitched_patches(session):
         reason = "predicts patch by patch (sampler.patch.inference_mode: patchify_and_stitch)"
     elif hooks.answered("network_inputs"):
         reason = "has a network with further inputs than the image"

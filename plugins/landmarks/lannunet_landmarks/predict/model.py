@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from lannunet_core import Floats, UserError, located, models_of
 from lannunet_landmarks.data.samples import PreparedImages
 from lannunet_landmarks.evaluation.calibration import Calibration, read_calibration
 from lannunet_landmarks.predict.ensemble import together
-from lannunet_landmarks.predict.evaluator import Evaluator
+from lannunet_landmarks.predict.evaluator import Evaluator, locate_with
 from lannunet_landmarks.predict.models import open_members, open_model
 from lannunet_landmarks.predict.stages import second_model
 from lannunet_landmarks.session import LandmarkSession, prepare_images
@@ -157,10 +158,21 @@ class LandmarkModel:
         return [Landmarks.of(one, run.outputs) for one in next(iter(methods.values()))]
 
     def graph(self, size: Sequence[int] | None = None) -> Graph:
-        """As one graph of tensors, for export; see `graph.graph_of`."""
+        """As one graph of tensors, for export, which looks once at an image; see `graph.graph_of`.
+
+        Raises:
+            UserError: It cannot be one.
+        """
         from lannunet_landmarks.predict.graph import graph_of
 
-        return graph_of(self, size)
+        if self.others or self.second:
+            what = "predicts in two stages"
+            if self.others:
+                what = f"holds {1 + len(self.others)} models that look together (name one, such as its fold0)"
+            raise UserError(f"{self.model}: {what}, so it cannot be exported as a graph.")
+        single = copy(self)
+        single.looks = [locate_with(self.session)]
+        return graph_of(self.session, self.model, single.predict, size)
 
 
 def kept_calibration(model: Path) -> Path | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lannunet_core import Floats, UserError, map_tensors
-from lannunet_segmentation.predict.model import SegmentationModel
 from lannunet_segmentation.predict.sliding import patch_scores
+from lannunet_segmentation.session import SegmentationSession
+from lannunet_segmentation.types import Settings
 
 EXAMPLES = 2
 SHARES = 1e-3  # that a probability may be off
@@ -41,22 +43,24 @@ class PatchGraph(nn.Module):
         return maps
 
 
-def graph_of(model: SegmentationModel, size: Sequence[int] | None = None) -> Graph:
-    """A model as a graph; the model is moved to the CPU.
+def graph_of(
+    session: SegmentationSession, settings: Settings, path: Path, size: Sequence[int] | None
+) -> Graph:
+    """A model as a graph, without mirrored looks and post-processing; its session is moved to the CPU.
 
     Args:
-        model: Its mirrored looks and its post-processing are not in the graph.
+        session: The model's.
+        settings: How images are prepared for it.
+        path: Where it is from, for messages.
         size: (x, y[, z]) of a patch; None: as it was trained.
 
     Raises:
         UserError: It cannot be one.
     """
-    session, settings = model.session, model.settings
     hooks, run = session.hooks, session.run
     if hooks.answered("network_inputs"):
         raise UserError(
-            f"{model.model}: has a network with further inputs than the image, so it cannot be exported as a "
-            "graph."
+            f"{path}: has a network with further inputs than the image, so it cannot be exported as a graph."
         )
     session.fabric = Fabric(accelerator="cpu", devices=1)
     session.fabric.to_device(session.learner)

@@ -104,7 +104,7 @@ class SegmentationModel:
         """As one graph of tensors, for export; see `graph.graph_of`."""
         from lannunet_segmentation.predict.graph import graph_of
 
-        return graph_of(self, size)
+        return graph_of(self.session, self.settings, self.model, size)
 
     def predict(
         self,

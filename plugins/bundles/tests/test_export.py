@@ -217,6 +217,7 @@ def test_onnx_finds_the_same_landmarks(name, tmp_path, request):
         environment["PYTHONPATH"] = str(target)
         request.getfixturevalue("monkeypatch").syspath_prepend(target)
         discovery.scan.cache_clear()
+        request.addfinalizer(discovery.scan.cache_clear)
     ended = project.start("train", project.yaml, **environment)
     assert ended.returncode == 0, ended.stderr
     file = tmp_path / "blobs.onnx"

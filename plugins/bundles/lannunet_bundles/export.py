@@ -191,7 +191,11 @@ def to_onnx(graph: Graph, program: torch.export.ExportedProgram, path: Path, mod
         raise UserError(f"{model}: cannot be exported: {why(error)}") from error
     assert made is not None
     made.save(str(path), external_data=False)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # its classes have no common one of their own
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{model}: cannot be exported: onnxruntime does not run it ({reason}).") from error
     return lambda given: session.run(None, dict(zip(graph.inputs, given, strict=True)))
 
 

@@ -33,7 +33,8 @@ sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 PIXELS = 1e-3
-SIZES = {2: [(64, 64), (90, 70), (33, 120), (200, 150)], 3: [(32, 28, 24), (40, 30, 20), (20, 26, 50)]}
+SIZES = {2: [(64, 64), (90, 70), (60, 80), (100, 110)], 3: [(32, 28, 24), (40, 30, 28), (30, 36, 32)]}
+NUDGE = 3e-6  # of a pixel; a point that it moves is not defined to PIXELS, as in a map without a peak
 
 
 def run_alone(folder, program, *arguments) -> str:
@@ -66,12 +67,25 @@ def located(said) -> np.ndarray:
 
 
 def compare(said, model, paths) -> None:
-    found = located(said)
-    answers = lannunet.load(model).predict(list(map(str, paths)))
-    wanted = np.concatenate([np.column_stack([one.points, one.confidence]) for one in answers])
+    found, loaded = located(said), lannunet.load(model)
+    wanted, again = (
+        np.concatenate([np.column_stack([one.points, one.confidence]) for one in loaded.predict(given)])
+        for given in (list(map(str, paths)), [nudged(path) for path in paths])
+    )
     assert len(found) == len(paths) * 2
-    np.testing.assert_allclose(found[:, :-1], wanted[:, :-1], atol=PIXELS)
-    np.testing.assert_allclose(found[:, -1], wanted[:, -1], atol=1e-2)
+    settled = np.abs(wanted - again).max(1) < PIXELS / 10
+    assert settled.mean() > 0.8
+    np.testing.assert_allclose(found[settled, :-1], wanted[settled, :-1], atol=PIXELS)
+    np.testing.assert_allclose(found[settled, -1], wanted[settled, -1], atol=1e-2)
+
+
+def nudged(path) -> sitk.Image:
+    picture = sitk.ReadImage(str(path))
+    pixels = sitk.GetArrayFromImage(picture).astype(np.float32)
+    noise = np.random.default_rng(0).uniform(-NUDGE, NUDGE, pixels.shape).astype(np.float32)
+    moved = sitk.GetImageFromArray(pixels * (1 + noise), isVector=picture.GetNumberOfComponentsPerPixel() > 1)
+    moved.CopyInformation(picture)
+    return moved
 
 
 def test_the_programs_are_short():
@@ -189,18 +203,19 @@ def test_onnx_segments_alike(tmp_path):
 
 
 MODELS = {
-    "unet": {"channels": 3, "sizes": ((64, 64), (90, 70))},
-    "unet in 3D": {"sizes": ((32, 28, 24), (40, 30, 20)), "input_size": [24, 24, 24]},
-    "phdnet": {"sizes": ((64, 64), (90, 70)), "input_size": [64, 64]},
-    "scn": {"sizes": ((64, 64), (90, 70))},
+    "unet": {"channels": 3, "sizes": SIZES[2], "input_size": [64, 64]},
+    "unet in 3D": {"sizes": SIZES[3], "input_size": [32, 32, 32]},
+    "phdnet": {"sizes": SIZES[2], "input_size": [64, 64]},
+    "scn": {"sizes": SIZES[2], "input_size": [64, 64]},
 }
+SPLITS = {"training": 8, "validation": 2, "testing": 2}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_onnx_finds_the_same_landmarks(name, tmp_path, request):
     given = MODELS[name]
-    project = draw_project(tmp_path / "project", **given)
+    project = draw_project(tmp_path / "project", splits=SPLITS, **given)
     architecture = name.partition(" ")[0]
     settings = {
         "unet": {"unet": {"init_features": 4, "max_features": 8}},
@@ -208,7 +223,7 @@ def test_onnx_finds_the_same_landmarks(name, tmp_path, request):
         "scn": {"scn": {"features": 8, "kernel": 5}},
     }[architecture]
     project.config["model"] = {"architecture": architecture, **settings}
-    project.set(solver={"max_epochs": 10, "mini_batch_size": 30})
+    project.set(solver={"max_epochs": 5, "mini_batch_size": 50, "data_loader_batch_size_train": 4})
     environment = {}
     if architecture == "phdnet":
         project.set(sampler={"patch": {"sample_patch_size": [32, 32]}})

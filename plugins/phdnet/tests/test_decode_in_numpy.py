@@ -26,8 +26,7 @@ def drawn(size, branches, seed):
     return {name: one.astype(np.float32) for name, one in maps.items() if name in branches}
 
 
-@pytest.mark.parametrize("every", [True, False])
-@pytest.mark.parametrize("mode", ["scale_heatmap_first", "scale_pred_coords"])
+@pytest.mark.parametrize(("mode", "every"), [("scale_heatmap_first", True), ("scale_pred_coords", False)])
 @pytest.mark.parametrize("branches", ["heatmap displacement", "heatmap", "displacement"])
 @pytest.mark.parametrize(
     ("size", "original"), [((64, 88), (200, 180)), ((40, 33), (20, 18)), ((24, 32, 40), (20, 60, 40))]

@@ -1,11 +1,13 @@
 """The default decoder in the operations of an exported graph.
 
-It differs from `peaks.locate` in how candidates are found: all local maxima compete, not those of the highest
-blocks, which takes no loop and no size that depends on the maps. What follows is the same code.
+It differs from `peaks.locate` in how candidates are found: first local maxima, then those of them that are
+the highest of their blocks, which takes no loop and no size that depends on the maps. What follows is the
+same code.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from torch.nn import functional
 
 from lannunet_core import Coordinates, EvaluationMode
 from lannunet_landmarks.maps.decode import vertex_of
-from lannunet_landmarks.maps.peaks import CANDIDATES, Grid, highest_of
+from lannunet_landmarks.maps.peaks import BLOCK, BLOCKS, CANDIDATES, Grid, gather, highest_of
 
 MOST = (9, 8)
 """How far the two searches of `highest_of` reach at most: the first never has to reach further, the second
@@ -31,28 +33,59 @@ def decode_in_graph(
     grid = Grid.of_input(size, 1)
     if evaluation_mode == "scale_heatmap_first":
         grid = grid.refined_to_original(affine, original_sizes)
-    low, high = grid.start.floor(), (grid.start + grid.step * (grid.count - 1)).ceil()
+    low, high = grid.start.floor(), (grid.start + grid.step * (grid.count - 1)).ceil().minimum(size - 1)
     inside = torch.ones_like(maps[0], dtype=torch.bool)
     for axis, line in enumerate(lines):
         shown = (line >= low[0, axis]) & (line <= high[0, axis])
         inside = inside & shown.reshape(-1, *[1] * axis)
 
-    pixels, has_peak = candidates(maps, inside, size.long())
+    pixels, has_peak = candidates(maps, inside, size.long(), low[0].long(), high[0].long())
     return vertex_of(highest_of(maps, grid.repeat(len(maps)), pixels, has_peak, len(maps), MOST))
 
 
-def candidates(maps: Tensor, inside: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-    """The highest local maxima of maps (N, *S) of `size` (D,), `inside` (*S); see `peaks.candidates`."""
+def candidates(
+    maps: Tensor, inside: Tensor, size: Tensor, low: Tensor, high: Tensor
+) -> tuple[Tensor, Tensor]:
+    """As `peaks.candidates`, of maps (N, *S) of `size` (D,); `inside` (*S) is between the pixels."""
     kept = torch.where(inside, maps, -torch.inf)
     pool: Any = functional.max_pool2d if maps.ndim == 3 else functional.max_pool3d
     around = pool(kept[None], 3, stride=1, padding=1)[0]
     score = torch.where(inside & (kept >= around), kept, -torch.inf).flatten(1)
-    value, order = score.topk(CANDIDATES)
-    order = torch.where(value > -torch.inf, order, order[:, :1])
-    pixels = []
+    value, order = score.topk(int(min(BLOCKS, score.shape[1])))
+    places = []
     for side in size.unbind():  # x is the last axis
-        pixels.append(order % side)
+        places.append(order % side)
         order = order // side
+    pixels = torch.stack(places, -1)
+    rank = torch.where(highest_of_block(maps, pixels, value, low, high), value, -torch.inf)
+    rank, chosen = rank.topk(int(min(CANDIDATES, score.shape[1])))
+    chosen = torch.where(rank > -torch.inf, chosen, chosen[:, :1])
+    pixels = pixels.gather(1, chosen[..., None].expand(-1, -1, maps.ndim - 1))
     lowest = torch.where(inside, maps, torch.inf).flatten(1).amin(1)
     has_peak = torch.isfinite(value[:, 0]) & (value[:, 0] > 0) & (lowest < value[:, 0])
-    return torch.stack(pixels, -1), has_peak
+    return pixels, has_peak
+
+
+def highest_of_block(maps: Tensor, pixels: Tensor, value: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Whether no pixel of a block of `peaks.block_maxima` is above pixels (N, K, D) with values (N, K) in it.
+
+    Blocks begin at `low`; where the last one along an axis is not whole, another one ends at `high`.
+    """
+    maps_each, count, dimensions = pixels.shape
+    of_map = torch.arange(maps_each).repeat_interleave(count)
+    length = high - low + 1
+    block = length.clamp(max=BLOCK)
+    pixels = pixels.maximum(low).minimum(high)  # those without a value may lie elsewhere
+    away = pixels - low
+    begins = (low + away // block * block, (high - block + 1).expand_as(pixels))
+    within = (away < length // block * block, pixels > high - block)
+    found = torch.zeros_like(value, dtype=torch.bool)
+    for kinds in itertools.product((0, 1), repeat=dimensions):  # of the blocks along each axis
+        axes = []
+        for axis, kind in enumerate(kinds):
+            first = begins[kind][..., axis].reshape(-1, 1)
+            axes.append((first + torch.arange(BLOCK)).minimum(high[axis]))
+        there = torch.stack([within[kind][..., axis] for axis, kind in enumerate(kinds)], -1).all(-1)
+        top = gather(maps, of_map, axes).flatten(1).amax(1).view(maps_each, count)
+        found = found | (there & (value >= top))
+    return found

@@ -26,8 +26,9 @@ MODES = ("scale_heatmap_first", "scale_pred_coords", "use_input_size")
 )
 def test_it_finds_the_same_peaks(size, original, mode):
     rng = np.random.default_rng(0)
-    maps = rng.normal(size=(1, 8, *size[::-1]))
-    smooth = [0, 0.5, 1, 1.5, 2, 2, 2.5, 3]
+    # Without a shape, whichever maximum happens to be highest decides.
+    smooth = [0, 0.5, 1, 1.5, 2, 2, 2.5, 3, *[0] * 12]
+    maps = rng.normal(size=(1, len(smooth), *size[::-1]))
     maps = np.stack([[ndimage.gaussian_filter(one, s) for one, s in zip(maps[0], smooth, strict=True)]])
     maps[0, 0] = 0  # flat
     maps[0, 1] = -np.abs(maps[0, 1])  # nowhere positive
@@ -39,8 +40,8 @@ def test_it_finds_the_same_peaks(size, original, mode):
     }
     wanted, found = decode_peak(**given), decode_in_graph(**given)
     assert torch.isnan(wanted.points[0, :2]).all() and torch.isfinite(wanted.points[0, 2:]).all()
-    torch.testing.assert_close(found.points, wanted.points, atol=1e-9, rtol=0, equal_nan=True)
-    torch.testing.assert_close(found.confidence, wanted.confidence, atol=1e-9, rtol=0)
+    torch.testing.assert_close(found.points, wanted.points, atol=1e-4, rtol=0, equal_nan=True)
+    torch.testing.assert_close(found.confidence, wanted.confidence, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("side", [1, 2, 6, 10])

@@ -57,19 +57,21 @@ def candidates(
         places.append(order % side)
         order = order // side
     pixels = torch.stack(places, -1)
-    rank = torch.where(highest_of_block(maps, pixels, value, low, high), value, -torch.inf)
-    rank, chosen = rank.topk(int(min(CANDIDATES, score.shape[1])))
-    chosen = torch.where(rank > -torch.inf, chosen, chosen[:, :1])
+    highest = highest_of_blocks(maps, pixels, value, low, high)
+    rank = torch.where(highest, value[..., None], -torch.inf).flatten(1)
+    rank, chosen = rank.topk(CANDIDATES)
+    chosen = torch.where(rank > -torch.inf, chosen, chosen[:, :1]) // highest.shape[-1]
     pixels = pixels.gather(1, chosen[..., None].expand(-1, -1, maps.ndim - 1))
     lowest = torch.where(inside, maps, torch.inf).flatten(1).amin(1)
     has_peak = torch.isfinite(value[:, 0]) & (value[:, 0] > 0) & (lowest < value[:, 0])
     return pixels, has_peak
 
 
-def highest_of_block(maps: Tensor, pixels: Tensor, value: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Whether no pixel of a block of `peaks.block_maxima` is above pixels (N, K, D) with values (N, K) in it.
+def highest_of_blocks(maps: Tensor, pixels: Tensor, value: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """(N, K, 2^D) in which blocks of `peaks.block_maxima` pixels (N, K, D) of values (N, K) are highest.
 
-    Blocks begin at `low`; where the last one along an axis is not whole, another one ends at `high`.
+    Blocks begin at `low`; where the last one along an axis is not whole, another one ends at `high`, and a
+    pixel may lie in both.
     """
     maps_each, count, dimensions = pixels.shape
     of_map = torch.arange(maps_each).repeat_interleave(count)
@@ -77,9 +79,10 @@ def highest_of_block(maps: Tensor, pixels: Tensor, value: Tensor, low: Tensor, h
     block = length.clamp(max=BLOCK)
     pixels = pixels.maximum(low).minimum(high)  # those without a value may lie elsewhere
     away = pixels - low
+    whole = length // block * block
     begins = (low + away // block * block, (high - block + 1).expand_as(pixels))
-    within = (away < length // block * block, pixels > high - block)
-    found = torch.zeros_like(value, dtype=torch.bool)
+    within = (away < whole, (pixels > high - block) & (whole < length))
+    found = []
     for kinds in itertools.product((0, 1), repeat=dimensions):  # of the blocks along each axis
         axes = []
         for axis, kind in enumerate(kinds):
@@ -87,5 +90,5 @@ def highest_of_block(maps: Tensor, pixels: Tensor, value: Tensor, low: Tensor, h
             axes.append((first + torch.arange(BLOCK)).minimum(high[axis]))
         there = torch.stack([within[kind][..., axis] for axis, kind in enumerate(kinds)], -1).all(-1)
         top = gather(maps, of_map, axes).flatten(1).amax(1).view(maps_each, count)
-        found = found | (there & (value >= top))
-    return found
+        found.append(there & (value >= top))
+    return torch.stack(found, -1)

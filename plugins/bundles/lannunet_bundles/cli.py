@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from lannunet_bundles.cli_export import export
 from lannunet_core import UserError
 
 Bundle = Annotated[Path, typer.Argument(help="A bundle (.lnb), or its address with its hash.")]
@@ -138,6 +139,9 @@ def index(
     from lannunet_bundles.zoo import write_zoo
 
     print(f"{folder / 'index.html'}: {write_zoo(folder)} bundles")
+
+
+app.command()(export)
 
 
 def _file(bundle: Path) -> Path:

@@ -19,7 +19,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lannunet_core import Floats, UserError, ask_class, is_among, level_scale, map_tensors, spatial_size
+from lannunet_core import Floats, UserError, ask_class, is_among, map_tensors, spatial_size
 from lannunet_landmarks.evaluation.reliability import EDGE
 from lannunet_landmarks.maps.coarse import decode_strided
 from lannunet_landmarks.maps.confidence import ProbabilityLoss, reaches, with_masses_of

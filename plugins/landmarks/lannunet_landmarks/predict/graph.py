@@ -14,7 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from lannunet_images import Graph, PreparingInGraph, Window, normalising_in_graph, transform_points
+from lannunet_images import (
+    Graph,
+    PreparingInGraph,
+    Window,
+    level_scale,
+    normalising_in_graph,
+    transform_points,
+)
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn

@@ -71,6 +71,11 @@ ALIKE = {
     "predict": ("predict {run} {image} -o {new}/found", 0, "found"),
     "predict no model": ("predict {here}/nowhere.safetensors {image} -o {new}/found", 2, "no such model"),
     "predict coverage": ("predict {run} {image} -o {new}/found --coverage 2", 2, "is no probability"),
+    "bundle create": ("bundle create {run} -o {new}/model.lnb", 0, "model.lnb"),
+    "bundle show": ("bundle show {yaml}", 2, "run.yaml"),
+    "bundle verify": ("bundle verify {here}/nowhere.lnb", 2, "nowhere.lnb"),
+    "bundle index": ("bundle index {here}", 2, "there are no bundles"),
+    "bundle export": ("bundle export {run} -o {new}/model.png", 2, "should end in .onnx"),
     "plugins list": ("plugins list", 0, "lannunet-unet"),
     "plugins list --json": ("plugins list --json", 0, '"tasks"'),
     "plugins show": ("plugins show {task}", 0, "a task:"),
@@ -103,7 +108,7 @@ OF_LANDMARKS = {
 
 OF_SEGMENTATION = {
     "config import": ("config import {yaml}", 2, "run.yaml:11: LaNNU-Net has no task 'segmentation'"),
-    "evaluate": ("evaluate {results} {truth}", 2, "is a folder"),
+    "evaluate": ("evaluate {results} {truth}", 2, "Label maps are evaluated by the run"),
     "calibrate": ("calibrate {results} -o {new}/calibration.json", 2, "is a folder"),
     "calibrate cases": (
         "calibrate {run}/cases.csv -o {new}/calibration.json",

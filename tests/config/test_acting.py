@@ -79,6 +79,7 @@ EVERY_TASK = {
     "sampler.data_aug_package": "imgaug",
     "sampler.debug": True,
     "output.output_dir": "elsewhere",
+    "output.provenance": "full",
 }
 TRIED = {
     "landmarks": EVERY_TASK
@@ -225,6 +226,7 @@ def outcome(tmp_path_factory):
         folder = loaded.run.output.output_dir
         found = {"folder": "" if output else str(folder)}
         files = [path for path in folder.rglob("*") if path.is_file()]
+        found["run.json"] = sorted(json.loads((folder / "run.json").read_text()))
         found["files"] = sorted(str(path.relative_to(folder)) for path in files)
         learner = load_checkpoint(folder).learner
         found["weights"] = {name: weight.flatten()[:50].tolist() for name, weight in learner.items()}

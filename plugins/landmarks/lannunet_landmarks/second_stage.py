@@ -45,7 +45,7 @@ def second_stage(
 
     def shared(entry: Entry) -> bool:
         """Not what the first stage has for itself: its model file, and settings of another architecture."""
-        keys = tuple(key.casefold() for key in entry.path)
+        keys = spelled(entry)
         settings = keys[0] == "model" and len(keys) > 2 and ("model", "architecture") in own
         return keys[0] != "refine" and keys[:2] != ("model", "checkpoint") and not settings
 
@@ -65,7 +65,15 @@ def second_stage(
     if ("sampler", "patch", "resolution_to_sample_from") not in own:
         sampler["patch"] = {"resolution_to_sample_from": "full"}
     fixed = {"sampler": sampler, "output": {"output_dir": str(first.output.output_dir / "refine")}}
-    # Of what is not its own, a stage uses the keys that act in it.
-    given = [replace(entry, suggested=True) for entry in written if shared(entry)]
+    # Of what is not its own, a stage uses the keys that act in it. That nothing is trained acts in any.
+    given = [
+        replace(entry, suggested=spelled(entry) != ("trainer", "inference_only"))
+        for entry in written
+        if shared(entry)
+    ]
     set_here = [replace(entry, suggested=True) for entry in entries(fixed, "refine", path.parent, {})]
     return Stage([*given, *set_here, *laid_over], FIXED)
+
+
+def spelled(entry: Entry) -> KeyPath:
+    return tuple(key.casefold() for key in entry.path)

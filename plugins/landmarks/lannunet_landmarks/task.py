@@ -96,6 +96,10 @@ class LandmarkTask(Task):
         if not loaded.fixed:
             return settle_ensemble(loaded)
         config = cast(RunConfig, loaded.run)
+        # Its models are those of the first stage's, which is compared as well.
+        members = [Path(path) for path in recorded["inference"].get("ensemble_checkpoints", [])]
+        inference = config.inference.model_copy(update={"ensemble_checkpoints": members})
+        loaded = replace(loaded, run=config.model_copy(update={"inference": inference}))
         if config.sampler.patch.jitter == "auto":
             loaded = around(loaded, config.output.output_dir, recorded["sampler"]["patch"]["jitter"])
         return loaded

@@ -32,7 +32,7 @@ from lannunet_landmarks.planning.advice import advice
 from lannunet_landmarks.predict.confident import learn_confidence
 from lannunet_landmarks.predict.ensemble import together
 from lannunet_landmarks.predict.evaluator import Evaluator
-from lannunet_landmarks.predict.models import as_trained, open_members, seen_in_training, settle_ensemble
+from lannunet_landmarks.predict.models import as_trained, open_members, seen_in_training
 from lannunet_landmarks.predict.presence import calibrated, check_calibration
 from lannunet_landmarks.predict.views import axes_and_layers
 from lannunet_landmarks.schema import DatasetConfig, RunConfig
@@ -61,7 +61,7 @@ def train(
     """Train one stage as configured, then evaluate the chosen split with the best model.
 
     Args:
-        loaded: The run's configuration.
+        loaded: The run's configuration, with the models of an ensemble named.
         resume: Go on with the run in the output folder (from its start where it has not saved anything).
         overwrite: Replace the run in the output folder.
         compare: Other methods' predictions of the evaluated split, to stand beside the model's.
@@ -69,7 +69,6 @@ def train(
     Returns:
         The predictions of the evaluated split.
     """
-    loaded = settle_ensemble(loaded)
     config = cast(RunConfig, loaded.run)
     if overwrite:
         members = config.inference.ensemble_checkpoints

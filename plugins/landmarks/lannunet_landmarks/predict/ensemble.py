@@ -6,7 +6,8 @@ heatmap-based landmark localization), whose S-MHA is a network by itself:
 - E-CPV (coordinate prediction variance), the main one: the mean of the members' coordinates, with the
   covariance of a member's coordinates around it (divisor M − 1).
 - E-MHA (maximum heatmap activation): what the mean of the members' maps decodes to. Only where all make maps
-  of one size, one a landmark (PHD-Net does not).
+  of one size, one a landmark (PHD-Net does not). In a second stage they are maps of patches, which have the
+  same centres for all members.
 - `most-confident`: each landmark from the member that is most confident of it.
 
 The confidence of each is the members' mean, where a member counts the less for a point the further its own is
@@ -27,10 +28,10 @@ import torch
 from torch import Tensor
 
 from lannunet_core import Coordinates, EvaluationMode
-from lannunet_landmarks.hooks import LandmarkHooks
 from lannunet_landmarks.predict.confident import radius_in_input
-from lannunet_landmarks.predict.predictor import Locate, Located, decode
-from lannunet_landmarks.predict.views import of_landmarks, views
+from lannunet_landmarks.predict.evaluator import decode_with
+from lannunet_landmarks.predict.predictor import Locate, Located, of_landmarks
+from lannunet_landmarks.predict.views import views
 from lannunet_landmarks.session import LandmarkSession
 
 MAIN = "E-CPV"
@@ -41,17 +42,19 @@ def together(sessions: Sequence[LandmarkSession]) -> Locate:
     members = [view for session in sessions for view in views(session)]
     if len(members) == 1:
         return members[0]
-    return combined(members, sessions[0].hooks, radius_in_input(sessions[0]))
+    return combined(members, decode_with(sessions[0]), radius_in_input(sessions[0]))
 
 
 def combined(
-    members: Sequence[Locate], hooks: LandmarkHooks, radius_of: Callable[[Mapping[str, Any]], Tensor]
+    members: Sequence[Locate],
+    decode: Callable[[Tensor, Mapping[str, Any], EvaluationMode], Coordinates],
+    radius_of: Callable[[Mapping[str, Any]], Tensor],
 ) -> Locate:
     """By E-CPV, E-MHA and the most confident.
 
     Args:
         members: Each looks once.
-        hooks: They decode the mean map.
+        decode: What the mean of their maps says.
         radius_of: (B,) in pixels of a batch's images, from which on members do not speak of the same place.
     """
 
@@ -67,7 +70,8 @@ def combined(
             if located.present is not None:
                 votes.append(located.present)
             maps, count = located.maps, located.main.points.shape[1]
-            maps = maps if of_landmarks(maps, batch["image"], count) else []
+            if not of_landmarks(maps, batch["image"], count):
+                maps = [] if located.patches is None else located.patches
             total = maps if total is None else added(total, maps)
         points = torch.stack([one.points.double().cpu() for one in found])  # (M, B, N, D)
         confidence = torch.stack([one.confidence.double().cpu() for one in found])  # (M, B, N)
@@ -80,7 +84,7 @@ def combined(
         mean: Any = []
         if isinstance(total, Tensor):
             mean = total / len(members)
-            methods["E-MHA"] = decode(hooks, mean, batch, mode)
+            methods["E-MHA"] = decode(mean, batch, mode)
         methods["most-confident"] = most_confident(points, confidence)
         told = [one.presence for one in found]
         presence = (

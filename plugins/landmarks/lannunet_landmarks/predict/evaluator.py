@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from lannunet_core import EvaluationMode, State, loaded_batches, make_loader, progress_bar
+from lannunet_core import Coordinates, EvaluationMode, State, loaded_batches, make_loader, progress_bar
 from lannunet_landmarks.data.centres import annotated_centres
 from lannunet_landmarks.data.samples import EvaluationSamples, PreparedImages
 from lannunet_landmarks.data.world import World, world_of
@@ -19,7 +20,7 @@ from lannunet_landmarks.evaluation.summary import radial_errors
 from lannunet_landmarks.predict import predictor
 from lannunet_landmarks.predict.confident import probable
 from lannunet_landmarks.predict.patchwise import coordinates_around, stitched_maps
-from lannunet_landmarks.predict.predictor import Locate, Located, locate_in_maps
+from lannunet_landmarks.predict.predictor import Locate, Located, decode, locate_in_maps
 from lannunet_landmarks.predict.presence import deciding
 from lannunet_landmarks.session import LandmarkSession, pixel_shape
 from lannunet_landmarks.types import Prediction, Sample
@@ -34,10 +35,12 @@ def locate_with(session: LandmarkSession) -> Locate:
     sampler, batch_size = config.sampler, config.solver.data_loader_batch_size_eval
     method = session.loaded.architecture.installed.name
     if sampler.sample_mode == "patch_centred":
-        around = partial(coordinates_around, learner, hooks, run.input_size, batch_size)
 
         def locate(batch: Mapping[str, Any], mode: EvaluationMode) -> Located:
-            return Located([], {method: around(batch, mode)})
+            coordinates, patches = coordinates_around(
+                lambda cut, _: learner.maps(cut), hooks, run.input_size, batch_size, batch, mode
+            )
+            return Located([], {method: coordinates}, patches=patches)
 
         found: Locate = locate
     else:
@@ -50,6 +53,24 @@ def locate_with(session: LandmarkSession) -> Locate:
     if session.calibrations:
         found = probable(found, session.calibrations)
     return found
+
+
+def decode_with(
+    session: LandmarkSession,
+) -> Callable[[Tensor, Mapping[str, Any], EvaluationMode], Coordinates]:
+    """As a session decodes maps of whole images, or what it has in place of them in `Located.patches`."""
+    config, hooks, size = session.config, session.hooks, session.run.input_size
+    if config.sampler.sample_mode != "patch_centred":
+        return partial(decode, hooks)
+
+    def decode_patches(maps: Tensor, batch: Mapping[str, Any], mode: EvaluationMode) -> Coordinates:
+        def own(_: Mapping[str, Any], landmarks: Tensor) -> Tensor:
+            return maps[0, landmarks][:, None].expand(-1, *maps.shape[1:])
+
+        batch_size = config.solver.data_loader_batch_size_eval
+        return coordinates_around(own, hooks, size, batch_size, batch, mode)[0]
+
+    return decode_patches
 
 
 def in_stitched_patches(session: LandmarkSession) -> bool:

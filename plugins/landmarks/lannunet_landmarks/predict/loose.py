@@ -28,6 +28,7 @@ from lannunet_landmarks.evaluation.calibration import read_calibration
 from lannunet_landmarks.evaluation.coverage import coverage_summary
 from lannunet_landmarks.evaluation.results import write_landmark_results
 from lannunet_landmarks.predict.model import LandmarkModel, kept_calibration
+from lannunet_landmarks.predict.stages import second_model
 from lannunet_landmarks.types import Prediction, Sample, unannotated
 
 MOST_SHOWN = 5  # names in a message
@@ -52,7 +53,7 @@ def predict(request: PredictRequest) -> list[Prediction]:
             f"calibrated by {calibration.name}{'' if request.calibration else ', which came with the model'}"
         )
     models = [path for named in (model, *request.also) for path in models_of(named)]
-    refuse_to_empty(folder, "--output", models)
+    refuse_to_empty(folder, "--output", [*models, *map(second_model, models)])
     opened = LandmarkModel(model, request.also, request.tta, known, request.plugins)
     session = opened.session
     names = session.run.outputs

@@ -97,14 +97,12 @@ class LandmarkModel:
         self.model, self.others = model, others
         self.session = open_model(first, plugins=plugins)
         mirror(self.session, tta)
+        stages = [[self.session, *open_members(self.session, others)]]
         self.second: LandmarkSession | None = None
         if self.session.loaded.refine is not None:
-            if others:
-                raise UserError(f"{model}: predicts alone; models that look in two stages are no ensemble.")
-            self.second = open_model(second_model(model), {}, plugins=plugins)
+            self.second = open_model(second_model(first), {}, plugins=plugins)
             mirror(self.second, tta)
-        members = [self.session, *open_members(self.session, others)]
-        stages = [members, *([[self.second]] if self.second else [])]
+            stages.append([self.second, *open_members(self.second, list(map(second_model, others)))])
         for member in (session for stage in stages for session in stage):
             recalibrate(member, known)
         self.looks = [together(stage) for stage in stages]  # refused now where it is impossible

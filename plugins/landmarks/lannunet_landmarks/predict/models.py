@@ -63,13 +63,15 @@ def open_model(
 
 
 def open_members(first: LandmarkSession, paths: Sequence[Path]) -> list[LandmarkSession]:
-    """Further models that see the same images as `first`, and predict as it does."""
+    """Further models that see the same images (or patches) as `first`, and predict as it does."""
     members = []
     sampler = first.config.sampler
+    centred = sampler.sample_mode == "patch_centred"
     for path in paths:
-        member = open_model(path, inference=first.config.inference, plugins=first.loaded.files)
+        member = open_model(path, {} if centred else None, first.config.inference, first.loaded.files)
         other = member.config.sampler
         for what, found, wanted in (
+            ("number of stages is", stages_of(member), stages_of(first)),
             ("landmarks are", list(member.run.outputs), list(first.run.outputs)),
             ("number of channels is", member.run.in_channels, first.run.in_channels),
             ("number of dimensions is", member.run.dimensions, first.run.dimensions),
@@ -80,6 +82,7 @@ def open_members(first: LandmarkSession, paths: Sequence[Path]) -> list[Landmark
             ("sampler.clip is", other.clip, sampler.clip),
             ("sampler.sample_mode is", other.sample_mode, sampler.sample_mode),
             ("patch.inference_mode is", other.patch.inference_mode, sampler.patch.inference_mode),
+            *([("patch size is", member.run.input_size, first.run.input_size)] if centred else []),
         ):
             if found != wanted:
                 raise UserError(
@@ -88,6 +91,10 @@ def open_members(first: LandmarkSession, paths: Sequence[Path]) -> list[Landmark
                 )
         members.append(member)
     return members
+
+
+def stages_of(session: LandmarkSession) -> int:
+    return 1 if session.loaded.refine is None else 2
 
 
 def shapes(first: LandmarkSession, member: LandmarkSession) -> list[tuple[str, object, object]]:
@@ -144,11 +151,6 @@ def settle_ensemble(loaded: LoadedConfig) -> LoadedConfig:
                 "Set it, or remove the models."
             )
         return loaded
-    if loaded.refine is not None or run.sampler.sample_mode == "patch_centred":
-        raise UserError(
-            "inference.ensemble_inference: is for models that look at whole images, not around the "
-            "predictions of another. Remove it, or the second stage."
-        )
     named = inference.ensemble_checkpoints or [run.output.output_dir]
     paths = [found for path in named for found in models_of(path)]
     if not inference.ensemble_checkpoints and not folds_of(run.output.output_dir):

@@ -14,6 +14,7 @@ from torch.nn import functional
 from lannunet_core import Coordinates, EvaluationMode, UserError, map_tensors, spatial_size
 from lannunet_landmarks.hooks import LandmarkHooks
 from lannunet_landmarks.learner import LandmarkLearner
+from lannunet_landmarks.predict.predictor import of_landmarks
 from lannunet_landmarks.predict.stitch import finest, tensors_of
 
 CPU = torch.device("cpu")
@@ -73,42 +74,50 @@ def repeated(batch: Mapping[str, Any], count: int) -> dict[str, Any]:
 
 
 def coordinates_around(
-    learner: LandmarkLearner,
+    maps_of: Callable[[Mapping[str, Any], Tensor], Any],
     hooks: LandmarkHooks,
     patch_size: tuple[int, ...],
     batch_size: int,
     batch: Mapping[str, Any],
     mode: EvaluationMode,
-) -> Coordinates:
+) -> tuple[Coordinates, Tensor | None]:
     """Each landmark of one image from a patch around its place in `centres`; NaN where that is unknown.
 
     Of a patch's N maps only that of its own landmark counts.
 
     Args:
-        learner: In evaluation mode.
+        maps_of: The activated maps of a batch of patches, which are those of the landmarks of these indices.
         hooks: The run's hooks.
         patch_size: (x, y[, z]).
         batch_size: Patches at a time.
         batch: Of one image; `centres` is (1, N, D) in its pixels.
         mode: As `get_coords_from_heatmap` takes it.
+
+    Returns:
+        The coordinates in pixels of the image, and the landmarks' own maps as in `Located.patches`.
     """
     image, centres = batch["image"], batch["centres"][0].cpu().double()
     half = (torch.tensor(patch_size) - 1) / 2
     known = torch.isfinite(centres).all(1).nonzero()[:, 0]
     # Whole pixels, so that nothing is resampled; on the image, so that there is something to see.
     last = torch.tensor(spatial_size(image)) - 1
-    corners = (centres[known].clamp(min=torch.zeros(len(half)), max=last) - half).round()
+    places = centres[known].clamp(min=torch.zeros(len(half)), max=last)
+    # Halfway between two pixels towards the middle: a mirrored image has the same patches.
+    towards_0, towards_end = (places - half - 0.5).ceil(), (places - half + 0.5).floor()
+    corners = torch.where(places > last / 2, towards_0, towards_end)
     count, dimensions = centres.shape
     points = centres.new_full((count, dimensions), math.nan)
     confidence = centres.new_zeros(count)
     covariance: Tensor | None = None
     presence: Tensor | None = None
+    own_maps: Tensor | None = None
     for first in range(0, len(known), batch_size):
         landmarks, chosen = known[first : first + batch_size], corners[first : first + batch_size]
         cut = torch.stack([cut_patch(image[0], corner, patch_size) for corner in chosen.long()])
         patches = patch_batch(batch, cut, chosen)
+        maps = maps_of(patches, landmarks)
         found = hooks.get_coords_from_heatmap(
-            heatmaps=learner.maps(patches),
+            heatmaps=maps,
             affine=patches["affine"],
             original_sizes=patches["original_size"],
             evaluation_mode=mode,
@@ -124,8 +133,12 @@ def coordinates_around(
         if found.presence is not None:
             presence = centres.new_zeros(count) if presence is None else presence
             presence[landmarks] = found.presence.cpu().double()[own]
+        if of_landmarks(maps, cut, count):
+            if own_maps is None:
+                own_maps = maps.new_zeros(1, count, *maps.shape[2:])
+            own_maps[0, landmarks] = maps[own]
     further = (None if one is None else one[None] for one in (covariance, presence))
-    return Coordinates(points[None], confidence[None], *further)
+    return Coordinates(points[None], confidence[None], *further), own_maps
 
 
 def cut_patch(image: Tensor, corner: Tensor, size: tuple[int, ...]) -> Tensor:

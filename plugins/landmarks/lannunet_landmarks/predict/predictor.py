@@ -35,12 +35,15 @@ class Located:
         methods: Coordinates in pixels of the batch's images, by the method's name, the main one first.
         present: (B, N) on the CPU, whether each landmark is in the image; None: not decided.
         within: The radius that confidence is the probability of, and its unit; None: it is not calibrated.
+        patches: (1, N, *S) the map of each landmark in a patch around its centre, zeros where that is
+            unknown; None: there are none.
     """
 
     maps: Any
     methods: Mapping[str, Coordinates]
     present: Tensor | None = None
     within: tuple[float, str] | None = None
+    patches: Tensor | None = None
 
     @property
     def main(self) -> Coordinates:
@@ -58,6 +61,13 @@ def locate_in_maps(maps_of: Callable[[Mapping[str, Any]], Any], hooks: LandmarkH
         return Located(maps, {method: decode(hooks, maps, batch, mode)})
 
     return locate
+
+
+def of_landmarks(maps: Any, image: Tensor, count: int) -> bool:
+    """Whether these are maps (B, N, *S) of the whole image, in a whole fraction of its resolution."""
+    if not isinstance(maps, Tensor) or maps.ndim != image.ndim or maps.shape[1] != count:
+        return False
+    return all(full % side == 0 for full, side in zip(image.shape[2:], maps.shape[2:], strict=True))
 
 
 def decode(hooks: LandmarkHooks, maps: Any, batch: Mapping[str, Any], mode: EvaluationMode) -> Coordinates:

@@ -18,6 +18,8 @@ from lannunet_core import (
     SECOND_STAGE_FOLDER,
     LoadedConfig,
     State,
+    UserError,
+    best_model,
     located,
     lock_folder,
     make_fabric,
@@ -30,7 +32,7 @@ from lannunet_landmarks.evaluation.predictions import write_predictions
 from lannunet_landmarks.evaluation.summary import radial_errors
 from lannunet_landmarks.predict.ensemble import together
 from lannunet_landmarks.predict.evaluator import Evaluator
-from lannunet_landmarks.predict.models import as_trained
+from lannunet_landmarks.predict.models import as_trained, open_members, settle_ensemble
 from lannunet_landmarks.schema import RunConfig
 from lannunet_landmarks.session import describe, first_images, prepare_images, start_session, with_clips
 from lannunet_landmarks.types import Prediction
@@ -53,23 +55,29 @@ def train_stages(loaded: LoadedConfig, *, resume: bool = False, overwrite: bool 
     Returns:
         The last stage's predictions of the evaluated split.
     """
+    loaded = settle_ensemble(loaded)
     if loaded.refine is None:
         return train(loaded, resume=resume, overwrite=overwrite)
     with releasing():  # both stages write into one folder, which stays locked between them
         lock_folder(loaded.run.output.output_dir)
-        return train_both(loaded, loaded.refine, resume, overwrite)
+        return train_both(loaded, with_models(loaded.refine, loaded), resume, overwrite)
 
 
 def train_both(loaded: LoadedConfig, second: LoadedConfig, resume: bool, overwrite: bool) -> list[Prediction]:
     refined = cast(RunConfig, second.run)
     dataset = open_used(loaded)
     fabric = make_fabric(second.run)
-    start_session(second, describe(refined, dataset, fabric.device.type), fabric)  # is it possible at all
+    # Is it possible at all?
+    session = start_session(second, describe(refined, dataset, fabric.device.type), fabric)
+    open_members(session, refined.inference.ensemble_checkpoints)
     coarse = train(loaded, resume=resume, overwrite=overwrite)
 
     found = predict_all(loaded, dataset)
+    # What is evaluated is looked for where all models of an ensemble find it. They may have been trained on
+    # the other images, so these are looked for, and errors measured, where this one finds them alone.
+    looked_for = {**found, refined.inference.split: coarse}
     centres = loaded.run.output.output_dir / CENTRES_FILE
-    write_predictions(centres, [one for split in SPLITS for one in found[split]], dataset.landmark_names)
+    write_predictions(centres, [one for split in SPLITS for one in looked_for[split]], dataset.landmark_names)
     patch = refined.sampler.patch
     jitter = patch.jitter
     if jitter == "auto":
@@ -83,6 +91,27 @@ def train_both(loaded: LoadedConfig, second: LoadedConfig, resume: bool, overwri
         overwrite=overwrite,
         compare=lambda _: {"first stage": coarse},
     )
+
+
+def with_models(second: LoadedConfig, first: LoadedConfig) -> LoadedConfig:
+    """A second stage with those of the models that the first one names: of an ensemble, or to predict with.
+
+    Raises:
+        UserError: A model of the ensemble has none.
+    """
+    config, run = cast(RunConfig, first.run), cast(RunConfig, second.run)
+    members = config.inference.ensemble_checkpoints
+    for path in members:
+        if best_model(second_model(path)) is None:
+            raise UserError(
+                f"inference.ensemble_checkpoints: {path} has no second stage ({second_model(path)}), but "
+                "this run has one. The models of an ensemble have as many stages."
+            )
+    inference = run.inference.model_copy(update={"ensemble_checkpoints": list(map(second_model, members))})
+    model = run.model
+    if run.trainer.inference_only and model.checkpoint is None and config.model.checkpoint is not None:
+        model = model.model_copy(update={"checkpoint": second_model(config.model.checkpoint)})
+    return replace(second, run=run.model_copy(update={"inference": inference, "model": model}))
 
 
 def predict_all(loaded: LoadedConfig, dataset: LandmarkDataset) -> dict[Split, list[Prediction]]:

@@ -22,7 +22,7 @@ from lannunet_core import (
     spatial_size,
 )
 from lannunet_landmarks.predict.evaluator import locate_with
-from lannunet_landmarks.predict.predictor import Locate, Located
+from lannunet_landmarks.predict.predictor import Locate, Located, of_landmarks
 from lannunet_landmarks.session import LandmarkSession
 
 DRAWS = 256
@@ -105,16 +105,10 @@ def mirrored(locate: Locate, axis: int, swapped: Tensor) -> Locate:
                 name: mirrored_back(found, axis, last, swapped) for name, found in located.methods.items()
             },
             present=None if located.present is None else located.present[:, swapped],
+            patches=None if located.patches is None else located.patches.flip(-1 - axis)[:, swapped],
         )
 
     return view
-
-
-def of_landmarks(maps: Any, image: Tensor, count: int) -> bool:
-    """Whether these are maps (B, N, *S) of the whole image, in a whole fraction of its resolution."""
-    if not isinstance(maps, Tensor) or maps.ndim != image.ndim or maps.shape[1] != count:
-        return False
-    return all(full % side == 0 for full, side in zip(image.shape[2:], maps.shape[2:], strict=True))
 
 
 def mirrored_back(found: Coordinates, axis: int, last: int, swapped: Tensor) -> Coordinates:

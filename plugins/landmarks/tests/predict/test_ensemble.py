@@ -4,7 +4,6 @@ import csv
 import json
 import shutil
 from collections import Counter
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +22,10 @@ from lannunet_core.run import checkpoint
 pytestmark = pytest.mark.usefixtures("without_charts")
 
 MODE = "scale_pred_coords"
-HOOKS = SimpleNamespace(get_coords_from_heatmap=lambda image_size, **given: decode_peak(**given))
+
+
+def decoded(maps, batch, mode):
+    return decode_peak(maps, batch["affine"], batch["original_size"], mode)
 
 
 def answering(points, confidence, maps=(), present=None):
@@ -47,7 +49,7 @@ def test_mean_coordinate_and_its_covariance():
     rng = np.random.default_rng(0)
     points, confidence = rng.normal(10, 3, (5, 2, 3, 2)), rng.uniform(size=(5, 2, 3))
     members = [answering(p, c) for p, c in zip(points, confidence, strict=True)]
-    located = combined(members, HOOKS, radius)(a_batch(images=2), MODE)
+    located = combined(members, decoded, radius)(a_batch(images=2), MODE)
     assert list(located.methods) == ["E-CPV", "most-confident"]  # without maps there is no mean map
     found = located.methods["E-CPV"]
     np.testing.assert_allclose(found.points, points.mean(0))
@@ -63,7 +65,7 @@ def test_most_confident_member():
     points = np.arange(12.0).reshape(3, 1, 2, 2)
     confidence = np.array([[[0.2, 0.9]], [[0.7, 0.1]], [[0.5, 0.8]]])
     members = [answering(p, c) for p, c in zip(points, confidence, strict=True)]
-    found = combined(members, HOOKS, radius)(a_batch(), MODE).methods["most-confident"]
+    found = combined(members, decoded, radius)(a_batch(), MODE).methods["most-confident"]
     assert found.points[0].tolist() == [points[1, 0, 0].tolist(), points[0, 0, 1].tolist()]
     away = np.linalg.norm(points - found.points.numpy(), axis=-1)
     np.testing.assert_allclose(found.confidence, (confidence * (1 - away / 100)).mean(0))
@@ -79,7 +81,7 @@ def test_mean_map():
     ]
     members = [answering([[c]], [[0.9]], m) for c, m in zip(centres, maps, strict=True)]
     batch = a_batch(size)
-    located = combined(members, HOOKS, radius)(batch, MODE)
+    located = combined(members, decoded, radius)(batch, MODE)
     mean = np.mean([m.numpy() for m in maps], axis=0)
     np.testing.assert_allclose(located.maps, mean, rtol=1e-6)
     expected = decode_peak(torch.from_numpy(mean), batch["affine"], batch["original_size"], MODE)
@@ -99,14 +101,14 @@ def test_mean_map():
 )
 def test_maps_of_another_kind_have_no_mean(maps):
     members = [answering([[[1.0, 2.0]]], [[0.5]], m) for m in maps]
-    located = combined(members, HOOKS, radius)(a_batch(), MODE)
+    located = combined(members, decoded, radius)(a_batch(), MODE)
     assert "E-MHA" not in located.methods
     assert located.maps == []
 
 
 def test_coarse_maps_have_a_mean_too():
     members = [answering([[[1.0, 2.0]]], [[0.5]], torch.full((1, 1, 8, 10), value)) for value in (0.0, 0.5)]
-    located = combined(members, HOOKS, radius)(a_batch(), MODE)
+    located = combined(members, decoded, radius)(a_batch(), MODE)
     assert torch.equal(located.maps, torch.full((1, 1, 8, 10), 0.25))
     assert "E-MHA" in located.methods
 
@@ -116,7 +118,7 @@ def test_who_found_nothing_has_no_part():
     points = np.array([[[[1.0, 2.0], [nan, nan], [nan, nan]]], [[[3.0, 2.0], [5.0, 6.0], [nan, nan]]]])
     confidence = np.array([[[0.4, 0.0, 0.0]], [[0.6, 0.8, 0.0]]])
     members = [answering(p, c) for p, c in zip(points, confidence, strict=True)]
-    methods = combined(members, HOOKS, radius)(a_batch(), MODE).methods
+    methods = combined(members, decoded, radius)(a_batch(), MODE).methods
     np.testing.assert_array_equal(methods["E-CPV"].points[0], [[2, 2], [5, 6], [nan, nan]])
     np.testing.assert_array_equal(methods["most-confident"].points[0], [[3, 2], [5, 6], [nan, nan]])
     np.testing.assert_allclose(methods["E-CPV"].confidence[0], [0.99 * 0.5, 0.4, 0])
@@ -133,7 +135,7 @@ def test_two_that_are_apart_never_give_more_than_half(dimensions, confidence, ap
     shape = (1, 1, dimensions)
     there = np.full(shape, 100 * apart / dimensions**0.5)
     members = [answering(p, [[c]]) for p, c in zip((np.zeros(shape), there), confidence, strict=True)]
-    for found in combined(members, HOOKS, radius)(a_batch(), MODE).methods.values():
+    for found in combined(members, decoded, radius)(a_batch(), MODE).methods.values():
         assert found.confidence.item() <= 0.5 + 1e-9
 
 
@@ -141,7 +143,7 @@ def test_three_of_which_one_is_lost_are_less_certain_than_two():
     points = np.array([[[[10.0, 10.0]]], [[[11.0, 10.0]]], [[[400.0, 10.0]]]])
     members = [answering(p, [[0.9]]) for p in points]
     two, three = (
-        combined(members[:n], HOOKS, radius)(a_batch(), MODE).main.confidence.item() for n in (2, 3)
+        combined(members[:n], decoded, radius)(a_batch(), MODE).main.confidence.item() for n in (2, 3)
     )
     assert three < 0.1 < 0.85 < two
 
@@ -150,10 +152,10 @@ def test_members_vote_on_presence():
     points = np.array([[[[1.0, 1.0]] * 3], [[[3.0, 3.0]] * 3], [[[8.0, 8.0]] * 3]])
     votes = torch.tensor([[[True, True, False]], [[True, False, False]], [[False, False, False]]])
     members = [answering(p, np.full((1, 3), 0.5), present=v) for p, v in zip(points, votes, strict=True)]
-    located = combined(members, HOOKS, radius)(a_batch(), MODE)
+    located = combined(members, decoded, radius)(a_batch(), MODE)
     assert located.present.tolist() == [[True, False, False]]
     assert located.methods["E-CPV"].points[0, 0].tolist() == [2.0, 2.0]  # of those that see it
-    assert combined(members[:2], HOOKS, radius)(a_batch(), MODE).present.tolist() == [[True, True, False]]
+    assert combined(members[:2], decoded, radius)(a_batch(), MODE).present.tolist() == [[True, True, False]]
 
 
 # --- from the command line
@@ -305,13 +307,6 @@ def test_images_that_a_member_was_trained_on_are_told(five, capsys, tmp_path):
         (
             {"inference": {"ensemble_checkpoints": ["a.pt"]}},
             "inference.ensemble_checkpoints: is only read with inference.ensemble_inference: true",
-        ),
-        (
-            {
-                "inference": {"ensemble_inference": True, "ensemble_checkpoints": ["a.pt"]},
-                "refine": {"sampler": {"patch": {"sample_patch_size": [32, 32]}}},
-            },
-            "inference.ensemble_inference: is for models that look at whole images",
         ),
     ],
 )

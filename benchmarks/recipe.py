@@ -137,7 +137,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "payer19": {"sampler.data_aug": "payer19"},
     "no augmentation": {"sampler.data_aug": "None"},
     "every-sample": {"sampler.data_aug": "EverySample", **PLUGIN},
-    "elastic": {"sampler.data_aug": "UprightElastic", **PLUGIN},
+    "UprightElastic": {"sampler.data_aug": "UprightElastic"},
     "finer": {"sampler.input_size": [384, 288], "solver.max_epochs": 9},  # wings: 450 of 1000 batches
     "finest": {"sampler.input_size": [640, 480], "solver.max_epochs": 4, "trainer.validate_every": 1},
     "mouse-finer": {"sampler.input_size": [256, 320], "solver.max_epochs": 11},  # 550 of 1100 batches

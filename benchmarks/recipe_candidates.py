@@ -12,7 +12,6 @@ from lannunet_core import (
     Plugin,
     PluginConfig,
     RandomAffine,
-    RandomElastic,
     RandomIntensity,
     RandomScheme,
     SomeOf,
@@ -23,7 +22,6 @@ from lannunet_core import (
 
 EVERY_SAMPLE = RandomAffine(rotation=30, scale_each=(0.85, 1.15), translation=0.07)
 UPRIGHT = RandomAffine(rotation=15, scale=(0.85, 1.15), scale_each=(0.9, 1.1), translation=0.05)
-ELASTIC = RandomElastic(alpha=(0, 50), sigma=(2, 5))
 GREY = SomeOf(
     (
         RandomIntensity("contrast", {"factor": (0.8, 1.2)}),
@@ -41,7 +39,6 @@ class RecipeCandidates(Plugin):
     @hookimpl
     def augmentations(self):
         return {
-            "UprightElastic": lambda: RandomScheme(UPRIGHT, elastic=ELASTIC, intensity=(GREY,)),
             "EverySample": lambda: RandomScheme(EVERY_SAMPLE, intensity=(GREY,)),
             "NnunetWithoutMirrors": WithoutMirrors,
             "AnyRotation": lambda: RandomScheme(replace(UPRIGHT, rotation=180), intensity=(GREY,)),

@@ -217,6 +217,7 @@ _UPRIGHT = RandomScheme(
 
 _BUILT_IN: dict[str, Scheme] = {
     "Upright": _UPRIGHT,
+    "UprightElastic": replace(_UPRIGHT, elastic=_ROUGH),
     "Turned": replace(_UPRIGHT, affine=replace(_UPRIGHT.affine, rotation=45)),
     "AffineSimple": RandomScheme(RandomAffine(0.75, rotation=45, scale=(0.8, 1.2)), flip=0.5),
     "AffineComplex": _AFFINE_COMPLEX,

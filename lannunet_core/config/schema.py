@@ -37,7 +37,7 @@ LONGEST_PATH = 2000  # characters; what is written below it is longer
 ESCAPES = "in double quotes a backslash begins an escape: write / in its place, or single quotes"
 
 SCHEME_NAMES = (
-    *("Upright", "Turned", "AffineSimple", "AffineComplex", "AffineComplexElastic"),
+    *("Upright", "UprightElastic", "Turned", "AffineSimple", "AffineComplex", "AffineComplexElastic"),
     *("AffineComplexElasticLight", "AffineComplexElasticBlur", "AffineComplexElasticBlurSharp"),
     *("payer19", "thaler21", "CenterCropOnly", "None"),
 )

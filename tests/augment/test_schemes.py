@@ -65,6 +65,7 @@ def assert_probability(hits: int, total: int, probability: float) -> None:
 # rotation, (scale), translation in pixels of SIZE, shear; probability of the map and of the flip
 AFFINE = {
     "Upright": (15, None, (10, 5), 0, 1, 0),
+    "UprightElastic": (15, None, (10, 5), 0, 1, 0),
     "Turned": (45, None, (10, 5), 0, 1, 0),
     "AffineSimple": (45, (0.8, 1.2), (0, 0), 0, 0.75, 0.5),
     "AffineComplex": (45, (0.8, 1.2), (14, 7), 16, 0.5, 0.5),
@@ -125,6 +126,7 @@ ELASTIC = {
     "AffineComplexElasticLight": ((0, 50), (5, 10), 0.5),
     "AffineComplexElasticBlur": ((0, 50), (2, 5), 0.5),
     "AffineComplexElasticBlurSharp": ((0, 50), (2, 5), 0.5),
+    "UprightElastic": ((0, 50), (2, 5), 1),
     "payer19": ((0, 50), (2, 5), 1),
     "thaler21": ((0, 50), (2, 5), 1),
 }

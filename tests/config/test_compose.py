@@ -429,7 +429,7 @@ def test_an_architecture_brings_a_network(refusal, name):
     [
         ("solver.loss_function", "msee", "kl, mse", "mse"),
         ("inference.decoder", "peek", "auto, peak", "peak"),
-        ("sampler.data_aug", "AffineSimpel", "Upright, Turned", "AffineSimple"),
+        ("sampler.data_aug", "AffineSimpel", "Upright, UprightElastic, Turned", "AffineSimple"),
     ],
 )
 def test_names_are_those_of_the_core_or_of_a_plugin(refusal, key, value, known, nearest):

@@ -231,6 +231,7 @@ class LandmarkWork:
         if self.compare is not None:
             methods |= self.compare(self.dataset)
         title = f"{self.dataset.name}: {self.split}"
+        title += ", the first of two stages" if session.loaded.refine else ""
         mean, by_mean = session.mean_position, None
         if mean is not None:
             by_mean = placed(

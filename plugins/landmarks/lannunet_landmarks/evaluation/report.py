@@ -55,6 +55,7 @@ class Report:
         provenance: What `run.json` holds.
         comparison: Summaries of other methods on the same images, by name.
         parts: What plugins bring.
+        final: The page with the final results, where these are a first stage's.
     """
 
     title: str
@@ -67,6 +68,7 @@ class Report:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     comparison: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     parts: Sequence[ReportPart] = ()
+    final: str | None = None
 
 
 def write_report(path: Path, report: Report) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from lannunet_images import prepare_image
 from numpy.typing import NDArray
 
-from lannunet_core import METHODS_FOLDER, terminal_text, write_text
+from lannunet_core import METHODS_FOLDER, SECOND_STAGE_FOLDER, terminal_text, write_text
 from lannunet_landmarks.data.proportions import pixel_in
 from lannunet_landmarks.evaluation.mean_position import not_learned
 from lannunet_landmarks.evaluation.pictures import file_name
@@ -65,6 +65,9 @@ def write_landmark_results(
     figures = {name: float(value) for name, value in session.hooks.metrics(predictions=predictions).items()}
     if figures:
         summary["metrics"] = {name: value if isfinite(value) else None for name, value in figures.items()}
+    final = SECOND_STAGE_FOLDER if session.loaded.refine is not None else None
+    if final is not None:
+        summary["final"] = f"{final}/summary.json"
     write_text(folder / "summary.json", json.dumps(summary, indent=1))
     report = Report(
         title=title,
@@ -77,6 +80,7 @@ def write_landmark_results(
         provenance=description,
         comparison=comparison,
         parts=session.hooks.report(predictions=predictions),
+        final=None if final is None else f"{final}/report.html",
     )
     write_report(folder / "report.html", report)
     if annotated:

@@ -85,12 +85,17 @@ def train_both(loaded: LoadedConfig, second: LoadedConfig, resume: bool, overwri
         print(
             f"second stage: patches around the predictions, in training up to {jitter:g} px off", flush=True
         )
-    return train(
+    refinement = train(
         around(second, centres, jitter),
         resume=resume,
         overwrite=overwrite,
         compare=lambda _: {"first stage": coarse},
     )
+    folder = loaded.run.output.output_dir
+    print(
+        f"the run's final results: {second.run.output.output_dir}; what lies in {folder} is its first stage"
+    )
+    return refinement
 
 
 def with_models(second: LoadedConfig, first: LoadedConfig) -> LoadedConfig:

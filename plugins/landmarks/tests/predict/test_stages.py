@@ -62,6 +62,15 @@ def test_one_yaml_trains_both_and_shows_them_side_by_side(staged, capsys):
     assert [config["model"]["unet"]["init_features"] for config in resolved] == [4, 6]
     assert "first stage" in (second / "report.html").read_text()
 
+    # Who opens the first one's results is sent to the final ones.
+    page = (staged.out / "report.html").read_text()
+    assert "This is the first of two stages." in page
+    assert '<a href="refine/report.html">' in page
+    assert "first of two stages" not in (second / "report.html").read_text()
+    final = [json.loads((one / "summary.json").read_text()).get("final") for one in (staged.out, second)]
+    assert final == ["refine/summary.json", None]
+    assert f"the run's final results: {second}" in printed.splitlines()[-1]
+
     # The resolved configuration repeats both; the second's alone repeats that.
     again = staged.folder / "again"
     assert staged.lannunet("train", staged.out / "config.yaml", "--set", f"output.output_dir={again}") == 0

@@ -68,12 +68,13 @@ def _template() -> Template:
 
 def figures(manifest: Manifest) -> Iterator[dict[str, Any]]:
     """The overall figures of each model's summary, whichever its task has: rows with an interval."""
-    for number, summary in enumerate(manifest.metrics):
+    for path, summary in zip(manifest.models, manifest.metrics, strict=False):
+        model = path.split("/")[0] if len(manifest.models) > 1 else manifest.architecture
         overall = summary.get("overall", {})
         for name, block in overall.items():
             if isinstance(block, Mapping) and isinstance(block.get("mean"), (int, float)):
                 yield {
-                    "model": number,
+                    "model": model,
                     "name": name,
                     "value": block["mean"],
                     "interval": block.get("mean_ci95"),
@@ -81,4 +82,4 @@ def figures(manifest: Manifest) -> Iterator[dict[str, Any]]:
         unit = summary.get("unit", "")
         for row in overall.get("detection_rates") or ():
             name = f"within {row['radius']:g} {unit}"
-            yield {"model": number, "name": name, "value": row["rate"], "interval": row.get("ci95")}
+            yield {"model": model, "name": name, "value": row["rate"], "interval": row.get("ci95")}

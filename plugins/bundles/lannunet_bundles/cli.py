@@ -146,6 +146,13 @@ app.command()(export)
 
 def _file(bundle: Path) -> Path:
     """A bundle on this machine; one at an address is fetched."""
-    from lannunet_bundles.fetch import fetched_file
+    address = bundle.as_posix()
+    if address.startswith("hf:/"):
+        from lannunet_bundles.hub import file_from_hub
 
-    return fetched_file(bundle) if bundle.as_posix().startswith(("https:/", "http:/")) else bundle
+        return file_from_hub(bundle)
+    if address.startswith(("https:/", "http:/")):
+        from lannunet_bundles.fetch import fetched_file
+
+        return fetched_file(bundle)
+    return bundle

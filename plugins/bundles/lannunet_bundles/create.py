@@ -121,23 +121,21 @@ def create_bundle(
     refuse_existing(output)
     said = Card() if card is None else read_card(card)
     models = find_models(runs)
+    if calibration is not None and (task := models[0].checkpoint.run["task"]) != "landmarks":
+        raise UserError(f"--calibration: is for models of landmarks; {models[0].path} is one of {task}.")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for model in models:
             write_model(model, folder / model.place)
-        try:
-            api.load(folder, plugins=plugins)
-        except UserError as error:
-            alone = " A bundle of one run may be possible." if len(models) > 1 else ""
-            said_of = str(error).replace(str(folder), str(output))
-            raise UserError(f"{said_of} What cannot be opened is not bundled.{alone}") from None
+        load(folder, output, plugins, len(models))
+        if calibration is not None:
+            (folder / CALIBRATION).write_bytes(read_calibration(calibration))
+            load(folder, calibration, plugins, len(models))  # predictions with the bundle have to accept it
         written = [path for path in folder.rglob("*") if path.is_file()]
         files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in written}
-    if calibration is not None:
-        files[CALIBRATION] = read_calibration(calibration)
     if thumbnails:
         files |= dict(pictures(models))
-    title = said.title or (models[0].run or runs[0]).resolve().name
+    title = said.title or (runs[0] if len(models) > 1 else models[0].run or runs[0]).resolve().name
     manifest = describe(models, said.model_copy(update={"title": title}))
     files[CARD] = render_card(manifest).encode()
     stored = {name: StoredFile.of(files[name]) for name in sorted(files)}
@@ -211,6 +209,20 @@ def resolved_config(run: Path | None) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def load(folder: Path, named: Path, plugins: Sequence[Path], models: int) -> None:
+    """Open what is to be bundled as a user will; errors name the file that the user gave instead.
+
+    Raises:
+        UserError: It cannot be opened.
+    """
+    try:
+        api.load(folder, plugins=plugins)
+    except UserError as error:
+        alone = " A bundle of one run may be possible." if models > 1 and named.suffix == ".lnb" else ""
+        text = str(error).replace(str(folder / CALIBRATION), str(named)).replace(str(folder), str(named))
+        raise UserError(f"{text} What cannot be opened is not bundled.{alone}") from None
+
+
 def read_calibration(path: Path) -> bytes:
     try:
         content = path.read_bytes()
@@ -270,7 +282,7 @@ def describe(models: Sequence[Trained], card: Card) -> Manifest:
         spacing=None if first.run["spacing"] is None else list(first.run["spacing"]),
         intensity=intensity(first),
         confidence=[calibrated(one.checkpoint.learned) for one in models],
-        metrics=[found for one in models if (found := summary(one.results))],
+        metrics=[summary(one.results) for one in models],
         trained=[str(one.checkpoint.provenance.get("started", "")) for one in models],
         libraries=libraries,
         card=card,
@@ -316,10 +328,10 @@ def calibrated(learned: Mapping[str, Any]) -> dict[str, Any] | None:
     return dict(known) if isinstance(known, Mapping) and {"radius", "unit"} <= known.keys() else None
 
 
-def summary(run: Path | None) -> dict[str, Any] | None:
-    """A run's figures; None where it has none."""
+def summary(run: Path | None) -> dict[str, Any]:
+    """A run's figures; empty where it has none."""
     try:
         found = json.loads((run / "summary.json").read_text(encoding="utf-8")) if run else None
     except (OSError, ValueError, RecursionError):
-        return None
-    return {key: found[key] for key in OF_SUMMARY if key in found} if isinstance(found, dict) else None
+        return {}
+    return {key: found[key] for key in OF_SUMMARY if key in found} if isinstance(found, dict) else {}

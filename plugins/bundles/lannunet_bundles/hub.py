@@ -10,7 +10,12 @@ from lannunet_core import RunFailed, UserError
 
 
 def fetch_from_hub(model: Path) -> Path:
-    """The model in a repository: a model file, or the folder of a bundle. Without a revision it is `main`.
+    """The model in a repository: a model file, or the folder of a bundle."""
+    return opened(file_from_hub(model))
+
+
+def file_from_hub(model: Path) -> Path:
+    """A file in a repository, in the cache. Without a revision it is that of `main`.
 
     Raises:
         UserError: The address is none, huggingface_hub is not installed, or the hash is another one.
@@ -41,4 +46,4 @@ def fetch_from_hub(model: Path) -> Path:
             f"{address}: what is there has the SHA-256 {other}, not {digest}. Do not use it before you know "
             "why."
         )
-    return opened(fetched)
+    return fetched

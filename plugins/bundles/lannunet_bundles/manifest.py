@@ -95,7 +95,7 @@ class Manifest(Part):
     spacing: mm per input pixel, (x, y[, z]), the training set's median; None: unknown.
     intensity: How grey values become the network's input, with what was measured for it.
     confidence: What makes probabilities of its confidences, by model; None: nothing does.
-    metrics: Of each model on its own test images: what its summary says, without a case.
+    metrics: By model, of its own test images: what its summary says, without a case; empty: it has none.
     trained: When, by model.
     libraries: It was trained with, and their versions.
     card: What its author says.

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from lannunet_bundles.archive import verified
+from lannunet_bundles.card import figures
 from lannunet_bundles.create import create_bundle
 from lannunet_landmarks.evaluation.calibration import Calibration, LandmarkCalibration, write_calibration
 from PIL import Image
@@ -123,7 +124,7 @@ def test_it_says_what_the_model_is(trained, bundle):
         "tags": ["medical", "lannunet", "landmarks", "unet"],
     }
     assert "# Wings \\<b\\>" in text
-    for said in ("300 wings.", "Research.", "Dry wings.", "Jo 2026.", "| 0 | px | "):
+    for said in ("300 wings.", "Research.", "Dry wings.", "Jo 2026.", "| unet | px | "):
         assert said in text
     config = yaml.safe_load(kept["config.yaml"])
     assert config["dataset"]["src_targets"] == "points.json"
@@ -148,6 +149,8 @@ def test_the_folds_of_a_cross_validation_predict_together(trained, tmp_path):
     assert trained.lannunet("bundle", "create", tmp_path / "cv", "-o", bundle) == 0
     manifest, _ = verified(bundle)
     assert manifest.models == [f"fold{n}/checkpoints/best.safetensors" for n in range(2)]
+    assert manifest.card.title == "cv"
+    assert sorted({row["model"] for row in figures(manifest)}) == ["fold0", "fold1"]
     for model, out in ((bundle, "a"), (tmp_path / "cv", "b")):
         assert trained.lannunet("predict", model, image, "-o", tmp_path / out) == 0
     assert (tmp_path / "a" / "predictions.csv").read_text() == (
@@ -251,6 +254,17 @@ def test_a_calibration_comes_with_it(trained, tmp_path, capsys):
     assert trained.lannunet("predict", trained.out, image, "-o", tmp_path / "b", *given) == 0
     tables = [(tmp_path / name / "predictions.csv").read_text() for name in "ab"]
     assert tables[0] == tables[1]
+
+    write_calibration(tmp_path / "others.json", Calibration("px", {"tip": one}))
+    (tmp_path / "text.json").write_text("[1]")
+    for name, reason in (("others", "has no landmark '0'"), ("text", "is no calibration of this version")):
+        arguments = ("-o", tmp_path / f"{name}.lnb", "--calibration", tmp_path / f"{name}.json")
+        assert trained.lannunet("bundle", "create", trained.out, *arguments) == 2
+        assert reason in capsys.readouterr().err
+        assert not (tmp_path / f"{name}.lnb").exists()
+    cells = (KEPT / "segmentation" / "model.safetensors", "-o", tmp_path / "cells.lnb")
+    assert trained.lannunet("bundle", "create", *cells, "--calibration", tmp_path / "known.json") == 2
+    assert "is for models of landmarks" in capsys.readouterr().err
 
 
 def test_a_zoo(trained, bundle, tmp_path, capsys):

@@ -10,6 +10,7 @@ import pytest
 from lannunet_bundles import hub
 
 from lannunet_core import UserError
+from tests.compatibility.test_compatibility import VERSIONS
 
 CONTENT = b"weights" * 1000
 REVISION = "0123456789" * 4
@@ -26,12 +27,15 @@ for model in sys.argv[1:]:
 """
 
 
+def environment(server, cache):
+    settings = {"HF_ENDPOINT": server.address, "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
+    return os.environ | settings | {"LANNUNET_CACHE": str(cache), "HF_HOME": str(cache / "home")}
+
+
 def fetched(server, cache, *models):
     """In a process of its own: the library reads its settings when it is imported."""
-    settings = {"HF_ENDPOINT": server.address, "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
-    environment = os.environ | settings | {"LANNUNET_CACHE": str(cache), "HF_HOME": str(cache / "home")}
     command = [sys.executable, "-c", SCRIPT, *models]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    ended = subprocess.run(command, env=environment(server, cache), capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.splitlines()
 
@@ -48,6 +52,19 @@ def test_a_file_of_a_revision(server, cache):
     assert f"has the SHA-256 {DIGEST}, not {'0' * 64}" in other
     assert missing.startswith("RunFailed hf://jo/wings/none.safetensors")
     assert "cannot be fetched" in missing
+
+
+def test_a_bundle_is_verified_by_its_address(server, cache):
+    pytest.importorskip("huggingface_hub")
+    content = (VERSIONS[0] / "segmentation" / "model.lnb").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    server.headers = {"ETag": f'"{digest}"', "X-Repo-Commit": REVISION}
+    server.files[f"/jo/cells/resolve/{REVISION}/cells.lnb"] = content
+    address = f"hf://jo/cells/cells.lnb@{REVISION}#sha256={digest}"
+    command = [sys.executable, "-m", "lannunet_core", "bundle", "verify", address]
+    ended = subprocess.run(command, env=environment(server, cache), capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert f"sha256={digest}" in ended.stdout
 
 
 @pytest.mark.parametrize("model", [f"hf://jo/wings#sha256={DIGEST}", f"hf://wings#sha256={DIGEST}"])

@@ -91,11 +91,13 @@ class LandmarkModel:
         known: Calibration | None = None,
         plugins: Sequence[Path] = (),
     ) -> None:
-        if known is None and (kept := kept_calibration(model)):
-            known = read_calibration(kept)
+        kept = kept_calibration(model) if known is None else None
+        known = read_calibration(kept) if kept is not None else known
         first, *others = [path for named in (model, *also) for path in models_of(named)]
         self.model, self.others = model, others
         self.session = open_model(first, plugins=plugins)
+        if kept is not None and known is not None:
+            known.check(self.session.run.outputs, {})
         mirror(self.session, tta)
         stages = [[self.session, *open_members(self.session, others)]]
         self.second: LandmarkSession | None = None

@@ -28,6 +28,7 @@ test-cases: install
 	$(PYTEST) -m case
 
 check: install
+	$(BIN)/python .ci/words.py
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

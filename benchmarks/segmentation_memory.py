@@ -68,7 +68,7 @@ def measure(folder: Path, on_scratch: bool) -> None:
 
     centres = torch.arange(CLASSES, dtype=torch.float32)
     network = torch.nn.Conv3d(1, CLASSES, 1)
-    with torch.no_grad():  # −(x − centre)², but for x², which all classes share
+    with torch.no_grad():  # −(x − centre)², except for x², which all classes share
         network.weight.copy_(2 * centres.reshape(-1, 1, 1, 1, 1))
         network.bias.copy_(-(centres**2))  # type: ignore[union-attr]
     found: dict[str, Any] = {}

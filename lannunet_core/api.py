@@ -32,7 +32,7 @@ SHARE_OF_GPU = 0.8  # the rest is the driver's, and what fragments
 class Model(Generic[A]):
     """A trained model in memory, of any task; `A` is what it answers for an image.
 
-    Several threads may predict with it; their calls take turns.
+    Several threads may predict with it; their calls run one after the other.
     """
 
     def __init__(self, predictor: Predictor) -> None:

@@ -208,7 +208,7 @@ def network_inputs(batch: Mapping[str, Any]) -> Mapping[str, Any]:  # type: igno
     Args:
         batch: As collated and augmented. `image` is (B, C, *S), also when it is mirrored or cut into patches;
             `affine` (B, D + 1, D + 1) says where its pixels lie in the original image; `extra` has the
-            further fields of the samples, and is empty for loose images.
+            further fields of the samples, and is empty for standalone images.
 
     Returns:
         What `network` is called with by name, beside the image.
@@ -604,7 +604,7 @@ def generate_segmentation_labels(
         level_sizes: Size (x, y[, z]) of each of the network's outputs, finest first.
 
     Returns:
-        A dict with `segmentation`, a list of (B, *S_l) of integers, one a level, and `weight`, likewise,
+        A dict with `segmentation`, a list of (B, *S_l) of integers, one a level, and `weight`, the same,
         where there are weights or masks.
     """
 

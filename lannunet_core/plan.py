@@ -16,7 +16,7 @@ from lannunet_core.plugins.installed import InstalledPlugin
 
 LINE = 110
 MULTIPLE = 32  # pixels that a side is a multiple of, for a network of which nothing is known
-PRODUCTS_A_PIXEL, NUMBERS_A_PIXEL = 3e5, 1000.0  # likewise: a wide U-Net's
+PRODUCTS_A_PIXEL, NUMBERS_A_PIXEL = 3e5, 1000.0  # the same: a wide U-Net's
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class PlanRequest:
         return (path if path.is_absolute() else Path(os.path.relpath(path, self.folder))).as_posix()
 
     def networks(self, asked: NetworkRequest) -> Sequence[PlannedNetwork]:
-        """What the architecture offers, the most able first; one guess, without settings, where it is silent.
+        """What the architecture offers, the most capable first; one guess, without settings, where it is
+        silent.
 
         Raises:
             UserError: It offers a network for other dimensions.

@@ -1,7 +1,7 @@
 """Folders that a run or a prediction writes: one process at a time, and only what a record lists is replaced.
 
 A folder is locked before the first result is written. From then on every file that is written there is
-listed in its record first, and a file that the record does not list is never written over.
+listed in its record first, and a file that the record does not list is never overwritten.
 """
 
 import os

@@ -49,7 +49,7 @@ def shell(line, cwd, path, **variables):
 
 
 def make_venv(folder, name):
-    """As the README has it, but for third-party packages, of which setuptools is newer than Python's own."""
+    """As in the README, except for third-party packages, of which setuptools is newer than Python's."""
     shell(f"python -m venv {name}", folder, Path(sys.executable).parent)
     shell("pip uninstall -y setuptools", folder, folder / name / "bin")
     borrow(folder / "borrowed", folder / name)
@@ -100,7 +100,7 @@ reveal_type(model.predict("a.png"))
 
 
 def test_the_readmes_commands_in_order(wheels, tmp_path):
-    """Installation, demo, data of one's own, prediction, removal."""
+    """Installation, demo, data of your own, prediction, removal."""
     installing, own = [*commands("Install")], [*commands("Your own images")]
     assert installing[:4] == [
         "python -m venv .venv",

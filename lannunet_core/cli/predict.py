@@ -36,7 +36,7 @@ def command(
     plugins: PluginFiles = None,
     overwrite: Annotated[bool, typer.Option(help="Replace results in the output folder.")] = False,
 ) -> None:
-    """Predict loose images with a trained model, whose task says what is written."""
+    """Predict standalone images with a trained model, whose task says what is written."""
     if coverage is not None and not 0 < coverage < 1:
         raise UserError(
             f"--coverage: {coverage:g} is no probability. Give a number between 0 and 1, as in 0.9."

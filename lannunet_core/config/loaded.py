@@ -32,7 +32,7 @@ class LoadedConfig:
     Attributes:
         run: The task's part, with absolute paths; the plugins' sections are in it too.
         architecture: The plugin that brings the network.
-        extensions: The plugins laid over it, in listed order.
+        extensions: The plugins applied on top of it, in listed order.
         path: The file, or where else it comes from.
         given: Where each key that was set is written (`my.yaml:4`, `--set …`), by its dotted path.
         warnings: What the user should know.

@@ -172,7 +172,7 @@ class TrainerConfig(Section):
         "with a minus before its name, the higher.",
     )
     inference_only: StrictBool = Field(False, description="Skip training; evaluate `model.checkpoint`.")
-    plugins: list[str] = Field([], description="Extensions laid over the architecture, by name.")
+    plugins: list[str] = Field([], description="Extensions applied on top of the architecture, by name.")
 
 
 class ModelConfig(Section):

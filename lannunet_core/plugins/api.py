@@ -156,7 +156,7 @@ class Plugin:
 
     @classmethod
     def networks(cls, request: NetworkRequest) -> Sequence[PlannedNetwork]:
-        """What `lannunet plan` chooses from for this architecture, the most able network first.
+        """What `lannunet plan` chooses from for this architecture, the most capable network first.
 
         Without an answer, it plans with the defaults of the architecture's settings, and guesses what a step
         costs.

@@ -20,7 +20,7 @@ from lannunet_core.run.workers import TURN, packed, start_worker
 def collate(
     items: Sequence[Mapping[str, Any]], fills: Mapping[str, float] = MappingProxyType({})
 ) -> dict[str, Any]:
-    """One batch: tensors stacked, mappings likewise, everything else in lists.
+    """One batch: tensors stacked, mappings in the same way, everything else in lists.
 
     Tensors of different sizes get on their far sides what augmentation finds outside of them anyway: the
     value that `fills` has for their key, else 0.

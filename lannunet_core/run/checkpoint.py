@@ -161,7 +161,7 @@ def read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def read_pickled(path: Path) -> dict[str, Any]:
-    """Likewise, of torch's format."""
+    """The same, of torch's format."""
     content = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(content, dict):
         return {}

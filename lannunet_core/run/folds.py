@@ -23,7 +23,7 @@ def train_folds(
 ) -> None:
     """Train folds, each into foldK of the output folder; the rest is as `load_config` takes it.
 
-    Unless `overwrite`, those that are finished are skipped, and one that was interrupted is gone on with.
+    Unless `overwrite`, those that are finished are skipped, and one that was interrupted is resumed.
     """
     base = load_config(config, overrides, plugins).run.output.output_dir
     runs = {}

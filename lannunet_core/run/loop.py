@@ -95,7 +95,7 @@ class Training:
         session: What is trained, and how; the hooks `training_step` and `observe` are asked here.
         order: The batch sampler of `loader`.
         optimizers: What `optimizer_and_scheduler` answered: one, or several.
-        schedulers: Likewise, or None.
+        schedulers: The same, or None.
         validate: The present figures, see `Validated`.
         checkpoint: Makes the part of a checkpoint that does not change.
         record: Writes a new `sizing` beside the results.

@@ -103,7 +103,7 @@ def _carry_out(loaded: LoadedConfig, open_work: Callable[[], W], resume: bool, o
         )
         if isinstance(error, OSError):
             what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-            raise RunFailed(f"{what}. When that is mended, go on with --resume.") from error
+            raise RunFailed(f"{what}. When that is fixed, go on with --resume.") from error
         raise
     session.hooks.observe(event=Event("end", folder, summary, session.learner))
     return work

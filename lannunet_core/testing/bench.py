@@ -60,7 +60,7 @@ class Partial:
         batch: The batch.
         silent: Of a gradient by one of the network's outputs, (B, …), that of the other parts; None: it has
             none.
-        labels: What is laid over the labels of the batch.
+        labels: What is applied on top of the labels of the batch.
     """
 
     what: str

@@ -47,7 +47,8 @@ class Subject:
     Attributes:
         plugin: Its entry-point name.
         config: Its section of the YAML; a small model makes quick tests.
-        architecture: For an extension, the installed architecture that it is laid over; None: a small one of
+        architecture: For an extension, the installed architecture that it is applied on top of; None: a small
+        one of
             the kit's own.
         task: Only this one of its tasks; None: each.
         loss_function: `solver.loss_function`, for a plugin that brings further names.
@@ -55,7 +56,7 @@ class Subject:
             `{"inference.decoder": "mine"}`.
         supports_2d: Whether it does images. True claims it; False says that it does not, and then it must say
             so itself with a UserError; None takes such a UserError for an answer.
-        supports_3d: Whether it does volumes, likewise.
+        supports_3d: Whether the plugin supports 3D, as for 2D.
         supports_patches: Whether its network takes other image sizes than that of the run.
         supports_deep_supervision: Whether its network gives several resolutions when the run asks for them.
         supports_weights: Whether its loss reads `labels["weight"]`.
@@ -107,7 +108,7 @@ class Subject:
         return {**self.choices, **named}
 
     def answers(self, *hooks: str) -> bool:
-        """Whether the plugin, or the architecture it is laid over, has a say in one of these hooks."""
+        """Whether the plugin, or the architecture under it, implements one of these hooks."""
         return any(
             hook in manager.implemented_hooks(chosen.plugin_class)
             for chosen in self._plugins()

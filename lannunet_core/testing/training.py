@@ -60,7 +60,7 @@ def gradients_reach_every_parameter(subject: Subject) -> None:
 
 
 def overfits_a_tiny_problem(subject: Subject) -> None:
-    """In each task four images are learned by heart, with the run's own optimizer and loss."""
+    """In each task four images are memorised, with the run's own optimizer and loss."""
     tried: set[str] = set()
     for kind in subject.kinds():
         if kind.task not in tried and bench_of(kind.task).goal is not None:

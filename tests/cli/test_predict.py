@@ -1,4 +1,4 @@
-"""`lannunet predict` as its users call it: loose images, without annotations."""
+"""`lannunet predict` as its users call it: standalone images, without annotations."""
 
 import csv
 import json

@@ -170,7 +170,7 @@ def test_the_network_gets_further_inputs(install, project, patches):
     predicted = project.lannunet(
         "predict", project.out, project.folder / "images", "-o", project.folder / "p"
     )
-    assert predicted == 0  # loose images have no age
+    assert predicted == 0  # standalone images have no age
     assert len(project.rows(project.folder / "p")) == 16
 
 

@@ -218,7 +218,7 @@ def test_the_network_gets_further_inputs_in_training_and_in_patches(install, pro
     assert {tuple(age.unique().tolist()) for _, _, age in seen[2:]} == {(7.5,), (12.5,)}
     trained = len(seen)
     predict(project)
-    assert all((age == 5).all() for _, _, age in seen[trained:])  # loose images have no age
+    assert all((age == 5).all() for _, _, age in seen[trained:])  # standalone images have no age
     assert len(seen) > trained
 
 

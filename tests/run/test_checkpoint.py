@@ -121,7 +121,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path, legacy):
     with pytest.raises(UserError, match=r"evil\.pt: cannot be loaded safely") as refused:
         checkpoint.load_checkpoint(tmp_path / "evil.pt")
     assert not trace.exists()
-    assert "weights_only" not in str(refused.value)  # torch says how to load it all the same
+    assert "weights_only" not in str(refused.value)  # torch says how to load it anyway
     assert "\x1b" not in str(refused.value)
 
 

@@ -166,7 +166,7 @@ def test_crash_while_a_checkpoint_is_written(stoppable, monkeypatch, capsys):
     folder = stoppable.out / "checkpoints"
     full = f"{folder / 'latest.pt'}: No space left on device"
     error = capsys.readouterr().err.splitlines(keepends=True)[-1]
-    assert error == f"Error: {full}. When that is mended, go on with --resume.\n"
+    assert error == f"Error: {full}. When that is fixed, go on with --resume.\n"
     assert sorted(path.name for path in folder.iterdir()) == ["best.safetensors", "latest.pt"]
     assert checkpoint.load_checkpoint(folder / "latest.pt").progress["epoch"] == 2
     assert stoppable.train("--resume") == 0

@@ -105,7 +105,7 @@ class _Encrypted(urllib.request.HTTPRedirectHandler):
 
 
 def download(address: str, part: Path) -> None:
-    """Fetch into a file, from where it ends; an interruption is gone on from at once, up to three times."""
+    """Fetch into a file, from where it ends; an interruption is resumed at once, up to three times."""
     opener = urllib.request.build_opener(_Encrypted)
     reason = ""
     for _ in range(TRIES):

@@ -45,7 +45,7 @@ def volumes(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def write_frame():
-    """Writes a data frame as pandas' `to_hdf` does, but for what nobody reads.
+    """Writes a data frame as pandas' `to_hdf` does, except for what nobody reads.
 
     Laid out by hand from files that pandas 3.1 and DeepLabCut 2 wrote, as pandas and PyTables take 150 MB.
     """
@@ -109,7 +109,7 @@ SLP_POINT = [("x", "f8"), ("y", "f8"), ("visible", "?"), ("complete", "?")]
 
 @pytest.fixture
 def write_slp():
-    """Writes a file of SLEAP, as sleap-io 0.9 lays it out, but for what nobody reads.
+    """Writes a file of SLEAP, as sleap-io 0.9 lays it out, except for what nobody reads.
 
     `frames` are (video, number, type of the instances, their points); `packed` are encoded images, by video
     and number.

@@ -12,7 +12,7 @@ from .claims import (
     check_claim as check_claim,
 )
 
-# Images that a program hands over
+# Images that a program provides
 from .given import (
     GivenImages as GivenImages,
     given_images as given_images,

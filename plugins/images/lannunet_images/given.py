@@ -1,4 +1,4 @@
-"""Images that a program hands over: in memory, of NumPy, torch, Pillow or SimpleITK, or as paths."""
+"""Images that a program provides: in memory, of NumPy, torch, Pillow or SimpleITK, or as paths."""
 
 from __future__ import annotations
 

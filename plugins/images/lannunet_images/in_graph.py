@@ -1,4 +1,4 @@
-"""`prepare_image` in the operations of an exported graph, for images of any size, and what a task hands over.
+"""`prepare_image` in the operations of an exported graph, for images of any size, and what a task provides.
 
 Sizes of images are tensors here, so that a graph that was recorded with one image holds for all: see
 `prepare.py` for the method, which is the same. Of an image (C, *S) everything is (x, y[, z]) but tensors.

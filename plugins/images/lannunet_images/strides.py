@@ -25,7 +25,7 @@ def choose_strides(
 
     Args:
         size: Of the image or patch, (x, y[, z]).
-        spacing: mm per pixel, likewise; None: as long along all axes.
+        spacing: mm per pixel, the same; None: as long along all axes.
         least_side: Pixels.
         alone: An axis that is halved alone has at least so many times `least_side` pixels (nnU-Net: 3).
         most: Downsamplings.

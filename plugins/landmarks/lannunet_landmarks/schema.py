@@ -99,7 +99,7 @@ class SamplerConfig(core.SamplerConfig):
     )
     input_size: Size = Field(
         (512, 512),
-        description="Size (x, y[, z]) that images are resized to, but for patches of the original one.",
+        description="Size (x, y[, z]) that images are resized to, except for patches of the original one.",
     )
     resize: Literal["letterbox", "stretch"] = Field(
         "letterbox", description="Keep the proportions and pad, or stretch."

@@ -1,4 +1,4 @@
-"""A second stage: the run of the first with the keys of `refine` laid over it, around its predictions."""
+"""A second stage: the run of the first with the keys of `refine` on top, around its predictions."""
 
 from __future__ import annotations
 

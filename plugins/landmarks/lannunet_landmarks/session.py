@@ -47,8 +47,9 @@ class LandmarkSession(Session):
     hooks: LandmarkHooks
     learner: LandmarkLearner
     presence: Sequence[float] | None = None
-    """The least probability of being there (without one, raw confidence) with which each landmark is taken to
-    be in an image; None: not known."""
+    """The least probability of being there (without one, raw confidence) with which each landmark is treated
+    as present in an
+    image; None: not known."""
     calibrations: tuple[ConfidenceCalibration, ...] = ()
     """What makes probabilities of its confidences, one after the other."""
     centres: Centres | None = None
@@ -62,7 +63,7 @@ class LandmarkSession(Session):
     mean_position: Floats | None = None
     """(N, D) of the training images, as shares of their size; None: not known."""
     given: ImageFiles | None = None
-    """What reads images that a program hands over; None: they are files."""
+    """What reads images that a program provides; None: they are files."""
 
     @property
     def config(self) -> RunConfig:

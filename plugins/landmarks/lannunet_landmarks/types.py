@@ -80,7 +80,7 @@ class Prediction:
     """What a model says about one image, with the annotation where there is one.
 
     Attributes:
-        id: The sample's id (for loose images: the file's name, its path where two share one).
+        id: The sample's id (for standalone images: the file's name, its path where two share one).
         image: Path of the image file.
         coordinates: (N, D) in original pixels (in input pixels for `use_input_size`); NaN where the map
             was flat and no point can be named, or the landmark was decided to be absent.

@@ -88,7 +88,7 @@ class LandmarkWork:
     Args:
         loaded: The run's configuration.
         compare: Other methods' predictions of the evaluated split, to stand beside the model's.
-        resume: Whether the run in the output folder is gone on with.
+        resume: Whether the run in the output folder is resumed.
 
     Attributes:
         predictions: Of the evaluated split, once it is evaluated.

@@ -10,7 +10,7 @@ from lannunet_core.config.compose import load_config
 from lannunet_core.config.schema import canonical
 from lannunet_core.errors import UserError
 
-# The kind that its documentation shows for one's own data.
+# The kind that its documentation shows for your own data.
 OWN_DATA = """
 OUTPUT:
     OUTPUT_DIR: "/results"

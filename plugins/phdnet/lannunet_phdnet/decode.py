@@ -158,7 +158,7 @@ def smooth_candidates(
         covered: Search there only; None: wherever patches are.
 
     Returns:
-        Places (M, D), NaN where there is no peak, and the votes and the heatmap there (M,), 0 likewise.
+        Places (M, D), NaN where there is no peak, and the votes and the heatmap there (M,), also 0.
     """
     maps, dimensions, *patches = displacement.shape
     found = [

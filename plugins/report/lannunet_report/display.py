@@ -26,7 +26,7 @@ def to_display(pixels: NDArray[Any], limits: tuple[float, float] | None = None) 
 
 
 def display_limits(values: NDArray[Any]) -> tuple[float, float]:
-    """The values that black and white stand for, so that the image fills the range but for its extremes."""
+    """The values shown as black and white; all but the extremes of the image lie between them."""
     some = values.flat[:: max(values.size // ENOUGH, 1)]
     finite = some[np.isfinite(some)]
     if not finite.size:

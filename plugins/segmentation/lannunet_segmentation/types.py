@@ -151,7 +151,7 @@ class Preparation:
             foreground voxels; only read where the normalisation is `ct`.
         nnunet: How nnU-Net did it, in place of all this.
         interpolation: `cubic` splines, along a thick axis the nearest slice, as nnU-Net; or `linear` along
-            all axes, averaged where shrunk, as models of before were trained.
+            all axes, averaged where shrunk, as earlier models were trained.
         unknown: Why nobody knows, a sentence; empty: it is known.
     """
 

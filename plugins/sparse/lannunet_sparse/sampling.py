@@ -15,7 +15,7 @@ from lannunet_core import Floats, SpatialTransform
 
 @dataclass(frozen=True)
 class AnnotatedVoxel:
-    """Patches of which one voxel is certain to show a drawn annotated voxel, after augmentation.
+    """Patches of which one voxel is guaranteed to show a drawn annotated voxel, after augmentation.
 
     The transform is drawn before; the patch's centre, a float, is the one for which that voxel of the patch
     samples exactly the drawn one, elastic displacement included. What of the patch lies outside of the image

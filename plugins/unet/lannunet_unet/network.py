@@ -52,7 +52,7 @@ def count_downsamplings(input_size: Sequence[int], min_feature_resolution: int) 
 def choose_kernels(strides: Sequence[tuple[int, ...]], dimensions: int) -> list[tuple[int, ...]]:
     """The kernel of each level, of which there is one more than downsamplings.
 
-    An axis is taken to be coarser than the others as long as no downsampling has shortened it, nor the next
+    An axis is treated as coarser than the others as long as no downsampling has shortened it, nor the next
     one does: neighbours along it lie far apart, and the kernel is 1 along it (as in nnU-Net).
     """
     levels = range(len(strides))

@@ -22,7 +22,7 @@ class Balanced(CrossEntropyDice):
     Args:
         plain: Whose factors it has.
         way: See `computed_weights`.
-        beta: Likewise.
+        beta: The same.
         names: The K classes.
         ignored: The class that teaches nothing.
     """

@@ -43,9 +43,10 @@ def command(
         typer.Option("--coordinate-system", help="Of the numbers written; as in the source by default."),
     ] = None,
     validation: Annotated[
-        float, typer.Option(min=0, max=0.9, help="Share of images, where the source has no lists.")
+        float,
+        typer.Option(min=0, max=0.9, help="Share of images for validation, if there are no lists."),
     ] = 0.15,
-    testing: Annotated[float, typer.Option(min=0, max=0.9, help="Likewise.")] = 0.15,
+    testing: Annotated[float, typer.Option(min=0, max=0.9, help="Share of images for testing.")] = 0.15,
     group: Annotated[
         str | None, typer.Option(metavar="FIELD", help="Keep the images of one patient or video together.")
     ] = None,

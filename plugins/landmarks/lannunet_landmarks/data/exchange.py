@@ -58,7 +58,7 @@ class Draw:
 
     Attributes:
         validation: The share of images.
-        testing: Likewise.
+        testing: The same.
         seed: Another one deals otherwise.
         group: The field of `Annotated.extra` whose images stay together; None: as the source says, else one
             that seems to name patients.
@@ -281,7 +281,7 @@ def relative(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def as_absent(found: Annotations) -> Annotations:
-    """With every landmark that an annotated image does not place taken to be absent."""
+    """With every landmark that an annotated image does not place marked as absent."""
     images = tuple(
         replace(one, marks={name: one.marks.get(name, Mark(None)) for name in found.names})
         if one.marks

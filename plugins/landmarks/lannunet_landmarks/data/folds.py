@@ -34,7 +34,7 @@ class Folds:
     Attributes:
         count: How many.
         notes: What to tell the user.
-        warnings: Likewise, of what may be wrong.
+        warnings: The same, of what may be wrong.
     """
 
     count: int

@@ -20,7 +20,7 @@ def input_pixel_shape(
 
     Args:
         sizes: Of the images, (x, y[, z]) each.
-        spacings: mm per pixel, likewise.
+        spacings: mm per pixel, the same.
         input_size: What they are resized to.
     """
     size, spacing, given = np.median(sizes, 0), np.median(spacings, 0), np.asarray(input_size, float)

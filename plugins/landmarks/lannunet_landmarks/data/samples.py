@@ -331,7 +331,7 @@ class TrainingSamples(Dataset[dict[str, Any]]):
         linear = drawn.spatial.linear
         moved = affine_matrix(
             linear, centre + drawn.spatial.offset - linear @ middle
-        )  # but for the elastic part
+        )  # except for the elastic part
         batch_item = _item(sample, prepared, index, landmarks, states, self.extra)
         if self.debug:
             where = torch.from_numpy(centre).float()

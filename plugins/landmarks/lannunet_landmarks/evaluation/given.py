@@ -1,4 +1,4 @@
-"""The figures of predictions that a program hands over."""
+"""The figures of predictions that a program provides."""
 
 from __future__ import annotations
 

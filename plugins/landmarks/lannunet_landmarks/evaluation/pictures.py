@@ -79,7 +79,7 @@ def _draw(
     maps: NDArray[Any] | None,
     points: Mapping[str, tuple[Floats, str, str]],
 ) -> None:
-    """One PNG: the image (C, *S) with points (N, D), and beside it with the maps (N, *S') laid over."""
+    """One PNG: the image (C, *S) with points (N, D), and next to it the image under the maps (N, *S')."""
     from matplotlib.figure import Figure
 
     strongest = None if maps is None else maps.max(axis=0)  # (*S')

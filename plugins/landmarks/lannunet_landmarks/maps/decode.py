@@ -206,7 +206,7 @@ def taylor(
         low: (M, D), how far the step may go.
         high: (M, D).
         slope_reach: Points to either side that the first derivative along an axis is a difference of.
-        bend_reach: Likewise, the second derivative.
+        bend_reach: The same, the second derivative.
 
     Returns:
         The step (M, D) in points (x, y[, z]).

@@ -112,8 +112,8 @@ def fit(
         values: (M, [Wz,] Wy, Wx).
         inside: Which of them to fit.
         start: (M, D) to start from, in pixels of the window; what is returned where no Gaussian fits.
-        sigma: (M,), likewise.
-        height: (M,), likewise.
+        sigma: (M,), the same.
+        height: (M,), the same.
         usable: (D,), False for axes (x, y[, z]) to stay on the start of.
     """
     dimensions = start.shape[1]

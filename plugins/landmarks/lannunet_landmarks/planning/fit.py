@@ -43,7 +43,7 @@ class Fitted:
 
 
 def fit(found: Look, request: PlanRequest, budget: Budget) -> Fitted:
-    """The most able network that sees enough, on the largest images that leave time for enough batches."""
+    """The most capable network that sees enough, on the largest images that leave time for enough batches."""
     dimensions = found.dataset.dimensions
     batch, seconds = recipe.LEAST_BATCH[dimensions], budget.seconds
     batches = recipe.BATCHES[dimensions] * math.sqrt(seconds / 60)

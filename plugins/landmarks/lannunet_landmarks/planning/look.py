@@ -22,7 +22,7 @@ class Look:
     Attributes:
         dataset: The data set.
         sizes: (images, D) of the training images, (x, y[, z]).
-        spacings: Likewise, in mm; ones where it is unknown.
+        spacings: The same, in mm; ones where it is unknown.
         states_spacing: Whether that of every training image is known.
         channels: C.
         turned: By how many degrees nineteen of twenty training images are turned against their mean, at most;

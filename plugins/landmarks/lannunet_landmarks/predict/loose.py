@@ -1,4 +1,4 @@
-"""Predicting loose images with a trained model: what `lannunet predict` does."""
+"""Predicting standalone images with a trained model: what `lannunet predict` does."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PIXELS = (".raw", ".zraw")  # of MetaImages, which are headers
 
 
 def predict(request: PredictRequest) -> list[Prediction]:
-    """Predict loose images with a trained model, or with several together.
+    """Predict standalone images with a trained model, or with several together.
 
     Returns:
         The main method's predictions.
@@ -128,7 +128,7 @@ def named_apart(files: Sequence[Path]) -> list[str]:
 
 
 def images_in(folder: Path, readers: ImageFiles) -> list[Path]:
-    """The images of a folder, whatever their kinds; what else lies there is named, but for hidden files.
+    """The images of a folder, whatever their kinds; what else lies there is named, except for hidden files.
 
     Raises:
         UserError: There are none.

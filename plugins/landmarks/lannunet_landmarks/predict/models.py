@@ -25,7 +25,7 @@ from lannunet_landmarks.session import LandmarkSession, pixel_shape, start_sessi
 from lannunet_landmarks.types import Sample
 
 PREPARING = {"resize": "letterbox", "letterbox_in": "pixels", "normalisation": "zscore", "clip": []}
-"""The keys of `sampler` that say how images become what the network sees, as models of before meant them."""
+"""The keys of `sampler` that say how images become what the network sees, as earlier models meant them."""
 
 
 def open_model(

@@ -42,7 +42,7 @@ def rewritten(project, spacing):
 
 @pytest.fixture(scope="module")
 def thick(tmp_path_factory):
-    """Trained on volumes of thick slices, as models of before were: proportions counted in pixels."""
+    """Trained on volumes of thick slices, as earlier models were: proportions counted in pixels."""
     folder = tmp_path_factory.mktemp("thick") / "project"
     project = rewritten(draw_project(folder, sizes=((40, 40, 10),), input_size=(16, 16, 12)), CT)
     project.set(sampler={"letterbox_in": "pixels"}, solver={"max_epochs": 1})

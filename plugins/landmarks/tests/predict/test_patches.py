@@ -31,7 +31,7 @@ def test_either_resolution_and_either_inference(make_project, patch):
     assert all(np.isfinite(float(row["x"])) for row in rows)
     described = json.loads((project.out / "run.json").read_text())
     assert described["run"]["input_size"] == [32, 32]  # what the network sees
-    # A model finds them again in loose images.
+    # A model finds them again in standalone images.
     images = [project.folder / sample["image"] for sample in project.annotations["testing"]]
     assert project.lannunet("predict", project.out, *images, "-o", project.folder / "again") == 0
     again = project.rows(project.folder / "again")

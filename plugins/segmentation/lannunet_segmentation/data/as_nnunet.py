@@ -85,7 +85,7 @@ def resized(
 
 
 def splined(values: NDArray[np.float32], shape: NDArray[np.int64], order: int) -> NDArray[np.float32]:
-    """Likewise, along all axes; nothing becomes higher or lower than it was."""
+    """The same, along all axes; nothing becomes higher or lower than it was."""
     if np.array_equal(values.shape, shape):
         return values
     factors = shape / np.array(values.shape)

@@ -80,11 +80,11 @@ class Budget:
 def choose_network(
     median: Sequence[float], offers: Callable[[Sequence[float]], Sequence[PlannedNetwork]], budget: Budget
 ) -> PlannedNetwork:
-    """The most able network that sees enough: the median image, or a patch of a decent size.
+    """The most capable network that sees enough: the median image, or a patch of a decent size.
 
     Args:
         median: Size of the median prepared image.
-        offers: What the architecture offers for patches of such sides, the most able first.
+        offers: What the architecture offers for patches of such sides, the most capable first.
         budget: What a run may cost.
     """
     enough = min(math.prod(median), ENOUGH_CONTEXT[len(median)])

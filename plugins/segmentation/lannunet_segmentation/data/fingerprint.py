@@ -29,7 +29,7 @@ class Fingerprint:
     Attributes:
         dataset: The data set.
         sizes: Of each training case, from its header.
-        spacings: Likewise, in mm.
+        spacings: The same, in mm.
         looked_into: How many of the cases the following comes from.
         intensities: For each channel the 0.5 and 99.5 percentile, mean and standard deviation of annotated
             foreground; of all voxels where none is annotated.

@@ -69,7 +69,7 @@ def check_cases(cases: Sequence[Case], dataset: SegmentationDataset, title: str 
         others = f" So do {len(shifts) - 1} other files, less far." if len(shifts) > 1 else ""
         print(
             f"warning: {most.path}: by the origins in their headers it lies {most.distance:.3g} mm away from "
-            f"{most.first}.{others} Their voxels are taken to be the same places: check that they are.",
+            f"{most.first}.{others} Their voxels are treated as the same places: check that they are.",
             file=sys.stderr,
         )
     if 0 < len(unmeasured) < len(cases):
@@ -87,7 +87,7 @@ def check_cases(cases: Sequence[Case], dataset: SegmentationDataset, title: str 
     if turned:
         print(
             f"warning: {len(turned)} images, such as {turned[0].images[0]}, state an orientation (EXIF) and "
-            "are read upright; their labels state none, and are taken to be upright.",
+            "are read upright; their labels state none, and are treated as upright.",
             file=sys.stderr,
         )
 

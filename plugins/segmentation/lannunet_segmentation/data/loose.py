@@ -1,4 +1,4 @@
-"""Loose image files as cases, for prediction: which files make up one, and what it is called.
+"""Standalone image files as cases, for prediction: which files make up one, and what it is called.
 
 A folder may hold files of any format. What cannot be predicted as it is meant is refused by name, before
 anything is predicted.

@@ -42,7 +42,7 @@ def contrast(channel: Tensor, factor: float) -> Tensor:
 
 
 def low_resolution(channel: Tensor, scale: float, kept: int | None) -> Tensor:
-    """Down to `scale` times the size, but for the axis `kept` (0 for x), and up again, linearly."""
+    """Down to `scale` times the size, except for the axis `kept` (0 for x), and up again, linearly."""
     fewer = [max(1, round(scale * length)) for length in channel.shape]
     if kept is not None:
         fewer[-1 - kept] = channel.shape[-1 - kept]

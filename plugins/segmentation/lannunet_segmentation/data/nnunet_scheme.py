@@ -94,7 +94,7 @@ CHANGES = (
 class NnunetScheme:
     """nnU-Net's default augmentation (Isensee et al., Nature Methods 18, 2021), as version 2 draws it.
 
-    But for the noise: that of a channel is its own, as in version 1 and the paper. There is no elastic
+    Except for the noise: that of a channel is its own, as in version 1 and the paper. There is no elastic
     deformation. Where an axis has thick slices, a volume turns, scales and loses resolution within them only.
     """
 

@@ -1,6 +1,6 @@
 """Pickles of plain data, read without Python's or NumPy's unpickling: nothing that a file says is called.
 
-A pickle is a program for a small stack machine. This one carries out those instructions that build
+A pickle is a program for a small stack machine. This one runs those instructions that build
 containers, numbers and text, and knows of a few names (`numpy.ndarray`, …) what they stand for; the bytes of
 an array are taken as such where its type is one of those here and their number fits its shape. All else is
 refused.
@@ -85,7 +85,7 @@ _MARK = _Mark()
 
 
 class _Machine:
-    """Carries out a pickle's instructions."""
+    """Runs a pickle's instructions."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []

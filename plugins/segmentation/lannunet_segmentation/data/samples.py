@@ -77,7 +77,7 @@ class TrainingPatches(Dataset[dict[str, Any]]):
         first = [math.floor(side) - 1 for side in low]
         box = [math.ceil(side) + 2 - start for side, start in zip(high, first, strict=True)]
         middle, linear = (np.asarray(size) - 1) / 2, drawn.spatial.linear
-        # But for the elastic part.
+        # Except for the elastic part.
         moved = affine_matrix(linear, centre + drawn.spatial.offset - linear @ middle)
         item: dict[str, Any] = {
             "image": torch.from_numpy(cut_box(case.image(), first, box)),

@@ -32,7 +32,7 @@ class ClassMetrics:
         weighted_dice: 2 Σ w·p·t / Σ w·(p + t) over the same voxels, with the given weights w; NaN where the
             class has no weight in either; None without weights.
         hausdorff95: See `surface_distances`; in the unit of the spacing, NaN where either surface is empty.
-        mean_surface_distance: Likewise.
+        mean_surface_distance: The same.
         predicted: How many annotated voxels are predicted to be of this class.
         target: How many annotated voxels are of this class.
     """

@@ -1,4 +1,4 @@
-"""Segmenting loose images with a trained model: what `lannunet predict` does."""
+"""Segmenting standalone images with a trained model: what `lannunet predict` does."""
 
 from __future__ import annotations
 

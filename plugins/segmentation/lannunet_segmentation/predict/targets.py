@@ -29,7 +29,7 @@ def check_targets(
     key: str,
     inputs: Sequence[Case],
 ) -> None:
-    """Refuse what would be written over, and say where label maps are of another format than their image.
+    """Refuse what would be overwritten, and say where label maps are of another format than their image.
 
     Args:
         cases: Those that will be segmented.

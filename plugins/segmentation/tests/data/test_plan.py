@@ -270,7 +270,7 @@ class Silent(Plugin):
 
 
 class Talking(Plugin):
-    """Offers a large network that is far too slow, and a small one that is fast but for large patches."""
+    """Offers a large network that is far too slow, and a small one that is fast except for large patches."""
 
     @classmethod
     def networks(cls, request):

@@ -43,7 +43,7 @@ def test_a_file_that_says_something_else_is_refused(tmp_path, found):
 
 
 def test_a_model_that_does_not_say_how_nnunet_prepared_its_images(segmentation, capsys):
-    """As models of before were; of raw images, the configuration says so."""
+    """As earlier models were; of raw images, the configuration says so."""
     segmentation.set(solver={"max_epochs": 1})
     assert segmentation.train() == 0
     model = segmentation.out / BEST_MODEL
@@ -57,7 +57,7 @@ def test_a_model_that_does_not_say_how_nnunet_prepared_its_images(segmentation, 
     for suffix in (".npz", ".pkl"):
         (stage / f"case{suffix}").touch()
     config = {**trained.config, "dataset": {**trained.config["dataset"], "root": str(stage)}}
-    config["output"] = {**config["output"], "provenance": "full"}  # models of before had paths in them
+    config["output"] = {**config["output"], "provenance": "full"}  # earlier models had paths in them
     save_checkpoint(model, replace(trained, learned={}, config=config))
     assert segmentation.lannunet(*predict, segmentation.folder / "newer") == 2
     assert "Train it again" in capsys.readouterr().err

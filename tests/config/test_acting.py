@@ -35,6 +35,8 @@ UNSEEN = {
     "dataset.format": "names what a plugin brings (tests/contract)",
     "trainer.weighted.folder": "needs weight maps (plugins/weighted/tests)",
     "trainer.observer.tensorboard": "needs a library that is not a requirement",
+    "trainer.observer.trackers": "likewise (plugins/observer/tests/test_tracking.py)",
+    "trainer.observer.project": "beside trackers",
 }
 """Keys that act on what this test does not see, and why."""
 
@@ -294,6 +296,7 @@ IDLE = {
         ("solver.loss_function=mse",): ["solver.regress_sigma_loss_weight"],
         ("solver.deep_supervision=false",): ["solver.num_res_supervisions"],
         ("solver.max_epochs=3",): ["solver.budget_minutes"],
+        ("trainer.plugins=[observer]",): ["trainer.observer.project"],
         ("model.unet.strides=[[2, 2]]",): ["model.unet.min_feature_resolution"],
         PHDNET: [
             "solver.loss_function",
@@ -313,7 +316,7 @@ IDLE = {
     },
     "segmentation": {
         ("trainer.plugins=[sparse]",): ["sampler.foreground_share", "sampler.sample_mode"],
-        ("trainer.plugins=[observer]",): ["trainer.observer.radius"],
+        ("trainer.plugins=[observer]",): ["trainer.observer.radius", "trainer.observer.project"],
         WEIGHTED: ["trainer.weighted.w0", "trainer.weighted.sigma"],
         GENERATED: ["trainer.weighted.folder"],
         CLASS_WEIGHTS: ["trainer.ce-dice-weighted.beta"],
@@ -324,6 +327,7 @@ IDLE = {
 OTHER = {
     "solver.budget_minutes": 5.0,
     "trainer.observer.radius": 5.0,
+    "trainer.observer.project": "hands",
     "sampler.sample_mode": "foreground",
     "model.phdnet.class_label_scheme": "gaussian",
 }

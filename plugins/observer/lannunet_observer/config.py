@@ -1,12 +1,20 @@
 """The settings of `trainer.observer`."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from lannunet_core import PluginConfig
 
+TrackerName = Literal["mlflow", "comet", "wandb"]
+
 
 class ObserverConfig(PluginConfig):
     tensorboard: bool = Field(False, description="Also write event files for TensorBoard.")
+    trackers: list[TrackerName] = Field([], description="Trackers that the run is also logged to.")
+    project: str = Field(
+        "lannunet", min_length=1, description="The trackers' name of the experiment, or project."
+    )
     radius: float = Field(
         2.0,
         gt=0,
@@ -14,4 +22,5 @@ class ObserverConfig(PluginConfig):
     )
 
     def idle_keys(self, task: str) -> dict[str, str]:
-        return {} if task == "landmarks" else {"radius": "task"}
+        idle = {} if task == "landmarks" else {"radius": "task"}
+        return idle if self.trackers else idle | {"project": "trackers"}

@@ -1,0 +1,44 @@
+"""What a run's trackers have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a tracker is started with.
+
+    Attributes:
+        project: Its experiment, or project.
+        name: Of the run.
+        folder: The run's folder.
+        config: The run's configuration, flat, with dotted keys.
+        known: The tracker's name of the run, where it is resumed.
+    """
+
+    project: str
+    name: str
+    folder: Path
+    config: Mapping[str, Any]
+    known: str | None
+
+
+class Tracker(Protocol):
+    """One run in one tracker."""
+
+    @property
+    def run(self) -> str:
+        """The tracker's name of the run."""
+
+    def log(self, figures: Mapping[str, float], epoch: int) -> None:
+        """Log the numbers of an epoch."""
+
+    def results(self, figures: Mapping[str, float], pictures: Sequence[Path], report: Path) -> None:
+        """Log the figures of the summary, pictures of predictions (PNG) and the report (HTML)."""
+
+    def close(self, failed: bool) -> None:
+        """End the run in the tracker."""

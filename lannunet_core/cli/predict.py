@@ -7,6 +7,7 @@ import typer
 
 from lannunet_core.api import task_of_model
 from lannunet_core.cli import PluginFiles
+from lannunet_core.cli.train import fold_numbers
 from lannunet_core.errors import UserError
 from lannunet_core.task import PredictRequest
 
@@ -17,6 +18,10 @@ def command(
     out: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
     also: Annotated[
         list[Path] | None, typer.Option(help="A further model; all predict together (repeatable).")
+    ] = None,
+    folds: Annotated[
+        str | None,
+        typer.Option(metavar="0-4", help="Of a cross-validated run only these; all of them by default."),
     ] = None,
     spacing: Annotated[
         float | None, typer.Option(min=1e-6, help="mm per pixel, for images whose files do not say.")
@@ -43,7 +48,22 @@ def command(
         )
 
     models, files = tuple(also or ()), tuple(plugins or ())
+    if folds is not None:
+        model, *more = chosen_folds(model, fold_numbers(folds))
+        models = (*more, *models)
     request = PredictRequest(
         model, images, out, models, spacing, calibration, coverage, tta, overwrite, files
     )
     task_of_model(model).predict(request)
+
+
+def chosen_folds(model: Path, numbers: list[int]) -> list[Path]:
+    """The folders of these folds of a cross-validated run."""
+    from lannunet_core.plugins.references import located
+    from lannunet_core.run.checkpoint import best_model
+
+    folder = located(model)
+    for number in numbers:
+        if best_model(folder / f"fold{number}") is None:
+            raise UserError(f"--folds: {model} has no trained fold {number} (fold{number}).")
+    return [folder / f"fold{number}" for number in numbers]

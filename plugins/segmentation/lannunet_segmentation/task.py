@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lannunet_core import LoadedConfig, Plan, PlanRequest, PredictRequest, RunInfo, Task, UserError
+from lannunet_core import LoadedConfig, Plan, PlanRequest, PredictRequest, RunInfo, Task
 from lannunet_segmentation.defaults import SegmentationDefaults
 from lannunet_segmentation.hooks import SegmentationHooks
 from lannunet_segmentation.schema import LOSSES, NORMALISATIONS, SCHEMES, RunConfig
@@ -70,9 +70,7 @@ class SegmentationTask(Task):
     ) -> SegmentationModel:
         from lannunet_segmentation.predict.model import SegmentationModel
 
-        if also:
-            raise UserError(f"also: means nothing for {model}, of `task: segmentation`; leave it out.")
-        return SegmentationModel(model, tta, plugins)
+        return SegmentationModel(model, also, tta, plugins)
 
     def read_dataset(self, path: Path) -> SegmentationDataset:
         from lannunet_segmentation.data.folders import read_dataset

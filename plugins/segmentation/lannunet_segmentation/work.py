@@ -31,7 +31,7 @@ from lannunet_segmentation.data.settings import as_trained, say_prepared, with_p
 from lannunet_segmentation.data.twins import say_twins
 from lannunet_segmentation.evaluation.validation import validation_error
 from lannunet_segmentation.opened import open_run
-from lannunet_segmentation.predict.predictor import segment
+from lannunet_segmentation.predict.predictor import Member, segment
 from lannunet_segmentation.predict.targets import check_targets
 from lannunet_segmentation.session import SegmentationSession
 from lannunet_segmentation.types import Case, SegmentationDataset, SegmentedCase
@@ -147,9 +147,8 @@ class SegmentationWork:
         from lannunet_segmentation.evaluation.report import write_segmentation_results
 
         folder, chosen = self.config.output.output_dir, self.config.inference.split
-        self.segmented = segment(
-            session, self.cases[chosen], self.dataset, self.settings, folder / PREDICTIONS, chosen
-        )
+        members = [Member(session, self.settings)]
+        self.segmented = segment(members, self.cases[chosen], self.dataset, folder / PREDICTIONS, chosen)
         title = f"{self.dataset.name}: {chosen}"
         figures = session.hooks.metrics(predictions=self.segmented)
         return write_segmentation_results(

@@ -32,7 +32,7 @@ def validation_error(session: SegmentationSession, cases: Sequence[PreparedCase]
             label = case.label()
             assert label is not None
             place = Place(case.id, case.affine, case.spacing, case.extra_fields)
-            maps = scores_of(session, case.image(), place)
+            maps = scores_of([session], case.image(), place, mirrored=False)
             labels = hooks.get_segmentation(maps=maps.float()).numpy()
             made = SegmentedImage(case.id, labels, label, case.spacing, names, case.extra_fields)
             made = postprocessed(hooks, made)

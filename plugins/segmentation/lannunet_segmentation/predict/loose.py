@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lannunet_core import (
     PredictRequest,
     claim_folder,
+    models_of,
     provenance,
     refuse_folder,
     refuse_to_empty,
@@ -13,6 +16,7 @@ from lannunet_core import (
 from lannunet_segmentation.data.cases import file_ending
 from lannunet_segmentation.data.headers import check_cases
 from lannunet_segmentation.data.loose import loose_cases
+from lannunet_segmentation.predict.members import run_of
 from lannunet_segmentation.predict.model import SegmentationModel
 from lannunet_segmentation.predict.targets import check_targets
 from lannunet_segmentation.types import SegmentedCase
@@ -23,21 +27,25 @@ def predict(request: PredictRequest) -> list[SegmentedCase]:
 
     Several channels of a case are files that end in `_0000`, `_0001` ….
     """
-    request.refuse("segmentation", "also", "spacing", "calibration", "coverage")
+    request.refuse("segmentation", "spacing", "calibration", "coverage")
     model, images, folder = request.model, request.images, request.folder
     refuse_folder(folder, "--output", None if request.overwrite else "replace it (--overwrite)")
-    refuse_to_empty(folder, "--output", [model])
-    opened = SegmentationModel(model, request.tta, request.plugins)
+    models = [path for named in (model, *request.also) for path in models_of(named)]
+    refuse_to_empty(folder, "--output", models)
+    opened = SegmentationModel(model, request.also, request.tta, request.plugins)
     session, run = opened.session, opened.session.run
     cases = loose_cases(images, run.in_channels, run.dimensions, session.files)
     dataset = opened.dataset(cases, session.files, file_ending(cases[0].images[0], session.files))
     check_cases(cases, dataset)
     check_targets(cases, dataset, folder, folder, "--output", cases)
     claim_folder(folder)
+    used: dict[str, Any] = {"model": str(model)}
+    if opened.others:
+        used["also"] = [str(run_of(path)) for path in opened.others]
     write_run(
         folder,
         session.loaded.resolved(),
-        provenance(session.loaded, run, session.fabric.device, model=str(model)),
+        provenance(session.loaded, run, session.fabric.device, **used),
     )
     done = opened.write(dataset, folder)
     print(f"{len(done)} label maps: {folder}", flush=True)

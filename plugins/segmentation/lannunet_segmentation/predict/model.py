@@ -1,4 +1,4 @@
-"""A trained model in memory: the command line and programs predict with it."""
+"""A trained model in memory, or several that predict together: the command and programs predict with it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ import numpy as np
 from lannunet_images import Graph, ImageFiles, given_images
 from numpy.typing import NDArray
 
-from lannunet_core import open_model, progress_bar
+from lannunet_core import UserError, progress_bar
 from lannunet_segmentation.data.cases import read_case
 from lannunet_segmentation.data.headers import check_cases
 from lannunet_segmentation.data.label_files import write_label
-from lannunet_segmentation.data.settings import as_trained, settings_of, with_plugins
+from lannunet_segmentation.predict.members import given_dataset, open_members
 from lannunet_segmentation.predict.predictor import segment, segment_case
-from lannunet_segmentation.session import start_session
 from lannunet_segmentation.types import Case, Geometry, Labels, SegmentationDataset, SegmentedCase
 
 
@@ -48,63 +47,49 @@ class Segmentation:
 
 
 class SegmentationModel:
-    """A `Predictor`.
+    """A `Predictor`; several models predict by the mean of their class maps.
 
     Args:
-        model: A model file, or a run's folder.
-        tta: Whether to look at mirrored images too; None: as the model's configuration says.
+        model: A model file, a run's folder, or that of a cross-validated run.
+        also: Further models, to predict together with it.
+        tta: Whether to look at mirrored images too; None: as each model's configuration says.
         plugins: Files with plugins that the user trusts.
 
     Raises:
-        UserError: It is no model, or does not say how images are prepared for it.
+        UserError: They are no models, or none that can predict together (see `open_members`).
     """
 
-    def __init__(self, model: Path, tta: bool | None = None, plugins: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        model: Path,
+        also: Sequence[Path] = (),
+        tta: bool | None = None,
+        plugins: Sequence[Path] = (),
+    ) -> None:
         self.model = model
-        self.session = session = open_model(model, start_session, plugins=plugins)
-        config = session.config
-        if tta is not None:
-            inference = config.inference.model_copy(update={"tta": tta})
-            config = config.model_copy(update={"inference": inference})
-            session.loaded = replace(session.loaded, run=config)
-        dataset = self.dataset((), session.files, "")
-        own = with_plugins(settings_of(config, dataset), dataset, session.hooks, session.loaded)
-        self.settings = as_trained(own, session.trained, dataset, session.hooks, session.loaded, model)
+        self.members, (_, *self.others) = open_members(model, also, tta, plugins)
+        self.session = self.members[0].session
         self._turn = threading.Lock()  # plugins may keep a state
 
     def dataset(self, cases: Sequence[Case], files: ImageFiles, ending: str) -> SegmentationDataset:
-        """Cases as this model takes them.
-
-        Args:
-            cases: Of the model's dimensions and channels.
-            files: What reads their images.
-            ending: Of their files.
-        """
-        run = self.session.run
-        return SegmentationDataset(
-            path=self.model,
-            name=self.model.name,
-            layout="raw2",
-            dimensions=run.dimensions,
-            channel_names=tuple(f"channel {index}" for index in range(run.in_channels)),
-            class_names=run.outputs,
-            ignore=None,
-            file_ending=ending,
-            training=(),
-            testing=tuple(cases),
-            files=files,
-        )
+        """Cases as this model takes them, whose images `files` reads; see `given_dataset`."""
+        return replace(given_dataset(self.model, self.session, cases, ending), files=files)
 
     def write(self, dataset: SegmentationDataset, folder: Path) -> list[SegmentedCase]:
         """Segment the cases of a data set, and write their label maps into a folder."""
         with self._turn:
-            return segment(self.session, dataset.testing, dataset, self.settings, folder, "given")
+            return segment(self.members, dataset.testing, dataset, folder, "given")
 
     def graph(self, size: Sequence[int] | None = None) -> Graph:
         """As one graph of tensors, for export; see `graph.graph_of`."""
         from lannunet_segmentation.predict.graph import graph_of
 
-        return graph_of(self.session, self.settings, self.model, size)
+        if self.others:
+            raise UserError(
+                f"{self.model}: holds {len(self.members)} models that predict together (name one, such as "
+                "its fold0), so it cannot be exported as a graph."
+            )
+        return graph_of(self.session, self.members[0].settings, self.model, size)
 
     def predict(
         self,
@@ -134,7 +119,7 @@ class SegmentationModel:
                 kept = None
                 if probabilities:
                     kept = np.empty((len(run.outputs), *stored.pixels.shape[1:]), np.float32)
-                labels = segment_case(session, case, stored, dataset, self.settings, kept)
+                labels = segment_case(self.members, case, stored, dataset, kept)
                 found.append(Segmentation(labels, run.outputs, stored.geometry, kept))
                 bar.advance()
         return found

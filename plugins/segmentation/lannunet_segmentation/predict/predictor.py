@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from lannunet_segmentation.data.cases import read_case
 from lannunet_segmentation.data.label_files import write_label
 from lannunet_segmentation.data.normalise import prepare_image
 from lannunet_segmentation.hooks import SegmentationHooks
-from lannunet_segmentation.predict.resample import label_map
-from lannunet_segmentation.predict.sliding import predict_scores
+from lannunet_segmentation.predict.resample import Part, mean_label_map
+from lannunet_segmentation.predict.sliding import Inputs, patch_scores, stitched_scores
 from lannunet_segmentation.predict.targets import label_paths
 from lannunet_segmentation.session import SegmentationSession
 from lannunet_segmentation.types import (
@@ -51,14 +52,71 @@ class Place:
     extra: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Member:
+    """A model that predicts, by itself or together with others.
+
+    Attributes:
+        session: The model's.
+        settings: How images are prepared for it.
+    """
+
+    session: SegmentationSession
+    settings: Settings
+
+
 @torch.inference_mode()
 def scores_of(
-    session: SegmentationSession, image: NDArray[np.float32], place: Place, mirror: bool = False
+    sessions: Sequence[SegmentationSession],
+    image: NDArray[np.float32],
+    place: Place,
+    mirrored: bool = True,
 ) -> Tensor:
-    """The activated maps (K, *S) of a prepared image (C, *S)."""
-    run, learner, device = session.run, session.learner, session.fabric.device
+    """The activated maps (K, *S) of a prepared image (C, *S), averaged over models with patches of one size.
+
+    Each patch is averaged before it is stored, so that several models take the memory of one.
+
+    Args:
+        sessions: The models'; further inputs are made by each one's own hooks.
+        image: As all of them see it.
+        place: Of the image.
+        mirrored: Whether those look at mirrored images too whose `inference.tta` says so.
+    """
+    first = sessions[0]
+    run, config = first.run, first.config
     size = 2 * len(run.outputs) * int(np.prod(image.shape[1:]))
-    folder = session.config.output.output_dir
+    folder = config.output.output_dir
+    members = [
+        partial(
+            patch_scores,
+            session.learner.eval().run_network,
+            activation=session.learner.loss.activation,
+            mirror=mirrored and session.config.inference.tta,
+            inputs=further_inputs(session, place),
+        )
+        for session in sessions
+    ]
+
+    def of_patches(patches: Tensor, firsts: Sequence[Sequence[int]]) -> Tensor:
+        total = members[0](patches, firsts=firsts)
+        for member in members[1:]:
+            total += member(patches, firsts=firsts)
+        return total / len(members)
+
+    return stitched_scores(
+        of_patches,
+        image,
+        run.input_size,
+        first.fabric.device,
+        classes=len(run.outputs),
+        batch_size=config.solver.data_loader_batch_size_eval,
+        scratch=folder if size > SCORES_IN_MEMORY and folder.is_dir() else None,
+    )
+
+
+def further_inputs(session: SegmentationSession, place: Place) -> Inputs:
+    """Those that a session's plugins bring for the patches of an image."""
+    device = session.fabric.device
     of_case = {
         "id": place.id,
         "spacing": torch.tensor(place.spacing, dtype=torch.float64),
@@ -70,18 +128,7 @@ def scores_of(
         affine = to_device({"affine": torch.from_numpy(place.affine) @ affines}, device)
         return session.hooks.network_inputs(batch={**batch, **affine, "image": patches})
 
-    return predict_scores(
-        learner.eval().run_network,
-        image,
-        run.input_size,
-        device,
-        classes=len(run.outputs),
-        batch_size=session.config.solver.data_loader_batch_size_eval,
-        mirror=mirror,
-        scratch=folder if size > SCORES_IN_MEMORY and folder.is_dir() else None,
-        activation=learner.loss.activation,
-        inputs=inputs,
-    )
+    return inputs
 
 
 def postprocessed(hooks: SegmentationHooks, made: SegmentedImage) -> SegmentedImage:
@@ -97,34 +144,44 @@ def postprocessed(hooks: SegmentationHooks, made: SegmentedImage) -> SegmentedIm
 
 
 def segment_case(
-    session: SegmentationSession,
+    members: Sequence[Member],
     case: Case,
     stored: CaseImage,
     dataset: SegmentationDataset,
-    settings: Settings,
     kept: NDArray[np.float32] | None = None,
 ) -> Labels:
-    """The label map (*S) of a case as it is `stored`, post-processed; for `kept` see `label_map`."""
-    hooks, geometry = session.hooks, stored.geometry
-    image, affine = prepare_image(stored, settings, dataset)
-    spacing = np.abs(affine[:-1, :-1]).T @ geometry.spacing  # its axes may be turned
-    place = Place(case.id, affine, spacing.tolist(), case.extra)
-    scores = scores_of(session, image, place, session.config.inference.tta)
+    """The label map (*S) of a case as it is `stored`, by the mean of the members' class maps.
+
+    The first member's plugins decide on the classes and post-process; for `kept` see `mean_label_map`.
+    """
+    hooks, geometry = members[0].session.hooks, stored.geometry
+    alike: dict[Any, list[Member]] = {}  # those that see the same patches of the same prepared image
+    for member in members:
+        alike.setdefault((member.settings, member.session.run.input_size), []).append(member)
+    parts = []
+    for group in alike.values():
+        image, affine = prepare_image(stored, group[0].settings, dataset)
+        spacing = np.abs(affine[:-1, :-1]).T @ geometry.spacing  # its axes may be turned
+        place = Place(case.id, affine, spacing.tolist(), case.extra)
+        scores = scores_of([member.session for member in group], image, place)
+        parts.append(Part(scores, affine, len(group) / len(members)))
     size = stored.pixels.shape[:0:-1]
-    labels = label_map(scores, affine, size, lambda maps: hooks.get_segmentation(maps=maps), kept)
+    labels = mean_label_map(parts, size, lambda maps: hooks.get_segmentation(maps=maps), kept)
     made = SegmentedImage(case.id, labels, stored.label, geometry.spacing, dataset.class_names, case.extra)
     return np.asarray(postprocessed(hooks, made).labels, np.int16)
 
 
 def segment(
-    session: SegmentationSession,
+    members: Sequence[Member],
     cases: Sequence[Case],
     dataset: SegmentationDataset,
-    settings: Settings,
     folder: Path,
     title: str,
 ) -> list[SegmentedCase]:
-    """Predict cases, post-process them, and write label files, in the geometry of their images."""
+    """Predict cases, post-process them, and write label files, in the geometry of their images.
+
+    Several members predict together; see `segment_case`.
+    """
     folder.mkdir(exist_ok=True)
     done = []
     targets = label_paths(cases, dataset, folder)
@@ -132,7 +189,7 @@ def segment(
         for case, path in zip(cases, targets, strict=True):
             stored = read_case(case, dataset)
             geometry = stored.geometry
-            write_label(path, segment_case(session, case, stored, dataset, settings), geometry)
+            write_label(path, segment_case(members, case, stored, dataset), geometry)
             done.append(SegmentedCase(case.id, case.images, path, case.label, case.extra, geometry))
             bar.advance()
-    return list(session.hooks.postprocess_all(predictions=done))
+    return list(members[0].session.hooks.postprocess_all(predictions=done))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,6 +31,21 @@ def argmax(scores: Tensor) -> Tensor:
     return scores.argmax(0)
 
 
+@dataclass(frozen=True)
+class Part:
+    """Scores on one prepared grid.
+
+    Attributes:
+        scores: (K, *S) of the prepared image, on the CPU, in half precision or any other.
+        affine: (D + 1, D + 1) from prepared to original pixels; it only scales, shifts and swaps axes.
+        share: Of these scores in the mean.
+    """
+
+    scores: Tensor
+    affine: Floats
+    share: float = 1.0
+
+
 def label_map(
     scores: Tensor,
     affine: Floats,
@@ -37,15 +53,24 @@ def label_map(
     decide: Callable[[Tensor], Tensor] = argmax,
     kept: NDArray[np.float32] | None = None,
 ) -> Labels:
-    """The labels of the original image.
+    """The labels of the original image; see `Part` and `mean_label_map`."""
+    return mean_label_map([Part(scores, affine)], original_size, decide, kept)
+
+
+def mean_label_map(
+    parts: Sequence[Part],
+    original_size: Sequence[int],
+    decide: Callable[[Tensor], Tensor] = argmax,
+    kept: NDArray[np.float32] | None = None,
+) -> Labels:
+    """The labels of the original image, by the mean of scores on one grid or several.
 
     Beside the scores and the labels, memory holds one slab of all classes, of `SLAB_BYTES` or one plane.
 
-    What the prepared image does not show, as it was cropped, is background.
+    What a prepared image does not show, as it was cropped, is background.
 
     Args:
-        scores: (K, *S) of the prepared image, on the CPU, in half precision or any other.
-        affine: (D + 1, D + 1) from prepared to original pixels; it only scales, shifts and swaps axes.
+        parts: Their shares sum to 1.
         original_size: (x, y[, z]) in pixels.
         decide: Maps scores (K, *slab) float32 to labels (*slab), voxel by voxel; their memory
             is used again for the next slab.
@@ -55,28 +80,59 @@ def label_map(
     Raises:
         UserError: The switch in the environment says neither yes nor no.
     """
-    scores, affine = turned_back(scores, affine)
     whole = np.zeros(original_size[::-1], np.int16)
-    box, affine = shown_part(whole.shape, scores.shape[1:], affine)
+    placed = [_Placed(part, whole.shape) for part in parts]
+    box = tuple(
+        slice(min(part.start for part in axis), max(part.stop for part in axis))
+        for axis in zip(*(one.box for one in placed), strict=True)
+    )
     labels = whole[box]
     if kept is not None:
         kept[:] = 0
         kept[0] = 1
     all_classes = (slice(None), *box)
-    shape = labels.shape
-    matrices = axis_matrices(scores.shape[1:], affine, shape)
-    plane = 4 * len(scores) * math.prod(shape[1:])
+    shape, classes = labels.shape, len(parts[0].scores)
+    plane = 4 * classes * math.prod(shape[1:])
     thickness = max(SLAB_BYTES // plane, 1) if in_slabs() else shape[0]
-    memory = torch.empty(len(scores), min(thickness, shape[0]), *shape[1:])
+    memory = torch.empty(classes, min(thickness, shape[0]), *shape[1:])
     for first in range(0, shape[0], thickness):
         slab = slice(first, min(first + thickness, shape[0]))
         stack = memory[:, : slab.stop - slab.start]
-        for one, target in zip(scores, stack, strict=True):
-            target.copy_(resampled(one, matrices, slab))
+        if len(placed) == 1:
+            for one, target in zip(placed[0].scores, stack, strict=True):
+                target.copy_(resampled(one, placed[0].matrices, slab))
+        else:
+            stack.zero_()
+            for part in placed:
+                part.add_to(stack, slab, [axis.start for axis in box])
         if kept is not None:
             kept[all_classes][:, slab] = stack.numpy()
         labels[slab] = decide(stack).numpy()
     return whole
+
+
+class _Placed:
+    """A part's scores, with where they lie in an original image (*S)."""
+
+    def __init__(self, part: Part, original: Sequence[int]) -> None:
+        self.scores, affine = turned_back(part.scores, part.affine)
+        self.share = part.share
+        self.box, affine = shown_part(original, self.scores.shape[1:], affine)
+        shape = [axis.stop - axis.start for axis in self.box]
+        self.matrices = axis_matrices(self.scores.shape[1:], affine, shape)
+
+    def add_to(self, stack: Tensor, slab: slice, begin: Sequence[int]) -> None:
+        """Add its share to the slab (K, *slab) that is `slab` of an image which begins at `begin`."""
+        own = [slice(axis.start - at, axis.stop - at) for axis, at in zip(self.box, begin, strict=True)]
+        first, last = max(slab.start, own[0].start), min(slab.stop, own[0].stop)
+        stack[0] += self.share  # the background, where it shows nothing
+        if first >= last:
+            return
+        inside = (slice(first - slab.start, last - slab.start), *own[1:])
+        stack[0][inside] -= self.share
+        rows = slice(first - own[0].start, last - own[0].start)
+        for one, target in zip(self.scores, stack, strict=True):
+            target[inside] += self.share * resampled(one, self.matrices, rows)
 
 
 def turned_back(scores: Tensor, affine: Floats) -> tuple[Tensor, Floats]:

@@ -31,6 +31,8 @@ from lannunet_segmentation.data.cutting import cut_box
 Inputs = Callable[[Tensor, Tensor], Mapping[str, Any]]
 """Further inputs of the network, by name, for patches (B, C, *P) and the affines (B, D + 1, D + 1) from their
 pixels to those of the image that they are cut from."""
+PatchScores = Callable[[Tensor, Sequence[Sequence[int]]], Tensor]
+"""The scores (B, K, *P) float32 of patches (B, C, *P), given their first pixels (x, y[, z]) in the image."""
 
 
 def softmax(outputs: Any) -> Tensor:
@@ -52,23 +54,55 @@ def predict_scores(
     progress: Callable[[int, int], None] | None = None,
     inputs: Inputs | None = None,
 ) -> Tensor:
-    """Predict an image patch by patch.
+    """Predict an image patch by patch with one network; for the other arguments see `stitched_scores`.
 
     Args:
         network: Maps (B, C, *P) to raw outputs (B, K, *P), or to a list of them with the finest first, or to
             what `activation` understands; in evaluation mode.
+        mirror: Average each patch over its mirror images along all axes: 2^D times the work.
+        activation: What turns raw outputs, all of them, into the scores (B, K, *P) that are averaged.
+        inputs: What else the network is called with.
+    """
+
+    def of_patches(patches: Tensor, firsts: Sequence[Sequence[int]]) -> Tensor:
+        return patch_scores(network, patches, activation, mirror, inputs, firsts)
+
+    return stitched_scores(
+        of_patches,
+        image,
+        patch_size,
+        device,
+        classes=classes,
+        batch_size=batch_size,
+        scratch=scratch,
+        progress=progress,
+    )
+
+
+def stitched_scores(
+    of_patches: PatchScores,
+    image: NDArray[np.float32],
+    patch_size: Sequence[int],
+    device: torch.device | str,
+    *,
+    classes: int,
+    batch_size: int = 1,
+    scratch: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Predict an image patch by patch.
+
+    Args:
+        of_patches: Gives the scores of patches on the device.
         image: Prepared, (C, *S); may be memory-mapped, only patches of it are read. Where it is less than a
             patch it lies in the middle of one, with its mirror images around.
         patch_size: (x, y[, z]) in pixels.
-        device: Where the network is.
+        device: Where the networks are.
         classes: K.
         batch_size: Patches at a time.
-        mirror: Average each patch over its mirror images along all axes: 2^D times the work.
         scratch: The folder for a temporary file that holds the scores instead of memory; it is gone as soon
             as nobody holds the scores, or the process ends. None: in memory.
-        activation: What turns raw outputs, all of them, into the scores (B, K, *P) that are averaged.
         progress: Called with the number of patches that are done, and of all.
-        inputs: What else the network is called with.
 
     Returns:
         (K, *S) float16 on the CPU.
@@ -93,7 +127,7 @@ def predict_scores(
         cuts = [cut_box(image, first, patch_size).astype(np.float32, copy=False) for first in firsts]
         patches = torch.from_numpy(np.stack(cuts))
         with torch.no_grad():
-            maps = patch_scores(network, patches.to(device), activation, mirror, inputs, firsts)
+            maps = of_patches(patches.to(device), firsts)
             for one, corner in zip(maps, chosen, strict=True):
                 weight = torch.ones((), device=device)
                 for axis, start in enumerate(corner):

@@ -108,7 +108,9 @@ OF_LANDMARKS = {
 
 OF_SEGMENTATION = {
     "config import": ("config import {yaml}", 2, "run.yaml:11: LaNNU-Net has no task 'segmentation'"),
-    "evaluate": ("evaluate {results} {truth}", 2, "Label maps are evaluated by the run"),
+    "evaluate": ("evaluate {results} {truth} -o {new}/figures", 0, "agreement with the annotation"),
+    "evaluate run": ("evaluate --runs {run}", 0, "agreement with the annotation"),
+    "evaluate radii": ("evaluate {results} {truth} --radii 2", 2, "--radii: means nothing for"),
     "calibrate": ("calibrate {results} -o {new}/calibration.json", 2, "is a folder"),
     "calibrate cases": (
         "calibrate {run}/cases.csv -o {new}/calibration.json",

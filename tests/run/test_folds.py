@@ -149,7 +149,7 @@ def test_wrong_runs(pooled, crossed, tmp_path, capsys):
     for arguments, message in (
         (("--runs", tmp_path), "no folder of a run"),
         (("--runs", crossed.out / "fold0", "--fold", 0), "leave out"),
-        ((crossed.out / "fold0",), "give a predictions.csv"),
+        ((crossed.out / "fold0",), "give predictions and their annotations"),
         (("--runs", crossed.out / "fold0", "-o", crossed.out / "fold0"), "Name another folder"),
         (("--runs", crossed.out / "fold0", "--coverage", 90), "between 0 and 1"),
     ):

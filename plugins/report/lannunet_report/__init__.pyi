@@ -27,3 +27,7 @@ from .cells import (
     from_spreadsheet as from_spreadsheet,
     spreadsheet_text as spreadsheet_text,
 )
+from .evaluating import (
+    EvaluationRequest as EvaluationRequest,
+    PredictionFormat as PredictionFormat,
+)

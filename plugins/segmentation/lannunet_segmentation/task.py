@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,10 +78,18 @@ class SegmentationTask(Task):
 
         return read_dataset(path)
 
-    def evaluate(self, predictions: Any, truth: Any) -> dict[str, Any]:
+    def evaluate(self, predictions: Any, truth: Any, **options: Any) -> dict[str, Any]:
         from lannunet_segmentation.evaluation.given import evaluate_given
 
-        return evaluate_given(predictions, truth)
+        return evaluate_given(predictions, truth, **options)
+
+    def after_folds(self, folders: Sequence[Path], base: Path) -> str | None:
+        held_out = "--runs " + " ".join(shlex.quote(str(folder)) for folder in folders)
+        return (
+            f"all folds together: lannunet predict {shlex.quote(str(base))} IMAGES -o OUT; with "
+            "inference.split: validation, all cases together: "
+            f"lannunet evaluate {held_out} -o {shlex.quote(str(base / 'pooled'))}"
+        )
 
     def recognises(self, dataset: Path) -> bool:
         from lannunet_segmentation.data.folders import is_dataset

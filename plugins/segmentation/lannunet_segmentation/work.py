@@ -32,11 +32,9 @@ from lannunet_segmentation.data.twins import say_twins
 from lannunet_segmentation.evaluation.validation import validation_error
 from lannunet_segmentation.opened import open_run
 from lannunet_segmentation.predict.predictor import Member, segment
-from lannunet_segmentation.predict.targets import check_targets
+from lannunet_segmentation.predict.targets import PREDICTIONS, check_targets
 from lannunet_segmentation.session import SegmentationSession
 from lannunet_segmentation.types import Case, SegmentationDataset, SegmentedCase
-
-PREDICTIONS = "predictions"
 
 
 def train(loaded: LoadedConfig, *, resume: bool = False, overwrite: bool = False) -> list[SegmentedCase]:

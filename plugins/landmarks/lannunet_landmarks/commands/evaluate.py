@@ -1,73 +1,32 @@
-"""`lannunet evaluate`: the figures of predictions against annotations."""
+"""What `lannunet evaluate` does with predictions of landmarks."""
 
 from __future__ import annotations
 
 import sys
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+from lannunet_report import EvaluationRequest, PredictionFormat
 
 from lannunet_core import UserError
 from lannunet_landmarks.commands.calibrate import check_coverage
 
-
-class SplitName(str, Enum):
-    training = "training"
-    validation = "validation"
-    testing = "testing"
+COVERAGE, RADII = 0.9, "2,2.5,3,4"
 
 
-def command(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="PREDICTIONS ANNOTATIONS | RUN...",
-            help="A predictions.csv, and the JSON of annotations or a folder of foldK.json; with --runs the "
-            "folders of runs.",
-        ),
-    ],
-    runs: Annotated[
-        bool, typer.Option("--runs", help="Pool the predictions of runs, such as a cross-validation's.")
-    ] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="Folder for predictions.csv, summary.json, report.html; made if need be."
-        ),
-    ] = None,
-    calibration: Annotated[
-        Path | None, typer.Option(help="What lannunet calibrate wrote: add regions, and see if they hold.")
-    ] = None,
-    coverage: Annotated[
-        float, typer.Option(help="Probability with which a region is to hold the true point.")
-    ] = 0.9,
-    split: Annotated[
-        SplitName | None, typer.Option(help="What the predictions are of; testing by default.")
-    ] = None,
-    root: Annotated[
-        Path | None, typer.Option(help="Folder that image paths are relative to; the JSON's own by default.")
-    ] = None,
-    fold: Annotated[
-        int | None, typer.Option(help="Which foldK.json of a folder, 0 by default; -1: a plain file.")
-    ] = None,
-    landmarks: Annotated[
-        str | None, typer.Option(help="Indices of the annotated landmarks to evaluate, as in 0,3,4.")
-    ] = None,
-    radii: Annotated[
-        str, typer.Option(help="Radii of the success detection rates, in mm, in px if no spacing.")
-    ] = "2,2.5,3,4",
-) -> None:
-    """Evaluate predictions: radial errors, success detection rates, and whether calibrated regions hold."""
-    chosen = None if landmarks is None else [_index(word) for word in landmarks.split(",")]
-    wanted_radii = [_radius(word) for word in radii.split(",")]
+def takes(predictions: Path, annotations: Path) -> bool:
+    """Whether they are a table and annotations, rather than two folders of label maps."""
+    return not (predictions.is_dir() and annotations.is_dir())
+
+
+def evaluate(request: EvaluationRequest) -> None:
+    """Radial errors, success detection rates, and whether calibrated regions hold."""
+    paths, split, output, fold = request.paths, request.split, request.output, request.fold
+    chosen = None if request.landmarks is None else [_index(word) for word in request.landmarks.split(",")]
+    wanted_radii = [_radius(word) for word in (request.radii or RADII).split(",")]
+    coverage = COVERAGE if request.coverage is None else request.coverage
     check_coverage(coverage)
-    if not runs and len(paths) != 2:
-        raise UserError(
-            "evaluate: give a predictions.csv and its annotations, or --runs and the folders of runs."
-        )
-    if runs and any(given is not None for given in (split, root, fold, landmarks)):
+    if request.runs and any(given is not None for given in (split, request.root, fold, chosen)):
         raise UserError(
             "--runs: each run knows its own data; leave out --split, --root, --fold and --landmarks."
         )
@@ -80,21 +39,21 @@ def command(
     from lannunet_landmarks.evaluation.reliability import say_confidence
     from lannunet_landmarks.evaluation.summary import print_summary
 
-    known = None if calibration is None else read_calibration(calibration)
+    known = None if request.calibration is None else read_calibration(request.calibration)
     predictions: Any = paths[0]
-    if runs:
+    if request.runs:
         predictions, dataset = pool(paths)
         title = f"{dataset.name}, {len(paths)} runs"
     else:
-        dataset = load_dataset(dataset_section(paths[1], root, chosen), 0 if fold is None else fold)
+        dataset = load_dataset(dataset_section(paths[1], request.root, chosen), 0 if fold is None else fold)
         for note in dataset.notes:
             print(f"warning: {note}", file=sys.stderr)
-        title = f"{dataset.name}, {'testing' if split is None else split.value}"
+        title = f"{dataset.name}, {split or 'testing'}"
     summary = api.evaluate(
         predictions,
         dataset,
         task="landmarks",
-        split="testing" if split is None else split.value,
+        split=split or "testing",
         radii=wanted_radii,
         calibration=known,
         coverage=coverage,
@@ -109,6 +68,9 @@ def command(
         print_coverage(summary["calibration"])
     if output is not None:
         print(f"report: {output / 'report.html'}")
+
+
+PREDICTIONS = PredictionFormat("landmarks", takes, evaluate)
 
 
 def _index(word: str) -> int:

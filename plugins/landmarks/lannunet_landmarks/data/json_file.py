@@ -105,7 +105,7 @@ def annotation_file(target: Path, fold: int) -> Path:
     if not found:
         raise UserError(
             f"{target}: holds no JSON. Give the JSON of landmarks' annotations, or a folder of foldK.json. "
-            "Label maps are evaluated by the run that predicts them, in its summary.json."
+            "Label maps are evaluated against label maps: lannunet evaluate FOLDER FOLDER."
         )
     listing = ", ".join(found)
     if fold >= 0:

@@ -217,7 +217,7 @@ def test_folders_of_label_maps(tmp_path, annotations, predictions, capsys):
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "case_1.nii.gz").touch()
     assert run(predictions, tmp_path / "labels") == 2
-    assert "holds no JSON" in (said := capsys.readouterr().err) and "Label maps are evaluated" in said
+    assert "holds no JSON" in (said := capsys.readouterr().err) and "against label maps" in said
     assert run(tmp_path / "labels", annotations) == 2
     assert "is a folder. Give the predictions.csv" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""The figures of predictions that a program provides."""
+"""The figures of predictions that a program passes, or that lie in a folder."""
 
 from __future__ import annotations
 
@@ -9,28 +9,34 @@ from typing import Any
 
 import numpy as np
 
-from lannunet_core import UserError
+from lannunet_core import UserError, progress_bar, refuse_folder
 from lannunet_segmentation.data.folders import read_dataset
 from lannunet_segmentation.data.label_files import read_label
+from lannunet_segmentation.evaluation.folders import pair_folders
 from lannunet_segmentation.evaluation.metrics import case_metrics
-from lannunet_segmentation.evaluation.summary import MeasuredCase, summarise_cases
+from lannunet_segmentation.evaluation.report import measure, unit_of, write_segmentation_results
+from lannunet_segmentation.evaluation.summary import MeasuredCase, print_summary, summarise_cases
 from lannunet_segmentation.predict.model import Segmentation
 from lannunet_segmentation.types import SegmentationDataset, SegmentedCase
 
 
-def evaluate_given(predictions: Any, truth: Any) -> dict[str, Any]:
+def evaluate_given(predictions: Any, truth: Any, output: str | PathLike[str] | None = None) -> dict[str, Any]:
     """See `summarise_cases`. Distances are in mm, where voxels of unknown size count as 1 mm.
 
     Args:
-        predictions: A sequence of `Segmentation`.
+        predictions: A sequence of `Segmentation`, or a folder of label maps.
         truth: The annotated label maps (*S) of the same images, −1 where nobody annotated; or a data set, or
-            the path of one, whose imagesTs these are.
+            the path of one, whose imagesTs these are. For a folder of label maps, another one, or a data set
+            that has labels of the same names.
+        output: For folders, where cases.csv, summary.json and report.html go; None: no file is written.
 
     Raises:
-        UserError: The two do not belong together.
+        UserError: The two do not belong together, or something lies in `output` that is not replaced.
     """
     if isinstance(predictions, (str, PathLike)):
-        raise UserError(f"evaluate: {predictions} is a path; give what `predict` answered.")
+        if not isinstance(truth, (str, PathLike)):
+            raise UserError(f"evaluate: {predictions} is a path; give that of the annotated label maps.")
+        return evaluate_folders(Path(predictions), Path(truth), None if output is None else Path(output))
     dataset = truth if isinstance(truth, SegmentationDataset) else None
     if isinstance(truth, (str, PathLike)):
         dataset = read_dataset(Path(truth))
@@ -39,6 +45,44 @@ def evaluate_given(predictions: Any, truth: Any) -> dict[str, Any]:
             None if case.label is None else read_label(case.label, dataset)[0] for case in dataset.testing
         ]
     return _of_arrays(predictions, truth)
+
+
+def evaluate_folders(predictions: Path, labels: Path, output: Path | None = None) -> dict[str, Any]:
+    """Compare the label maps of two folders (see `pair_folders`), and print what comes of it.
+
+    Args:
+        predictions: Of predicted ones.
+        labels: Of annotated ones, or an nnU-Net folder.
+        output: Where cases.csv, summary.json and report.html go; None: no file is written.
+    """
+    refuse_output(output, (predictions, labels))
+    dataset, cases = pair_folders(predictions, labels)
+    return evaluate_cases(cases, dataset, f"{predictions.name} against {labels.name}", output)
+
+
+def refuse_output(output: Path | None, inputs: Sequence[Path]) -> None:
+    """Refuse a folder that holds predictions, labels or a run, which are not replaced."""
+    if output is None:
+        return
+    if (output / "run.json").exists() or output.resolve() in [path.resolve() for path in inputs]:
+        raise UserError(f"output: {output} holds what is evaluated, or a run. Name another folder.")
+    refuse_folder(output, "output", None)
+
+
+def evaluate_cases(
+    cases: Sequence[SegmentedCase], dataset: SegmentationDataset, title: str, output: Path | None
+) -> dict[str, Any]:
+    """Measure segmented cases, and print and, where there is a folder for it, write what comes of it."""
+    if output is not None:
+        return write_segmentation_results(cases, dataset, output, title, [], {}, {})
+    with progress_bar("measuring", len(cases)) as bar:
+        measured = []
+        for case in cases:
+            measured.append(measure(case, dataset))
+            bar.advance()
+    summary = summarise_cases(measured, dataset.class_names[1:], unit_of(cases, dataset))
+    print_summary(summary, title)
+    return summary
 
 
 def _of_arrays(predictions: Sequence[Segmentation], truth: Sequence[Any]) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def write_segmentation_results(
         UserError: A prediction does not fit its annotation.
     """
     names = dataset.class_names[1:]
-    unit = _unit(cases, dataset)
+    unit = unit_of(cases, dataset)
     with progress_bar("measuring", len(cases)) as bar:
         measured = []
         for case in cases:
@@ -118,7 +118,7 @@ def write_segmentation_results(
         summary["comparison"] = {name: compare(summary, other, seed) for name, other in others.items()}
     if figures:
         summary["metrics"] = {name: value if isfinite(value) else None for name, value in figures.items()}
-    write_cases(folder / "cases.csv", measured, names, unit)
+    write_cases(folder / "cases.csv", measured, names, unit, dataset.dimensions)
     write_text(folder / "summary.json", json.dumps(summary, indent=1))
     groups = _groups(measured, dataset)
     write_page(
@@ -146,7 +146,7 @@ def write_segmentation_results(
     return summary
 
 
-def _unit(cases: Sequence[SegmentedCase], dataset: SegmentationDataset) -> str:
+def unit_of(cases: Sequence[SegmentedCase], dataset: SegmentationDataset) -> str:
     """Of distances: mm, or pixels where no file says how large these are."""
     known = any(states_spacing(Case(case.id, case.images, None), dataset) for case in cases)
     return "mm" if known else "px"
@@ -159,9 +159,10 @@ def measure(case: SegmentedCase, dataset: SegmentationDataset, weight: Weight | 
     classes = range(1, len(dataset.class_names))
     counts = np.bincount(predicted[predicted > 0], minlength=len(dataset.class_names))
     voxels = tuple(int(count) for count in counts[1:])
+    voxel = float(np.prod(geometry.spacing))
     target = _target(case, dataset)
     if target is None or not (target != IGNORE).any():
-        return MeasuredCase(case, voxels, None)
+        return MeasuredCase(case, voxels, None, voxel)
     if target.shape != predicted.shape:
         found, wanted = ("×".join(map(str, labels.shape[::-1])) for labels in (predicted, target))
         raise UserError(
@@ -169,9 +170,8 @@ def measure(case: SegmentedCase, dataset: SegmentationDataset, weight: Weight | 
             "must lie on the image's grid: predict it again."
         )
     weights = None if weight is None else weight(case)
-    return MeasuredCase(
-        case, voxels, tuple(case_metrics(predicted, target, geometry.spacing, classes, weights))
-    )
+    metrics = tuple(case_metrics(predicted, target, geometry.spacing, classes, weights))
+    return MeasuredCase(case, voxels, metrics, voxel)
 
 
 def _predicted(case: SegmentedCase, dataset: SegmentationDataset) -> tuple[Labels, Geometry]:

@@ -35,11 +35,13 @@ class MeasuredCase:
         case: Its files.
         predicted: How many voxels were given to each class but the background.
         metrics: One each class but the background; None where nothing is annotated.
+        voxel: The volume of a voxel, in the unit of the spacing to the power of the dimensions.
     """
 
     case: SegmentedCase
     predicted: tuple[int, ...]
     metrics: tuple[ClassMetrics, ...] | None
+    voxel: float = 1.0
 
 
 def summarise_cases(
@@ -145,16 +147,20 @@ def compare(ours: Mapping[str, Any], theirs: Mapping[str, Any], seed: int = 0) -
     return {"overall": block(names), "per_class": {name: block([name]) for name in names}}
 
 
-def write_cases(path: Path, cases: Sequence[MeasuredCase], class_names: Sequence[str], unit: str) -> None:
+def write_cases(
+    path: Path, cases: Sequence[MeasuredCase], class_names: Sequence[str], unit: str, dimensions: int = 3
+) -> None:
     """Write a CSV with one row a case and class, and further fields. Empty cells are unknown or do not exist.
 
     Texts that a spreadsheet would calculate begin with an apostrophe (see `spreadsheet_text`).
     `predicted_voxels` counts the whole prediction, `compared_voxels` and `target_voxels` what lies where
-    somebody annotated. Decimals are fixed, so that equal predictions are equal files.
+    somebody annotated; `predicted_volume` and `target_volume` are those of the first and the last (in 2D
+    areas). Decimals are fixed, so that equal predictions are equal files.
     """
     distances = [f"{name}_{unit}" for name in DISTANCES]
     header = ["id", "class", "dice", "weighted_dice", *distances, "state"]
     header += ["predicted_voxels", "compared_voxels", "target_voxels"]
+    header += [f"{side}_volume_{unit}{dimensions}" for side in ("predicted", "target")]
     fields = list(dict.fromkeys(key for case in cases for key in case.case.extra))
     named = [f"extra_{key}" if key in header else key for key in fields]
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -165,7 +171,8 @@ def write_cases(path: Path, cases: Sequence[MeasuredCase], class_names: Sequence
             for n, name in enumerate(class_names):
                 named_so = [spreadsheet_text(case.case.id), spreadsheet_text(name)]
                 if case.metrics is None:
-                    writer.writerow([*named_so, *[""] * 5, case.predicted[n], "", "", *further])
+                    volume = f"{case.predicted[n] * case.voxel:.4f}"
+                    writer.writerow([*named_so, *[""] * 5, case.predicted[n], "", "", volume, "", *further])
                     continue
                 metrics = case.metrics[n]
                 figures = [
@@ -173,7 +180,8 @@ def write_cases(path: Path, cases: Sequence[MeasuredCase], class_names: Sequence
                     for figure in FIGURES
                 ]
                 counts = [case.predicted[n], metrics.predicted, metrics.target]
-                writer.writerow([*named_so, *figures, metrics.state, *counts, *further])
+                volumes = [f"{count * case.voxel:.4f}" for count in (case.predicted[n], metrics.target)]
+                writer.writerow([*named_so, *figures, metrics.state, *counts, *volumes, *further])
 
 
 def _extra_cell(value: Any) -> str:

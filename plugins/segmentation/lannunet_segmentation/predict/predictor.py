@@ -77,7 +77,7 @@ def scores_of(
     Each patch is averaged before it is stored, so that several models take the memory of one.
 
     Args:
-        sessions: The models'; further inputs are made by each one's own hooks.
+        sessions: The models'; further inputs are made by the hooks of each.
         image: As all of them see it.
         place: Of the image.
         mirrored: Whether those look at mirrored images too whose `inference.tta` says so.

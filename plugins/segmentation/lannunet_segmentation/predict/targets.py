@@ -11,6 +11,9 @@ from lannunet_segmentation.data.cases import file_ending
 from lannunet_segmentation.data.label_files import label_ending
 from lannunet_segmentation.types import Case, SegmentationDataset
 
+PREDICTIONS = "predictions"
+"""The folder of label maps in a run's folder."""
+
 
 def label_paths(cases: Sequence[Case], dataset: SegmentationDataset, folder: Path) -> list[Path]:
     """The label file of each case in a folder.

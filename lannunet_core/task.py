@@ -115,6 +115,8 @@ class PredictRequest:
         tta: Whether to look at mirrored images too; None: as the model's configuration says.
         overwrite: Replace earlier results there.
         plugins: Files with plugins that the user trusts.
+        save_probabilities: Also write those of all outputs.
+        postprocess: Post-process as a cross-validation of the model has shown to help.
     """
 
     model: Path
@@ -127,12 +129,17 @@ class PredictRequest:
     tta: bool | None = None
     overwrite: bool = False
     plugins: Sequence[Path] = ()
+    save_probabilities: bool = False
+    postprocess: bool = False
 
     def refuse(self, task: str, *names: str) -> None:
         """Refuse options that mean nothing in a task."""
         for name in names:
-            if getattr(self, name) not in (None, ()):
-                raise UserError(f"--{name}: means nothing for {self.model}, of `task: {task}`; leave it out.")
+            if getattr(self, name) not in (None, (), False):
+                option = name.replace("_", "-")
+                raise UserError(
+                    f"--{option}: means nothing for {self.model}, of `task: {task}`; leave it out."
+                )
 
 
 class Predictor(Protocol):

@@ -38,6 +38,12 @@ def command(
             "--tta/--no-tta", help="Look at mirrored images too; the model's inference.tta by default."
         ),
     ] = None,
+    save_probabilities: Annotated[
+        bool, typer.Option("--save-probabilities", help="Also write class probabilities (CASE.npz).")
+    ] = False,
+    postprocess: Annotated[
+        bool, typer.Option("--postprocess", help="As lannunet evaluate --runs found to help.")
+    ] = False,
     plugins: PluginFiles = None,
     overwrite: Annotated[bool, typer.Option(help="Replace results in the output folder.")] = False,
 ) -> None:
@@ -52,8 +58,9 @@ def command(
         model, *more = chosen_folds(model, fold_numbers(folds))
         models = (*more, *models)
     request = PredictRequest(
-        model, images, out, models, spacing, calibration, coverage, tta, overwrite, files
-    )
+        model, images, out, models, spacing, calibration, coverage, tta, overwrite, files,
+        save_probabilities, postprocess,
+    )  # fmt: skip
     task_of_model(model).predict(request)
 
 

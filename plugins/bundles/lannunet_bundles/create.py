@@ -23,6 +23,7 @@ from lannunet_bundles.manifest import (
     CARD,
     FORMAT,
     MANIFEST,
+    POSTPROCESSING,
     SIGNATURE,
     Card,
     Manifest,
@@ -38,6 +39,7 @@ from lannunet_core import (
     atomic_path,
     is_among,
     load_checkpoint,
+    located,
     models_of,
     refuse_existing,
     save_checkpoint,
@@ -131,6 +133,9 @@ def create_bundle(
         if calibration is not None:
             (folder / CALIBRATION).write_bytes(read_calibration(calibration))
             load(folder, calibration, plugins, len(models))  # predictions with the bundle have to accept it
+        decided = located(runs[0]) / POSTPROCESSING
+        if len(runs) == 1 and decided.is_file():
+            (folder / POSTPROCESSING).write_bytes(decided.read_bytes())
         written = [path for path in folder.rglob("*") if path.is_file()]
         files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in written}
     if thumbnails:

@@ -17,6 +17,7 @@ MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"  # of the manifest's bytes, by Ed25519
 CARD = "README.md"
 CALIBRATION = "calibration.json"
+POSTPROCESSING = "postprocessing.json"  # of a cross-validated run, where its task decided on some
 
 
 class Part(BaseModel):

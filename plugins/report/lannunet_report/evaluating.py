@@ -138,7 +138,7 @@ def format_of(request: EvaluationRequest) -> PredictionFormat:
     Raises:
         UserError: They are of none that is installed.
     """
-    known = registered("prediction_formats", PredictionFormat)
+    known: tuple[PredictionFormat, ...] = registered("prediction_formats", PredictionFormat)
     if request.runs:
         task = task_of_run(request.paths[0])
         for one in known:

@@ -62,7 +62,7 @@ def combined(
         found: list[Coordinates] = []
         votes: list[Tensor] = []
         within: list[tuple[float, str] | None] = []
-        total: Any = None
+        total: Any = []
         for member in members:
             located = member(batch, mode)
             found.append(located.main)
@@ -72,7 +72,8 @@ def combined(
             maps, count = located.maps, located.main.points.shape[1]
             if not of_landmarks(maps, batch["image"], count):
                 maps = [] if located.patches is None else located.patches
-            total = maps if total is None else added(total, maps)
+            total = maps if not found[1:] else added(total, maps, in_place=len(found) > 2)
+            del located, maps  # or the next member would have to find fresh memory for its own
         points = torch.stack([one.points.double().cpu() for one in found])  # (M, B, N, D)
         confidence = torch.stack([one.confidence.double().cpu() for one in found])  # (M, B, N)
         present = None
@@ -118,10 +119,11 @@ def agreed(answer: Tensor, points: Tensor, confidence: Tensor, radius: Tensor) -
     return mean
 
 
-def added(total: Any, maps: Any) -> Any:
-    """The sum of maps of one shape; an empty list where there is none."""
-    both = isinstance(total, Tensor) and isinstance(maps, Tensor) and total.shape == maps.shape
-    return total + maps if both else []
+def added(total: Any, maps: Any, in_place: bool) -> Any:
+    """The sum of maps of one shape, in the memory of `total` if so; an empty list where there is none."""
+    if not (isinstance(total, Tensor) and isinstance(maps, Tensor) and total.shape == maps.shape):
+        return []
+    return total.add_(maps) if in_place else total + maps
 
 
 def mean_coordinates(points: Tensor, confidence: Tensor) -> Coordinates:

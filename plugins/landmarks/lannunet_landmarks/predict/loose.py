@@ -41,6 +41,7 @@ def predict(request: PredictRequest) -> list[Prediction]:
     Returns:
         The main method's predictions.
     """
+    request.refuse("landmarks", "save_probabilities", "postprocess")
     model, folder, spacing, coverage = request.model, request.folder, request.spacing, request.coverage
     for path in request.images:
         if path.resolve() == folder.resolve():

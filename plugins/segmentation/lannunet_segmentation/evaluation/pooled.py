@@ -2,22 +2,101 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lannunet_core import UserError, load_config
+import numpy as np
+
+from lannunet_core import (
+    UserError,
+    earlier_results,
+    load_config,
+    progress_bar,
+    refuse_folder,
+    write_text,
+)
 from lannunet_segmentation.evaluation.given import evaluate_cases, refuse_output
+from lannunet_segmentation.evaluation.report import read_label_maps
 from lannunet_segmentation.opened import open_run
+from lannunet_segmentation.predict.postprocessing import KEY, POSTPROCESSING, keep_largest
 from lannunet_segmentation.predict.targets import PREDICTIONS, label_paths
-from lannunet_segmentation.types import SegmentationDataset, SegmentedCase
+from lannunet_segmentation.types import IGNORE, Labels, SegmentationDataset, SegmentedCase
 
 
 def evaluate_runs(runs: Sequence[Path], output: Path | None = None) -> dict[str, Any]:
     """Pool what runs segmented, and print and, where there is a folder for it, write what comes of it."""
     refuse_output(output, runs)
+    base = cross_validated(runs)
+    if base is not None:
+        refuse_folder(base, "--runs", None)
+        if (base / POSTPROCESSING).exists() and base / POSTPROCESSING not in earlier_results(base):
+            raise UserError(f"--runs: {base / POSTPROCESSING} is none that lannunet wrote; move it away.")
     cases, dataset = pool(runs)
-    return evaluate_cases(cases, dataset, f"{dataset.name}, {len(runs)} runs", output)
+    summary = evaluate_cases(cases, dataset, f"{dataset.name}, {len(runs)} runs", output)
+    if base is not None:
+        write_postprocessing(base, cases, dataset)
+    return summary
+
+
+def cross_validated(runs: Sequence[Path]) -> Path | None:
+    """The folder of the cross-validation that runs are the folds of; None: they are not all its folds."""
+    base = runs[0].resolve().parent
+    folds = {path.resolve() for path in base.glob("fold*") if path.name[4:].isdecimal()}
+    return base if len(runs) > 1 and {run.resolve() for run in runs} == folds else None
+
+
+def write_postprocessing(
+    base: Path, cases: Sequence[SegmentedCase], dataset: SegmentationDataset
+) -> dict[str, Any]:
+    """Decide for each class whether its largest component is kept: where the mean Dice is higher so.
+
+    The mean is over the held-out cases in which the class is annotated or predicted.
+
+    Args:
+        base: Gets `postprocessing.json`, which holds the decision and both means.
+        cases: The held-out cases of all folds.
+        dataset: Their classes.
+    """
+    classes = range(1, len(dataset.class_names))
+    before: list[list[float]] = []
+    after: list[list[float]] = []
+    with progress_bar("trying largest components", len(cases)) as bar:
+        for case in cases:
+            bar.advance()
+            labels, target = read_label_maps(case, dataset)
+            if target is None or not (target != IGNORE).any():
+                continue
+            for found, tried in ((before, labels), (after, keep_largest(labels, classes))):
+                found.append([_dice(tried, target, index) for index in classes])
+    means = [
+        [float(np.nanmean(column)) if np.isfinite(column).any() else None for column in np.transpose(rows)]
+        for rows in (before, after)
+    ]
+    names = dataset.class_names[1:]
+    chosen = [
+        name
+        for name, plain, largest in zip(names, *means, strict=True)
+        if plain is not None and largest is not None and largest > plain
+    ]
+    told = {
+        KEY: chosen,
+        "cases": len(before),
+        "mean_dice": dict(zip(names, means[0], strict=True)),
+        "mean_dice_of_largest_component": dict(zip(names, means[1], strict=True)),
+    }
+    write_text(base / POSTPROCESSING, json.dumps(told, indent=1))
+    helped = f"of {', '.join(chosen)}" if chosen else "of no class"
+    print(f"largest components help {helped}: {base / POSTPROCESSING}", flush=True)
+    return told
+
+
+def _dice(labels: Labels, target: Labels, index: int) -> float:
+    """Of the annotated voxels; NaN where neither has the class."""
+    p, t = labels[target != IGNORE] == index, target[target != IGNORE] == index
+    total = int(p.sum()) + int(t.sum())
+    return 2 * int((p & t).sum()) / total if total else float("nan")
 
 
 def pool(runs: Sequence[Path]) -> tuple[list[SegmentedCase], SegmentationDataset]:

@@ -174,6 +174,11 @@ def measure(case: SegmentedCase, dataset: SegmentationDataset, weight: Weight | 
     return MeasuredCase(case, voxels, metrics, voxel)
 
 
+def read_label_maps(case: SegmentedCase, dataset: SegmentationDataset) -> tuple[Labels, Labels | None]:
+    """The predicted and the annotated label map (*S) of a case; None: it has no annotation."""
+    return _predicted(case, dataset)[0], _target(case, dataset)
+
+
 def _predicted(case: SegmentedCase, dataset: SegmentationDataset) -> tuple[Labels, Geometry]:
     """What we wrote is read by us, whatever a plugin's reader makes of files of that suffix."""
     return read_label(case.predicted, replace(dataset, files=IMAGE_FILES))

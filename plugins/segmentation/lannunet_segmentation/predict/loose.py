@@ -18,6 +18,8 @@ from lannunet_segmentation.data.headers import check_cases
 from lannunet_segmentation.data.loose import loose_cases
 from lannunet_segmentation.predict.members import run_of
 from lannunet_segmentation.predict.model import SegmentationModel
+from lannunet_segmentation.predict.postprocessing import read_postprocessing
+from lannunet_segmentation.predict.probabilities import probability_paths
 from lannunet_segmentation.predict.targets import check_targets
 from lannunet_segmentation.types import SegmentedCase
 
@@ -37,7 +39,9 @@ def predict(request: PredictRequest) -> list[SegmentedCase]:
     cases = loose_cases(images, run.in_channels, run.dimensions, session.files)
     dataset = opened.dataset(cases, session.files, file_ending(cases[0].images[0], session.files))
     check_cases(cases, dataset)
-    check_targets(cases, dataset, folder, folder, "--output", cases)
+    further = probability_paths(cases, folder) if request.save_probabilities else []
+    check_targets(cases, dataset, folder, folder, "--output", cases, further)
+    largest = read_postprocessing(model, run.outputs) if request.postprocess else ()
     claim_folder(folder)
     used: dict[str, Any] = {"model": str(model)}
     if opened.others:
@@ -47,6 +51,6 @@ def predict(request: PredictRequest) -> list[SegmentedCase]:
         session.loaded.resolved(),
         provenance(session.loaded, run, session.fabric.device, **used),
     )
-    done = opened.write(dataset, folder)
+    done = opened.write(dataset, folder, largest, request.save_probabilities)
     print(f"{len(done)} label maps: {folder}", flush=True)
     return done

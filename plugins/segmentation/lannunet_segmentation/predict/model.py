@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
@@ -75,10 +76,16 @@ class SegmentationModel:
         """Cases as this model takes them, whose images `files` reads; see `given_dataset`."""
         return replace(given_dataset(self.model, self.session, cases, ending), files=files)
 
-    def write(self, dataset: SegmentationDataset, folder: Path) -> list[SegmentedCase]:
-        """Segment the cases of a data set, and write their label maps into a folder."""
+    def write(
+        self,
+        dataset: SegmentationDataset,
+        folder: Path,
+        largest: Sequence[int] = (),
+        probabilities: bool = False,
+    ) -> list[SegmentedCase]:
+        """Segment the cases of a data set, and write their label maps into a folder; see `segment`."""
         with self._turn:
-            return segment(self.members, dataset.testing, dataset, folder, "given")
+            return segment(self.members, dataset.testing, dataset, folder, "given", largest, probabilities)
 
     def graph(self, size: Sequence[int] | None = None) -> Graph:
         """As one graph of tensors, for export; see `graph.graph_of`."""
@@ -116,10 +123,15 @@ class SegmentationModel:
         with self._turn, progress_bar("segmenting given cases", len(cases)) as bar:
             for case in cases:
                 stored = read_case(case, dataset)
-                kept = None
+                kept, keep = None, None
                 if probabilities:
                     kept = np.empty((len(run.outputs), *stored.pixels.shape[1:]), np.float32)
-                labels = segment_case(self.members, case, stored, dataset, kept)
+                    keep = partial(_store, kept)
+                labels = segment_case(self.members, case, stored, dataset, keep)
                 found.append(Segmentation(labels, run.outputs, stored.geometry, kept))
                 bar.advance()
         return found
+
+
+def _store(kept: NDArray[np.float32], rows: slice, values: NDArray[np.float32]) -> None:
+    kept[:, rows] = values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,9 @@ from lannunet_segmentation.data.cases import read_case
 from lannunet_segmentation.data.label_files import write_label
 from lannunet_segmentation.data.normalise import prepare_image
 from lannunet_segmentation.hooks import SegmentationHooks
-from lannunet_segmentation.predict.resample import Part, mean_label_map
+from lannunet_segmentation.predict.postprocessing import keep_largest
+from lannunet_segmentation.predict.probabilities import writing_probabilities
+from lannunet_segmentation.predict.resample import Keep, Part, mean_label_map
 from lannunet_segmentation.predict.sliding import Inputs, patch_scores, stitched_scores
 from lannunet_segmentation.predict.targets import label_paths
 from lannunet_segmentation.session import SegmentationSession
@@ -148,11 +151,13 @@ def segment_case(
     case: Case,
     stored: CaseImage,
     dataset: SegmentationDataset,
-    kept: NDArray[np.float32] | None = None,
+    keep: Keep | None = None,
+    largest: Sequence[int] = (),
 ) -> Labels:
     """The label map (*S) of a case as it is `stored`, by the mean of the members' class maps.
 
-    The first member's plugins decide on the classes and post-process; for `kept` see `mean_label_map`.
+    The first member's plugins decide on the classes and post-process, after the largest components of the
+    classes `largest` were kept. For `keep` see `mean_label_map`.
     """
     hooks, geometry = members[0].session.hooks, stored.geometry
     alike: dict[Any, list[Member]] = {}  # those that see the same patches of the same prepared image
@@ -166,7 +171,8 @@ def segment_case(
         scores = scores_of([member.session for member in group], image, place)
         parts.append(Part(scores, affine, len(group) / len(members)))
     size = stored.pixels.shape[:0:-1]
-    labels = mean_label_map(parts, size, lambda maps: hooks.get_segmentation(maps=maps), kept)
+    labels = mean_label_map(parts, size, lambda maps: hooks.get_segmentation(maps=maps), keep)
+    labels = keep_largest(labels, largest)
     made = SegmentedImage(case.id, labels, stored.label, geometry.spacing, dataset.class_names, case.extra)
     return np.asarray(postprocessed(hooks, made).labels, np.int16)
 
@@ -177,10 +183,13 @@ def segment(
     dataset: SegmentationDataset,
     folder: Path,
     title: str,
+    largest: Sequence[int] = (),
+    probabilities: bool = False,
 ) -> list[SegmentedCase]:
     """Predict cases, post-process them, and write label files, in the geometry of their images.
 
-    Several members predict together; see `segment_case`.
+    Several members predict together; for this and `largest` see `segment_case`. With `probabilities` these
+    are written too (see `writing_probabilities`), as they were before post-processing.
     """
     folder.mkdir(exist_ok=True)
     done = []
@@ -189,7 +198,12 @@ def segment(
         for case, path in zip(cases, targets, strict=True):
             stored = read_case(case, dataset)
             geometry = stored.geometry
-            write_label(path, segment_case(members, case, stored, dataset), geometry)
+            shape = (len(dataset.class_names), *stored.pixels.shape[1:])
+            beside = folder / f"{case.id}.npz"
+            writing = writing_probabilities(beside, shape) if probabilities else nullcontext()
+            with writing as keep:
+                labels = segment_case(members, case, stored, dataset, keep, largest)
+            write_label(path, labels, geometry)
             done.append(SegmentedCase(case.id, case.images, path, case.label, case.extra, geometry))
             bar.advance()
     return list(members[0].session.hooks.postprocess_all(predictions=done))

@@ -22,6 +22,8 @@ from lannunet_core import Floats
 from lannunet_segmentation.predict.slabs import in_slabs
 from lannunet_segmentation.types import Labels
 
+Keep = Callable[[slice, NDArray[np.float32]], None]
+"""Gets the rows `slice` along the first axis of an original image: all classes' scores (K, rows, *rest)."""
 ROUNDING = 1e-6  # of a pixel
 SLAB_BYTES = 128 * 2**20  # of resampled float32 scores of all classes
 
@@ -51,17 +53,17 @@ def label_map(
     affine: Floats,
     original_size: Sequence[int],
     decide: Callable[[Tensor], Tensor] = argmax,
-    kept: NDArray[np.float32] | None = None,
+    keep: Keep | None = None,
 ) -> Labels:
     """The labels of the original image; see `Part` and `mean_label_map`."""
-    return mean_label_map([Part(scores, affine)], original_size, decide, kept)
+    return mean_label_map([Part(scores, affine)], original_size, decide, keep)
 
 
 def mean_label_map(
     parts: Sequence[Part],
     original_size: Sequence[int],
     decide: Callable[[Tensor], Tensor] = argmax,
-    kept: NDArray[np.float32] | None = None,
+    keep: Keep | None = None,
 ) -> Labels:
     """The labels of the original image, by the mean of scores on one grid or several.
 
@@ -74,8 +76,7 @@ def mean_label_map(
         original_size: (x, y[, z]) in pixels.
         decide: Maps scores (K, *slab) float32 to labels (*slab), voxel by voxel; their memory
             is used again for the next slab.
-        kept: (K, *original) that gets the resampled scores, and 1 for the background where nothing is shown;
-            None: they are not kept.
+        keep: Gets the resampled scores, 1 for the background where nothing is shown; None: nobody does.
 
     Raises:
         UserError: The switch in the environment says neither yes nor no.
@@ -87,10 +88,6 @@ def mean_label_map(
         for axis in zip(*(one.box for one in placed), strict=True)
     )
     labels = whole[box]
-    if kept is not None:
-        kept[:] = 0
-        kept[0] = 1
-    all_classes = (slice(None), *box)
     shape, classes = labels.shape, len(parts[0].scores)
     plane = 4 * classes * math.prod(shape[1:])
     thickness = max(SLAB_BYTES // plane, 1) if in_slabs() else shape[0]
@@ -105,10 +102,32 @@ def mean_label_map(
             stack.zero_()
             for part in placed:
                 part.add_to(stack, slab, [axis.start for axis in box])
-        if kept is not None:
-            kept[all_classes][:, slab] = stack.numpy()
+        if keep is not None:
+            rows = slice(box[0].start + slab.start, box[0].start + slab.stop)
+            keep(rows, _surrounded(stack.numpy(), box[1:], whole.shape[1:]))
         labels[slab] = decide(stack).numpy()
+    if keep is not None:
+        nothing = _background((classes, 1, *whole.shape[1:]))
+        for row in (*range(box[0].start), *range(box[0].stop, len(whole))):
+            keep(slice(row, row + 1), nothing)
     return whole
+
+
+def _surrounded(shown: NDArray[np.float32], box: Sequence[slice], rest: Sequence[int]) -> NDArray[np.float32]:
+    """Scores (K, rows, *box) in rows of the whole image, (K, rows, *rest), with background around them."""
+    if shown.shape[2:] == tuple(rest):
+        return shown
+    found = _background((*shown.shape[:2], *rest))
+    inside = (slice(None), slice(None), *box)
+    found[inside] = shown
+    return found
+
+
+def _background(shape: Sequence[int]) -> NDArray[np.float32]:
+    """The scores (K, rows, *rest) where nothing is shown."""
+    found = np.zeros(shape, np.float32)
+    found[0] = 1
+    return found
 
 
 class _Placed:

@@ -31,6 +31,7 @@ def check_targets(
     claimed: Path,
     key: str,
     inputs: Sequence[Case],
+    further: Sequence[Path] = (),
 ) -> None:
     """Refuse what would be overwritten, and say where label maps are of another format than their image.
 
@@ -41,6 +42,7 @@ def check_targets(
         claimed: The run's folder, whose record says which files are ours; it is `folder` or holds it.
         key: What names that folder, for messages.
         inputs: Those whose files will be read.
+        further: Other files that will be written there.
 
     Raises:
         UserError: A file that is there is none of ours; an input is a file that an earlier run left there.
@@ -53,11 +55,11 @@ def check_targets(
             raise UserError(
                 f"{key}: {path} is to be read, but is a result of an earlier run there; name another folder."
             )
-    for target in targets:
+    for target in (*targets, *further):
         if os.path.lexists(target) and target.resolve() not in ours:
             raise UserError(
-                f"{key}: {target} is none that lannunet wrote, and a label map would go there; move it away, "
-                "or name another folder."
+                f"{key}: {target} is none that lannunet wrote, and a result would go there; move it away, or "
+                "name another folder."
             )
     if dataset.layout == "preprocessed":
         return

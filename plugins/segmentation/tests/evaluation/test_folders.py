@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 from lannunet_segmentation.evaluation.folders import pair_folders
 from lannunet_segmentation.evaluation.metrics import case_metrics
+from lannunet_segmentation.evaluation.pooled import write_postprocessing
 from lannunet_segmentation.evaluation.report import measure
 
 from benchmarks.monai_figures import draw
@@ -206,3 +207,21 @@ def test_the_figures_are_those_of_monai(tmp_path):
         np.testing.assert_allclose([m.hausdorff95 for m in metrics], one["in_double"], rtol=1e-6)
         np.testing.assert_allclose([m.hausdorff95 for m in metrics], one["hausdorff95"], rtol=1e-5)
         np.testing.assert_allclose(list(summary["dice"][str(one["seed"])].values()), one["dice"], rtol=1e-6)
+
+
+def test_largest_components_are_kept_of_the_classes_that_they_help(tmp_path):
+    """Of 1 the prediction has a stray part, of 2 the annotation has two parts; 3 is nowhere."""
+    target = np.zeros((6, 10, 10), np.uint8)
+    target[1:4, 1:4, 1:4], target[1:4, 6:9, 1:4], target[1:3, 1:4, 6:9] = 1, 2, 2
+    found = target.copy()
+    found[5, 9, 9] = 1
+    for name, labels in (("found", found), ("truth", target)):
+        write(tmp_path / name / "a.mha", labels)
+    declared = {"labels": {"background": 0, "stray": 1, "parts": 2, "none": 3}, "channel_names": {"0": "CT"}}
+    (tmp_path / "truth" / "dataset.json").write_text(json.dumps(declared))
+    dataset, cases = pair_folders(tmp_path / "found", tmp_path / "truth")
+    told = write_postprocessing(tmp_path, cases, dataset)
+    assert told["largest_component"] == ["stray"]
+    assert told["mean_dice"] == {"stray": pytest.approx(54 / 55), "parts": 1.0, "none": None}
+    assert told["mean_dice_of_largest_component"]["parts"] == pytest.approx(54 / 72)
+    assert json.loads((tmp_path / "postprocessing.json").read_text()) == told

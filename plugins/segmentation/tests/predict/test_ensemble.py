@@ -2,15 +2,20 @@
 
 import json
 import shutil
+import tempfile
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from lannunet_segmentation.predict.postprocessing import keep_largest
+from lannunet_segmentation.predict.probabilities import writing_probabilities
 from lannunet_segmentation.predict.resample import Part, label_map, mean_label_map
 
 from lannunet_core import api
-from lannunet_core.errors import UserError
+from lannunet_core.errors import RunFailed, UserError
 from tests.fixtures.projects import draw_segmentation_project
 
 pytestmark = pytest.mark.usefixtures("without_charts")
@@ -79,6 +84,87 @@ def test_from_the_command_line(volumes, tmp_path, capsys):
     assert (cv / "fold1" / "checkpoints").is_dir()
 
 
+def test_probabilities_as_files(volumes, tmp_path, capsys):
+    """As nnU-Net writes them; those of the ensemble, in half precision, in a folder of ours alone."""
+    cv, image, out = volumes.folder / "cv", scan(volumes), tmp_path / "out"
+    command = ("predict", cv, image, "-o", out, "--save-probabilities")
+    assert volumes.lannunet(*command) == 0
+    with np.load(out / "Ts0.npz") as held:
+        assert held.files == ["probabilities"]
+        found = held["probabilities"]
+    assert found.dtype == np.float16
+    np.testing.assert_array_equal(found, probabilities(cv, image).probabilities.astype(np.float16))
+    assert sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) == [
+        *("Ts0.nii.gz", "Ts0.npz", "config.yaml", "run.json"),
+    ]
+    written = (out / "Ts0.npz").read_bytes()
+    assert volumes.lannunet(*command, "--overwrite") == 0
+    assert (out / "Ts0.npz").read_bytes() == written
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "Ts0.npz").write_text("theirs")
+    capsys.readouterr()
+    assert volumes.lannunet("predict", cv, image, "-o", theirs, "--save-probabilities") == 2
+    assert "Ts0.npz is none that lannunet wrote" in capsys.readouterr().err
+    assert (theirs / "Ts0.npz").read_text() == "theirs"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux alone has a full disk to write to")
+def test_no_room_for_probabilities(tmp_path, monkeypatch):
+    full = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda dir: full)
+    with (
+        pytest.raises(RunFailed, match="no room for"),
+        writing_probabilities(tmp_path / "a.npz", (2, 3, 4)) as keep,
+    ):
+        keep(slice(0, 3), np.zeros((2, 3, 4), np.float32))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_largest_components_where_the_folds_show_that_it_helps(volumes, tmp_path, capsys):
+    cv, image = tmp_path / "cv", scan(volumes)
+    shutil.copytree(volumes.folder / "cv", cv)
+    command = ("predict", cv, image, "-o", tmp_path / "out", "--postprocess")
+    assert volumes.lannunet(*command) == 2
+    assert "postprocessing.json is missing" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert volumes.lannunet("evaluate", "--runs", cv) == 0
+    told = json.loads((cv / "postprocessing.json").read_text())
+    assert told["cases"] == 2
+    told["largest_component"] = ["dark"]
+    (cv / "postprocessing.json").write_text(json.dumps(told))
+    plain = probabilities(cv, image).labels
+    for name, more in (("all", ()), ("one", ("--folds", "0,1"))):
+        assert volumes.lannunet(*command[:4], tmp_path / name, "--postprocess", *more) == 0
+        found = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / name / "Ts0.nii.gz")))
+        np.testing.assert_array_equal(found, keep_largest(plain, [2]))
+    bundle = tmp_path / "cv.lnb"
+    assert volumes.lannunet("bundle", "create", cv, "-o", bundle) == 0
+    assert volumes.lannunet("predict", bundle, image, "-o", tmp_path / "bundled", "--postprocess") == 0
+    assert (tmp_path / "bundled" / "Ts0.nii.gz").read_bytes() == (
+        tmp_path / "all" / "Ts0.nii.gz"
+    ).read_bytes()
+    (cv / "postprocessing.json").write_text('{"largest_component": ["liver"]}')
+    capsys.readouterr()
+    assert volumes.lannunet(*command) == 2
+    assert "cannot be read" in capsys.readouterr().err
+    assert volumes.lannunet("evaluate", "--runs", cv) == 0  # the file is ours
+    assert json.loads((cv / "postprocessing.json").read_text())["cases"] == 2
+
+
+def test_the_largest_component():
+    labels = np.zeros((7, 8), np.int16)
+    labels[0, 0] = labels[1, 1] = labels[2, 2] = 1  # connected by their corners
+    labels[5, 0:2] = labels[6, 5:8] = labels[0, 7] = 1
+    labels[3, 3:5] = labels[3, 7] = 2
+    expected = np.where(labels == 1, 0, labels)
+    expected[0, 0] = expected[1, 1] = expected[2, 2] = 1
+    np.testing.assert_array_equal(keep_largest(labels, [1]), expected)
+    expected[3, 7] = 0
+    np.testing.assert_array_equal(keep_largest(labels, [1, 2]), expected)
+    np.testing.assert_array_equal(keep_largest(labels, []), labels)
+
+
 def test_a_bundle_of_all_folds(volumes, tmp_path):
     bundle, image = tmp_path / "cv.lnb", scan(volumes)
     assert volumes.lannunet("bundle", "create", volumes.folder / "cv", "-o", bundle) == 0
@@ -106,6 +192,10 @@ def test_tta_of_all_members(volumes):
     assert np.abs(found - probabilities(cv, image).probabilities).max() > HALF
 
 
+def store(kept, rows, values):
+    kept[:, rows] = values
+
+
 @pytest.mark.parametrize("slab_bytes", [1, 2**27])
 def test_what_a_grid_does_not_show_is_background(monkeypatch, slab_bytes):
     """Two grids that show different parts of an image, with shares of 3/4 and 1/4."""
@@ -120,11 +210,11 @@ def test_what_a_grid_does_not_show_is_background(monkeypatch, slab_bytes):
     ]
     scores = [torch.from_numpy(rng.dirichlet([1, 1], shape)).moveaxis(-1, 0) for shape in ((5, 6), (6, 14))]
     for one, affine, target in zip(scores, affines, kept, strict=False):
-        label_map(one, affine, size, kept=target)
+        label_map(one, affine, size, keep=partial(store, target))
     parts = [
         Part(one, affine, share) for one, affine, share in zip(scores, affines, (0.75, 0.25), strict=True)
     ]
-    labels = mean_label_map(parts, size, kept=kept[2])
+    labels = mean_label_map(parts, size, keep=partial(store, kept[2]))
     mean = 0.75 * kept[0] + 0.25 * kept[1]
     np.testing.assert_allclose(kept[2], mean, atol=1e-6)
     np.testing.assert_array_equal(labels, kept[2].argmax(0))

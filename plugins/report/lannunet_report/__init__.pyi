@@ -23,6 +23,12 @@ from .display import (
     display_limits as display_limits,
     to_display as to_display,
 )
+from .terminal import print_table as print_table
+from .comparing.results import (
+    Figure as Figure,
+    ResultFormat as ResultFormat,
+    Results as Results,
+)
 from .cells import (
     from_spreadsheet as from_spreadsheet,
     spreadsheet_text as spreadsheet_text,

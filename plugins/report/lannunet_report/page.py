@@ -25,6 +25,7 @@ from lannunet_core import Floats, ReportPart, dotted, without_places, write_text
 if TYPE_CHECKING:
     from jinja2 import Environment
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 CASES_A_GROUP = 4
@@ -118,13 +119,13 @@ STYLE: dict[Any, Any] = dict.fromkeys(INKED, INK) | {
 }
 
 
-def make_chart(title: str, caption: str, draw: Callable[[Axes], None]) -> Chart:
-    """Title, caption and SVG of one chart; its title is unique on the page."""
+def make_chart(title: str, caption: str, draw: Callable[[Axes], None], height: float = 3.3) -> Chart:
+    """Title, caption and SVG of one chart, of a `height` in inches; its title is unique on the page."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.4, 3.3), layout="constrained", facecolor="none")
+        figure = Figure(figsize=(5.4, height), layout="constrained", facecolor="none")
         draw(figure.subplots())
         return {"title": title, "caption": caption, "svg": _svg(figure, title)}
 
@@ -198,8 +199,7 @@ def _draw_curves(axis: Axes, curves: Curves, scale: str) -> None:
         marker = "o" if len(epochs) < 40 else None
         axis.plot(epochs, values, color=colour, linewidth=1.6, label=name, marker=marker, markersize=3)
     if scale == "log" and all(value > 0 for _, values in curves.values() for value in values):
-        axis.set_yscale("log")
-        _label_plainly(axis)
+        log_axis(axis.yaxis)
     else:
         axis.set_ylim(0, None)
     axis.set_xlabel("epoch")
@@ -208,16 +208,17 @@ def _draw_curves(axis: Axes, curves: Curves, scale: str) -> None:
             text.set_parse_math(False)
 
 
-def _label_plainly(axis: Axes) -> None:
-    """Numbers on a logarithmic axis; powers of ten would be typeset, which takes longer than all the rest."""
+def log_axis(axis: Axis) -> None:
+    """A logarithmic axis with plain numbers; powers of ten would be typeset, which takes longest of all."""
     from matplotlib.ticker import LogFormatter
 
     class Plain(LogFormatter):
         def __call__(self, x: float, pos: int | None = None) -> str:
             return f"{x:g}" if super().__call__(x, pos) else ""
 
-    axis.yaxis.set_major_formatter(Plain())
-    axis.yaxis.set_minor_formatter(Plain())
+    getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
+    axis.set_major_formatter(Plain())
+    axis.set_minor_formatter(Plain())
 
 
 def _svg(figure: Figure, salt: str) -> str:

@@ -23,6 +23,11 @@ class DatasetConfig(core.DatasetConfig):
         description="An nnU-Net folder: raw of version 1 or 2, or preprocessed of version 1; or what the "
         "`format` of a plugin opens."
     )
+    split_seed: Annotated[StrictInt, Field(ge=0)] | None = Field(
+        None,
+        description="What the cases are dealt to folds by, where no splits_final.json says it; null: "
+        "`solver.seed`. Runs of several seeds on one split set it.",
+    )
 
 
 class PreprocessConfig(Section):

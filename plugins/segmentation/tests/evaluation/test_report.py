@@ -156,7 +156,7 @@ def test_a_hostile_name_acts_nowhere(tmp_path, capsys, monkeypatch):
         assert row["id"].startswith("'=")
         assert row["class"].startswith(("'=", "'-"))
     assert HOSTILE in page.text
-    assert "script" not in {tag for tag, _ in page.elements}
+    assert [tag for tag, _ in page.elements].count("script") == 1  # the page's own
     assert "[bold red]x[/]" in capsys.readouterr().out
 
 
@@ -164,7 +164,7 @@ def test_page_needs_nothing_but_itself(tmp_path):
     dataset, cases = data_set(tmp_path / "raw", count=2)
     page = results(dataset, cases, tmp_path)[2]
     for tag, attributes in page.elements:
-        assert tag not in ("script", "link", "iframe")
+        assert tag not in ("link", "iframe")
         for name in ("src", "href", "xlink:href"):
             assert attributes.get(name, "#").startswith(("#", "data:image/"))
     assert not re.findall(r"url\((?!#)|@import", page.source)

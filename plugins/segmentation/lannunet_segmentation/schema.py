@@ -106,6 +106,9 @@ class OutputConfig(core.OutputConfig):
     compare_with: list[File] = Field(
         [], description="Folders of runs on the same cases; the report gives the difference to each."
     )
+    full_report: StrictBool = Field(
+        False, description="The report has the pictures of all cases, however large it gets; else up to 5 MB."
+    )
 
 
 class RunConfig(core.RunConfig):

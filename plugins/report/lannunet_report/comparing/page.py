@@ -13,7 +13,7 @@ import numpy as np
 from lannunet_core import write_text
 from lannunet_report.comparing.differences import cases_of, differences_of, figures_of, verdict
 from lannunet_report.comparing.results import Figure, Group, aligned
-from lannunet_report.page import BLUE, GREEN, INK, ORANGE, Chart, make_chart, write_page
+from lannunet_report.page import BLUE, GREEN, INK, ORANGE, Chart, log_axis, make_chart, short_name, write_page
 from lannunet_report.terminal import print_table
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _draw_differences(
                 axis.plot(block["ci95"], [y, y], color=colour, linewidth=1.8)
     axis.axvline(0, color=INK, linewidth=1)
     axis.axhline(0.5, color=INK, linewidth=0.5, alpha=0.4)
-    axis.set_yticks(range(len(outputs)), [_short(name) for name in outputs], parse_math=False)
+    axis.set_yticks(range(len(outputs)), [short_name(name) for name in outputs], parse_math=False)
     axis.set_ylim(len(outputs) - 0.4, -0.6)
     axis.set_xlabel(f"difference in {figure.title}", parse_math=False)
     if len(blocks) > 1:
@@ -179,14 +179,8 @@ def _draw_cases(axis: Axes, x: Any, y: Any, names: tuple[str, str], figure: Figu
         ends = [min(x.min(), y.min()), max(x.max(), y.max())]
         axis.plot(ends, ends, color=INK, linewidth=1)
         if figure.unit and ends[0] > 0 and ends[1] > 20 * ends[0]:
-            from lannunet_report.page import log_axis
-
             log_axis(axis.xaxis)
             log_axis(axis.yaxis)
     axis.plot(x, y, "o", color=BLUE, markersize=4, alpha=0.7)
-    axis.set_xlabel(f"{_short(names[0])}: {figure.title}", parse_math=False)
-    axis.set_ylabel(f"{_short(names[1])}: {figure.title}", parse_math=False)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 30 else f"{name[:29]}…"
+    axis.set_xlabel(f"{short_name(names[0])}: {figure.title}", parse_math=False)
+    axis.set_ylabel(f"{short_name(names[1])}: {figure.title}", parse_math=False)

@@ -50,25 +50,26 @@ def test_runs_of_both_tasks(project, capsys, tmp_path):
 
 def test_models_are_trained_once_under_the_same_conditions(project, capsys, tmp_path):
     project.write()
-    own = tmp_path / "own.py"
+    task = project.config.get("task", "landmarks")
+    own = tmp_path / f"own_{task}.py"  # two modules of one name would be one
     own.write_text(OWN)
     (tmp_path / "compare").mkdir()
-    of_landmarks = project.config.get("task") != "segmentation"
+    of_landmarks = task == "landmarks"
     data = project.json if of_landmarks else project.raw
     config = {key: value for key, value in project.config.items() if key != "output"}
     config["dataset"] = {"src_targets": str(data)} if of_landmarks else {"root": str(data)}
     config["solver"] |= {"max_epochs": 1, "mini_batch_size": 1}
     config["output"] = {"output_dir": "unused"}
-    for name in ("unet", "own"):
+    for name in ("unet", own.stem):
         model = {"architecture": name} | ({"unet": config["model"]["unet"]} if name == "unet" else {})
         (tmp_path / "compare" / f"{name}.yaml").write_text(yaml.safe_dump(config | {"model": model}))
     words = ("compare", "--data", data, "--models", f"unet,{own}", "--seeds", 2)
     page = tmp_path / "compare.html"
     assert project.lannunet(*words, "-o", page) == 0, capsys.readouterr()
     out = capsys.readouterr().out
-    assert "own, seed 1 (run 3 of 4)" in out
+    assert f"{own.stem}, seed 1 (run " in out
     found = json.loads(page.with_suffix(".json").read_text())
-    assert [(row["name"], row["seeds"]) for row in found["runs"]] == [("unet", 2), ("own", 2)]
+    assert [(row["name"], row["seeds"]) for row in found["runs"]] == [("unet", 2), (own.stem, 2)]
     assert "± " in page.read_text()
     ids = [
         {row.split(",")[0] for row in path.read_text().splitlines()[1:]}
@@ -76,12 +77,12 @@ def test_models_are_trained_once_under_the_same_conditions(project, capsys, tmp_
     ]
     assert len(ids) == 4 and all(one == ids[0] for one in ids)  # one split
 
-    shutil.rmtree(tmp_path / "compare" / "own" / "seed1")  # as if it had not come so far
+    shutil.rmtree(tmp_path / "compare" / own.stem / "seed1")  # as if it had not come so far
     page.unlink()
     page.with_suffix(".json").unlink()
     assert project.lannunet(*words, "-o", page) == 0
     out = capsys.readouterr().out
-    assert out.count("is finished") == 3 and "own, seed 1 (run 3 of 4)" in out
+    assert out.count("is finished") == 3 and f"{own.stem}, seed 1 (run " in out
     assert json.loads(page.with_suffix(".json").read_text())["figures"] == found["figures"]
 
 

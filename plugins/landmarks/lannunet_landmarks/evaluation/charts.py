@@ -25,23 +25,29 @@ from lannunet_core import Floats
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from lannunet_landmarks.evaluation.report import Report
-
 SQUASHED = 8.0  # times the median: from there on an axis of errors is logarithmic
 
 
-def charts_of(report: Report, errors: Floats, by_mean: Floats | None) -> list[Chart]:
+def charts_of(
+    summary: Mapping[str, Any],
+    names: Sequence[str],
+    errors: Floats,
+    confidence: Floats,
+    by_mean: Floats | None = None,
+    history: Sequence[Mapping[str, Any]] = (),
+    config: Mapping[str, Any] | None = None,
+) -> list[Chart]:
     """Each chart that the data allow.
 
     Args:
-        report: What is shown.
+        summary: See `Report`, as `history` and `config`.
+        names: Of the N landmarks.
         errors: (images, N) in the summary's unit, NaN where there is none.
-        by_mean: The same of the mean position; None: not known.
+        confidence: (images, N).
+        by_mean: The errors of the mean position; None: not known.
     """
-    unit = report.summary["unit"]
+    unit = summary["unit"]
     charts: list[Chart] = []
-    confidence = np.array([prediction.confidence for prediction in report.predictions])
-    names = report.landmark_names
     if np.isfinite(errors).any():
         charts += [
             make_chart(
@@ -54,7 +60,7 @@ def charts_of(report: Report, errors: Floats, by_mean: Floats | None) -> list[Ch
             make_chart(
                 "Detection rate",
                 "Share of landmarks within a radius of the annotation; one not found counts as a miss.",
-                lambda axis: _draw_detection(axis, report, errors, by_mean),
+                lambda axis: _draw_detection(axis, summary, errors, by_mean),
             ),
         ]
         if np.isfinite(confidence[np.isfinite(errors)]).any():
@@ -66,7 +72,7 @@ def charts_of(report: Report, errors: Floats, by_mean: Floats | None) -> list[Ch
                     lambda axis: _draw_confidence(axis, confidence, errors, unit),
                 )
             )
-        certain = report.summary.get("confidence", {})
+        certain = summary.get("confidence", {})
         if certain.get("groups"):
             charts.append(
                 make_chart(
@@ -76,8 +82,8 @@ def charts_of(report: Report, errors: Floats, by_mean: Floats | None) -> list[Ch
                     lambda axis: _draw_truth(axis, certain["groups"]),
                 )
             )
-        if report.summary.get("calibration", {}).get("reliability"):
-            charts += _calibration_charts(report.summary["calibration"])
+        if summary.get("calibration", {}).get("reliability"):
+            charts += _calibration_charts(summary["calibration"])
     elif np.isfinite(confidence).any():
         charts.append(
             make_chart(
@@ -93,7 +99,7 @@ def charts_of(report: Report, errors: Floats, by_mean: Floats | None) -> list[Ch
         ("lr", "Learning rate", "linear"),
         ("sigma", "Learned width of the heatmaps (px of the input)", "linear"),
     )
-    return charts + training_charts(report.history, panels, monitor_of(report.config))
+    return charts + training_charts(history, panels, monitor_of(config or {}))
 
 
 def squashed(errors: Floats) -> bool:
@@ -154,12 +160,12 @@ def _draw_bins(axis: Axes, bins: Sequence[Mapping[str, Any]], unit: str) -> None
     axis.set(xlabel="bin", ylabel=f"mean radial error ({unit})")
 
 
-def _draw_detection(axis: Axes, report: Report, errors: Floats, by_mean: Floats | None) -> None:
-    unit = report.summary["unit"]
-    counts = report.summary["overall"]["counts"]
+def _draw_detection(axis: Axes, summary: Mapping[str, Any], errors: Floats, by_mean: Floats | None) -> None:
+    unit = summary["unit"]
+    counts = summary["overall"]["counts"]
     found = np.sort(errors[np.isfinite(errors)])
     asked = counts["evaluated"] + counts["not_found"]
-    rows = report.summary["overall"]["detection_rates"]
+    rows = summary["overall"]["detection_rates"]
     end = max([1.15 * row["radius"] for row in rows] + [1.2 * float(np.percentile(found, 95))])
     x = np.concatenate([[0], found, [max(end, found[-1])]])
     rate = np.concatenate([[0], np.arange(1, len(found) + 1), [len(found)]]) / asked * 100

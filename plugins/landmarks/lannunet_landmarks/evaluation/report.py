@@ -69,6 +69,7 @@ def write_report(path: Path, report: Report) -> None:
     counts = report.summary["overall"]["counts"]
     errors = _errors(report.predictions, unit, len(names))
     by_mean = None if report.by_mean is None else _errors(report.by_mean, unit, len(names))
+    confidence = np.array([one.confidence for one in report.predictions]).reshape(errors.shape)
     cases, pictured = _cases(report, errors)
     write_page(
         path,
@@ -85,7 +86,8 @@ def write_report(path: Path, report: Report) -> None:
         certain=report.summary.get("confidence", {}),
         guessed=_column_means(by_mean, names),
         kept=kept_epoch(report.history, monitor_of(report.config)),
-        charts=charts_of(report, errors, by_mean) + plugin_charts(report.parts),
+        charts=charts_of(report.summary, names, errors, confidence, by_mean, report.history, report.config)
+        + plugin_charts(report.parts),
         cases=cases,
         views=pictured,
         layers=_layers(report.predictions),

@@ -21,7 +21,6 @@ from lannunet_core import (
     plugin_of,
     write_text,
 )
-from lannunet_core.api import task_of_dataset
 from lannunet_report.comparing.results import Group, read_results, result_formats
 
 
@@ -46,8 +45,8 @@ def train_models(
 ) -> list[Group]:
     """Train each model with each seed, and read what they found.
 
-    `folder` gets MODEL.yaml, a plan for the model unless it is there already, and a run in MODEL/seedN. Runs
-    that are finished are skipped, one that was interrupted is gone on with.
+    `folder` gets MODEL.yaml, a plan for the model unless it is there already, and a run in MODEL/seedN.
+    Finished runs are skipped, an interrupted one is resumed.
 
     Args:
         data: The data set, of a task that says how its results are compared.
@@ -63,7 +62,7 @@ def train_models(
     names = [model.name for model in models]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"--models: '{twice[0]}' is named twice. Name each once.")
-    task = task_of_dataset(data, None)
+    task = api.task_of_dataset(data)
     known = [one for one in result_formats() if one.task == task.name]
     if not known:
         raise UserError(f"{data}: results of task {task.name} cannot be compared.")

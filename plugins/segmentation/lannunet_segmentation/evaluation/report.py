@@ -76,6 +76,7 @@ def write_segmentation_results(
     weight: Weight | None = None,
     parts: Sequence[ReportPart] = (),
     seed: int = 0,
+    full: bool = False,
 ) -> dict[str, Any]:
     """Measure segmented cases; write `cases.csv`, `summary.json` and `report.html`, print the figures.
 
@@ -93,6 +94,7 @@ def write_segmentation_results(
         weight: Gives the weights (*S) of a case's voxels, for the weighted Dice; None: it has none.
         parts: Further parts of the page, of plugins.
         seed: Of the bootstrap.
+        full: Whether the page has pictures of all cases, however large it gets.
 
     Returns:
         The summary; see `summary.summarise`. With `others` it holds `comparison`, with `figures` `metrics`.
@@ -115,7 +117,6 @@ def write_segmentation_results(
     write_cases(folder / "cases.csv", measured, names, unit, dataset.dimensions)
     write_text(folder / "summary.json", json.dumps(summary, indent=1))
     rows = _rows(measured, names)
-    full = bool(resolved.get("output", {}).get("full_report"))
     views = _views(measured, dataset, [row["number"] for row in rows], full)
     write_page(
         folder / "report.html",

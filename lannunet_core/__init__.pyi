@@ -1,4 +1,4 @@
-"""The public face, by subject. See `__init__.py`."""
+"""The public API, by subject. See `__init__.py`."""
 
 # The contract
 from . import hookspecs as hookspecs
@@ -211,7 +211,7 @@ from .augment.elastic import Elastic as Elastic
 
 # What is written for people
 
-# The verbs of `lannunet`, the name for programs
+# The functions of `lannunet`, the name for programs
 from . import api as api
 from .run.progress import telling_progress as telling_progress
 

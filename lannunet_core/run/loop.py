@@ -47,7 +47,7 @@ class Progress:
         best_error: The best of the monitored figure so far, negative where a higher one is better.
         best_epoch: The epoch it was measured after.
         stale: Validations since.
-        history: One row an epoch.
+        history: One row per epoch.
     """
 
     epoch: int = 0
@@ -94,7 +94,7 @@ class Training:
     Args:
         session: What is trained, and how; the hooks `training_step` and `observe` are asked here.
         order: The batch sampler of `loader`.
-        optimizers: What `optimizer_and_scheduler` answered: one, or several.
+        optimizers: The return value of `optimizer_and_scheduler`: one, or several.
         schedulers: The same, or None.
         validate: The present figures, see `Validated`.
         checkpoint: Makes the part of a checkpoint that does not change.
@@ -202,7 +202,7 @@ class Training:
 
     def interrupted(self, number: int) -> Interrupted:
         at = self.progress
-        print(f"saved at epoch {at.epoch + 1}, batch {at.step + 1}; go on with --resume", flush=True)
+        print(f"saved at epoch {at.epoch + 1}, batch {at.step + 1}; continue with --resume", flush=True)
         return Interrupted(number)
 
     def train_step(self, step: Step) -> dict[str, float]:
@@ -232,7 +232,7 @@ class Training:
         raise RunFailed(
             f"the loss is not a number in epoch {self.progress.epoch + 1}, batch {self.progress.step + 1} "
             f"({terms}), samples {', '.join(batch['id'])}; the batch is saved in {folder / 'batch.pt'}. "
-            f"Look at these images, or lower solver.base_lr{self.other_precision}."
+            f"Inspect these images, or lower solver.base_lr{self.other_precision}."
         )
 
     def finish_epoch(self) -> None:
@@ -312,7 +312,7 @@ class Training:
         )
 
     def save_latest(self) -> None:
-        """A state to go on from: everything that training reads."""
+        """A state to continue from: everything that training reads."""
         save_checkpoint(
             self.folder / "checkpoints" / "latest.pt",
             self.checkpoint(

@@ -51,7 +51,7 @@ MEASURING_EPOCH = 2**31  # its random numbers are no other epoch's
 def carry_out(loaded: LoadedConfig, open_work: Callable[[], W], *, resume: bool, overwrite: bool) -> W:
     """A run of any task, from its configuration to its results.
 
-    `open_work` reads what the data set says of itself. With `resume` it goes on with the run in the output
+    `open_work` reads what the data set says of itself. With `resume` it continues with the run in the output
     folder, with `overwrite` it replaces it.
     """
     with releasing():
@@ -62,7 +62,7 @@ def _carry_out(loaded: LoadedConfig, open_work: Callable[[], W], resume: bool, o
     config, folder = loaded.run, loaded.run.output.output_dir
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    ways_out = None if resume or overwrite else "go on with it (--resume), replace it (--overwrite)"
+    ways_out = None if resume or overwrite else "continue with it (--resume), replace it (--overwrite)"
     refuse_folder(folder, "output.output_dir", ways_out)
     if overwrite and config.model.checkpoint is not None:
         refuse_to_empty(folder, "model.checkpoint", [config.model.checkpoint])
@@ -103,7 +103,7 @@ def _carry_out(loaded: LoadedConfig, open_work: Callable[[], W], resume: bool, o
         )
         if isinstance(error, OSError):
             what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-            raise RunFailed(f"{what}. When that is fixed, go on with --resume.") from error
+            raise RunFailed(f"{what}. When that is fixed, continue with --resume.") from error
         raise
     session.hooks.observe(event=Event("end", folder, summary, session.learner))
     return work
@@ -208,7 +208,7 @@ def prepare_training(
 
 
 def with_sizing(requested: Mapping[str, Any], sizing: Sizing, base_lr: float | None) -> dict[str, Any]:
-    """A configuration with what was measured in place of each `auto`: a repeat is the same run."""
+    """A configuration with what was measured instead of each `auto`: a repeat is the same run."""
     resolved = json.loads(json.dumps(requested))
     solver, trainer = resolved["solver"], resolved["trainer"]
     solver["max_epochs"], solver["mini_batch_size"] = sizing.max_epochs, sizing.mini_batch_size

@@ -124,7 +124,7 @@ def total(terms: Mapping[str, Tensor]) -> Tensor:
 
 
 def numbers(terms: Mapping[str, Any]) -> dict[str, float]:
-    """Terms as numbers, with one look at the device."""
+    """Terms as numbers, with one inspection of the device."""
     if all(isinstance(term, Tensor) for term in terms.values()) and terms:
         return dict(zip(terms, torch.stack([term.detach() for term in terms.values()]).tolist(), strict=True))
     return {name: float(term) for name, term in terms.items()}
@@ -143,7 +143,7 @@ def needs_closure(optimizer: Optimizer) -> bool:
 
 
 def several(answer: Any) -> list[Any]:
-    """What a hook answers as one or several."""
+    """What a hook returns as one or several."""
     if answer is None:
         return []
     return list(answer) if isinstance(answer, list | tuple) else [answer]

@@ -1,4 +1,4 @@
-"""The public face, by subject. See `__init__.py`."""
+"""The public API, by subject. See `__init__.py`."""
 
 # Image files of a run
 from .files import (
@@ -69,6 +69,6 @@ from .on_device import (
 )
 from .intensity import apply_intensity as apply_intensity
 
-# Patches of an image, and further fields of samples
+# Patches of an image, and additional fields of samples
 from .windows import Windows as Windows
 from .extra import ExtraFields as ExtraFields

@@ -25,7 +25,7 @@ class SegmentationSession(Session):
     hooks: SegmentationHooks
     learner: SegmentationLearner
     extra: ExtraFields = field(default_factory=lambda: ExtraFields({}))
-    """The further fields of cases that reach batches."""
+    """The additional fields of cases that reach batches."""
     prepared: Preparation | None = None
     """How the images are prepared that this run trains on."""
     trained: Any = None

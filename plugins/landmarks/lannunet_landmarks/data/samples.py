@@ -270,7 +270,7 @@ class TrainingSamples(Dataset[dict[str, Any]]):
         seed: The run's seed.
         augmenter: Augments here, in the loader's workers; None: `on_device` does.
         flip_pairs: Pairs of landmarks that a mirror swaps.
-        extra: The further fields of samples that reach batches; None: those of `samples`.
+        extra: The additional fields of samples that reach batches; None: those of `samples`.
         debug: Also say what each sample was made of, as `before`.
     """
 
@@ -361,7 +361,7 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
         samples: Its samples.
         centres: Where each sample's landmarks are looked for (N, D), by its id, in original pixels; in
             `centres` in pixels of the image.
-        extra: The further fields of samples that reach batches; None: those of `samples`.
+        extra: The additional fields of samples that reach batches; None: those of `samples`.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ def level_sigmas(sigma: Tensor | float, strides: Sequence[float]) -> Tensor:
     Args:
         sigma: (N,), or one number for all, in input pixels; or (N, D, D) symmetric matrices, the squares of
             which are covariances: then the rule is for the widths along their principal axes.
-        strides: One a level, finest first: 1, 2, 4, … for a U-Net.
+        strides: One per level, finest first: 1, 2, 4, … for a U-Net.
 
     Returns:
         (L, N) in pixels of each level; (L, 1) for one number; (L, N, D, D) for matrices.

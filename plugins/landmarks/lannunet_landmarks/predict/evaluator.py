@@ -58,7 +58,7 @@ def locate_with(session: LandmarkSession) -> Locate:
 def decode_with(
     session: LandmarkSession,
 ) -> Callable[[Tensor, Mapping[str, Any], EvaluationMode], Coordinates]:
-    """As a session decodes maps of whole images, or what it has in place of them in `Located.patches`."""
+    """As a session decodes maps of whole images, or what it has instead of them in `Located.patches`."""
     config, hooks, size = session.config, session.hooks, session.run.input_size
     if config.sampler.sample_mode != "patch_centred":
         return partial(decode, hooks)

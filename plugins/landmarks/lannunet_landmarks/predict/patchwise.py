@@ -61,7 +61,7 @@ def patch_batch(batch: Mapping[str, Any], patches: Tensor, corners: Tensor) -> d
 
 
 def repeated(batch: Mapping[str, Any], count: int) -> dict[str, Any]:
-    """A batch of one, so many times."""
+    """A batch of one, this many times."""
     many: dict[str, Any] = {}
     for key, value in batch.items():
         if isinstance(value, Mapping):

@@ -29,7 +29,7 @@ class TrainingPatches(Dataset[dict[str, Any]]):
         seed: The run's seed.
         extra_maps: What is cut beside image and label.
         augmenter: Augments the image here, in the loader's workers; None: `on_device` does.
-        extra: The further fields of cases that reach batches; None: those of `cases`.
+        extra: The additional fields of cases that reach batches; None: those of `cases`.
         debug: Also say what each patch was made of, as `before`.
     """
 

@@ -22,7 +22,7 @@ def segmentation_labels(
     should not count never does, at no level.
 
     Args:
-        label: (B, *S) of integers, `IGNORE` where nobody annotated.
+        label: (B, *S) of integers, `IGNORE` where there is no annotation.
         level_sizes: Size (x, y[, z]) of each level.
         weight: (B, *S), at least 0; what stands at ignored voxels has no meaning. None: 1 everywhere.
 

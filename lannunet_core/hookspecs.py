@@ -172,7 +172,8 @@ class Event:
     """What `observe` is notified of.
 
     Attributes:
-        name: `start`, `batch` (after each training step), `epoch`, `end` or `failure`.
+        name: `start`, `batch` (once the losses of a training step are read, by when `module` has taken the
+            next one too, except at the end of an epoch), `epoch`, `end` or `failure`.
         output_dir: The run's folder.
         values: Numbers and names of the moment: at the start what `run.json` says and `epoch`, how many
             epochs are done (those before a resume); `epoch`, `batch` and the loss's `terms` of a batch; the

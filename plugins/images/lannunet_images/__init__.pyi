@@ -68,6 +68,7 @@ from .on_device import (
     warp as warp,
 )
 from .intensity import apply_intensity as apply_intensity
+from .queued import queued_copy as queued_copy
 
 # Patches of an image, and additional fields of samples
 from .windows import Windows as Windows

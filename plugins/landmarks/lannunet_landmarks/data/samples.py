@@ -350,7 +350,8 @@ class TrainingSamples(Dataset[dict[str, Any]]):
         return batch_item
 
     def on_device(self, batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-        return augmented(to_device(batch, device), self.sampling.output_size)
+        read_on_host = {key: batch[key] for key in ("drawn", "centre") if key in batch}
+        return augmented({**to_device(batch, device), **read_on_host}, self.sampling.output_size)
 
 
 class EvaluationSamples(Dataset[dict[str, Any]]):

@@ -52,11 +52,11 @@ class Numbers:
         self._terms = {**terms, **copies}
         self._copied = torch.cuda.Event() if queued else None  # type: ignore[no-untyped-call]
         if self._copied is not None:
-            self._copied.record()  # type: ignore[no-untyped-call]
+            self._copied.record()
 
     def read(self) -> dict[str, float]:
         if self._copied is not None:
-            self._copied.synchronize()  # type: ignore[no-untyped-call]
+            self._copied.synchronize()
         return {name: float(term) for name, term in self._terms.items()}
 
 

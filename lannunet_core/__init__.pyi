@@ -132,6 +132,7 @@ from .run.session import (
     make_fabric as make_fabric,
 )
 from .run.learner import Learner as Learner
+from .run.memory import out_of_memory as out_of_memory
 from .run.schedule import PolySchedule as PolySchedule
 from .run.batches import (
     EpochOrder as EpochOrder,

@@ -14,6 +14,7 @@ from lannunet_core.images.nests import map_tensors, spatial_size
 from lannunet_core.plugins.api import RunInfo
 from lannunet_core.plugins.hooks import Hooks
 from lannunet_core.run.input_sizes import ERRORS, nearby_size
+from lannunet_core.run.memory import out_of_memory
 
 
 class Unrounded:
@@ -56,10 +57,8 @@ class Learner(nn.Module):
         """
         try:
             return self.network(image, **inputs)
-        except torch.cuda.OutOfMemoryError:
-            raise
         except ERRORS as error:
-            if (other := nearby_size(self.network, image, inputs)) is None:
+            if out_of_memory(error) or (other := nearby_size(self.network, image, inputs)) is None:
                 raise
             size, reason = spatial_size(image), " ".join(str(error).split())[:200]
             key, remedy = self.advice(size, other)

@@ -29,6 +29,7 @@ from lannunet_core.run.checkpoint import (
     save_checkpoint,
 )
 from lannunet_core.run.loop import VALIDATION_ERROR, Training
+from lannunet_core.run.memory import naming_memory
 from lannunet_core.run.output import claim_folder, provenance, refuse_folder, refuse_to_empty, write_run
 from lannunet_core.run.session import Session, make_fabric, training_precision
 from lannunet_core.run.sizing import (
@@ -70,8 +71,10 @@ def _carry_out(loaded: LoadedConfig, open_work: Callable[[], W], resume: bool, o
     fabric = make_fabric(config)
     run = work.describe(fabric.device.type)
     session = tasks.find(config.task).start_session(loaded, run, fabric)
-    fabric.to_device(session.learner)
-    session.learner.try_size(run)
+    needs = session.memory_needs()
+    with naming_memory(needs):
+        fabric.to_device(session.learner)
+        session.learner.try_size(run)
     work.read(session)
 
     training: Training | None = None
@@ -82,7 +85,8 @@ def _carry_out(loaded: LoadedConfig, open_work: Callable[[], W], resume: bool, o
         claim_folder(folder, resume=resume)
         resolved, description = loaded.resolved(), provenance(loaded, run, fabric.device)
     else:
-        training, resolved, description = prepare_training(session, work, resume)
+        with naming_memory(needs):
+            training, resolved, description = prepare_training(session, work, resume)
     write_run(folder, resolved, description)
 
     done = training.progress.epoch if training is not None else 0
@@ -93,7 +97,8 @@ def _carry_out(loaded: LoadedConfig, open_work: Callable[[], W], resume: bool, o
         raise
     try:
         if training is not None:
-            training.run()
+            with naming_memory(needs):
+                training.run()
             start_from(session, training.best_path)
         history = training.progress.history if training is not None else []
         summary = work.evaluate(session, history, resolved, description)

@@ -72,4 +72,5 @@ from .queued import queued_copy as queued_copy
 
 # Patches of an image, and additional fields of samples
 from .windows import Windows as Windows
+from .room import Room as Room
 from .extra import ExtraFields as ExtraFields

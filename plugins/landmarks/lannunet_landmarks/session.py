@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from lannunet_images import ZSCORES, ExtraFields, ImageFiles, Window, resize_affine
+from lannunet_images import ZSCORES, ExtraFields, ImageFiles, Room, Window, resize_affine
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
@@ -64,6 +64,8 @@ class LandmarkSession(Session):
     """(N, D) of the training images, as shares of their size; None: not known."""
     given: ImageFiles | None = None
     """What reads images that a program provides; None: they are files."""
+    room: Room = field(default_factory=Room)
+    """Batch and window sizes that fit into memory."""
 
     @property
     def config(self) -> RunConfig:

@@ -106,15 +106,19 @@ def scores_of(
             total += member(patches, firsts=firsts)
         return total / len(members)
 
-    return stitched_scores(
-        of_patches,
-        image,
-        run.input_size,
-        first.fabric.device,
-        classes=len(run.outputs),
-        batch_size=config.solver.data_loader_batch_size_eval,
-        scratch=folder if size > SCORES_IN_MEMORY and folder.is_dir() else None,
-    )
+    def of_size(patch_size: tuple[int, ...]) -> Tensor:
+        return stitched_scores(
+            of_patches,
+            image,
+            patch_size,
+            first.fabric.device,
+            classes=len(run.outputs),
+            batch_size=config.solver.data_loader_batch_size_eval,
+            scratch=folder if size > SCORES_IN_MEMORY and folder.is_dir() else None,
+            room=first.room,
+        )
+
+    return first.room.in_windows(run.input_size, of_size)
 
 
 def further_inputs(session: SegmentationSession, place: Place) -> Inputs:

@@ -217,9 +217,9 @@ class Training:
             raise
 
     def read_losses(self, bar: terminal.Bar, but: int = 0) -> None:
-        """Of the steps that were taken, but for the latest ones: a device has them to go on with.
+        """Read the losses of the steps taken, except the latest ones, which keep the device busy.
 
-        Nothing is saved before all losses are read: a model that one broke is never written.
+        All losses are read before a model is saved, so a model that NaN has reached is never written.
         """
         progress = self.progress
         while len(self.unread) > but:

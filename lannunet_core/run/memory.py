@@ -7,8 +7,7 @@ import torch
 
 from lannunet_core.errors import RunFailed
 
-SAID = ("out of memory", "you tried to allocate", "ALLOC_FAILED")
-"""What allocators, cuDNN and cuBLAS say, each in an error of its own."""
+SAID = ("out of memory", "you tried to allocate", "ALLOC_FAILED")  # by allocators, cuDNN and cuBLAS
 
 
 def out_of_memory(error: BaseException | None) -> bool:
@@ -27,5 +26,4 @@ def naming_memory(remedy: str) -> Iterator[None]:
     except Exception as error:
         if not out_of_memory(error):
             raise
-        reason = " ".join(str(error).split())[:160]
-        raise RunFailed(f"There is not enough memory to train: {remedy} ({reason}).") from None
+        raise RunFailed(f"There is not enough memory to train: {remedy}.") from None

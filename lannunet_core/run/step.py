@@ -17,8 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from lannunet_core.plugins.hooks import Hooks
 from lannunet_core.run.learner import Unrounded
 
-QUEUED = ("cuda",)
-"""Devices that work through a queue, at the end of which a copy to the host can be put."""
+QUEUED = ("cuda",)  # devices on which a copy to the host can be queued
 
 
 class Run(Protocol):

@@ -1,4 +1,4 @@
-"""Copies from the host to a device that nobody waits for."""
+"""Asynchronous copies from the host to a device."""
 
 from typing import Any
 
@@ -7,16 +7,16 @@ from torch import Tensor
 
 
 def queued_copy(values: Any, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Numbers of the host on a device, copied behind the work that it has been given.
+    """Return a copy of host values on a device, without synchronising with it.
 
-    `torch.tensor(values, device=device)` would make the host wait until a GPU has done all of that work.
+    `torch.tensor(values, device=device)` makes the host wait until a GPU has finished all queued work.
 
     Args:
-        values: A tensor on the host, an array, or numbers.
-        device: Of the result.
-        dtype: Likewise.
+        values: A host tensor, an array, or numbers.
+        device: Device of the result.
+        dtype: Type of the result.
     """
     tensor = torch.as_tensor(values, dtype=dtype)
     if device.type == "cuda":
-        tensor = tensor.pin_memory()  # what is not pinned is copied while the host waits
+        tensor = tensor.pin_memory()  # the host waits for a copy of memory that is not pinned
     return tensor.to(device, non_blocking=True)

@@ -23,7 +23,7 @@ OF_THE_RUN: dict[str, Callable[[RunInfo], Any]] = {
     **dict.fromkeys(OUTPUTS, lambda run: len(run.outputs)),
     **dict.fromkeys(("img_size", "image_size", "input_image_size"), lambda run: run.input_size[::-1]),
     "spatial_dims": lambda run: run.dimensions,
-    "pretrained": lambda run: False,  # a stranger's model file must not start a download
+    "pretrained": lambda run: False,  # a third-party model file must not start a download
 }
 """Arguments that follow from the run, by MONAI's names."""
 DOWNLOADS = {"weights", "pretrained_url", "path_or_repo_id"}

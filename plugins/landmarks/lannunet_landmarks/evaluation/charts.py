@@ -113,7 +113,7 @@ def _calibration_charts(calibration: Mapping[str, Any]) -> list[Chart]:
     charts = [
         make_chart(
             "Coverage of the regions",
-            "Share of true points in their regions; the line is what so many held-out errors promise.",
+            "Share of true points in their regions; the line is what this many held-out errors promise.",
             lambda axis: _draw_reliability(axis, rows),
         )
     ]
@@ -139,7 +139,7 @@ def _draw_reliability(axis: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _draw_truth(axis: Axes, groups: Sequence[Mapping[str, Any]]) -> None:
-    """The reliability diagram, with what a group of so many points would say 95 % of the time."""
+    """The reliability diagram, with what a group of this many points would say 95 % of the time."""
     from scipy.stats import binom
 
     points, confidence, within = (

@@ -34,15 +34,15 @@ class Report:
 
     Attributes:
         title: Its heading.
-        predictions: Of the evaluated split, with or without annotations.
-        summary: Of `summarise` on them; after a calibration, `coverage_summary` is its `calibration`.
+        predictions: Predictions of the evaluated split, with or without annotations.
+        summary: Result of `summarise` on them; after a calibration, `coverage_summary` is its `calibration`.
         landmark_names: The N names.
         image: Gives the pixels (C, *S) of a prediction's image, in the frame of its coordinates.
         history: Rows of `metrics.jsonl`; what is named `…loss…`, `…error…` and `lr` is drawn over `epoch`.
         config: The resolved configuration.
         provenance: What `run.json` holds.
         comparison: Summaries of other methods on the same images, by name.
-        parts: What plugins bring.
+        parts: What plugins provide.
         final: The page with the final results, where these are a first stage's.
         by_mean: The mean position of the training images in the same images.
         full: Whether all cases have their pictures, however large the page gets.

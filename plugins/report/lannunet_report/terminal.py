@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lannunet_core import terminal_text
 
-LEAST_NAME = 12  # columns that a long name may fold to
+LEAST_NAME = 16  # columns that a long name may fold to
 GAP = 2
 
 
@@ -31,6 +31,7 @@ def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str
     name = min(widths[0], max(LEAST_NAME, console.width - sum(width + GAP for width in widths[1:])), widest)
     for number, columns in enumerate(_packed(widths, name, console.width)):
         console.print(_table(title if number == 0 else "", cells, columns, widths, name, last))
+    console.print()
 
 
 def _packed(widths: Sequence[int], name: int, room: int) -> list[list[int]]:

@@ -112,7 +112,6 @@ def print_comparison(comparison: dict[str, Any]) -> None:
                 "" if change is None else change["verdict"],
             ])  # fmt: skip
         print_table(title, ["run", "mean", "difference", "95 % CI", "is"], rows)
-        print()
 
 
 def _number(value: float | None, sign: str = "") -> str:

@@ -1,7 +1,6 @@
 """`lannunet config check|schema|explain|import`."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -108,7 +107,4 @@ def _load(config: Path, overrides: Overrides, plugins: PluginFiles) -> LoadedCon
 
 
 def _show(key: str, value: str, source: str) -> None:
-    line = f"{key}: {value}"
-    room = shutil.get_terminal_size().columns
-    narrow = len(f"{line:<64}  # {source}") > room
-    typer.echo(f"{line}\n    # {source}" if narrow else f"{line:<64}  # {source}")
+    typer.echo(f"{f'{key}: {value}':<40}  # {source}")

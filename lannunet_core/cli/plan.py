@@ -7,9 +7,6 @@ import typer
 
 from lannunet_core import api
 from lannunet_core.files import refuse_existing, write_text
-from lannunet_core.plugins import discovery
-
-TASKS = "|".join(task.name for task in discovery.scan().tasks) or "NAME"
 
 
 def command(
@@ -18,7 +15,7 @@ def command(
         Path | None, typer.Option("--output", "-o", help="The YAML to write; else NAME.yaml right here.")
     ] = None,
     task: Annotated[
-        str | None, typer.Option(metavar=TASKS, help="The task; else the one that knows such data sets.")
+        str | None, typer.Option(metavar="NAME", help="The task; else the one that knows such data sets.")
     ] = None,
     architecture: Annotated[
         str | None, typer.Option(metavar="NAME", help="Plugin that provides the network; else the task's.")

@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import shutil
-import textwrap
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from typing import Any
@@ -122,16 +120,13 @@ def _identity(one: Installed) -> dict[str, Any]:
 def table(rows: Sequence[dict[str, Any]], *head: str) -> list[str]:
     """The rows of plugins or of tasks as lines below a head, each followed by its problems."""
     cells = [[row["name"], f"{row['distribution']} {row['version']}", row["source"]] for row in rows]
-    hooks = [[", ".join(row["hooks"]) or "-"] if "hooks" in row else [] for row in rows]
-    full = aligned([head, *(cell + of for cell, of in zip(cells, hooks, strict=True))])
-    room = shutil.get_terminal_size().columns
-    narrow = max(map(len, full)) > room
-    first, *lines = aligned([head[:3], *cells]) if narrow else full
+    for row, cell in zip(rows, cells, strict=True):
+        if "hooks" in row:
+            cell.append(", ".join(row["hooks"]) or "-")
+    first, *lines = aligned([head, *cells])
     shown = [first]
-    for row, line, of in zip(rows, lines, hooks, strict=True):
+    for row, line in zip(rows, lines, strict=True):
         shown.append(line)
-        if narrow and of:
-            shown += textwrap.wrap(f"hooks: {of[0]}", room, initial_indent="  ", subsequent_indent="    ")
         if aliases := row.get("aliases"):
             shown.append(f"  also called {', '.join(aliases)}")
         shown += [f"  problem: {problem}" for problem in row["problems"]]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -288,7 +289,7 @@ class Training:
             if isinstance(value, (list, tuple)) and value
         ]
         if not last and progress.stale < self.patience:
-            told.append(f"{terminal.duration(seconds_left(self.sizing, progress.history))} left")
+            told.append(f"{timedelta(seconds=round(seconds_left(self.sizing, progress.history)))} left")
         at = f"epoch {progress.epoch}/{before.end}"
         print(", ".join([f"{at}: loss {row['loss']:.4f}", *told]), flush=True)
         if self.sizing is not before:

@@ -12,14 +12,6 @@ Listener = Callable[[str, int, int], None]
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
-def duration(seconds: float) -> str:
-    """A length of time, as people say it."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
 class Bar(Protocol):
     """What `bar` gives."""
 
@@ -55,8 +47,7 @@ class PlainBar:
         self.said = time.monotonic()
         elapsed = self.said - self.start
         left = elapsed / max(self.done, 1) * (self.total - self.done)
-        at = f"{self.title}: {self.done}/{self.total}, {duration(left)} left"
-        print(f"{at} {self.note}".rstrip(), flush=True)
+        print(f"{self.title}: {self.done}/{self.total}, {left:.0f} s left {self.note}".rstrip(), flush=True)
 
     def finish(self) -> None:
         if time.monotonic() - self.start > 1:

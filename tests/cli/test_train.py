@@ -14,7 +14,7 @@ def test_what_is_printed(project, capsys):
     assert printed[1] == "plan: 4 training cases, 2 epochs of 3 batches of 2, validation after every 1"
     assert printed[2] == f"results: {project.out}"
     assert re.fullmatch(
-        r"epoch 1/2: loss [\d.]+, validation error [\d.]+ px(, not .*)?, \d+ s left", printed[3]
+        r"epoch 1/2: loss [\d.]+, validation error [\d.]+ px(, not .*)?, [\d:]+ left", printed[3]
     )
     assert printed[4].startswith("epoch 2/2: loss ") and "left" not in printed[4]
     errors = [row["validation_error"] for row in project.metrics()]

@@ -19,7 +19,7 @@ def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str
         title: Above it.
         headings: Of the columns.
         rows: A cell a heading.
-        last: So many rows at the end stand below a line, the first of them in bold: what sums up the others.
+        last: Number of rows at the end that stand below a line, the first of them in bold.
     """
     from rich.cells import cell_len
     from rich.console import Console

@@ -48,9 +48,9 @@ class Plane:
         heat: A layer for each slice, stacked too; None: there is none.
         heat_box: (x, y, width, height) that it covers, in pixels of the image.
         shapes: For each slice, for each class in it: its `index` and the paths of `predicted`, `target`.
-        ignored: For each slice, the path of what nobody annotated.
-        window: (x, y, width, height) in pixels of the image: what is shown enlarged, beside a picture or in
-            place of a whole plane; None: nothing.
+        ignored: For each slice, the path of what is not annotated.
+        window: (x, y, width, height) in pixels of the image, shown enlarged: beside a picture, or instead of
+            a whole plane; None: nothing.
     """
 
     axis: int | None
@@ -206,5 +206,5 @@ def _ends(vector: Floats) -> tuple[str, str]:
 
 
 def planes_of(depth: int) -> Iterator[tuple[int, int, int]]:
-    """(axis, horizontal, vertical) of the planes of an image of so many dimensions: of (x, y, z)."""
+    """(axis, horizontal, vertical) of the planes of an image of this many dimensions: of (x, y, z)."""
     yield from ((2, 0, 1), (1, 0, 2), (0, 1, 2)) if depth == 3 else ()

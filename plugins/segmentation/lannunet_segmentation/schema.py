@@ -25,7 +25,7 @@ class DatasetConfig(core.DatasetConfig):
     )
     split_seed: Annotated[StrictInt, Field(ge=0)] | None = Field(
         None,
-        description="What the cases are dealt to folds by, where no splits_final.json says it; null: "
+        description="Seed of the split into folds, where there is no splits_final.json; null: "
         "`solver.seed`. Runs of several seeds on one split set it.",
     )
 

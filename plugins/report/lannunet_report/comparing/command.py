@@ -19,7 +19,7 @@ def command(
         typer.Argument(help="Folders of finished runs on the same cases, the first the base."),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Train on this data set, in place of RUNS: see --models.")
+        Path | None, typer.Option(help="Train on this data set, instead of RUNS: see --models.")
     ] = None,
     models: Annotated[
         str | None,

@@ -153,7 +153,7 @@ def _shapes(predicted: Labels, target: Labels | None) -> list[dict[str, Any]]:
 
 
 def _ignored(targets: Sequence[Labels | None]) -> list[str]:
-    """For each slice what nobody annotated; nothing where all is annotated."""
+    """For each slice what is not annotated; nothing where all is annotated."""
     paths = ["" if target is None else outline(target == IGNORE) for target in targets]
     return paths if any(paths) else []
 

@@ -8,8 +8,8 @@ import typer
 
 from lannunet_core.names import plain
 from lannunet_core.plugins import discovery, listing
-from lannunet_core.plugins.inspection import look
 from lannunet_core.plugins.settings import settings
+from lannunet_core.testing.inspection import look
 
 
 def command(

@@ -136,6 +136,7 @@ def batches(path):
     return whole
 
 
+@pytest.mark.slow
 def test_one_that_is_killed_ends_the_run_which_others_resume(witnessed, tmp_path):
     """Three processes are stopped by a signal to one of them, of two one is killed, and one ends the run."""
     path = tmp_path / "batches"
@@ -180,6 +181,7 @@ class OwnStep(Plugin):
 '''
 
 
+@pytest.mark.slow
 def test_gradients_of_a_plugin_s_own_step_are_averaged(distribution, make_project):
     distribution("own-step", {"own-step": "own_step:OwnStep"}, {"own_step.py": OWN_STEP})
     project = make_project(splits={"training": 4, "testing": 1})

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lannunet_core.plugins import discovery, listing, missing
+from lannunet_core.testing import discovery, listing, missing
 
 
 def command(

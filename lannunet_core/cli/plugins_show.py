@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from lannunet_core.names import plain
+from lannunet_core.plugins import discovery
 from lannunet_core.plugins.settings import settings
-from lannunet_core.testing import discovery, listing
+from lannunet_core.testing import listing
 from lannunet_core.testing.inspection import look
 
 

@@ -28,14 +28,14 @@ def command(
         str | None,
         typer.Option(
             metavar="N",
-            help="Train on so many devices of this machine; the YAML's trainer.devices by default.",
+            help="Train on N devices of this machine; the YAML's trainer.devices by default.",
         ),
     ] = None,
     submit: Annotated[
         str | None,
         typer.Option(
             metavar="slurm|local:2",
-            help="Write a script for a cluster, or train so many folds at once on devices of this machine.",
+            help="Write a script for a cluster, or train N folds at once on the devices of this machine.",
         ),
     ] = None,
     plugins: PluginFiles = None,

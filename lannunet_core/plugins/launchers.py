@@ -32,6 +32,6 @@ def launcher(name: str, option: str, group: str = "launchers") -> Any:
         known = ", ".join(sorted({one.name for one in every})) or "none"
         raise UserError(
             f"{option}: there is no '{name}' to start runs with (installed: {known}). lannunet-cluster "
-            f"brings folds, devices, local and slurm: {missing.INSTALL} lannunet-cluster"
+            f"provides folds, devices, local and slurm: {missing.INSTALL} lannunet-cluster"
         )
     return discovery.only(f"The launcher '{name}'", found).load_as("The launcher")

@@ -24,7 +24,7 @@ QUEUED = ("cuda",)  # devices on which a copy to the host can be queued
 class Run(Protocol):
     """What a step needs of the training that it belongs to; module and optimizers are set up by Fabric.
 
-    `clip` is the greatest norm of an optimizer's gradients; None: any. With `own_step` a plugin brings the
+    `clip` is the greatest norm of an optimizer's gradients; None: any. With `own_step` a plugin provides the
     training step.
     """
 

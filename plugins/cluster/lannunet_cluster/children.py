@@ -17,7 +17,7 @@ RUN_ID, OURS = "TORCHELASTIC_RUN_ID", "lannunet"
 """What torchrun gives its processes, and what it is in those that `lannunet train` started."""
 LOST = 75
 """The exit code of those, where another process is the one that failed."""
-TURN = 0.1  # seconds between two looks at them
+TURN = 0.1  # seconds between two checks of them
 
 
 class Children:

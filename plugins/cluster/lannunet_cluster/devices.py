@@ -88,12 +88,12 @@ def outcome(codes: Sequence[int | None], complaints: Sequence[IO[bytes]]) -> int
     if not own and not any(codes):
         return 0
     if not own:
-        raise RunFailed("the processes lost each other, or one hangs. Go on with --resume.")
+        raise RunFailed("the processes lost each other, or one hangs. Resume with --resume.")
     rank, code = own[0]
     if code is not None and code < 0:
         raise RunFailed(
             f"process {rank} of {len(codes)} was ended by {signal.Signals(-code).name}; memory may be short. "
-            "Go on with --resume, on as many devices as you like."
+            "Resume with --resume, on any number of devices."
         )
     complaints[rank].seek(0)
     print(complaints[rank].read().decode(errors="replace"), end="", file=sys.stderr)

@@ -13,7 +13,7 @@ from lannunet_core import RunFailed, TrainRequest, UserError, fold_numbers
 
 
 def side_by_side(request: TrainRequest) -> int:
-    """Train each fold in a process of its own, so many at once, each on a device of its own.
+    """Train each fold in a process of its own, N at once, each on a device of its own.
 
     What a process prints goes to a file beside the output folder.
 
@@ -58,7 +58,7 @@ def side_by_side(request: TrainRequest) -> int:
     if failed:
         raise RunFailed(
             f"folds {', '.join(map(str, failed))} are not done: the files above say why. The same command "
-            "goes on with what is left."
+            "continues with what is left."
         )
     with children() as started:  # all are finished now: it says so, and what to do with them
         return started.start(fold_words(request, request.folds), {}).wait()

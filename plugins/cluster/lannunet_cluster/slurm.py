@@ -14,7 +14,7 @@ from lannunet_core import TrainRequest, UserError, fold_numbers, refuse_existing
 MARGIN = 1.5  # of the budget: reading, validation and prediction come on top
 LEAST_HOURS, HOURS = 1, 24
 FOLD = '"$SLURM_ARRAY_TASK_ID"'
-TO_SAVE = 180  # seconds before the time is up, at which a run is told to save
+TO_SAVE = 180  # seconds before the time is up, at which a run gets the signal to save
 
 
 def write_script(request: TrainRequest) -> int:
@@ -66,7 +66,7 @@ def script(request: TrainRequest) -> str:
             "#!/bin/bash",
             *lines,
             "",
-            "# Submitted again, it goes on with what is not finished.",
+            "# Submitted again, it continues with what is not finished.",
             f"cd {shlex.quote(str(Path.cwd()))} || exit 1",
             f"{start} {shlex.quote(os.path.abspath(sys.executable))} -m lannunet_core {command}",  # noqa: PTH100
             "",

@@ -176,6 +176,9 @@ LearnedWidth = Annotated[
 
 
 class SolverConfig(core.SolverConfig):
+    data_loader_batch_size_eval: Annotated[StrictInt, Field(ge=1, le=65536)] | Auto = Field(  # type: ignore[assignment]
+        "auto", description="Samples per evaluation batch; auto: 12, but whole images one by one on a CPU."
+    )
     loss_function: str = Field("kl", description="Loss, by name: kl, mse, awl, bce_topk or a plugin's.")
     regress_sigma: LearnedWidth = Field(
         False, description="Learn the width of each landmark's heatmap: isotropic (one sigma) or covariance."

@@ -258,7 +258,8 @@ def log_axis(axis: Axis) -> None:
         def __call__(self, x: float, pos: int | None = None) -> str:
             return f"{x:g}" if super().__call__(x, pos) else ""
 
-    getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
+    name = axis.axis_name  # type: ignore[attr-defined]
+    getattr(axis.axes, f"set_{name}scale")("log")
     axis.set_major_formatter(Plain())
     axis.set_minor_formatter(Plain())
 

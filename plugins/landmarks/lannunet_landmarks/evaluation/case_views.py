@@ -110,7 +110,9 @@ def _point(point: Floats) -> list[float] | None:
 
 def _picture(shown: NDArray[np.uint8], scale: Floats, heat: Heat | None, large: bool) -> Plane:
     height, width = shown.shape[:2]
-    layer = {} if heat is None else {"heat": stacked_url([heat_colours(heat.values)]), "heat_box": heat.box()}
+    layer: dict[str, Any] = (
+        {} if heat is None else {"heat": stacked_url([heat_colours(heat.values)]), "heat_box": heat.box()}
+    )
     return Plane(
         axis=None,
         slices=[0],
@@ -135,7 +137,7 @@ def _planes(
     size = shown.shape[2::-1]
     planes = []
     for axis, horizontal, vertical in planes_of(3):
-        slices = chosen_slices(size[axis], through[:, axis], large)
+        slices = chosen_slices(size[axis], through[:, axis].tolist(), large)
         flipped = vertical == 2 and points_up(direction)
         cuts = [_cut(shown, axis, place, flipped) for place in slices]
         start = through[0, axis]
@@ -164,5 +166,5 @@ def _planes(
 
 def _cut(values: NDArray[Any], axis: int, place: int, flipped: bool) -> NDArray[Any]:
     """The slice `place` of a volume (z, y, x, …) across the axis (x, y, z)."""
-    cut = values.take(place, axis=2 - axis)
+    cut = np.asarray(values.take(place, axis=2 - axis))
     return cut[::-1] if flipped else cut

@@ -33,7 +33,7 @@ def mean_with_interval(values: Floats) -> dict[str, Any]:
         of_case = np.nonzero(known[0])[0]
         figures = bootstrap_statistics(values[0][known[0]], of_case, bootstrap_weights(cases, SEED))
         return {"mean": figures["mean"], "ci95": figures["mean_ci95"], "pairs": int(known.sum())}
-    in_all = known.all(axis=0)  # (cases, outputs)
+    in_all = np.asarray(known.all(axis=0))  # (cases, outputs)
     counted = in_all.any(axis=1)
     kept = np.where(in_all, values, 0)[:, counted].sum(axis=2) / in_all[counted].sum(axis=1)
     if not counted.any():
@@ -107,7 +107,7 @@ def cases_of(other: Group, base: Group) -> list[dict[str, Any]]:
     """
     figure = base.runs[0].figures[0]
     ours, theirs = other.values(0), base.values(0)
-    has, had = np.isfinite(ours).all(axis=0), np.isfinite(theirs).all(axis=0)
+    has, had = (np.asarray(np.isfinite(of).all(axis=0)) for of in (ours, theirs))
     worse = (-1 if figure.higher_is_better else 1) * (ours.mean(axis=0) - theirs.mean(axis=0))
     outputs, rows = base.runs[0].outputs, []
     for n, case in enumerate(base.runs[0].cases):

@@ -80,8 +80,8 @@ def train_models(
             )
             write_text(yaml, str(plan))
         for seed in range(seeds):
-            output = json.dumps(str((folder / model.name / f"seed{seed}").absolute()), ensure_ascii=False)
-            own = [f"solver.seed={seed}", f"output.output_dir={output}"]
+            place = json.dumps(str((folder / model.name / f"seed{seed}").absolute()), ensure_ascii=False)
+            own = [f"solver.seed={seed}", f"output.output_dir={place}"]
             own += [] if minutes is None else [f"solver.budget_minutes={minutes:g}"]
             files = [] if model.file is None else [model.file]
             runs[seed, model.name] = load_config(yaml, [*own, *known[0].same_split], files)

@@ -78,9 +78,11 @@ def case_view(
         chosen = held[((np.arange(SLICES) + 0.5) / SLICES * len(held)).astype(int)] if held.size else []
         slices = chosen_slices(size[axis], [start, *(chosen if large or axis == 2 else ())], large)
         flipped = vertical == 2 and points_up(direction)
-        cuts = [predicted.take(place, axis=2 - axis) for place in slices]
-        truths = [None if target is None else target.take(place, axis=2 - axis) for place in slices]
-        pictures = [to_display(pixels.take(place, axis=3 - axis), limits) for place in slices]
+        cuts = [np.asarray(predicted.take(place, axis=2 - axis)) for place in slices]
+        truths = [
+            None if target is None else np.asarray(target.take(place, axis=2 - axis)) for place in slices
+        ]
+        pictures = [to_display(np.asarray(pixels.take(place, axis=3 - axis)), limits) for place in slices]
         planes.append(
             Plane(
                 axis=axis,

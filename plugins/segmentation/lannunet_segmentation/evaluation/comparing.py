@@ -34,7 +34,7 @@ def read(folder: Path) -> Results:
         raise UserError(f"{path}: holds no case with an annotation, so there is nothing to compare.")
     cases = tuple(dict.fromkeys(case for case, _ in figures))
     classes = tuple(dict.fromkeys(name for _, name in figures))
-    nothing = (np.nan, np.nan, {})
+    nothing: tuple[float, float, dict[str, str]] = (np.nan, np.nan, {})
     values = np.array([[figures.get((case, name), nothing)[:2] for name in classes] for case in cases])
     return Results(
         cases,

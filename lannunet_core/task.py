@@ -117,6 +117,7 @@ class PredictRequest:
         plugins: Files with plugins that the user trusts.
         save_probabilities: Also write those of all outputs.
         postprocess: Post-process as a cross-validation of the model has shown to help.
+        format: A further format of results, by a name of the task.
     """
 
     model: Path
@@ -131,6 +132,7 @@ class PredictRequest:
     plugins: Sequence[Path] = ()
     save_probabilities: bool = False
     postprocess: bool = False
+    format: str | None = None
 
     def refuse(self, task: str, *names: str) -> None:
         """Refuse options that mean nothing in a task."""

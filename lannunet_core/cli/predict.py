@@ -44,6 +44,9 @@ def command(
     postprocess: Annotated[
         bool, typer.Option("--postprocess", help="As lannunet evaluate --runs found to help.")
     ] = False,
+    format: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Write results in a further format, such as dicom-seg.")
+    ] = None,
     plugins: PluginFiles = None,
     overwrite: Annotated[bool, typer.Option(help="Replace results in the output folder.")] = False,
 ) -> None:
@@ -59,7 +62,7 @@ def command(
         models = (*more, *models)
     request = PredictRequest(
         model, images, out, models, spacing, calibration, coverage, tta, overwrite, files,
-        save_probabilities, postprocess,
+        save_probabilities, postprocess, format,
     )  # fmt: skip
     task_of_model(model).predict(request)
 

@@ -56,8 +56,9 @@ def test_slices_of_one_series_are_said(tmp_path, capsys):
         write_dicom(tmp_path / f"IM{number}", "1.2.3", number)
     assert len(names(tmp_path)) == 3
     assert "3 files are slices of one DICOM series; each is predicted" in capsys.readouterr().err
-    with pytest.raises(UserError, match="does not say where its slice lies"):
-        names(tmp_path, 3)
+    (volume,) = loose_samples([tmp_path], run_of(3))
+    with pytest.raises(UserError, match="no volume"):
+        IMAGE_FILES.read(volume.image, 3)
     loose_samples(sorted(tmp_path.iterdir()), run_of(2))
     assert "3 files are slices" in capsys.readouterr().err
     apart = tmp_path / "apart"

@@ -47,6 +47,8 @@ def predict(request: PredictRequest) -> list[SegmentedCase]:
     segs = check_sources(cases, session.files, folder) if request.format else []
     further = probability_paths(cases, folder) if request.save_probabilities else []
     check_targets(cases, dataset, folder, folder, "--output", cases, [*further, *segs])
+    if request.postprocess and run.regions:
+        raise UserError(f"--postprocess: is for classes, and {model} finds regions. Leave it out.")
     largest = read_postprocessing(model, run.outputs) if request.postprocess else ()
     claim_folder(folder)
     used: dict[str, Any] = {"model": str(model)}

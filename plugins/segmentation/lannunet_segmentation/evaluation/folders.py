@@ -89,10 +89,15 @@ def label_maps(folder: Path, files: Any = IMAGE_FILES) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: is no folder of label maps.")
     found: dict[str, Path] = {}
-    for path in visible(folder):
-        if not files.knows(path):
-            continue
-        name = path.name.removesuffix(file_ending(path, files))
+    named = {
+        path: path.name.removesuffix(file_ending(path, files))
+        for path in visible(folder)
+        if files.knows(path)
+    }
+    maps = {name for path, name in named.items() if path.suffix != ".npz"}
+    for path, name in named.items():
+        if path.suffix == ".npz" and name in maps:
+            continue  # probabilities, which predict saved beside the label map
         if name in found:
             raise UserError(f"{path}: is called as {found[name].name} is. Leave one of them there.")
         found[name] = path

@@ -9,7 +9,7 @@ EXPONENT = 0.9
 class PolySchedule(LRScheduler):
     """The learning rate times (1 − progress)^0.9 (Chen et al. 2017, DeepLab).
 
-    It looks at the optimizer's groups as they are at each step, so groups may be added after it is made. A
+    It inspects the optimizer's groups as they are at each step, so groups may be added after it is made. A
     group with the entry `hold` has a rate of 0 for that share of the run, which is of `total_steps`.
     """
 

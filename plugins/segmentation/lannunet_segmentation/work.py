@@ -1,4 +1,4 @@
-"""What a run of segmentation brings: its data set, prepared cases and predictions."""
+"""What a run of segmentation provides: its data set, prepared cases and predictions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def train(loaded: LoadedConfig, *, resume: bool = False, overwrite: bool = False
 
     Args:
         loaded: The run's configuration, of `task: segmentation`.
-        resume: Go on with the run in the output folder.
+        resume: Continue with the run in the output folder.
         overwrite: Replace the run in the output folder.
     """
     work = carry_out(loaded, lambda: SegmentationWork(loaded), resume=resume, overwrite=overwrite)
@@ -225,7 +225,7 @@ def check_partly_annotated(
     """Say which classes some cases lack, and refuse labels that contradict it.
 
     Raises:
-        UserError: A case has voxels of a class that nobody annotated there, or nobody annotated it anywhere.
+        UserError: A case has voxels of a class that it lacks the annotation of, or all cases lack one.
     """
     partly = [case for case in cases if case.annotated_classes is not None]
     if not partly:

@@ -52,7 +52,7 @@ def command(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
 ) -> None:
-    """Convert annotations of other programs; where they say no lists, deal their images out."""
+    """Convert annotations of other programs; where they say no lists, split their images."""
     from lannunet_core import UserError, refuse_existing, write_text
     from lannunet_landmarks.data.annotations import dataset_of, dataset_section
     from lannunet_landmarks.data.exchange import Draw, as_absent, as_content, format_of, read_source, relative
@@ -85,5 +85,5 @@ def command(
     counts = ", ".join(f"{len(of_split)} {split}" for split, of_split in dataset.samples.items())
     print(
         f"{out} holds {counts} images with {len(dataset.landmark_names)} landmarks, from "
-        f"{(of or LANNUNET).title}. Look at it with lannunet plan {out}"
+        f"{(of or LANNUNET).title}. Inspect it with lannunet plan {out}"
     )

@@ -28,7 +28,7 @@ PLACE_OF_LAYERS = re.compile(rb"\xde\x00\x01\xa4b2nd\xd2(....)\xdc\x00\x01", re.
 MOST_CODEC, MOST_FILTER = 4, 4  # those of the library itself: no further one is loaded
 CHUNK_HEADER = 32
 ZEROS = 0x81 << 56
-"""What stands for a chunk of zeros in place of where it lies."""
+"""What stands for a chunk of zeros instead of where it lies."""
 
 
 class Frame(NamedTuple):

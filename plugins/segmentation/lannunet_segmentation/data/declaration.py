@@ -216,7 +216,7 @@ def _check_spelling(path: Path, name: str, value: Any) -> None:
     if name != IGNORE_NAME and str(name).strip().casefold() == IGNORE_NAME:
         raise UserError(
             f'{path}: the label {value} is called "{terminal_text(name)}". Write "{IGNORE_NAME}" if it '
-            "means that nobody annotated; give it another name if it is a class."
+            "means without annotation; give it another name if it is a class."
         )
 
 

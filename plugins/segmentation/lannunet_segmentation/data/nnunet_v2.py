@@ -3,8 +3,8 @@
 A folder of a configuration (`nnUNetPlans_3d_fullres`) has for each case its image `NAME.b2nd` (C, z, y, x),
 its segmentation `NAME_seg.b2nd` (1, z, y, x) and its properties `NAME.pkl`; the plans that made it lie in the
 folder above, with dataset.json. `transpose_forward` says which axis of the image each of the array's is. In
-the segmentation −1 is background outside of what is not zero, as nnU-Net trains on it; what nobody annotated
-is the ignore label.
+the segmentation −1 is background outside of what is not zero, as nnU-Net trains on it; voxels without
+annotation have the ignore label.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def split(
 
     `splits_final.json` or `.pkl` in the folder says which; of a preprocessed one also beside it, of a raw one
     also in the folder of its name in `nnUNet_preprocessed`. Without one the cases are shuffled by the seed
-    and dealt to five folds.
+    and split into five folds.
 
     Args:
         dataset: The data set.

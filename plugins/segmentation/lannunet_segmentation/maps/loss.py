@@ -31,7 +31,7 @@ class CrossEntropyDice(nn.Module):
     in its cross-entropy p of the background is the sum of p over the background and those classes, and
     it has no part in their Dice. That is the marginal loss of Shi, Xiao, Chen, Zhou (Marginal loss and
     exclusion loss for partially supervised multi-organ segmentation, Medical Image Analysis 70, 2021);
-    sets of labels in place of one are those of Fidon et al. (Label-set loss functions for partial
+    sets of labels instead of one are those of Fidon et al. (Label-set loss functions for partial
     supervision, MICCAI 2021).
 
     A voxel that is ignored or of weight 0 has no part in any sum, and a gradient of exactly 0. Where nothing
@@ -154,7 +154,7 @@ class RegionCrossEntropyDice(CrossEntropyDice):
 
 
 def _normalised(weight: Tensor | None, target: Tensor) -> Tensor:
-    """Weights (B, *S) with a mean of 1 where they count, 0 where nobody annotated."""
+    """Weights (B, *S) with a mean of 1 where they count, 0 without annotation."""
     annotated = target != IGNORE
     weight = annotated.float() if weight is None else torch.where(annotated, weight.float(), 0.0)
     return weight * ((weight > 0).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny))

@@ -42,7 +42,7 @@ class Segmentation:
         geometry: Where the voxels lie: those of the image.
         probabilities: (K, *S) as the network gave them, before any post-processing; None: not asked for.
             Of regions (R, *S), in their order.
-        regions: What the model learned in place of classes; empty: classes.
+        regions: What the model learned instead of classes; empty: classes.
     """
 
     task: ClassVar[str] = "segmentation"
@@ -63,8 +63,8 @@ class SegmentationModel:
 
     Args:
         model: A model file, a run's folder, or that of a cross-validated run.
-        also: Further models, to predict together with it.
-        tta: Whether to look at mirrored images too; None: as each model's configuration says.
+        also: Additional models, to predict together with it.
+        tta: Whether to predict mirrored images too; None: as each model's configuration says.
         plugins: Files with plugins that the user trusts.
 
     Raises:

@@ -39,6 +39,8 @@ from lannunet_landmarks.predict.patchwise import output_strides
 from lannunet_landmarks.schema import RunConfig
 from lannunet_landmarks.types import Sample
 
+DEFAULT_BATCH = 12
+
 
 @dataclass
 class LandmarkSession(Session):
@@ -70,6 +72,23 @@ class LandmarkSession(Session):
     @property
     def config(self) -> RunConfig:
         return cast(RunConfig, self.loaded.run)
+
+    @property
+    def batch_size(self) -> int:
+        """How many images are predicted at once.
+
+        On a CPU one by default: maps of many are beyond its caches, and beyond the size from which on the
+        allocator requests memory from the system again for each layer.
+        """
+        given = self.config.solver.data_loader_batch_size_eval
+        on_cpu = self.fabric.device.type == "cpu"
+        return 1 if given == "auto" and on_cpu else self.patches_at_once
+
+    @property
+    def patches_at_once(self) -> int:
+        """How many patches are predicted at once."""
+        given = self.config.solver.data_loader_batch_size_eval
+        return DEFAULT_BATCH if given == "auto" else given
 
     @property
     def files(self) -> ImageFiles:
@@ -238,6 +257,7 @@ def prepare_images(
         sampler.image_size,
         sampler.resize,
         cache_data=session.config.trainer.cache_data,
+        dtype=getattr(torch, session.config.trainer.cache_dtype),
         reference=reference,
         files=session.files,
         normalisations=normalisations(session),

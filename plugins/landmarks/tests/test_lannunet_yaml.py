@@ -295,6 +295,7 @@ def test_the_import_spells_out_its_defaults(write, tmp_path):
         },
         "solver": {
             "data_loader_batch_size_train": 32,
+            "data_loader_batch_size_eval": 12,
             "optimizer": "sgd",
             "base_lr": 0.01,
             "max_epochs": 1000,

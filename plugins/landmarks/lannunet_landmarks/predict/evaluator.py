@@ -32,7 +32,7 @@ def locate_with(session: LandmarkSession) -> Locate:
     """By a session's network alone, looking once at each image."""
     session.learner.eval()
     config, learner, hooks, run = session.config, session.learner, session.hooks, session.run
-    sampler, batch_size = config.sampler, config.solver.data_loader_batch_size_eval
+    sampler, batch_size = config.sampler, session.patches_at_once
     method = session.loaded.architecture.installed.name
     if sampler.sample_mode == "patch_centred":
 
@@ -69,8 +69,8 @@ def decode_with(
         def own(_: Mapping[str, Any], landmarks: Tensor) -> Tensor:
             return maps[0, landmarks][:, None].expand(-1, *maps.shape[1:])
 
-        batch_size = config.solver.data_loader_batch_size_eval
-        return coordinates_around(own, hooks, size, batch_size, batch, mode, session.room)[0]
+        at_once = session.patches_at_once
+        return coordinates_around(own, hooks, size, at_once, batch, mode, session.room)[0]
 
     return decode_patches
 
@@ -107,7 +107,7 @@ class Evaluator:
             EvaluationSamples(images, samples, centres if centred else None, session.extra),
             0,
             session.fabric.device,
-            batch_size=1 if one_by_one else config.solver.data_loader_batch_size_eval,
+            batch_size=1 if one_by_one else session.batch_size,
         )
 
     def predict(self, locate: Locate, debug_folder: Path | None = None) -> dict[str, list[Prediction]]:

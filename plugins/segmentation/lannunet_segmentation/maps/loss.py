@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lannunet_core import levels
+from lannunet_core import levels, sum_over_processes
 from lannunet_segmentation.types import IGNORE
 
 
@@ -20,12 +20,13 @@ class CrossEntropyDice(nn.Module):
         Dice            Σ_k c_k (1 − D_k) / Σ_k c_k,    over the annotated classes k without the background,
                         D_k = (2 Σ_i w_i p_ik [y_i = k] + s) / (Σ_i w_i p_ik + Σ_i w_i [y_i = k] + s)
 
-    Sums run over all voxels i of the batch. A class of which the batch has no annotated voxel has no Dice to
-    learn; the cross-entropy says where it is not. Patches with few annotations lack classes often. D_k is the
-    soft Dice of Drozdzal et al. (The Importance of Skip Connections in Biomedical Image Segmentation, 2016),
-    over the batch as in Isensee et al. (nnU-Net, Nature Methods 18, 2021), with each voxel counted w_i times;
-    for w of 0 and 1 it is the Dice of the voxels with 1. s = `SMOOTH` times the mean of the positive weights,
-    so that a common factor of the weights changes nothing. Levels count 1, ½, ¼ …, normalised to sum 1.
+    Sums run over all voxels i of the batch, in a run on several devices that of all processes. A class of
+    which the batch has no annotated voxel has no Dice to learn; the cross-entropy says where it is not.
+    Patches with few annotations lack classes often. D_k is the soft Dice of Drozdzal et al. (The Importance
+    of Skip Connections in Biomedical Image Segmentation, 2016), over the batch as in Isensee et al. (nnU-
+    Net, Nature Methods 18, 2021), with each voxel counted w_i times; for w of 0 and 1 it is the Dice of the
+    voxels with 1. s = `SMOOTH` times the mean of the positive weights, so that a common factor of the
+    weights changes nothing. Levels count 1, ½, ¼ …, normalised to sum 1.
 
     Where a case lacks the annotation of some classes (`annotated`), its background may be any of these:
     in its cross-entropy p of the background is the sum of p over the background and those classes, and
@@ -64,7 +65,7 @@ class CrossEntropyDice(nn.Module):
         weights = labels.get("weight", [None] * len(logits))
         annotated: Tensor | None = labels.get("annotated")
         terms = [
-            self._terms(output.float(), target.long(), _normalised(weight, target), annotated)
+            self._terms(output.float(), target.long(), _masked(weight, target), annotated)
             for output, target, weight in zip(logits, labels["segmentation"], weights, strict=True)
         ]
         shares = [0.5**level / (2 - 0.5 ** (len(terms) - 1)) for level in range(len(terms))]
@@ -83,31 +84,32 @@ class CrossEntropyDice(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Cross-entropy and Dice of logits (B, K, *S) against (B, *S)."""
         tiny = torch.finfo(weight.dtype).tiny
+        counts = weight if self.class_weights is None else weight * self.class_weights[target.clamp(min=0)]
+        positive, total, of_classes = sum_over_processes(
+            torch.stack([(weight > 0).sum(), weight.sum(), counts.sum()])
+        )
+        weight = weight * (positive / total.clamp(min=tiny))  # a mean of 1 where it counts
         log_probabilities = logits.log_softmax(1)
 
         known = log_probabilities if annotated is None else _marginal(log_probabilities, annotated)
         voxels = functional.nll_loss(known, target, reduction="none", ignore_index=IGNORE)
-        counts = weight if self.class_weights is None else weight * self.class_weights[target.clamp(min=0)]
-        cross_entropy = (counts / counts.sum().clamp(min=tiny) * voxels).sum()
+        cross_entropy = (counts / of_classes.clamp(min=tiny) * voxels).sum()
 
-        scores, present = [], []
+        sums = []
         # One class at a time: its labels as a mask are the most that is held for the backward pass.
         for index, probability in enumerate(log_probabilities.exp().unbind(1)[1:], start=1):
-            score, there = self._dice(probability, target == index, _counted(weight, annotated, index))
-            scores.append(score)
-            present.append(there)
-        losses, shares = 1 - torch.stack(scores), torch.stack(present)
-        if self.class_weights is not None:
-            shares = shares * self.class_weights[1:]
-        return cross_entropy, (shares / shares.sum().clamp(min=tiny) * losses).sum()
+            sums += _sums(probability, target == index, _counted(weight, annotated, index))
+        cross_entropy, *sums = sum_over_processes(torch.stack([cross_entropy, *sums])).unbind()
+        return cross_entropy, self._dice(sums, None if self.class_weights is None else self.class_weights[1:])
 
-    def _dice(self, probability: Tensor, hit: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """The soft Dice of one class, and 1 where it is annotated, else 0; all are (B, *S)."""
-        weighted = weight * probability
-        common = torch.where(hit, weighted, 0.0).sum()
-        wanted = torch.where(hit, weight, 0.0).sum()
-        score = (2 * common + self.SMOOTH) / (weighted.sum() + wanted + self.SMOOTH)
-        return score, (wanted > 0).float()
+    def _dice(self, sums: Sequence[Tensor], class_weights: Tensor | None) -> Tensor:
+        """The Dice term of what `_sums` returned for each class, one after the other."""
+        common, found, wanted = (torch.stack(list(sums[kind::3])) for kind in range(3))
+        losses = 1 - (2 * common + self.SMOOTH) / (found + wanted + self.SMOOTH)
+        shares = (wanted > 0).float()
+        if class_weights is not None:
+            shares = shares * class_weights
+        return (shares / shares.sum().clamp(min=torch.finfo(shares.dtype).tiny) * losses).sum()
 
 
 class RegionCrossEntropyDice(CrossEntropyDice):
@@ -138,26 +140,32 @@ class RegionCrossEntropyDice(CrossEntropyDice):
     ) -> tuple[Tensor, Tensor]:
         """Cross-entropy and Dice of logits (B, R, *S) against (B, *S)."""
         tiny = torch.finfo(weight.dtype).tiny
-        voxels, counts, scores, present = [], [], [], []
+        positive, total = sum_over_processes(torch.stack([(weight > 0).sum(), weight.sum()]))
+        weight = weight * (positive / total.clamp(min=tiny))  # a mean of 1 where it counts
+        entropies, counts, sums = [], [], []
         for index, (logit, labels) in enumerate(zip(logits.unbind(1), self.regions, strict=True)):
             hit = torch.isin(target, target.new_tensor(labels))
             counted = _counted(weight, annotated, index)
             entropy = functional.binary_cross_entropy_with_logits(logit, hit.float(), reduction="none")
-            voxels.append((counted * entropy).sum())
+            entropies.append((counted * entropy).sum())
             counts.append(counted.sum())
-            score, there = self._dice(logit.sigmoid(), hit, counted)
-            scores.append(score)
-            present.append(there)
-        losses, shares = 1 - torch.stack(scores), torch.stack(present)
-        cross_entropy = torch.stack(voxels).sum() / torch.stack(counts).sum().clamp(min=tiny)
-        return cross_entropy, (shares / shares.sum().clamp(min=tiny) * losses).sum()
+            sums += _sums(logit.sigmoid(), hit, counted)
+        entropy, count, *sums = sum_over_processes(
+            torch.stack([torch.stack(entropies).sum(), torch.stack(counts).sum(), *sums])
+        ).unbind()
+        return entropy / count.clamp(min=tiny), self._dice(sums, None)
 
 
-def _normalised(weight: Tensor | None, target: Tensor) -> Tensor:
-    """Weights (B, *S) with a mean of 1 where they count, 0 without annotation."""
+def _masked(weight: Tensor | None, target: Tensor) -> Tensor:
+    """Weights (B, *S), 0 without annotation."""
     annotated = target != IGNORE
-    weight = annotated.float() if weight is None else torch.where(annotated, weight.float(), 0.0)
-    return weight * ((weight > 0).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny))
+    return annotated.float() if weight is None else torch.where(annotated, weight.float(), 0.0)
+
+
+def _sums(probability: Tensor, hit: Tensor, weight: Tensor) -> list[Tensor]:
+    """What the soft Dice of one class is made of: its p where it is, its p, its voxels; all are (B, *S)."""
+    weighted = weight * probability
+    return [torch.where(hit, weighted, 0.0).sum(), weighted.sum(), torch.where(hit, weight, 0.0).sum()]
 
 
 def _counted(weight: Tensor, annotated: Tensor | None, index: int) -> Tensor:

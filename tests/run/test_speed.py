@@ -138,3 +138,11 @@ def test_without_training_the_keys_are_refused(project, capsys, key):
     project.set(trainer={key: True, "inference_only": True})
     assert project.train() == 2
     assert f"trainer.{key}" in capsys.readouterr().err
+
+
+def test_images_in_half_precision_are_part_of_a_run(project, capsys):
+    assert project.train("--set", "trainer.cache_dtype=float16") == 0
+    assert project.train("--resume") == 2
+    assert "trainer.cache_dtype was 'float16', is 'float32'" in capsys.readouterr().err
+    assert project.train("--set", "trainer.cache_dtype=float16", "--set", "trainer.cache_data=false") == 2
+    assert "trainer.cache_dtype" in capsys.readouterr().err

@@ -22,6 +22,7 @@ from lannunet_core.files import atomic_path
 from lannunet_core.names import without_places
 from lannunet_core.plugins.api import RunInfo
 from lannunet_core.plugins.references import located
+from lannunet_core.run.processes import is_first
 from lannunet_core.version import __version__
 
 FORMAT = 1
@@ -43,6 +44,7 @@ class Checkpoint:
         provenance: What run.json says, with who implements each hook.
         progress: Where training stood (see `loop.Progress`). It and what follows are empty in a model that is
             only for use.
+        scaler: The gradient scaler of 16-mixed; otherwise empty.
     """
 
     learner: dict[str, Any]
@@ -55,6 +57,7 @@ class Checkpoint:
     progress: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     scheduler: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
 
     def run_info(self) -> RunInfo:
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in self.run.items()}
@@ -74,7 +77,12 @@ def best_model(folder: Path) -> Path | None:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a model for use (`.safetensors`), or a state to continue from; see `output.provenance`."""
+    """Write a model for use (`.safetensors`), or a state to continue from; see `output.provenance`.
+
+    In a run of several processes the first one writes.
+    """
+    if not is_first():
+        return
     if checkpoint.config.get("output", {}).get("provenance") != "full":
         config, provenance = without_places((checkpoint.config, checkpoint.provenance))
         checkpoint = replace(checkpoint, config=config, provenance=provenance)

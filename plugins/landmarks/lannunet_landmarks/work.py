@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-from lannunet_images import ExtraFields
+from lannunet_images import ExtraFields, prepare_to_train
 
 from lannunet_core import (
     BEST_MODEL,
@@ -16,6 +16,7 @@ from lannunet_core import (
     UserError,
     Validated,
     carry_out,
+    is_first,
     load_checkpoint,
     make_scheme,
     refuse_to_empty,
@@ -196,7 +197,13 @@ class LandmarkWork:
                 )
 
     def training_samples(self, session: LandmarkSession) -> TrainingSamples:
-        sampler = self.config.sampler
+        sampler, trainer = self.config.sampler, self.config.trainer
+        prepare_to_train(
+            session.learner.network,
+            session.run.dimensions,
+            compile=trainer.compile,
+            channels_last=trainer.channels_last,
+        )
         return TrainingSamples(
             self.images["training"],
             self.dataset.samples["training"],
@@ -228,6 +235,8 @@ class LandmarkWork:
             together([session, *self.members]), folder / "debug" if self.config.inference.debug else None
         )
         self.predictions = next(iter(methods.values()))
+        if not is_first():
+            return {}
         if self.compare is not None:
             methods |= self.compare(self.dataset)
         title = f"{self.dataset.name}: {self.split}"

@@ -14,7 +14,7 @@ tomllib = pytest.importorskip("tomllib")  # new in Python 3.11
 
 ROOT = Path(__file__).parents[1]
 DISTRIBUTIONS = [ROOT, *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))]
-EXTRAS = {"lannunet-imgaug", "lannunet-observer"}  # of what a user installs
+EXTRAS = {"lannunet-imgaug", "lannunet-observer", "lannunet-serve"}  # of what a user installs
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}  # what they are called there
 LINK = re.compile(r"\[[^\]]*\]\(([^)]+)\)")
@@ -73,7 +73,7 @@ def test_one_command_sets_the_version_everywhere(release, tmp_path):
     assert "is a placeholder" in release.problems(public=True, root=tmp_path)[-1]
 
 
-def test_what_a_user_installs_brings_every_plugin_but_two():
+def test_what_a_user_installs_brings_every_plugin_but_three():
     ours = {project(folder)["name"] for folder in DISTRIBUTIONS}
     user = required(ROOT / "plugins" / "lannunet")
     assert {name for name in user if name.startswith("lannunet")} == ours - EXTRAS - {"lannunet"}

@@ -46,7 +46,7 @@ class Defaults:
     ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
         import torch
 
-        from lannunet_core.run.schedule import PolySchedule
+        from lannunet_core.run.schedule import WARM_UP, PolySchedule
 
         groups = self.parameter_groups(module, base_lr)
         optimizer: torch.optim.Optimizer
@@ -56,7 +56,10 @@ class Defaults:
             )
         else:
             optimizer = torch.optim.AdamW(groups, lr=base_lr)
-        return optimizer, PolySchedule(optimizer, total_steps) if solver.decay_policy == "poly" else None
+        if solver.decay_policy == "none":
+            return optimizer, None
+        warm_up = WARM_UP if solver.decay_policy == "fine_tune" else 0.0
+        return optimizer, PolySchedule(optimizer, total_steps, warm_up)
 
     def parameter_groups(self, module: nn.Module, base_lr: float) -> list[dict[str, Any]]:
         """What the optimizer is made of: all learnable parameters, in one group unless the task has more."""

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import yaml
 from torch.optim import SGD
 
 from lannunet_core.run.schedule import PolySchedule
@@ -74,3 +75,19 @@ def test_saved_and_loaded_it_goes_on(tmp_path):
     again.load_state_dict(states[0])
     its_schedule.load_state_dict(states[1])
     assert rates(again, its_schedule, STEPS - 7) == rates(of, schedule, STEPS - 7)
+
+
+def test_from_a_trained_model_the_rate_rises_first():
+    of = optimizer(0.1)
+    seen = [row[0] for row in rates(of, PolySchedule(of, STEPS, warm_up=0.2), STEPS)]
+    rise = [0.25, 0.5, 0.75, *[1] * (STEPS - 3)]
+    assert seen == pytest.approx([expected(0.1, step) * share for step, share in enumerate(rise)])
+
+
+def test_fine_tuning_starts_at_a_quarter_of_the_usual_rate(project, trained, without_charts):
+    project.set(solver={"decay_policy": "fine_tune"}, model={"checkpoint": str(trained.out)})
+    assert project.train() == 0
+    resolved = yaml.safe_load((project.out / "config.yaml").read_text())["solver"]
+    assert (resolved["decay_policy"], resolved["base_lr"]) == ("fine_tune", 0.0005)
+    rates = [row["lr"] for row in project.metrics()]
+    assert rates[0] == pytest.approx(0.0005 * (1 - 3 / 6) ** 0.9) and rates[1] == 0

@@ -2,7 +2,7 @@ VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-cases check bench dist install clean
+.PHONY: demo test test-all test-cases check docs bench dist install clean
 
 # Installed again whenever what is to be installed has changed.
 $(VENV)/installed: pyproject.toml constraints.txt requirements.txt plugins/*/pyproject.toml
@@ -32,6 +32,11 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m mkdocs build -q
+
+# The site, in site/: a dead link or a page outside the navigation is an error.
+docs: install
+	$(BIN)/python -m mkdocs build -q
 
 bench: install
 	$(BIN)/python -m benchmarks
@@ -43,4 +48,4 @@ dist: install
 	$(BIN)/python -m twine check --strict dist/*
 
 clean:
-	rm -rf $(VENV) runs dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

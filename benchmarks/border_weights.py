@@ -1,4 +1,4 @@
-"""Touching cells learned with and without border weights, as long: how many are told apart.
+"""Touching cells learned with and without border weights, as long: how many are distinguished.
 
     python -m benchmarks.border_weights [--epochs 40] [--seeds 0 1 2] [--folder FOLDER]
 

@@ -5,7 +5,7 @@
 A cross-validation predicts every image of a set by one of `--count` small U-Nets, trained one after another;
 what is finished is kept, so it can be interrupted. Printed are, of each set:
 
-- the expected calibration error of raw figures; of each run's own calibration, which its few validation
+- the expected calibration error of raw confidences; of each run's own calibration, which its few validation
   images teach; and of that from the other folds' predictions, which `lannunet calibrate` teaches;
 - with the last, how well gross errors (over five times the median) are ranked last: the AUC, with its 95 %
   interval over images;
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("sets", nargs="*", default=list(SETS), help="of wings, mouse, demo")
     parser.add_argument("--count", type=int, default=4, help="how many folds")
     parser.add_argument("--minutes", type=float, default=1.5, help="of each training")
-    parser.add_argument("--batches", type=int, help="of four images, for each training, in place of minutes")
+    parser.add_argument("--batches", type=int, help="of four images, for each training, instead of minutes")
     parser.add_argument("--loss", default="kl")
     parser.add_argument("--out", type=Path, default=Path("runs/confidence"))
     given = parser.parse_args()

@@ -4,13 +4,13 @@ r"""How close the decoders come to what is possible: `python -m benchmarks.decod
 noise of standard deviation s; θ are the height a, the mean m and the covariance Σ, all unknown. The
 log-likelihood of a map is −|map − f|² / 2s² and a constant, so its Fisher information is
 
-    I = JᵀJ / s²,    J = ∂f/∂θ, one row a pixel,
+    I = JᵀJ / s²,    J = ∂f/∂θ, one row per pixel,
 
 and by the theorem of Cramér and Rao no unbiased decoder's error has a smaller covariance than I⁻¹. The root
 of the mean square distance from the true point is at least sqrt(tr (I⁻¹)ₘ), with the block of m.
 
 ∂f/∂m = f Σ⁻¹(x − m) is odd about m, the derivatives by a and Σ are even, so their sums of products vanish
-(exactly for integrals in place of sums over pixels, closely for sigma ≥ 1): not knowing height and width
+(exactly for integrals instead of sums over pixels, closely for sigma ≥ 1): not knowing height and width
 costs nothing, and with Σ = σ²·1
 
     I_m = a²/(s² σ⁴) ∫ (x − m)ᵢ² exp(−|x − m|²/σ²) dx = a²/(s² σ⁴) · σ²/2 · (πσ²)^{D/2},

@@ -3,7 +3,7 @@
     python -m benchmarks.example_data
 
 `hands` has landmarks; `Dataset501_Cells` touching cells, each image with the weight map of the U-Net paper;
-`Dataset502_Organs` volumes of two organs, `Dataset503_Slices` the same with three labelled slices a volume.
+`Dataset502_Organs` volumes of two organs, `Dataset503_Slices` the same with three labelled slices per volume.
 Each has three folds. The same numbers are drawn at each call.
 """
 
@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=FOLDER, help="a new folder")
     folder = parser.parse_args(arguments).folder
     if folder.exists():
-        parser.error(f"{folder} exists already: remove it, to draw it anew")
+        parser.error(f"{folder} exists already: remove it, to draw it again")
     write_all(folder)
     print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return 0

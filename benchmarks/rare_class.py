@@ -35,7 +35,7 @@ ARMS: dict[str, dict[str, Any]] = {"plain": {}, "inverse_frequency": {"plugins":
 
 
 def draw_scene(rng: np.random.Generator, discs: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """An image (y, x) of grey values with so many discs, and its label."""
+    """An image (y, x) of grey values with this many discs, and its label."""
     y, x = np.indices((SIZE, SIZE)).astype(np.float64)
     outline = ndimage.gaussian_filter(rng.standard_normal((SIZE, SIZE)), 6)
     centre, radii = rng.uniform(0.3, 0.7, 2) * SIZE, rng.uniform(20, 34, 2)

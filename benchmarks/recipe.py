@@ -5,7 +5,7 @@
 
 A run is what `lannunet plan --minutes M` writes, changed by one candidate of `CANDIDATES`, and trained for as
 many batches as the plan states for the machine, so that other work on it changes no result. Test images are
-never looked at: each set is split anew, of its training and validation images a quarter is held out, and the
+never used: each set is split again, of its training and validation images a quarter is held out, and the
 candidates are compared on these. Runs that are finished are kept. The table has for each candidate the mean
 error (segmentation: 100 times what the Dice lacks to 1), and the mean over the sets of its ratio to the set's
 best; docs/recipe.md says what came of it.
@@ -34,11 +34,11 @@ from benchmarks.surfaces import write_surfaces
 
 FILE = Path(__file__).with_name("recipe_candidates.py")
 SPLITS = ("training", "validation", "testing")
-HELD_OUT, VALIDATED = 4, 10  # one of so many images
+HELD_OUT, VALIDATED = 4, 10  # one of this many images
 
 
 def again(annotations: Path, folder: Path) -> Path:
-    """Training and validation images of a data set, split anew; its test images are left out."""
+    """Training and validation images of a data set, split again; its test images are left out."""
     content = json.loads(annotations.read_text(encoding="utf-8"))
     pooled = content["training"] + content["validation"]
     for sample in pooled:

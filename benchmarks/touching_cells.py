@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-SIZE = 192  # pixels a side
+SIZE = 192  # pixels per side
 TRAINING, TESTING = 24, 16
 SEED = 2015
 CLUMPS = (2, 4)

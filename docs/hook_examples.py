@@ -1,4 +1,4 @@
-"""One plugin that answers every hook: the examples of docs/hooks.md, run by tests/test_docs.py."""
+"""One plugin that implements every hook: the examples of docs/hooks.md, run by tests/test_docs.py."""
 
 from lannunet_core import Plugin, hookimpl
 

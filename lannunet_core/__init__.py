@@ -1,6 +1,6 @@
 """The LannU-Net core: the engine that runs tasks and plugins, and knows none of them.
 
-What is listed in `__init__.pyi`, by subject, is the whole public face: what tasks and plugins may import, and
+What is listed in `__init__.pyi`, by subject, is the whole public API: what tasks and plugins may import, and
 what is promised to them. Each name is imported when it is first asked for, so that `import lannunet_core` is
 quick. Beside it there is `lannunet_core.testing`, the conformance kit.
 """

@@ -1,4 +1,4 @@
-"""The public face, by subject. See `__init__.py`."""
+"""The public API, by subject. See `__init__.py`."""
 
 # The contract
 from . import hookspecs as hookspecs
@@ -132,6 +132,7 @@ from .run.session import (
     make_fabric as make_fabric,
 )
 from .run.learner import Learner as Learner
+from .run.memory import out_of_memory as out_of_memory
 from .run.schedule import PolySchedule as PolySchedule
 from .run.batches import (
     EpochOrder as EpochOrder,
@@ -211,7 +212,7 @@ from .augment.elastic import Elastic as Elastic
 
 # What is written for people
 
-# The verbs of `lannunet`, the name for programs
+# The functions of `lannunet`, the name for programs
 from . import api as api
 from .run.progress import telling_progress as telling_progress
 

@@ -1,4 +1,4 @@
-"""What a program does with LannU-Net: the verbs that the distribution `lannunet` offers under that name.
+"""What a program does with LannU-Net: the functions that the distribution `lannunet` offers under that name.
 
 No verb writes a file but `train`, which trains into the configuration's output folder. What is wrong with
 what the caller gives is a `UserError`, a run that cannot go on a `RunFailed`; both are `LannunetError`s.
@@ -30,7 +30,7 @@ SHARE_OF_GPU = 0.8  # the rest is the driver's, and what fragments
 
 
 class Model(Generic[A]):
-    """A trained model in memory, of any task; `A` is what it answers for an image.
+    """A trained model in memory, of any task; `A` is what it returns for an image.
 
     Several threads may predict with it; their calls run one after the other.
     """
@@ -123,17 +123,17 @@ def load(
     Args:
         model: A run's folder, a model file, or the folder of a cross-validated run.
         answer: The class of its answers, which type checkers then know.
-        also: Further models that predict together with it.
-        tta: Whether to look at mirrored images too; None: as the model's configuration says.
+        also: Additional models that predict together with it.
+        tta: Whether to predict mirrored images too; None: as the model's configuration says.
         plugins: Files with plugins that you trust; their code runs.
 
     Raises:
-        UserError: It is no model, its plugins are missing, or it answers something else.
+        UserError: It is not a model, its plugins are missing, or it returns something else.
     """
     path = Path(model)
     task = task_of_model(path)
     if answer is not None and getattr(answer, "task", task.name) != task.name:
-        raise UserError(f"{path}: is a model of task {task.name}, which answers no {answer.__name__}.")
+        raise UserError(f"{path}: is a model of task {task.name}, which returns no {answer.__name__}.")
     return Model(task.load(path, also=_paths(also), tta=tta, plugins=_paths(plugins)))
 
 
@@ -152,7 +152,7 @@ class Trained:
 
     Attributes:
         folder: Holds its model, which `load` takes, its tables and its report.
-        results: What its task answers of the evaluated split.
+        results: What its task returns of the evaluated split.
     """
 
     folder: Path
@@ -172,7 +172,7 @@ def train(
     Args:
         config: The path of a YAML; nested dicts, whose relative paths start at the working folder; what
             `plan` gave; or a configuration that is loaded.
-        resume: Go on with the run in the output folder.
+        resume: Continue with the run in the output folder.
         overwrite: Replace it.
         plugins: Files with plugins that you trust; their code runs.
         progress: As in `Model.predict`; None: bars on the terminal.
@@ -216,7 +216,7 @@ def plan(
         data: A folder or file that a task knows.
         folder: Where relative paths in it start.
         task: The task; None: the one that knows such data sets.
-        architecture: The plugin that brings the network; None: the task's default.
+        architecture: The plugin that provides the network; None: the task's default.
         memory_gb: That a training step may take; None: 4, or most of the GPU's.
         minutes: Of training; None: as the data suggest.
         gpu: Plan for a GPU or for the CPU; None: for what is here.
@@ -256,7 +256,7 @@ def evaluate(predictions: Any, truth: Any, *, task: str | None = None, **options
     """The figures of predictions against annotations, as in `summary.json`.
 
     Args:
-        predictions: What `Model.predict` answered for several images, or a file that the task knows.
+        predictions: The return value of `Model.predict` for several images, or a file that the task knows.
         truth: The annotations of these images in their order, or a data set.
         task: Whose they are; None: as the answers, or the data set, say.
         options: Of the task.
@@ -282,7 +282,7 @@ def task_of_dataset(dataset: Path, named: str | None = None) -> Task:
     if not known:
         raise UserError(
             f"{dataset}: no installed task makes a plan for it (tasks: {', '.join(t.name for t in every)}). "
-            "Look at the path, or name the task (task)."
+            "Inspect the path, or name the task (task)."
         )
     raise UserError(f"{dataset}: may be for {' or '.join(t.name for t in known)}. Name the task (task).")
 

@@ -9,7 +9,7 @@ R = TypeVar("R")
 
 
 def call_accepting(function: Callable[..., R], **offered: Any) -> R:
-    """What a function answers to those of the arguments that it takes."""
+    """What a function returns to those of the arguments that it takes."""
     wanted = _parameters(getattr(function, "__func__", function))
     return function(**{name: value for name, value in offered.items() if wanted is None or name in wanted})
 

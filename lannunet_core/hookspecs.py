@@ -1,12 +1,12 @@
 """The whole contract between the core, its tasks and their plugins.
 
-A plugin answers a hook with a method of the same name under `@hookimpl`, taking only the arguments it needs.
+A plugin implements a hook by a method of the same name under `@hookimpl`, taking only the arguments it needs.
 Shapes: B batch, C channels, N landmarks, K classes, D dimensions (2 or 3), S spatial sizes ([z,] y, x), L
 supervised resolutions. Points and `*_size` arguments are (x, y[, z]); tensors are (…, [z,] y, x).
 
-Single-answer hooks ask the plugins from the last listed extension down to the defaults of the task; the first
-answer counts. Collecting hooks gather the answers of all. Which task asks for a hook is said by the heading
-that it stands under; a task may bring specifications of its own beside these.
+Hooks with a single result ask the plugins from the last listed extension down to the defaults of the task;
+the first result counts. Collecting hooks gather the results of all. Which task asks for a hook is said by the
+heading that it stands under; a task may provide specifications of its own beside these.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ def asked_in(*tasks: str) -> Callable[[Specified], Specified]:
 
 
 class Loss(Protocol):
-    """What the `loss` hook answers. An `nn.Module` where it has parameters or buffers."""
+    """The return value of the hook `loss`. An `nn.Module` where it has parameters or buffers."""
 
     def __call__(self, outputs: Any, labels: Mapping[str, Any]) -> dict[str, Tensor]:
         """Named terms, each a scalar; the total is their sum. Called outside of autocast, in float32.
 
         Args:
-            outputs: What the network answered.
-            labels: What was made of the batch; `labels["extra"]` are the further fields of its samples.
+            outputs: The network's outputs.
+            labels: What was made of the batch; `labels["extra"]` are the additional fields of its samples.
         """
 
     def activation(self, outputs: Any) -> Any:
@@ -70,7 +70,7 @@ class TrainingStep(Protocol):
         number: Of the batch in its epoch, from 0.
         module: Network, loss and what else is learned (`module.network`, `module.loss`), as it was set up for
             the device.
-        optimizers: Those that `optimizer_and_scheduler` answered.
+        optimizers: Those that `optimizer_and_scheduler` returned.
     """
 
     batch: Mapping[str, Any]
@@ -96,7 +96,7 @@ class TrainingStep(Protocol):
 
 
 class Sampling(Protocol):
-    """What the `sampling` hook answers. Travels to loader workers, so it pickles."""
+    """The return value of the hook `sampling`. Travels to loader workers, so it pickles."""
 
     @property
     def output_size(self) -> tuple[int, ...]:
@@ -124,7 +124,7 @@ class Sampling(Protocol):
 
 
 class Augmenter(Protocol):
-    """What the `augmenter` hook answers. Travels to loader workers, so it pickles."""
+    """The return value of the hook `augmenter`. Travels to loader workers, so it pickles."""
 
     def __call__(
         self, image: NDArray[Any], drawn: Drawn, centre: Floats, output_size: Sequence[int]
@@ -152,7 +152,7 @@ class Normalisation(Protocol):
 
 @dataclass(frozen=True)
 class ReportPart:
-    """A part of the report that a plugin brings.
+    """A part of the report that a plugin provides.
 
     Attributes:
         title: Its heading.
@@ -169,10 +169,11 @@ class ReportPart:
 
 @dataclass(frozen=True)
 class Event:
-    """What `observe` is told.
+    """What `observe` is notified of.
 
     Attributes:
-        name: `start`, `batch` (after each training step), `epoch`, `end` or `failure`.
+        name: `start`, `batch` (once the losses of a training step are read, by when `module` has taken the
+            next one too, except at the end of an epoch), `epoch`, `end` or `failure`.
         output_dir: The run's folder.
         values: Numbers and names of the moment: at the start what `run.json` says and `epoch`, how many
             epochs are done (those before a resume); `epoch`, `batch` and the loss's `terms` of a batch; the
@@ -203,12 +204,12 @@ def network() -> nn.Module | None:
 
 @hookspec
 def network_inputs(batch: Mapping[str, Any]) -> Mapping[str, Any]:  # type: ignore[empty-body]
-    """Further inputs of the network, asked for before each forward pass (collecting).
+    """Additional inputs of the network, asked for before each forward pass (collecting).
 
     Args:
         batch: As collated and augmented. `image` is (B, C, *S), also when it is mirrored or cut into patches;
             `affine` (B, D + 1, D + 1) says where its pixels lie in the original image; `extra` has the
-            further fields of the samples, and is empty for standalone images.
+            additional fields of the samples, and is empty for standalone images.
 
     Returns:
         What `network` is called with by name, beside the image.
@@ -223,7 +224,7 @@ def initial_weights(network: nn.Module) -> None:
     has its own weights.
 
     Args:
-        network: What `network` answered.
+        network: The return value of `network`.
     """
 
 
@@ -264,7 +265,7 @@ def loss() -> Loss | None:
 
 @hookspec
 def losses() -> Mapping[str, Callable[[], Loss]]:  # type: ignore[empty-body]
-    """Further names for `solver.loss_function`, each with what builds it (collecting)."""
+    """Additional names for `solver.loss_function`, each with what builds it (collecting)."""
 
 
 @hookspec(firstresult=True)
@@ -274,28 +275,29 @@ def sampling() -> Sampling | None:
 
 @hookspec(firstresult=True)
 def training_order(samples: Sequence[Any]) -> Callable[..., Sequence[int]] | None:
-    """Which training samples an epoch shows, and in which order; asked for once a run.
+    """Which training samples per epoch has, and in which order; asked for once a run.
 
-    Without an answer each sample is shown as often, in an order that is drawn anew for each round.
+    If no plugin implements the hook, each sample is shown as often, in an order that is drawn again for each
+    round.
 
     Args:
         samples: The entries of the training split, as `Sampling.centre` gets them.
 
     Returns:
         A function that takes, by name, those that it needs of `epoch` (from 0), `count` (how many samples the
-        epoch shows) and `rng` (a NumPy generator of that epoch), and answers `count` indices of `samples`. It
+        epoch shows) and `rng` (a NumPy generator of that epoch), and returns `count` indices of `samples`. It
         must be a function of these alone, or a resumed run is another one.
     """
 
 
 @hookspec
 def normalisations() -> Mapping[str, Callable[[], Normalisation]]:  # type: ignore[empty-body]
-    """Further names for the key `normalisation`, each with what builds it (collecting)."""
+    """Additional names for the key `normalisation`, each with what builds it (collecting)."""
 
 
 @hookspec
 def augmentations() -> Mapping[str, Callable[[], Scheme]]:  # type: ignore[empty-body]
-    """Further names for `sampler.data_aug`, each with what builds its `Scheme` (collecting)."""
+    """Additional names for `sampler.data_aug`, each with what builds its `Scheme` (collecting)."""
 
 
 @hookspec(firstresult=True)
@@ -309,7 +311,7 @@ def augmenter() -> Augmenter | None:
 
 @hookspec
 def metrics(predictions: Sequence[Any]) -> Mapping[str, float]:  # type: ignore[empty-body]
-    """Named figures of this plugin's own, for the summary of an evaluated split (collecting).
+    """Named metrics of this plugin's own, for the summary of an evaluated split (collecting).
 
     Args:
         predictions: Those of the task: a `lannunet_landmarks.Prediction` an image, a
@@ -319,7 +321,7 @@ def metrics(predictions: Sequence[Any]) -> Mapping[str, float]:  # type: ignore[
 
 @hookspec
 def validation_metrics(predictions: Sequence[Any]) -> Mapping[str, float]:  # type: ignore[empty-body]
-    """Named figures of this plugin's own at each validation (collecting).
+    """Named metrics of this plugin's own at each validation (collecting).
 
     They are recorded with the epoch. `trainer.monitor` may name one to choose the best model by and to stop
     early: the lower, the better; with a minus before its name, the higher.
@@ -332,7 +334,7 @@ def validation_metrics(predictions: Sequence[Any]) -> Mapping[str, float]:  # ty
 
 @hookspec(firstresult=True)
 def postprocess(prediction: Any) -> Any | None:
-    """One prediction, changed after the model made it. Without an answer it stays as it is.
+    """One prediction, changed after the model made it. If no plugin implements the hook, it stays as it is.
 
     Args:
         prediction: Of the task: a `lannunet_landmarks.Prediction`, or a
@@ -345,7 +347,8 @@ def postprocess(prediction: Any) -> Any | None:
 
 @hookspec(firstresult=True)
 def postprocess_all(predictions: Sequence[Any]) -> Sequence[Any] | None:
-    """All predictions of a split, changed together after each was. Without an answer they stay as they are.
+    """All predictions of a split, changed together after each was. If no plugin implements the hook, they
+    stay as they are.
 
     Args:
         predictions: Of the task: a `lannunet_landmarks.Prediction` an image, a
@@ -358,7 +361,7 @@ def postprocess_all(predictions: Sequence[Any]) -> Sequence[Any] | None:
 
 @hookspec
 def report(predictions: Sequence[Any]) -> Sequence[ReportPart]:  # type: ignore[empty-body]
-    """Further parts of the report: figures and pictures (collecting).
+    """Additional parts of the report: figures and pictures (collecting).
 
     Args:
         predictions: As `metrics` gets them.
@@ -372,7 +375,7 @@ def observe(event: Event) -> None:
 
     What it raises at the start ends the run, before anything is trained. Later, the training is worth more
     than its record: the run goes on, a warning names the plugin and the cause, and the other plugins are
-    told.
+    notified.
     """
 
 
@@ -442,7 +445,7 @@ class StridedLoss(Loss, Protocol):
 
 @dataclass(frozen=True)
 class Coordinates:
-    """What the `get_coords_from_heatmap` hook answers.
+    """The return value of the hook `get_coords_from_heatmap`.
 
     Attributes:
         points: (B, N, D) in input pixels; NaN where the map is flat.
@@ -492,7 +495,7 @@ def generate_labels(
         sample: The whole collated batch: what a dataset or an extension added is in it.
 
     Returns:
-        A dict of tensors (or lists of them, one a level) with at least `state` (B, N), and `weight` (B, N)
+        A dict of tensors (or lists of them, one per level) with at least `state` (B, N), and `weight` (B, N)
         where landmarks are weighed.
     """
 
@@ -520,7 +523,7 @@ def get_coords_from_heatmap(
 @asked_in("landmarks")
 @hookspec
 def decoders() -> Mapping[str, Callable[[], Decoder]]:  # type: ignore[empty-body]
-    """Further names for `inference.decoder`, each with what builds it (collecting)."""
+    """Additional names for `inference.decoder`, each with what builds it (collecting)."""
 
 
 @asked_in("landmarks")
@@ -566,7 +569,7 @@ class BalancedLoss(Loss, Protocol):
 
 @dataclass(frozen=True)
 class ExtraMap:
-    """A further spatial array of each case, from a plugin's `extra_maps` hook. Pickles.
+    """An additional spatial array of each case, from a plugin's `extra_maps` hook. Pickles.
 
     Attributes:
         name: Unique within the run.
@@ -574,7 +577,8 @@ class ExtraMap:
             is only brought along.
         interpolation: How it is resampled and augmented.
         fill: Its value outside of the image.
-        paths: The file of each training case, by its id: one number a voxel, (*S) or (1, *S), in the grid of
+        paths: The file of each training case, by its id: one number per voxel, (*S) or (1, *S), in the grid
+            of
             the case's image file (of a preprocessed folder: in that of the preprocessed image). Other cases
             may have a weight or mask too, for their weighted Dice.
     """
@@ -599,12 +603,12 @@ def generate_segmentation_labels(
     """The labels of one batch, made on the run's device.
 
     Args:
-        sample: The whole collated batch. It has `label` (B, *S), −1 where nobody annotated, and, where
-            extensions bring weights or masks, their product `weight` (B, *S).
+        sample: The whole collated batch. It has `label` (B, *S), −1 where there is no annotation, and, where
+            extensions provide weights or masks, their product `weight` (B, *S).
         level_sizes: Size (x, y[, z]) of each of the network's outputs, finest first.
 
     Returns:
-        A dict with `segmentation`, a list of (B, *S_l) of integers, one a level, and `weight`, the same,
+        A dict with `segmentation`, a list of (B, *S_l) of integers, one per level, and `weight`, the same,
         where there are weights or masks.
     """
 
@@ -628,10 +632,10 @@ def get_segmentation(maps: Tensor) -> Tensor | None:
 @asked_in("segmentation")
 @hookspec
 def extra_maps(dataset: Any, folder: Path) -> Sequence[ExtraMap]:  # type: ignore[empty-body]
-    """Further arrays of one number a voxel, asked for once a run (collecting).
+    """Additional arrays of one number per voxel, asked for once a run (collecting).
 
     They are resampled, cut and augmented with their image. Those of role `weight` or `mask` are multiplied
-    into `labels["weight"]`, so a plugin that brings them needs no loss of its own.
+    into `labels["weight"]`, so a plugin that provides them needs no loss of its own.
 
     Asked for training only: a model in use needs no maps. With `trainer.inference_only`, and by `lannunet
     predict`, it is not asked, and there are no weighted figures.

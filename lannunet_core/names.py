@@ -51,7 +51,7 @@ def dotted(nest: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def without_places(value: Any) -> Any:
-    """Plain data with the name alone in place of each absolute path."""
+    """Plain data with the name alone instead of each absolute path."""
     if isinstance(value, Mapping):
         return {key: without_places(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):

@@ -27,10 +27,10 @@ class PlanRequest:
         dataset: The data set.
         folder: Where the YAML will be: relative paths in it start there.
         memory_gb: That a training step may take.
-        minutes: Of training; None: as the data suggest.
+        minutes: Minutes of training; None: as the data suggest.
         gpu: Plan for a GPU, not for CPU cores.
-        gpu_name: Of the one that was found here; empty: none was, or it is not asked for.
-        architecture: The plugin that brings the network, and its class.
+        gpu_name: Name of the GPU that was found; empty: none was found, or none is wanted.
+        architecture: The plugin that provides the network, and its class.
         extensions: Plugins to train with, and their classes; each may have a say.
     """
 

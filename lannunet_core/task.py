@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Validated = float | Mapping[str, float | Sequence[str]] | None
 """The validation error, whose unit does not matter; beside other figures it is `validation_error`; None where
-there is nothing to validate on. A list of names, such as of what has not been learned yet, is told and
+there is nothing to validate on. A list of names, such as of what has not been learned yet, is reported and
 recorded with them."""
 
 
@@ -68,10 +68,10 @@ S = TypeVar("S", bound="Session", contravariant=True)
 
 
 class Work(Protocol[S]):
-    """What a task brings to a run: its data, its samples, how far off a model is, and its results."""
+    """What a task provides to a run: its data, its samples, how far off a model is, and its results."""
 
     def describe(self, device: str) -> RunInfo:
-        """What plugins are told of the run."""
+        """What plugins receive of the run."""
 
     def read(self, session: S) -> None:
         """Read all that the run will use, so that what is damaged is not found after hours of training."""
@@ -108,11 +108,11 @@ class PredictRequest:
         model: A model file, a run's folder, or the folder of a cross-validated run.
         images: Image files, and folders of them.
         folder: Where results go.
-        also: Further models, to predict together with the first.
+        also: Additional models, to predict together with the first.
         spacing: mm per pixel where the files do not say.
         calibration: What `lannunet calibrate` wrote.
         coverage: The probability with which a region is to hold the truth.
-        tta: Whether to look at mirrored images too; None: as the model's configuration says.
+        tta: Whether to predict mirrored images too; None: as the model's configuration says.
         overwrite: Replace earlier results there.
         plugins: Files with plugins that the user trusts.
         save_probabilities: Also write those of all outputs.
@@ -150,7 +150,7 @@ class Predictor(Protocol):
         """Says what the model is: task, outputs, channels, dimensions."""
 
     def predict(self, images: Sequence[Any], spacing: float | Sequence[float] | None) -> Sequence[Any]:
-        """An answer for each image, without a file; a task may take further options by name.
+        """An answer for each image, without a file; a task may take additional options by name.
 
         Args:
             images: NumPy arrays, tensors, Pillow's or SimpleITK's images, or paths.
@@ -165,10 +165,10 @@ class Task(ABC):
         name: As in `task:`, set when it is loaded.
         config: Its configuration. Its `model` section says the default architecture, if there is one.
         hooks: The hooks that its runs ask for, typed.
-        defaults: What answers them at the bottom.
+        defaults: The defaults at the bottom.
         hookspecs: Modules with specifications of its own, beside the core's.
-        names: Keys that choose by name, each with the hook with which plugins bring further names, and the
-            task's own.
+        names: Keys that choose by name, each with the hook with which plugins provide additional names, and
+            the task's own.
     """
 
     name: str
@@ -240,7 +240,7 @@ class Task(ABC):
     def train(self, loaded: LoadedConfig, *, resume: bool = False, overwrite: bool = False) -> Any:
         """Train as configured, then evaluate with the best model.
 
-        With `resume` it goes on with the run in the output folder, with `overwrite` it replaces it.
+        With `resume` it continues with the run in the output folder, with `overwrite` it replaces it.
         """
 
     def as_trained(self, loaded: LoadedConfig, recorded: Mapping[str, Any]) -> LoadedConfig:
@@ -285,7 +285,7 @@ class Task(ABC):
         return dataset.resolve().stem
 
     def plan(self, request: PlanRequest) -> Plan:
-        """A configuration with the reason of each choice, from a look at a data set."""
+        """A configuration with the reason of each choice, from an inspection of a data set."""
         raise UserError(f"task {self.name} makes no plans.")
 
     def bench(self) -> Bench | None:

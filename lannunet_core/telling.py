@@ -29,7 +29,7 @@ def telling_errors(debug: bool = False) -> Iterator[None]:
     Folders that were locked within are released.
 
     Args:
-        debug: Show where in the code an error arose, in place of the sentence.
+        debug: Show where in the code an error arose, instead of the sentence.
 
     Raises:
         SystemExit: With 2 for a `UserError` or a path that is wrong, 1 for a `RunFailed` or another error of
@@ -38,7 +38,7 @@ def telling_errors(debug: bool = False) -> Iterator[None]:
     try:
         with releasing(), ended_by_signals():
             yield
-    except BrokenPipeError:  # whoever read what is printed has gone; click ends quietly
+    except BrokenPipeError:  # anyone who read what is printed has gone; click ends quietly
         raise
     except (UserError, RunFailed, OSError) as error:
         if debug:

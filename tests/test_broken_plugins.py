@@ -80,7 +80,7 @@ BROKEN = {
     ),
     "answers": Broken(
         GOOD.replace("return nn", "return 3, nn"),
-        "The hook 'network' must answer a torch.nn.Module, but the answer was tuple",
+        "The hook 'network' must return a torch.nn.Module, but the result was tuple",
         "update it, or tell its author",
     ),
     "unconfigured": Broken(

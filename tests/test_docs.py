@@ -58,7 +58,7 @@ def page() -> str:
     for name in SPECS:
         parts += [f"## {name}", signature(getattr(hookspecs, name)), rendered(getattr(hookspecs, name))]
         parts.append(f"```python\n{EXAMPLES[name]}```")
-    parts.append("## What the answers are made of")
+    parts.append("## Types of arguments and results")
     for kind in KINDS:
         parts += [f"### {kind.__name__}", rendered(kind)]
         for name, member in vars(kind).items():
@@ -71,11 +71,12 @@ def page() -> str:
 
 
 def table() -> str:
-    rows = ["| hook | in runs of | answers | what it is |", "|---|---|---|---|"]
+    rows = ["| hook | in runs of | results | what it is |", "|---|---|---|---|"]
     for name, spec in SPECS.items():
         words = in_words(getattr(hookspecs, name)).replace("\n", " ") + " "
         first = re.split(r"[.;] ", words)[0]
-        tasks, counts = ", ".join(spec.tasks) or "every task", "one counts" if spec.single else "all count"
+        tasks = ", ".join(spec.tasks) or "every task"
+        counts = "one is used" if spec.single else "all are used"
         rows.append(f"| [`{name}`](#{name}) | {tasks} | {counts} | {first} |")
     return "\n".join(rows)
 
@@ -117,7 +118,7 @@ def rendered(documented) -> str:
             lines = [f"- `{key}`: {text}" for key, text in entries(found[name])]
             parts += ["\n".join(lines)]
     if "Returns" in found:
-        parts.append(f"**Answer.** {found['Returns']}")
+        parts.append(f"**Returns.** {found['Returns']}")
     return "\n\n".join(parts)
 
 

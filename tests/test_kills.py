@@ -80,7 +80,7 @@ class Work:
     again: list[str] = field(default_factory=list)
     expected: dict[str, str] = field(default_factory=dict)
     begun: str = ""
-    """What the user is told to remove before the command is repeated."""
+    """What the user is asked to remove before the command is repeated."""
 
     def run(self, *more: str, fault: str | None = None) -> subprocess.CompletedProcess[str]:
         environment = dict(os.environ)

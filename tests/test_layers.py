@@ -90,7 +90,7 @@ def test_what_is_imported_of_others_is_public(package):
 
 
 def public(module: str) -> list[str]:
-    """The names of a public face; none where a module is inside of another package."""
+    """The names of a public API; none where a module is inside of another package."""
     is_face = module in PACKAGES or module == f"{ENGINE}.testing"
     return getattr(importlib.import_module(module), "__all__", []) if is_face else []
 

@@ -50,7 +50,7 @@ def test_an_observer_that_fails_later_is_named_and_the_run_ends_well(project, di
     with pytest.warns(PluginWarning, match=r"Plugin 'away' \(away 1.0\) failed .*server is away"):
         assert project.train() == 0
     assert len(project.metrics()) == 2
-    assert (project.out / "observer.csv").exists()  # the others are told anyway
+    assert (project.out / "observer.csv").exists()  # the others are notified anyway
 
 
 def test_an_observer_that_fails_at_the_start_ends_the_run_and_leaves_nothing(project, distribution, capsys):

@@ -1,4 +1,4 @@
-"""Wheels of core, U-Net and landmarks in a fresh environment: a stranger's plugin of one hook is trained.
+"""Wheels of core, U-Net and landmarks in a fresh environment: a third-party plugin of one hook is trained.
 
 The plugin is the example of `docs/plugins.md`.
 """

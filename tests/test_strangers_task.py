@@ -95,7 +95,7 @@ def test_it_trains_predicts_and_reports(classes):
 
 
 class InMemory:
-    """What a task's `load` answers."""
+    """What a task's `load` returns."""
 
     def __init__(self, model, plugins):
         from classification.work import start_session

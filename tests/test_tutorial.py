@@ -1,4 +1,4 @@
-"""The tutorial is followed to the letter: its files are written, installed, tested and trained."""
+"""The tutorial is followed exactly: its files are written, installed, tested and trained."""
 
 import os
 import re

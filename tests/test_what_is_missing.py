@@ -41,7 +41,7 @@ def test_without_a_task_both_are_named_with_the_command(environment, trained, co
 def test_a_command_of_ours_is_named_with_what_brings_it(environment, trained):
     for command, bringing in {"demo": "lannunet-landmarks", "weightmaps": "lannunet-weighted"}.items():
         said = environment.call("lannunet", command, cwd=trained.folder, code=2).stderr
-        hint = f"{bringing} brings it: pip install lannunet"
+        hint = f"{bringing} provides it: pip install lannunet"
         assert said == f"Error: There is no command '{command}' here. {hint}\n"
     said = environment.call("lannunet", "weightmap", cwd=trained.folder, code=2).stderr
     assert "No such command 'weightmap'" in said
@@ -66,7 +66,7 @@ def test_with_a_task_alone_the_architecture_is_named(wheels_to_train, fresh_envi
     assert "To add it: lannunet plugins install lannunet-unet." in said
     assert not list(tmp_path.rglob("*.*"))  # nothing was drawn
     said = environment.call("lannunet", "weightmaps", cwd=tmp_path, code=2).stderr
-    assert "lannunet-weighted brings it: lannunet plugins install lannunet-weighted" in said
+    assert "lannunet-weighted provides it: lannunet plugins install lannunet-weighted" in said
 
 
 def test_without_image_formats_their_distribution_is_named(wheels_to_train, fresh_environment, trained):

@@ -64,8 +64,8 @@ class Scheme(Protocol):
         Args:
             rng: A NumPy generator that belongs to this draw.
             size: (x, y[, z]) that the sample will have.
-            sample: The data set's entry; None where a scheme is looked at before a run.
-            epoch: Of the run, from 0.
+            sample: The data set's entry; None where a scheme is inspected before a run.
+            epoch: Epoch of the run, from 0.
         """
 
 
@@ -74,7 +74,7 @@ class RandomAffine:
     """One affine map, drawn with `probability` as a whole.
 
     Attributes:
-        probability: Of drawing any of it.
+        probability: Probability of drawing any of it.
         rotation: Degrees either way; in 3D about each axis, z first, then y, then x.
         scale: Factor of all axes together.
         scale_each: Further factor of each axis alone.

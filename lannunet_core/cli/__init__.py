@@ -23,7 +23,7 @@ from lannunet_core.telling import telling_errors
 from lannunet_core.version import __version__
 
 COMMANDS = {
-    "plan": "Look at a data set and write a YAML that trains on it.",
+    "plan": "Inspect a data set and write a YAML that trains on it.",
     "train": "Train and evaluate what a YAML describes.",
     "predict": "Predict images with a trained model.",
     "config": "Check, explain, import or describe a configuration.",
@@ -158,8 +158,8 @@ def _warn_of_taken_names(*names: str) -> None:
     for command in discovery.scan().commands:
         if command.name in names and command.name in COMMANDS:
             print(
-                f"Warning: {command.distribution} {command.version} brings a command '{command.name}'; it is "
-                f"ignored, the name is the core's own.",
+                f"Warning: {command.distribution} {command.version} provides a command '{command.name}'; it "
+                f"is ignored, the name is the core's own.",
                 file=sys.stderr,
             )
 

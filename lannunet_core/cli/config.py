@@ -18,7 +18,7 @@ from lannunet_core.plugins import discovery, tasks
 from lannunet_core.plugins.inspection import Look, look
 from lannunet_core.plugins.installed import InstalledPlugin
 
-app = typer.Typer(help="Look at a configuration without running it.", no_args_is_help=True)
+app = typer.Typer(help="Inspect a configuration without running it.", no_args_is_help=True)
 
 Config = Annotated[Path, typer.Argument(help="The run's YAML.")]
 
@@ -48,7 +48,7 @@ def schema(
 
 @app.command()
 def explain(config: Config, overrides: Overrides = None, plugins: PluginFiles = None) -> None:
-    """Print every value that a run would use, where it comes from, and who answers each hook."""
+    """Print every value that a run would use, where it comes from, and who implements each hook."""
     loaded = _load(config, overrides, plugins)
     for value in entries(loaded.resolved(), "", Path(), {}):
         key = ".".join(value.path)
@@ -82,7 +82,7 @@ def import_(
 
 
 def _usable_plugins() -> list[tuple[InstalledPlugin, Look]]:
-    """Those that a run can name, looked at in processes of their own; the others are named on stderr."""
+    """Those that a run can name, inspected in processes of their own; the others are named on stderr."""
     found, usable = [], []
     for name in dict.fromkeys(plugin.name for plugin in discovery.installed()):
         try:

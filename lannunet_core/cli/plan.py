@@ -18,7 +18,7 @@ def command(
         str | None, typer.Option(metavar="NAME", help="The task; else the one that knows such data sets.")
     ] = None,
     architecture: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The plugin that brings the network; else the task's.")
+        str | None, typer.Option(metavar="NAME", help="Plugin that provides the network; else the task's.")
     ] = None,
     memory_gb: Annotated[
         float | None,
@@ -35,7 +35,7 @@ def command(
         list[str] | None, typer.Option(metavar="NAME", help="Train with this extension, such as sparse.")
     ] = None,
 ) -> None:
-    """Look at a data set and write a YAML that trains on it, with the reason of each choice."""
+    """Inspect a data set and write a YAML that trains on it, with the reason of each choice."""
     planner = api.task_of_dataset(dataset, task)
     out = out or Path(f"{planner.dataset_name(dataset)}.yaml")
     refuse_existing(out)

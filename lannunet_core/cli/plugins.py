@@ -13,7 +13,7 @@ COMMANDS = {
     "check": "Test a plugin against the contract, and print a table.",
     "new": "Write a new package with a plugin that trains.",
     "install": "Install plugins with pip, into the Python that runs lannunet.",
-    "uninstall": "Uninstall the distribution that brings a plugin.",
+    "uninstall": "Uninstall the distribution that provides a plugin.",
 }
 
 

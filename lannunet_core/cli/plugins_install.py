@@ -28,7 +28,7 @@ def command(
     after = discovery.scan()
     new = set(after.everything) - set(before.everything)
     if not new:
-        print("No new plugin: what was asked for was there already, or brings none.")
+        print("No new plugin: what was asked for was there already, or provides none.")
     for plugin in filter(new.__contains__, after.plugins):
         print(f"Plugin {plugin} is installed: lannunet plugins show {plugin.name}")
         visible = plugin in discovery.installed()

@@ -18,7 +18,7 @@ def command(
 ) -> None:
     """Describe one plugin: what it is, its settings, its hooks and what it requires.
 
-    It is looked at in a process of its own that can do no harm. Of a task it is said who brings it.
+    It is inspected in a process of its own that can do no harm. Of a task it is said who provides it.
     """
     every = listing.registered_rows("task", discovery.scan().tasks)
     tasks = [row for row in every if plain(row["name"]) == plain(name)]

@@ -16,10 +16,10 @@ def command(
     name: Annotated[str, typer.Argument(help="A plugin, by any of its names, or its distribution.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Uninstall the distribution that brings a plugin, however broken it is."""
+    """Uninstall the distribution that provides a plugin, however broken it is."""
     distribution = owner(name)
-    brings = [str(found) for found in discovery.scan().everything if found.distribution == distribution]
-    what = f"{distribution}, which brings {', '.join(brings)}" if brings else distribution
+    provided = [str(found) for found in discovery.scan().everything if found.distribution == distribution]
+    what = f"{distribution}, which provides {', '.join(provided)}" if provided else distribution
     if not yes:
         typer.confirm(f"Uninstall {what}?", abort=True)
     pip("uninstall", "--yes", distribution)
@@ -33,7 +33,7 @@ def command(
 
 
 def owner(name: str) -> str:
-    """The distribution that goes by this name, or that brings what goes by it.
+    """The distribution that goes by this name, or that provides what goes by it.
 
     Raises:
         UserError: There is none with a plugin, task, command or image formats, or several.
@@ -51,5 +51,5 @@ def owner(name: str) -> str:
             f"'{name}' is brought by {' and by '.join(found)}. Name the distribution to uninstall."
         )
     installed = ", ".join(str(plugin) for plugin in scan.plugins) or "none"
-    message = f"No installed distribution brings a plugin '{name}'. Installed: {installed}."
+    message = f"No installed distribution provides a plugin '{name}'. Installed: {installed}."
     raise UserError(" ".join([message, *scan.problems]))

@@ -17,7 +17,7 @@ def command(
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     out: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
     also: Annotated[
-        list[Path] | None, typer.Option(help="A further model; all predict together (repeatable).")
+        list[Path] | None, typer.Option(help="An additional model; all predict together (repeatable).")
     ] = None,
     folds: Annotated[
         str | None,
@@ -35,7 +35,7 @@ def command(
     tta: Annotated[
         bool | None,
         typer.Option(
-            "--tta/--no-tta", help="Look at mirrored images too; the model's inference.tta by default."
+            "--tta/--no-tta", help="Predict mirrored images too; the model's inference.tta by default."
         ),
     ] = None,
     save_probabilities: Annotated[

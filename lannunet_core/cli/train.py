@@ -24,12 +24,12 @@ def command(
         ),
     ] = None,
     plugins: PluginFiles = None,
-    resume: Annotated[bool, typer.Option(help="Go on with the run in the output folder.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue with the run in the output folder.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace the run in the output folder.")] = False,
 ) -> None:
     """Train a model, predict the chosen split, and write tables and a report."""
     if resume and overwrite:
-        raise typer.BadParameter("--resume goes on with a run and --overwrite replaces it: give one of them.")
+        raise typer.BadParameter("--resume continues a run and --overwrite replaces it: give one of them.")
     if folds is not None:
         numbers = fold_numbers(folds)
 
@@ -59,7 +59,7 @@ def fold_numbers(folds: str) -> list[int]:
 
 
 def _require_plugins_of_run(config: Path, overrides: list[str]) -> None:
-    """Where the plugins of the run to go on with are missing, its run.json knows what to install."""
+    """Where the plugins of the run to continue with are missing, its run.json knows what to install."""
     folder = written_output_dir(config, overrides)
     description = folder / "run.json" if folder else None
     if description and description.is_file():

@@ -18,7 +18,7 @@ Replaced = Mapping[str, str | tuple[str, ...]]
 def replaced_keys(plugin: type, replaced: Replaced) -> dict[str, str]:
     """The keys that mean nothing once this plugin is chosen, each with the hook that replaces it.
 
-    A plugin still looks at a key where its answer takes an argument of the key's name, or of its section's.
+    A plugin still inspects a key where its answer takes an argument of the key's name, or of its section's.
     """
     found = {}
     for hook, taken in manager.plain_arguments(plugin).items():
@@ -32,7 +32,7 @@ def replaced_keys(plugin: type, replaced: Replaced) -> dict[str, str]:
 def idle_keys(run: RunConfig, plugins: Sequence[ChosenPlugin], replaced: Replaced) -> Idle:
     """The keys that do nothing in a run, whether they are set or not. The architecture comes first."""
     answered = {
-        key: f"the plugin {plugin.installed} answers in its place (hook '{hook}')"
+        key: f"the plugin {plugin.installed} replaces its default (hook '{hook}')"
         for plugin in plugins
         for key, hook in replaced_keys(plugin.plugin_class, replaced).items()
     }
@@ -66,7 +66,7 @@ def acting(
     """
     wrong, kept = [], {}
     for path, value in values.items():
-        # A plugin may suggest what it answers itself: other parts of the run look at it.
+        # A plugin may suggest what it returns itself: other parts of the run inspect it.
         if value.key not in idle or (value.entry.suggested and not idle[value.key][1]):
             kept[path] = value
             continue

@@ -114,7 +114,7 @@ def _find(value: Value | None, default: str, task: Task, files: Files) -> Instal
     if value is None and not default:
         raise UserError(
             f"model.architecture: is left out, and task {task.name} has no default; name the plugin that "
-            f"brings the network. Installed: {', '.join(p.name for p in discovery.installed()) or 'none'}."
+            f"provides the network. Installed: {', '.join(p.name for p in discovery.installed()) or 'none'}."
         )
     try:
         if value and isinstance(name, str) and name.endswith(".py"):

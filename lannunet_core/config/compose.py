@@ -62,7 +62,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), plugins: Sequence[Pat
     repeated: list[Repeated] = []
     written = _written(path, overrides, repeated)
     warnings = [
-        f"{path}:{line}: {key} is ignored: line {again} gives it again, and the last one counts."
+        f"{path}:{line}: {key} is ignored: line {again} gives it again, and the last one is used."
         for key, line, again in repeated
     ]
     recorded = path.name == "config.yaml" and path.with_name("run.json").is_file()
@@ -374,7 +374,7 @@ def _check_names(loaded: LoadedConfig, task: Task, values: Mapping[KeyPath, Valu
         if hook not in hooks:
             wrong.append(
                 f"{values[tuple(key.split('.'))].at}: found {name!r}, should be {', '.join(known)} or a name "
-                f"that a plugin of this run brings.{did_you_mean(name, known)}"
+                f"that a plugin of this run provides.{did_you_mean(name, known)}"
             )
     if wrong:
         raise UserError("\n".join(wrong))

@@ -19,7 +19,7 @@ def open_in_format(loaded: LoadedConfig, own: Callable[..., Any], names: Iterabl
     `names` are those of further formats that it opens.
 
     Raises:
-        UserError: No plugin of the run brings the format, or the data are wrong.
+        UserError: No plugin of the run provides the format, or the data are wrong.
     """
     run = loaded.run
     openers = dict.fromkeys((AUTO, *names), own)

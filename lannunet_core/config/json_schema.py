@@ -1,4 +1,4 @@
-"""One JSON schema of a configuration, for editors, with the sections of plugins that were looked at."""
+"""One JSON schema of a configuration, for editors, with the sections of plugins that were inspected."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema(tasks: Sequence[Task], plugins: Iterable[tuple[InstalledPlugin, Look]]) -> dict[str, Any]:
-    """The schema of any run of these tasks with these plugins, each with what a look at it found."""
+    """The schema of any run of these tasks with these plugins, each with what an inspection of it found."""
     plugins = list(plugins)
     definitions: dict[str, Any] = {}
     schema: dict[str, Any] = {}

@@ -31,15 +31,15 @@ class LoadedConfig:
 
     Attributes:
         run: The task's part, with absolute paths; the plugins' sections are in it too.
-        architecture: The plugin that brings the network.
+        architecture: The plugin that provides the network.
         extensions: The plugins applied on top of it, in listed order.
         path: The file, or where else it comes from.
         given: Where each key that was set is written (`my.yaml:4`, `--set …`), by its dotted path.
         warnings: What the user should know.
-        replaced: Keys that mean nothing in this run, each with the plugin that answers in their place.
+        replaced: Keys that mean nothing in this run, each with the plugin that replaces their default.
         idle: Keys that do nothing in this run for whatever reason, each with the reason.
         refine: The second stage, a run of its own.
-        fixed: Of a second stage, the keys that its first one sets.
+        fixed: Keys of a second stage that its first stage sets.
     """
 
     run: RunConfig

@@ -13,7 +13,7 @@ from lannunet_core.names import did_you_mean
 from lannunet_core.plugins import discovery
 from lannunet_core.plugins.installed import InstalledPlugin
 
-MOST = 20  # that are told at once
+MOST = 20  # that are reported at once
 
 
 @dataclass(frozen=True)

@@ -134,15 +134,15 @@ class SolverConfig(Section):
         description="Recorded where a run got too slow for budget_minutes; [[40, 70]]: after epoch 40 its "
         "end was set to 70.",
     )
-    mini_batch_size: StrictInt = Field(150, ge=1, le=1000000, description="Batches an epoch.")
+    mini_batch_size: StrictInt = Field(150, ge=1, le=1000000, description="Batches per epoch.")
     data_loader_batch_size_train: StrictInt = Field(
-        12, ge=1, le=65536, description="Samples a training batch."
+        12, ge=1, le=65536, description="Samples per training batch."
     )
     data_loader_batch_size_eval: StrictInt = Field(
-        12, ge=1, le=65536, description="Samples an evaluation batch."
+        12, ge=1, le=65536, description="Samples per evaluation batch."
     )
     early_stopping_patience: StrictInt = Field(
-        15, ge=1, description="Stop after this many validations without a better figure of trainer.monitor."
+        15, ge=1, description="Stop after this many validations without a better value of trainer.monitor."
     )
     deep_supervision: StrictBool = Field(True, description="Supervise coarser resolutions too.")
     num_res_supervisions: StrictInt = Field(5, ge=1, le=10, description="How many resolutions.")
@@ -168,13 +168,11 @@ class SolverConfig(Section):
 
 
 class TrainerConfig(Section):
-    validate_every: StrictInt = Field(
-        10, ge=1, description="Validate every so many epochs, and after the last."
-    )
+    validate_every: StrictInt = Field(10, ge=1, description="Validate every N epochs, and after the last.")
     monitor: str = Field(
         "validation_error",
         pattern="^-?[^-].*$",
-        description="The figure that the best model is chosen by, and early stopping: the lower, the better; "
+        description="The metric that the best model is chosen by, and early stopping: the lower, the better; "
         "with a minus before its name, the higher.",
     )
     inference_only: StrictBool = Field(False, description="Skip training; evaluate `model.checkpoint`.")
@@ -182,7 +180,7 @@ class TrainerConfig(Section):
 
 
 class ModelConfig(Section):
-    architecture: str = Field(description="The plugin that brings the network, by name.")
+    architecture: str = Field(description="The plugin that provides the network, by name.")
     checkpoint: File | None = Field(None, description="Start from this model's weights.")
 
 
@@ -269,7 +267,7 @@ def canonical(path: KeyPath, model: type[BaseModel]) -> tuple[KeyPath, FieldInfo
 
 
 class Spellings(tuple[str, ...]):
-    """Beside a plugin's section: its further names, in the form in which names are compared."""
+    """Beside a plugin's section: its additional names, in the form in which names are compared."""
 
 
 def _is_spelling(key: str, name: str, field: FieldInfo) -> bool:

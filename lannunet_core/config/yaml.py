@@ -200,7 +200,7 @@ def parse(text: str, source: str, repeated: list[Repeated] | None = None) -> tup
         raise UserError(
             f"{source}: is nested too deeply, or a YAML alias (*name) stands within what it repeats."
         ) from None
-    except (ValueError, OverflowError) as error:  # of an escape or a directive, which PyYAML does not look at
+    except (ValueError, OverflowError) as error:  # of an escape or a directive, which PyYAML does not inspect
         raise UserError(f"{source}: this is not YAML: {error}; {ESCAPES}.") from None
 
 

@@ -1,4 +1,4 @@
-"""Image formats, found by the entry-point group `lannunet.image_formats`; `lannunet-images` brings ours."""
+"""Image formats, found by the entry-point group `lannunet.image_formats`; `lannunet-images` provides ours."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from lannunet_core.plugins.formats import registered
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """How the files of a format are told and read.
+    """How the files of a format are recognised and read.
 
     What a reader raises becomes one sentence with the file's name: a `UserError` as it is, anything else as a
     damaged file.

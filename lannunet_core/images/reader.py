@@ -1,7 +1,7 @@
 """Image files of every installed format as arrays (C, [z,] y, x), x to the right and y down.
 
-The format is told by the file's first bytes; the suffix only decides where they are silent (DICOM without its
-preamble).
+The format is recognised by the file's first bytes; the suffix only decides where they are silent (DICOM
+without its preamble).
 """
 
 import re

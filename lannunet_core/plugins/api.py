@@ -36,7 +36,7 @@ class PluginConfig(BaseModel):
         """The keys that do nothing beside the value of another one, each with that one.
 
         Keys of this section by their name (`{"radius": "shape"}`), others dotted (`{"model.gauss_sigma":
-        "model.architecture"}`). A user who sets one is told to remove it.
+        "model.architecture"}`). A user who sets one is asked to remove it.
         """
         return {}
 
@@ -137,10 +137,10 @@ class Plugin:
 
     @classmethod
     def data_formats(cls, task: str) -> Mapping[str, Callable[..., Any]]:
-        """Further names for `dataset.format`, each with what opens such a data set.
+        """Additional names for `dataset.format`, each with what opens such a data set.
 
         It takes, by name, what it needs of `config` (the `dataset` section), `fold` (of `trainer`) and
-        `settings` (the plugin's own section), and answers the data set as the task knows it.
+        `settings` (the plugin's own section), and returns the data set as the task knows it.
         """
         return {}
 
@@ -158,8 +158,8 @@ class Plugin:
     def networks(cls, request: NetworkRequest) -> Sequence[PlannedNetwork]:
         """What `lannunet plan` chooses from for this architecture, the most capable network first.
 
-        Without an answer, it plans with the defaults of the architecture's settings, and guesses what a step
-        costs.
+        If no plugin implements the hook, it plans with the defaults of the architecture's settings, and
+        guesses what a step costs.
         """
         return ()
 
@@ -167,7 +167,7 @@ class Plugin:
     def notes(cls, name: str, config: Any) -> Sequence[str]:
         """What to tell, before a run, a user who lists this extension by `name`, with this section.
 
-        Such as what the program that a further name comes from does otherwise.
+        Such as what the program that an additional name comes from does otherwise.
         """
         return ()
 

@@ -27,7 +27,7 @@ class Defaults:
     Attributes:
         hooks: The run's hooks, set when they are built: all are asked for names.
         replaced: The key of the configuration that chooses among the answers to a hook, or the keys that its
-            default answer looks at, by hook.
+            default answer inspects, by hook.
     """
 
     replaced: ClassVar[dict[str, str | tuple[str, ...]]] = {

@@ -20,7 +20,7 @@ def registered(group: str, kind: type[Format]) -> tuple[Format, ...]:
 
     Args:
         group: `image_formats` for entry points of the group `lannunet.image_formats`.
-        kind: Of `lannunet_core`, or of the package of a task.
+        kind: A kind in `lannunet_core`, or in the package of a task.
     """
     formats: list[Format] = []
     for entry in discovery.scan().formats.get(group, ()):

@@ -1,6 +1,6 @@
 """A run's hooks as typed methods, derived from their specifications, and calling them.
 
-`run.hooks.network()` has the arguments and the answer of `hookspecs.network`. A plugin's first answer to each
+`run.hooks.network()` has the arguments and the answer of `hookspecs.network`. A plugin's first result to each
 hook is checked for its kind.
 """
 
@@ -30,7 +30,7 @@ Arguments = Mapping[str, Any]
 
 
 class WrongAnswer(UserError):
-    """A plugin answered a hook with something of another kind than the hook asks for."""
+    """A plugin returned from a hook something of another kind than the hook returns."""
 
 
 class Hook(ABC, Generic[P, R]):
@@ -70,7 +70,7 @@ class Hook(ABC, Generic[P, R]):
 
 
 class One(Hook[P, R]):
-    """A single-answer hook. Its first answer in a run is checked."""
+    """A hook with a single result. Its first result in a run is checked."""
 
     def checked(self, hooks: Hooks, given: Arguments, found: Any) -> Any:
         if self.name not in hooks.checked and not self.fits(found, given):
@@ -137,7 +137,7 @@ class Hooks:
     """The hooks of every task; a task adds those that it alone asks for.
 
     Attributes:
-        checked: Those whose first answer was of the right kind.
+        checked: Those whose first result was of the right kind.
     """
 
     network = One(hookspecs.network, "a torch.nn.Module", _is_network)
@@ -196,7 +196,7 @@ class Hooks:
         return self.answered("initial_weights")
 
     def answered(self, hook: str) -> bool:
-        """Whether a plugin, or a default, answers a hook."""
+        """Whether a plugin, or a default, implements a hook."""
         return bool(getattr(self._manager.hook, hook).get_hookimpls())
 
     def observe(self, event: hookspecs.Event) -> None:
@@ -218,7 +218,7 @@ class Hooks:
                 warnings.warn(f"{failed} The run goes on.", PluginWarning, 3)
 
     def call(self, hook: str, arguments: Arguments) -> Any:
-        """What pluggy answers, of a hook of any specification; a plugin's error is told as the plugin's."""
+        """The result of pluggy for a hook; an error in a plugin is reported as the plugin's."""
         caller = getattr(self._manager.hook, hook)
         try:
             return caller(**arguments)
@@ -256,8 +256,8 @@ class Hooks:
         shown = " ".join(reprlib.repr(answer).split())
         got = "None" if answer is None else f"{type(answer).__name__}: {shown}"
         return WrongAnswer(
-            f"The hook '{hook}' must answer {expected}, but the answer was {got}. "
-            f"It is answered by {self._who(hook)}: update it, or tell its author."
+            f"The hook '{hook}' must return {expected}, but the result was {got}. "
+            f"It is implemented by {self._who(hook)}: update it, or tell its author."
         )
 
     def refuse_twice(self, hook: str, names: Sequence[str]) -> None:
@@ -273,14 +273,14 @@ class Hooks:
 
 
 def ask_class(plugin: InstalledPlugin, method: Callable[..., R], *arguments: Any) -> R:
-    """What a class method of a plugin answers; an error is told as the plugin's."""
+    """What a class method of a plugin answers; an error is reported as the plugin's."""
     with telling_of(plugin, f"in its class method '{method.__name__}'"):
         return method(*arguments)
 
 
 @contextmanager
 def telling_of(plugin: InstalledPlugin, where: str) -> Iterator[None]:
-    """An error that arises within is told as the plugin's, unless it is one of ours."""
+    """An error that arises within is reported as the plugin's, unless it is one of ours."""
     try:
         yield
     except (UserError, RunFailed, KeyboardInterrupt):

@@ -58,7 +58,7 @@ class Look:
 
 
 def look(plugins: Sequence[InstalledPlugin], *, further: str | None = None) -> list[Look]:
-    """Looks at each plugin, several at a time.
+    """Inspects each plugin, several at a time.
 
     Args:
         plugins: Which.
@@ -149,7 +149,7 @@ def answer(request: str) -> None:
 
 
 def look_here(plugin: InstalledPlugin, further: str | None) -> Look:
-    """Looks at a plugin in this process."""
+    """Inspects a plugin in this process."""
     from lannunet_core.config.compose import composed
     from lannunet_core.plugins import manager, tasks
 

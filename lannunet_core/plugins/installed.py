@@ -61,7 +61,7 @@ class InstalledPlugin(Installed):
     """A plugin class that a distribution registers.
 
     Attributes:
-        aliases: Further names of the same class.
+        aliases: Additional names of the same class.
         requires_core: What the distribution requires of `lannunet-core`, such as `>=0.1,<0.2`, or None.
     """
 

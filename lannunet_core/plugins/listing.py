@@ -34,7 +34,7 @@ def static_rows(plugins: Sequence[InstalledPlugin]) -> list[dict[str, Any]]:
 
 
 def _specs_of_tasks() -> set[str]:
-    """The hooks of tasks that bring specifications of their own; for these alone, tasks are imported."""
+    """The hooks of tasks that provide specifications of their own; for these alone, tasks are imported."""
     from lannunet_core.plugins import tasks
 
     return {hook for task in tasks.every() for hook in tasks.specs_asked(task)}
@@ -65,7 +65,7 @@ def from_metadata(plugin: InstalledPlugin) -> dict[str, Any]:
 
 
 def seen_row(plugin: InstalledPlugin, seen: Look) -> dict[str, Any]:
-    """What metadata and a look at one say of it."""
+    """What metadata and an inspection of one say of it."""
     row = from_metadata(plugin)
     if plugin.unmet_requirement() is None:  # else it has not been imported, and says the same again
         row["problems"] += seen.problems

@@ -83,7 +83,7 @@ def plain_arguments(plugin: type) -> dict[str, set[str]]:
 
 
 def check(plugins: Sequence[ChosenPlugin], task: str, specs: Specs = SPECS) -> None:
-    """Looks at the chosen classes, the architecture's first, before anything is made of them.
+    """Inspects the chosen classes, the architecture's first, before anything is made of them.
 
     Raises:
         UserError: A hook is misspelt or asks for what it is not given, a plugin does not serve the run's
@@ -106,21 +106,21 @@ def check(plugins: Sequence[ChosenPlugin], task: str, specs: Specs = SPECS) -> N
         if hooks and not any(specs[hook].asked_in(task) for hook in hooks):
             raise UserError(
                 f"trainer.plugins: plugin {plugin.installed} would do nothing: `task: {task}` does not "
-                f"ask for {' and '.join(hooks)}, which is all that it answers. Remove it there."
+                f"ask for {' and '.join(hooks)}, which is all that it implements. Remove it there."
             )
     if "network" not in implemented_hooks(architecture.plugin_class):
         # An author's likely slip: the method is there, its mark is not.
         unmarked = hasattr(architecture.plugin_class, "network")
         hint = " (its method 'network' lacks @hookimpl)" if unmarked else ""
         raise UserError(
-            f"model.architecture: plugin {architecture.installed} brings no network. Name it in "
+            f"model.architecture: plugin {architecture.installed} provides no network. Name it in "
             f"trainer.plugins, and an architecture here{hint}."
         )
     for hook, spec in specs.items():
         rivals = plugins if hook == "network" else extensions
         plain = [str(p.installed) for p in rivals if implemented_hooks(p.plugin_class).get(hook) is False]
         if spec.single and len(plain) > 1:
-            what = "bring a network" if hook == "network" else f"answer the hook '{hook}'"
+            what = "provide a network" if hook == "network" else f"implement the hook '{hook}'"
             raise UserError(
                 f"Plugins {' and '.join(plain)} both {what}, and only one can count. Choose one of them "
                 f"(a plugin that only changes another's answer uses @hookimpl(wrapper=True))."
@@ -157,7 +157,7 @@ def assemble(
 
     Args:
         plugins: The architecture first.
-        run: What they are told.
+        run: What they receive.
         defaults: Answers at the bottom; its `hooks` are set.
         hooks: What is made.
         further_specs: Modules with a task's own specifications.
@@ -214,7 +214,7 @@ def _is_wrapper(options: Mapping[str, Any]) -> bool:
 
 
 def check_class(installed: InstalledPlugin, plugin_class: type[Plugin], specs: Specs = SPECS) -> None:
-    """Looks at how a class implements its hooks.
+    """Inspects how a class implements its hooks.
 
     Raises:
         UserError: A hook is misspelt or asks for what it is not given, or `tasks` is no tuple of names.

@@ -10,7 +10,7 @@ INSTALL, EVERYTHING = "lannunet plugins install", "pip install lannunet"
 
 
 def distribution_of(name: str) -> str | None:
-    """The distribution of ours that brings a task or plugin of this name; None: it is none of ours."""
+    """The distribution of ours that provides a task or plugin of this name; None: it is none of ours."""
     return next((one for one in ours() if plain(one) == plain(f"lannunet-{name}")), None)
 
 
@@ -26,7 +26,7 @@ def for_a_run(plugins: object) -> str:
 
 
 def for_command(name: str, tasks: object) -> str | None:
-    """What brings a command of ours, and how to get it, given the tasks that are there; None: it is none."""
+    """The package of a command of ours, and how to install it, given the tasks; None: no such command."""
     ours = metadata.distribution(CORE).entry_points.select(group="lannunet_commands_elsewhere")
     bringing = next((one.value.replace("_", "-") for one in ours if one.name == name), None)
-    return bringing and f"{bringing} brings it: {f'{INSTALL} {bringing}' if tasks else EVERYTHING}"
+    return bringing and f"{bringing} provides it: {f'{INSTALL} {bringing}' if tasks else EVERYTHING}"

@@ -26,7 +26,7 @@ def require(recorded: Sequence[Mapping[str, str]], where: str) -> None:
     problems, pins = [], []
     for plugin in recorded:
         if plugin["distribution"] == FILE:
-            continue  # named by its path, which is looked at where the configuration is read
+            continue  # named by its path, which is inspected where the configuration is read
         named = f"plugin '{plugin['name']}' ({plugin['distribution']} {plugin['version']})"
         here = _same(plugin, discovery.installed())
         if here is not None and _major(here.version) == _major(plugin["version"]):

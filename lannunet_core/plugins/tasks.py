@@ -71,7 +71,7 @@ def specs_asked(task: Task) -> Specs:
 
 
 def foreign_names(loaded: LoadedConfig, task: Task) -> list[tuple[str, str]]:
-    """The names that are not the task's own, each after its key; a plugin of the run may bring them."""
+    """The names that are not the task's own, each after its key; a plugin of the run may provide them."""
     return [
         (key, name)
         for key, (_, known) in task.names.items()
@@ -82,13 +82,13 @@ def foreign_names(loaded: LoadedConfig, task: Task) -> list[tuple[str, str]]:
 
 
 def check_names(loaded: LoadedConfig, describe: Callable[[], RunInfo]) -> None:
-    """Refuse names that the task does not know, and that no plugin of the run brings.
+    """Refuse names that the task does not know, and that no plugin of the run provides.
 
     The plugins are made, and asked, only where a name is not the task's own.
 
     Args:
         loaded: The configuration.
-        describe: Gives what plugins are told of the run.
+        describe: Gives what plugins receive of the run.
 
     Raises:
         UserError: There is such a name.
@@ -106,6 +106,6 @@ def check_names(loaded: LoadedConfig, describe: Callable[[], RunInfo]) -> None:
 
 
 def asked_of(loaded: LoadedConfig) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Who answers each hook of a run, by name and version, in the order in which they are asked."""
+    """Who implements each hook of a run, by name and version, in the order in which they are asked."""
     task = find(loaded.run.task)
     return answers(loaded, task.defaults, specs_asked(task))

@@ -48,14 +48,14 @@ def _stack(tensors: Sequence[Tensor], fill: float) -> Tensor:
 
 
 Order = Callable[..., Sequence[int]]
-"""As the hook `training_order` answers it."""
+"""As the hook `training_order` returns it."""
 
 
 class EpochOrder(Sampler[list[tuple[int, int, int]]]):
     """Batches of (epoch, draw, index), a function of (seed, epoch) only.
 
     Epochs have a fixed number of batches and cut an endless row of permutations, so that every sample is used
-    equally often. `order` may say instead which of the `length` samples an epoch shows.
+    equally often. `order` may say instead which of the `length` samples per epoch has.
     """
 
     def __init__(

@@ -1,6 +1,7 @@
 """Model files. They hold tensors and plain values only, and load without executing anything.
 
-A model for use is a safetensors file whose metadata hold the rest as JSON; a state to go on from is torch's.
+A model for use is a safetensors file whose metadata hold the rest as JSON; a state to continue from is
+torch's.
 """
 
 import json
@@ -38,8 +39,8 @@ class Checkpoint:
         run: The `RunInfo` that the plugins were made with.
         plugins: Name, distribution and version of the plugins that answered.
         learned: Plain values beside the weights that the task learned (see `Session.learned`).
-        sizing: How long the run trains (see `sizing.Sizing`), so that a resumed one measures nothing anew.
-        provenance: What run.json says, with who answers each hook.
+        sizing: How long the run trains (see `sizing.Sizing`), so that a resumed one measures nothing again.
+        provenance: What run.json says, with who implements each hook.
         progress: Where training stood (see `loop.Progress`). It and what follows are empty in a model that is
             only for use.
     """
@@ -73,7 +74,7 @@ def best_model(folder: Path) -> Path | None:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a model for use (`.safetensors`), or a state to go on from; see `output.provenance`."""
+    """Write a model for use (`.safetensors`), or a state to continue from; see `output.provenance`."""
     if checkpoint.config.get("output", {}).get("provenance") != "full":
         config, provenance = without_places((checkpoint.config, checkpoint.provenance))
         checkpoint = replace(checkpoint, config=config, provenance=provenance)
@@ -130,7 +131,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         [(one["name"], one["distribution"], one["version"]) for one in checkpoint.plugins].pop()
     except (TypeError, ValueError, LookupError):  # other entries, or of other types
         raise UserError(
-            f"{path}: not a model of this version of LannU-Net; train it anew with lannunet train."
+            f"{path}: not a model of this version of LannU-Net; train it again with lannunet train."
         ) from None
     with suppress(UserError):  # where it is alone, names are all that is known
         return replace(checkpoint, config=with_places(checkpoint.config, path.parent.parent / "config.yaml"))
@@ -221,8 +222,8 @@ def fitting(theirs: Mapping[str, Any], own: Mapping[str, Any], path: Path) -> di
     if len(new) == len(own):
         raise UserError(f"{path}: none of its weights has the shape that this run's network has.")
     print(
-        f"{path}: {len(own) - len(new)} of {len(own)} weights fit this run; these start anew, as they have "
-        f"another shape: {', '.join(new)}",
+        f"{path}: {len(own) - len(new)} of {len(own)} weights fit this run; these are initialised again, as "
+        f"they have another shape: {', '.join(new)}",
         flush=True,
     )
     return {name: theirs[name] if fits(name) else value for name, value in own.items()}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lannunet_core.images.nests import map_tensors, spatial_size
 
 ERRORS = (RuntimeError, ValueError, AssertionError)
-"""What layers raise on tensors that do not fit together, and networks that look at their input."""
+"""What layers raise on tensors that do not fit together, and networks that inspect their input."""
 POWERS = (1, 2, 4, 8, 16, 32, 64)
 MOST_PIXELS = 2**18  # of an input that is only tried; more where the one that failed had about as many
 

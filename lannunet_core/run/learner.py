@@ -14,6 +14,7 @@ from lannunet_core.images.nests import map_tensors, spatial_size
 from lannunet_core.plugins.api import RunInfo
 from lannunet_core.plugins.hooks import Hooks
 from lannunet_core.run.input_sizes import ERRORS, nearby_size
+from lannunet_core.run.memory import out_of_memory
 
 
 class Unrounded:
@@ -45,21 +46,19 @@ class Learner(nn.Module):
         return {}
 
     def outputs(self, batch: Mapping[str, Any]) -> Any:
-        """What the network answers to a batch: its image, and the further inputs that plugins bring."""
+        """The network's outputs for a batch: its image, and the additional inputs that plugins provide."""
         return self.run_network(batch["image"], **self.hooks.network_inputs(batch=batch))
 
     def run_network(self, image: Tensor, **inputs: Any) -> Any:
-        """What the network answers to an image (B, C, *S) and its further inputs.
+        """The network's outputs for an image (B, C, *S) and its additional inputs.
 
         Raises:
             UserError: The network cannot take an image of this size.
         """
         try:
             return self.network(image, **inputs)
-        except torch.cuda.OutOfMemoryError:
-            raise
         except ERRORS as error:
-            if (other := nearby_size(self.network, image, inputs)) is None:
+            if out_of_memory(error) or (other := nearby_size(self.network, image, inputs)) is None:
                 raise
             size, reason = spatial_size(image), " ".join(str(error).split())[:200]
             key, remedy = self.advice(size, other)
@@ -75,7 +74,7 @@ class Learner(nn.Module):
     def try_size(self, run: RunInfo) -> None:
         """Refuse a size of training samples that the network cannot take, before there is one.
 
-        What further inputs there are is known only then.
+        What additional inputs there are is known only then.
 
         Raises:
             UserError: It cannot.
@@ -96,7 +95,7 @@ class Learner(nn.Module):
             return self.loss(outputs, self.loss_labels(batch, outputs))
 
     def loss_labels(self, batch: Mapping[str, Any], outputs: Any) -> dict[str, Any]:
-        """The labels, with the further fields of the samples as `extra`."""
+        """The labels, with the additional fields of the samples as `extra`."""
         return {"extra": batch.get("extra", {}), **self.labels(batch, outputs)}
 
     def activate(self, outputs: Any, image_size: tuple[int, ...]) -> Any:

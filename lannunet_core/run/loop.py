@@ -47,7 +47,7 @@ class Progress:
         best_error: The best of the monitored figure so far, negative where a higher one is better.
         best_epoch: The epoch it was measured after.
         stale: Validations since.
-        history: One row an epoch.
+        history: One row per epoch.
     """
 
     epoch: int = 0
@@ -94,7 +94,7 @@ class Training:
     Args:
         session: What is trained, and how; the hooks `training_step` and `observe` are asked here.
         order: The batch sampler of `loader`.
-        optimizers: What `optimizer_and_scheduler` answered: one, or several.
+        optimizers: The return value of `optimizer_and_scheduler`: one, or several.
         schedulers: The same, or None.
         validate: The present figures, see `Validated`.
         checkpoint: Makes the part of a checkpoint that does not change.
@@ -165,6 +165,7 @@ class Training:
         self.learner.train()
         self.order.set_position(progress.epoch, progress.step)
         self.started = time.monotonic() - progress.seconds
+        self.unread: list[Step] = []
         title = f"epoch {progress.epoch + 1}/{self.sizing.end}"
         if progress.history:
             title += f", the last ends at about {self.clock_at_end()}"
@@ -174,18 +175,18 @@ class Training:
                 for loaded in loaded_batches(self.loader, lambda: self.whole and stopping() > 0):
                     step = self.step(self.samples.on_device(loaded, self.fabric.device))
                     seed_step(self.seed, progress.epoch, progress.step)
-                    values = self.train_step(step)
-                    for name, value in values.items():
-                        progress.sums[name] = progress.sums.get(name, 0.0) + value
+                    self.train_step(step)
                     progress.step, self.whole = progress.step + 1, step.last
-                    progress.seconds = time.monotonic() - self.started
-                    bar.advance(1, f"loss {sum(values.values()):.4g}")
+                    self.unread.append(step)
+                    self.read_losses(bar, but=1)
                     if self.whole and stopping():
                         break
             except WorkersLost:
+                self.read_losses(bar)
                 if self.whole:
                     self.save_latest()
                 raise
+            self.read_losses(bar)
         if self.whole and stopping():
             self.save_latest()
             raise self.interrupted(stopping())
@@ -202,16 +203,34 @@ class Training:
 
     def interrupted(self, number: int) -> Interrupted:
         at = self.progress
-        print(f"saved at epoch {at.epoch + 1}, batch {at.step + 1}; go on with --resume", flush=True)
+        print(f"saved at epoch {at.epoch + 1}, batch {at.step + 1}; continue with --resume", flush=True)
         return Interrupted(number)
 
-    def train_step(self, step: Step) -> dict[str, float]:
+    def train_step(self, step: Step) -> None:
         if self.debug_folder is not None:
             self.draw(step.batch, self.debug_folder)
-        values = step.values(self.hooks.training_step(step=step))
-        at = {"epoch": step.epoch + 1, "batch": step.number + 1, "terms": values}
-        self.hooks.observe(event=Event("batch", self.folder, at, self.learner))
-        return values
+        try:
+            step.take()
+        except Exception:
+            for one in (*self.unread, step):
+                one.values()  # what failed may come of a loss before that is not a number
+            raise
+
+    def read_losses(self, bar: terminal.Bar, but: int = 0) -> None:
+        """Read the losses of the steps taken, except the latest ones, which keep the device busy.
+
+        All losses are read before a model is saved, so a model that NaN has reached is never written.
+        """
+        progress = self.progress
+        while len(self.unread) > but:
+            step = self.unread.pop(0)
+            values = step.values()
+            for name, value in values.items():
+                progress.sums[name] = progress.sums.get(name, 0.0) + value
+            progress.seconds = time.monotonic() - self.started
+            bar.advance(1, f"loss {sum(values.values()):.4g}")
+            at = {"epoch": step.epoch + 1, "batch": step.number + 1, "terms": values}
+            self.hooks.observe(event=Event("batch", self.folder, at, self.learner))
 
     def draw(self, batch: Mapping[str, Any], folder: Path) -> None:
         self.learner.eval()  # looking on changes no running statistics and draws no dropout
@@ -221,7 +240,7 @@ class Training:
         if self.hooks.debug_sample(batch=batch, labels=labels, folder=folder):
             self.debug_folder = None
 
-    def fail(self, batch: Mapping[str, Any], values: Mapping[str, float]) -> NoReturn:
+    def fail(self, step: Step, batch: Mapping[str, Any], values: Mapping[str, float]) -> NoReturn:
         """Name and save the batch whose loss is not a number."""
         folder = self.folder / "failure"
         folder.mkdir(exist_ok=True)
@@ -230,9 +249,9 @@ class Training:
             torch.save({**tensors, "id": list(batch["id"]), "terms": dict(values)}, temporary)
         terms = ", ".join(f"{name} = {value}" for name, value in values.items())
         raise RunFailed(
-            f"the loss is not a number in epoch {self.progress.epoch + 1}, batch {self.progress.step + 1} "
+            f"the loss is not a number in epoch {step.epoch + 1}, batch {step.number + 1} "
             f"({terms}), samples {', '.join(batch['id'])}; the batch is saved in {folder / 'batch.pt'}. "
-            f"Look at these images, or lower solver.base_lr{self.other_precision}."
+            f"Inspect these images, or lower solver.base_lr{self.other_precision}."
         )
 
     def finish_epoch(self) -> None:
@@ -312,7 +331,7 @@ class Training:
         )
 
     def save_latest(self) -> None:
-        """A state to go on from: everything that training reads."""
+        """A state to continue from: everything that training reads."""
         save_checkpoint(
             self.folder / "checkpoints" / "latest.pt",
             self.checkpoint(

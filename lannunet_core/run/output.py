@@ -1,4 +1,4 @@
-"""A run's folder: looked at early, claimed when the input is known to be right, described by run.json and
+"""A run's folder: inspected early, claimed when the input is known to be right, described by run.json and
 config.yaml."""
 
 import json
@@ -43,8 +43,8 @@ def refuse_folder(folder: Path, key: str, ways_out: str | None) -> None:
     Messages name the setting `key`, and the `ways_out` where there is a run; None: it may be there.
 
     Raises:
-        UserError: It cannot be written, or another process writes there, or it holds a run, or files of
-            others that are called as a run's are.
+        UserError: It cannot be written, or another process writes there, or it holds a run, or third-party
+            files that are called as a run's are.
     """
     try:
         lock_folder(folder)

@@ -16,7 +16,7 @@ class Bar(Protocol):
     """What `bar` gives."""
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """So many more steps are done; `note` stands beside them until there is another."""
+        """This many more steps are done; `note` stands beside them until there is another."""
 
 
 class ToldBar:
@@ -56,7 +56,7 @@ class PlainBar:
 
 @contextmanager
 def telling_progress(listener: Listener | None) -> Iterator[None]:
-    """Bars within, in this thread, call a function in place of showing themselves; None: they show."""
+    """Bars within, in this thread, call a function instead of showing themselves; None: they show."""
     before = _listener.set(listener)
     try:
         yield

@@ -29,6 +29,7 @@ from lannunet_core.run.checkpoint import (
     save_checkpoint,
 )
 from lannunet_core.run.loop import VALIDATION_ERROR, Training
+from lannunet_core.run.memory import naming_memory
 from lannunet_core.run.output import claim_folder, provenance, refuse_folder, refuse_to_empty, write_run
 from lannunet_core.run.session import Session, make_fabric, training_precision
 from lannunet_core.run.sizing import (
@@ -52,7 +53,7 @@ MEASURING_EPOCH = 2**31  # its random numbers are no other epoch's
 def carry_out(loaded: LoadedConfig, open_work: Callable[[], W], *, resume: bool, overwrite: bool) -> W:
     """A run of any task, from its configuration to its results.
 
-    `open_work` reads what the data set says of itself. With `resume` it goes on with the run in the output
+    `open_work` reads what the data set says of itself. With `resume` it continues with the run in the output
     folder, with `overwrite` it replaces it.
     """
     with releasing():
@@ -63,7 +64,7 @@ def _carry_out(loaded: LoadedConfig, open_work: Callable[[], W], resume: bool, o
     config, folder = loaded.run, loaded.run.output.output_dir
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    ways_out = None if resume or overwrite else "go on with it (--resume), replace it (--overwrite)"
+    ways_out = None if resume or overwrite else "continue with it (--resume), replace it (--overwrite)"
     refuse_folder(folder, "output.output_dir", ways_out)
     if overwrite and config.model.checkpoint is not None:
         refuse_to_empty(folder, "model.checkpoint", [config.model.checkpoint])
@@ -71,8 +72,10 @@ def _carry_out(loaded: LoadedConfig, open_work: Callable[[], W], resume: bool, o
     fabric = make_fabric(config)
     run = work.describe(fabric.device.type)
     session = tasks.find(config.task).start_session(loaded, run, fabric)
-    fabric.to_device(session.learner)
-    session.learner.try_size(run)
+    needs = session.memory_needs()
+    with naming_memory(needs):
+        fabric.to_device(session.learner)
+        session.learner.try_size(run)
     work.read(session)
 
     training: Training | None = None
@@ -83,7 +86,8 @@ def _carry_out(loaded: LoadedConfig, open_work: Callable[[], W], resume: bool, o
         claim_folder(folder, resume=resume)
         resolved, description = loaded.resolved(), provenance(loaded, run, fabric.device)
     else:
-        training, resolved, description = prepare_training(session, work, resume)
+        with naming_memory(needs):
+            training, resolved, description = prepare_training(session, work, resume)
     write_run(folder, resolved, description)
 
     done = training.progress.epoch if training is not None else 0
@@ -94,7 +98,8 @@ def _carry_out(loaded: LoadedConfig, open_work: Callable[[], W], resume: bool, o
         raise
     try:
         if training is not None:
-            training.run()
+            with naming_memory(needs):
+                training.run()
             start_from(session, training.best_path)
         history = training.progress.history if training is not None else []
         summary = work.evaluate(session, history, resolved, description)
@@ -104,7 +109,7 @@ def _carry_out(loaded: LoadedConfig, open_work: Callable[[], W], resume: bool, o
         )
         if isinstance(error, OSError):
             what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-            raise RunFailed(f"{what}. When that is fixed, go on with --resume.") from error
+            raise RunFailed(f"{what}. When that is fixed, continue with --resume.") from error
         raise
     session.hooks.observe(event=Event("end", folder, summary, session.learner))
     return work
@@ -216,7 +221,7 @@ def initial_lr(optimizer: str, base_lr: float | str, decay_policy: str) -> float
 
 
 def with_sizing(requested: Mapping[str, Any], sizing: Sizing, base_lr: float | None) -> dict[str, Any]:
-    """A configuration with what was measured in place of each `auto`: a repeat is the same run."""
+    """A configuration with what was measured instead of each `auto`: a repeat is the same run."""
     resolved = json.loads(json.dumps(requested))
     solver, trainer = resolved["solver"], resolved["trainer"]
     solver["max_epochs"], solver["mini_batch_size"] = sizing.max_epochs, sizing.mini_batch_size

@@ -10,7 +10,7 @@ WARM_UP = 0.1  # share of a run that starts from a trained model
 class PolySchedule(LRScheduler):
     """The learning rate times (1 − progress)^0.9 (Chen et al. 2017, DeepLab).
 
-    It looks at the optimizer's groups as they are at each step, so groups may be added after it is made. A
+    It inspects the optimizer's groups as they are at each step, so groups may be added after it is made. A
     group with the entry `hold` has a rate of 0 for that share of the run, which is of `total_steps`. Over the
     share `warm_up` the rate also rises linearly: AdamW's first steps are long, as its averages are new.
     """

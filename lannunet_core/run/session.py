@@ -31,6 +31,15 @@ class Session:
     def config(self) -> RunConfig:
         return self.loaded.run
 
+    def memory_needs(self) -> str:
+        """What to set for a training that takes less memory."""
+        solver, size = self.config.solver, self.run.input_size
+        key, _ = self.learner.advice(size, size)
+        return (
+            f"lower solver.data_loader_batch_size_train ({solver.data_loader_batch_size_train}), and raise "
+            f"solver.accumulate ({solver.accumulate}) as much for the same steps, or {key} ({list(size)})"
+        )
+
     def learned(self) -> dict[str, Any]:
         """Plain values beside the weights that are kept in the model's file."""
         return {}

@@ -25,7 +25,7 @@ class Sizing:
     """How long a run trains, with every `auto` resolved."""
 
     max_epochs: int  # as planned
-    mini_batch_size: int  # batches an epoch
+    mini_batch_size: int  # batches per epoch
     validate_every: int  # epochs; the last one is always validated
     budget: float | None = None  # seconds to keep; None: any
     shortened: Sequence[Sequence[int]] = ()  # as `solver.shortened`

@@ -1,5 +1,7 @@
 """One training step: what the hook `training_step` is given."""
 
+from __future__ import annotations
+
 import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +17,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from lannunet_core.plugins.hooks import Hooks
 from lannunet_core.run.learner import Unrounded
 
+QUEUED = ("cuda",)  # devices on which a copy to the host can be queued
+
 
 class Run(Protocol):
     """What a step needs of the training that it belongs to; module and optimizers are set up by Fabric.
@@ -29,12 +33,37 @@ class Run(Protocol):
     hooks: Hooks
     clip: float | None
 
-    def fail(self, batch: Mapping[str, Any], values: Mapping[str, float]) -> NoReturn:
-        """End the run, given a batch and the values of its terms, one of which is not a number."""
+    def fail(self, step: Step, batch: Mapping[str, Any], values: Mapping[str, float]) -> NoReturn:
+        """End the run, given a step, its batch and the values of its terms, one of which is not a number."""
+
+
+class Numbers:
+    """The values of loss terms, copied to the host behind the work that a device has been given until now.
+
+    The host waits for them only where they are read: between two training steps nothing else makes it wait.
+    """
+
+    def __init__(self, terms: Mapping[str, Any]) -> None:
+        tensors = {name: term.detach() for name, term in terms.items() if isinstance(term, Tensor)}
+        queued = any(term.device.type in QUEUED for term in tensors.values())
+        # Copies on the host too: a plugin may write over what it returned.
+        copies = {name: term.to("cpu", non_blocking=queued, copy=True) for name, term in tensors.items()}
+        self._terms = {**terms, **copies}
+        self._copied = torch.cuda.Event() if queued else None  # type: ignore[no-untyped-call]
+        if self._copied is not None:
+            self._copied.record()
+
+    def read(self) -> dict[str, float]:
+        if self._copied is not None:
+            self._copied.synchronize()
+        return {name: float(term) for name, term in self._terms.items()}
 
 
 class Step:
-    """See `hookspecs.TrainingStep`; `share` is what the batch counts of an update, `last`: it is its last."""
+    """See `hookspecs.TrainingStep`; `share` is what the batch counts of an update, `last`: it is its last.
+
+    Its values are read when the next step is under way, so that a device need not wait for the host.
+    """
 
     planned = 1  # steps of the schedulers that an update stands for; more in a run that was shortened
 
@@ -45,14 +74,14 @@ class Step:
         self.share, self.last = share, last
         self.module, self.fabric = run.module, run.fabric
         self.optimizers: Sequence[Any] = run.optimizers
-        self._known: tuple[Any, dict[str, float]] = None, {}
+        self._latest: Any = None
+        self._copied: list[tuple[Mapping[str, Any], Numbers]] = []
 
     def losses(self, batch: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
         batch = self.batch if batch is None else batch
         terms: dict[str, Tensor] = self.module(Unrounded(batch))
-        self._known = terms, numbers(terms)
-        if not math.isfinite(sum(self._known[1].values())):
-            self.run.fail(batch, self._known[1])
+        self._latest = terms
+        self._copied.append((batch, Numbers(terms)))
         return terms
 
     def backward(self, total: Tensor) -> None:
@@ -77,12 +106,20 @@ class Step:
         self.update()
         return terms
 
-    def values(self, terms: Mapping[str, Any]) -> dict[str, float]:
-        """What the hook answered, as numbers; ends the run where one is none."""
-        same, known = self._known
-        values = known if terms is same else numbers(terms)
-        if not math.isfinite(sum(values.values())):
-            self.run.fail(self.batch, values)
+    def take(self) -> None:
+        """Ask the hook, and keep what it answered."""
+        terms = self.run.hooks.training_step(step=self)
+        if terms is not self._latest:
+            self._copied.append((self.batch, Numbers(terms)))
+        self._latest = None
+
+    def values(self) -> dict[str, float]:
+        """What the hook answered, as numbers; ends the run where one, or any loss of the step, is none."""
+        values: dict[str, float] = {}
+        for batch, copied in self._copied:
+            values = copied.read()
+            if not math.isfinite(sum(values.values())):
+                self.run.fail(self, batch, values)
         return values
 
     def _with_closure(self) -> dict[str, Tensor]:
@@ -123,13 +160,6 @@ def total(terms: Mapping[str, Tensor]) -> Tensor:
     return torch.stack(list(terms.values())).sum()
 
 
-def numbers(terms: Mapping[str, Any]) -> dict[str, float]:
-    """Terms as numbers, with one look at the device."""
-    if all(isinstance(term, Tensor) for term in terms.values()) and terms:
-        return dict(zip(terms, torch.stack([term.detach() for term in terms.values()]).tolist(), strict=True))
-    return {name: float(term) for name, term in terms.items()}
-
-
 def plain(optimizer: Any) -> Optimizer:
     """Without Fabric's wrapper."""
     inner: Optimizer = getattr(optimizer, "optimizer", optimizer)
@@ -143,7 +173,7 @@ def needs_closure(optimizer: Optimizer) -> bool:
 
 
 def several(answer: Any) -> list[Any]:
-    """What a hook answers as one or several."""
+    """What a hook returns as one or several."""
     if answer is None:
         return []
     return list(answer) if isinstance(answer, list | tuple) else [answer]

@@ -1,4 +1,4 @@
-"""Processes that load batches: what they are told at their start, and waiting for what they give."""
+"""Processes that load batches: what they receive at their start, and waiting for what they give."""
 
 import ctypes
 import multiprocessing
@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, get_worker_info
 from lannunet_core.errors import RunFailed, UserError
 
 SHARED_MEMORY = Path("/dev/shm")
-TURN = 1.0  # seconds of waiting, after which workers and signals are looked at
+TURN = 1.0  # seconds of waiting, after which workers and signals are inspected
 LIMIT = 600.0  # seconds that a batch may take
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -30,8 +30,8 @@ class WorkersLost(RunFailed):
     def __init__(self, what: str) -> None:
         super().__init__(
             f"{what}: memory, or shared memory ({SHARED_MEMORY}), may be short. Set sampler.num_workers "
-            "lower (0 needs neither), or give the container more (docker run --shm-size 2g). Then go on with "
-            "--resume."
+            "lower (0 needs neither), or give the container more (docker run --shm-size 2g). Then continue "
+            "with --resume."
         )
 
 
@@ -100,7 +100,7 @@ def loaded_batches(
 
 
 def packed(batch: dict[str, Any]) -> dict[str, Any]:
-    """In a worker whose shared memory is short: arrays in place of tensors, which go through a pipe."""
+    """In a worker whose shared memory is short: arrays instead of tensors, which go through a pipe."""
     worker = get_worker_info()
     if worker is None or not SHARED_MEMORY.exists():
         return batch

@@ -12,7 +12,7 @@ An author's test file is a class or two:
 without pytest, and `lannunet plugins check my-model` runs the same on an installed plugin.
 
 A plugin is tried in every installed task that it serves. For hooks that one task alone asks for, the task has
-test classes of its own, in its package; it brings them, and the runs that plugins are tried in, with a
+test classes of its own, in its package; it provides them, and the runs that plugins are tried in, with a
 `Bench`. The functions here are what checks and benches are made of.
 """
 

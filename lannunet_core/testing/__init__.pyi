@@ -1,4 +1,4 @@
-"""The public face of the conformance kit. See `__init__.py`."""
+"""The public API of the conformance kit. See `__init__.py`."""
 
 from .architecture import (
     check_levels as check_levels,

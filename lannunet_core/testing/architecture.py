@@ -1,4 +1,4 @@
-"""Checks of a network in the runs of every task: what it answers, and in which shapes. Each docstring is the
+"""Checks of a network in the runs of every task: what it returns, and in which shapes. Each docstring is the
 contract.
 
 Labels, loss and reading are those of the run: the task's, or the plugin's own. Shapes: B batch, C channels,
@@ -90,7 +90,7 @@ def check_levels(outputs: Any, image: Tensor, wanted: int, each: str, where: str
     """That outputs are one tensor (B, N, *S), or a list of them with the finest first.
 
     Args:
-        outputs: Of a network.
+        outputs: Outputs of a network.
         image: (B, C, *S).
         wanted: N.
         each: What there is a map of: "class".
@@ -119,7 +119,7 @@ def check_levels(outputs: Any, image: Tensor, wanted: int, each: str, where: str
 
 
 def is_whole_part(size: tuple[int, ...], image_size: tuple[int, ...]) -> bool:
-    """Whether maps of `size` have one pixel for every so many of an image, along each axis."""
+    """Whether maps of `size` have one pixel for every this many of an image, along each axis."""
     return all(
         0 < side <= full and side in (full // round(full / side), -(-full // round(full / side)))
         for side, full in zip(size, image_size, strict=True)

@@ -1,7 +1,7 @@
-"""What a task brings to the conformance kit: the small runs in which plugins are tried, and what it asks of
+"""What a task provides to the conformance kit: the small runs in which plugins are tried, and what it asks of
 them beside what holds in every task.
 
-A task's `bench()` answers an object of a class derived from `Bench`. What it does not bring is not looked at.
+A task's `bench()` returns an object of a class derived from `Bench`. What it does not provide is not tested.
 Shapes: B batch, C channels, S spatial sizes ([z,] y, x).
 """
 
@@ -42,7 +42,7 @@ class Goal:
         figure: Which figure says so.
         unit: Behind it, with its space; may be empty.
         value: What it has to reach.
-        rises: Whether it is the better the higher it is.
+        rises: Whether it is better when it is higher.
     """
 
     figure: str
@@ -53,13 +53,13 @@ class Goal:
 
 @dataclass(frozen=True)
 class Partial:
-    """A batch of which parts should teach nothing: its second sample, and others.
+    """A batch of which parts should have no gradient: its second sample, and others.
 
     Attributes:
-        what: What these parts are, in words: "a pixel that nobody annotated".
+        what: What these parts are, in words: "a pixel without annotation".
         batch: The batch.
-        silent: Of a gradient by one of the network's outputs, (B, …), that of the other parts; None: it has
-            none.
+        silent: Part of a gradient by one of the network's outputs, (B, …), that of the other parts; None:
+            it has none.
         labels: What is applied on top of the labels of the batch.
     """
 
@@ -92,7 +92,7 @@ class Bench(ABC):
     Attributes:
         label_hooks: The hooks that make labels. Where a plugin answers one, or `loss`, only it knows what its
             outputs mean.
-        goal: When a tiny problem counts as learned; None: that is not looked at.
+        goal: When a tiny problem counts as learned; None: not tested.
     """
 
     label_hooks: ClassVar[tuple[str, ...]] = ()
@@ -105,11 +105,11 @@ class Bench(ABC):
         """What a YAML has to say in this task, beside task, architecture and folder.
 
         Args:
-            size: Of the images (x, y[, z]).
+            size: Size of the images (x, y[, z]).
         """
 
     def configuration(self, size: tuple[int, ...], keys: Mapping[str, Any]) -> dict[str, Any]:
-        """The same with further keys, dotted."""
+        """The same with additional keys, dotted."""
         found = self.config(size)
         for key, value in keys.items():
             *path, last = key.split(".")
@@ -128,7 +128,7 @@ class Bench(ABC):
         """A collated batch of `count` samples in which everything is labelled, and can be learned.
 
         Args:
-            session: Of the run.
+            session: Session of the run.
             count: B.
             seed: Other numbers, other samples.
         """
@@ -146,9 +146,9 @@ class Bench(ABC):
         """That the network's outputs are what the task's own labels and losses take.
 
         Args:
-            session: Of the run.
-            outputs: Of the network.
-            batch: Of which.
+            session: Session of the run.
+            outputs: Outputs of the network.
+            batch: The batch.
             where: Begins a message.
 
         Raises:

@@ -67,7 +67,7 @@ def format_entry(name: str) -> tuple[str, Installed] | None:
 
 
 def check_format(kind: str, entry: Installed, overrides: list[str]) -> list[Result]:
-    """The results of the checks that a task brings for formats of this kind."""
+    """The results of the checks that a task provides for formats of this kind."""
     from lannunet_core.plugins import tasks
     from lannunet_core.testing.suites import checks_of
 
@@ -97,7 +97,7 @@ def check(plugin: str, settings: dict[str, Any]) -> list[Result]:
     try:
         planned = plan(plugin, settings)
     except Exception as error:
-        asked = "A run can be built with it, and its hooks say what they bring"
+        asked = "A run can be built with it, and its hooks say what they provide"
         return [Result("hooks", asked, "failed", f"it raises {type(error).__name__}: {error}")]
     return run_all(plugin, planned)
 

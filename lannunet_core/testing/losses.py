@@ -27,7 +27,7 @@ from lannunet_core.testing.subject import Kind, Subject, bench_of
 
 
 def terms_are_named_scalars(subject: Subject) -> None:
-    """The loss answers a dict of names to scalar tensors, finite; their sum is minimised."""
+    """The loss returns a dict of names to scalar tensors, finite; their sum is minimised."""
     for kind in subject.kinds():
         for count, things in ((1, 1), (2, 3)):
             session = build(subject, kind, things=things)
@@ -35,7 +35,7 @@ def terms_are_named_scalars(subject: Subject) -> None:
             outputs = outputs_of(session, batch)
             terms = _terms(session, outputs, labels_of(session, batch, outputs))
             if not (isinstance(terms, Mapping) and terms and all(isinstance(name, str) for name in terms)):
-                raise Broken(f"the loss answers {terms!r:.200}, should be a dict of names to scalar tensors")
+                raise Broken(f"the loss returns {terms!r:.200}, should be a dict of names to scalar tensors")
             for name, value in terms.items():
                 if not (isinstance(value, Tensor) and value.ndim == 0):
                     raise Broken(f"the term '{name}' is {value!r:.100}, should be a scalar tensor")
@@ -60,7 +60,7 @@ def loss_is_differentiable(subject: Subject) -> None:
 
 
 def unlabelled_contributes_nothing(subject: Subject) -> None:
-    """Where nobody labelled anything, the outputs get no gradient."""
+    """Without any annotation, the outputs get no gradient."""
     for kind in subject.kinds():
         session = build(subject, kind)
         for partial in bench_of(kind.task).unlabelled(session):

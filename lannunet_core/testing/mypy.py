@@ -5,7 +5,7 @@
 
 A method under `@hookimpl` takes only the arguments that it needs, in any order, which no signature of a base
 class can say. With this, a hook that does not exist, an argument that a hook does not have or that is
-annotated with another type, and an answer of another type are errors. Wrappers are not looked at.
+annotated with another type, and an answer of another type are errors. Wrappers are not checked.
 """
 
 from __future__ import annotations

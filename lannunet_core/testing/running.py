@@ -57,14 +57,15 @@ class Training:
         self.module, self.fabric, self.clip = session.learner, session.fabric, solver.clip_gradient_norm
         self.optimizers, self.schedulers = several(optimizers), several(schedulers)
 
-    def fail(self, batch: Mapping[str, Any], values: Mapping[str, float]) -> NoReturn:
+    def fail(self, step: Step, batch: Mapping[str, Any], values: Mapping[str, float]) -> NoReturn:
         raise Broken(f"the loss is {dict(values)} in step {self.taken}")
 
     def step(self) -> None:
         self.module.train()
         step = Step(self, self.batch, epoch=0, number=self.taken, share=1.0, last=True)
         self.taken += 1
-        step.values(self.session.hooks.training_step(step=step))
+        step.take()
+        step.values()
 
 
 def train(session: Session, batch: Mapping[str, Any], steps: int) -> Iterator[int]:

@@ -48,11 +48,10 @@ class Subject:
         plugin: Its entry-point name.
         config: Its section of the YAML; a small model makes quick tests.
         architecture: For an extension, the installed architecture that it is applied on top of; None: a small
-        one of
-            the kit's own.
+            one of the kit's own.
         task: Only this one of its tasks; None: each.
-        loss_function: `solver.loss_function`, for a plugin that brings further names.
-        choices: Other keys of the YAML that choose by name what a plugin brings, dotted:
+        loss_function: `solver.loss_function`, for a plugin that provides additional names.
+        choices: Other keys of the YAML that choose by name what a plugin provides, dotted:
             `{"inference.decoder": "mine"}`.
         supports_2d: Whether it does images. True claims it; False says that it does not, and then it must say
             so itself with a UserError; None takes such a UserError for an answer.

@@ -39,7 +39,7 @@ class Conformance(Subject):
 
 
 class ArchitectureConformance(Conformance):
-    """What holds for a plugin that brings a network, with the labels, loss and reading that it runs with."""
+    """The contract of a plugin that provides a network, with the labels, loss and reading it runs with."""
 
     test_two_dimensions = as_test(architecture.two_dimensions)
     test_three_dimensions = as_test(architecture.three_dimensions)
@@ -60,7 +60,7 @@ class ArchitectureConformance(Conformance):
 
 
 class LossConformance(Conformance):
-    """What holds for a plugin that answers `loss`, or `losses`: then `loss_function` names the one tested."""
+    """The contract of a plugin that implements `loss`, or `losses` (`loss_function` names the one tested)."""
 
     test_terms_are_named_scalars = as_test(losses.terms_are_named_scalars)
     test_loss_is_differentiable = as_test(losses.loss_is_differentiable)
@@ -75,7 +75,7 @@ class LossConformance(Conformance):
 
 
 class SamplingConformance(Conformance):
-    """What holds for a plugin that answers `sampling`."""
+    """What holds for a plugin that implements `sampling`."""
 
     test_sampling_is_complete = as_test(sampling.sampling_is_complete)
     test_samples_show_their_image = as_test(sampling.samples_show_their_image)
@@ -145,7 +145,7 @@ Planned = tuple[Any, str, str]
 
 
 def plan(plugin: str, settings: Mapping[str, Any]) -> list[Planned]:
-    """Every check of an installed plugin once, of the suites for the hooks that it answers.
+    """Every check of an installed plugin once, of the suites for the hooks that it implements.
 
     They are the core's suites and those of the installed tasks that it serves. Nothing is claimed: what the
     plugin refuses with a message counts as not claimed.
@@ -183,9 +183,9 @@ def plan(plugin: str, settings: Mapping[str, Any]) -> list[Planned]:
 
 
 def brought(suite: Subject, hook: str, served: list[Task]) -> list[tuple[str, str]] | None:
-    """The names that a plugin brings with a hook, each with the key of the YAML that chooses by it.
+    """The names that a plugin provides with a hook, each with the key of the YAML that chooses by it.
 
-    None: it is not a hook that brings names.
+    None: it is not a hook that provides names.
     """
     keys = {(task.name, key): own for task in served for key, (by, own) in task.names.items() if by == hook}
     if not keys:

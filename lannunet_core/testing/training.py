@@ -188,7 +188,7 @@ def state_survives_save_and_load(subject: Subject) -> None:
 
 
 def unlabelled_does_not_matter(subject: Subject) -> None:
-    """What stands where nobody labelled anything changes neither loss nor gradient."""
+    """What stands where nothing is annotated changes neither loss nor gradient."""
     for kind in subject.kinds():
         session = build(subject, kind)
         for what, first, second in bench_of(kind.task).equal(session):

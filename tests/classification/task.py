@@ -1,4 +1,4 @@
-"""A stranger's task: images are told apart. It uses the public face of the core alone.
+"""A third-party task: images are distinguished. It uses the public API of the core alone.
 
 Images lie in ROOT/SPLIT/CLASS/; a split is training, validation or testing.
 """

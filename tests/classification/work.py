@@ -1,4 +1,4 @@
-"""Data, training, results and prediction of the stranger's task."""
+"""Data, training, results and prediction of the third-party task."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def test_core_names_cannot_be_taken(distribution, capsys):
     assert run("plugins", "list") == 0
     shown = capsys.readouterr()
     assert "stolen" not in shown.out
-    assert "acme-tools 1.0 brings a command 'plugins'; it is ignored" in shown.err
+    assert "acme-tools 1.0 provides a command 'plugins'; it is ignored" in shown.err
     assert run("--help") == 0
     assert "acme-tools 1.0" in capsys.readouterr().err
 

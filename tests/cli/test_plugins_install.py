@@ -88,7 +88,7 @@ def test_install_says_what_it_brought_and_uninstall_takes_it_away(lannunet, whee
     code, said, errors = lannunet("plugins", "uninstall", "ACME-2", answer="n\n")
     assert code == 1
     brought = ", ".join(f"'{name}' (acme-nets 1.2)" for name in ("Acme", "acme", "scans"))
-    assert f"Uninstall acme-nets, which brings {brought}?" in said
+    assert f"Uninstall acme-nets, which provides {brought}?" in said
     assert "acme-nets 1.2" in lannunet("plugins", "list")[1]
 
     code, said, errors = lannunet("plugins", "uninstall", "ACME-2", answer="y\n")
@@ -135,7 +135,7 @@ def test_only_what_brings_plugins_is_uninstalled(lannunet):
     for name in ("numpy", "lannunet-core", "nothing"):
         code, _, errors = lannunet("plugins", "uninstall", name, "-y")
         assert code == 2
-        assert f"No installed distribution brings a plugin '{name}'. Installed: " in errors
+        assert f"No installed distribution provides a plugin '{name}'. Installed: " in errors
 
 
 def test_what_pip_has_not_installed_stays_and_is_named(lannunet, python, tmp_path):

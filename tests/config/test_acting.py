@@ -32,7 +32,7 @@ UNSEEN = {
     "trainer.fold": "landmarks: which file of a folder of folds (tests/run/test_folds.py)",
     "inference.coverage": "of predictions with a calibration (tests/cli/test_predict.py)",
     "inference.confidence_radius": "with 20 validation points (landmarks/tests/predict/test_confident.py)",
-    "dataset.format": "names what a plugin brings (tests/contract)",
+    "dataset.format": "names what a plugin provides (tests/contract)",
     "trainer.weighted.folder": "needs weight maps (plugins/weighted/tests)",
     "trainer.observer.tensorboard": "needs a library that is not a requirement",
     "trainer.observer.trackers": "likewise (plugins/observer/tests/test_tracking.py)",
@@ -142,7 +142,7 @@ TRIED = {
         ),
     },
 }
-"""A value for each key, and beside which others it acts. One that is refused for what it is was looked at."""
+"""A value for each key, and beside which others it acts. One that is refused for what it is was inspected."""
 IN_SEGMENTATION = {"trainer.validate_every", "trainer.monitor", "solver.early_stopping_patience"}
 
 WEIGHTED, CLASS_WEIGHTS = ("trainer.plugins=[weighted]",), ("trainer.plugins=[ce-dice-weighted]",)
@@ -358,7 +358,7 @@ def test_what_does_nothing_is_refused_where_it_is_set(write, task, beside, key):
 
 
 def test_a_fold_of_one_file_is_said_to_do_nothing(make_project, capsys):
-    """It is known once the data set is looked at."""
+    """It is known once the data set is inspected."""
     project = make_project(splits={"training": 1, "testing": 1})
     project.config["trainer"] = {"fold": 2}
     project.write()
@@ -413,7 +413,7 @@ OPTIMIZERS = {
 
 @pytest.mark.parametrize("arguments", OPTIMIZERS)
 def test_an_optimizer_of_a_plugin(write, distribution, arguments):
-    """What its answer takes, it looks at; one that only changes an answer leaves the keys."""
+    """What its answer takes, it inspects; one that only changes an answer leaves the keys."""
     method = f"@hookimpl\n    def optimizer_and_scheduler(self, {arguments}): ..."
     if arguments is None:
         method = "@hookimpl(wrapper=True)\n    def optimizer_and_scheduler(self): return (yield)"
@@ -425,7 +425,7 @@ def test_an_optimizer_of_a_plugin(write, distribution, arguments):
         try:
             load_config(path, [f"solver.{key}={value}"])
         except UserError as error:  # noqa: PERF203
-            assert "answers in its place (hook 'optimizer_and_scheduler'). Remove this key." in str(error)
+            assert "replaces its default (hook 'optimizer_and_scheduler'). Remove this key." in str(error)
             refused.append(key)
     assert refused == OPTIMIZERS[arguments]
 

@@ -421,7 +421,7 @@ def test_an_architecture_brings_a_network(refusal, name):
     settings = ", sharp-loss: {strength: 1}" if name == "sharp-loss" else ""
     (line,) = refusal(SHORT + f"model: {{architecture: {name}{settings}}}")
     assert "model.architecture" in line
-    assert "brings no network" in line
+    assert "provides no network" in line
 
 
 @pytest.mark.parametrize(
@@ -436,7 +436,7 @@ def test_names_are_those_of_the_core_or_of_a_plugin(refusal, key, value, known, 
     section, name = key.split(".")
     (line,) = refusal(SHORT + f"{section}: {{{name}: {value}}}")
     assert line.startswith(f"my.yaml:3: {key}: found '{value}', should be {known}")
-    assert line.endswith(f"or a name that a plugin of this run brings. Did you mean '{nearest}'?")
+    assert line.endswith(f"or a name that a plugin of this run provides. Did you mean '{nearest}'?")
 
 
 def test_a_plugin_of_the_run_may_bring_the_name(load):
@@ -461,7 +461,7 @@ def test_a_key_whose_hook_a_plugin_replaced_is_refused_where_it_is_set(load, ref
     chosen = "trainer: {plugins: [my-sharp], my-sharp: {strength: 1}}\n"
     (line,) = refusal(SHORT + chosen + "solver: {loss_function: kl}\n")
     assert line.startswith("my.yaml:4: solver.loss_function: found 'kl', but the plugin ")
-    assert "(config-toys 1.0) answers in its place (hook 'loss'). Remove this key." in line
+    assert "(config-toys 1.0) replaces its default (hook 'loss'). Remove this key." in line
     loaded = load(SHORT + chosen)
     assert list(loaded.replaced) == ["solver.loss_function"]
     assert "loss_function" not in loaded.resolved()["solver"]

@@ -1,4 +1,4 @@
-"""What a method author needs, each done by a stranger's plugin through public means alone."""
+"""What a method author needs, each done by a third-party plugin through public means alone."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ def install(distribution, project):
 
 
 def with_field(project, name, values) -> None:
-    """Give every sample a further field, by turns."""
+    """Give every sample an additional field, by turns."""
     samples = [
         sample for split in ("training", "validation", "testing") for sample in project.annotations[split]
     ]
@@ -54,7 +54,8 @@ def same_after_resume(project, *, stop_after=1) -> None:
     assert rows == project.rows(project.folder / "resumed")
 
 
-# Further information of a sample --------------------------------------------------------------------------
+# Additional information of a sample
+# --------------------------------------------------------------------------
 
 WEIGHED = '''
 class Stranger(Plugin):
@@ -114,7 +115,8 @@ def test_fields_of_every_kind_reach_the_loss(install, project):
     assert set(extra["site"]) <= {"a", "b"}
 
 
-# Further inputs of the network ----------------------------------------------------------------------------
+# Additional inputs of the network
+# ----------------------------------------------------------------------------
 
 AGED = '''
 class Stranger(Plugin):
@@ -951,7 +953,7 @@ def test_a_model_of_another_number_of_landmarks_is_a_start(make_project, trained
     project.set(solver={"base_lr": 1e-9, "max_epochs": 1})
     assert project.train() == 0
     said = capsys.readouterr().out
-    assert "weights fit this run; these start anew" in said
+    assert "weights fit this run; these are initialised again" in said
     before, after = load_checkpoint(trained.out).learner, load_checkpoint(project.out).learner
     new = {name for name in after if after[name].shape != before[name].shape}
     assert new and all(name in said for name in new)

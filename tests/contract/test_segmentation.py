@@ -1,4 +1,4 @@
-"""What a method author needs in `task: segmentation`, each done by a stranger's plugin, by public means."""
+"""What a method author needs in `task: segmentation`, each done by a third-party plugin, by public means."""
 
 import csv
 import json
@@ -49,7 +49,7 @@ def redeclare(project, **keys) -> None:
 
 
 def mapped(project, **fields) -> None:
-    """List the training cases as version 2 does, each with further fields, by turns."""
+    """List the training cases as version 2 does, each with additional fields, by turns."""
     cases = {
         f"Tr{n}": {
             "images": [f"imagesTr/Tr{n}_0000.nii.gz"],
@@ -62,7 +62,7 @@ def mapped(project, **fields) -> None:
 
 
 def listed(project, **fields) -> None:
-    """Make the folder one of version 1, whose lists have further fields, those of the test cases too."""
+    """Make the folder one of version 1, whose lists have additional fields, those of the test cases too."""
     described = json.loads((project.raw / "dataset.json").read_text())
     described["modality"] = described.pop("channel_names")
     names = {"training": [f"Tr{n}" for n in range(5)], "test": [f"Ts{n}" for n in range(2)]}
@@ -90,7 +90,8 @@ def predict(project, images=None) -> list[np.ndarray]:
     return labels_in(folder)
 
 
-# Further information of a case ----------------------------------------------------------------------------
+# Additional information of a case
+# ----------------------------------------------------------------------------
 
 WEIGHED = '''
 class Stranger(Plugin):
@@ -151,7 +152,8 @@ def test_a_field_of_dataset_json_weighs_the_loss(install, project):
     assert "age" not in rows(project)[0]
 
 
-# Further inputs of the network ----------------------------------------------------------------------------
+# Additional inputs of the network
+# ----------------------------------------------------------------------------
 
 AGED = '''
 class Stranger(Plugin):
@@ -467,7 +469,7 @@ def test_an_image_reader_and_a_data_format_of_its_own(install, project, capsys):
 
 DRAWN = '''
 class Stranger(Plugin):
-    """Sampling and augmentation that know case and epoch; one case an epoch; a look at what samples were."""
+    """Sampling and augmentation that know case and epoch; one case per epoch; a record of the samples."""
 
     tasks = ("segmentation",)
 

@@ -55,7 +55,7 @@ def places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 @dataclass(frozen=True)
 class Nest:
-    """Lists in lists, so many that no recursion follows them."""
+    """Lists in lists, enough that no recursion follows them."""
 
     depth: int
 

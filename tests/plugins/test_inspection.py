@@ -1,4 +1,4 @@
-"""Plugins looked at in processes of their own."""
+"""Plugins inspected in processes of their own."""
 
 import sys
 
@@ -33,7 +33,7 @@ class P(Plugin):
 
 @pytest.fixture
 def seen(distribution, request):
-    """A look at a plugin with this source."""
+    """An inspection of a plugin with this source."""
 
     def see(source, **options):
         module = f"seen_{abs(hash(request.node.name))}"
@@ -150,8 +150,8 @@ def test_answers_are_asked_for_on_request(seen):
     ("answer", "cause"),
     [
         ("nn.Identity()", None),
-        ("nn.Identity", "'network' must answer a torch.nn.Module"),
-        ("None", "the answer was None"),
+        ("nn.Identity", "'network' must return a torch.nn.Module"),
+        ("None", "the result was None"),
         ("1 / 0", "failed in its hook 'network': ZeroDivisionError"),
         ("nn.Identity() if self.run.dimensions == 3 else 1 / 0", None),
         ("self.refuse()", None),
@@ -170,7 +170,7 @@ def test_answers(asked, answer, cause):
         assert cause in problem(found)
 
 
-@pytest.mark.parametrize(("answer", "cause"), [("None", None), ("3", "'loss' must answer a callable")])
+@pytest.mark.parametrize(("answer", "cause"), [("None", None), ("3", "'loss' must return a callable")])
 def test_it_is_asked_about_a_task_that_it_serves(asked, answer, cause):
     source = (
         "class P(Plugin):\n    tasks = ('segmentation',)\n    @hookimpl\n    def loss(self):\n"

@@ -140,7 +140,7 @@ def test_none_passes_the_question_on():
         module=nn.Linear(1, 1), solver=loaded_with(Net).run.solver, base_lr=0.1, total_steps=2
     )
     with pytest.raises(
-        UserError, match=r"'network' must answer a torch.nn.Module, but the answer was None.*shy"
+        UserError, match=r"'network' must return a torch.nn.Module, but the result was None.*shy"
     ):
         built(Shy).network()
 
@@ -210,7 +210,7 @@ class Failing(Plugin):
 @pytest.mark.parametrize("event", ["epoch", "end", "failure"])
 def test_an_observer_that_fails_is_named_and_the_run_goes_on(event, error):
     told = []
-    hooks = built(Net, Watching, Failing)  # the failing one is told first
+    hooks = built(Net, Watching, Failing)  # the failing one is reported first
     with pytest.warns(
         PluginWarning, match=rf"'failing' \(lannunet-failing 2.0\) .*'{event}'.*{error}.*run goes on"
     ):
@@ -342,7 +342,7 @@ def test_two_plugins_that_bring_a_network():
         pass
 
     assert (
-        "Plugins 'net' (lannunet-net 1.0) and 'other' (lannunet-other 2.0) both bring a network"
+        "Plugins 'net' (lannunet-net 1.0) and 'other' (lannunet-other 2.0) both provide a network"
         in refused(Net, Other)
     )
 
@@ -352,7 +352,7 @@ def test_architecture_without_a_network():
         def network(self):
             return nn.Identity()
 
-    assert "'quietloss' (lannunet-quietloss 1.0) brings no network" in refused(QuietLoss)
+    assert "'quietloss' (lannunet-quietloss 1.0) provides no network" in refused(QuietLoss)
     assert "'network' lacks @hookimpl" in refused(Forgot)
 
 
@@ -393,7 +393,7 @@ def test_a_plugin_whose_hooks_the_task_does_not_ask_for():
 
     assert refused(Net, Masks) == (
         "trainer.plugins: plugin 'masks' (lannunet-masks 2.0) would do nothing: `task: landmarks` does not "
-        "ask for get_segmentation, which is all that it answers. Remove it there."
+        "ask for get_segmentation, which is all that it implements. Remove it there."
     )
     check([chosen(Net), chosen(Both), chosen(Plugin)], "landmarks")
 
@@ -460,7 +460,7 @@ def test_wrong_answer_names_the_plugin_and_what_was_expected(hook):
 
     wrong.__name__ = hook
     plugin = type("Wrong", (Net,), {hook: hookimpl(wrong)})
-    with pytest.raises(UserError, match=rf"'{hook}' must answer .*'wrong' \(lannunet-wrong 1\.0\)"):
+    with pytest.raises(UserError, match=rf"'{hook}' must return .*'wrong' \(lannunet-wrong 1\.0\)"):
         getattr(built(plugin), hook)(**arguments)
 
 

@@ -77,7 +77,7 @@ def test_ctrl_c_within_an_epoch(stoppable, monkeypatch, capsys):
         patch.setenv("SABOTAGE", "step 8 SIGINT")
         assert stoppable.train() == 130
     printed = capsys.readouterr()
-    assert "saved at epoch 3, batch 3; go on with --resume" in printed.out
+    assert "saved at epoch 3, batch 3; continue with --resume" in printed.out
     assert printed.err.endswith("\nInterrupted.\n")
     assert stoppable.train("--resume") == 0
     assert "epoch 3, batch 3" in capsys.readouterr().out
@@ -166,7 +166,7 @@ def test_crash_while_a_checkpoint_is_written(stoppable, monkeypatch, capsys):
     folder = stoppable.out / "checkpoints"
     full = f"{folder / 'latest.pt'}: No space left on device"
     error = capsys.readouterr().err.splitlines(keepends=True)[-1]
-    assert error == f"Error: {full}. When that is fixed, go on with --resume.\n"
+    assert error == f"Error: {full}. When that is fixed, continue with --resume.\n"
     assert sorted(path.name for path in folder.iterdir()) == ["best.safetensors", "latest.pt"]
     assert checkpoint.load_checkpoint(folder / "latest.pt").progress["epoch"] == 2
     assert stoppable.train("--resume") == 0
@@ -220,7 +220,7 @@ def test_a_killed_worker(project, distribution):
     ended = project.start("train", project.yaml, **marks)
     assert ended.returncode == 1
     assert "Error: Loader workers ended" in ended.stderr
-    assert "go on with --resume" in ended.stderr
+    assert "continue with --resume" in ended.stderr
     assert "Traceback" not in ended.stderr
     ended = project.start("train", project.yaml, "--resume", **marks)
     assert "resumed from" in ended.stdout and "epoch 3, batch 1" in ended.stdout

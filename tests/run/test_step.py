@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import LBFGS, SGD
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from lannunet_core.run.step import Step, needs_closure, numbers, plain, several, total
+from lannunet_core.run.step import Numbers, Step, needs_closure, plain, several, total
 
 
 class Failed(Exception):
@@ -34,7 +34,7 @@ def run(*optimizers, clip=None, schedulers=()):
     fabric = Fabric(accelerator="cpu", devices=1)
     module, *wrapped = fabric.setup(module, *made)
 
-    def fail(batch, values):
+    def fail(step, batch, values):
         raise Failed(values)
 
     return SimpleNamespace(
@@ -44,6 +44,7 @@ def run(*optimizers, clip=None, schedulers=()):
         fabric=fabric,
         clip=clip,
         fail=fail,
+        hooks=SimpleNamespace(training_step=lambda step: step.usual()),
     )
 
 
@@ -57,8 +58,9 @@ def sgd(parameters, rate=0.1):
 
 def test_the_usual_step_is_gradient_descent():
     of = run(sgd)
-    terms = step(of).usual()
-    assert numbers(terms) == {"first": 1, "second": 4}
+    one = step(of)
+    one.take()
+    assert one.values() == {"first": 1, "second": 4}
     assert of.module.first.item() == pytest.approx(1 - 0.1 * 2)
     assert of.module.second.item() == pytest.approx(2 - 0.1 * 4)
     assert of.module.first.grad is None
@@ -106,18 +108,56 @@ def test_one_of_several_optimizers_steps_with_its_scheduler():
 
 def test_an_optimizer_with_a_closure_lowers_the_loss():
     of = run(lambda parameters: LBFGS(parameters, lr=0.5, max_iter=4))
-    first = numbers(step(of).usual())
-    assert first == {"first": 1, "second": 4}  # before the step
-    assert sum(numbers(step(of).losses()).values()) < 1
+    one = step(of)
+    one.take()
+    assert one.values() == {"first": 1, "second": 4}  # before the step
+    assert sum(Numbers(step(of).losses()).read().values()) < 1
 
 
 def test_what_is_no_number_ends_the_run():
+    one = step(run(sgd), float("nan"))
+    one.take()
     with pytest.raises(Failed):
-        step(run(sgd), float("nan")).losses()
-    one = step(run(sgd))
-    assert one.values({"own": torch.tensor(2.0), "plain": 1.0}) == {"own": 2, "plain": 1}
+        one.values()
+
+
+@pytest.mark.parametrize("answer", [{"own": float("inf")}, {"own": torch.tensor(float("nan"))}])
+def test_what_the_hook_answers_is_read_too(answer):
+    of = run(sgd)
+    of.hooks.training_step = lambda step: {"own": torch.tensor(2.0), "plain": 1.0}
+    one = step(of)
+    one.take()
+    assert one.values() == {"own": 2, "plain": 1}
+    of.hooks.training_step = lambda step: answer
+    other = step(of)
+    other.take()
     with pytest.raises(Failed):
-        one.values({"own": float("inf")})
+        other.values()
+
+
+def test_a_loss_on_the_way_that_is_no_number_ends_the_run():
+    """Also where the hook answers something else."""
+    of = run(sgd)
+
+    def own_step(step):
+        step.losses({"scale": torch.tensor(float("nan"))})
+        return {"own": 1.0}
+
+    of.hooks.training_step = own_step
+    one = step(of)
+    one.take()
+    with pytest.raises(Failed):
+        one.values()
+
+
+def test_what_is_written_over_afterwards_was_read_before():
+    """The values of a step are read when the next one is under way."""
+    of, kept = run(sgd), torch.tensor(2.0)
+    of.hooks.training_step = lambda step: {"mean": kept}
+    one = step(of)
+    one.take()
+    kept.fill_(7.0)
+    assert one.values() == {"mean": 2}
 
 
 def test_helpers():

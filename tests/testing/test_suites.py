@@ -30,7 +30,7 @@ class Model(Plugin):
         return nn.Conv2d(self.run.in_channels, len(self.run.outputs), 5, padding=2)
 """
 
-# A task of one number an image, how bright it is.
+# A task of one number per image, how bright it is.
 TASK = """
 from lannunet_core import Defaults, RunConfig, Session, Task, assemble, hookimpl
 
@@ -120,7 +120,7 @@ class BrightnessBench(Bench):
 
     def check_outputs(self, session, outputs, batch, where):
         if outputs.shape != batch["brightness"].shape:
-            raise Broken(f"{where}, the output is {tuple(outputs.shape)}; there is one number a channel")
+            raise Broken(f"{where}, the output is {tuple(outputs.shape)}; there is one number per channel")
 
     def figure(self, session, batch):
         return float((self.maps(session, batch) - batch["brightness"]).abs().mean())
@@ -276,7 +276,7 @@ def test_a_fault_in_a_task_of_a_stranger(brightness, install_model):
     install_model(BRIGHT, BRIGHT_PARTS.replace("len(run.outputs)", "len(run.outputs) + 1"))
     suite = type("TestModel", (ArchitectureConformance,), {"plugin": "model"})()
     message = run_one(suite, "test_shapes_and_dtypes").message
-    assert "the output is (1, 2); there is one number a channel" in message
+    assert "the output is (1, 2); there is one number per channel" in message
 
 
 def test_the_suites_of_a_task_of_a_stranger_are_planned(brightness, install_model):

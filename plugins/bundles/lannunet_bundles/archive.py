@@ -140,7 +140,7 @@ def listed(path: Path, archive: zipfile.ZipFile, size: int) -> dict[str, int]:
     if len(sizes) > MOST_FILES or sum(sizes.values()) > size:
         raise UserError(f"{path}: the bundle would unpack to more than it is. {DO_NOT_USE}")
     if MANIFEST not in sizes or sizes[MANIFEST] > MOST_OF_MANIFEST:
-        raise UserError(f"{path}: is no bundle, as it has no {MANIFEST} that can be one. Give one of ours.")
+        raise UserError(f"{path}: is not a bundle, as it has no {MANIFEST} that fits. Give one of ours.")
     return sizes
 
 

@@ -284,7 +284,7 @@ def checked(graph: Graph, run: Run, model: Path) -> dict[str, Any]:
 
 
 def wanted_of(graph: Graph, given: tuple[NDArray[Any], ...]) -> dict[str, NDArray[Any]]:
-    """What the model answers, or where it has no answer of its own, the module."""
+    """What the model returns, or where it has no answer of its own, the module."""
     import torch
 
     if wanted := graph.wanted(*given):

@@ -125,7 +125,7 @@ def download(address: str, part: Path) -> None:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
     have = part.stat().st_size if part.exists() else 0
     raise RunFailed(
-        f"{address}: was interrupted after {have} bytes ({reason}); try again to go on from there."
+        f"{address}: was interrupted after {have} bytes ({reason}); try again to continue from there."
     )
 
 

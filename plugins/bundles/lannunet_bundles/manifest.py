@@ -81,17 +81,17 @@ class Card(BaseModel):
 
 class Manifest(Part):
     """Attributes:
-    format: Of the bundle.
+    format: Format of the bundle.
     made_by: `lannunet-bundles` and its version.
     task: What it was trained for.
-    architecture: The plugin that brings its network.
+    architecture: The plugin that provides its network.
     plugins: All plugins that it was trained with, those in files left out.
     plugin_files: The names of those.
     requires: Distributions that have to be installed, with the versions that understand it.
     models: The model files, one a fold.
     outputs: Names of what it finds.
     dimensions: 2 or 3.
-    in_channels: Of an image.
+    in_channels: Channels of an image.
     input_size: That the network was trained on, (x, y[, z]).
     spacing: mm per input pixel, (x, y[, z]), the training set's median; None: unknown.
     intensity: How grey values become the network's input, with what was measured for it.

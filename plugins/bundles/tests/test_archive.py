@@ -219,7 +219,7 @@ def test_what_pip_would_fetch_from_elsewhere_is_refused(refused):
 
 
 def test_what_has_no_manifest_is_no_bundle(refused):
-    assert "is no bundle" in refused(zipped([("README.md", b"# A")]))
+    assert "is not a bundle" in refused(zipped([("README.md", b"# A")]))
     assert "is damaged" in refused(b"PK\3\4")
     assert "is damaged" in refused(b"")
 

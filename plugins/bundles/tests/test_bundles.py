@@ -275,7 +275,7 @@ def test_a_zoo(trained, bundle, tmp_path, capsys):
     shutil.copy(bundle, zoo)
     shutil.copy(KEPT / "segmentation" / "model.lnb", zoo / "cells.lnb")
     (zoo / "broken.lnb").write_bytes(bundle.read_bytes()[:-1])
-    for _ in range(2):  # its own index it writes anew
+    for _ in range(2):  # its own index it writes again
         assert trained.lannunet("bundle", "index", zoo) == 0
     assert "warning: left out" in capsys.readouterr().err
     listed = json.loads((zoo / "index.json").read_text())["bundles"]

@@ -50,7 +50,7 @@ def test_so_it_is_by_the_next_command(server):
     model = address(server)
     server.cut = [100_000, 0, 0]
     with pytest.raises(
-        RunFailed, match=r"was interrupted after 100000 bytes .* try again to go on from there"
+        RunFailed, match=r"was interrupted after 100000 bytes .* try again to continue from there"
     ):
         fetch(model)
     assert fetch(model).read_bytes() == CONTENT

@@ -1,1 +1,1 @@
-"""Annotations of other programs, as formats of the task `landmarks`: one module a program."""
+"""Annotations of other programs, as formats of the task `landmarks`: one module per program."""

@@ -97,7 +97,7 @@ def _by_id(content: Any, key: str, path: Path) -> dict[Any, dict[str, Any]]:
     found: dict[Any, dict[str, Any]] = {}
     for one in objects(content, key, str(path)):
         if one["id"] in found:
-            raise UserError(f'{path}: two of its "{key}" have the id {one["id"]!r:.40}. Number them anew.')
+            raise UserError(f'{path}: two of its "{key}" have the id {one["id"]!r:.40}. Number them again.')
         found[one["id"]] = one
     return found
 

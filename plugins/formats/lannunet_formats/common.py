@@ -21,9 +21,9 @@ HALF = 0.5
 do."""
 DECIMAL = re.compile(r"^\s*([-+]?\d+),(\d+)\s*$")
 FEW = 20
-"""Files that are looked at to tell the format of a folder."""
+"""Files that are inspected to tell the format of a folder."""
 LONGEST = 1 << 16
-"""Characters of a line that are looked at to tell a format."""
+"""Characters of a line that are inspected to tell a format."""
 SPLITS: dict[str, Split] = {
     "train": "training",
     "training": "training",
@@ -67,7 +67,7 @@ def text_of(path: Path) -> str:
 
 
 def first_line(path: Path) -> str:
-    """The first line that says something, for telling a format; "" of what is no file."""
+    """The first line that says something, for telling a format; "" of what is not a file."""
     if not path.is_file():
         return ""
     with path.open(encoding=_encoding(path), errors="replace") as file:

@@ -39,7 +39,7 @@ def read_frame(path: Path, extra: str, remedy: str) -> Frame:
 
     Args:
         path: The file.
-        extra: Of this distribution, which brings h5py.
+        extra: Extra of this distribution that provides h5py.
         remedy: Ends the message where it cannot be read.
 
     Raises:

@@ -1,6 +1,6 @@
 """DeepLabCut's `CollectedData_NAME.csv` and `.h5`, and the tables of Lightning Pose, which are the same.
 
-Three or four rows of heads (scorer, individuals where there are several, bodyparts, coords), then a row an
+Three or four rows of heads (scorer, individuals where there are several, bodyparts, coords), then a row per
 image, whose path stands in one column or in three. Coordinates count from the first pixel's centre. The .h5
 holds the same table as a data frame of pandas, and is read by h5py, which is an extra.
 """

@@ -3,7 +3,7 @@
 SLEAP counts from the first pixel's centre, as we do, since version 1.1 of its format; before, from its
 corner. Frames that are no image files (those of a video, or embedded in a package) are written as PNG into
 the folder of the images, where the user names one. Videos are read by sleap-io, which the extra `sleap`
-brings.
+provides.
 https://io.sleap.ai/latest/formats/slp
 """
 
@@ -35,7 +35,7 @@ class Frame(NamedTuple):
     Attributes:
         backend: What the file says of the video.
         video: What it is called.
-        number: Of the frame.
+        number: Number of the frame.
         where: How messages name it.
     """
 
@@ -127,7 +127,7 @@ def _image(frame: Frame, file: Any, finder: ImageFinder, images: Path | None) ->
     dataset = str(backend.get("dataset") or "")
     if images is None:
         raise UserError(
-            f"{frame.where}: is no image file. Name a folder that frames are written to (--images, "
+            f"{frame.where}: is not an image file. Name a folder that frames are written to (--images, "
             "dataset.root)."
         )
     image = inside(images, f"{frame.video}_{frame.number:06d}.png", frame.where)

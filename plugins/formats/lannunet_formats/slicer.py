@@ -1,4 +1,4 @@
-"""Markups of 3D Slicer: point lists, one file a case, as `.mrk.json` or the older `.fcsv`.
+"""Markups of 3D Slicer: point lists, one file per case, as `.mrk.json` or the older `.fcsv`.
 
 https://slicer.readthedocs.io/en/latest/developer_guide/modules/markups.html
 """
@@ -57,7 +57,7 @@ def _holds(path: Path, suffix: str) -> bool:
 
 
 def _files(folder: Path, suffix: str) -> Iterable[Path]:
-    """Those of a folder, then of the folders in it: one a case."""
+    """Those of a folder, then of the folders in it: one per case."""
     yield from sorted(files_in(folder, suffix), key=lambda path: (path.parent != folder, path))
 
 
@@ -220,7 +220,7 @@ def write_fcsv_files(annotations: Annotations, out: Path) -> None:
 def _write(
     annotations: Annotations, out: Path, suffix: str, write: Callable[[Annotated, Path], None]
 ) -> None:
-    """A folder of one file a case, or one file where its name says so."""
+    """A folder of one file per case, or one file where its name says so."""
     if out.name.lower().endswith(suffix):
         if len(annotations.images) != 1:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Plain tables: a row a landmark (`image, landmark, x, y`), or a row an image (`image, tip_x, tip_y, …`).
+"""Plain tables: a row per landmark (`image, landmark, x, y`), or a row per image (`image, tip_x, tip_y, …`).
 
 Cells are separated by commas, semicolons or tabs (the latter two with decimal commas, too). Coordinates count
 from the first pixel's centre, y down unless told otherwise.
@@ -159,7 +159,7 @@ def _case(
 
 
 def _mark(row: Mapping[str, str], axes: list[str], where: str) -> Mark | None:
-    """What a row says of a landmark; None: nobody labelled it."""
+    """What a row says of a landmark; None: not annotated."""
     state = row.get("state", "").strip().lower()
     if state not in ("", "visible", "occluded", "absent", "unlabelled"):
         raise UserError(f"{where}, column 'state': '{terminal_text(state):.40}' is not known.")
@@ -262,7 +262,7 @@ def _write(out: Path, head: list[str], rows: list[list[str]]) -> None:
 HOLDS = frozenset({"absent", "splits"})
 LONG = LandmarkFormat(
     "csv",
-    "a table with a row a landmark",
+    "a table with a row per landmark",
     matches_long,
     read_long,
     write_long,
@@ -272,7 +272,7 @@ LONG = LandmarkFormat(
 )
 WIDE = LandmarkFormat(
     "csv-wide",
-    "a table with a row an image",
+    "a table with a row per image",
     matches_wide,
     read_wide,
     write_wide,

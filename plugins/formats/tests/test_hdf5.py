@@ -132,7 +132,7 @@ def test_frames_of_a_package_become_files(version, order, tmp_path, write_slp):
     packed = {3: {7: encoded(pixels[0])}, 15: {9: encoded(pixels[1])}}
     frames = [(15, 9, 0, [[TIP]]), (3, 7, 0, [[TIP]])]
     path = write_slp(tmp_path / "x.pkg.slp", ["tip"], backends, frames, version, packed)
-    with pytest.raises(UserError, match=r"x\.pkg\.slp, frame 9: is no image file\. Name a folder .*--images"):
+    with pytest.raises(UserError, match=r"x\.pkg\.slp, frame 9: is not an image file\. Name a .*--images"):
         read(path)
     _, said = read(path, tmp_path)
     assert [one.image.name for one in said.images] == ["fly-1_000009.png", "fly-0_000007.png"]

@@ -61,6 +61,8 @@ def deeplabcut(folder, pictures, volumes, annotated, write_slp):
     packed = {0: {n: (pictures / f"a{n}.png").read_bytes() for n in range(3)}}
     frames = [(0, n, 0, [[(3.0 + n, 4.0, True)]]) for n in range(3)]
     write_slp(folder / "labels.pkg.slp", ["tip"], [backend], frames, packed=packed)
+    (folder / "new_frames").mkdir()
+    shutil.copy(pictures / "a0.png", folder / "new_frames")
     for n, video in enumerate(("one", "two", "three")):
         clip = folder / "project" / "labeled-data" / video
         clip.mkdir(parents=True)
@@ -69,18 +71,31 @@ def deeplabcut(folder, pictures, volumes, annotated, write_slp):
         written("deeplabcut", annotated(clip, points(2, 2)), clip / "CollectedData_Ada.csv")
 
 
+def tutorial_images(folder, pictures, volumes, annotated, write_slp):
+    shutil.copytree(pictures, folder / "labelme")
+    written("labelme", annotated(folder / "labelme", points(6, 2)), folder / "shapes")
+    for file in (folder / "shapes").iterdir():
+        (folder / "labelme" / file.name).write_text(file.read_text().replace("../labelme/", ""))
+    shutil.copytree(pictures, folder / "new_images")
+
+
+def tutorial_volumes(folder, pictures, volumes, annotated, write_slp):
+    slicer(folder, pictures, volumes, annotated, write_slp)
+    shutil.copytree(volumes, folder / "new_scans")
+
+
 def nnlandmark(folder, pictures, volumes, annotated, write_slp):
     written("nnlandmark", annotated(volumes, points(6, 3)), folder / "Dataset732_Afids")
 
 
-@pytest.mark.parametrize("lay_out", [slicer, cvat, deeplabcut, nnlandmark])
+@pytest.mark.parametrize("lay_out", [slicer, cvat, deeplabcut, nnlandmark, tutorial_images, tutorial_volumes])
 def test_the_commands_of_a_page(
     lay_out, tmp_path, monkeypatch, capsys, pictures, volumes, annotated, write_slp
 ):
     lay_out(tmp_path, pictures, volumes, annotated, write_slp)
     monkeypatch.chdir(tmp_path)
     told = commands(f"{lay_out.__name__}.md")
-    assert [line.split()[1] for line in told[:3]] == ["import", "plan", "train"]
+    assert [word for line in told if (word := line.split()[1]) != "config"][:3] == ["import", "plan", "train"]
     for line in told:
         with pytest.raises(SystemExit) as end:
             cli.main(line.split()[1:])
@@ -93,7 +108,9 @@ def test_the_commands_of_a_page(
             config["solver"].pop("budget_minutes")
             for section, keys in SMALL.items():
                 config.setdefault(section, {}).update(keys)
-            config["sampler"]["input_size"] = [32] * (3 if lay_out in (slicer, nnlandmark) else 2)
+            config["sampler"]["input_size"] = [32] * (
+                3 if lay_out in (slicer, nnlandmark, tutorial_volumes) else 2
+            )
             planned.write_text(yaml.safe_dump(config))
     annotations = json.loads(Path("annotations.json").read_text())
     assert sum(len(annotations[split]) for split in ("training", "validation", "testing")) == 6
@@ -115,6 +132,6 @@ def test_the_commands_of_a_page(
         for one in other:
             for split in ("training", "validation", "testing"):
                 for mine, theirs in zip(annotations[split], one[split], strict=True):
-                    assert mine["id"] == theirs["id"]  # dealt out alike
+                    assert mine["id"] == theirs["id"]  # split alike
                     for point, again in zip(mine["coordinates"], theirs["coordinates"], strict=True):
                         assert again == pytest.approx(point, abs=1e-6)

@@ -1,6 +1,6 @@
 """Images for the tasks of LannU-Net: the formats, and how an image becomes what a network sees.
 
-What is listed in `__init__.pyi` is the public face.
+What is listed in `__init__.pyi` is the public API.
 """
 
 import lazy_loader

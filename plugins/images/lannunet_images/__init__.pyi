@@ -1,4 +1,4 @@
-"""The public face, by subject. See `__init__.py`."""
+"""The public API, by subject. See `__init__.py`."""
 
 # Image files of a run
 from .files import (
@@ -68,7 +68,9 @@ from .on_device import (
     warp as warp,
 )
 from .intensity import apply_intensity as apply_intensity
+from .queued import queued_copy as queued_copy
 
-# Patches of an image, and further fields of samples
+# Patches of an image, and additional fields of samples
 from .windows import Windows as Windows
+from .room import Room as Room
 from .extra import ExtraFields as ExtraFields

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lannunet_core import UserError
 
 LIMIT_VARIABLE = "LANNUNET_MAX_PIXELS"
-LIMIT = 1 << 30  # numbers an image: a volume of 1024³
+LIMIT = 1 << 30  # numbers per image: a volume of 1024³
 RATIO = 1500  # that no stream of deflate, LZW or JPEG exceeds
 
 
@@ -16,9 +16,9 @@ def check_claim(size: Sequence[int], channels: int, held: float | None = None, b
 
     Args:
         size: In pixels, any order of axes.
-        channels: Numbers a pixel.
+        channels: Numbers per pixel.
         held: Bytes of pixels that the file holds at most, decompressed; None: nobody knows.
-        bits: Of a number in the file.
+        bits: Bits of a number in the file.
 
     Raises:
         UserError: It has more numbers than LANNUNET_MAX_PIXELS, or none.

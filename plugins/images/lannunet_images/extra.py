@@ -1,4 +1,4 @@
-"""Further fields of a data set's entries, as they reach batches: labels, loss and network."""
+"""Additional fields of a data set's entries, as they reach batches: labels, loss and network."""
 
 from __future__ import annotations
 

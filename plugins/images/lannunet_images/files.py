@@ -29,7 +29,7 @@ from lannunet_core import (
 def has_any_name(path: Path) -> bool:
     """Whether a file, whatever its name, is of a format whose files often have no suffix.
 
-    The list of a DICOM medium's files, DICOMDIR, looks alike and is no image.
+    The list of a DICOM medium's files, DICOMDIR, looks alike and is not an image.
     """
     if path.name.upper() == "DICOMDIR":
         return False

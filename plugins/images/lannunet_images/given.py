@@ -77,7 +77,7 @@ def given_images(
         spacing: mm per pixel, one number or (x, y[, z]), of those that do not say it themselves.
 
     Raises:
-        UserError: One is no image, of another dimension, or a file that does not exist; or the spacing is
+        UserError: One is not an image, of another dimension, or a file that does not exist; or the spacing is
             none.
     """
     steps = None if spacing is None else _steps(spacing, dimensions)
@@ -145,5 +145,5 @@ def _of_simpleitk(image: Any, dimensions: int) -> Held:
 def _checked(pixels: NDArray[Any], dimensions: int) -> NDArray[Any]:
     """(C, [z,] y, x) of numbers."""
     if pixels.dtype.kind not in "biuf" or not pixels.size:
-        raise UserError(f"an array of shape {pixels.shape} and type {pixels.dtype} is no image.")
+        raise UserError(f"an array of shape {pixels.shape} and type {pixels.dtype} is not an image.")
     return channels_first(pixels, dimensions)

@@ -33,7 +33,7 @@ class Graph:
         inputs: The names of its inputs.
         outputs: The names of its outputs.
         examples: Inputs that differ in all sizes that may differ; the first one is what the graph is made
-            from, and what it answers to all is compared with what the model itself does.
+            from, and what it returns to all is compared with what the model itself does.
         free: The axes of the first input that may be of any size, with the least each may be.
         about: What a user has to know, ready for JSON.
         wanted: What the model itself answers to an example, by output; those that it leaves out are compared
@@ -209,7 +209,7 @@ def normalising_in_graph(key: str, names: Sequence[str], windows: Sequence[Windo
     """What normalises each channel in a graph.
 
     Args:
-        key: Of the configuration, for messages.
+        key: Key of the configuration, for messages.
         names: One per channel: `zscore`, `percentile`, `ct` or `none`.
         windows: One per channel, for `ct`.
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lannunet_core import IntensityOp
+from lannunet_images.queued import queued_copy
 
 Parameters = Mapping[str, float]
 
@@ -115,4 +116,4 @@ def _correlate(planes: Tensor, kernel: Tensor) -> Tensor:
     """Correlation with a small (k, k) kernel; the image is mirrored at its edges."""
     radius = len(kernel) // 2
     padded = functional.pad(planes, (radius,) * 4, mode="reflect")
-    return functional.conv2d(padded, kernel.to(planes)[None, None])
+    return functional.conv2d(padded, queued_copy(kernel, planes.device, planes.dtype)[None, None])

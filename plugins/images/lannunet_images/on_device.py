@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from lannunet_core import Drawn, Elastic, Floats
 from lannunet_images import intensity
+from lannunet_images.queued import queued_copy
 
 
 @torch.no_grad()
@@ -25,7 +26,8 @@ def augment(
     Args:
         images: (B, C, *S) float32, z-scored.
         drawn: B draws of a scheme.
-        centres: (B, D) source pixels (x, y[, z]) that are cut around; (S − 1) / 2 for a whole image.
+        centres: (B, D) source pixels (x, y[, z]) that are cut around; (S − 1) / 2 for a whole image. On the
+            host: they are read here, and a device would be waited for.
         output_size: (x, y[, z]).
         fill: The value outside of the source.
 
@@ -55,7 +57,7 @@ def augment_one(
 def augmented(batch: Mapping[str, Any], output_size: Sequence[int]) -> dict[str, Any]:
     """A collated batch whose image is augmented on its device, to `output_size` (x, y[, z]).
 
-    That is so where it says what was `drawn` for it, and the `centre` (B, D): both are taken out.
+    That is so where it says what was `drawn` for it, and the `centre` (B, D) on the host: both are taken out.
     """
     rest = dict(batch)
     if "drawn" in rest:
@@ -96,8 +98,7 @@ def _sampling_grid(
     middle = np.asarray(centres.cpu(), np.float64) + np.stack([one.spatial.offset for one in drawn])
     shift = (2 * middle + 1) / size - 1
     around = (-1, *[1] * dimensions)
-    linear_t = torch.as_tensor(linear, dtype=torch.float32, device=device)  # (B, D, D)
-    shift_t = torch.as_tensor(shift, dtype=torch.float32, device=device)  # (B, D)
+    linear_t, shift_t = (queued_copy(values, device) for values in (linear, shift))  # (B, D, D), (B, D)
     # Per axis q' + u, (1 or B, *output) by broadcasting. No matrix product touches the coordinates: on some
     # devices those round to ten bits, which is half a pixel.
     places = []
@@ -121,9 +122,8 @@ def _dense(elastic: Elastic | None, output_size: Sequence[int], device: torch.de
     """The displacement of every output pixel, (D, *output)."""
     if elastic is None:
         return torch.zeros((len(output_size), *reversed(output_size)), device=device)
-    field = torch.as_tensor(elastic.control, device=device)
+    field = queued_copy(elastic.control, device)
     # The last axis is expanded and rolled to the front D times: x, then y[, then z].
     for matrix in elastic.basis(output_size):
-        basis = torch.as_tensor(matrix, device=device)
-        field = (field @ basis.T).movedim(-1, 1)  # (D, expanded, …, next axis)
+        field = (field @ queued_copy(matrix, device).T).movedim(-1, 1)  # (D, expanded, …, next axis)
     return field

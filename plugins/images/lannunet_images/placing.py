@@ -53,7 +53,7 @@ def shown_box(
         point = ", ".join(f"{value:g}" for value in centre)
         raise UserError(
             f'sample "{name}": a patch around ({point}) shows nothing of its image of '
-            f"{'×'.join(map(str, image_size))} pixels. Look at where patches are to be cut (sampler.patch)."
+            f"{'×'.join(map(str, image_size))} pixels. Inspect where patches are to be cut (sampler.patch)."
         )
     sides = [slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True)]
     return (slice(None), *reversed(sides))

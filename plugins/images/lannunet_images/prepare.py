@@ -78,7 +78,7 @@ def prepare_image(
         pixels: (C, [z,] y, x) of any number type, finite.
         input_size: (x, y[, z]); None: the image keeps its size.
         resize: `letterbox` or `stretch`.
-        normalisations: One a channel, instead of the z-score where it is not None.
+        normalisations: One per channel, instead of the z-score where it is not None.
         pixel: Length of a pixel along each axis, as `resize_affine` takes it.
 
     Returns:

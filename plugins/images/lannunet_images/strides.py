@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 COARSER = 2.0
-"""Voxels so many times longer than the shortest are too far apart to be halved, or looked along, yet."""
+"""Voxels this many times longer than the shortest are too far apart to be halved, or looked along, yet."""
 NEVER = 10_000
 
 
@@ -24,10 +24,10 @@ def choose_strides(
     pixels twice as long as the shortest of those that can be halved waits until these have caught up.
 
     Args:
-        size: Of the image or patch, (x, y[, z]).
+        size: Size of the image or patch, (x, y[, z]).
         spacing: mm per pixel, the same; None: as long along all axes.
         least_side: Pixels.
-        alone: An axis that is halved alone has at least so many times `least_side` pixels (nnU-Net: 3).
+        alone: An axis that is halved alone has at least this many times `least_side` pixels (nnU-Net: 3).
         most: Downsamplings.
     """
     sides, steps = list(size), list(spacing or [1.0] * len(size))
@@ -54,7 +54,7 @@ def kernels_by_spacing(
     is looked along, and so are all axes at the coarsest level.
 
     Args:
-        strides: Of each downsampling.
+        strides: Strides of each downsampling.
         spacing: mm per pixel of the input; None: as long along all axes.
         dimensions: D.
     """

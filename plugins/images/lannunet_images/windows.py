@@ -86,7 +86,7 @@ class Windows:
 
         Args:
             axis: 0 is x.
-            stride: Of the output, in image pixels.
+            stride: Stride of the output, in image pixels.
 
         Returns:
             (patch / stride,) float64 each; at every output pixel of the image the patches' weights sum to 1.

@@ -1,4 +1,4 @@
-"""Further fields of entries, as they reach batches."""
+"""Additional fields of entries, as they reach batches."""
 
 import pickle
 

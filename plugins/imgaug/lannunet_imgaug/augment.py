@@ -2,7 +2,7 @@
 
 The geometry is the drawn transform itself, through OpenCV's remap: imgaug's own augmenters put pixel centres
 at +0.5 and would move points against the image. The intensity operations are imgaug's, as drawn; those that
-a scheme brings itself are the same as on the device.
+a scheme provides itself are the same as on the device.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The plugin: it answers `augmenter`, asked for with `sampler.data_aug_package: imgaug`."""
+"""The plugin: it implements `augmenter`, asked for with `sampler.data_aug_package: imgaug`."""
 
 from __future__ import annotations
 

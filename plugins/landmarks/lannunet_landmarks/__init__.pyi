@@ -1,4 +1,4 @@
-"""The public face, by subject. See `__init__.py`."""
+"""The public API, by subject. See `__init__.py`."""
 
 # What passes between the parts of a run
 from .types import (
@@ -70,7 +70,7 @@ from .maps.coarse import decode_coarse as decode_coarse
 # Stitching
 from .predict.stitch import stitch as stitch
 
-# A model in use, and what it answers
+# A model in use, and what it returns
 from .predict.model import (
     LandmarkModel as LandmarkModel,
     Landmarks as Landmarks,

@@ -1,4 +1,4 @@
-"""What `lannunet config check` looks at: the data set's own files, without an image."""
+"""What `lannunet config check` inspects: the data set's own files, without an image."""
 
 from __future__ import annotations
 

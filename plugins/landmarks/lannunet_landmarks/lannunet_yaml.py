@@ -34,7 +34,7 @@ _PATHS = "paths are used as they are written"
 _ANOTHER = "the run has another architecture"
 
 DROPPED = {
-    "dataset.dataset_class": "there is one kind of dataset; further keys of a sample ride along",
+    "dataset.dataset_class": "there is one kind of dataset; other keys of a sample are copied to the outputs",
     "dataset.name": "the JSON has the name",
     "dataset.image_modality": "nothing depends on it",
     "dataset.trainset_size": "the whole training list is used; shorten the list in the JSON instead",
@@ -225,7 +225,7 @@ def convert(values: Mapping[str, Any], foreign: Collection[str]) -> dict[str, tu
             found[key] = values[key], note
     members = "inference.ensemble_checkpoints"
     if members in foreign and values[members] and not values.get("inference.ensemble_inference"):
-        found[members] = [], "are read: LaNNU-Net looks at them with ENSEMBLE_INFERENCE: True only"
+        found[members] = [], "are read: LaNNU-Net inspects them with ENSEMBLE_INFERENCE: True only"
     if not {"output", "output.output_dir"} & values.keys():
         found["output.output_dir"] = OUTPUT_DIR, "is LaNNU-Net's default; it is left out here"
     return found

@@ -80,7 +80,7 @@ class PatchConfig(Section):
     )
     jitter: Annotated[StrictFloat, Field(ge=0, le=4096)] | Auto = Field(
         "auto",
-        description="patch_centred: training patches are moved by up to so many pixels an axis; "
+        description="patch_centred: training patches are moved by up to this many pixels per axis; "
         "auto: 8, in a second stage the validation error of the first.",
     )
     deterministic_jitter: StrictBool = Field(
@@ -113,11 +113,11 @@ class SamplerConfig(core.SamplerConfig):
         "zscore",
         description="How pixel values become the network's input, by name: zscore of the image; percentile, "
         "clipped before; ct, clipped and z-scored as the training images, with `clip`; nonzero, z-scored "
-        "where the image is not 0; none; or one that a plugin brings. A list has one a channel.",
+        "where the image is not 0; none; or one that a plugin provides. A list has one per channel.",
     )
     clip: list[tuple[StrictFloat, StrictFloat, StrictFloat, StrictFloat] | None] = Field(
         [],
-        description="One a channel, for ct: lower and upper bound, mean and standard deviation; measured "
+        description="One per channel, for ct: lower and upper bound, mean and standard deviation; measured "
         "around the landmarks of the training and validation images when left out, then recorded.",
     )
     data_aug: str = Field("Upright", description="Augmentation scheme, by name.")
@@ -176,6 +176,9 @@ LearnedWidth = Annotated[
 
 
 class SolverConfig(core.SolverConfig):
+    data_loader_batch_size_eval: Annotated[StrictInt, Field(ge=1, le=65536)] | Auto = Field(  # type: ignore[assignment]
+        "auto", description="Samples per evaluation batch; auto: 12, but whole images one by one on a CPU."
+    )
     loss_function: str = Field("kl", description="Loss, by name: kl, mse, awl, bce_topk or a plugin's.")
     regress_sigma: LearnedWidth = Field(
         False, description="Learn the width of each landmark's heatmap: isotropic (one sigma) or covariance."
@@ -196,7 +199,7 @@ class TrainerConfig(core.TrainerConfig):
 
 
 class ModelConfig(core.ModelConfig):
-    architecture: str = Field("unet", description="The plugin that brings the network, by name.")
+    architecture: str = Field("unet", description="The plugin that provides the network, by name.")
     gauss_sigma: StrictFloat = Field(2.0, gt=0, le=100, description="Heatmap width in input pixels.")
     hm_lambda_scale: StrictFloat = Field(100.0, gt=0, description="Peak of a heatmap.")
 
@@ -211,10 +214,10 @@ class InferenceConfig(core.InferenceConfig):
         description="Decoder, by name: auto, quadratic, dark, soft_argmax, gaussian_fit or a plugin's.",
     )
     tta: StrictBool = Field(
-        False, description="Look at mirrored images too; the augmentation has to be one that mirrors."
+        False, description="Predict mirrored images too; the augmentation has to be one that mirrors."
     )
     mc_dropout: StrictInt = Field(
-        0, ge=0, le=1000, description="Look so many times more with dropout; the network has to have some."
+        0, ge=0, le=1000, description="Additional Monte-Carlo dropout passes; the network needs dropout."
     )
     confidence_radius: Annotated[StrictFloat, Field(gt=0)] | Auto = Field(
         "auto",

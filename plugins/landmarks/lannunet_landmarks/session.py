@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from lannunet_images import ZSCORES, ExtraFields, ImageFiles, Window, resize_affine
+from lannunet_images import ZSCORES, ExtraFields, ImageFiles, Room, Window, resize_affine
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
@@ -39,6 +39,8 @@ from lannunet_landmarks.predict.patchwise import output_strides
 from lannunet_landmarks.schema import RunConfig
 from lannunet_landmarks.types import Sample
 
+DEFAULT_BATCH = 12
+
 
 @dataclass
 class LandmarkSession(Session):
@@ -57,17 +59,36 @@ class LandmarkSession(Session):
     defaults: LandmarkDefaults | None = None
     """The task's own answers."""
     extra: ExtraFields | None = None
-    """The further fields of samples that reach batches; None: those of the samples at hand."""
+    """The additional fields of samples that reach batches; None: those of the samples at hand."""
     data: Mapping[str, str] = field(default_factory=dict)
     """The fingerprints of the lists that a run trains and validates on."""
     mean_position: Floats | None = None
     """(N, D) of the training images, as shares of their size; None: not known."""
     given: ImageFiles | None = None
     """What reads images that a program provides; None: they are files."""
+    room: Room = field(default_factory=Room)
+    """Batch and window sizes that fit into memory."""
 
     @property
     def config(self) -> RunConfig:
         return cast(RunConfig, self.loaded.run)
+
+    @property
+    def batch_size(self) -> int:
+        """How many images are predicted at once.
+
+        On a CPU one by default: maps of many are beyond its caches, and beyond the size from which on the
+        allocator requests memory from the system again for each layer.
+        """
+        given = self.config.solver.data_loader_batch_size_eval
+        on_cpu = self.fabric.device.type == "cpu"
+        return 1 if given == "auto" and on_cpu else self.patches_at_once
+
+    @property
+    def patches_at_once(self) -> int:
+        """How many patches are predicted at once."""
+        given = self.config.solver.data_loader_batch_size_eval
+        return DEFAULT_BATCH if given == "auto" else given
 
     @property
     def files(self) -> ImageFiles:
@@ -104,7 +125,7 @@ def has_presence(learned: Mapping[str, Any]) -> bool:
 
 
 def describe(config: RunConfig, dataset: LandmarkDataset, device: str) -> RunInfo:
-    """What plugins are told, from the configuration and the headers of the training images.
+    """What plugins receive, from the configuration and the headers of the training images.
 
     Where there are none, those of the evaluated images count.
     """
@@ -160,9 +181,9 @@ def start_session(
 
     Args:
         loaded: The configuration.
-        run: What plugins are told of it.
+        run: What plugins receive of it.
         fabric: The device.
-        centres: Where patches are cut around, in place of what the configuration says.
+        centres: Where patches are cut around, instead of what the configuration says.
     """
     config = cast(RunConfig, loaded.run)
     defaults = LandmarkDefaults(config, run)
@@ -249,19 +270,19 @@ def prepare_images(
 
 
 def normalisations(session: LandmarkSession) -> list[Normalisation | None]:
-    """One a channel; None stands for the core's z-score."""
+    """One per channel; None stands for the core's z-score."""
     named, channels = session.config.sampler.normalisation, session.run.in_channels
     names = [named] * channels if isinstance(named, str) else named
     if len(names) != channels:
         raise UserError(
             f"sampler.normalisation: has {len(names)} entries, but the images have {channels} channel(s); "
-            "give one a channel, or one for all."
+            "give one per channel, or one for all."
         )
     clips = session.config.sampler.clip or [None] * channels
     if len(clips) != channels:
         raise UserError(
-            f"sampler.clip: has {len(clips)} entries, but the images have {channels} channel(s); give one a "
-            "channel."
+            f"sampler.clip: has {len(clips)} entries, but the images have {channels} channel(s); give one "
+            "per channel."
         )
 
     def found(name: str, clip: Clip | None) -> Normalisation | None:

@@ -33,7 +33,7 @@ class Sample:
         coordinates: (N, D) in original pixels, (x, y[, z]), pixel centres at integers; NaN where not visible.
         states: (N,) int64 of `State`.
         spacing: mm per pixel (x, y[, z]) as given in the JSON; None: ask the image file.
-        extra: Further keys of the JSON entry; they ride along into the outputs.
+        extra: Additional keys of the JSON entry; they are copied to the outputs.
         source: How messages name it; "": by its id.
         landmark_names: The N names, for messages; (): they are counted.
         occluded: (N,) whether it was placed although something hides it; None: nobody says so.
@@ -62,7 +62,7 @@ class Calibrated:
     """What held-out errors say of one prediction (see `evaluation.calibration`).
 
     Attributes:
-        unit: Of radius and bounds, `mm` or `px`.
+        unit: Unit of radius and bounds, `mm` or `px`.
         radius: (N,) around the prediction, that holds the true point with the probability that was asked for;
             infinite where there is none.
         bin: (N,) int64, 1 is the most certain; 0 where there is none.
@@ -92,7 +92,7 @@ class Prediction:
         states: (N,) int64 of `State`; None without annotation.
         spacing: mm per pixel (x, y[, z]) in the same frame; None where unknown.
         original_spacing: mm per original pixel, where the frame is another; None where unknown.
-        extra: Further keys of the dataset's entry.
+        extra: Additional keys of the dataset's entry.
         within: The radius that confidence is the probability of, and its unit; None: it is not calibrated.
         presence: (N,) the probability that the landmark is in the image at all; None: not known.
         calibrated: Regions and bins; None without a calibration.

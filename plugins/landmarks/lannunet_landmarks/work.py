@@ -1,4 +1,4 @@
-"""What a run of landmarks brings: its data set, images and predictions."""
+"""What a run of landmarks provides: its data set, images and predictions."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def train(
 
     Args:
         loaded: The run's configuration, with the models of an ensemble named.
-        resume: Go on with the run in the output folder (from its start where it has not saved anything).
+        resume: Continue with the run in the output folder (from its start where it has not saved anything).
         overwrite: Replace the run in the output folder.
         compare: Other methods' predictions of the evaluated split, to stand beside the model's.
 
@@ -249,7 +249,7 @@ class LandmarkWork:
         if trained:
             session.calibrations = ()
         if self.calibrates:
-            kept, session.calibrations, session.presence = session.calibrations, (), None  # of raw figures
+            kept, session.calibrations, session.presence = session.calibrations, (), None  # raw
             session.presence = calibrated(self.evaluator(session, "validation").predict_alone())
             session.calibrations = kept
         samples = self.dataset.samples["validation"]

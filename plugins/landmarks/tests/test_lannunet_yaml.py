@@ -1,4 +1,10 @@
-"""LaNNU-Net's YAML: its documented examples load as they are, and become ours."""
+"""LaNNU-Net's YAML: its documented examples load as they are, and become ours.
+
+Run as a script, this file writes the table of keys of docs/from_lannunet.md.
+"""
+
+import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -9,6 +15,7 @@ from lannunet_landmarks.schema import RunConfig
 from lannunet_core.config.compose import load_config
 from lannunet_core.config.schema import canonical
 from lannunet_core.errors import UserError
+from lannunet_core.plugins.manager import SPECS
 
 # The kind that its documentation shows for your own data.
 OWN_DATA = """
@@ -94,6 +101,58 @@ OUTPUT: [VERBOSE, OUTPUT_DIR, LOCAL_LOGGER_TYPE, USE_COMETML_LOGGING, COMET_API_
   COMET_PROJECT_NAME, COMET_TAGS, RESULTS_CSV_APPEND]
 SSH: [AUTO_AMEND_PATHS, LOCAL_PATH_TO_SSH_MOUNT, MATCH_SSH_STRING_FOR_AMEND]
 """)
+
+# Of its models that we have, and of its other model what its YAMLs name.
+ITS_MODELS = yaml.safe_load("""
+MODEL.UNET: [MIN_FEATURE_RESOLUTION, MAX_FEATURES, INIT_FEATURES]
+MODEL.PHDNET: [BRANCH_SCHEME, MAXPOOL_FACTOR, CLASS_LABEL_SCHEME, WEIGHT_DISP_LOSS_BY_HEATMAP,
+  LOG_TRANSFORM_DISPLACEMENTS, CLAMP_DIST]
+""")
+PAGE = Path(__file__).parents[3] / "docs" / "from_lannunet.md"
+MARK = "<!-- Written by `python plugins/landmarks/tests/test_lannunet_yaml.py`. -->\n"
+MEANS = {  # what differs beside the name
+    "solver.early_stopping_patience": "counts validations, not epochs; converted",
+    "sampler.patch.jitter": "in pixels, not a share of half a patch; converted",
+    "sampler.patch.centres": "a CSV with the columns id, landmark, x, y, not a sheet",
+    "solver.base_lr": "of `solver.optimizer`",
+    "solver.regress_sigma_loss_weight": "of another penalty",
+    "solver.seed": "`None` becomes 0",
+    "sampler.data_aug_package": "`albumentations` becomes `torch`",
+    "sampler.sample_mode": "`patch` becomes `patch_bias`",
+    "inference.decoder": "`True` becomes `gaussian_fit`",
+    "solver.decay_policy": "`None` becomes `none`",
+    "solver.regress_sigma": "`True` becomes `isotropic`",
+}
+
+
+def table() -> str:
+    """Each of its keys with ours, or why there is none."""
+    rows = ["| LaNNU-Net | here | remark |", "|---|---|---|"]
+    for section, names in {**ITS_KEYS, **ITS_MODELS}.items():
+        for name in names:
+            key = f"{section}.{name}".lower()
+            ours, _, _ = lannunet.translate(key, False, foreign=section not in ITS_MODELS)
+            why = lannunet.why_dropped(ours)
+            here, remark = ("—", why) if why else (f"`{ours}`", MEANS.get(ours, ""))
+            rows.append(f"| `{section}.{name}` | {here} | {remark} |")
+    return "\n".join(rows) + "\n"
+
+
+def test_the_page_lists_each_of_its_keys():
+    assert PAGE.read_text().split(MARK)[1].strip() == table().strip(), f"run python {__file__}"
+
+
+def test_the_page_lists_each_argument_of_label_making():
+    text = PAGE.read_text()
+    section = text[text.index("## Arguments of `generate_labels`") : text.index("## Keys")]
+    ours = {
+        name
+        for row in re.findall(r"^\|[^|]*\|([^|]*)\|$", section, re.M)
+        for name in re.findall(r"`(\w+)`", row)
+    }
+    assert set(SPECS["generate_labels"].arguments) <= ours
+    for name in ("landmarks", "x_y_corner_patch", "sigmas", "lambda_scale", "dtype", "to_tensor"):
+        assert f"| `{name}" in section
 
 
 @pytest.fixture
@@ -236,6 +295,7 @@ def test_the_import_spells_out_its_defaults(write, tmp_path):
         },
         "solver": {
             "data_loader_batch_size_train": 32,
+            "data_loader_batch_size_eval": 12,
             "optimizer": "sgd",
             "base_lr": 0.01,
             "max_epochs": 1000,
@@ -361,8 +421,8 @@ def test_of_a_key_given_twice_the_last_counts_and_the_others_are_named(write):
     assert loaded.run.sampler.debug is False
     assert str(loaded.run.output.output_dir) == "/output"  # its own default: all of the last section counts
     assert [warning.removeprefix(f"{path}:") for warning in loaded.warnings] == [
-        "5: OUTPUT is ignored: line 7 gives it again, and the last one counts.",
-        "3: DEBUG is ignored: line 4 gives it again, and the last one counts.",
+        "5: OUTPUT is ignored: line 7 gives it again, and the last one is used.",
+        "3: DEBUG is ignored: line 4 gives it again, and the last one is used.",
         loaded.warnings[2].removeprefix(f"{path}:"),
         "7: OUTPUT.VERBOSE is ignored: it had no effect.",
         " output.output_dir: /output/ is LaNNU-Net's default; it is left out here.",
@@ -391,7 +451,7 @@ def test_what_its_phdnet_has_of_a_unet_is_ignored(write):
     assert loaded.run.solver.deep_supervision  # as if it were left out
     assert loaded.warnings[0].startswith(f"{path}: LaNNU-Net's keys are understood")
     answered, beside = (
-        "the plugin 'phdnet' (lannunet-phdnet 0.1.0) answers in its place (hook 'loss')",
+        "the plugin 'phdnet' (lannunet-phdnet 0.1.0) replaces its default (hook 'loss')",
         ("it does nothing beside model.architecture: phdnet"),
     )
     assert told(loaded, path) == [
@@ -498,3 +558,7 @@ def test_what_the_import_writes_is_valid(write, tmp_path, monkeypatch, kind, hid
 def test_what_cannot_be_imported(write, text, message):
     with pytest.raises(UserError, match=message):
         import_config(write(DATA + text))
+
+
+if __name__ == "__main__":
+    PAGE.write_text(PAGE.read_text().split(MARK)[0] + MARK + "\n" + table())

@@ -162,7 +162,7 @@ def test_predictions_are_evaluated(trained, arrays, model, segmentation, segment
 
 
 def test_a_run_and_its_evaluation_are_those_of_the_commands(trained, tmp_path):
-    """The command line is a thin layer over the verbs."""
+    """The command line is a thin layer over the functions."""
     run = lannunet.train({**yaml.safe_load(trained.yaml.read_text()), **rooted(trained, tmp_path / "run")})
     assert trained.rows(run.folder) == trained.rows(trained.out)
     table, radii = trained.out / "predictions.csv", (1.0, 5.0)

@@ -14,7 +14,7 @@ class Start:
 
     Attributes:
         project: Its experiment, or project.
-        name: Of the run.
+        name: Name of the run.
         folder: The run's folder.
         config: The run's configuration, flat, with dotted keys.
         known: The tracker's name of the run, where it is resumed.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lannunet_observer.config import TrackerName
 
 KNOWN_RUNS = "trackers.json"
-"""In the run's folder: what each tracker calls the run, so that a resumed run goes on with it."""
+"""In the run's folder: what each tracker calls the run, so that a resumed run continues with it."""
 
 
 def start(name: TrackerName, given: Start) -> Tracker:

@@ -30,7 +30,7 @@ class PHDNetConfig(PluginConfig):
         True, description="Displacements count more the nearer the landmark; else all patches count the same."
     )
     log_transform_displacements: StrictBool = Field(
-        True, description="Regress sign(d) · log(1 + |d|) in place of a displacement d."
+        True, description="Regress sign(d) · log(1 + |d|) instead of a displacement d."
     )
     clamp_dist: StrictFloat | None = Field(
         None,
@@ -41,7 +41,7 @@ class PHDNetConfig(PluginConfig):
 
     @property
     def patch_size(self) -> int:
-        """Pixels a side."""
+        """Pixels per side."""
         return int(2**self.maxpool_factor)
 
     @property

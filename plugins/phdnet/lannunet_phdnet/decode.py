@@ -8,13 +8,13 @@ displacements the heatmap, whose peak is the vertex of a parabola through logari
 The map is never made as a whole, which at 512² and 19 landmarks is five million pixels with up to 4096 votes
 each. How high it can be at most within a patch follows from how many votes lie around; where this is more
 than what was found already, from how many lie in each quarter around; and only patches that are still
-promising are looked at point by point (branch and bound). Votes from beyond the neighbouring patches, at
+promising are inspected point by point (branch and bound). Votes from beyond the neighbouring patches, at
 least five widths of a vote away, are left out.
 
 The map is a function of any point, and its peak is refined between pixels: all evaluation modes give the same
 point, but `scale_heatmap_first` searches only where the original image is.
 
-Shapes: M maps (B · N), D dimensions, P patches an axis ([z,] y, x), V patches in all, R regions looked at,
+Shapes: M maps (B · N), D dimensions, P patches an axis ([z,] y, x), V patches in all, R regions inspected,
 each a patch in a map; K votes near a region; T points of an axis. Places are (x, y[, z]) in patches: patch i
 covers i − ½ … i + ½ of an axis.
 """
@@ -35,7 +35,7 @@ from lannunet_core import Coordinates, EvaluationMode
 BLOB = 0.2  # width of a vote
 TAIL = math.exp(-0.5 / BLOB**2)  # of a vote, a patch away
 QUARTERS = 4  # of a patch's axis, for bounds
-POINTS = 8  # of a patch's axis that are looked at
+POINTS = 8  # of a patch's axis that are inspected
 SPACING = 0.5 / POINTS  # of those that a parabola goes through
 STEPS = 2  # of going uphill
 NUMBERS = 2**18  # in the largest array of regions, about: it stays in the processor's cache
@@ -58,7 +58,7 @@ def decode(
         affine: (B, D + 1, D + 1) from input pixels to original pixels.
         original_sizes: (B, D), (x, y[, z]).
         evaluation_mode: See above.
-        patch_size: Pixels a side.
+        patch_size: Pixels per side.
         every_patch_votes: All patches were trained to know the way; else only those around a landmark.
 
     Returns:

@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 BLOB = 0.2  # width of a vote
 TAIL = math.exp(-0.5 / BLOB**2)
-POINTS = 8  # of a patch's axis that are looked at
+POINTS = 8  # of a patch's axis that are inspected
 SPACING = 0.5 / POINTS  # of those that a parabola goes through
 FAR = 1e6
 TINY = np.finfo(np.float32).tiny

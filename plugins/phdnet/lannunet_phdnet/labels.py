@@ -41,7 +41,7 @@ def generate_labels(
         states: (B, N) of `State`.
         image_size: (x, y[, z]) of that tensor.
         sigma: (N,) or (1,), width of the Gaussians in patches; or (N, D, D), as `gaussian_heatmaps` takes it.
-        patch_size: Pixels a side.
+        patch_size: Pixels per side.
         class_labels: What the heatmap is; None: there is none.
         with_displacement: Whether there are displacements.
         weight_by_distance: Weigh displacements by a Gaussian around the landmark.

@@ -52,7 +52,7 @@ class PHDNet(nn.Module):
         landmarks: N.
         dimensions: D.
         halvings: k; a patch is 2^k pixels wide.
-        residual: Residual blocks in place of convolutions.
+        residual: Residual blocks instead of convolutions.
         heatmap: With the branch of heatmaps.
         displacement: With the branch of displacements.
         displacement_unit: What a displacement of the last layer's 1 is in the output.

@@ -51,8 +51,8 @@ class PHDNetPlugin(Plugin):
         if self.config.patch_size > min(self.run.input_size):
             raise UserError(
                 f"model.phdnet.maxpool_factor: {self.config.maxpool_factor} makes patches of "
-                f"{self.config.patch_size} pixels a side, more than the input of {list(self.run.input_size)} "
-                "has; lower it."
+                f"{self.config.patch_size} pixels per side, more than the input of "
+                f"{list(self.run.input_size)} has; lower it."
             )
         return PHDNet(
             in_channels=self.run.in_channels,

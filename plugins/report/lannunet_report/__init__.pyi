@@ -1,4 +1,4 @@
-"""The public face, by subject. See `__init__.py`."""
+"""The public API, by subject. See `__init__.py`."""
 
 from .page import (
     BLUE as BLUE,

@@ -46,8 +46,8 @@ def bootstrap_statistics(
     Args:
         errors: Or other figures; NaN where there is none, as of a point that was not found.
         image: (E,) the image of each.
-        weights: Of `bootstrap_weights`.
-        radii: Of the detection rates.
+        weights: Result of `bootstrap_weights`.
+        radii: Radii of the detection rates.
         limits: Between what such figures can be.
 
     Returns:

@@ -130,7 +130,7 @@ def make_chart(title: str, caption: str, draw: Callable[[Axes], None]) -> Chart:
 
 
 def plugin_charts(parts: Sequence[ReportPart]) -> list[Chart]:
-    """The parts of a report that plugins bring, as charts."""
+    """The parts of a report that plugins provide, as charts."""
     charts = []
     for part in parts:
         shown = "" if part.figure is None else _svg(part.figure, part.title)

@@ -1,4 +1,4 @@
-"""The public face, by subject. See `__init__.py`."""
+"""The public API, by subject. See `__init__.py`."""
 
 # What passes between the parts of a run
 from .types import IGNORE as IGNORE
@@ -45,7 +45,7 @@ from .data.arrays import save_array as save_array
 from .types import Settings as Settings
 from .data.preprocess import prepare_cases as prepare_cases
 
-# A model in use, and what it answers
+# A model in use, and what it returns
 from .predict.model import Segmentation as Segmentation
 from .predict.model import SegmentationModel as SegmentationModel
 

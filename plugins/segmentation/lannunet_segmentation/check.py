@@ -1,4 +1,4 @@
-"""What `lannunet config check` looks at: the folder's own files, without an image."""
+"""What `lannunet config check` inspects: the folder's own files, without an image."""
 
 from __future__ import annotations
 

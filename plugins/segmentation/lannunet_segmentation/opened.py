@@ -1,4 +1,4 @@
-"""What is known of a run before its first image is read: what `lannunet config check` looks at, too."""
+"""What is known of a run before its first image is read: what `lannunet config check` inspects, too."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class OpenedRun:
     others: Mapping[str, Mapping[str, Any]]
 
     def describe(self, device: str) -> RunInfo:
-        """What plugins are told of the run."""
+        """What plugins receive of the run."""
         config, dimensions = self.config, self.dataset.dimensions
         patch = config.sampler.patch.sample_patch_size
         if len(patch) != dimensions:

@@ -38,12 +38,12 @@ class PreprocessConfig(Section):
     normalisation: list[str] = Field(
         ["zscore"],
         min_length=1,
-        description="One a channel, or one for all, by name: zscore of the image; percentile: clipped, too; "
+        description="One per channel, or one for all, by name: zscore of the image; percentile: clipped; "
         "nonzero: z-scored where the image is not 0; ct: clipped, z-scored with `clip`; none; or one that a "
-        "plugin brings.",
+        "plugin provides.",
     )
     clip: list[tuple[StrictFloat, StrictFloat, StrictFloat, StrictFloat] | None] = Field(
-        [], description="One a channel, for ct: lower and upper bound, mean and standard deviation."
+        [], description="One per channel, for ct: lower and upper bound, mean and standard deviation."
     )
 
 
@@ -73,14 +73,14 @@ class SamplerConfig(core.SamplerConfig):
 
 
 class SolverConfig(core.SolverConfig):
-    mini_batch_size: StrictInt = Field(50, ge=1, le=1000000, description="Batches an epoch.")
+    mini_batch_size: StrictInt = Field(50, ge=1, le=1000000, description="Batches per epoch.")
     data_loader_batch_size_train: StrictInt = Field(
-        2, ge=1, le=65536, description="Samples a training batch."
+        2, ge=1, le=65536, description="Samples per training batch."
     )
     data_loader_batch_size_eval: StrictInt = Field(
         1, ge=1, le=65536, description="Patches predicted at once."
     )
-    loss_function: str = Field("ce_dice", description="Loss, by name: ce_dice or one that a plugin brings.")
+    loss_function: str = Field("ce_dice", description="Loss, by name: ce_dice or one that a plugin provides.")
 
 
 class TrainerConfig(core.TrainerConfig):
@@ -94,7 +94,7 @@ class InferenceConfig(core.InferenceConfig):
 
 
 class ModelConfig(core.ModelConfig):
-    architecture: str = Field("unet", description="The plugin that brings the network, by name.")
+    architecture: str = Field("unet", description="The plugin that provides the network, by name.")
 
 
 class OutputConfig(core.OutputConfig):

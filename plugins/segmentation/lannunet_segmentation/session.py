@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
-from lannunet_images import ExtraFields, ImageFiles
+from lannunet_images import ExtraFields, ImageFiles, Room
 from lightning_fabric import Fabric
 
 from lannunet_core import LoadedConfig, RunInfo, Session, assemble
@@ -25,11 +25,14 @@ class SegmentationSession(Session):
     hooks: SegmentationHooks
     learner: SegmentationLearner
     extra: ExtraFields = field(default_factory=lambda: ExtraFields({}))
-    """The further fields of cases that reach batches."""
+    """The additional fields of cases that reach batches."""
     prepared: Preparation | None = None
     """How the images are prepared that this run trains on."""
     trained: Any = None
     """The same of the model that the weights come from, as its file says; None: it does not."""
+
+    room: Room = field(default_factory=Room)
+    """Batch and window sizes that fit into memory."""
 
     def learned(self) -> dict[str, Any]:
         known = self.trained if self.prepared is None else recorded(self.prepared)

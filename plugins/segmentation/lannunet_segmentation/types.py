@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lannunet_core import Normalisation
 
 IGNORE = -1
-"""The label of a voxel that nobody annotated, whatever the files call it."""
+"""The label of a voxel without annotation, whatever the files call it."""
 
 Labels = NDArray[np.int16]
 Scheme = Literal["zscore", "ct", "ct2", "none"]
@@ -48,9 +48,9 @@ class Case:
 
     Attributes:
         id: Unique within the data set.
-        images: One file a channel; in a preprocessed folder the one `.npz` or `.npy`.
+        images: One file per channel; in a preprocessed folder the one `.npz` or `.npy`.
         label: The label file; None: without label, or within the preprocessed file.
-        extra: Further fields of its entry in dataset.json; they reach batches, and the outputs.
+        extra: Additional fields of its entry in dataset.json; they reach batches, and the outputs.
     """
 
     id: str
@@ -96,7 +96,7 @@ class CaseImage:
 
     Attributes:
         pixels: (C, *S) float32.
-        label: (*S) with `IGNORE` where nobody annotated; None: without label.
+        label: (*S) with `IGNORE` where there is no annotation; None: without label.
         geometry: Where its voxels lie.
     """
 
@@ -144,12 +144,13 @@ class Preparation:
 
     Attributes:
         spacing: mm per voxel (x, y[, z]) that cases are resampled to; None: their own.
-        normalisation: One a channel: `zscore` of the image, `percentile` or `nonzero` (see `ZSCORES`), `ct`,
+        normalisation: One per channel: `zscore` of the image, `percentile` or `nonzero` (see `ZSCORES`),
+            `ct`,
             which clips to `clip` and z-scores with the training set's foreground, `none`, or the name of one
-            that a plugin brings.
+            that a plugin provides.
         clip: Per channel the 0.5 and 99.5 percentile, mean and standard deviation of the training set's
             foreground voxels; only read where the normalisation is `ct`.
-        nnunet: How nnU-Net did it, in place of all this.
+        nnunet: How nnU-Net did it, instead of all this.
         interpolation: `cubic` splines, along a thick axis the nearest slice, as nnU-Net; or `linear` along
             all axes, averaged where shrunk, as earlier models were trained.
         unknown: Why nobody knows, a sentence; empty: it is known.
@@ -176,10 +177,10 @@ class Preparation:
 
 @dataclass(frozen=True)
 class Settings(Preparation):
-    """The same in a run, with what its plugins bring.
+    """The same in a run, with what its plugins provide.
 
     Attributes:
-        brought: One a channel, in place of what is named, where a plugin brings it; empty: nowhere.
+        brought: One per channel, instead of what is named, where a plugin provides it; empty: nowhere.
         brought_by: What those depend on: plugins, versions and settings.
     """
 
@@ -197,10 +198,10 @@ class SegmentedImage:
     Attributes:
         id: The case's id.
         labels: (*S) integers, in the grid of its image file; at a validation in that of the prepared image.
-        target: (*S) in the same grid, with `IGNORE` where nobody annotated; None: no annotation.
+        target: (*S) in the same grid, with `IGNORE` where there is no annotation; None: no annotation.
         spacing: mm per voxel (x, y[, z]) of that grid.
         class_names: The K classes, background first; a class's index is its label value.
-        extra: Further fields of the case.
+        extra: Additional fields of the case.
     """
 
     id: str
@@ -220,7 +221,7 @@ class SegmentedCase:
         images: The case's image files.
         predicted: The predicted label file, in the geometry of the image.
         target: The label file; None: there is none.
-        extra: Further fields of the case.
+        extra: Additional fields of the case.
         geometry: Of the image; None: not known.
     """
 

@@ -1,4 +1,4 @@
-"""What a run of segmentation brings: its data set, prepared cases and predictions."""
+"""What a run of segmentation provides: its data set, prepared cases and predictions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def train(loaded: LoadedConfig, *, resume: bool = False, overwrite: bool = False
 
     Args:
         loaded: The run's configuration, of `task: segmentation`.
-        resume: Go on with the run in the output folder.
+        resume: Continue with the run in the output folder.
         overwrite: Replace the run in the output folder.
     """
     work = carry_out(loaded, lambda: SegmentationWork(loaded), resume=resume, overwrite=overwrite)

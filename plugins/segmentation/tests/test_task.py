@@ -154,7 +154,7 @@ def test_debug_draws_the_first_patches(segmentation_project, size):
     project.set(sampler={"debug": True})
     assert project.train() == 0
     pictures = list((project.out / "debug").glob("*.png"))
-    assert len(pictures) == 2  # one a sample of the batch
+    assert len(pictures) == 2  # one per sample of the batch
     assert all(sitk.GetArrayFromImage(sitk.ReadImage(str(path))).std() > 10 for path in pictures)
 
 

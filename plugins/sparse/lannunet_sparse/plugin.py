@@ -1,4 +1,4 @@
-"""The plugins: one hook each. That voxels which nobody annotated teach nothing is the task's doing."""
+"""The plugins: one hook each. That voxels without annotation have no gradient is the task's doing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DIAGS = "nnUNetTrainerV2Sparse"
 
 
 class Sparse(Plugin):
-    """Every patch holds a voxel that somebody annotated."""
+    """Every patch holds an annotated voxel."""
 
     Config = SparseConfig
     config: SparseConfig

@@ -1,4 +1,4 @@
-"""Where patches are cut, so that each holds a voxel that somebody annotated."""
+"""Where patches are cut, so that each holds an annotated voxel."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Shape:
 
     Attributes:
         size: Theirs.
-        strides: Of each downsampling.
+        strides: Strides of each downsampling.
         width: Features at full resolution.
         in_channels: C.
         outputs: N.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lannunet_unet.network import UNet
 
 ALONE = 3.0
-"""An axis goes on alone while it has at least so many times min_feature_resolution pixels (as nnU-Net's)."""
+"""An axis is halved alone while it has at least this many times min_feature_resolution pixels (nnU-Net)."""
 
 
 class UNetPlugin(Plugin):
@@ -52,7 +52,7 @@ class UNetPlugin(Plugin):
             if len(stride) != dimensions:
                 raise UserError(
                     f"model.unet.strides.{number}: {list(stride)} is for {len(stride)} axes, the images have "
-                    f"{dimensions}. Give one number an axis, as {[2] * dimensions}."
+                    f"{dimensions}. Give one number per axis, as {[2] * dimensions}."
                 )
         network = UNet(
             in_channels=self.run.in_channels,

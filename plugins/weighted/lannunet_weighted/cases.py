@@ -35,7 +35,7 @@ class LabelFile:
         path: A label file, or a preprocessed case with the segmentation as its last channel.
         target: Where the weight map goes.
         classes: The label values that count as classes; none where each value is an object.
-        dataset: Of a raw folder, without its cases; None: a preprocessed case.
+        dataset: Dataset of a raw folder, without its cases; None: a preprocessed case.
         ignore: The value that stands for "not annotated" in a preprocessed case, beside −1.
     """
 
@@ -46,7 +46,7 @@ class LabelFile:
     ignore: int | None = None
 
     def label(self) -> NDArray[np.integer[Any]]:
-        """(*S), signed, `IGNORE` where nobody annotated.
+        """(*S), signed, `IGNORE` where there is no annotation.
 
         Raises:
             UserError: It is damaged, or holds no labels.
@@ -91,7 +91,7 @@ def find_cases(
     Args:
         folder: A raw folder; or one with preprocessed cases, or the parent of such a one.
         output: Folder for the weight maps; None: with preprocessed cases, in `weightmapsTr` of a raw folder.
-        pattern: Of the names of label files, or preprocessed cases; None: all.
+        pattern: Pattern of the names of label files, or preprocessed cases; None: all.
         classes: The label values that are classes; None: as `dataset.json` says.
         instances: Each label value is an object, and no class.
 

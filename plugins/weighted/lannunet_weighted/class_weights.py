@@ -24,7 +24,7 @@ class Balanced(CrossEntropyDice):
         way: See `computed_weights`.
         beta: The same.
         names: The K classes.
-        ignored: The class that teaches nothing.
+        ignored: The class that has no gradient.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ def given_weights(
         wanted = [wanted.get(name, 1.0) for name in names]
     if len(wanted) != len(names):
         raise UserError(
-            f"{where}: {len(wanted)} weights for {len(names)} classes ({', '.join(names)}). Give one a class."
+            f"{where}: {len(wanted)} weights for {len(names)} classes ({', '.join(names)}). Give one each."
         )
     weights = torch.tensor(wanted, dtype=torch.float32)
     if ignored is not None:

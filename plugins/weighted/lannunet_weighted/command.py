@@ -56,14 +56,14 @@ def command(
         typer.Option(help="What is an object: components of each class, or every label value one."),
     ] = ObjectsName.components,
     mm: Annotated[bool, typer.Option("--mm", help="Distances in mm, by the files' spacing.")] = False,
-    half: Annotated[bool, typer.Option("--half", help="Write float16 in place of float32.")] = False,
+    half: Annotated[bool, typer.Option("--half", help="Write float16 instead of float32.")] = False,
     jobs: Annotated[int, typer.Option(min=0, help="Processes; 0: one a core.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make maps that are there anew.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Recompute existing maps.")] = False,
 ) -> None:
     """Make weight maps from labels, CASE_weightmap.npy for each case.
 
     Rare classes and the borders between objects get a higher weight. Maps that are there already are kept, so
-    an interrupted run goes on where it stopped.
+    an interrupted run continues where it stopped.
     """
     if objects == ObjectsName.instances and (mode == ModeName.nearest or classes is not None):
         raise UserError(
@@ -83,7 +83,7 @@ def command(
     kept = len(cases) - len(todo)
     print(
         f"{cases[0].target.parent}: {len(todo)} weight map{'s' * (len(todo) != 1)} made"
-        + (f", {kept} kept that were there (--overwrite makes them anew)" if kept else "")
+        + (f", {kept} kept that were there (--overwrite recomputes them)" if kept else "")
     )
 
 

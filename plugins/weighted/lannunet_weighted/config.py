@@ -17,7 +17,7 @@ class WeightedConfig(PluginConfig):
         "with the preprocessed cases, those of a raw folder in its weightmapsTr.",
     )
     generate: Literal["unet_border", "nearest_border"] | None = Field(
-        None, description="Make the maps before training, in place of reading them: by either formula."
+        None, description="Make the maps before training, instead of reading them: by either formula."
     )
     w0: Weight = Field(10.0, le=60000, description="generate: the weight of borders.")
     sigma: float = Field(
@@ -34,13 +34,13 @@ class ClassWeightsConfig(PluginConfig):
     class_weights: Literal["inverse_frequency", "effective_number"] | list[Weight] | dict[str, Weight] = (
         Field(
             "inverse_frequency",
-            description="One a class, background first; by class name, where those not named weigh 1; or "
+            description="One per class, background first; by class name, where those not named weigh 1; or "
             "computed from the training set.",
         )
     )
     beta: float = Field(0.9999, ge=0, lt=1, description="effective_number: β of the formula.")
     ignore_label: int | str | None = Field(
-        None, description="A class, by name or label value, whose voxels teach nothing."
+        None, description="A class, by name or label value, whose voxels have no gradient."
     )
 
     def idle_keys(self, task: str) -> dict[str, str]:

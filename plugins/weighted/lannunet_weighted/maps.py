@@ -15,7 +15,7 @@ foreground trains, too), and d says how near a border is:
   there is no such term in an interior itself. (What `nnUNet_diag_generate_unet_weightmaps` of the Diagnostic
   Image Analysis Group, Nijmegen, computes.)
 
-A voxel that nobody annotated is of no class: it counts in no share, belongs to no object, makes no border of
+A voxel without annotation is of no class: it counts in no share, belongs to no object, makes no border of
 what lies beside it, and its w_c is 1, that of a class without voxels.
 
 Distances are exact, but found only where the second term shows in float32, in boxes around objects: a map
@@ -39,7 +39,7 @@ Objects = Literal["components", "instances"]
 Box = tuple[slice, ...]
 
 FORMULA = 3
-"""Raised when weights change, so that kept maps are made anew."""
+"""Raised when weights change, so that kept maps are recomputed."""
 
 INVISIBLE = 2.0**-25
 """What is added to a weight of 1/2 or more without changing it in float32."""
@@ -61,7 +61,7 @@ def weight_map(
     """The weight of each voxel.
 
     Args:
-        label: (*S), signed; `IGNORE` where nobody annotated.
+        label: (*S), signed; `IGNORE` where there is no annotation.
         classes: The label values that are classes; all others but `IGNORE` are background.
         mode: Which formula, see above.
         w0: The weight of borders.
@@ -245,7 +245,7 @@ def _squared_distance(
     Axis by axis: the squared distance in the (n + 1)th is the least, over all places along it, of what the
     first n say there and the squared way to it. (Saito, Toriwaki: New algorithms for Euclidean distance
     transformation of an n-dimensional digitized picture with applications, Pattern Recognition 1994.)
-    No place further than reach has to be looked at, so that few operations on whole blocks do.
+    No place further than reach has to be inspected, so that few operations on whole blocks do.
     """
     volume = mask if mask.ndim == 3 else mask[None]
     to_z, to_y, to_x = (1.0, *steps.tolist())[-3:]

@@ -1,1 +1,1 @@
-"""The sub-commands that the task brings."""
+"""The sub-commands that the task provides."""

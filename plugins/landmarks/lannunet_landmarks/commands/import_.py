@@ -102,7 +102,7 @@ def command(
     counts = ", ".join(f"{len(of_split)} {split}" for split, of_split in dataset.samples.items())
     print(
         f"{out} holds {counts} images with {len(dataset.landmark_names)} landmarks, from "
-        f"{(of or LANNUNET).title}. Look at it with lannunet plan {out}"
+        f"{(of or LANNUNET).title}. Inspect it with lannunet plan {out}"
     )
 
 

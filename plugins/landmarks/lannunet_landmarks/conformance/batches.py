@@ -13,7 +13,7 @@ from lannunet_landmarks.session import LandmarkSession
 
 
 def start(subject: Subject, kind: Kind, things: int = 2) -> LandmarkSession:
-    """A session with so many landmarks."""
+    """A session with this many landmarks."""
     return cast(LandmarkSession, build(subject, kind, things=things))
 
 
@@ -23,10 +23,10 @@ def landmark_batch(
     """A collated batch: a blob of its own brightness for each visible landmark, on noise.
 
     Args:
-        session: Of the run.
+        session: Session of the run.
         count: B.
         states: (B, N) of `State`; all visible by default.
-        seed: Of points and noise.
+        seed: Seed of points and noise.
     """
     run = session.run
     size, landmarks, dimensions = run.input_size, len(run.outputs), run.dimensions

@@ -35,5 +35,5 @@ def known_negatives_are_learned(subject: Subject) -> None:
         if not confidence[~visible].max() < 0.5 * confidence[visible].min():
             raise Broken(
                 f"in {kind} the confidences are {confidence.tolist()} for the states "
-                f"{states.tolist()} (0 visible, 1 outside, 2 absent); known negatives have to be taught"
+                f"{states.tolist()} (0 visible, 1 outside, 2 absent); negatives have to be used in training"
             )

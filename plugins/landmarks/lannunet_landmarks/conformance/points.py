@@ -34,7 +34,7 @@ def has_own_decoder(tested: Tested) -> bool:
 
 
 def check_heatmaps(maps: Any, image: Tensor, landmarks: int, where: str) -> None:
-    """That the task's decoders can take maps: one a landmark, as large as the image or a whole part of it.
+    """That the task's decoders can take maps: one per landmark, as large as the image or a whole part of it.
 
     Raises:
         Broken: They cannot.

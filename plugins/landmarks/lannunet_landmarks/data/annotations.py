@@ -319,7 +319,7 @@ def _names(path: Path, names: Any, count: int) -> list[str]:
     known = names if isinstance(names, list) else []
     read = [terminal_text(name) for name in known if isinstance(name, str) or is_number(name)]
     if len(read) != len(known) or len(read) != count or len(set(read)) != count or "" in read:
-        raise UserError(f'{path}: "landmark_names" must be {count} different names, one a landmark.')
+        raise UserError(f'{path}: "landmark_names" must be {count} different names, one per landmark.')
     return read
 
 

@@ -42,7 +42,7 @@ def annotated_centres(
     files: ImageFiles = IMAGE_FILES,
     pixel_shape: Sequence[float] | None = None,
 ) -> Centres:
-    """The annotations, each moved by up to `jitter` pixels an axis of the image as it is resized.
+    """The annotations, each moved by up to `jitter` pixels per axis of the image as it is resized.
 
     The moves belong to seed, sample and landmark, so that every evaluation sees the same. `image_size`,
     `resize` and `pixel_shape` are those of `PreparedImages`.

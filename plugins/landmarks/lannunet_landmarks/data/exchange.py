@@ -54,7 +54,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Draw:
-    """How images are dealt out to the lists where a source has none.
+    """How images are split into the lists where a source has none.
 
     Attributes:
         validation: The share of images.
@@ -158,7 +158,7 @@ def read_source(
 
 
 def as_content(found: Annotations, source: Path, draw: Draw = USUAL) -> Content:
-    """Annotations as our JSON has them; images that belong to no list are dealt out."""
+    """Annotations as our JSON has them; images that belong to no list are split."""
     notes = list(found.notes)
     images = list(named(found).images)
     if all(one.split is None for one in images):
@@ -243,7 +243,7 @@ def _ids(images: Sequence[Annotated]) -> list[str]:
 def drawn(images: Sequence[Annotated], draw: Draw, group_by: str | None) -> tuple[list[Annotated], str]:
     """The images, each in a list, and how that came about.
 
-    The same ids, or groups, and seed are dealt out alike, wherever they lie and in whatever order.
+    The same ids, or groups, and seed are split alike, wherever they lie and in whatever order.
     """
     wanted = draw.group or group_by or patient_field([one.extra for one in images]) or ""
     if draw.group and not all(draw.group in one.extra for one in images):
@@ -263,12 +263,12 @@ def drawn(images: Sequence[Annotated], draw: Draw, group_by: str | None) -> tupl
         while share > 0 and len(order) > 1 and taken < max(round(share * len(images)), 1):
             by_key[order[-1]] = split
             taken += len(units[order.pop()])
-    dealt = [
+    assigned = [
         replace(one, split=by_key.get(key, "training")) for key, of_key in units.items() for one in of_key
     ]
-    counts = ", ".join(f"{sum(one.split == split for one in dealt)} {split}" for split in SPLITS)
+    counts = ", ".join(f"{sum(one.split == split for one in assigned)} {split}" for split in SPLITS)
     by = f"by {wanted}" if grouped else "by their ids"
-    return dealt, f"says no lists, so its images are dealt out {by}, with seed {draw.seed}: {counts}."
+    return assigned, f"says no lists, so its images are split {by}, with seed {draw.seed}: {counts}."
 
 
 def relative(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:

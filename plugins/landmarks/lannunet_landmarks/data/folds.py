@@ -69,19 +69,19 @@ def write_folds(
     """Deal the annotated samples out, so that each is tested in exactly one fold.
 
     Samples of one image, or of one group, stay together: what a fold tests, it has not trained on. Of the
-    others a tenth, at least one and drawn anew for each fold, chooses the best epoch (`validation`); the rest
-    trains. Samples without annotation are left out.
+    others a tenth, at least one and drawn again for each fold, chooses the best epoch (`validation`); the
+    rest trains. Samples without annotation are left out.
 
     Args:
-        annotations: A plain JSON; all its lists together are dealt out.
+        annotations: A plain JSON; all its lists together are split.
         folder: Where foldK.json go; made if need be. Paths of images are written relative to it.
         count: How many folds; None: as many as there are images, or groups, so that each leaves one out.
         root: What image paths in `annotations` are relative to; None: its own folder.
         keep_testing: Leave the list `testing` out: it is for later.
         group: What tells the patient of a sample, see `groups_by`. The folds name it in a field and in
-            `group_by`, so that training looks at it too.
+            `group_by`, so that training inspects it too.
         stratify: A field whose values are to be as frequent in each fold as in all.
-        seed: Of the draws.
+        seed: Seed of the draws.
     """
     if annotations.is_dir() and format_of(annotations, -1) is None:
         raise UserError(
@@ -123,7 +123,7 @@ def write_folds(
     count = len(units) if count is None else count
     if not 2 <= count <= len(units) or len(units) < 3:
         raise UserError(
-            f"--count: {len(units)} {what} of {annotations} cannot be dealt out to {count} folds; give 2 to "
+            f"--count: {len(units)} {what} of {annotations} cannot be split into {count} folds; give 2 to "
             f"{len(units)} of at least 3."
         )
     if folder.is_dir() and (there := sorted(folder.glob("fold*.json"))):
@@ -165,7 +165,7 @@ def deal_folds(units: Sequence[Unit], count: int, seed: int) -> list[dict[Split,
 
 
 def deal(units: Sequence[Unit], count: int, rng: np.random.Generator) -> list[list[Unit]]:
-    """Parts of like size, in which each stratum is as frequent; the largest units are dealt out first."""
+    """Parts of like size, in which each stratum is as frequent; the largest units are split first."""
     shuffled = [units[one] for one in rng.permutation(len(units))]
     frequent = sum((unit.strata for unit in units), Counter[str]())
     parts: list[list[Unit]] = [[] for _ in range(count)]
@@ -211,7 +211,7 @@ def apart(field: str, entries: Sequence[Mapping[str, Any]], tested: Sequence[Seq
 
 
 def _field_for(group: str, entries: Sequence[Mapping[str, Any]]) -> str:
-    """The field that tells a sample's group; a new one where a pattern does, as paths are written anew."""
+    """The field that tells a sample's group; a new one where a pattern does, as paths are written again."""
     if any(group in entry for entry in entries):
         return group
     field = "group"

@@ -34,7 +34,7 @@ class Mark:
     Attributes:
         at: (x, y[, z]); None: it was looked for and is not there.
         occluded: It is placed although something hides it.
-        confidence: Of a prediction, 0 … 1; None: it is an annotation.
+        confidence: Confidence of a prediction, 0 … 1; None: it is an annotation.
     """
 
     at: tuple[float, ...] | None
@@ -52,7 +52,7 @@ class Annotated:
         id: Unique; None: the file's name without its suffix, with folders where two share one.
         split: The list that it belongs to; None: the source does not say.
         spacing: mm per pixel, where the source says so.
-        extra: Further fields of the source, numbers or texts.
+        extra: Additional fields of the source, numbers or texts.
         source: How messages name its place.
     """
 
@@ -70,10 +70,10 @@ class Annotations:
     """What a source says.
 
     Attributes:
-        names: Of the landmarks, in their order.
+        names: Names of the landmarks, in their order.
         images: Whether annotated or not.
         system: What the numbers count: pixels (0 the centre of the first, y down), or mm of a world.
-        name: Of the data set.
+        name: Name of the data set.
         group_by: The field of `extra` whose images belong together, such as a patient or a video.
         notes: What was dropped, guessed or converted, in sentences.
     """
@@ -87,22 +87,22 @@ class Annotations:
 
 
 HOLDABLE = {
-    "absent": "that {n} landmarks are absent: they are written as those that nobody labelled",
+    "absent": "that {n} landmarks are absent: they are written as those without annotation",
     "occluded": "that {n} landmarks are occluded: they are written as visible",
     "confidence": "the confidence of {n} predictions",
     "splits": "which of {n} images are for training, validation and testing",
     "spacing": "the spacing of {n} images, which their annotations declare",
-    "fields": "further fields of {n} images",
+    "fields": "additional fields of {n} images",
     "unannotated": "{n} images without any landmark: they are left out",
 }
 """What a format may hold, and what is said of one that does not."""
 EXACT = 0.01
-"""Pixels: below, nobody need be told that points are rounded."""
+"""Pixels: below, nobody needs to know that points are rounded."""
 
 
 @dataclass(frozen=True)
 class LandmarkFormat:
-    """How annotations of a format are told, read and written.
+    """How annotations of a format are recognised, read and written.
 
     What `read` raises becomes one sentence with the source's name: a `UserError` as it is, anything else as a
     damaged file.

@@ -33,7 +33,7 @@ def contents(images: Iterable[Path]) -> dict[Path, Hashable]:
 
 
 def _alike(paths: Iterable[Path], told: Callable[[Path], Hashable]) -> list[list[Path]]:
-    """The paths of which the same is told as of another."""
+    """The paths of which the same is reported as of another."""
     found: dict[Hashable, list[Path]] = {}
     for path in paths:
         found.setdefault(told(path), []).append(path)

@@ -49,7 +49,7 @@ def read_points(where: str, entry: Mapping[str, Any], must: bool, shape: tuple[i
     if not isinstance(points, list) or len(points) != count:
         found = f"{len(points)} landmarks" if isinstance(points, list) else f"{points!r:.60}"
         raise UserError(
-            f"{where}: has {found} where the others have {count}. Write null for one that nobody labelled."
+            f"{where}: has {found} where the others have {count}. Write null for one without annotation."
         )
     for landmark, written in enumerate(points):
         if written is None:

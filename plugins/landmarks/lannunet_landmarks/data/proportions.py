@@ -19,7 +19,7 @@ def input_pixel_shape(
     it empty: 96×96×7 voxels of 0.7×0.7×3 mm fill 5 % of as many cubes. There it is the images' own shape.
 
     Args:
-        sizes: Of the images, (x, y[, z]) each.
+        sizes: Sizes of the images, (x, y[, z]) each.
         spacings: mm per pixel, the same.
         input_size: What they are resized to.
     """

@@ -270,7 +270,7 @@ class TrainingSamples(Dataset[dict[str, Any]]):
         seed: The run's seed.
         augmenter: Augments here, in the loader's workers; None: `on_device` does.
         flip_pairs: Pairs of landmarks that a mirror swaps.
-        extra: The further fields of samples that reach batches; None: those of `samples`.
+        extra: The additional fields of samples that reach batches; None: those of `samples`.
         debug: Also say what each sample was made of, as `before`.
     """
 
@@ -350,7 +350,8 @@ class TrainingSamples(Dataset[dict[str, Any]]):
         return batch_item
 
     def on_device(self, batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-        return augmented(to_device(batch, device), self.sampling.output_size)
+        read_on_host = {key: batch[key] for key in ("drawn", "centre") if key in batch}
+        return augmented({**to_device(batch, device), **read_on_host}, self.sampling.output_size)
 
 
 class EvaluationSamples(Dataset[dict[str, Any]]):
@@ -361,7 +362,7 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
         samples: Its samples.
         centres: Where each sample's landmarks are looked for (N, D), by its id, in original pixels; in
             `centres` in pixels of the image.
-        extra: The further fields of samples that reach batches; None: those of `samples`.
+        extra: The additional fields of samples that reach batches; None: those of `samples`.
     """
 
     def __init__(

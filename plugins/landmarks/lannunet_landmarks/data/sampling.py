@@ -22,8 +22,8 @@ from lannunet_landmarks.types import Sample
 class PatchBias:
     """Patches from anywhere, a share of them placed to hold a landmark.
 
-    Those show one of the visible landmarks, each as often, at a pixel of the patch, each as often. The others
-    lie inside the image, at every offset as often.
+    Those show one of the visible landmarks, with equal probability, at a pixel of the patch, with equal
+    probability. The others lie inside the image, at every offset as often.
 
     Attributes:
         output_size: (x, y[, z]) of a patch.
@@ -59,10 +59,10 @@ class PatchCentred:
 
     Attributes:
         output_size: (x, y[, z]) of a patch.
-        jitter: The patch is moved by up to so many pixels, uniformly along each axis.
+        jitter: The patch is moved by up to this many pixels, uniformly along each axis.
         centres: Where each sample's landmarks are (N, D), by its id, in original pixels, NaN where unknown;
             None: where they are annotated.
-        seed: Makes the move a function of seed, sample and landmark; None: each draw moves anew.
+        seed: Makes the move a function of seed, sample and landmark; None: each draw moves again.
     """
 
     output_size: tuple[int, ...]

@@ -34,7 +34,7 @@ class World:
 
     @classmethod
     def of(cls, placement: Placement, axes: int = 0) -> World:
-        """With so many axes at least: those that a file lacks have a step of 1 mm."""
+        """With this many axes at least: those that a file lacks have a step of 1 mm."""
         rank = len(placement.spacing)
         axes = max(rank, axes)
         matrix, origin = np.eye(axes), np.zeros(axes)
@@ -116,7 +116,7 @@ def to_pixels(
     if (off > IN_PLANE).any():
         raise UserError(
             f"{where}: a point lies {np.nanmax(off):.3g} slices beside the one slice of "
-            f"{terminal_text(image)}. Look at the image that it was placed in."
+            f"{terminal_text(image)}. Inspect the image that it was placed in."
         )
     return pixels[:, :dimensions]
 

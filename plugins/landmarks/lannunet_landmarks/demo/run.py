@@ -30,7 +30,7 @@ def run_demo(folder: Path, minutes: float | None, overwrite: bool) -> list[Predi
 
     Args:
         folder: Gets `data/`, `demo.yaml` and the run's results.
-        minutes: Of training; None: a fixed number of batches, so that a busy machine trains as well.
+        minutes: Minutes of training; None: a fixed number of batches, so that a busy machine trains as well.
         overwrite: Replace an earlier demo there.
     """
     data, config = folder / "data", folder / "demo.yaml"

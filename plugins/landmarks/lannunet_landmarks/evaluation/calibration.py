@@ -74,7 +74,7 @@ def coverage_interval(
         coverage: What was asked of it.
         cases: Fresh ones.
         level: Probability of the interval; at most half of the rest lies on either side.
-        repeats: The share is the mean over so many independent calibrations, each with fresh cases.
+        repeats: The share is the mean over this many independent calibrations, each with fresh cases.
 
     Returns:
         Its ends, in 0 … 1. None where there is no region or no case.
@@ -129,7 +129,7 @@ class Calibration:
     """Held-out errors of every landmark.
 
     Attributes:
-        unit: Of the errors, `mm` or `px`.
+        unit: Unit of the errors, `mm` or `px`.
         landmarks: By name.
         bins_by: What orders the bins.
         confidence: What makes probabilities of confidences; None: too few points, or no radius was known.
@@ -141,7 +141,7 @@ class Calibration:
     confidence: ConfidenceCalibration | None = None
 
     def probable(self, predictions: Sequence[Prediction]) -> list[Prediction]:
-        """The predictions with probabilities in place of confidences.
+        """The predictions with probabilities instead of confidences.
 
         Members of an ensemble that are apart are not made more certain.
         """
@@ -164,7 +164,8 @@ class Calibration:
         A landmark that was not found has neither.
 
         Args:
-            predictions: Of the N landmarks, with probabilities where there is a calibration of confidence.
+            predictions: Predictions of the N landmarks, with probabilities where there is a calibration of
+                confidence.
             landmark_names: Their names.
             coverage: Probability with which a region is to hold the true point, in 0 … 1.
 
@@ -332,7 +333,7 @@ def read_calibration(path: Path) -> Calibration:
         if content.lannunet_calibration == BEFORE:
             print(
                 f"warning: {path}: is of an earlier version, whose confidences meant something else. Its "
-                "regions hold; confidence is not calibrated, and there are no bins. Make one anew with "
+                "regions hold; confidence is not calibrated, and there are no bins. Make one again with "
                 "lannunet calibrate.",
                 file=sys.stderr,
             )

@@ -42,11 +42,11 @@ def evaluate_given(
         truth: A data set or the path of one; of `Landmarks` also the annotated points (N, D) of each, in the
             same order, NaN where nothing is annotated.
         split: What of the data set was predicted.
-        radii: Of the success detection rates, in mm, in px where no spacing is known.
+        radii: Radii of the success detection rates, in mm, in px where no spacing is known.
         calibration: What `lannunet calibrate` wrote, or its path.
         coverage: Probability with which its regions are to hold the true point.
         output: Folder for predictions.csv, summary.json and report.html; None: no file is written.
-        title: Of the report; by default the data set and the split.
+        title: Title of the report; by default the data set and the split.
 
     Raises:
         UserError: The two do not belong together, or something lies in `output` that is not replaced.
@@ -56,7 +56,7 @@ def evaluate_given(
         dataset = open_first(Path(truth))
     table = Path(predictions) if isinstance(predictions, (str, PathLike)) else None
     if dataset is None and (table is not None or output is not None):
-        what = "the samples of a table are told apart by" if table is not None else "a report shows"
+        what = "the samples of a table are distinguished by" if table is not None else "a report shows"
         raise UserError(f"evaluate: {what} a data set; give its path.")
     if output is not None:
         _refuse(Path(output), table)

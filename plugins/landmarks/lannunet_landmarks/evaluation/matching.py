@@ -21,7 +21,7 @@ def match(
     way, the first in which each is of a sample of its own; another than by id is said.
 
     Args:
-        path: Of the predictions, for messages.
+        path: Path of the predictions, for messages.
         predicted: With ids that may be names of files.
         samples: That they may be of.
         where: What the samples are, for messages.

@@ -1,7 +1,7 @@
 """What the mean position of the training images gives: the least that a model has to beat.
 
 Positions are shares of the image's size, (x + 0.5) / width, so that images of all sizes count alike. A model
-that is no better has not learned to look at a landmark, however small the error is.
+that is no better has not learned to find a landmark, however small the error is.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def placed(
     """The mean position in each of the images, as predictions in the frame of those of a run.
 
     Args:
-        mean: Of `mean_position`.
+        mean: Result of `mean_position`.
         predictions: What the run says of the images.
         files: What reads the images.
-        config: Of the run.
+        config: Config of the run.
         pixel_shape: See `PreparedImages`.
     """
     found = []
@@ -74,9 +74,9 @@ def not_learned(
     One that was not found is as far off as its mean position. What is annotated nowhere is not named.
 
     Args:
-        predictions: Of the model, of at least one image.
-        by_mean: Of `placed`.
-        names: Of the N landmarks.
+        predictions: Predictions of the model, of at least one image.
+        by_mean: Result of `placed`.
+        names: Names of the N landmarks.
     """
     model, mean = _errors(predictions), _errors(by_mean)
     known = np.isfinite(mean)
@@ -97,7 +97,7 @@ def as_plain(mean: Floats) -> list[list[float | None]]:
 
 
 def from_plain(value: Any, shape: tuple[int, int]) -> Floats | None:
-    """What a model's file holds; None where it is none of so many landmarks and dimensions."""
+    """What a model's file holds; None where it is none of this many landmarks and dimensions."""
     try:
         mean: NDArray[Any] = np.array(value, dtype=np.float64)  # None is NaN
     except (TypeError, ValueError, OverflowError):

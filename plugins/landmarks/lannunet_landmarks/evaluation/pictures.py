@@ -55,7 +55,7 @@ def draw_predicted_maps(
     Args:
         batch: A collated batch; its affine takes the predictions' frame back to the network's.
         heatmaps: Activated maps; the first tensor (B, N, *S) in it is drawn.
-        predictions: Of this batch, in its order.
+        predictions: Predictions of this batch, in its order.
         folder: Made if need be.
     """
     from lannunet_images import transform_points

@@ -117,9 +117,9 @@ def join(
     """The predictions of a split's samples, with their annotations.
 
     Args:
-        path: Of the predictions, for messages.
+        path: Path of the predictions, for messages.
         predicted: As read from there; may hold more landmarks than are evaluated.
-        names: Of the landmarks in `predicted`.
+        names: Names of the landmarks in `predicted`.
         dataset: The annotations.
         split: Which samples.
 

@@ -89,7 +89,7 @@ def write_workbook(
 
 
 def need_openpyxl(where: str) -> None:
-    """Refuse to go on where .xlsx files cannot be written."""
+    """Refuse to continue where .xlsx files cannot be written."""
     if find_spec("openpyxl") is None:
         raise UserError(
             f"{where}: writing .xlsx needs openpyxl, which is not installed. "
@@ -163,7 +163,7 @@ class HeldOut:
     Attributes:
         predictions: Without annotations.
         landmark_names: The N names.
-        unit: Of errors, mm where all have one, else px.
+        unit: Unit of errors, mm where all have one, else px.
         errors: (I, N), NaN where there is no annotation and infinite where a visible landmark was not found.
         invented: (I, N) whether a landmark that is not there was given a point.
     """

@@ -3,8 +3,8 @@
 A network's own figure ranks its points, and is a probability of nothing in particular. Held-out points, of
 which it is known whether they lie within the radius, make one of it: Platt scaling (Platt 1999; with his
 smoothed targets, so that points all of which were right are no proof of certainty) on the logit of the raw
-figure. Landmarks share one curve, as a validation list has too few images for one each. Its slope is positive
-(a log-normal prior around 1), so that the order of points stays as it is.
+confidence. Landmarks share one curve, as a validation list has too few images for one each. Its slope is
+positive (a log-normal prior around 1), so that the order of points stays as it is.
 
 How true it is: the reliability diagram (points in groups of equal confidence or of one size, the share within
 the radius in each) and the expected calibration error, the mean gap between the two over all points (Naeini
@@ -26,7 +26,7 @@ from lannunet_landmarks.evaluation.summary import errors_in
 from lannunet_landmarks.types import Prediction
 
 LEAST_POINTS = 20  # that a calibration is made from
-EDGE = 1e-4  # a table's digits: raw figures nearer to 0 or 1 are not told apart
+EDGE = 1e-4  # a table's digits: raw confidences nearer to 0 or 1 are not distinguished
 GROUPS = 10
 LEAST_A_GROUP = 20  # points
 FOLDS = 5
@@ -38,7 +38,7 @@ class ConfidenceCalibration:
 
     Attributes:
         radius: p is the probability of lying within it.
-        unit: Of the radius, `mm` or `px`.
+        unit: Unit of the radius, `mm` or `px`.
         slope: Above 0.
         intercept: Its other parameter.
         points: How many held-out points it is from.
@@ -51,7 +51,7 @@ class ConfidenceCalibration:
     points: int
 
     def __call__(self, raw: Floats) -> Floats:
-        """The probabilities of raw figures; NaN of NaN, and 0 stays 0: there is no point."""
+        """The probabilities of raw confidences; NaN of NaN, and 0 stays 0: there is no point."""
         with np.errstate(over="ignore"):
             probability = 1 / (1 + np.exp(-(self.intercept + self.slope * logit(raw))))
         return np.where(raw == 0, 0.0, probability)
@@ -70,7 +70,7 @@ class ConfidenceCalibration:
         numbers = (found.radius, found.slope, found.intercept)
         if not (np.isfinite(numbers).all() and min(numbers[:2]) > 0 and found.unit in ("mm", "px")):
             raise UserError(
-                "The model's calibration of confidence is damaged. Train it anew with lannunet train."
+                "The model's calibration of confidence is damaged. Train it again with lannunet train."
             )
         return found
 
@@ -83,8 +83,8 @@ def calibrate_confidence(
     Args:
         raw: (...) confidences.
         within: (...) 1 where the point lies within the radius, 0 where not, NaN where that is not known.
-        radius: Of `within`, for the record.
-        unit: Of the radius.
+        radius: Radius of `within`, for the record.
+        unit: Unit of the radius.
     """
     from scipy.optimize import minimize
 

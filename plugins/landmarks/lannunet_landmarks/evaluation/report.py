@@ -46,15 +46,15 @@ class Report:
 
     Attributes:
         title: Its heading.
-        predictions: Of the evaluated split, with or without annotations.
-        summary: Of `summarise` on them; after a calibration, `coverage_summary` is its `calibration`.
+        predictions: Predictions of the evaluated split, with or without annotations.
+        summary: Result of `summarise` on them; after a calibration, `coverage_summary` is its `calibration`.
         landmark_names: The N names.
         image: Gives the pixels (C, *S) of a prediction's image, in the frame of its coordinates.
         history: Rows of `metrics.jsonl`; what is named `…loss…`, `…error…` and `lr` is drawn over `epoch`.
         config: The resolved configuration.
         provenance: What `run.json` holds.
         comparison: Summaries of other methods on the same images, by name.
-        parts: What plugins bring.
+        parts: What plugins provide.
         final: The page with the final results, where these are a first stage's.
     """
 
@@ -339,7 +339,7 @@ def _calibration_charts(calibration: Mapping[str, Any]) -> list[Chart]:
     charts = [
         make_chart(
             "Coverage of the regions",
-            "Share of true points in their regions; the line is what so many held-out errors promise.",
+            "Share of true points in their regions; the line is what this many held-out errors promise.",
             lambda axis: _draw_reliability(axis, rows),
         )
     ]
@@ -365,7 +365,7 @@ def _draw_reliability(axis: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _draw_truth(axis: Axes, groups: Sequence[Mapping[str, Any]]) -> None:
-    """The reliability diagram, with what a group of so many points would say 95 % of the time."""
+    """The reliability diagram, with what a group of this many points would say 95 % of the time."""
     from scipy.stats import binom
 
     points, confidence, within = (

@@ -86,10 +86,10 @@ def summarise_errors(
     since the landmarks of one image are not independent.
 
     Args:
-        predictions: Of one split.
+        predictions: Predictions of one split.
         landmark_names: The N names.
-        radii: Of the success detection rates, in mm where every image has a spacing, else in pixels.
-        seed: Of the bootstrap.
+        radii: Radii of the success detection rates, in mm where every image has a spacing, else in pixels.
+        seed: Seed of the bootstrap.
 
     Returns:
         `unit` (of the radii), `images`, `not_found` (id and landmark of each), `overall` and `per_landmark`
@@ -197,7 +197,7 @@ def print_summary(
     """Print a table of a summary's figures.
 
     Args:
-        summary: Of `summarise`.
+        summary: Result of `summarise`.
         title: Above the table.
         comparison: Summaries of other methods on the same images, by name; one row each below the landmarks.
     """

@@ -23,7 +23,7 @@ def decode_coarse(
 ) -> Coordinates:
     """What `decoder` finds, in pixels of the image that the network saw.
 
-    A map's pixel m lies at (m + ½) k − ½ in an image of stride k. The decoder is told where the map's own
+    A map's pixel m lies at (m + ½) k − ½ in an image of stride k. The decoder is given where the map's own
     pixels lie in the original image, so that `scale_heatmap_first` decodes there, and its points are mapped.
 
     Args:

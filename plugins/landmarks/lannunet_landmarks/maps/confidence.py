@@ -1,4 +1,4 @@
-"""How likely a point is where it was found, from the map: the raw figure, which calibration makes true.
+"""How likely a point is where it was found, from the map: the raw confidence, which calibration makes true.
 
 Where a loss makes probabilities of the maps (`kl`), the raw confidence is the mass within `REACH` widths of
 the labels around the point: the probability that the network itself gives to the landmark lying there. All of
@@ -25,7 +25,7 @@ REACH = 3.0  # widths of the labels' Gaussian
 
 @runtime_checkable
 class ProbabilityLoss(Protocol):
-    """A loss whose activated maps are probabilities of the positions, times one number a landmark."""
+    """A loss whose activated maps are probabilities of the positions, times one number per landmark."""
 
     def perfect_mass(self, maps: Tensor) -> Tensor:
         """That number for maps (B, N, *S), the sum of a perfect label's map whose peak is 1: () or (N,)."""

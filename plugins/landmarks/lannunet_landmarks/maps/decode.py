@@ -1,4 +1,4 @@
-"""From activated heatmaps to coordinates: the decoders that the core brings, by name.
+"""From activated heatmaps to coordinates: the decoders that the core provides, by name.
 
 All start from the highest peak (`peaks.locate`; `gaussian_fit` has a search of its own that outliers do not
 mislead) and differ in how they go on below the pixel. Each takes
@@ -8,7 +8,7 @@ mislead) and differ in how they go on below the pixel. Each takes
     original_sizes: (B, D), (x, y[, z]).
     evaluation_mode: `scale_heatmap_first` decodes on the original pixel grid, the others on the input's.
 
-and answers points in input pixels and a confidence in 0 … 1, the peak's value, float64 on the CPU. A map that
+and returns points in input pixels and a confidence in 0 … 1, the peak's value, float64 on the CPU. A map that
 is flat, has no positive value or is not finite has no peak: NaN and confidence 0. docs/precision.md compares
 them with what is possible.
 """

@@ -1,4 +1,4 @@
-"""A Gaussian fitted to each map, all maps at once on their device, with pixels that do not belong left out.
+"""A Gaussian fitted to each map, all maps at once on their device, without outlier pixels.
 
 The model is a · exp(bᵀx + xᵀAx), with x about the start: a Gaussian where A is negative definite, and cheap,
 as each derivative is the model times a power of x. Levenberg and Marquardt's method minimises the squared
@@ -187,11 +187,11 @@ def fit(
 
 
 def blobs(maps: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """About where the sum of 4^D pixels of maps (N, *S) is highest, every second place looked at.
+    """About where the sum of 4^D pixels of maps (N, *S) is highest, every second place inspected.
 
     Args:
         maps: (N, *S).
-        low: (D,), the first pixel (x, y[, z]) to look at.
+        low: (D,), the first pixel (x, y[, z]) to inspect.
         high: (D,), the last.
 
     Returns:

@@ -11,15 +11,16 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
-from lannunet_images import level_scale
+from lannunet_images import level_scale, queued_copy
 from torch import Tensor
 
 from lannunet_core import State
+from lannunet_landmarks.maps.symmetric import eigen
 
 
 def level_points(points: Tensor, scale: Sequence[float]) -> Tensor:
     """Points (…, D) of the input on the level with that stride (x, y[, z])."""
-    return (points + 0.5) / points.new_tensor(scale) - 0.5
+    return (points + 0.5) / queued_copy(scale, points.device, points.dtype) - 0.5
 
 
 def level_sigmas(sigma: Tensor | float, strides: Sequence[float]) -> Tensor:
@@ -28,30 +29,31 @@ def level_sigmas(sigma: Tensor | float, strides: Sequence[float]) -> Tensor:
     Args:
         sigma: (N,), or one number for all, in input pixels; or (N, D, D) symmetric matrices, the squares of
             which are covariances: then the rule is for the widths along their principal axes.
-        strides: One a level, finest first: 1, 2, 4, … for a U-Net.
+        strides: One per level, finest first: 1, 2, 4, … for a U-Net.
 
     Returns:
         (L, N) in pixels of each level; (L, 1) for one number; (L, N, D, D) for matrices.
     """
     widths = sigma if isinstance(sigma, Tensor) else torch.tensor(float(sigma))
+    factors = queued_copy(strides, widths.device, widths.dtype)
     if widths.ndim == 3:
         matrices: Tensor = _AtLeastOne.apply(  # type: ignore[no-untyped-call]
-            widths / widths.new_tensor(strides)[:, None, None, None]
+            widths / factors[:, None, None, None]
         )
         return matrices
-    return (widths.reshape(-1) / widths.new_tensor(strides)[:, None]).clamp(min=1)
+    return (widths.reshape(-1) / factors[:, None]).clamp(min=1)
 
 
 class _AtLeastOne(torch.autograd.Function):
     """Eigenvalues below 1 of symmetric matrices (…, D, D) become 1.
 
-    eigh's own gradient divides by differences of eigenvalues, and a round Gaussian has none; that of a
-    function of a matrix needs only divided differences of the function (Daleckii and Krein 1965).
+    The gradient of a decomposition divides by differences of eigenvalues, and a round Gaussian has none; that
+    of a function of a matrix needs only divided differences of the function (Daleckii and Krein 1965).
     """
 
     @staticmethod
     def forward(ctx: Any, matrices: Tensor) -> Tensor:
-        values, axes = torch.linalg.eigh(matrices)
+        values, axes = eigen(matrices)
         ctx.save_for_backward(values, axes)
         raised: Tensor = (axes * values.clamp(min=1)[..., None, :]) @ axes.mT
         return raised
@@ -121,7 +123,7 @@ def _tilted(
     offsets = torch.split((lines.positions - landmarks[..., lines.axes]) / lines.strides, lines.lengths, -1)
     maps = []
     for level in range(len(sizes)):
-        precision = torch.linalg.inv(sigmas[level] @ sigmas[level])  # (N, D, D)
+        precision = torch.linalg.inv_ex(sigmas[level] @ sigmas[level]).inverse  # (N, D, D); waits for nobody
         along = []  # (B, N, *1, S_axis, *1)
         for axis in range(dimensions):
             shape = [1] * dimensions

@@ -59,6 +59,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lannunet_landmarks.maps.symmetric import eigen, exponential
+
 RATE = 5.0
 """Their learning rate, in base learning rates: widths have far to go, and few steps."""
 MOMENTUM = 0.9
@@ -92,8 +94,7 @@ class LearnedSigma(nn.Module):
         """σ (N,) or W (N, D, D), symmetric, W² the covariance; in input pixels."""
         if self.log.ndim == 1:
             return self.log.exp()
-        widths: Tensor = torch.linalg.matrix_exp((self.log + self.log.mT) / 2)
-        return widths
+        return exponential((self.log + self.log.mT) / 2)
 
     @torch.no_grad()
     def keep_between(self, least: float, most: float) -> None:
@@ -103,7 +104,7 @@ class LearnedSigma(nn.Module):
         if self.log.ndim == 1:
             self.log.clamp_(low, high)
         else:
-            values, axes = torch.linalg.eigh(self.log)
+            values, axes = eigen((self.log + self.log.mT) / 2)
             self.log.copy_((axes * values.clamp(low, high)[:, None]) @ axes.mT)
 
     def figures(self) -> dict[str, Any]:

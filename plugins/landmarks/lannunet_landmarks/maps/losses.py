@@ -1,4 +1,4 @@
-"""The losses that the core brings, by name.
+"""The losses that the core provides, by name.
 
 All take the network's outputs (one tensor, or a list with the finest resolution first) and the labels
 `state` (B, N), `heatmaps` (a list of (B, N, *S_l)) and, where there are weights, `weight` (B, N). A level's

@@ -26,8 +26,8 @@ from torch import Tensor
 
 from lannunet_core import Coordinates, EvaluationMode, Floats
 
-BLOCK = 4  # of pixels a side: of two local maxima this close only the higher one is a candidate
-BLOCKS = 64  # highest blocks of a map whose highest pixel is looked at
+BLOCK = 4  # of pixels per side: of two local maxima this close only the higher one is a candidate
+BLOCKS = 64  # highest blocks of a map whose highest pixel is inspected
 CANDIDATES = 8  # highest local maxima of a map whose spline is evaluated
 REACH = 1.5  # input pixels between a local maximum of the map and the spline's
 HALO = 9  # input pixels on either side that the spline of a window is made from
@@ -41,7 +41,7 @@ class Peaks:
 
     Attributes:
         maps: (M, *S).
-        windows: Of the maps around the peaks.
+        windows: Windows of the maps around the peaks.
         grid: The points that were searched.
         index: (M, D), the highest point of the grid.
         value: (M,), the spline's there.
@@ -77,7 +77,7 @@ class Peaks:
         return Crops.around(self.maps, of_map, self.points.round().long(), halo)
 
     def coordinates(self, points: Tensor, value: Tensor) -> Coordinates:
-        """Points (M, D) and values (M,) as the hook answers them: NaN and 0 where there is no peak."""
+        """Points (M, D) and values (M,) as the hook returns them: NaN and 0 where there is no peak."""
         has_peak = self.has_peak & torch.isfinite(value)
         points = torch.where(has_peak[:, None], points, math.nan)
         confidence = torch.where(has_peak, value, 0).clamp(0, 1)
@@ -110,7 +110,7 @@ def highest_of(
 
     Args:
         maps: (M, *S).
-        grid: Of M maps.
+        grid: Grid of M maps.
         pixels: (M, K, D) of the candidates.
         has_peak: (M,).
         landmarks: N.
@@ -127,7 +127,7 @@ def highest_of(
     nearest = of_candidate.nearest(pixels.flatten(0, 1))
     index, value = windows.highest(of_candidate, nearest, reach, coarse, first)
 
-    # The map's highest candidate: every grid point where only some were looked at.
+    # The map's highest candidate: every grid point where only some were inspected.
     best = value.view(-1, candidates_each).argmax(1) + torch.arange(count) * candidates_each
     windows, index, coarse = windows[best], index[best], coarse[best]
     index, value = windows.highest(grid, index, coarse - 1, torch.ones_like(coarse), second)
@@ -263,7 +263,7 @@ class Crops:
         """
         most = int(reach.max()) if most is None else most
         steps = torch.arange(-most, most + 1)
-        # Whoever reaches less far looks at its last points again.
+        # Anyone who reaches less far inspects its last points again.
         offsets = stride[..., None] * steps.maximum(-reach[..., None]).minimum(reach[..., None])  # (M, D, T)
         indices = (around[..., None] + offsets).clamp(min=0).minimum(grid.count[..., None] - 1)
         values = self.evaluate(grid, list(indices.unbind(1)))

@@ -19,7 +19,7 @@ class Budget:
 
     Attributes:
         memory: Bytes that a training step may take.
-        seconds: Of training.
+        seconds: Seconds of training.
         machine: What trains.
     """
 
@@ -49,7 +49,7 @@ class Budget:
 
 
 def cores(speed: float = 1.0) -> Machine:
-    """The CPU of this machine, each core of which is so many times as fast as one of the reference."""
+    """The CPU of this machine, each core of which is this many times as fast as one of the reference."""
     import torch
 
     count = torch.get_num_threads()

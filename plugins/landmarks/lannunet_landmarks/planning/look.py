@@ -42,7 +42,7 @@ class Look:
 
 
 def look(dataset: LandmarkDataset, symmetric: float) -> Look:
-    """Look at the headers of all training images, and at their annotations.
+    """Inspect the headers of all training images, and their annotations.
 
     Args:
         dataset: Has training samples.
@@ -118,7 +118,7 @@ def mean_shape(shapes: Floats) -> Floats:
 
 
 def rotation_onto(points: Floats, target: Floats) -> Floats:
-    """The rotation (D, D) that brings points (n, D) closest to a target (Kabsch 1976), both about 0."""
+    """The rotation (D, D) that maps points (n, D) closest to a target (Kabsch 1976), both about 0."""
     left, _, right = np.linalg.svd(points.T @ target)
     signs = np.ones(points.shape[1])
     signs[-1] = np.sign(np.linalg.det(left @ right))

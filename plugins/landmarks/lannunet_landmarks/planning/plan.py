@@ -1,4 +1,4 @@
-"""A run's configuration from a look at the data and the machine, by the numbers of the recipe.
+"""A run's configuration from an inspection of the data and the machine, by the numbers of the recipe.
 
 Sizes and spacings are (x, y[, z]). The architecture says which networks there are and what they cost.
 """
@@ -22,7 +22,7 @@ MOST_PAIRS = 12  # that a comment shows
 
 
 def plan(request: PlanRequest) -> Plan:
-    """Look at the annotations that a request names, and at the machine, and choose how to train.
+    """Inspect the annotations that a request names, and the machine, and choose how to train.
 
     Raises:
         UserError: The data set is wrong, or has no training images.
@@ -66,7 +66,7 @@ def make_plan(found: Look, request: PlanRequest, machine: Machine) -> Plan:
         Choice(
             "solver.mini_batch_size",
             epoch,
-            f"batches an epoch, of which about {recipe.VALIDATIONS} fit: {machine.name} may make "
+            f"batches per epoch, of which about {recipe.VALIDATIONS} fit: {machine.name} may make "
             f"{about(batches)} batches in the time",
         ),
         Choice(
@@ -90,7 +90,7 @@ def make_plan(found: Look, request: PlanRequest, machine: Machine) -> Plan:
 
 
 def choose_minutes(images: int) -> tuple[float, str]:
-    """Minutes of training for so many images."""
+    """Minutes of training for this many images."""
     minutes = recipe.BASE_MINUTES * math.sqrt(max(images / recipe.BASE_IMAGES, 1.0))
     reason = f"of training; {recipe.BASE_MINUTES:g} for up to {recipe.BASE_IMAGES} images"
     if images <= recipe.BASE_IMAGES:
@@ -203,5 +203,5 @@ def _about(found: Look, request: PlanRequest, machine: Machine, batches: float) 
 def _why_silent() -> str:
     return (
         "with its own defaults, loss and labels; it does not say what it costs: guessed as a wide U-Net's "
-        "300,000 multiplications and 1,000 stored numbers a pixel"
+        "300,000 multiplications and 1,000 stored numbers per pixel"
     )

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 # Time -------------------------------------------------------------------------------------------------------
 
 BASE_MINUTES, BASE_IMAGES, MOST_MINUTES = 7.5, 50, 240.0
-"""Of training, for so many images; more images have more to learn, but not in proportion: the square root."""
+"""Of training, for this many images. Time grows with the square root of their number."""
 
 BATCHES = {2: 500, 3: 1000}
 """Of a run of one minute, by dimensions; they grow with the square root of the minutes, and what is left of
 more time goes into finer images. The wings (41 images): 1000 in 3.8 minutes end at 2.0 pixels. Surfaces in
-3D, 3.8 minutes: batches of two at 28×48×24 with 16 features end at 0.19 mm; of one at 56×96×48 with 8, so
+3D, 3.8 minutes: batches of two at 28×48×24 with 16 features end at 0.19 mm; of one at 56×96×48 with 8, this
 many fewer, at 0.87 mm, with landmarks that are never found."""
 
 FEW_BATCHES = 300
-"""Under so many a run is not what it could be, and `lannunet train` says what a plan would choose."""
+"""Under this many a run is not what it could be, and `lannunet train` says what a plan would choose."""
 
 VALIDATIONS = 20
 """Of a run: each is a chance to keep the best model, and costs time."""
@@ -93,7 +93,7 @@ class Machine:
         products: Multiplications a second.
         numbers: Activations a second that are written and read again.
         pixels: A second that are augmented and labelled.
-        overhead: Seconds a batch that do not depend on its size.
+        overhead: Seconds per batch that do not depend on its size.
     """
 
     name: str
@@ -114,4 +114,4 @@ SECONDS_OF_TRIAL = 0.015
 """Processor time that the trial of `cost.measured_speed` takes on one of those two cores."""
 
 SCALING = 0.8
-"""So many times as many cores are as many times as fast, to this power: small batches do not fill many."""
+"""This many times as many cores are as many times as fast, to this power: small batches do not fill many."""

@@ -1,4 +1,4 @@
-"""Confidence as a probability: of lying within a radius, by what held-out images taught."""
+"""Confidence as a probability: of lying within a radius, by learned from held-out images."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from lannunet_landmarks.predict.predictor import Locate, Located
 from lannunet_landmarks.session import LandmarkSession, pixel_shape
 from lannunet_landmarks.types import Prediction, Sample
 
-MOST_HEADERS = 50  # of images that are looked at for the radius
+MOST_HEADERS = 50  # of images that are inspected for the radius
 
 
 def probable(locate: Locate, calibrations: Sequence[ConfidenceCalibration]) -> Locate:
-    """`locate`, with probabilities in place of raw confidences."""
+    """`locate`, with probabilities instead of raw confidences."""
 
     def calibrated(batch: Mapping[str, Any], mode: EvaluationMode) -> Located:
         located = locate(batch, mode)
@@ -57,8 +57,8 @@ def learn_confidence(
 def stated_radius(session: LandmarkSession, samples: Sequence[Sample]) -> tuple[float, str]:
     """The radius that confidence is the probability of, and its unit: mm where all images have a spacing.
 
-    `inference.confidence_radius`, or what the raw figure counts: `REACH` widths of the labels, carried from
-    the network's input to the median image, with two digits.
+    `inference.confidence_radius`, or what the raw confidence counts: `REACH` widths of the labels, carried
+    from the network's input to the median image, with two digits.
     """
     config, run = session.config, session.run
     input_frame = config.inference.evaluation_mode == "use_input_size"
@@ -85,7 +85,8 @@ def stated_radius(session: LandmarkSession, samples: Sequence[Sample]) -> tuple[
 def radius_in_input(session: LandmarkSession) -> Callable[[Mapping[str, Any]], Tensor]:
     """(B,) how far from each other members of an ensemble count as apart, in pixels of a batch's images.
 
-    The radius that confidence is the probability of; where it is not calibrated, what the raw figure counts.
+    The radius that confidence is the probability of; where it is not calibrated, what the raw confidence
+    counts.
     """
     reach = REACH * session.learner.label_sigma()
     stated = session.calibrations[-1] if session.calibrations else None

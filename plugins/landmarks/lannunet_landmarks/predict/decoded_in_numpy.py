@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-EDGE = 1e-4  # raw confidences nearer to 0 or 1 are not told apart
+EDGE = 1e-4  # raw confidences nearer to 0 or 1 are not distinguished
 decode: Callable[..., tuple[NDArray[Any], NDArray[Any]]]
 
 
@@ -14,7 +14,7 @@ def decoded(answers: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> di
     """The points (N, D) and confidences (N,) of what the graph gives for an image.
 
     Args:
-        answers: Of the graph, by the names of its outputs.
+        answers: Answers of the graph, by the names of its outputs.
         about: What it says about itself.
     """
     points, confidence = decode(answers, about["decoder"])  # noqa: F821

@@ -1,4 +1,4 @@
-"""Several looks at an image together: of several networks, mirrored, with dropout.
+"""Several passes over an image together: of several networks, mirrored, with dropout.
 
 Three methods make one answer of them; two are those of Schobs et al. (2022, Uncertainty estimation for
 heatmap-based landmark localization), whose S-MHA is a network by itself:
@@ -6,7 +6,7 @@ heatmap-based landmark localization), whose S-MHA is a network by itself:
 - E-CPV (coordinate prediction variance), the main one: the mean of the members' coordinates, with the
   covariance of a member's coordinates around it (divisor M − 1).
 - E-MHA (maximum heatmap activation): what the mean of the members' maps decodes to. Only where all make maps
-  of one size, one a landmark (PHD-Net does not). In a second stage they are maps of patches, which have the
+  of one size, one per landmark (PHD-Net does not). In a second stage they are maps of patches, which have the
   same centres for all members.
 - `most-confident`: each landmark from the member that is most confident of it.
 

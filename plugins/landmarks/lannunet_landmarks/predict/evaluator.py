@@ -19,7 +19,7 @@ from lannunet_landmarks.evaluation.mean_position import not_learned, placed
 from lannunet_landmarks.evaluation.summary import radial_errors
 from lannunet_landmarks.predict import predictor
 from lannunet_landmarks.predict.confident import probable
-from lannunet_landmarks.predict.patchwise import coordinates_around, stitched_maps
+from lannunet_landmarks.predict.patchwise import coordinates_around, stitched_maps, whole_maps
 from lannunet_landmarks.predict.predictor import Locate, Located, decode, locate_in_maps
 from lannunet_landmarks.predict.presence import deciding
 from lannunet_landmarks.session import LandmarkSession, pixel_shape
@@ -32,21 +32,23 @@ def locate_with(session: LandmarkSession) -> Locate:
     """By a session's network alone, looking once at each image."""
     session.learner.eval()
     config, learner, hooks, run = session.config, session.learner, session.hooks, session.run
-    sampler, batch_size = config.sampler, config.solver.data_loader_batch_size_eval
+    sampler, batch_size = config.sampler, session.patches_at_once
     method = session.loaded.architecture.installed.name
     if sampler.sample_mode == "patch_centred":
 
         def locate(batch: Mapping[str, Any], mode: EvaluationMode) -> Located:
             coordinates, patches = coordinates_around(
-                lambda cut, _: learner.maps(cut), hooks, run.input_size, batch_size, batch, mode
+                lambda cut, _: learner.maps(cut), hooks, run.input_size, batch_size, batch, mode, session.room
             )
             return Located([], {method: coordinates}, patches=patches)
 
         found: Locate = locate
     else:
-        maps: Callable[[Mapping[str, Any]], Any] = learner.maps
+        given = (batch_size, run.in_channels, session.room)
         if in_stitched_patches(session):
-            maps = stitched_maps(learner, hooks, run.input_size, batch_size, run.in_channels)
+            maps = stitched_maps(learner, hooks, run.input_size, *given)
+        else:
+            maps = whole_maps(learner, hooks, *given)
         found = locate_in_maps(maps, hooks, method)
     if config.inference.presence and session.presence is not None:
         found = deciding(found, session.presence)
@@ -58,7 +60,7 @@ def locate_with(session: LandmarkSession) -> Locate:
 def decode_with(
     session: LandmarkSession,
 ) -> Callable[[Tensor, Mapping[str, Any], EvaluationMode], Coordinates]:
-    """As a session decodes maps of whole images, or what it has in place of them in `Located.patches`."""
+    """As a session decodes maps of whole images, or what it has instead of them in `Located.patches`."""
     config, hooks, size = session.config, session.hooks, session.run.input_size
     if config.sampler.sample_mode != "patch_centred":
         return partial(decode, hooks)
@@ -67,8 +69,8 @@ def decode_with(
         def own(_: Mapping[str, Any], landmarks: Tensor) -> Tensor:
             return maps[0, landmarks][:, None].expand(-1, *maps.shape[1:])
 
-        batch_size = config.solver.data_loader_batch_size_eval
-        return coordinates_around(own, hooks, size, batch_size, batch, mode)[0]
+        at_once = session.patches_at_once
+        return coordinates_around(own, hooks, size, at_once, batch, mode, session.room)[0]
 
     return decode_patches
 
@@ -105,7 +107,7 @@ class Evaluator:
             EvaluationSamples(images, samples, centres if centred else None, session.extra),
             0,
             session.fabric.device,
-            batch_size=1 if one_by_one else config.solver.data_loader_batch_size_eval,
+            batch_size=1 if one_by_one else session.batch_size,
         )
 
     def predict(self, locate: Locate, debug_folder: Path | None = None) -> dict[str, list[Prediction]]:

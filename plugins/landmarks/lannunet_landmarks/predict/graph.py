@@ -1,7 +1,7 @@
 """A trained model as one graph: an image's pixels go in, its landmarks come out in pixels of the image.
 
-What `LandmarkModel.predict` does with one look at an image is one module of tensors here. A decoder of a
-plugin, or another one than the default, stays outside: there the graph gives the activated maps, and the
+What `LandmarkModel.predict` does with one inspection of an image is one module of tensors here. A decoder of
+a plugin, or another one than the default, stays outside: there the graph gives the activated maps, and the
 matrix that leads to original pixels.
 """
 
@@ -37,7 +37,7 @@ from lannunet_landmarks.session import LandmarkSession, pixel_shape
 
 TOLERANCE = {"points": 1e-3, "confidence": 1e-2, "presence": 1e-3}
 """Pixels, and shares: a pixel more or less may lie within the radius around a point."""
-LEAST = {2: 64, 3: 32}  # pixels a side of an image that the network sees as it is
+LEAST = {2: 64, 3: 32}  # pixels per side of an image that the network sees as it is
 PROPORTIONS = ((1.0, 1.0, 1.0), (1.7, 1.3, 1.1), (0.6, 0.9, 0.8))
 """Of the examples' sides to those of the network's input."""
 
@@ -120,7 +120,7 @@ def graph_of(
     Args:
         session: The model's.
         path: Where it is from, for messages.
-        predict: What it finds in images of a spacing, with one look at each.
+        predict: What it finds in images of a spacing, with one inspection of each.
         size: (x, y[, z]) that all images have; None: any.
 
     Raises:
@@ -174,7 +174,7 @@ def refuse(session: LandmarkSession, path: Path) -> None:
     if in_stitched_patches(session):
         reason = "predicts patch by patch (sampler.patch.inference_mode: patchify_and_stitch)"
     elif hooks.answered("network_inputs"):
-        reason = "has a network with further inputs than the image"
+        reason = "has a network with additional inputs than the image"
     else:
         for hook in ("postprocess", "postprocess_all"):
             if (plugin := hooks.answering(hook)) is not None:
@@ -233,7 +233,7 @@ def example(session: LandmarkSession, number: int, size: Sequence[int] | None) -
 
 
 def described(session: LandmarkSession) -> dict[str, Any]:
-    """What whoever runs the graph has to know, ready for JSON."""
+    """What anyone who runs the graph has to know, ready for JSON."""
     config, run = session.config, session.run
     last = session.calibrations[-1] if session.calibrations else None
     of = "the network's input" if config.inference.evaluation_mode == "use_input_size" else "the image"
@@ -254,7 +254,7 @@ def described(session: LandmarkSession) -> dict[str, Any]:
 
 
 def decoder_of(session: LandmarkSession, about: dict[str, Any]) -> str | None:
-    """The source of `decoded(answers, about)`, of a plugin that brings its own decoder in NumPy.
+    """The source of `decoded(answers, about)`, of a plugin that provides its own decoder in NumPy.
 
     What it has to know is added to `about`.
     """

@@ -144,7 +144,7 @@ def images_in(folder: Path, readers: ImageFiles) -> list[Path]:
             f"{', '.join(readers.suffixes)}, and DICOM.{below}"
         )
     if left := [path.name for path in found if path not in images and path.suffix.lower() not in PIXELS]:
-        print(f"warning: {folder}: left out, as they are no images: {shown(left)}", file=sys.stderr)
+        print(f"warning: {folder}: left out, as they are not images: {shown(left)}", file=sys.stderr)
     return sorted(images)
 
 

@@ -69,12 +69,12 @@ class Landmarks:
 
 
 class LandmarkModel:
-    """A `Predictor`; a second stage, and further models, are loaded with the first.
+    """A `Predictor`; a second stage, and additional models, are loaded with the first.
 
     Args:
         model: A model file, a run's folder, or that of a cross-validated run.
-        also: Further models, to predict together with it.
-        tta: Whether to look at mirrored images too; None: as the model's configuration says.
+        also: Additional models, to predict together with it.
+        tta: Whether to predict mirrored images too; None: as the model's configuration says.
         known: What makes probabilities of its confidences, beside what the model learned itself; None: what
             lies beside it, as in a bundle.
         plugins: Files with plugins that the user trusts.
@@ -182,7 +182,7 @@ def kept_calibration(model: Path) -> Path | None:
 
 
 def mirror(session: LandmarkSession, tta: bool | None) -> None:
-    """Have a session look at mirrored images too, or not; None: as its configuration says."""
+    """Have a session predict mirrored images too, or not; None: as its configuration says."""
     if tta is not None:
         run = session.config
         inference = run.inference.model_copy(update={"tta": tta})

@@ -1,4 +1,4 @@
-"""Trained models, opened for use: one, or several that look at the same images together."""
+"""Trained models, opened for use: one, or several that inspect the same images together."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def open_model(
             loaded = replace(loaded, run=loaded.run.model_copy(update={"inference": inference}))
         if cast(RunConfig, loaded.run).sampler.sample_mode == "patch_centred" and centres is None:
             raise UserError(
-                f"{path}: looks at patches around the predictions of another model, so it cannot predict "
+                f"{path}: inspects patches around the predictions of another model, so it cannot predict "
                 "alone; give the folder of the run in two stages that it belongs to."
             )
         return loaded
@@ -63,7 +63,7 @@ def open_model(
 
 
 def open_members(first: LandmarkSession, paths: Sequence[Path]) -> list[LandmarkSession]:
-    """Further models that see the same images (or patches) as `first`, and predict as it does."""
+    """Additional models that see the same images (or patches) as `first`, and predict as it does."""
     members = []
     sampler = first.config.sampler
     centred = sampler.sample_mode == "patch_centred"
@@ -160,7 +160,7 @@ def settle_ensemble(loaded: LoadedConfig) -> LoadedConfig:
         )
     for path in paths:
         if not path.is_file() and best_model(path) is None:
-            raise UserError(f"inference.ensemble_checkpoints: {path} is no model file, nor a run's folder.")
+            raise UserError(f"inference.ensemble_checkpoints: {path} is not a model file or a run's folder.")
     if run.trainer.inference_only and model.checkpoint is None:
         model = model.model_copy(update={"checkpoint": paths.pop(0)})
     inference = inference.model_copy(update={"ensemble_checkpoints": paths})

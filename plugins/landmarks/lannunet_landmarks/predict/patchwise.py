@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from lannunet_images import Windows, level_scale
+from lannunet_images import Room, Windows, level_scale
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,30 +22,67 @@ Device = torch.device
 PROBES = 2  # random images that the receptive field is measured with
 
 
+MapsOf = Callable[[Mapping[str, Any]], Any]
+
+
+def whole_maps(
+    learner: LandmarkLearner, hooks: LandmarkHooks, batch_size: int, channels: int, room: Room
+) -> MapsOf:
+    """`Learner.maps`, of as many images at a time as fit into memory; where none does, in patches that do."""
+    in_patches = patchwise(learner, hooks, batch_size, channels, room)
+
+    def maps(batch: Mapping[str, Any]) -> Any:
+        size, every = spatial_size(batch["image"]), range(len(batch["image"]))
+
+        def seen(window: tuple[int, ...]) -> Any:
+            if window != size:
+                return joined([in_patches(part_of(batch, [index]), window) for index in every])
+            found = room.in_batches(every, len(every), lambda chosen: learner.maps(part_of(batch, chosen)))
+            return joined([maps for maps, _ in found])
+
+        return room.in_windows(size, seen)
+
+    return maps
+
+
 def stitched_maps(
     learner: LandmarkLearner,
     hooks: LandmarkHooks,
     patch_size: tuple[int, ...],
     batch_size: int,
     channels: int,
-) -> Callable[[Mapping[str, Any]], Any]:
-    """What makes activated float32 maps of a batch of one image, as `Learner.maps` does, but in patches."""
-    learner.network.eval()
-    measured: list[tuple[tuple[int, ...], tuple[int, ...]]] = []  # strides and margin, at the first image
+    room: Room | None = None,
+) -> MapsOf:
+    """What makes activated float32 maps of a batch of one image, as `Learner.maps` does, but in patches.
 
-    def maps(batch: Mapping[str, Any]) -> Any:
+    They are smaller than `patch_size` where that does not fit into memory.
+    """
+    room = room or Room()
+    in_patches = patchwise(learner, hooks, batch_size, channels, room)
+    return lambda batch: room.in_windows(patch_size, lambda window: in_patches(batch, window))
+
+
+def patchwise(
+    learner: LandmarkLearner, hooks: LandmarkHooks, batch_size: int, channels: int, room: Room
+) -> Callable[[Mapping[str, Any], tuple[int, ...]], Any]:
+    """What makes the maps of a batch of one image in patches of a size."""
+    learner.network.eval()
+    measured: dict[tuple[int, ...], tuple[tuple[int, ...], tuple[int, ...]]] = {}  # strides and margin
+
+    def maps(batch: Mapping[str, Any], patch_size: tuple[int, ...]) -> Any:
         image = batch["image"]  # (1, C, *S)
 
         def network(patches: Tensor, corners: Sequence[tuple[int, ...]] | None = None) -> Any:
             first = torch.zeros(len(patches), len(patch_size)) if corners is None else torch.tensor(corners)
             return learner.outputs(patch_batch(batch, patches, first))
 
-        if not measured:
+        if patch_size not in measured:
             strides = output_strides(network, channels, patch_size, image.device)
-            measured.append((strides, receptive_radius(network, channels, patch_size, image.device)))
-        strides, margin = measured[0]
+            radius = receptive_radius(network, channels, patch_size, image.device)
+            measured[patch_size] = strides, radius
+        strides, margin = measured[patch_size]
         windows = Windows.over(spatial_size(image), patch_size, margin, strides)
-        patches = predicted_patches(network, image, windows, batch_size)
+        patches = predicted_patches(network, image, windows, batch_size, room)
         return learner.activate(hooks.stitch_heatmap(patches=patches, windows=windows), spatial_size(image))
 
     return maps
@@ -60,8 +97,31 @@ def patch_batch(batch: Mapping[str, Any], patches: Tensor, corners: Tensor) -> d
     return {**repeated(batch, count), "image": patches, "affine": affine, "corner": corners}
 
 
+def part_of(batch: Mapping[str, Any], chosen: Sequence[int]) -> Mapping[str, Any]:
+    """The images of these indices, which follow each other, of a batch."""
+    if len(chosen) == len(batch["image"]):
+        return batch
+    some = slice(chosen[0], chosen[-1] + 1)
+    return {
+        key: {name: one[some] for name, one in value.items()} if isinstance(value, Mapping) else value[some]
+        for key, value in batch.items()
+    }
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Maps of all images from those of some at a time."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    if isinstance(first, Mapping):
+        return {name: joined([part[name] for part in parts]) for name in first}
+    if isinstance(first, list | tuple):
+        return type(first)(joined(of_one) for of_one in zip(*parts, strict=True))
+    return torch.cat(list(parts))
+
+
 def repeated(batch: Mapping[str, Any], count: int) -> dict[str, Any]:
-    """A batch of one, so many times."""
+    """A batch of one, this many times."""
     many: dict[str, Any] = {}
     for key, value in batch.items():
         if isinstance(value, Mapping):
@@ -80,6 +140,7 @@ def coordinates_around(
     batch_size: int,
     batch: Mapping[str, Any],
     mode: EvaluationMode,
+    room: Room | None = None,
 ) -> tuple[Coordinates, Tensor | None]:
     """Each landmark of one image from a patch around its place in `centres`; NaN where that is unknown.
 
@@ -92,6 +153,7 @@ def coordinates_around(
         batch_size: Patches at a time.
         batch: Of one image; `centres` is (1, N, D) in its pixels.
         mode: As `get_coords_from_heatmap` takes it.
+        room: How many patches at a time fit into memory.
 
     Returns:
         The coordinates in pixels of the image, and the landmarks' own maps as in `Located.patches`.
@@ -111,11 +173,15 @@ def coordinates_around(
     covariance: Tensor | None = None
     presence: Tensor | None = None
     own_maps: Tensor | None = None
-    for first in range(0, len(known), batch_size):
-        landmarks, chosen = known[first : first + batch_size], corners[first : first + batch_size]
-        cut = torch.stack([cut_patch(image[0], corner, patch_size) for corner in chosen.long()])
-        patches = patch_batch(batch, cut, chosen)
-        maps = maps_of(patches, landmarks)
+
+    def look(at: Sequence[int]) -> tuple[Tensor, dict[str, Any], Any]:
+        some = slice(at[0], at[-1] + 1)
+        cut = torch.stack([cut_patch(image[0], corner, patch_size) for corner in corners[some].long()])
+        patches = patch_batch(batch, cut, corners[some])
+        return cut, patches, maps_of(patches, known[some])
+
+    for (cut, patches, maps), at in (room or Room()).in_batches(range(len(known)), batch_size, look):
+        landmarks, chosen = known[at[0] : at[-1] + 1], corners[at[0] : at[-1] + 1]
         found = hooks.get_coords_from_heatmap(
             heatmaps=maps,
             affine=patches["affine"],
@@ -154,15 +220,17 @@ def predicted_patches(
     image: Tensor,
     windows: Windows,
     batch_size: int,
+    room: Room,
 ) -> Iterator[tuple[Any, Sequence[tuple[int, ...]]]]:
     """The network's outputs for batches of patches of an image (1, C, *S), and the patches' corners."""
     beyond = [a - b for a, b in zip(windows.covered_size, spatial_size(image), strict=True)]
     image = functional.pad(image, [pad for side in beyond for pad in (0, side)])
-    corners = list(windows.corners())
-    for first in range(0, len(corners), batch_size):
-        chosen = corners[first : first + batch_size]
+
+    def outputs(chosen: Sequence[tuple[int, ...]]) -> Any:
         patches = [image[0][windows.box(corner)] for corner in chosen]
-        yield map_tensors(network(torch.stack(patches), chosen), Tensor.float), chosen
+        return map_tensors(network(torch.stack(patches), chosen), Tensor.float)
+
+    return room.in_batches(list(windows.corners()), batch_size, outputs)
 
 
 def output_strides(
@@ -208,30 +276,30 @@ def receptive_radius(
 
     Measured as the footprint of the gradient of the finest outputs' middles; at most what the size shows.
     """
-    image = blank(PROBES, channels, size, device)
     generator = torch.Generator().manual_seed(0)
-    image = (image.cpu() + torch.randn(image.shape, generator=generator)).to(image.device)
     radius = [0] * len(size)
-    with torch.inference_mode(False), torch.enable_grad():
-        image = image.clone().requires_grad_()
-        spatial = [out for out in tensors_of(finest(network(image))) if out.ndim == 2 + len(size)]
-        for output in spatial:
-            strides = level_scale(size, spatial_size(output))
-            middle = [side // 2 for side in spatial_size(output)]
-            values = output.float()
-            for position in reversed(middle):
-                values = values.select(2, position)  # in the end (B, K)
-            # Of random weight, so that no two paths cancel.
-            weights = torch.randn(values.shape, generator=generator).to(values.device)
-            (gradient,) = torch.autograd.grad((values * weights).sum(), image, retain_graph=True)
-            seen = (gradient != 0).flatten(0, 1).any(0)
-            for axis, (position, stride) in enumerate(zip(middle, strides, strict=True)):
-                others = [a for a in range(seen.ndim) if a != seen.ndim - 1 - axis]
-                touched = seen.any(dim=others).nonzero()
-                if len(touched):
-                    before = position * stride - int(touched.min())
-                    after = int(touched.max()) - (position * stride + stride - 1)
-                    radius[axis] = max(radius[axis], math.ceil(before), math.ceil(after))
+    for _ in range(PROBES):  # one at a time, as a gradient takes more memory than a prediction
+        with torch.inference_mode(False), torch.enable_grad():
+            noise = torch.randn(1, channels, *reversed(size), generator=generator)
+            image = noise.to(device).requires_grad_()
+            spatial = [out for out in tensors_of(finest(network(image))) if out.ndim == 2 + len(size)]
+            for output in spatial:
+                strides = level_scale(size, spatial_size(output))
+                middle = [side // 2 for side in spatial_size(output)]
+                values = output.float()
+                for position in reversed(middle):
+                    values = values.select(2, position)  # in the end (B, K)
+                # Of random weight, so that no two paths cancel.
+                weights = torch.randn(values.shape, generator=generator).to(values.device)
+                (gradient,) = torch.autograd.grad((values * weights).sum(), image, retain_graph=True)
+                seen = (gradient != 0).flatten(0, 1).any(0)
+                for axis, (position, stride) in enumerate(zip(middle, strides, strict=True)):
+                    others = [a for a in range(seen.ndim) if a != seen.ndim - 1 - axis]
+                    touched = seen.any(dim=others).nonzero()
+                    if len(touched):
+                        before = position * stride - int(touched.min())
+                        after = int(touched.max()) - (position * stride + stride - 1)
+                        radius[axis] = max(radius[axis], math.ceil(before), math.ceil(after))
     return tuple(radius)
 
 

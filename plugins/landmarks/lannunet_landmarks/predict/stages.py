@@ -49,7 +49,7 @@ def train_stages(loaded: LoadedConfig, *, resume: bool = False, overwrite: bool 
 
     Args:
         loaded: The run's configuration.
-        resume: Go on where the run in the output folder stopped, in either stage.
+        resume: Continue where the run in the output folder stopped, in either stage.
         overwrite: Replace the run in the output folder.
 
     Returns:

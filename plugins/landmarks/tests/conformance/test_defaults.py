@@ -1,4 +1,4 @@
-"""What the task answers where a plugin does not keeps the contracts too."""
+"""What the task returns where a plugin does not keeps the contracts too."""
 
 from lannunet_landmarks.conformance import DecodeConformance, LabelConformance, LandmarkLossConformance
 

@@ -214,7 +214,7 @@ FAULTS = {
         "return 0.3 + 0.7 * outputs[0]",
         "background",
     ),
-    "absence not taught": (
+    "absence not trained": (
         "loss",
         "known_negatives_are_learned",
         '(labels["state"] != 3)',

@@ -1,4 +1,4 @@
-"""The kit in runs of landmarks: outputs that nobody else understands, and names that a plugin brings."""
+"""The kit in runs of landmarks: outputs that nobody else understands, and names that a plugin provides."""
 
 import pytest
 from lannunet_landmarks.conformance import DecodeConformance, LabelConformance, LandmarkLossConformance

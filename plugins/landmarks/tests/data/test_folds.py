@@ -9,7 +9,7 @@ from lannunet_landmarks.schema import DatasetConfig
 
 @pytest.fixture
 def dataset(make_project):
-    """Ten drawn images (6, 2, 2), and two that nobody annotated."""
+    """Ten drawn images (6, 2, 2), and two without annotation."""
     project = make_project(splits={"training": 6, "validation": 2, "testing": 2})
     project.annotations["spacing"] = 0.5
     project.annotations["training"][0]["age"] = 41
@@ -142,7 +142,7 @@ def test_patients_stay_together(of_patients, tmp_path, capsys, rule, how):
     assert len(folds) == (3 if len(how) == 2 else 5)
     assert sum(len(fold["testing"]) for fold in folds) == 12
     for fold in folds:
-        field = fold["group_by"]  # which training looks at
+        field = fold["group_by"]  # which training inspects
         assert all(one[field] == one["patient"] for split in SPLITS for one in fold[split])
         of_lists = [patients_of(fold, split) for split in SPLITS]
         assert all(of_lists)

@@ -514,7 +514,7 @@ def test_wings_load():
     batch = collate([samples[k] for k in range(12)])
     assert batch["image"].shape == (12, 1, 192, 256)
     assert is_inside(batch["landmarks"].numpy(), (256, 192)).all()
-    # 632 × 480 on 256 × 192: 2.5 pixels a pixel, edges on edges, 1.6 pixels of margin left and right.
+    # 632 × 480 on 256 × 192: 2.5 pixels per pixel, edges on edges, 1.6 pixels of margin left and right.
     expected = (testing[0].coordinates + 0.5) / 2.5 - 0.5 + (1.6, 0)
     np.testing.assert_allclose(batch["landmarks"][0], expected, atol=1e-4)
 

@@ -18,7 +18,7 @@ NAN = float("nan")
 
 
 def draw(rng, images, landmarks=12, slope=0.5, intercept=1.0):
-    """Raw figures and hits of which the true probability is a logistic curve of the raw ones' logits."""
+    """Raw confidences and hits of which the true probability is a logistic curve of the raw ones' logits."""
     raw = rng.beta(4, 1, (images, landmarks))
     true = 1 / (1 + np.exp(-(intercept + slope * np.log(raw / (1 - raw)))))
     return raw, (rng.random(true.shape) < true).astype(float), true
@@ -34,7 +34,7 @@ def test_after_calibration_it_is_the_probability():
 
 
 def test_the_order_of_points_stays():
-    """Also where all held-out points were right, or large raw figures were worse than small ones."""
+    """Also where all held-out points were right, or large raw confidences were worse than small ones."""
     raw = np.linspace(0.01, 0.999, 100)
     for hits in (np.ones(100), np.zeros(100), (raw < 0.5).astype(float)):
         known = calibrate_confidence(raw, hits, 5.0, "px")

@@ -1,4 +1,4 @@
-"""What a run that nobody planned is told, and which are told nothing."""
+"""What a run that nobody planned is reported, and which are reported nothing."""
 
 from pathlib import Path
 

@@ -29,7 +29,7 @@ def decoded(maps, batch, mode):
 
 
 def answering(points, confidence, maps=(), present=None):
-    """A member that answers the same for every batch."""
+    """A member that returns the same for every batch."""
     found = Coordinates(torch.tensor(points), torch.tensor(confidence))
     return lambda batch, mode: Located(maps, {"net": found}, present)
 
@@ -96,7 +96,7 @@ def test_mean_map():
         [torch.ones(1, 1, 16, 20), []],
         [torch.ones(1, 1, 16, 20), torch.ones(1, 1, 8, 10)],
         [torch.ones(1, 1, 7, 9)] * 2,  # no whole fraction of the image
-        [torch.ones(1, 2, 16, 20)] * 2,  # not one a landmark
+        [torch.ones(1, 2, 16, 20)] * 2,  # not one per landmark
     ],
 )
 def test_maps_of_another_kind_have_no_mean(maps):
@@ -302,7 +302,7 @@ def test_images_that_a_member_was_trained_on_are_told(five, capsys, tmp_path):
         ({"inference": {"ensemble_inference": True}}, "holds no folds (fold0, fold1 …)"),
         (
             {"inference": {"ensemble_inference": True, "ensemble_checkpoints": ["none.pt"]}},
-            "none.pt is no model file, nor a run's folder",
+            "none.pt is not a model file or a run's folder",
         ),
         (
             {"inference": {"ensemble_checkpoints": ["a.pt"]}},

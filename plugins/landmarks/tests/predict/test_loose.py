@@ -46,7 +46,7 @@ def test_a_folder_of_several_kinds(tmp_path, capsys):
         (tmp_path / name).write_text("no image")
     (tmp_path / "within").mkdir()
     assert names(tmp_path) == ["1.2.840.7", "C.TIF", "IM0001", "a.png", "b.jpg", "d.npy", "e.mha", "f.nii.gz"]
-    assert "left out, as they are no images: notes.txt, points.json, within" in capsys.readouterr().err
+    assert "left out, as they are not images: notes.txt, points.json, within" in capsys.readouterr().err
 
 
 def test_slices_of_one_series_are_said(tmp_path, capsys):

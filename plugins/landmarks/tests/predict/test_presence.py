@@ -38,7 +38,7 @@ def draw(rng, shown):
 
 
 def write_pictures(project, counts, missing):
-    """In place of the project's: the same pictures with and without missing landmarks, except for these."""
+    """Instead of the project's: the same pictures with and without missing landmarks, except for these."""
     for split, count in counts.items():
         samples = []
         for number in range(count):

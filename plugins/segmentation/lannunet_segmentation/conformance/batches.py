@@ -16,7 +16,7 @@ BALL = 4.0  # radius of what is drawn for a class, in pixels
 
 
 def class_names(count: int) -> tuple[str, ...]:
-    """The background and so many classes."""
+    """The background and this many classes."""
     return ("background", *(f"class {n}" for n in range(1, count + 1)))
 
 

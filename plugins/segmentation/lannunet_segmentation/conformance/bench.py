@@ -104,7 +104,7 @@ class SegmentationBench(Bench):
     def unlabelled(self, session: Session) -> Sequence[Partial]:
         batch = segmentation_batch(session)
         batch["label"][_unknown(batch["label"])] = IGNORE
-        return [Partial("a voxel that nobody annotated", batch, _right_half(batch["label"]), {})]
+        return [Partial("a voxel without annotation", batch, _right_half(batch["label"]), {})]
 
     def weightless(self, session: Session) -> Sequence[Partial]:
         batch = segmentation_batch(session)
@@ -123,7 +123,7 @@ class SegmentationBench(Bench):
         unknown = _unknown(batch["label"])
         batch["label"][unknown] = IGNORE
         light, heavy = ({**batch, "weight": torch.where(unknown, weight, 1.0)} for weight in (0.5, 5.0))
-        return [("a weight of 0.5 or of 5 at voxels that nobody annotated", light, heavy)]
+        return [("a weight of 0.5 or of 5 at voxels without annotation", light, heavy)]
 
     @contextmanager
     def sources(self, dimensions: int, sampling: Sampling) -> Iterator[Sequence[Source]]:

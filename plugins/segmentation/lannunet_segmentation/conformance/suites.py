@@ -9,7 +9,7 @@ from lannunet_segmentation.conformance import class_maps, extra_maps, labels
 
 
 class SegmentationLabelConformance(Conformance):
-    """What holds for a plugin that answers `generate_segmentation_labels`."""
+    """What holds for a plugin that implements `generate_segmentation_labels`."""
 
     task = "segmentation"
 
@@ -21,7 +21,7 @@ class SegmentationLabelConformance(Conformance):
 
 
 class SegmentationConformance(Conformance):
-    """What holds for a plugin that answers `get_segmentation`."""
+    """What holds for a plugin that implements `get_segmentation`."""
 
     task = "segmentation"
 
@@ -30,7 +30,7 @@ class SegmentationConformance(Conformance):
 
 
 class ExtraMapsConformance(extra_maps.WithFiles):
-    """What holds for a plugin that answers `extra_maps`."""
+    """What holds for a plugin that implements `extra_maps`."""
 
     task = "segmentation"
 

@@ -36,8 +36,8 @@ class Layout:
     """What a header says.
 
     Attributes:
-        dtype: Of numbers, or truth values.
-        shape: Of the array.
+        dtype: Dtype of numbers, or truth values.
+        shape: Shape of the array.
         columns_first: Whether the first axis is the fastest.
         start: Bytes of the header.
     """
@@ -108,7 +108,7 @@ def own_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[A
     if found.dtype != np.dtype(dtype) or found.shape != shape or found.columns_first:
         raise UserError(
             f"{path}: holds {found.dtype} of shape {found.shape} where {np.dtype(dtype)} of shape {shape} "
-            "were prepared. Start again: what is damaged is prepared anew."
+            "were prepared. Start again: what is damaged is prepared again."
         )
     return _mapped(path, found)
 

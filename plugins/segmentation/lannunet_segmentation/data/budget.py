@@ -27,7 +27,7 @@ class Machine:
         name: In reasons.
         products: Multiplications a second.
         numbers: Activations a second that are written and read again.
-        voxels: Patch voxels a second that are augmented and labelled.
+        voxels: Patch voxels per second that are augmented and labelled.
         batches: An epoch.
     """
 
@@ -48,7 +48,7 @@ class Budget:
 
     Attributes:
         memory: Bytes that a training step may take.
-        seconds: Of training.
+        seconds: Seconds of training.
         machine: What trains.
     """
 

@@ -1,6 +1,6 @@
-"""A case's files, one a channel, and their voxels.
+"""A case's files, one per channel, and their voxels.
 
-Sizes are (x, y[, z]), arrays (C, [z,] y, x). A voxel that nobody annotated is `IGNORE`, whatever the files
+Sizes are (x, y[, z]), arrays (C, [z,] y, x). A voxel without annotation is `IGNORE`, whatever the files
 call it.
 """
 
@@ -54,7 +54,7 @@ def read_case(case: Case, dataset: SegmentationDataset, with_label: bool = True)
 def complete(
     folder: Path, name: str, found: Mapping[int, Path], channels: int, ending: str
 ) -> tuple[Path, ...]:
-    """The files of one case, one a channel or one for all (a picture in colours)."""
+    """The files of one case, one per channel or one for all (a picture in colours)."""
     for channel in range(channels):
         if channel not in found and list(found) != [0]:
             raise UserError(

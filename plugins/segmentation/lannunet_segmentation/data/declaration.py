@@ -99,7 +99,7 @@ def read_classes(path: Path, declared: Declared) -> tuple[tuple[str, ...], int |
         if name != IGNORE_NAME and str(name).strip().casefold() == IGNORE_NAME:
             raise UserError(
                 f'{path}: the label {value} is called "{terminal_text(name)}". Write "{IGNORE_NAME}" if it '
-                "means that nobody annotated; give it another name if it is a class."
+                "means without annotation; give it another name if it is a class."
             )
         values[name] = int(value)
     _check_printable(path, "labels", values)

@@ -28,15 +28,15 @@ class Fingerprint:
 
     Attributes:
         dataset: The data set.
-        sizes: Of each training case, from its header.
+        sizes: Sizes of each training case, from its header.
         spacings: The same, in mm.
         looked_into: How many of the cases the following comes from.
         intensities: For each channel the 0.5 and 99.5 percentile, mean and standard deviation of annotated
             foreground; of all voxels where none is annotated.
-        class_shares: Of the annotated voxels, by class.
+        class_shares: Class shares of the annotated voxels, by class.
         annotated: Share of voxels that are annotated.
         states_spacing: Whether the files say how large voxels are; where they do not, `spacings` are 1.
-        nonzero_share: Of a median image, what the box around all that is not zero takes.
+        nonzero_share: Share of the median image inside the box around its nonzero voxels.
     """
 
     dataset: SegmentationDataset
@@ -51,7 +51,7 @@ class Fingerprint:
 
 
 def fingerprint(dataset: SegmentationDataset) -> Fingerprint:
-    """Look at the headers of all training cases, and into the voxels of some, spread evenly.
+    """Inspect the headers of all training cases, and the voxels of some, spread evenly.
 
     Raises:
         UserError: Files do not belong together, a label is none of the classes, nothing is annotated.

@@ -278,12 +278,12 @@ def _is_file(path: Path) -> bool:
 
 
 def _further(entry: Any, known: set[str]) -> dict[str, Any]:
-    """The further fields of an entry."""
+    """The additional fields of an entry."""
     return {key: value for key, value in entry.items() if key not in known} if isinstance(entry, dict) else {}
 
 
 def _listed_fields(entries: Any) -> dict[str, dict[str, Any]]:
-    """The further fields of what a dataset.json of version 1 lists, by case."""
+    """The additional fields of what a dataset.json of version 1 lists, by case."""
     fields = {}
     for entry in entries if isinstance(entries, list) else []:
         if isinstance(entry, dict) and isinstance(image := entry.get("image"), str):

@@ -1,6 +1,6 @@
 """Label maps as files: read and checked against the classes, and written in the geometry of their image.
 
-Arrays are (*S), sizes (x, y[, z]). A voxel that nobody annotated is `IGNORE`, whatever the files call it.
+Arrays are (*S), sizes (x, y[, z]). A voxel without annotation is `IGNORE`, whatever the files call it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VOLUMES = (".nii", ".nii.gz", ".mha", ".nrrd")  # no .mhd: its voxels are a seco
 
 
 def read_label(path: Path, dataset: SegmentationDataset) -> tuple[Labels, Geometry]:
-    """A label map (*S) with `IGNORE` where nobody annotated, and where its voxels lie.
+    """A label map (*S) with `IGNORE` where there is no annotation, and where its voxels lie.
 
     Args:
         path: A label file.
@@ -75,7 +75,7 @@ def write_label(path: Path, label: Labels, geometry: Geometry) -> None:
     Args:
         path: Its suffix is the format. Its folder exists.
         label: (*S).
-        geometry: Of the image that was segmented.
+        geometry: Geometry of the image that was segmented.
 
     Raises:
         UserError: The format cannot hold labels, or not these.
@@ -181,7 +181,7 @@ def _label_pixels(path: Path, dimensions: int, files: ImageFiles) -> NDArray[Any
             return stored
     pixels = files.read(path, dimensions).pixels
     if len(pixels) != 1:
-        raise UserError(f"{path}: has {len(pixels)} channels; a label file has one number a voxel.")
+        raise UserError(f"{path}: has {len(pixels)} channels; a label file has one number per voxel.")
     return cast(NDArray[Any], pixels[0])
 
 

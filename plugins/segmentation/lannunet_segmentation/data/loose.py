@@ -92,7 +92,7 @@ def _folder_files(folder: Path, readers: ImageFiles) -> list[Path]:
     used = set(chosen)
     if left := [file.name for file in files if file not in used and file.suffix.lower() not in BESIDE]:
         names = ", ".join(left[:5]) + (f" and {len(left) - 5} others" if len(left) > 5 else "")
-        print(f"warning: {folder}: left out, as they are no images: {terminal_text(names)}", file=sys.stderr)
+        print(f"warning: {folder}: left out, as they are not images: {terminal_text(names)}", file=sys.stderr)
     return chosen
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from lannunet_images import queued_copy
 from torch import Tensor
 from torch.nn import functional
 
@@ -31,7 +32,8 @@ def blur(channel: Tensor, sigmas: Sequence[float]) -> Tensor:
     """Gaussian blur with a sigma (x, y[, z]) of its own along each axis; mirrored at the edges."""
     for sigma, length in zip(sigmas, reversed(channel.shape), strict=False):
         # The last axis is filtered and rolled to the front D times: x, then y[, then z].
-        channel = (channel @ _gaussian_matrix(length, sigma).to(channel).T).movedim(-1, 0)
+        matrix = queued_copy(_gaussian_matrix(length, sigma), channel.device, channel.dtype)
+        channel = (channel @ matrix.T).movedim(-1, 0)
     return channel
 
 

@@ -112,7 +112,7 @@ def preparation(stage: Path, dimensions: int) -> NnunetRecipe | str:
 
     Args:
         stage: The folder.
-        dimensions: Of its cases.
+        dimensions: Dimensions of its cases.
     """
     plan, trained = stage_plan(stage), f"it was trained on {stage.name}"  # without a place: models keep it
     if plan is None:

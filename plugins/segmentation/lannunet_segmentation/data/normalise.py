@@ -72,7 +72,7 @@ def prepare_image(
 def resampling(
     spacing: tuple[float, ...], size: tuple[int, ...], settings: Settings
 ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """What brings a channel (*S) of an image with `spacing` to `size` (x, y[, z])."""
+    """What resamples a channel (*S) of an image with `spacing` to `size` (x, y[, z])."""
     if settings.interpolation == "linear" or settings.spacing is None:
         return partial(regrid.resample, size=size)
     shape = np.array(size[::-1])

@@ -1,4 +1,5 @@
-"""A run's configuration from a look at the data: nnU-Net's rules (Isensee et al. 2021), for a given time.
+"""A run's configuration from an inspection of the data: nnU-Net's rules (Isensee et al. 2021), for a given
+time.
 
 Sizes and spacings are (x, y[, z]). The architecture says which networks there are and what they cost.
 """
@@ -31,7 +32,7 @@ RESCALED = ("rescale_to_0_1", "rescale_0_1", "rgb_to_0_1")  # what channels are 
 BASE_MINUTES, BASE_VOXELS, MOST_MINUTES = 7.5, 2e6, 240.0
 NNUNET, UPRIGHT = "nnunet", "UprightElastic"
 SHORT_STEPS = 10_000
-"""Up to so many steps, volumes that lie alike are not mirrored. On the hippocampus, 750 steps end at a Dice
+"""Up to this many steps, volumes that lie alike are not mirrored. On the hippocampus, 750 steps end at a Dice
 of 0.838 with `Upright` and of 0.827 with `nnunet`, 0.835 when that predicts mirrored views too; 1500 at 0.849
 with `Upright` and 0.853 with `UprightElastic` (docs/recipe.md). nnU-Net's scheme is made for 250,000 steps;
 where the two meet was not measured."""
@@ -89,7 +90,7 @@ def make_plan(found: Fingerprint, request: PlanRequest) -> Plan:
         Choice(
             "solver.mini_batch_size",
             machine.batches,
-            f"batches an epoch; {machine.name} may make about {float(f'{steps:.2g}'):.0f} steps in the time",
+            f"batches per epoch; {machine.name} may make about {float(f'{steps:.2g}'):.0f} steps in the time",
         ),
         Choice("trainer.fold", fold, why_fold),
         Choice("trainer.plugins", extensions, _why_plugins(found, extensions)),
@@ -159,7 +160,7 @@ def prepared_sizes(found: Fingerprint, spacing: tuple[float, ...] | None) -> lis
 
 
 def choose_minutes(voxels: float) -> tuple[float, str]:
-    """Minutes of training for so many voxels; more data has more to learn, but not in proportion."""
+    """Minutes of training for this many voxels; more data has more to learn, but not in proportion."""
     minutes = min(BASE_MINUTES * math.sqrt(max(voxels / BASE_VOXELS, 1.0)), MOST_MINUTES)
     reason = f"of training; {BASE_MINUTES:g} for up to {BASE_VOXELS / 1e6:g} million voxels"
     if minutes > BASE_MINUTES:
@@ -236,7 +237,7 @@ def _why_patch(network: PlannedNetwork, median: Sequence[float], budget: Budget,
 def _why_default_settings() -> str:
     return (
         "with its own defaults; it does not say what it costs: guessed as a wide U-Net's "
-        "300,000 multiplications and 1,000 stored numbers a voxel"
+        "300,000 multiplications and 1,000 stored numbers per voxel"
     )
 
 

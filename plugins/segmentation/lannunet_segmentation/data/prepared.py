@@ -33,7 +33,7 @@ class PreparedCase:
         annotated_count: How many voxels are annotated.
         labelled: Whether it has a label at all.
         maps: The names of its extra maps.
-        extra_fields: Further fields of its entry in the data set, as `Case.extra` has them now.
+        extra_fields: Additional fields of its entry in the data set, as `Case.extra` has them now.
     """
 
     id: str
@@ -60,7 +60,7 @@ class PreparedCase:
         return image
 
     def label(self) -> Labels | None:
-        """(*S) int16 with `IGNORE` where nobody annotated; None: without label."""
+        """(*S) int16 with `IGNORE` where there is no annotation; None: without label."""
         return own_array(self.folder / "label.npy", np.int16, self.size[::-1]) if self.labelled else None
 
     def extra(self, name: str) -> NDArray[np.float16] | None:

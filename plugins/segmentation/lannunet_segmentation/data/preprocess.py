@@ -112,7 +112,7 @@ def _check_settings(dataset: SegmentationDataset, settings: Settings) -> None:
         if len(values) != channels:
             raise UserError(
                 f"preprocess.{key}: {len(values)} value(s) for {channels} channel(s) "
-                f"({', '.join(dataset.channel_names)}). Give one a channel."
+                f"({', '.join(dataset.channel_names)}). Give one per channel."
             )
     for channel, (kind, clip) in enumerate(zip(settings.normalisation, settings.clip, strict=True)):
         if kind == "ct" and clip is None:

@@ -26,7 +26,7 @@ def resample_label(label: Labels, size: Sequence[int], thick: int | None = None)
     """A label map (*S) on another grid of `size` (x, y[, z]).
 
     Each class's indicator is resampled linearly, one at a time, and the highest wins; along the axis `thick`
-    of the array the nearest slice is taken where there will be more of them. What nobody annotated
+    of the array the nearest slice is taken where there will be more of them. What there is no annotation for
     takes no part in that and stays so: a voxel is annotated where any of the voxels that it stands for is, so
     that a single one is not lost.
     """

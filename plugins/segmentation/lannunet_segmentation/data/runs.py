@@ -61,7 +61,7 @@ class Runs:
         return np.array(place[::-1], np.int64)
 
     def draw(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """A voxel (D,) (x, y[, z]), each as often. There must be one."""
+        """A voxel (D,) (x, y[, z]), with equal probability. There must be one."""
         return self.voxel(int(rng.integers(len(self))))
 
     @property

@@ -29,7 +29,7 @@ class TrainingPatches(Dataset[dict[str, Any]]):
         seed: The run's seed.
         extra_maps: What is cut beside image and label.
         augmenter: Augments the image here, in the loader's workers; None: `on_device` does.
-        extra: The further fields of cases that reach batches; None: those of `cases`.
+        extra: The additional fields of cases that reach batches; None: those of `cases`.
         debug: Also say what each patch was made of, as `before`.
     """
 
@@ -105,8 +105,8 @@ class TrainingPatches(Dataset[dict[str, Any]]):
 
     def on_device(self, batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
         """The batch, augmented; all weights and masks multiplied are in its `weight` (B, *S)."""
-        moved, size = to_device(batch, device), self.sampling.output_size
-        drawn, centre = moved["drawn"], moved["centre"]
+        drawn, centre, size = batch["drawn"], batch["centre"], self.sampling.output_size
+        moved = {**to_device(batch, device), "centre": centre}  # which is read on the host
         label = moved["label"][:, None]
         for extra in self.extra_maps:
             if extra.role != "label":  # what has no weight would get some of its neighbour's

@@ -1,4 +1,4 @@
-"""How a run's images are prepared: what the configuration says, with what plugins bring."""
+"""How a run's images are prepared: what the configuration says, with what plugins provide."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lannunet_segmentation.types import Preparation, SegmentationDataset, Settin
 
 
 def settings_of(config: RunConfig, dataset: SegmentationDataset) -> Settings:
-    """How images are prepared, with one entry a channel; how those were that are prepared already.
+    """How images are prepared, with one entry per channel; how those were that are prepared already.
 
     Raises:
         UserError: The configuration says more or fewer than the data set has, or anything of prepared images.
@@ -42,7 +42,7 @@ def settings_of(config: RunConfig, dataset: SegmentationDataset) -> Settings:
         if len(entries) != channels:
             raise UserError(
                 f"preprocess.{key}: has {len(entries)} entries, but the images in {dataset.path} have "
-                f"{channels} channel(s); give one a channel."
+                f"{channels} channel(s); give one per channel."
             )
     if missing := [k for k, kind in enumerate(normalisation) if kind == "ct" and clip[k] is None]:
         raise UserError(
@@ -106,7 +106,7 @@ def as_trained(
         own: What the configuration and the data set say.
         found: What the model's file says; None: nothing, it is older than this.
         dataset: What is predicted.
-        hooks: Of plugins that may bring normalisations.
+        hooks: Of plugins that may provide normalisations.
         loaded: The configuration.
         model: For messages.
 
@@ -202,7 +202,7 @@ def own_name(name: str) -> str:
 def with_plugins(
     settings: Settings, dataset: SegmentationDataset, hooks: SegmentationHooks, loaded: LoadedConfig
 ) -> Settings:
-    """With those normalisations that the run's plugins bring.
+    """With those normalisations that the run's plugins provide.
 
     Raises:
         UserError: Nobody knows a name.

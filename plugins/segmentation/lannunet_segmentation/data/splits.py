@@ -21,7 +21,7 @@ def split(
     """The training and the validation cases of one fold.
 
     `splits_final.json` or `.pkl` in the folder (of a preprocessed one: also beside it) says which; without
-    one the cases are shuffled by the seed and dealt to five folds.
+    one the cases are shuffled by the seed and split into five folds.
 
     Args:
         dataset: The data set.

@@ -25,9 +25,9 @@ def evaluate_given(predictions: Any, truth: Any, output: str | PathLike[str] | N
 
     Args:
         predictions: A sequence of `Segmentation`, or a folder of label maps.
-        truth: The annotated label maps (*S) of the same images, −1 where nobody annotated; or a data set, or
-            the path of one, whose imagesTs these are. For a folder of label maps, another one, or a data set
-            that has labels of the same names.
+        truth: The annotated label maps (*S) of the same images, −1 where there is no annotation; or a data
+            set, or the path of one, whose imagesTs these are. For a folder of label maps, another one, or a
+            data set that has labels of the same names.
         output: For folders, where cases.csv, summary.json and report.html go; None: no file is written.
 
     Raises:

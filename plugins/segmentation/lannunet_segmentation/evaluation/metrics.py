@@ -63,12 +63,12 @@ def case_metrics(
     """Compare a label map with the annotation, class by class.
 
     A class that is in neither has no Dice (NaN): averaging it in as 1 or as 0 would be made up. One that is
-    in either only has Dice 0 and no distances (NaN), for which no finite number would be honest; whoever
+    in either only has Dice 0 and no distances (NaN), for which no finite number would be honest; anyone who
     averages distances has to say how many are missing.
 
     Args:
         predicted: (*S).
-        target: (*S), `IGNORE` where nobody annotated.
+        target: (*S), `IGNORE` where there is no annotation.
         spacing: mm per voxel (x, y[, z]).
         classes: Label values to compare, each at least 1.
         weight: (*S), not negative; adds the weighted Dice.
@@ -103,22 +103,23 @@ def surface_distances(
     """The 95 % Hausdorff distance and the mean surface distance between two masks.
 
     The surface of a mask is its voxels with a face neighbour outside of it; beyond the image is outside, what
-    nobody annotated is neither inside nor outside. Distances are those between voxel centres. With d(a, B)
-    the distance of a surface voxel to the nearest one of the other surface, and A, B the two surfaces:
+    there is no annotation for is neither inside nor outside. Distances are those between voxel centres. With
+    d(a, B) the distance of a surface voxel to the nearest one of the other surface, and A, B the two
+    surfaces:
 
     - Hausdorff, 95 %: the larger of the 95th percentiles (interpolated) of d(a, B) and of d(b, A)
       (Huttenlocher et al. 1993; taken as in Maier-Hein et al., Metrics Reloaded, 2024);
     - mean: (Σ d(a, B) + Σ d(b, A)) / (|A| + |B|), the average symmetric surface distance (Heimann et al.
       2009).
 
-    In a partial annotation the true nearest voxel may lie where nobody annotated; distances are then upper
-    bounds.
+    In a partial annotation the true nearest voxel may lie where there is no annotation; distances are then
+    upper bounds.
 
     Args:
         predicted: (*S).
         target: (*S).
         spacing: mm per voxel (x, y[, z]).
-        known: (*S), False where nobody annotated; None: everything is known.
+        known: (*S), False where there is no annotation; None: everything is known.
 
     Returns:
         Both in mm; NaN where either surface is empty.

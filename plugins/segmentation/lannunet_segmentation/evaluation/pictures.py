@@ -16,7 +16,7 @@ PANEL_INCHES = 5.0
 
 
 def draw_training_patches(batch: Mapping[str, Any], folder: Path) -> None:
-    """Write one picture a patch: the image, and the label over it, grey where nobody annotated.
+    """Write one picture a patch: the image, and the label over it, grey where there is no annotation.
 
     A volume is shown as the plane z with the most voxels of a class.
 

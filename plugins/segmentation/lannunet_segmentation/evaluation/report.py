@@ -95,9 +95,9 @@ def write_segmentation_results(
         description: What `run.json` holds.
         others: Summaries of the same cases segmented in another way, by name, to be compared with; as this
             function returned them or `summary.json` holds them.
-        figures: Further named figures, of plugins.
+        figures: Further named metrics, of plugins.
         weight: Gives the weights (*S) of a case's voxels, for the weighted Dice; None: it has none.
-        parts: Further parts of the page, of plugins.
+        parts: Additional parts of the page, of plugins.
         seed: Of the bootstrap.
 
     Returns:

@@ -150,11 +150,12 @@ def compare(ours: Mapping[str, Any], theirs: Mapping[str, Any], seed: int = 0) -
 def write_cases(
     path: Path, cases: Sequence[MeasuredCase], class_names: Sequence[str], unit: str, dimensions: int = 3
 ) -> None:
-    """Write a CSV with one row a case and class, and further fields. Empty cells are unknown or do not exist.
+    """Write a CSV with one row per case and class, and additional fields. Empty cells are unknown or do not
+    exist.
 
     Texts that a spreadsheet would calculate begin with an apostrophe (see `spreadsheet_text`).
-    `predicted_voxels` counts the whole prediction, `compared_voxels` and `target_voxels` what lies where
-    somebody annotated; `predicted_volume` and `target_volume` are those of the first and the last (in 2D
+    `predicted_voxels` counts the whole prediction, `compared_voxels` and `target_voxels` the annotated
+    part; `predicted_volume` and `target_volume` are those of the first and the last (in 2D
     areas). Decimals are fixed, so that equal predictions are equal files.
     """
     distances = [f"{name}_{unit}" for name in DISTANCES]

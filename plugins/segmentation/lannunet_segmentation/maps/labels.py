@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from lannunet_images import level_scale
+from lannunet_images import level_scale, queued_copy
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,7 +22,7 @@ def segmentation_labels(
     should not count never does, at no level.
 
     Args:
-        label: (B, *S) of integers, `IGNORE` where nobody annotated.
+        label: (B, *S) of integers, `IGNORE` where there is no annotation.
         level_sizes: Size (x, y[, z]) of each level.
         weight: (B, *S), at least 0; what stands at ignored voxels has no meaning. None: 1 everywhere.
 
@@ -51,7 +51,7 @@ def segmentation_labels(
 def _middles(stride: float, length: int, full: int, device: torch.device) -> Tensor:
     """The middle voxel of each block along one axis, (length,)."""
     middles = ((torch.arange(length, dtype=torch.float64) + 0.5) * stride).long()
-    return middles.clamp(max=full - 1).to(device)
+    return queued_copy(middles.clamp(max=full - 1), device, torch.int64)
 
 
 def _block_sums(maps: Tensor, strides: Sequence[float], shape: Sequence[int]) -> Tensor:
@@ -61,6 +61,6 @@ def _block_sums(maps: Tensor, strides: Sequence[float], shape: Sequence[int]) ->
             continue
         voxels = torch.arange(maps.shape[axis], dtype=torch.float64)
         blocks = ((voxels + 0.5) / stride).long().clamp(max=length - 1)
-        belongs = functional.one_hot(blocks, length).to(maps)  # (S, S_l)
+        belongs = queued_copy(functional.one_hot(blocks, length), maps.device, maps.dtype)  # (S, S_l)
         maps = (maps.movedim(axis, -1) @ belongs).movedim(-1, axis)
     return maps

@@ -46,7 +46,7 @@ class PatchGraph(nn.Module):
 def graph_of(
     session: SegmentationSession, settings: Settings, path: Path, size: Sequence[int] | None
 ) -> Graph:
-    """A model as a graph, without mirrored looks and post-processing; its session is moved to the CPU.
+    """A model as a graph, without mirrored passes and post-processing; its session is moved to the CPU.
 
     Args:
         session: The model's.
@@ -60,7 +60,7 @@ def graph_of(
     hooks, run = session.hooks, session.run
     if hooks.answered("network_inputs"):
         raise UserError(
-            f"{path}: has a network with further inputs than the image, so it cannot be exported as a graph."
+            f"{path}: has a network with inputs besides the image, so it cannot be exported as a graph."
         )
     session.fabric = Fabric(accelerator="cpu", devices=1)
     session.fabric.to_device(session.learner)

@@ -25,7 +25,7 @@ from lannunet_segmentation.types import SegmentedCase
 
 
 def predict(request: PredictRequest) -> list[SegmentedCase]:
-    """Segment image files, and write a label file a case, in the image's own geometry.
+    """Segment image files, and write a label file per case, in the image's own geometry.
 
     Several channels of a case are files that end in `_0000`, `_0001` ….
     """

@@ -24,7 +24,7 @@ def open_members(
     Args:
         model: A model file, a run's folder, or that of a cross-validated run.
         also: Further ones.
-        tta: Whether to look at mirrored images too; None: as each model's configuration says.
+        tta: Whether to predict mirrored images too; None: as each model's configuration says.
         plugins: Files with plugins that the user trusts.
 
     Returns:

@@ -52,8 +52,8 @@ class SegmentationModel:
 
     Args:
         model: A model file, a run's folder, or that of a cross-validated run.
-        also: Further models, to predict together with it.
-        tta: Whether to look at mirrored images too; None: as each model's configuration says.
+        also: Additional models, to predict together with it.
+        tta: Whether to predict mirrored images too; None: as each model's configuration says.
         plugins: Files with plugins that the user trusts.
 
     Raises:

@@ -40,13 +40,13 @@ SCORES_IN_MEMORY = 2 << 30  # bytes; larger ones go to a file
 
 @dataclass(frozen=True)
 class Place:
-    """What further inputs of the network may need of a prepared image.
+    """What additional inputs of the network may need of a prepared image.
 
     Attributes:
         id: The case's id.
         affine: (D + 1, D + 1) from its pixels to original pixels.
         spacing: mm per pixel (x, y[, z]).
-        extra: Further fields of the case.
+        extra: Additional fields of the case.
     """
 
     id: str
@@ -80,10 +80,10 @@ def scores_of(
     Each patch is averaged before it is stored, so that several models take the memory of one.
 
     Args:
-        sessions: The models'; further inputs are made by the hooks of each.
+        sessions: The models'; additional inputs are made by the hooks of each.
         image: As all of them see it.
         place: Of the image.
-        mirrored: Whether those look at mirrored images too whose `inference.tta` says so.
+        mirrored: Whether those predict mirrored images too whose `inference.tta` says so.
     """
     first = sessions[0]
     run, config = first.run, first.config
@@ -106,19 +106,23 @@ def scores_of(
             total += member(patches, firsts=firsts)
         return total / len(members)
 
-    return stitched_scores(
-        of_patches,
-        image,
-        run.input_size,
-        first.fabric.device,
-        classes=len(run.outputs),
-        batch_size=config.solver.data_loader_batch_size_eval,
-        scratch=folder if size > SCORES_IN_MEMORY and folder.is_dir() else None,
-    )
+    def of_size(patch_size: tuple[int, ...]) -> Tensor:
+        return stitched_scores(
+            of_patches,
+            image,
+            patch_size,
+            first.fabric.device,
+            classes=len(run.outputs),
+            batch_size=config.solver.data_loader_batch_size_eval,
+            scratch=folder if size > SCORES_IN_MEMORY and folder.is_dir() else None,
+            room=first.room,
+        )
+
+    return first.room.in_windows(run.input_size, of_size)
 
 
 def further_inputs(session: SegmentationSession, place: Place) -> Inputs:
-    """Those that a session's plugins bring for the patches of an image."""
+    """Those that a session's plugins provide for the patches of an image."""
     device = session.fabric.device
     of_case = {
         "id": place.id,

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lannunet_images import Windows
+from lannunet_images import Room, Windows
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -29,7 +29,8 @@ from lannunet_core import RunFailed, levels, map_tensors
 from lannunet_segmentation.data.cutting import cut_box
 
 Inputs = Callable[[Tensor, Tensor], Mapping[str, Any]]
-"""Further inputs of the network, by name, for patches (B, C, *P) and the affines (B, D + 1, D + 1) from their
+"""Additional inputs of the network, by name, for patches (B, C, *P) and the affines (B, D + 1, D + 1) from
+their
 pixels to those of the image that they are cut from."""
 PatchScores = Callable[[Tensor, Sequence[Sequence[int]]], Tensor]
 """The scores (B, K, *P) float32 of patches (B, C, *P), given their first pixels (x, y[, z]) in the image."""
@@ -89,6 +90,7 @@ def stitched_scores(
     batch_size: int = 1,
     scratch: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    room: Room | None = None,
 ) -> Tensor:
     """Predict an image patch by patch.
 
@@ -103,6 +105,7 @@ def stitched_scores(
         scratch: The folder for a temporary file that holds the scores instead of memory; it is gone as soon
             as nobody holds the scores, or the process ends. None: in memory.
         progress: Called with the number of patches that are done, and of all.
+        room: The most patches per batch that fit into memory.
 
     Returns:
         (K, *S) float16 on the CPU.
@@ -120,23 +123,24 @@ def stitched_scores(
     ]
     scores = half_precision((classes, *reversed(frame)), scratch)
 
-    corners = list(windows.corners())
-    for first in range(0, len(corners), batch_size):
-        chosen = corners[first : first + batch_size]
+    @torch.no_grad()
+    def maps_of(chosen: Sequence[tuple[int, ...]]) -> Tensor:
         firsts = [[at - margin for at, margin in zip(corner, before, strict=True)] for corner in chosen]
         cuts = [cut_box(image, first, patch_size).astype(np.float32, copy=False) for first in firsts]
-        patches = torch.from_numpy(np.stack(cuts))
-        with torch.no_grad():
-            maps = of_patches(patches.to(device), firsts)
-            for one, corner in zip(maps, chosen, strict=True):
-                weight = torch.ones((), device=device)
-                for axis, start in enumerate(corner):
-                    weight = weight * weights[axis][start].reshape(-1, *[1] * axis)
-                # Class by class, which stays in the processor's caches: five times as fast.
-                for target, class_map in zip(scores[windows.box(corner)], one, strict=True):
-                    target += (class_map * weight).cpu()
+        return of_patches(torch.from_numpy(np.stack(cuts)).to(device), firsts)
+
+    corners, done = list(windows.corners()), 0
+    for maps, chosen in (room or Room()).in_batches(corners, batch_size, maps_of):
+        for one, corner in zip(maps, chosen, strict=True):
+            weight = torch.ones((), device=device)
+            for axis, start in enumerate(corner):
+                weight = weight * weights[axis][start].reshape(-1, *[1] * axis)
+            # Class by class, which stays in the processor's caches: five times as fast.
+            for target, class_map in zip(scores[windows.box(corner)], one, strict=True):
+                target += (class_map * weight).cpu()
+        done += len(chosen)
         if progress:
-            progress(first + len(chosen), len(corners))
+            progress(done, len(corners))
     for axis, (margin, side) in enumerate(zip(before, size, strict=True)):
         scores = scores.narrow(-1 - axis, margin, side)
     return scores

@@ -222,7 +222,7 @@ FAULTS = {
         "labels_are_classes",
         "maps.argmax(0) * sure",
         "maps[1:].amax(0)",
-        "must answer integer labels of shape",
+        "must return integer labels of shape",
     ),
     "a class too many": (
         "segmentation",

@@ -68,7 +68,7 @@ def test_what_other_systems_leave_is_no_image(tmp_path, capsys):
         (tmp_path / name).write_bytes(bytes(128) + b"DICM")
     (tmp_path / "Thumbs.db").write_bytes(b"1")
     assert [case.id for case in loose_cases([tmp_path], 1, 3)] == ["x"]
-    assert "left out, as they are no images: DICOMDIR, Thumbs.db" in capsys.readouterr().err
+    assert "left out, as they are not images: DICOMDIR, Thumbs.db" in capsys.readouterr().err
 
 
 def write_slices(folder, names, series=None):

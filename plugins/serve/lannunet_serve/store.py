@@ -136,7 +136,7 @@ class Store:
         Args:
             image: Which.
             points: As the JSON writes them: `[x, y]`, `{"at": [x, y], "occluded": true}`, `"absent"`, or None
-                for those that nobody labelled, which stay as they are.
+                for unlabelled ones, which stay as they are.
             before: What the JSON had when the image was opened, as `points_of` gave it.
 
         Raises:

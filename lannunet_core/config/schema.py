@@ -114,14 +114,10 @@ class SamplerConfig(Section):
 class SolverConfig(Section):
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or LaNNU-Net's SGD.")
     base_lr: Annotated[StrictFloat, Field(gt=0, le=10)] | Auto = Field(
-        "auto",
-        description="Learning rate at the start; auto: 2e-3 for adamw, 0.01 for sgd, a quarter of it with "
-        "decay_policy: fine_tune.",
+        "auto", description="Learning rate at the start; auto: 2e-3 for adamw, 0.01 for sgd."
     )
     decay_policy: Literal["poly", "fine_tune", "none"] = Field(
-        "poly",
-        description="poly: (1 - progress)^0.9; fine_tune, for model.checkpoint: the same after a rise over "
-        "the first tenth.",
+        "poly", description="poly: (1 - progress)^0.9; fine_tune: a quarter of it, after a warm-up."
     )
     budget_minutes: StrictFloat = Field(
         30, gt=0, le=100_000, description="Minutes of training that `max_epochs: auto` plans for."

@@ -46,7 +46,7 @@ class Defaults:
     ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
         import torch
 
-        from lannunet_core.run.schedule import WARM_UP, PolySchedule
+        from lannunet_core.run.schedule import PolySchedule
 
         groups = self.parameter_groups(module, base_lr)
         optimizer: torch.optim.Optimizer
@@ -58,8 +58,7 @@ class Defaults:
             optimizer = torch.optim.AdamW(groups, lr=base_lr)
         if solver.decay_policy == "none":
             return optimizer, None
-        warm_up = WARM_UP if solver.decay_policy == "fine_tune" else 0.0
-        return optimizer, PolySchedule(optimizer, total_steps, warm_up)
+        return optimizer, PolySchedule(optimizer, total_steps, solver.decay_policy == "fine_tune")
 
     def parameter_groups(self, module: nn.Module, base_lr: float) -> list[dict[str, Any]]:
         """What the optimizer is made of: all learnable parameters, in one group unless the task has more."""

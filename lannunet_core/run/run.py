@@ -45,7 +45,6 @@ from lannunet_core.run.workers import loaded_batches
 from lannunet_core.task import TrainingSet, Validated, Work
 
 BASE_LR = {"adamw": 2e-3, "sgd": 0.01}
-FINE_TUNING = 0.25  # of it, from a trained model
 W = TypeVar("W", bound=Work[Any])
 MEASURING_EPOCH = 2**31  # its random numbers are no other epoch's
 
@@ -169,7 +168,7 @@ def prepare_training(
     order = EpochOrder(len(samples), batch_size, sizing.mini_batch_size, run.seed, asked)
     loader = make_loader(samples, workers, fabric.device, samples.fills, batch_sampler=order)
 
-    base_lr = initial_lr(solver.optimizer, solver.base_lr, solver.decay_policy)
+    base_lr = BASE_LR[solver.optimizer] if solver.base_lr == "auto" else solver.base_lr
     updates = math.ceil(sizing.mini_batch_size / solver.accumulate)
     optimizers, schedulers = hooks.optimizer_and_scheduler(
         module=learner, solver=solver, base_lr=base_lr, total_steps=sizing.max_epochs * updates
@@ -213,13 +212,6 @@ def prepare_training(
     return training, resolved, description
 
 
-def initial_lr(optimizer: str, base_lr: float | str, decay_policy: str) -> float:
-    """The learning rate that a run starts with."""
-    if not isinstance(base_lr, str):
-        return base_lr
-    return BASE_LR[optimizer] * (FINE_TUNING if decay_policy == "fine_tune" else 1)
-
-
 def with_sizing(requested: Mapping[str, Any], sizing: Sizing, base_lr: float | None) -> dict[str, Any]:
     """A configuration with what was measured instead of each `auto`: a repeat is the same run."""
     resolved = json.loads(json.dumps(requested))
@@ -255,9 +247,7 @@ def refuse_changes(trained: Checkpoint, loaded: LoadedConfig, where: Path) -> No
     """
     new = dict(dotted(tasks.find(loaded.run.task).as_trained(loaded, trained.config).resolved()))
     old, solver = dict(dotted(trained.config)), trained.config["solver"]
-    base_lr = None
-    if solver.get("base_lr") == "auto":
-        base_lr = initial_lr(solver.get("optimizer", "adamw"), "auto", solver.get("decay_policy", "poly"))
+    base_lr = BASE_LR[solver.get("optimizer", "adamw")] if solver.get("base_lr") == "auto" else None
     settled = dict(dotted(with_sizing(trained.config, Sizing(**trained.sizing), base_lr)))
     for key in new.keys() - old.keys():
         field = canonical(tuple(key.split(".")), type(loaded.run))[1]

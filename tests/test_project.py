@@ -14,7 +14,8 @@ tomllib = pytest.importorskip("tomllib")  # new in Python 3.11
 
 ROOT = Path(__file__).parents[1]
 DISTRIBUTIONS = [ROOT, *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))]
-EXTRAS = {"lannunet-imgaug", "lannunet-observer", "lannunet-serve"}  # of what a user installs
+PIP_ALONE = {"lannunet-imgaug", "lannunet-monai", "lannunet-resenc"}  # they bring libraries of others
+EXTRAS = {"lannunet-observer", "lannunet-serve", *PIP_ALONE}  # of the distribution that a user installs
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}  # what they are called there
 LINK = re.compile(r"\[[^\]]*\]\(([^)]+)\)")
@@ -73,7 +74,7 @@ def test_one_command_sets_the_version_everywhere(release, tmp_path):
     assert "is a placeholder" in release.problems(public=True, root=tmp_path)[-1]
 
 
-def test_what_a_user_installs_brings_every_plugin_but_three():
+def test_what_a_user_installs_brings_every_plugin_but_its_extras():
     ours = {project(folder)["name"] for folder in DISTRIBUTIONS}
     user = required(ROOT / "plugins" / "lannunet")
     assert {name for name in user if name.startswith("lannunet")} == ours - EXTRAS - {"lannunet"}
@@ -90,7 +91,7 @@ def test_the_core_knows_who_brings_each_command():
 
 def test_the_conda_recipe_requires_what_the_distributions_do():
     recipe = yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text())
-    parts = [folder for folder in DISTRIBUTIONS if project(folder)["name"] != "lannunet-imgaug"]
+    parts = [folder for folder in DISTRIBUTIONS if project(folder)["name"] not in PIP_ALONE]
     wanted = {}
     for folder in parts:
         for name, found in required(folder).items():

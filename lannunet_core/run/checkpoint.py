@@ -43,6 +43,7 @@ class Checkpoint:
         provenance: What run.json says, with who implements each hook.
         progress: Where training stood (see `loop.Progress`). It and what follows are empty in a model that is
             only for use.
+        scaler: The gradient scaler of 16-mixed; otherwise empty.
     """
 
     learner: dict[str, Any]
@@ -55,6 +56,7 @@ class Checkpoint:
     progress: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     scheduler: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
 
     def run_info(self) -> RunInfo:
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in self.run.items()}

@@ -144,6 +144,8 @@ class Training:
             one.load_state_dict(state)
         for one, state in zip(self.schedulers, checkpoint.scheduler["several"], strict=True):
             one.load_state_dict(state)
+        if checkpoint.scaler:
+            self.fabric.strategy.precision.load_state_dict(checkpoint.scaler)
         self.progress = TypeAdapter(Progress).validate_python(checkpoint.progress)
 
     def run(self) -> None:
@@ -162,6 +164,7 @@ class Training:
     def train_epoch(self, stopping: Callable[[], int]) -> None:
         progress = self.progress
         self.whole = True  # gradients that wait for an update are not saved
+        torch.backends.cudnn.benchmark = True  # batches of training are all of one size
         self.learner.train()
         self.order.set_position(progress.epoch, progress.step)
         self.started = time.monotonic() - progress.seconds
@@ -266,6 +269,7 @@ class Training:
         }
         progress.epoch, progress.step, progress.sums, progress.seconds = progress.epoch + 1, 0, {}, 0.0
         last = progress.epoch == self.sizing.end
+        torch.backends.cudnn.benchmark = False
         if last or progress.epoch % self.sizing.validate_every == 0:
             found = self.validate()
             if found is not None:
@@ -340,6 +344,7 @@ class Training:
                 progress=asdict(self.progress),
                 optimizer={"several": [optimizer.state_dict() for optimizer in self.optimizers]},
                 scheduler={"several": [scheduler.state_dict() for scheduler in self.schedulers]},
+                scaler=self.fabric.strategy.precision.state_dict(),
             ),
         )
 

@@ -59,7 +59,9 @@ def training_precision(config: RunConfig) -> Precision:
     if not config.solver.auto_mixed_precision:
         return "32-true"
     if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        # torch also counts GPUs that only emulate bfloat16, slowly.
+        native = torch.version.hip is not None or torch.cuda.get_device_capability() >= (8, 0)
+        return "bf16-mixed" if native else "16-mixed"
     on_cpu = not torch.backends.mps.is_available()
     return "bf16-mixed" if on_cpu and cpu_has_bfloat16() else "32-true"
 

@@ -69,6 +69,7 @@ from .on_device import (
 )
 from .intensity import apply_intensity as apply_intensity
 from .queued import queued_copy as queued_copy
+from .faster import prepare_to_train as prepare_to_train
 
 # Patches of an image, and additional fields of samples
 from .windows import Windows as Windows

@@ -34,7 +34,7 @@ class Room:
     def in_batches(
         self, items: Sequence[Item], wanted: int, use: Callable[[Sequence[Item]], Result]
     ) -> Iterator[tuple[Result, Sequence[Item]]]:
-        """What `use` makes of the items, so many at a time as are wanted and fit, beside these."""
+        """Yield what `use` returns per batch, and the batch: `wanted` items, or as many as fit in memory."""
         first, short = 0, False
         while first < len(items):
             chosen = items[first : first + min(self.at_once or wanted, wanted)]

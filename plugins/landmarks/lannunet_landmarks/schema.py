@@ -196,6 +196,16 @@ class TrainerConfig(core.TrainerConfig):
         0, ge=-1, description="Which foldK.json of a src_targets folder; -1: a plain file."
     )
     cache_data: StrictBool = Field(True, description="Keep prepared images in memory, as many as fit.")
+    cache_dtype: Literal["float32", "float16"] = Field(
+        "float32", description="Precision of prepared images; float16 keeps twice as many, with 11 bits."
+    )
+    compile: StrictBool = Field(
+        False,
+        description="Compile the network for training, by torch.compile; the first batch takes longer.",
+    )
+    channels_last: StrictBool = Field(
+        False, description="Store the channels of a pixel side by side, as tensor cores use them."
+    )
 
 
 class ModelConfig(core.ModelConfig):
@@ -270,6 +280,10 @@ class RunConfig(core.RunConfig):
 
     def idle_keys(self, replaced: Collection[str]) -> dict[str, str]:
         found = super().idle_keys(replaced)
+        if not self.trainer.cache_data:
+            found["trainer.cache_dtype"] = "trainer.cache_data"
+        if self.trainer.inference_only:
+            found |= dict.fromkeys(("trainer.compile", "trainer.channels_last"), "trainer.inference_only")
         sampler, patch = self.sampler, self.sampler.patch
         of_patches = {
             "full": tuple(PatchConfig.model_fields),

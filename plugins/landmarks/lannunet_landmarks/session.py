@@ -257,6 +257,7 @@ def prepare_images(
         sampler.image_size,
         sampler.resize,
         cache_data=session.config.trainer.cache_data,
+        dtype=getattr(torch, session.config.trainer.cache_dtype),
         reference=reference,
         files=session.files,
         normalisations=normalisations(session),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-from lannunet_images import ExtraFields
+from lannunet_images import ExtraFields, prepare_to_train
 
 from lannunet_core import (
     BEST_MODEL,
@@ -196,7 +196,13 @@ class LandmarkWork:
                 )
 
     def training_samples(self, session: LandmarkSession) -> TrainingSamples:
-        sampler = self.config.sampler
+        sampler, trainer = self.config.sampler, self.config.trainer
+        prepare_to_train(
+            session.learner.network,
+            session.run.dimensions,
+            compile=trainer.compile,
+            channels_last=trainer.channels_last,
+        )
         return TrainingSamples(
             self.images["training"],
             self.dataset.samples["training"],

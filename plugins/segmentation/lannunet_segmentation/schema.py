@@ -87,6 +87,13 @@ class TrainerConfig(core.TrainerConfig):
     fold: Annotated[StrictInt, Field(ge=0)] | Literal["all"] = Field(
         0, description="Which fold is held out for validation; all: every case trains, none is held out."
     )
+    compile: StrictBool = Field(
+        False,
+        description="Compile the network for training, by torch.compile; the first batch takes longer.",
+    )
+    channels_last: StrictBool = Field(
+        False, description="Store the channels of a pixel side by side, as tensor cores use them."
+    )
 
 
 class InferenceConfig(core.InferenceConfig):
@@ -120,6 +127,8 @@ class RunConfig(core.RunConfig):
 
     def idle_keys(self, replaced: Collection[str]) -> dict[str, str]:
         found = super().idle_keys(replaced)
+        if self.trainer.inference_only:
+            found |= dict.fromkeys(("trainer.compile", "trainer.channels_last"), "trainer.inference_only")
         if self.preprocess.spacing is None:
             found["preprocess.interpolation"] = "preprocess.spacing"
         names, clips = self.preprocess.normalisation, self.preprocess.clip

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from lannunet_images import ExtraFields
+from lannunet_images import ExtraFields, prepare_to_train
 from numpy.typing import NDArray
 
 from lannunet_core import (
@@ -117,7 +117,13 @@ class SegmentationWork:
 
     def training_samples(self, session: SegmentationSession) -> TrainingPatches:
         scheme = make_scheme(self.config.sampler.data_aug, session.hooks.augmentations())
-        sampler, hooks = self.config.sampler, session.hooks
+        sampler, trainer, hooks = self.config.sampler, self.config.trainer, session.hooks
+        prepare_to_train(
+            session.learner.network,
+            session.run.dimensions,
+            compile=trainer.compile,
+            channels_last=trainer.channels_last,
+        )
         return TrainingPatches(
             self.training,
             hooks.sampling(),

@@ -88,6 +88,7 @@ class PreparedImages:
         input_size: (x, y[, z]) that images are resized to; None: each keeps its own size.
         resize: `letterbox` or `stretch`.
         cache_data: Whether `preload` keeps images.
+        dtype: Precision of all images, kept or read again, so that a run does not depend on which fit.
         budget_bytes: How much memory they may take; None: half of what is available at `preload`.
         reference: The image that `channels` was read from, for messages; None: the first of `samples`.
         files: What reads images.
@@ -104,6 +105,7 @@ class PreparedImages:
         input_size: tuple[int, ...] | None,
         resize: ResizeMode,
         cache_data: bool = True,
+        dtype: torch.dtype = torch.float32,
         budget_bytes: int | None = None,
         reference: Path | None = None,
         files: ImageFiles = IMAGE_FILES,
@@ -118,7 +120,7 @@ class PreparedImages:
         self.input_size = input_size
         self.resize = resize
         self.reference = reference or (self.samples[0].image if self.samples else None)
-        self.cache_data = cache_data
+        self.cache_data, self.dtype = cache_data, dtype
         self.budget_bytes = budget_bytes
         # The pixels of all kept images in one tensor, one image after the other: forked workers share its
         # pages, spawned ones its one handle.
@@ -132,7 +134,7 @@ class PreparedImages:
         if index < len(self._kept):
             kept = self._kept[index]
             pixels = self._pixels[kept.first : kept.first + math.prod(kept.shape)]
-            return Prepared(pixels.view(kept.shape), *kept.record)
+            return Prepared(pixels.view(kept.shape).float(), *kept.record)
         return self._read(index)
 
     def preload(self, progress: Callable[[int], object] = lambda count: None) -> int:
@@ -159,8 +161,8 @@ class PreparedImages:
                 sizes = list(pool.map(self._size_in_header, self.samples))
             shapes = [(self.channels, *size[::-1]) for size in sizes if size]
             ends = np.cumsum([math.prod(shape) for shape in shapes], dtype=np.int64)
-            fitting = int(np.searchsorted(4 * ends, budget, side="right"))
-            pixels = torch.empty(int(ends[fitting - 1]) if fitting else 0)
+            fitting = int(np.searchsorted(self.dtype.itemsize * ends, budget, side="right"))
+            pixels = torch.empty(int(ends[fitting - 1]) if fitting else 0, dtype=self.dtype)
 
             in_flight = _InFlight(IN_FLIGHT)
 
@@ -209,7 +211,13 @@ class PreparedImages:
         except UserError as error:
             raise UserError(f"{sample.image}: {error}") from None
         size = tuple(stored.pixels.shape[:0:-1])
-        return Prepared(torch.from_numpy(image), matrix, size, spacing)
+        rounded = torch.from_numpy(image).to(self.dtype).float()
+        if self.dtype != torch.float32 and not rounded.isfinite().all():
+            raise UserError(
+                f"{sample.image}: has normalised values beyond {torch.finfo(self.dtype).max:g}, the most "
+                "that float16 holds. Set trainer.cache_dtype to float32."
+            )
+        return Prepared(rounded, matrix, size, spacing)
 
     def _stored(self, sample: Sample) -> Image:
         stored = self.files.read(sample.image, self.dimensions)

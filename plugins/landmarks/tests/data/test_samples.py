@@ -100,6 +100,23 @@ def test_kept_images_are_the_same_as_read_ones(samples):
         read[0]
 
 
+def test_twice_as_many_images_are_kept_in_half_precision(samples):
+    """And those that are read again are rounded too: what fits does not change a run."""
+    budget = 4 * INPUT[0] * INPUT[1]
+    plain, half = (prepared(samples, budget_bytes=budget, dtype=d) for d in (torch.float32, torch.float16))
+    assert (plain.preload(), half.preload()) == (1, 2)
+    for index in range(3):
+        assert half[index].image.dtype == torch.float32
+        assert torch.equal(half[index].image, plain[index].image.half().float())
+
+
+def test_what_half_precision_cannot_hold_is_refused(samples):
+    raw = [lambda channel: channel * 10]
+    assert prepared(samples, normalisations=raw).preload() == 3
+    with pytest.raises(UserError, match=r"0\.png: has normalised values beyond 65504.*cache_dtype"):
+        prepared(samples, normalisations=raw, dtype=torch.float16).preload()
+
+
 def test_the_default_budget_leaves_memory_free(samples):
     assert 0 < available_memory() < 1 << 50
     assert prepared(samples).preload() == 3

@@ -1,0 +1,1 @@
+"""The networks of MONAI as a LannU-Net plugin."""

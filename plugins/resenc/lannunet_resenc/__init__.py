@@ -1,0 +1,1 @@
+"""nnU-Net's U-Nets as a LannU-Net plugin."""

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from lannunet_cluster.folds import train_folds
 from lannunet_landmarks import Prediction, write_demo_dataset
 from lannunet_landmarks.data.annotations import load_dataset
 from lannunet_landmarks.data.folds import write_folds
@@ -44,7 +45,6 @@ from rich.console import Console
 from rich.table import Table
 
 from lannunet_core import Floats
-from lannunet_core.run.folds import train_folds
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 SETS: Mapping[str, tuple[Path | None, list[int]]] = {

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from lannunet_cluster.folds import train_folds
 from lannunet_landmarks import load_dataset
 from lannunet_landmarks.data.folds import write_folds
 from lannunet_landmarks.evaluation.calibration import calibrate, coverage_interval, rank
@@ -30,9 +31,7 @@ from lannunet_landmarks.schema import DatasetConfig
 from rich.console import Console
 from rich.table import Table
 
-from lannunet_core import Floats
-from lannunet_core.cli.train import fold_numbers
-from lannunet_core.run.folds import train_folds
+from lannunet_core import Floats, fold_numbers
 
 WINGS = Path(__file__).parents[2] / "shared" / "data" / "wings" / "dataset.json"
 BATCHES_AN_EPOCH = 50

@@ -61,7 +61,10 @@ from .plugins.discovery import (
     canonical_name as canonical_name,
     is_installed as is_installed,
 )
-from .plugins.tasks import check_names as check_names
+from .plugins.tasks import (
+    check_names as check_names,
+    find_task as find_task,
+)
 from .plan import (
     Choice as Choice,
     Plan as Plan,
@@ -72,6 +75,7 @@ from .plugins.formats import registered as registered
 from .names import (
     choose as choose,
     dotted as dotted,
+    fold_numbers as fold_numbers,
     is_among as is_among,
     without_places as without_places,
 )
@@ -125,6 +129,7 @@ from .config.formats import (
 # A run
 from .run.run import (
     carry_out as carry_out,
+    refuse_changes as refuse_changes,
     start_from as start_from,
 )
 from .run.session import (
@@ -133,6 +138,15 @@ from .run.session import (
 )
 from .run.learner import Learner as Learner
 from .run.memory import out_of_memory as out_of_memory
+from .plugins.launchers import TrainRequest as TrainRequest
+from .run.processes import (
+    Processes as Processes,
+    from_first as from_first,
+    gathered as gathered,
+    is_first as is_first,
+    share as share,
+    sum_over_processes as sum_over_processes,
+)
 from .run.schedule import PolySchedule as PolySchedule
 from .run.batches import (
     EpochOrder as EpochOrder,

@@ -95,7 +95,12 @@ def _nothing(title: str, done: int, total: int) -> None:
 
 @overload
 def load(
-    model: AnyPath, *, also: Sequence[AnyPath] = ..., tta: bool | None = ..., plugins: Sequence[AnyPath] = ...
+    model: AnyPath,
+    *,
+    also: Sequence[AnyPath] = ...,
+    tta: bool | None = ...,
+    plugins: Sequence[AnyPath] = ...,
+    device: str = ...,
 ) -> Model[Any]: ...
 
 
@@ -107,6 +112,7 @@ def load(
     also: Sequence[AnyPath] = ...,
     tta: bool | None = ...,
     plugins: Sequence[AnyPath] = ...,
+    device: str = ...,
 ) -> Model[A]: ...
 
 
@@ -117,6 +123,7 @@ def load(
     also: Sequence[AnyPath] = (),
     tta: bool | None = None,
     plugins: Sequence[AnyPath] = (),
+    device: str = "auto",
 ) -> Model[Any]:
     """A trained model, for use.
 
@@ -126,6 +133,7 @@ def load(
         also: Additional models that predict together with it.
         tta: Whether to predict mirrored images too; None: as the model's configuration says.
         plugins: Files with plugins that you trust; their code runs.
+        device: auto (the best there is), cpu, cuda, cuda:1 or mps.
 
     Raises:
         UserError: It is not a model, its plugins are missing, or it returns something else.
@@ -134,7 +142,8 @@ def load(
     task = task_of_model(path)
     if answer is not None and getattr(answer, "task", task.name) != task.name:
         raise UserError(f"{path}: is a model of task {task.name}, which returns no {answer.__name__}.")
-    return Model(task.load(path, also=_paths(also), tta=tta, plugins=_paths(plugins)))
+    more = {} if device == "auto" else {"device": device}  # not every task has this argument
+    return Model(task.load(path, also=_paths(also), tta=tta, plugins=_paths(plugins), **more))
 
 
 def task_of_model(path: Path) -> Task:
@@ -186,6 +195,7 @@ def train(
     from lannunet_core.config.compose import load_config, load_values
     from lannunet_core.config.loaded import LoadedConfig
     from lannunet_core.plan import Plan
+    from lannunet_core.run.processes import taking_part
 
     if isinstance(config, LoadedConfig):
         loaded = config
@@ -194,7 +204,7 @@ def train(
         loaded = load_values(values, _paths(plugins))
     else:
         loaded = load_config(Path(config), plugins=_paths(plugins))
-    with telling_progress(progress):
+    with telling_progress(progress), taking_part(loaded.run.trainer):
         results = tasks.find(loaded.run.task).train(loaded, resume=resume, overwrite=overwrite)
     return Trained(loaded.run.output.output_dir, results)
 

@@ -47,7 +47,10 @@ def asked_in(*tasks: str) -> Callable[[Specified], Specified]:
 
 
 class Loss(Protocol):
-    """The return value of the hook `loss`. An `nn.Module` where it has parameters or buffers."""
+    """The return value of the hook `loss`. An `nn.Module` where it has parameters or buffers.
+
+    A loss that averages over its batch uses `sum_over_processes`, for runs on several devices.
+    """
 
     def __call__(self, outputs: Any, labels: Mapping[str, Any]) -> dict[str, Tensor]:
         """Named terms, each a scalar; the total is their sum. Called outside of autocast, in float32.

@@ -58,3 +58,15 @@ def without_places(value: Any) -> Any:
         return type(value)(map(without_places, value))
     paths = (PurePosixPath(value), PureWindowsPath(value)) if isinstance(value, str) else ()
     return next((path.name for path in paths if path.is_absolute() and path.name), value)
+
+
+def fold_numbers(folds: str) -> list[int]:
+    """`0-4` and `0,2,4`, or both."""
+    numbers: list[int] = []
+    for word in folds.split(","):
+        ends = re.fullmatch("([0-9]+)(?:-([0-9]+))?", word.strip())
+        more = range(int(ends[1]), int(ends[2] or ends[1]) + 1) if ends else range(0)
+        if not more:
+            raise UserError(f"--folds: '{word}' names no folds. Give numbers from 0 up, as in 0-4 or 0,2,4.")
+        numbers += more
+    return list(dict.fromkeys(numbers))

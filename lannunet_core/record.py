@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from lannunet_core.errors import UserError
+from lannunet_core.run.processes import is_first
 
 if TYPE_CHECKING:
     from filelock import SoftFileLock
@@ -58,7 +59,7 @@ def lock_folder(folder: Path) -> None:
     from filelock import SoftFileLock, Timeout
 
     folder = _absolute(folder)
-    if folder in _locked:
+    if folder in _locked or not is_first():
         return
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)

@@ -117,6 +117,7 @@ class PredictRequest:
         plugins: Files with plugins that the user trusts.
         save_probabilities: Also write those of all outputs.
         postprocess: Post-process as a cross-validation of the model has shown to help.
+        device: As `trainer.device`.
     """
 
     model: Path
@@ -131,6 +132,7 @@ class PredictRequest:
     plugins: Sequence[Path] = ()
     save_probabilities: bool = False
     postprocess: bool = False
+    device: str = "auto"
 
     def refuse(self, task: str, *names: str) -> None:
         """Refuse options that mean nothing in a task."""
@@ -261,7 +263,13 @@ class Task(ABC):
         """Predict images with a trained model, and write what was found."""
 
     def load(
-        self, model: Path, *, also: Sequence[Path] = (), tta: bool | None = None, plugins: Sequence[Path] = ()
+        self,
+        model: Path,
+        *,
+        also: Sequence[Path] = (),
+        tta: bool | None = None,
+        plugins: Sequence[Path] = (),
+        device: str = "auto",
     ) -> Predictor:
         """A trained model for use from Python; the arguments are those of `PredictRequest`."""
         raise UserError(f"{model}: task {self.name} predicts on the command line alone.")

@@ -15,8 +15,8 @@ from lannunet_core.config.yaml import entries, inline_yaml
 from lannunet_core.errors import UserError
 from lannunet_core.files import refuse_existing, write_text
 from lannunet_core.plugins import discovery, tasks
-from lannunet_core.plugins.inspection import Look, look
 from lannunet_core.plugins.installed import InstalledPlugin
+from lannunet_core.testing.inspection import Look, look
 
 app = typer.Typer(help="Inspect a configuration without running it.", no_args_is_help=True)
 

@@ -24,7 +24,7 @@ class Plugins(LazyGroup):
     def find(self, name: str) -> Any:
         if name not in COMMANDS:
             return None
-        place = "testing.command" if name == "check" else f"cli.plugins_{name}"
+        place = {"check": "testing.command", "new": "scaffold.command"}.get(name, f"cli.plugins_{name}")
         return importlib.import_module(f"lannunet_core.{place}").command
 
 

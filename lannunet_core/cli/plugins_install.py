@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from lannunet_core.cli.pip import pip
-from lannunet_core.plugins import discovery, listing
+from lannunet_core.plugins import discovery
+from lannunet_core.testing import listing
 
 
 def command(

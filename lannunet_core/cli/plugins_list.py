@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from lannunet_core.plugins import discovery, listing, missing
+from lannunet_core.plugins import discovery, missing
+from lannunet_core.testing import listing
 
 
 def command(

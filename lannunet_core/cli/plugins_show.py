@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from lannunet_core.names import plain
-from lannunet_core.plugins import discovery, listing
-from lannunet_core.plugins.inspection import look
+from lannunet_core.plugins import discovery
 from lannunet_core.plugins.settings import settings
+from lannunet_core.testing import listing
+from lannunet_core.testing.inspection import look
 
 
 def command(

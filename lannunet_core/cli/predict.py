@@ -7,8 +7,8 @@ import typer
 
 from lannunet_core.api import task_of_model
 from lannunet_core.cli import PluginFiles
-from lannunet_core.cli.train import fold_numbers
 from lannunet_core.errors import UserError
+from lannunet_core.names import fold_numbers
 from lannunet_core.task import PredictRequest
 
 
@@ -44,6 +44,7 @@ def command(
     postprocess: Annotated[
         bool, typer.Option("--postprocess", help="As lannunet evaluate --runs found to help.")
     ] = False,
+    device: Annotated[str, typer.Option(help="auto (the best there is), cpu, cuda, cuda:1 or mps.")] = "auto",
     plugins: PluginFiles = None,
     overwrite: Annotated[bool, typer.Option(help="Replace results in the output folder.")] = False,
 ) -> None:
@@ -59,7 +60,7 @@ def command(
         models = (*more, *models)
     request = PredictRequest(
         model, images, out, models, spacing, calibration, coverage, tta, overwrite, files,
-        save_probabilities, postprocess,
+        save_probabilities, postprocess, device,
     )  # fmt: skip
     task_of_model(model).predict(request)
 

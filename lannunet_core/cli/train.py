@@ -1,17 +1,18 @@
 """`lannunet train CONFIG`."""
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lannunet_core import api
-from lannunet_core.cli import Overrides, PluginFiles
+from lannunet_core.cli import Overrides, PluginFiles, given
 from lannunet_core.config.compose import load_config, written_output_dir
 from lannunet_core.errors import UserError
 from lannunet_core.plugins import recorded
+from lannunet_core.plugins.launchers import TrainRequest, launcher
+from lannunet_core.run.processes import started, taking_part
 
 
 def command(
@@ -23,6 +24,20 @@ def command(
             metavar="0-4", help="Train these folds one by one, each into foldK of the output folder."
         ),
     ] = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Train on N devices of this machine; the YAML's trainer.devices by default.",
+        ),
+    ] = None,
+    submit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="slurm|local:2",
+            help="Write a script for a cluster, or train N folds at once on the devices of this machine.",
+        ),
+    ] = None,
     plugins: PluginFiles = None,
     resume: Annotated[bool, typer.Option(help="Continue with the run in the output folder.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace the run in the output folder.")] = False,
@@ -30,32 +45,25 @@ def command(
     """Train a model, predict the chosen split, and write tables and a report."""
     if resume and overwrite:
         raise typer.BadParameter("--resume continues a run and --overwrite replaces it: give one of them.")
-    if folds is not None:
-        numbers = fold_numbers(folds)
-
-        from lannunet_core.run.folds import train_folds
-
-        train_folds(config, overrides or [], numbers, plugins=plugins or [], overwrite=overwrite)
-        return
+    overrides = [*(overrides or []), *([] if devices is None else [f"trainer.devices={devices}"])]
     try:
-        loaded = load_config(config, overrides or [], plugins or [])
+        loaded = load_config(config, overrides, plugins or [])
     except UserError:
         if resume:
-            _require_plugins_of_run(config, overrides or [])
+            _require_plugins_of_run(config, overrides)
         raise
+    name, _, argument = (submit or "").partition(":")
+    request = TrainRequest(given, config, overrides, plugins or [], folds, overwrite, loaded, argument)
+    if submit is not None:
+        raise typer.Exit(launcher(name, "--submit", "schedulers")(request))
+    trainer = loaded.run.trainer
+    if trainer.processes > 1 == trainer.num_nodes and not started():
+        raise typer.Exit(launcher("processes", "trainer.devices").start(request))
+    if folds is not None:
+        with taking_part(trainer):
+            code = launcher("folds", "--folds")(request)
+        raise typer.Exit(code)
     api.train(loaded, resume=resume, overwrite=overwrite)
-
-
-def fold_numbers(folds: str) -> list[int]:
-    """`0-4` and `0,2,4`, or both."""
-    numbers: list[int] = []
-    for word in folds.split(","):
-        ends = re.fullmatch("([0-9]+)(?:-([0-9]+))?", word.strip())
-        more = range(int(ends[1]), int(ends[2] or ends[1]) + 1) if ends else range(0)
-        if not more:
-            raise UserError(f"--folds: '{word}' names no folds. Give numbers from 0 up, as in 0-4 or 0,2,4.")
-        numbers += more
-    return list(dict.fromkeys(numbers))
 
 
 def _require_plugins_of_run(config: Path, overrides: list[str]) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 
 from lannunet_core.config.schema import DEFAULT_TASK
 from lannunet_core.names import plain
-from lannunet_core.plugins.inspection import Look
 from lannunet_core.plugins.installed import InstalledPlugin
 from lannunet_core.task import Task
+from lannunet_core.testing.inspection import Look
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -163,7 +163,23 @@ class SolverConfig(Section):
         return rows
 
 
+DEVICE = "^(auto|cpu|mps|cuda(:[0-9]+)?)$"
+
+
 class TrainerConfig(Section):
+    device: str = Field(
+        "auto",
+        pattern=DEVICE,
+        description="auto (the best there is), cpu, cuda, cuda:1 or mps.",
+    )
+    devices: Annotated[StrictInt, Field(ge=1, le=1024)] | tuple[Index, ...] | Auto = Field(
+        "auto",
+        description="Devices a machine, each with a process that trains on its share of every batch, or the "
+        "numbers of GPUs, as in [0, 2]; auto: one, or as torchrun or srun started the processes.",
+    )
+    num_nodes: StrictInt = Field(
+        1, ge=1, le=4096, description="Machines, when torchrun or srun starts the processes."
+    )
     validate_every: StrictInt = Field(10, ge=1, description="Validate every N epochs, and after the last.")
     monitor: str = Field(
         "validation_error",
@@ -173,6 +189,25 @@ class TrainerConfig(Section):
     )
     inference_only: StrictBool = Field(False, description="Skip training; evaluate `model.checkpoint`.")
     plugins: list[str] = Field([], description="Extensions applied on top of the architecture, by name.")
+
+    @property
+    def devices_per_node(self) -> int:
+        if isinstance(self.devices, tuple):
+            return len(self.devices)
+        return 1 if self.devices == "auto" else self.devices
+
+    @property
+    def processes(self) -> int:
+        """How many the keys ask for; auto: one."""
+        return self.devices_per_node * self.num_nodes
+
+    @field_validator("devices")
+    @classmethod
+    def _are_several(cls, devices: Any, info: ValidationInfo) -> Any:
+        one = ":" in info.data.get("device", "") and devices not in ("auto", 1)
+        if one or (isinstance(devices, tuple) and len(set(devices)) < max(len(devices), 1)):
+            raise ValueError("which should name each device once, and trainer.device none of them")
+        return devices
 
 
 class ModelConfig(Section):

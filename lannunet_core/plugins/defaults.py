@@ -56,8 +56,9 @@ class Defaults:
             )
         else:
             optimizer = torch.optim.AdamW(groups, lr=base_lr)
-        constant, tuned = (solver.decay_policy == policy for policy in ("none", "fine_tune"))
-        return optimizer, None if constant else PolySchedule(optimizer, total_steps, tuned)
+        if solver.decay_policy == "none":
+            return optimizer, None
+        return optimizer, PolySchedule(optimizer, total_steps, solver.decay_policy == "fine_tune")
 
     def parameter_groups(self, module: nn.Module, base_lr: float) -> list[dict[str, Any]]:
         """What the optimizer is made of: all learnable parameters, in one group unless the task has more."""

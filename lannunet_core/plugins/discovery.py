@@ -16,7 +16,7 @@ from lannunet_core.plugins.installed import Installed, InstalledPlugin
 PLUGIN_GROUP = "lannunet.plugins"
 TASK_GROUP = "lannunet.tasks"
 COMMAND_GROUP = "lannunet.commands"
-FORMAT_GROUP = re.compile(r"lannunet\.(\w+_formats)")  # of image files, and what tasks have of their own
+FORMAT_GROUP = re.compile(r"lannunet\.(\w+_formats|launchers|schedulers)")
 DISABLE_VARIABLE = "LANNUNET_DISABLE_PLUGINS"
 Claimed = TypeVar("Claimed", bound=Installed)
 

@@ -20,6 +20,7 @@ import pluggy
 from lannunet_core import hookspecs
 from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.plugins.installed import InstalledPlugin, PluginWarning, cause_and_remedy
+from lannunet_core.run.processes import is_first
 
 CORE = "lannunet-core"
 
@@ -201,6 +202,8 @@ class Hooks:
 
     def observe(self, event: hookspecs.Event) -> None:
         """Tells each plugin. One that fails ends the run only before its first step (see `hookspecs`)."""
+        if not is_first():
+            return
         plugins = dict.fromkeys(impl.plugin for impl in self._manager.hook.observe.get_hookimpls())
         for plugin in reversed(plugins):
             others = [other for other in plugins if other is not plugin]

@@ -109,3 +109,7 @@ def asked_of(loaded: LoadedConfig) -> list[tuple[str, list[tuple[str, str]]]]:
     """Who implements each hook of a run, by name and version, in the order in which they are asked."""
     task = find(loaded.run.task)
     return answers(loaded, task.defaults, specs_asked(task))
+
+
+find_task = find
+"""The public name of `find`."""

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 from lannunet_core.calling import call_accepting
 from lannunet_core.errors import UserError
 from lannunet_core.images.nests import map_tensors
+from lannunet_core.run.processes import share
 from lannunet_core.run.workers import TURN, packed, start_worker
 
 
@@ -52,7 +53,7 @@ Order = Callable[..., Sequence[int]]
 
 
 class EpochOrder(Sampler[list[tuple[int, int, int]]]):
-    """Batches of (epoch, draw, index), a function of (seed, epoch) only.
+    """Batches of (epoch, draw, index), a function of (seed, epoch) only; of each this process's share.
 
     Epochs have a fixed number of batches and cut an endless row of permutations, so that every sample is used
     equally often. `order` may say instead which of the `length` samples per epoch has.
@@ -81,7 +82,7 @@ class EpochOrder(Sampler[list[tuple[int, int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         index_of = self._permuted if self.order is None else self._ordered(self.order)
         for batch in range(self.first, self.batches):
-            draws = range(batch * self.batch_size, (batch + 1) * self.batch_size)
+            draws = share(range(batch * self.batch_size, (batch + 1) * self.batch_size))
             yield [(self.epoch, draw, index_of(draw)) for draw in draws]
 
     def _ordered(self, order: Order) -> Callable[[int], int]:

@@ -22,6 +22,7 @@ from lannunet_core.files import atomic_path
 from lannunet_core.names import without_places
 from lannunet_core.plugins.api import RunInfo
 from lannunet_core.plugins.references import located
+from lannunet_core.run.processes import is_first
 from lannunet_core.version import __version__
 
 FORMAT = 1
@@ -76,7 +77,12 @@ def best_model(folder: Path) -> Path | None:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a model for use (`.safetensors`), or a state to continue from; see `output.provenance`."""
+    """Write a model for use (`.safetensors`), or a state to continue from; see `output.provenance`.
+
+    In a run of several processes the first one writes.
+    """
+    if not is_first():
+        return
     if checkpoint.config.get("output", {}).get("provenance") != "full":
         config, provenance = without_places((checkpoint.config, checkpoint.provenance))
         checkpoint = replace(checkpoint, config=config, provenance=provenance)

@@ -24,6 +24,7 @@ from lannunet_core.run import progress as terminal
 from lannunet_core.run.batches import EpochOrder
 from lannunet_core.run.checkpoint import BEST_MODEL, Checkpoint, save_checkpoint
 from lannunet_core.run.output import write_metrics
+from lannunet_core.run.processes import from_first, gathered, is_first, now
 from lannunet_core.run.session import Session, training_precision
 from lannunet_core.run.sizing import Sizing, seconds_left, within_budget
 from lannunet_core.run.step import Step, several
@@ -83,9 +84,10 @@ def stop_requested() -> Iterator[Callable[[], int]]:
             signal.signal(number, handler)
 
 
-def seed_step(seed: int, epoch: int, step: int) -> None:
+def seed_step(seed: int, epoch: int, step: int, rank: int = 0) -> None:
     """Dropout and the like are a function of (seed, epoch, step), so that a resumed run draws the same."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, epoch, step]).generate_state(1)[0]))
+    words = [seed, epoch, step, *([rank] if rank else [])]  # a run in one process draws as it always did
+    torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1)[0]))
 
 
 class Training:
@@ -115,6 +117,8 @@ class Training:
         record: Callable[[Sizing], None],
     ) -> None:
         self.learner, self.hooks, self.fabric = session.learner, session.hooks, session.fabric
+        self.own_step = self.hooks.answering("training_step") is not None
+        now().share_statistics(self.learner, self.fabric.device.type)
         config, folder = session.config, session.config.output.output_dir
         self.samples, self.loader, self.order, self.sizing = samples, loader, order, sizing
         self.module, *self.optimizers = self.fabric.setup(self.learner, *several(optimizers))
@@ -126,7 +130,7 @@ class Training:
         self.monitor = config.trainer.monitor
         mixed = training_precision(config) != "32-true"
         self.other_precision = ", or set solver.auto_mixed_precision: false" if mixed else ""
-        self.debug_folder = folder / "debug" if config.sampler.debug else None
+        self.debug_folder = folder / "debug" if config.sampler.debug and is_first() else None
         self.progress = Progress()
         self.whole = True
 
@@ -150,7 +154,11 @@ class Training:
 
     def run(self) -> None:
         try:
-            with stop_requested() as stopping:
+            with stop_requested() as asked:
+
+                def stopping() -> int:
+                    return now().most(asked())  # a signal may reach one process of several
+
                 while self.progress.epoch < self.sizing.end and self.progress.stale < self.patience:
                     self.train_epoch(stopping)
                     self.finish_epoch()
@@ -158,7 +166,7 @@ class Training:
                         raise self.interrupted(stopping())
         finally:
             end_workers(self.loader)
-        if not self.best_path.exists():  # nothing to validate on: the last model is the best
+        if is_first() and not self.best_path.exists():  # nothing to validate on: the last model is the best
             self.save_best()
 
     def train_epoch(self, stopping: Callable[[], int]) -> None:
@@ -172,14 +180,15 @@ class Training:
         title = f"epoch {progress.epoch + 1}/{self.sizing.end}"
         if progress.history:
             title += f", the last ends at about {self.clock_at_end()}"
+        alone, step = now().world == 1, None
         with terminal.progress_bar(title, self.sizing.mini_batch_size) as bar:
             bar.advance(progress.step)
             try:
-                for loaded in loaded_batches(self.loader, lambda: self.whole and stopping() > 0):
+                for loaded in loaded_batches(self.loader, lambda: alone and self.whole and stopping() > 0):
                     step = self.step(self.samples.on_device(loaded, self.fabric.device))
-                    seed_step(self.seed, progress.epoch, progress.step)
+                    seed_step(self.seed, progress.epoch, progress.step, now().rank)
                     self.train_step(step)
-                    progress.step, self.whole = progress.step + 1, step.last
+                    progress.step, self.whole, step.stepped = progress.step + 1, step.last, False
                     self.unread.append(step)
                     self.read_losses(bar, but=1)
                     if self.whole and stopping():
@@ -187,6 +196,11 @@ class Training:
             except WorkersLost:
                 self.read_losses(bar)
                 if self.whole:
+                    self.save_latest()
+                raise
+            except RuntimeError as error:
+                if now().lost(error) and self.whole and not (step and step.stepped):
+                    self.read_losses(bar)
                     self.save_latest()
                 raise
             self.read_losses(bar)
@@ -213,7 +227,8 @@ class Training:
         if self.debug_folder is not None:
             self.draw(step.batch, self.debug_folder)
         try:
-            step.take()
+            with self.fabric.no_backward_sync(self.module, enabled=self.own_step or not step.last):
+                step.take()
         except Exception:
             for one in (*self.unread, step):
                 one.values()  # what failed may come of a loss before that is not a number
@@ -247,13 +262,14 @@ class Training:
         """Name and save the batch whose loss is not a number."""
         folder = self.folder / "failure"
         folder.mkdir(exist_ok=True)
+        names, own = gathered(batch["id"]), "batch.pt" if is_first() else f"batch-{now().rank}.pt"
         tensors = {key: value.cpu() for key, value in batch.items() if isinstance(value, Tensor)}
-        with atomic_path(folder / "batch.pt") as temporary:
+        with atomic_path(folder / own) as temporary:
             torch.save({**tensors, "id": list(batch["id"]), "terms": dict(values)}, temporary)
         terms = ", ".join(f"{name} = {value}" for name, value in values.items())
         raise RunFailed(
             f"the loss is not a number in epoch {step.epoch + 1}, batch {step.number + 1} "
-            f"({terms}), samples {', '.join(batch['id'])}; the batch is saved in {folder / 'batch.pt'}. "
+            f"({terms}), samples {', '.join(names)}; the batch is saved in {folder / 'batch.pt'}. "
             f"Inspect these images, or lower solver.base_lr{self.other_precision}."
         )
 
@@ -271,12 +287,12 @@ class Training:
         last = progress.epoch == self.sizing.end
         torch.backends.cudnn.benchmark = False
         if last or progress.epoch % self.sizing.validate_every == 0:
-            found = self.validate()
+            found = from_first(self.validate())
             if found is not None:
                 figures = found if isinstance(found, Mapping) else {VALIDATION_ERROR: found}
                 row |= figures
                 self.judge(figures)
-        row["seconds"] = round(time.monotonic() - self.started, 3)
+        row["seconds"] = from_first(round(time.monotonic() - self.started, 3))
         progress.history.append(row)
         write_metrics(self.folder, progress.history)
         before, self.sizing = self.sizing, within_budget(self.sizing, progress.history)

@@ -23,6 +23,7 @@ def open_model(
     start: Callable[[LoadedConfig, RunInfo, Fabric], S],
     change: Callable[[LoadedConfig], LoadedConfig] = lambda loaded: loaded,
     plugins: Sequence[Path] = (),
+    device: str | Fabric = "auto",
 ) -> S:
     """A trained model on the device.
 
@@ -31,6 +32,7 @@ def open_model(
         start: Makes a session, as `Task.start_session` does.
         change: Of the model's configuration, before anything is made of it.
         plugins: Files with plugins that the user trusts.
+        device: As `trainer.device`, or that of another model.
 
     Raises:
         UserError: Plugins of the model are missing, or of another major version.
@@ -38,7 +40,7 @@ def open_model(
     trained = load_checkpoint(path)
     recorded.require(trained.plugins, str(path))
     loaded = change(load_resolved(trained.config, str(path), plugins))
-    fabric = make_fabric(loaded.run)
+    fabric = make_fabric(loaded.run, device) if isinstance(device, str) else device
     run = replace(trained.run_info(), device=fabric.device.type)
     session = start(loaded, run, fabric)
     load_weights(session.learner, trained, run, loaded.architecture.installed.name, path)

@@ -26,6 +26,7 @@ from lannunet_core.plugins.api import RunInfo
 from lannunet_core.plugins.tasks import asked_of
 from lannunet_core.record import RECORD, earlier_results, lock_folder, remove_recorded, sweep
 from lannunet_core.run.checkpoint import plugin_versions
+from lannunet_core.run.processes import is_first
 
 CENTRES_FILE = "centres.csv"  # what the first of two stages found in all splits
 SECOND_STAGE_FOLDER = "refine"
@@ -46,6 +47,8 @@ def refuse_folder(folder: Path, key: str, ways_out: str | None) -> None:
         UserError: It cannot be written, or another process writes there, or it holds a run, or third-party
             files that are called as a run's are.
     """
+    if not is_first():
+        return
     try:
         lock_folder(folder)
     except OSError as error:
@@ -84,7 +87,7 @@ def claim_folder(folder: Path, *, resume: bool = False) -> None:
     Only files that a run's record lists are removed: whatever else lies in the folder stays.
     """
     lock_folder(folder)
-    for place in (folder / SECOND_STAGE_FOLDER, folder):
+    for place in (folder / SECOND_STAGE_FOLDER, folder) if is_first() else ():
         if place.is_dir():
             sweep(place)
             if not resume:
@@ -132,9 +135,12 @@ def provenance(loaded: LoadedConfig, run: RunInfo, device: torch.device, **more:
 
 
 def write_run(folder: Path, resolved: dict[str, Any], description: dict[str, Any]) -> None:
+    if not is_first():
+        return
     write_text(folder / "config.yaml", yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
     write_text(folder / "run.json", json.dumps(description, indent=1))
 
 
 def write_metrics(folder: Path, history: list[dict[str, Any]]) -> None:
-    write_text(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
+    if is_first():
+        write_text(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))

@@ -31,6 +31,7 @@ from lannunet_core.run.checkpoint import (
 from lannunet_core.run.loop import VALIDATION_ERROR, Training
 from lannunet_core.run.memory import naming_memory
 from lannunet_core.run.output import claim_folder, provenance, refuse_folder, refuse_to_empty, write_run
+from lannunet_core.run.processes import from_first, now
 from lannunet_core.run.session import Session, make_fabric, training_precision
 from lannunet_core.run.sizing import (
     TRIAL_BATCHES,
@@ -99,6 +100,7 @@ def _carry_out(loaded: LoadedConfig, open_work: Callable[[], W], resume: bool, o
         if training is not None:
             with naming_memory(needs):
                 training.run()
+            from_first(None)  # it has written the best model
             start_from(session, training.best_path)
         history = training.progress.history if training is not None else []
         summary = work.evaluate(session, history, resolved, description)
@@ -159,8 +161,13 @@ def prepare_training(
                 f"warning: {at}: {key} does nothing: nothing is held out that is annotated.", file=sys.stderr
             )
     samples = work.training_samples(session)
+    if solver.data_loader_batch_size_train < now().world:
+        raise UserError(
+            f"solver.data_loader_batch_size_train: {now().world} processes share a batch, which is of "
+            f"{solver.data_loader_batch_size_train} samples. Raise it, or take fewer devices."
+        )
     claim_folder(folder, resume=resume)
-    sizing, workers = measure(session, samples, validation, earlier)
+    sizing, workers = from_first(measure(session, samples, validation, earlier))
     if earlier is None and (warning := too_short(config, sizing)):
         print(f"warning: {warning}", file=sys.stderr)
     asked = hooks.training_order(samples=samples.entries)
@@ -180,6 +187,7 @@ def prepare_training(
             "evaluates the loss several times. Set it to 1, and data_loader_batch_size_train as high."
         )
     measured = {"precision": training_precision(config), "sizing": asdict(sizing), "num_workers": workers}
+    measured["processes"] = now().world
     description = provenance(session.loaded, run, fabric.device, **measured)
     checkpoint = partial(
         Checkpoint,
@@ -199,7 +207,7 @@ def prepare_training(
     training = Training(
         session, samples, loader, order, sizing, optimizers, schedulers, validate, checkpoint, record
     )
-    (folder / "checkpoints").mkdir(exist_ok=True)
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     if earlier is not None:
         training.resume(earlier, latest)
         before = folder / BEST_MODEL_BEFORE
@@ -231,6 +239,9 @@ FREE_TO_CHANGE = {  # what a resumed run does with its samples does not depend o
     "sampler.patch.centres",
     "sampler.debug",
     "trainer.cache_data",
+    "trainer.device",
+    "trainer.devices",
+    "trainer.num_nodes",
     "dataset.root",
     "dataset.src_targets",
     "inference.debug",

@@ -3,7 +3,8 @@
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-EXPONENT, WARM_UP = 0.9, 0.1
+EXPONENT = 0.9
+WARM_UP, FINE_TUNING = 0.1, 0.25  # of a trained model: share of the run, and of the learning rate
 
 
 class PolySchedule(LRScheduler):
@@ -19,7 +20,8 @@ class PolySchedule(LRScheduler):
 
     def get_lr(self) -> list[float]:  # type: ignore[override]  # torch allows tensors too
         factor = max(0.0, 1 - self.last_epoch / self.total_steps) ** EXPONENT
-        factor *= min(1, (self.last_epoch + 1) / (WARM_UP * self.total_steps)) / 4 if self.fine_tune else 1
+        if self.fine_tune:
+            factor *= FINE_TUNING * min(1.0, (self.last_epoch + 1) / (WARM_UP * self.total_steps))
         return [
             group.setdefault("initial_lr", group["lr"])
             * (factor if self.last_epoch >= group.get("hold", 0.0) * self.total_steps else 0.0)

@@ -1,6 +1,7 @@
 """What a run, or a model in use, is made of: plugins and network on a device."""
 
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,10 +10,12 @@ import torch
 from lightning_fabric import Fabric
 
 from lannunet_core.config.loaded import LoadedConfig
-from lannunet_core.config.schema import RunConfig
+from lannunet_core.config.schema import DEVICE, RunConfig
+from lannunet_core.errors import UserError
 from lannunet_core.plugins.api import RunInfo
 from lannunet_core.plugins.hooks import Hooks
 from lannunet_core.run.learner import Learner
+from lannunet_core.run.processes import now
 
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 
@@ -54,20 +57,54 @@ def cpu_has_bfloat16() -> bool:
     return described.exists() and bool({"avx512_bf16", "amx_bf16"} & set(described.read_text().split()))
 
 
-def training_precision(config: RunConfig) -> Precision:
+def accelerator_of(device: str, key: str = "trainer.device") -> str:
+    """The kind of the device that `trainer.device`, or another `key`, names; auto: the best there is.
+
+    Raises:
+        UserError: There is no such device.
+    """
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = {"cuda": cuda, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    kind, _, number = device.partition(":")
+    if kind == "auto":
+        return "mps" if there["mps"] else "cuda" if cuda else "cpu"
+    if not re.match(DEVICE, device) or int(number or 0) >= there[kind]:
+        raise UserError(
+            f"{key}: there is no {device} here; PyTorch {torch.__version__} finds {cuda} CUDA devices. Give "
+            "auto, cpu, cuda, cuda:1 or mps, or install a PyTorch for the device."
+        )
+    return kind
+
+
+def training_precision(config: RunConfig, kind: str | None = None) -> Precision:
     """Mixed precision where it is asked for and the device has it. Prediction is always in float32."""
-    if not config.solver.auto_mixed_precision:
+    kind = kind or accelerator_of(config.trainer.device)
+    if not config.solver.auto_mixed_precision or kind == "mps":
         return "32-true"
-    if torch.cuda.is_available():
+    if kind == "cuda":
         # torch also counts GPUs that only emulate bfloat16, slowly.
         native = torch.version.hip is not None or torch.cuda.get_device_capability() >= (8, 0)
         return "bf16-mixed" if native else "16-mixed"
-    on_cpu = not torch.backends.mps.is_available()
-    return "bf16-mixed" if on_cpu and cpu_has_bfloat16() else "32-true"
+    return "bf16-mixed" if cpu_has_bfloat16() else "32-true"
 
 
-def make_fabric(config: RunConfig) -> Fabric:
-    """One device, the best there is."""
+def make_fabric(config: RunConfig, device: str | None = None) -> Fabric:
+    """The device of a run; in a run of several processes this one's, joined to the others.
+
+    Args:
+        config: The run's, or a model's.
+        device: What `--device` says of a model in use; None: what the configuration says.
+
+    Raises:
+        UserError: There is no such device.
+    """
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # run.json tells device and precision
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    return Fabric(accelerator="auto", devices=1, precision=training_precision(config))
+    trainer = config.trainer
+    kind = accelerator_of(trainer.device) if device is None else accelerator_of(device, "--device")
+    _, _, number = (device or trainer.device).partition(":")
+    devices: list[int] | int = [int(number)] if number else now().local
+    if device is None and isinstance(trainer.devices, tuple) and kind == "cuda":
+        devices = list(trainer.devices)
+    precision = training_precision(config, kind)
+    return now().make_fabric(accelerator=kind, devices=devices, precision=precision)

@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from lannunet_core.config.schema import RunConfig
+from lannunet_core.run.processes import now
 
 MOST_WORKERS = 16
 MEASURED_BATCHES = 6
@@ -75,7 +76,8 @@ def workers_for(loading: float, using: float) -> int:
     """Loader processes that keep up with the device; none where loading costs next to nothing."""
     if loading < 0.05 * using:
         return 0
-    return min(math.ceil(loading / max(using, 1e-6)), max(available_cores() - 1, 1), MOST_WORKERS)
+    cores = available_cores() // now().local  # of this process
+    return min(math.ceil(loading / max(using, 1e-6)), max(cores - 1, 1), MOST_WORKERS)
 
 
 def size_run(config: RunConfig, step: float, validation: float) -> Sizing:

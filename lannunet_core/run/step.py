@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lannunet_core.plugins.hooks import Hooks
 from lannunet_core.run.learner import Unrounded
+from lannunet_core.run.processes import gathered, now, sum_over_processes
 
 QUEUED = ("cuda",)  # devices on which a copy to the host can be queued
 
@@ -23,7 +24,8 @@ QUEUED = ("cuda",)  # devices on which a copy to the host can be queued
 class Run(Protocol):
     """What a step needs of the training that it belongs to; module and optimizers are set up by Fabric.
 
-    `clip` is the greatest norm of an optimizer's gradients; None: any.
+    `clip` is the greatest norm of an optimizer's gradients; None: any. With `own_step` a plugin provides the
+    training step.
     """
 
     module: Any
@@ -32,6 +34,7 @@ class Run(Protocol):
     fabric: Fabric
     hooks: Hooks
     clip: float | None
+    own_step: bool
 
     def fail(self, step: Step, batch: Mapping[str, Any], values: Mapping[str, float]) -> NoReturn:
         """End the run, given a step, its batch and the values of its terms, one of which is not a number."""
@@ -45,6 +48,12 @@ class Numbers:
 
     def __init__(self, terms: Mapping[str, Any]) -> None:
         tensors = {name: term.detach() for name, term in terms.items() if isinstance(term, Tensor)}
+        if now().world > 1:  # their means, so that all processes end where one loss is not a number
+            plain = {name: float(term) for name, term in terms.items() if name not in tensors}
+            every = gathered([plain]) if plain else []
+            terms = {**terms, **{name: sum(one[name] for one in every) / len(every) for name in plain}}
+            means = sum_over_processes(torch.stack(list(tensors.values()))) / now().world if tensors else ()
+            tensors = dict(zip(tensors, means, strict=True))
         queued = any(term.device.type in QUEUED for term in tensors.values())
         # Copies on the host too: a plugin may write over what it returned.
         copies = {name: term.to("cpu", non_blocking=queued, copy=True) for name, term in tensors.items()}
@@ -65,6 +74,7 @@ class Step:
     Its values are read when the next step is under way, so that a device need not wait for the host.
     """
 
+    stepped = False  # its optimizers have begun to
     planned = 1  # steps of the schedulers that an update stands for; more in a run that was shortened
 
     def __init__(
@@ -90,6 +100,9 @@ class Step:
     def update(self, *optimizers: Any) -> None:
         if not self.last:
             return
+        if now().world > 1 and self.run.own_step:
+            now().average_gradients(list(map(plain, optimizers or self.optimizers)))
+        self.stepped = True
         for optimizer in optimizers or self.optimizers:
             if (clip := self.run.clip) is not None:
                 self.fabric.clip_gradients(self.module, optimizer, max_norm=clip, error_if_nonfinite=False)
@@ -133,6 +146,7 @@ class Step:
             self.fabric.backward(loss)
             return loss
 
+        self.stepped = True
         for optimizer in self.optimizers:
             optimizer.step(closure)
         self._step_schedulers(self.optimizers)

@@ -48,6 +48,8 @@ class Training:
         total_steps: How many there will be.
     """
 
+    own_step = True  # which matters in several processes alone
+
     def __init__(self, session: Session, batch: Mapping[str, Any], total_steps: int) -> None:
         solver = session.config.solver
         optimizers, schedulers = session.hooks.optimizer_and_scheduler(

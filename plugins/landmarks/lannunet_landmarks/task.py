@@ -130,11 +130,17 @@ class LandmarkTask(Task):
         return predict(request)
 
     def load(
-        self, model: Path, *, also: Sequence[Path] = (), tta: bool | None = None, plugins: Sequence[Path] = ()
+        self,
+        model: Path,
+        *,
+        also: Sequence[Path] = (),
+        tta: bool | None = None,
+        plugins: Sequence[Path] = (),
+        device: str = "auto",
     ) -> LandmarkModel:
         from lannunet_landmarks.predict.model import LandmarkModel
 
-        return LandmarkModel(model, also, tta, plugins=plugins)
+        return LandmarkModel(model, also, tta, plugins=plugins, device=device)
 
     def read_dataset(self, path: Path) -> LandmarkDataset:
         from lannunet_landmarks.data.annotations import open_first

@@ -16,6 +16,7 @@ from lannunet_core import (
     UserError,
     Validated,
     carry_out,
+    is_first,
     load_checkpoint,
     make_scheme,
     refuse_to_empty,
@@ -234,6 +235,8 @@ class LandmarkWork:
             together([session, *self.members]), folder / "debug" if self.config.inference.debug else None
         )
         self.predictions = next(iter(methods.values()))
+        if not is_first():
+            return {}
         if self.compare is not None:
             methods |= self.compare(self.dataset)
         title = f"{self.dataset.name}: {self.split}"

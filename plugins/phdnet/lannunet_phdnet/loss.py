@@ -12,7 +12,7 @@ import torch
 from lannunet_landmarks import penalties, volumes
 from torch import Tensor, nn
 
-from lannunet_core import State, UserError
+from lannunet_core import State, UserError, sum_over_processes
 from lannunet_phdnet.labels import undo_log_transform
 
 
@@ -59,14 +59,14 @@ class PatchLoss(nn.Module):
                 scale = volume.detach() / volume.square()
                 of_landmark = of_landmark * torch.where(visible, scale, scale.detach())
                 penalty = self.width_weight * penalties(labels["sigmas"], error.ndim - 2)[0] * visible
-                terms["sigma"] = weighted_mean(penalty.flatten(), labelled)
-            terms["heatmap"] = weighted_mean(of_landmark.flatten(), labelled)
+                terms["sigma"] = batch_mean(penalty.flatten(), labelled)
+            terms["heatmap"] = batch_mean(of_landmark.flatten(), labelled)
         if "displacement" in outputs:
             error = (outputs["displacement"].float() - labels["displacement"].float()).square()
             dimensions = error.ndim - 2
             error = error.unflatten(1, (-1, dimensions)).mean(2) / self.displacement_unit**2  # (B, N, *P)
             of_landmark = weighted_mean(error.flatten(2), labels["displacement_weight"].float().flatten(2))
-            terms["displacement"] = weighted_mean(
+            terms["displacement"] = batch_mean(
                 of_landmark.flatten(), (counts * (state == State.VISIBLE)).flatten()
             )
         return terms
@@ -80,6 +80,12 @@ class PatchLoss(nn.Module):
             displacement = outputs["displacement"].float()
             maps["displacement"] = undo_log_transform(displacement) if self.log_displacement else displacement
         return maps
+
+
+def batch_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Over the batch of all processes; where nothing has weight it is 0, with a gradient of 0."""
+    total = sum_over_processes(weights.sum()).clamp(min=torch.finfo(weights.dtype).tiny)
+    return sum_over_processes((values * (weights / total)).sum())
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:

@@ -67,11 +67,17 @@ class SegmentationTask(Task):
         return predict(request)
 
     def load(
-        self, model: Path, *, also: Sequence[Path] = (), tta: bool | None = None, plugins: Sequence[Path] = ()
+        self,
+        model: Path,
+        *,
+        also: Sequence[Path] = (),
+        tta: bool | None = None,
+        plugins: Sequence[Path] = (),
+        device: str = "auto",
     ) -> SegmentationModel:
         from lannunet_segmentation.predict.model import SegmentationModel
 
-        return SegmentationModel(model, also, tta, plugins)
+        return SegmentationModel(model, also, tta, plugins, device)
 
     def read_dataset(self, path: Path) -> SegmentationDataset:
         from lannunet_segmentation.data.folders import read_dataset

@@ -20,6 +20,8 @@ from lannunet_core import (
     RunInfo,
     UserError,
     carry_out,
+    from_first,
+    is_first,
     load_checkpoint,
     make_scheme,
 )
@@ -99,9 +101,11 @@ class SegmentationWork:
         for split in dict.fromkeys(("validation", config.inference.split)):
             if split != "training":
                 say_twins(self.cases["training"], self.cases[split], split)
-        maps = session.hooks.extra_maps(
-            dataset=dataset, folder=config.output.output_dir.parent / "preprocessed"
-        )
+        folder = config.output.output_dir.parent / "preprocessed"
+        for turn in (True, False):  # what a plugin makes there, the first process makes, and the others find
+            if is_first() is turn:
+                maps = session.hooks.extra_maps(dataset=dataset, folder=folder)
+            from_first(None)
         session.learner.extra_maps = maps
         self.training = annotated(self._prepared(self.cases["training"], maps), dataset)
         held_out = self.cases["validation"]
@@ -153,6 +157,8 @@ class SegmentationWork:
         folder, chosen = self.config.output.output_dir, self.config.inference.split
         members = [Member(session, self.settings)]
         self.segmented = segment(members, self.cases[chosen], self.dataset, folder / PREDICTIONS, chosen)
+        if not is_first():
+            return {}
         title = f"{self.dataset.name}: {chosen}"
         figures = session.hooks.metrics(predictions=self.segmented)
         return write_segmentation_results(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lannunet_core import Loss, State, levels
+from lannunet_core import Loss, State, levels, sum_over_processes
 from lannunet_landmarks.maps.labels import level_sigmas
 from lannunet_landmarks.maps.learned_sigma import entropy, penalties, volumes
 
@@ -225,7 +225,7 @@ def over_levels(values: Sequence[Tensor], labels: Mapping[str, Any]) -> Tensor:
     if "weight" in labels:
         weight = weight * labels["weight"]
     # Nothing labelled is 0 / tiny: a loss of exactly 0 with a gradient of 0.
-    weight = weight / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+    weight = weight / sum_over_processes(weight.sum()).clamp(min=torch.finfo(weight.dtype).tiny)
     shares = [0.5**level for level in range(len(values))]
     terms = [share * (weight * value).sum() for share, value in zip(shares, values, strict=True)]
-    return torch.stack(terms).sum() / sum(shares)
+    return sum_over_processes(torch.stack(terms).sum() / sum(shares))

@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from lannunet_core import Coordinates, EvaluationMode, State, loaded_batches, make_loader, progress_bar
+from lannunet_core import (
+    Coordinates,
+    EvaluationMode,
+    State,
+    gathered,
+    is_first,
+    loaded_batches,
+    make_loader,
+    progress_bar,
+    share,
+)
 from lannunet_landmarks.data.centres import annotated_centres
 from lannunet_landmarks.data.samples import EvaluationSamples, PreparedImages
 from lannunet_landmarks.data.world import World, world_of
@@ -81,7 +91,7 @@ def in_stitched_patches(session: LandmarkSession) -> bool:
 
 
 class Evaluator:
-    """Predicts one split, prepared as a session's configuration says."""
+    """Predicts one split, prepared as a session's configuration says; each process of a run its share."""
 
     def __init__(
         self, session: LandmarkSession, images: PreparedImages, samples: Sequence[Sample], title: str
@@ -107,23 +117,27 @@ class Evaluator:
             EvaluationSamples(images, samples, centres if centred else None, session.extra),
             0,
             session.fabric.device,
+            sampler=share(range(len(samples))),
             batch_size=1 if one_by_one else session.batch_size,
         )
 
     def predict(self, locate: Locate, debug_folder: Path | None = None) -> dict[str, list[Prediction]]:
         """The predictions of each method of `locate`, the main one first, post-processed."""
         session, hooks = self.session, self.session.hooks
-        with progress_bar(f"predicting {self.title} images", len(self.samples)) as bar:
-            methods = predictor.predict(
+        with progress_bar(f"predicting {self.title} images", len(share(self.samples))) as bar:
+            own = predictor.predict(
                 locate,
                 session.hooks,
                 session.fabric,
                 loaded_batches(self.loader),
                 self.samples,
                 session.config.inference.evaluation_mode,
-                debug_folder,
+                debug_folder if is_first() else None,
                 bar.advance,
             )
+        methods: dict[str, list[Prediction]] = {}
+        for method, found in gathered(list(own.items())):
+            methods.setdefault(method, []).extend(found)
         placed = {
             method: [replace(one, world=self.worlds.get(one.id)) for one in every]
             for method, every in methods.items()

@@ -55,7 +55,7 @@ def predict(request: PredictRequest) -> list[Prediction]:
         )
     models = [path for named in (model, *request.also) for path in models_of(named)]
     refuse_to_empty(folder, "--output", [*models, *map(second_model, models)])
-    opened = LandmarkModel(model, request.also, request.tta, known, request.plugins)
+    opened = LandmarkModel(model, request.also, request.tta, known, request.plugins, request.device)
     session = opened.session
     names = session.run.outputs
     samples = loose_samples(request.images, session.run, session.files)

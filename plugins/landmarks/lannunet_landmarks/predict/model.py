@@ -78,6 +78,7 @@ class LandmarkModel:
         known: What makes probabilities of its confidences, beside what the model learned itself; None: what
             lies beside it, as in a bundle.
         plugins: Files with plugins that the user trusts.
+        device: As `trainer.device`.
 
     Raises:
         UserError: They are no models, or none that can look together.
@@ -90,19 +91,20 @@ class LandmarkModel:
         tta: bool | None = None,
         known: Calibration | None = None,
         plugins: Sequence[Path] = (),
+        device: str = "auto",
     ) -> None:
         kept = kept_calibration(model) if known is None else None
         known = read_calibration(kept) if kept is not None else known
         first, *others = [path for named in (model, *also) for path in models_of(named)]
         self.model, self.others = model, others
-        self.session = open_model(first, plugins=plugins)
+        self.session = open_model(first, plugins=plugins, device=device)
         if kept is not None and known is not None:
             known.check(self.session.run.outputs, {})
         mirror(self.session, tta)
         stages = [[self.session, *open_members(self.session, others)]]
         self.second: LandmarkSession | None = None
         if self.session.loaded.refine is not None:
-            self.second = open_model(second_model(first), {}, plugins=plugins)
+            self.second = open_model(second_model(first), {}, plugins=plugins, device=self.session.fabric)
             mirror(self.second, tta)
             stages.append([self.second, *open_members(self.second, list(map(second_model, others)))])
         for member in (session for stage in stages for session in stage):

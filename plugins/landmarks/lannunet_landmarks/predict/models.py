@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
+from lightning_fabric import Fabric
+
 import lannunet_core as core
 from lannunet_core import (
     LoadedConfig,
@@ -33,6 +35,7 @@ def open_model(
     centres: Centres | None = None,
     inference: InferenceConfig | None = None,
     plugins: Sequence[Path] = (),
+    device: str | Fabric = "auto",
 ) -> LandmarkSession:
     """A trained model on the device.
 
@@ -41,6 +44,7 @@ def open_model(
         centres: What a second stage looks around.
         inference: How to predict; None: as in the model's configuration.
         plugins: Files with plugins that the user trusts.
+        device: As `trainer.device`, or that of another model.
     """
 
     def change(loaded: LoadedConfig) -> LoadedConfig:
@@ -53,7 +57,7 @@ def open_model(
             )
         return loaded
 
-    session = core.open_model(path, partial(start_session, centres=centres), change, plugins)
+    session = core.open_model(path, partial(start_session, centres=centres), change, plugins, device)
     if session.config.inference.presence and session.presence is None:
         raise UserError(
             f"{path}: has not learned what tells that a landmark is there. Train it to the end with "
@@ -68,7 +72,9 @@ def open_members(first: LandmarkSession, paths: Sequence[Path]) -> list[Landmark
     sampler = first.config.sampler
     centred = sampler.sample_mode == "patch_centred"
     for path in paths:
-        member = open_model(path, {} if centred else None, first.config.inference, first.loaded.files)
+        member = open_model(
+            path, {} if centred else None, first.config.inference, first.loaded.files, first.fabric
+        )
         other = member.config.sampler
         for what, found, wanted in (
             ("number of stages is", stages_of(member), stages_of(first)),

@@ -20,6 +20,8 @@ from lannunet_core import (
     State,
     UserError,
     best_model,
+    from_first,
+    is_first,
     located,
     lock_folder,
     make_fabric,
@@ -77,7 +79,11 @@ def train_both(loaded: LoadedConfig, second: LoadedConfig, resume: bool, overwri
     # the other images, so these are looked for, and errors measured, where this one finds them alone.
     looked_for = {**found, refined.inference.split: coarse}
     centres = loaded.run.output.output_dir / CENTRES_FILE
-    write_predictions(centres, [one for split in SPLITS for one in looked_for[split]], dataset.landmark_names)
+    if is_first():
+        write_predictions(
+            centres, [one for split in SPLITS for one in looked_for[split]], dataset.landmark_names
+        )
+    from_first(None)  # it has written them
     patch = refined.sampler.patch
     jitter = patch.jitter
     if jitter == "auto":

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lannunet_core import progress_bar
+from lannunet_core import gathered, progress_bar, share
 from lannunet_segmentation.data.prepared import PreparedCase
 from lannunet_segmentation.predict.predictor import Place, postprocessed, scores_of
 from lannunet_segmentation.session import SegmentationSession
@@ -27,8 +27,9 @@ def validation_error(session: SegmentationSession, cases: Sequence[PreparedCase]
     session.learner.eval()
     scores: list[float] = []
     weighted: list[float] = []
-    with progress_bar("validating", len(cases)) as bar:
-        for case in cases:
+    own = share(cases)
+    with progress_bar("validating", len(own)) as bar:
+        for case in own:
             label = case.label()
             assert label is not None
             place = Place(case.id, case.affine, case.spacing, case.extra_fields)
@@ -46,6 +47,7 @@ def validation_error(session: SegmentationSession, cases: Sequence[PreparedCase]
                 weight = math.prod(known[1:], start=known[0])
                 weighted += dice_of_classes(predicted, label, len(names), weight)
             bar.advance()
+    scores, weighted, kept = gathered(scores), gathered(weighted), gathered(kept)
     if not scores:
         return None
     figures = {"validation_error": 1 - float(np.mean(scores))}

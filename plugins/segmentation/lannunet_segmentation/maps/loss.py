@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lannunet_core import levels
+from lannunet_core import levels, sum_over_processes
 from lannunet_segmentation.types import IGNORE
 
 
@@ -20,12 +20,13 @@ class CrossEntropyDice(nn.Module):
         Dice            Σ_k c_k (1 − D_k) / Σ_k c_k,    over the annotated classes k without the background,
                         D_k = (2 Σ_i w_i p_ik [y_i = k] + s) / (Σ_i w_i p_ik + Σ_i w_i [y_i = k] + s)
 
-    Sums run over all voxels i of the batch. A class of which the batch has no annotated voxel has no Dice to
-    learn; the cross-entropy says where it is not. Patches with few annotations lack classes often. D_k is the
-    soft Dice of Drozdzal et al. (The Importance of Skip Connections in Biomedical Image Segmentation, 2016),
-    over the batch as in Isensee et al. (nnU-Net, Nature Methods 18, 2021), with each voxel counted w_i times;
-    for w of 0 and 1 it is the Dice of the voxels with 1. s = `SMOOTH` times the mean of the positive weights,
-    so that a common factor of the weights changes nothing. Levels count 1, ½, ¼ …, normalised to sum 1.
+    Sums run over all voxels i of the batch, in a run on several devices that of all processes. A class of
+    which the batch has no annotated voxel has no Dice to learn; the cross-entropy says where it is not.
+    Patches with few annotations lack classes often. D_k is the soft Dice of Drozdzal et al. (The Importance
+    of Skip Connections in Biomedical Image Segmentation, 2016), over the batch as in Isensee et al. (nnU-
+    Net, Nature Methods 18, 2021), with each voxel counted w_i times; for w of 0 and 1 it is the Dice of the
+    voxels with 1. s = `SMOOTH` times the mean of the positive weights, so that a common factor of the
+    weights changes nothing. Levels count 1, ½, ¼ …, normalised to sum 1.
 
     A voxel that is ignored or of weight 0 has no part in any sum, and a gradient of exactly 0. Where nothing
     is annotated, both terms are 0.
@@ -75,23 +76,30 @@ class CrossEntropyDice(nn.Module):
         annotated = target != IGNORE
         weight = annotated.float() if weight is None else torch.where(annotated, weight.float(), 0.0)
         tiny = torch.finfo(weight.dtype).tiny
-        weight = weight * ((weight > 0).sum() / weight.sum().clamp(min=tiny))  # a mean of 1 where it counts
+        counts = weight if self.class_weights is None else weight * self.class_weights[target.clamp(min=0)]
+        positive, total, of_classes = sum_over_processes(
+            torch.stack([(weight > 0).sum(), weight.sum(), counts.sum()])
+        )
+        weight = weight * (positive / total.clamp(min=tiny))  # a mean of 1 where it counts
         log_probabilities = logits.log_softmax(1)
 
         voxels = functional.nll_loss(log_probabilities, target, reduction="none", ignore_index=IGNORE)
-        counts = weight if self.class_weights is None else weight * self.class_weights[target.clamp(min=0)]
-        cross_entropy = (counts / counts.sum().clamp(min=tiny) * voxels).sum()
+        cross_entropy = (counts / of_classes.clamp(min=tiny) * voxels).sum()
 
-        scores, present = [], []
+        sums = []
         # One class at a time: its labels as a mask are the most that is held for the backward pass.
         for index, probability in enumerate(log_probabilities.exp().unbind(1)[1:], start=1):
             hit = target == index
             weighted = weight * probability
-            common = torch.where(hit, weighted, 0.0).sum()
-            wanted = torch.where(hit, weight, 0.0).sum()
-            scores.append((2 * common + self.SMOOTH) / (weighted.sum() + wanted + self.SMOOTH))
-            present.append((wanted > 0).float())
-        losses, shares = 1 - torch.stack(scores), torch.stack(present)
+            sums += [
+                torch.where(hit, weighted, 0.0).sum(),
+                weighted.sum(),
+                torch.where(hit, weight, 0.0).sum(),
+            ]
+        cross_entropy, *sums = sum_over_processes(torch.stack([cross_entropy, *sums])).unbind()
+        common, found, wanted = (torch.stack(sums[kind::3]) for kind in range(3))
+        losses = 1 - (2 * common + self.SMOOTH) / (found + wanted + self.SMOOTH)
+        shares = (wanted > 0).float()
         if self.class_weights is not None:
             shares = shares * self.class_weights[1:]
         return cross_entropy, (shares / shares.sum().clamp(min=tiny) * losses).sum()

@@ -34,7 +34,7 @@ def predict(request: PredictRequest) -> list[SegmentedCase]:
     refuse_folder(folder, "--output", None if request.overwrite else "replace it (--overwrite)")
     models = [path for named in (model, *request.also) for path in models_of(named)]
     refuse_to_empty(folder, "--output", models)
-    opened = SegmentationModel(model, request.also, request.tta, request.plugins)
+    opened = SegmentationModel(model, request.also, request.tta, request.plugins, request.device)
     session, run = opened.session, opened.session.run
     cases = loose_cases(images, run.in_channels, run.dimensions, session.files)
     dataset = opened.dataset(cases, session.files, file_ending(cases[0].images[0], session.files))

@@ -14,7 +14,11 @@ from lannunet_segmentation.types import Case, SegmentationDataset
 
 
 def open_members(
-    model: Path, also: Sequence[Path] = (), tta: bool | None = None, plugins: Sequence[Path] = ()
+    model: Path,
+    also: Sequence[Path] = (),
+    tta: bool | None = None,
+    plugins: Sequence[Path] = (),
+    device: str = "auto",
 ) -> tuple[list[Member], list[Path]]:
     """The models that are named, those of all folds where one is a cross-validated run.
 
@@ -26,6 +30,7 @@ def open_members(
         also: Further ones.
         tta: Whether to predict mirrored images too; None: as each model's configuration says.
         plugins: Files with plugins that the user trusts.
+        device: As `trainer.device`.
 
     Returns:
         The members, and their paths.
@@ -36,7 +41,8 @@ def open_members(
     paths = [path for named in (model, *also) for path in models_of(named)]
     members: list[Member] = []
     for path in paths:
-        session = open_model(path, start_session, plugins=plugins)
+        place = members[0].session.fabric if members else device  # of all
+        session = open_model(path, start_session, plugins=plugins, device=place)
         if members:
             refuse_different(path, session, members[0].session)
         if tta is not None:

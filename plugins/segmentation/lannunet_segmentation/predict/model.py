@@ -55,6 +55,7 @@ class SegmentationModel:
         also: Additional models, to predict together with it.
         tta: Whether to predict mirrored images too; None: as each model's configuration says.
         plugins: Files with plugins that the user trusts.
+        device: As `trainer.device`.
 
     Raises:
         UserError: They are no models, or none that can predict together (see `open_members`).
@@ -66,9 +67,10 @@ class SegmentationModel:
         also: Sequence[Path] = (),
         tta: bool | None = None,
         plugins: Sequence[Path] = (),
+        device: str = "auto",
     ) -> None:
         self.model = model
-        self.members, (_, *self.others) = open_members(model, also, tta, plugins)
+        self.members, (_, *self.others) = open_members(model, also, tta, plugins, device)
         self.session = self.members[0].session
         self._turn = threading.Lock()  # plugins may keep a state
 

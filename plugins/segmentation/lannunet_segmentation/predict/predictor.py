@@ -14,7 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lannunet_core import Floats, collate, progress_bar, to_device
+from lannunet_core import (
+    Floats,
+    collate,
+    from_first,
+    gathered,
+    is_first,
+    note,
+    progress_bar,
+    share,
+    to_device,
+)
 from lannunet_segmentation.data.cases import read_case
 from lannunet_segmentation.data.label_files import write_label
 from lannunet_segmentation.data.normalise import prepare_image
@@ -194,12 +204,17 @@ def segment(
 
     Several members predict together; for this and `largest` see `segment_case`. With `probabilities` these
     are written too (see `writing_probabilities`), as they were before post-processing.
+    Each process of a run does so for its share.
     """
     folder.mkdir(exist_ok=True)
     done = []
     targets = label_paths(cases, dataset, folder)
-    with progress_bar(f"segmenting {title} cases", len(cases)) as bar:
-        for case, path in zip(cases, targets, strict=True):
+    for path in targets:
+        note(path)
+    from_first(None)  # it has listed them in the folder's record
+    own = share(list(zip(cases, targets, strict=True)))
+    with progress_bar(f"segmenting {title} cases", len(own)) as bar:
+        for case, path in own:
             stored = read_case(case, dataset)
             geometry = stored.geometry
             shape = (len(dataset.class_names), *stored.pixels.shape[1:])
@@ -210,4 +225,5 @@ def segment(
             write_label(path, labels, geometry)
             done.append(SegmentedCase(case.id, case.images, path, case.label, case.extra, geometry))
             bar.advance()
-    return list(members[0].session.hooks.postprocess_all(predictions=done))
+    every = gathered(done)  # and their files are there
+    return list(members[0].session.hooks.postprocess_all(predictions=every)) if is_first() else every

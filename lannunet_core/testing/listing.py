@@ -8,10 +8,10 @@ from typing import Any
 
 from lannunet_core.names import did_you_mean, plain
 from lannunet_core.plugins import discovery
-from lannunet_core.plugins.inspection import Look, look
 from lannunet_core.plugins.installed import Installed, InstalledPlugin
 from lannunet_core.plugins.manager import SPECS
 from lannunet_core.plugins.source import SourceError, hooks_in_source
+from lannunet_core.testing.inspection import Look, look
 
 WRONG_ANSWERS = "lannunet_core.testing.asking:wrong_answers"
 """What the conformance kit finds without data."""

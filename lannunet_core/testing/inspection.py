@@ -31,7 +31,7 @@ TIME_LIMIT = 60.0
 # It sees the path that we see, before anything but the interpreter is imported.
 PROGRAM = (
     "import os, sys; sys.path[:] = sys.argv[1].split(os.pathsep); "
-    "from lannunet_core.plugins.inspection import answer; answer(sys.argv[2])"
+    "from lannunet_core.testing.inspection import answer; answer(sys.argv[2])"
 )
 
 

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 
-from lannunet_core.plugins import inspection
 from lannunet_core.plugins.discovery import find
-from lannunet_core.plugins.inspection import look, look_here
-from lannunet_core.plugins.listing import WRONG_ANSWERS
+from lannunet_core.testing import inspection
+from lannunet_core.testing.inspection import look, look_here
+from lannunet_core.testing.listing import WRONG_ANSWERS
 
 HEAD = "from lannunet_core import Plugin, PluginConfig, hookimpl\n"
 GOOD = (

@@ -1,16 +1,31 @@
 """A cross-validation: the folds of a data set, trained one after the other."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from lannunet_core.config.compose import load_config
-from lannunet_core.config.loaded import LoadedConfig
-from lannunet_core.plugins import tasks
-from lannunet_core.record import earlier_results
-from lannunet_core.run import checkpoint as model_file
-from lannunet_core.run.output import SECOND_STAGE_FOLDER
-from lannunet_core.run.run import refuse_changes
+from lannunet_core import (
+    SECOND_STAGE_FOLDER,
+    LoadedConfig,
+    TrainRequest,
+    earlier_results,
+    find_task,
+    fold_numbers,
+    load_checkpoint,
+    load_config,
+    refuse_changes,
+)
+
+
+def one_by_one(request: TrainRequest) -> int:
+    """`lannunet train --folds` in this process; 0."""
+    folds = fold_numbers(request.folds or "")
+    train_folds(
+        request.config, request.overrides, folds, plugins=request.plugins, overwrite=request.overwrite
+    )
+    return 0
 
 
 def train_folds(
@@ -31,9 +46,10 @@ def train_folds(
         folder = json.dumps(str(base / f"fold{fold}"), ensure_ascii=False)  # a quoted word of YAML
         own = [f"trainer.fold={fold}", f"output.output_dir={folder}"]
         runs[fold] = load_config(config, [*overrides, *own], plugins)
-    task = tasks.find(next(iter(runs.values())).run.task)
+    task = find_task(next(iter(runs.values())).run.task)
     for loaded in runs.values():  # what is wrong with the last one is found before the first is trained
         task.check_fold(loaded)
+    begun = {fold: bool(earlier_results(loaded.run.output.output_dir)) for fold, loaded in runs.items()}
     done = {fold for fold, loaded in runs.items() if not overwrite and finished(loaded)}
     for fold, loaded in runs.items():
         output = loaded.run.output.output_dir
@@ -41,10 +57,9 @@ def train_folds(
             print(f"fold {fold} is finished: {output}", flush=True)
             continue
         print(f"fold {fold}: {output}", flush=True)
-        resume = not overwrite and bool(earlier_results(output))
-        task.train(loaded, resume=resume, overwrite=overwrite)
+        task.train(loaded, resume=begun[fold] and not overwrite, overwrite=overwrite)
     folders = [loaded.run.output.output_dir for loaded in runs.values()]
-    if advice := task.after_folds(folders, base):
+    if len(folders) > 1 and (advice := task.after_folds(folders, base)):
         print(advice)
 
 
@@ -61,5 +76,5 @@ def finished(loaded: LoadedConfig) -> bool:
     if not loaded.run.trainer.inference_only:
         for now, where in ((loaded, folder), (loaded.refine, last)):
             if now is not None:
-                refuse_changes(model_file.load_checkpoint(where), now, where)
+                refuse_changes(load_checkpoint(where), now, where)
     return True

@@ -1,0 +1,37 @@
+"""What starts runs on several devices, side by side, or as jobs of a cluster."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lannunet_core.config.loaded import LoadedConfig
+from lannunet_core.errors import UserError
+from lannunet_core.plugins import discovery, missing
+
+
+class TrainRequest(NamedTuple):
+    """What `lannunet train` was asked for."""
+
+    words: Sequence[str]  # of the whole command
+    config: Path
+    overrides: Sequence[str]  # KEY=VALUE
+    plugins: Sequence[Path]  # files with plugins that the user trusts
+    folds: str | None  # as given; None: the configuration's one
+    overwrite: bool
+    loaded: LoadedConfig  # with the overrides
+    argument: str  # what follows the colon of --submit
+
+
+def launcher(name: str, option: str, group: str = "launchers") -> Any:
+    """The entry point of this name in the group `lannunet.launchers` or `lannunet.schedulers`.
+
+    It is a function (TrainRequest) → exit code, except `processes`, which has such a one as `start`.
+    """
+    every = discovery.scan().formats.get(group, ())
+    if not (found := [one for one in every if one.name == name]):
+        known = ", ".join(sorted({one.name for one in every})) or "none"
+        raise UserError(
+            f"{option}: there is no '{name}' to start runs with (installed: {known}). lannunet-cluster "
+            f"provides folds, devices, local and slurm: {missing.INSTALL} lannunet-cluster"
+        )
+    return discovery.only(f"The launcher '{name}'", found).load_as("The launcher")

@@ -1,0 +1,77 @@
+"""Folds of a cross-validation side by side on a machine: `lannunet train --folds 0-4 --submit local:2`."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections import deque
+from contextlib import ExitStack
+from pathlib import Path
+
+from lannunet_cluster.children import TURN, children, cores_each, fold_words
+from lannunet_core import RunFailed, TrainRequest, UserError, fold_numbers
+
+
+def side_by_side(request: TrainRequest) -> int:
+    """Train each fold in a process of its own, N at once, each on a device of its own.
+
+    What a process prints goes to a file beside the output folder.
+
+    Returns:
+        0; as many folds as fit are trained where one fails.
+
+    Raises:
+        UserError: It is not said how many at once, or which folds.
+        RunFailed: Folds failed; their files say why.
+    """
+    if not (request.argument.isdecimal() and int(request.argument)):
+        raise UserError(f"--submit local: say how many at once, as in local:2; found '{request.argument}'.")
+    if request.folds is None:
+        raise UserError("--submit local: trains folds side by side; name them, as in --folds 0-4.")
+    if request.loaded.run.trainer.processes > 1:
+        raise UserError("--submit local: a fold has one device here; leave trainer.devices out.")
+    slots, trainer = int(request.argument), request.loaded.run.trainer
+    names = devices(trainer.device)
+    waiting, failed = deque(fold_numbers(request.folds)), []
+    with ExitStack() as stack:
+        started = stack.enter_context(children())
+        running: dict[int, tuple[int, subprocess.Popen[bytes], Path]] = {}  # by slot
+        while waiting or running:
+            for slot in range(slots):
+                if slot not in running and waiting:
+                    fold = waiting.popleft()
+                    device = names[slot % len(names)]
+                    log = log_of(request, fold)
+                    log.parent.mkdir(parents=True, exist_ok=True)
+                    file = stack.enter_context(log.open("wb"))
+                    print(f"fold {fold} on {device}: {log}", flush=True)
+                    words = [*fold_words(request, str(fold)), "--set", f"trainer.device={device}"]
+                    running[slot] = fold, started.start(words, cores_each(slots), file, file), log
+            for slot, (fold, process, log) in list(running.items()):
+                if (code := process.poll()) is not None:
+                    del running[slot]
+                    print(f"fold {fold} {'is done' if code == 0 else f'failed ({code}): {log}'}", flush=True)
+                    if code > 128 or code < 0:  # stopped: so are those that wait
+                        waiting.clear()
+                    failed += [fold] if code else []
+            time.sleep(TURN)
+    if failed:
+        raise RunFailed(
+            f"folds {', '.join(map(str, failed))} are not done: the files above say why. The same command "
+            "continues with what is left."
+        )
+    with children() as started:  # all are finished now: it says so, and what to do with them
+        return started.start(fold_words(request, request.folds), {}).wait()
+
+
+def devices(wanted: str) -> list[str]:
+    """What the folds may be put on by turns."""
+    import torch
+
+    count = torch.cuda.device_count() if wanted in ("auto", "cuda") and torch.cuda.is_available() else 0
+    return [f"cuda:{number}" for number in range(count)] or [wanted]
+
+
+def log_of(request: TrainRequest, fold: int) -> Path:
+    base = request.loaded.run.output.output_dir
+    return base.with_name(f"{base.name}-fold{fold}.log")

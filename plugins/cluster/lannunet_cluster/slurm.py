@@ -1,0 +1,81 @@
+"""A run, or the folds of a cross-validation, as a job array of SLURM: `lannunet train --submit slurm`."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from lannunet_cluster.children import fold_words, resumed_words
+from lannunet_core import TrainRequest, UserError, fold_numbers, refuse_existing, write_text
+
+MARGIN = 1.5  # of the budget: reading, validation and prediction come on top
+LEAST_HOURS, HOURS = 1, 24
+FOLD = '"$SLURM_ARRAY_TASK_ID"'
+TO_SAVE = 180  # seconds before the time is up, at which a run gets the signal to save
+
+
+def write_script(request: TrainRequest) -> int:
+    """Write the script beside the output folder; the user edits its head, and submits it.
+
+    Raises:
+        UserError: There is another one.
+    """
+    output = request.loaded.run.output.output_dir
+    path = output.with_name(f"{output.name}.sbatch")
+    text = script(request)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        refuse_existing(path, "output.output_dir")
+        write_text(path, text)
+    jobs = "one job" if request.folds is None else f"{len(fold_numbers(request.folds))} jobs"
+    print(f"{jobs}: set what your cluster asks for in the head of {path}, then")
+    print(f"sbatch {shlex.quote(str(path))}")
+    return 0
+
+
+def script(request: TrainRequest) -> str:
+    """The text: resources that follow from the configuration, and the command."""
+    run = request.loaded.run
+    trainer, solver, output = run.trainer, run.solver, run.output.output_dir
+    machines, devices = trainer.num_nodes, trainer.devices_per_node
+    several = machines > 1
+    hours = HOURS
+    if solver.max_epochs == "auto":
+        hours = max(math.ceil(MARGIN * solver.budget_minutes / 60), LEAST_HOURS)
+    head = {
+        "job-name": "".join(c if c.isalnum() or c in "-_." else "-" for c in output.name),
+        **({} if request.folds is None else {"array": ",".join(map(str, fold_numbers(request.folds)))}),
+        "nodes": machines,
+        "ntasks-per-node": devices if several else 1,  # on one machine lannunet starts the processes
+        "cpus-per-task": 8 if several else 8 * devices,
+        **({} if trainer.device == "cpu" else {"gpus-per-node": devices}),
+        "time": f"{hours}:00:00",
+        "signal": f"{'' if several else 'B:'}TERM@{TO_SAVE}",  # srun passes its own on to every process
+        "output": in_head(output, "%j" if request.folds is None else "%A_%a"),
+        "open-mode": "append",
+    }
+    lines = [f"#SBATCH --{key}={value}" for key, value in head.items()]
+    words = resumed_words(request) if request.folds is None else fold_words(request, FOLD)
+    command = " ".join(word if word == FOLD else shlex.quote(word) for word in words)
+    start = "exec srun --kill-on-bad-exit=1" if several else "exec"
+    return "\n".join(
+        [
+            "#!/bin/bash",
+            *lines,
+            "",
+            "# Submitted again, it continues with what is not finished.",
+            f"cd {shlex.quote(str(Path.cwd()))} || exit 1",
+            f"{start} {shlex.quote(os.path.abspath(sys.executable))} -m lannunet_core {command}",  # noqa: PTH100
+            "",
+        ]
+    )
+
+
+def in_head(output: Path, job: str) -> str:
+    """The file of a job's messages as sbatch reads it; percent signs of a path are not its own."""
+    if any(character in str(output) for character in '"\n\\'):
+        raise UserError(f"output.output_dir: sbatch cannot read {output}; take a name without quotes.")
+    return f'"{str(output).replace("%", "%%")}-{job}.log"'

@@ -31,8 +31,9 @@ from lannunet_segmentation.data.cases import read_case
 from lannunet_segmentation.data.headers import states_spacing
 from lannunet_segmentation.data.label_files import read_label
 from lannunet_segmentation.evaluation.contours import outline
-from lannunet_segmentation.evaluation.metrics import case_metrics
+from lannunet_segmentation.evaluation.metrics import compared_metrics
 from lannunet_segmentation.evaluation.summary import (
+    STATES,
     MeasuredCase,
     compare,
     print_summary,
@@ -106,7 +107,7 @@ def write_segmentation_results(
     Raises:
         UserError: A prediction does not fit its annotation.
     """
-    names = dataset.class_names[1:]
+    names = [region.name for region in dataset.compared]
     unit = unit_of(cases, dataset)
     with progress_bar("measuring", len(cases)) as bar:
         measured = []
@@ -130,7 +131,7 @@ def write_segmentation_results(
         summary=summary,
         classes=[{"name": name, "colour": _colour(n)} for n, name in enumerate(names)],
         weighted=summary["overall"]["weighted_dice"] is not None,
-        states=[s for s in ("missed", "invented", "absent") if summary["overall"]["counts"][s]],
+        states=[state for state in STATES[1:] if summary["overall"]["counts"][state]],
         charts=_charts(measured, names, unit) + training_charts(history, PANELS) + plugin_charts(parts),
         groups=groups,
         volumes=dataset.dimensions == 3,
@@ -156,9 +157,8 @@ def measure(case: SegmentedCase, dataset: SegmentationDataset, weight: Weight | 
     """Compare one case with its annotation."""
     predicted, stored = _predicted(case, dataset)
     geometry = case.geometry or stored  # a picture's spacing is not in its label file
-    classes = range(1, len(dataset.class_names))
     counts = np.bincount(predicted[predicted > 0], minlength=len(dataset.class_names))
-    voxels = tuple(int(count) for count in counts[1:])
+    voxels = tuple(int(counts[list(region.labels)].sum()) for region in dataset.compared)
     voxel = float(np.prod(geometry.spacing))
     target = _target(case, dataset)
     if target is None or not (target != IGNORE).any():
@@ -170,7 +170,7 @@ def measure(case: SegmentedCase, dataset: SegmentationDataset, weight: Weight | 
             "must lie on the image's grid: predict it again."
         )
     weights = None if weight is None else weight(case)
-    metrics = tuple(case_metrics(predicted, target, geometry.spacing, classes, weights))
+    metrics = compared_metrics(predicted, target, geometry.spacing, dataset.compared, case.annotated, weights)
     return MeasuredCase(case, voxels, metrics, voxel)
 
 
@@ -223,22 +223,22 @@ def _case(measured: MeasuredCase, dataset: SegmentationDataset) -> dict[str, Any
     stored = _stored(case, dataset)
     view = _View(stored, _predicted(case, dataset)[0], dataset)
     shown = [
-        (metrics, dataset.class_names[metrics.index])
-        for metrics in sorted(measured.metrics or (), key=lambda metrics: metrics.dice)
-        if metrics.state != "absent"
+        (number, metrics)
+        for number, metrics in sorted(enumerate(measured.metrics or ()), key=lambda one: one[1].dice)
+        if metrics.state not in ("absent", "unannotated")
     ]
     return {
         "id": case.id,
         "dice": _mean_dice(measured),
         "classes": [
             {
-                "name": name,
-                "colour": _colour(metrics.index - 1),
+                "name": dataset.compared[number].name,
+                "colour": _colour(number),
                 "dice": metrics.dice,
                 "hausdorff95": metrics.hausdorff95 if isfinite(metrics.hausdorff95) else None,
                 "state": metrics.state,
             }
-            for metrics, name in shown[:CLASSES_A_CASE]
+            for number, metrics in shown[:CLASSES_A_CASE]
         ],
         "more": max(len(shown) - CLASSES_A_CASE, 0),
         "rows": view.rows_2d() if dataset.dimensions == 2 else view.rows_3d(),
@@ -252,7 +252,7 @@ class _View:
         colours = dataset.dimensions == 2 and len(dataset.channel_names) == 3
         self.pixels = stored.pixels if colours else stored.pixels[:1]
         self.scale = np.asarray(stored.geometry.spacing) / min(stored.geometry.spacing)
-        self.predicted = predicted
+        self.predicted, self.compared = predicted, dataset.compared
         label = stored.label
         self.target = label if label is not None and (label != IGNORE).any() else None
         if self.target is None:
@@ -316,7 +316,7 @@ class _View:
         target = None if self.target is None else cut(self.target)
         shown = to_display(np.stack([cut(channel) for channel in self.pixels]), self.limits)
         scale = np.delete(self.scale[::-1], [] if axis is None else axis)[::-1]  # (x, y)
-        present = np.unique(predicted if target is None else np.stack([predicted, target]))
+        present = np.unique(predicted if target is None else np.stack([predicted, target])).tolist()
         width, height = np.array(predicted.shape[::-1]) * scale
         return {
             "href": jpeg_url(shown) if axis is None else jpeg_url(shown, PANEL_PIXELS),
@@ -326,12 +326,13 @@ class _View:
             "ignored": "" if target is None else outline(target == IGNORE),
             "outlines": [
                 {
-                    "index": int(index),
-                    "colour": _colour(index - 1),
-                    "predicted": outline(predicted == index),
-                    "target": "" if target is None else outline(target == index),
+                    "index": number + 1,
+                    "colour": _colour(number),
+                    "predicted": outline(region.mask(predicted)),
+                    "target": "" if target is None else outline(region.mask(target)),
                 }
-                for index in present[present > 0]
+                for number, region in enumerate(self.compared)
+                if not set(present).isdisjoint(region.labels)
             ],
             "caption": caption if axis is None else f"{'zyx'[axis]} = {place}",
         }

@@ -18,7 +18,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from typing import Any
 
 import torch
@@ -94,20 +94,21 @@ def seconds_per_batch(name: str, network: str) -> float:
     return float(json.loads(path.read_text()))
 
 
-def metric(name: str, folder: Path) -> float:
-    """Hands: mean radial error in per cent of the shorter side. Hippocampus: mean Dice in per cent."""
+def metrics(name: str, folder: Path) -> list[float]:
+    """Radial errors in per cent of the shorter side (hands), or Dice per case and class in per cent."""
     with (folder / ("predictions.csv" if name == "hands" else "cases.csv")).open(newline="") as file:
         rows = list(csv.DictReader(file))
     if name == "hands":
         found = [row for row in rows if row["error_px"]]
-        return 100 * mean(
-            float(row["error_px"]) / min(float(row["width"]), float(row["height"])) for row in found
-        )
-    return 100 * mean(float(row["dice"]) for row in rows if row["dice"])
+        return [
+            100 * float(row["error_px"]) / min(float(row["width"]), float(row["height"])) for row in found
+        ]
+    return [100 * float(row["dice"]) for row in rows if row["dice"]]
 
 
 def table(name: str, seeds: range) -> None:
-    heads = ["network", "weights", "s per batch", "batches", *(f"seed {seed}" for seed in seeds), "mean ± sd"]
+    heads = ["network", "weights", "s per batch", "batches"]
+    heads += [*(f"seed {seed}" for seed in seeds), "mean ± sd"]
     print(f"\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for network in RUNS[name][1]:
         folders = [FOLDER / name / f"{network}-{seed}" for seed in seeds]
@@ -115,7 +116,8 @@ def table(name: str, seeds: range) -> None:
         if not done:
             continue
         solver = yaml.safe_load((done[0] / "config.yaml").read_text())["solver"]
-        metrics = [metric(name, folder) for folder in done]
+        found = [metrics(name, folder) for folder in done]
+        means = [mean(values) for values in found]
         learner = load_checkpoint(done[0]).learner
         weights = sum(tensor.numel() for key, tensor in learner.items() if key.startswith("network."))
         cells = [
@@ -123,8 +125,8 @@ def table(name: str, seeds: range) -> None:
             f"{weights / 1e6:.2f} M",
             f"{seconds_per_batch(name, network):.2f}",
             str(solver["max_epochs"] * solver["mini_batch_size"]),
-            *(f"{value:.2f}" for value in metrics),
-            f"{mean(metrics):.2f} ± {stdev(metrics):.2f}" if len(metrics) > 1 else "",
+            *(f"{mean(values):.2f} ({median(values):.2f})" for values in found),
+            f"{mean(means):.2f} ± {stdev(means):.2f}" if len(means) > 1 else "",
         ]
         print(f"| {' | '.join(cells)} |")
 

@@ -607,7 +607,8 @@ def generate_segmentation_labels(
 
     Args:
         sample: The whole collated batch. It has `label` (B, *S), −1 where there is no annotation, and, where
-            extensions provide weights or masks, their product `weight` (B, *S).
+            extensions provide weights or masks, their product `weight` (B, *S). Where cases lack the
+            annotation of some classes, `annotated` (B, K) is False there; the labels of the loss have it too.
         level_sizes: Size (x, y[, z]) of each of the network's outputs, finest first.
 
     Returns:
@@ -625,7 +626,8 @@ def get_segmentation(maps: Tensor) -> Tensor | None:
     need not be in memory at once.
 
     Args:
-        maps: (K, *S) activated maps of a slab, averaged over the patches that show it.
+        maps: (K, *S) activated maps of a slab, averaged over the patches that show it. Where a data set has
+            regions, K are these, and `run.regions` gives the label values of each.
 
     Returns:
         (*S) label values, integers.

@@ -118,6 +118,7 @@ class PredictRequest:
         save_probabilities: Also write those of all outputs.
         postprocess: Post-process as a cross-validation of the model has shown to help.
         device: As `trainer.device`.
+        format: A further format of results, by a name of the task.
     """
 
     model: Path
@@ -133,6 +134,7 @@ class PredictRequest:
     save_probabilities: bool = False
     postprocess: bool = False
     device: str = "auto"
+    format: str | None = None
 
     def refuse(self, task: str, *names: str) -> None:
         """Refuse options that mean nothing in a task."""

@@ -45,6 +45,9 @@ def command(
         bool, typer.Option("--postprocess", help="As lannunet evaluate --runs found to help.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto (the best there is), cpu, cuda, cuda:1 or mps.")] = "auto",
+    format: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Write results in a further format, such as dicom-seg.")
+    ] = None,
     plugins: PluginFiles = None,
     overwrite: Annotated[bool, typer.Option(help="Replace results in the output folder.")] = False,
 ) -> None:
@@ -60,7 +63,7 @@ def command(
         models = (*more, *models)
     request = PredictRequest(
         model, images, out, models, spacing, calibration, coverage, tta, overwrite, files,
-        save_probabilities, postprocess, device,
+        save_probabilities, postprocess, device, format,
     )  # fmt: skip
     task_of_model(model).predict(request)
 

@@ -116,7 +116,9 @@ class SolverConfig(Section):
     base_lr: Annotated[StrictFloat, Field(gt=0, le=10)] | Auto = Field(
         "auto", description="Learning rate at the start; auto: 2e-3 for adamw, 0.01 for sgd."
     )
-    decay_policy: Literal["poly", "none"] = Field("poly", description="poly: (1 - progress)^0.9.")
+    decay_policy: Literal["poly", "fine_tune", "none"] = Field(
+        "poly", description="poly: (1 - progress)^0.9; fine_tune: a quarter of it, after a warm-up."
+    )
     budget_minutes: StrictFloat = Field(
         30, gt=0, le=100_000, description="Minutes of training that `max_epochs: auto` plans for."
     )

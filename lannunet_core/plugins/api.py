@@ -55,6 +55,7 @@ class RunInfo:
         supervised_resolutions: How many resolutions to supervise, 1 without deep supervision.
         device: `cpu`, `cuda` or `mps`.
         seed: The run's seed.
+        regions: Where outputs may overlap, the label values of each, as it is written first; else empty.
     """
 
     task: str
@@ -66,6 +67,7 @@ class RunInfo:
     supervised_resolutions: int
     device: str
     seed: int
+    regions: tuple[tuple[int, ...], ...] = ()
 
 
 class ImageReader(Protocol):

@@ -56,7 +56,9 @@ class Defaults:
             )
         else:
             optimizer = torch.optim.AdamW(groups, lr=base_lr)
-        return optimizer, PolySchedule(optimizer, total_steps) if solver.decay_policy == "poly" else None
+        if solver.decay_policy == "none":
+            return optimizer, None
+        return optimizer, PolySchedule(optimizer, total_steps, solver.decay_policy == "fine_tune")
 
     def parameter_groups(self, module: nn.Module, base_lr: float) -> list[dict[str, Any]]:
         """What the optimizer is made of: all learnable parameters, in one group unless the task has more."""

@@ -60,8 +60,7 @@ class Checkpoint:
     scaler: dict[str, Any] = field(default_factory=dict)
 
     def run_info(self) -> RunInfo:
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in self.run.items()}
-        return RunInfo(**values)
+        return TypeAdapter(RunInfo).validate_python(self.run)
 
 
 def plugin_versions(loaded: LoadedConfig) -> list[dict[str, str]]:
@@ -201,6 +200,7 @@ def load_weights(
         ("number of outputs", len(theirs.outputs), len(run.outputs)),
         ("number of channels", theirs.in_channels, run.in_channels),
         ("number of dimensions", theirs.dimensions, run.dimensions),
+        ("regions", theirs.regions, run.regions),
     ]
     for what, found, wanted in same if transfer else [*same, *alike]:
         if found != wanted:

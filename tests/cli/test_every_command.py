@@ -87,6 +87,7 @@ ALIKE = {
     "plugins install": ("plugins install --help", 0, "pip"),
     "plugins uninstall": ("plugins uninstall nothing-of-this-name -y", 2, "nothing-of-this-name"),
     "demo": ("demo --help", 0, "demo"),
+    "serve": ("serve {run} --into {new}/nowhere/a.json", 2, "is no JSON in a folder that is there"),
 }
 
 OF_LANDMARKS = {
@@ -106,6 +107,8 @@ OF_LANDMARKS = {
     ),
     "export unknown": ("export {data} --format cocoa -o {new}/a.json", 2, "Did you mean 'coco'?"),
     "export volume": ("export {data} --format slicer -o {new}/a", 2, "states no geometry"),
+    "import into": ("import {data} --into {data}", 0, "0 changed, 8 are as they were"),
+    "suggest": ("suggest {run} {image} -o {new}/next", 2, "each of them is annotated already"),
     "weightmaps": ("weightmaps {here}/images", 2, ""),
 }
 
@@ -123,6 +126,7 @@ OF_SEGMENTATION = {
     "folds": ("folds {data} -o {new}/folds", 2, "is a folder"),
     "import": ("import {data} -o {new}/a.json", 2, "It is of none of the formats"),
     "export": ("export {data} --format csv -o {new}/a.csv", 2, "has none of the lists"),
+    "suggest": ("suggest {run} {image} -o {new}/next", 2, "is of `task: segmentation`"),
     "predict calibration": (
         "predict {run} {image} -o {new}/found --calibration {yaml}",
         2,

@@ -1,4 +1,4 @@
-"""An allocator that refuses, in whole runs: training ends with one sentence, prediction goes on with less."""
+"""An allocator that refuses, in whole runs: training ends with one sentence, prediction goes on."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from lannunet_core import Plugin, hookimpl
 
 
 class Refusing(Plugin):
-    """Its network has memory for so many numbers of an image."""
+    """Its network has memory for this many numbers of an image."""
 
     @hookimpl(wrapper=True)
     def network(self):

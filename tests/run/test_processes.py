@@ -84,7 +84,7 @@ def numeric(text):
 
 def test_one_process_prints_and_writes(runs):
     _, two, (first, second) = runs
-    assert first.stdout.count("epoch 20/20") == 1
+    assert first.stdout.count("epoch 20/20: loss") == 1
     own = [line for line in second.stderr.splitlines() if "reducer.cpp" not in line]  # torch was imported
     assert second.stdout == "" and own == []
     assert json.loads((two.out / "run.json").read_text())["processes"] == 2

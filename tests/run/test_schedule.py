@@ -74,3 +74,18 @@ def test_saved_and_loaded_it_goes_on(tmp_path):
     again.load_state_dict(states[0])
     its_schedule.load_state_dict(states[1])
     assert rates(again, its_schedule, STEPS - 7) == rates(of, schedule, STEPS - 7)
+
+
+def test_of_a_trained_model_the_rate_rises_to_a_quarter():
+    of = optimizer(0.1)
+    seen = [row[0] for row in rates(of, PolySchedule(of, 2 * STEPS, fine_tune=True), 2 * STEPS)]
+    rise = [0.25, 0.5, 0.75, *[1] * (2 * STEPS - 3)]
+    whole = [0.1 * (1 - step / (2 * STEPS)) ** 0.9 for step in range(2 * STEPS)]
+    assert seen == pytest.approx([rate * share / 4 for rate, share in zip(whole, rise, strict=True)])
+
+
+def test_fine_tuning_starts_at_a_quarter_of_the_usual_rate(project, trained, without_charts):
+    project.set(solver={"decay_policy": "fine_tune"}, model={"checkpoint": str(trained.out)})
+    assert project.train() == 0
+    rates = [row["lr"] for row in project.metrics()]
+    assert rates[0] == pytest.approx(0.002 / 4 * (1 - 3 / 6) ** 0.9) and rates[1] == 0

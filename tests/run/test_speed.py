@@ -72,7 +72,7 @@ def test_bfloat16_where_the_gpu_multiplies_in_it(project, monkeypatch, capabilit
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
-    assert session.training_precision(Config()) == precision
+    assert session.training_precision(Config(), "cuda") == precision
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])

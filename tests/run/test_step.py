@@ -136,7 +136,7 @@ def test_what_the_hook_answers_is_read_too(answer):
 
 
 def test_a_loss_on_the_way_that_is_no_number_ends_the_run():
-    """Also where the hook answers something else."""
+    """Also where the hook returns something else."""
     of = run(sgd)
 
     def own_step(step):

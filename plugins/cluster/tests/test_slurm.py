@@ -186,4 +186,4 @@ def test_srun_starts_the_processes_of_a_run(slurm, crossed, out):
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert json.loads((out / "run.json").read_text())["processes"] == 2
-    assert ran.stdout.count("epoch 1/1") == 1
+    assert ran.stdout.count("epoch 1/1: loss") == 1

@@ -6,6 +6,12 @@ from .files import (
     ImageFiles as ImageFiles,
 )
 
+from .series import (
+    Series as Series,
+    read_series as read_series,
+    slices_in as slices_in,
+)
+
 # Formats
 from .claims import (
     RATIO as RATIO,

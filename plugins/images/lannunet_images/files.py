@@ -24,6 +24,7 @@ from lannunet_core import (
     read_image,
     series_of,
 )
+from lannunet_images.series import Series, read_series, slices_in
 
 
 def has_any_name(path: Path) -> bool:
@@ -65,19 +66,26 @@ class ImageFiles:
     def knows(self, path: Path) -> bool:
         """Whether a file of a folder is an image, by its suffix; DICOM, which often has none, by content.
 
-        Hidden files are none: macOS puts a ._x.png beside x.png on disks of other systems.
+        A folder is one where DICOM slices are in it. Hidden files are none: macOS puts a ._x.png beside x.png
+        on disks of other systems.
         """
         if path.name.startswith("."):
             return False
+        if path.is_dir():
+            return bool(slices_in(path))
         return path.name.lower().endswith(self.suffixes) or has_any_name(path)
 
     def read(self, path: Path, dimensions: int) -> Image:
-        """An image's pixels and spacing, see `read_image`."""
+        """An image's pixels and spacing, see `read_image`; of a folder of DICOM slices, `read_series`."""
+        if path.is_dir():
+            return _volume(path, dimensions).read()
         reader = self.reader(path)
         return read_image(path, dimensions) if reader is None else self._read_by(reader, path, dimensions)
 
     def header(self, path: Path, dimensions: int) -> Header:
         """Size, channels and spacing, see `image_header`."""
+        if path.is_dir():
+            return _volume(path, dimensions).header
         reader = self.reader(path)
         if reader is None:
             return image_header(path, dimensions)
@@ -86,7 +94,18 @@ class ImageFiles:
 
     def placement(self, path: Path) -> Placement | None:
         """Where the voxels lie, see `image_placement`; None too for what a plugin reads."""
+        if path.is_dir():
+            return read_series(path).header.placement
         return None if self.reader(path) else image_placement(path)
+
+    def parts(self, path: Path) -> tuple[Path, ...]:
+        """The files that an image is made of: the slices of a folder, else the file itself."""
+        return read_series(path).files if path.is_dir() else (path,)
+
+    def is_series(self, files: Iterable[Path], dimensions: int) -> bool:
+        """Whether files of one folder hold the slices of a volume, where one is wanted."""
+        slices = self.largest_series(files) if dimensions == 3 else []
+        return len(slices) > 1 and self.header(slices[0], 3).size[2] == 1
 
     def largest_series(self, files: Iterable[Path]) -> list[Path]:
         """The slices of the volume that most of the files belong to; none where no file says so."""
@@ -120,6 +139,14 @@ class ImageFiles:
         if pixels.dtype.kind == "b":
             pixels = pixels.view(np.uint8)
         return Image(pixels, None if spacing is None else tuple(float(step) for step in spacing))
+
+
+def _volume(folder: Path, dimensions: int) -> Series:
+    if dimensions != 3:
+        raise UserError(
+            f"{folder}: is a folder, which is read as a volume, where 2D is needed. Name its files."
+        )
+    return read_series(folder)
 
 
 IMAGE_FILES = ImageFiles()

@@ -86,7 +86,7 @@ def given_images(
     for number, image in enumerate(images):
         if isinstance(image, (str, PathLike)):
             path = Path(image)
-            if not path.is_file():
+            if not path.is_file() and not files.knows(path):
                 raise UserError(f"{path}: there is no such image file.")
         else:
             path = Path(f"<image {number}>")

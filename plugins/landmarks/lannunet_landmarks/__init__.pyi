@@ -24,6 +24,7 @@ from .data.formats import (
     relative_to as relative_to,
     without_suffix as without_suffix,
 )
+from .data.exchange import read_content as read_content
 from .data.json_file import read_json as read_json
 from .data.world import World as World
 
@@ -85,6 +86,19 @@ from .evaluation.predictions import (
     read_predictions as read_predictions,
     write_predictions as write_predictions,
 )
+
+# The loop with an annotator
+from .loop.merge import (
+    Change as Change,
+    Merged as Merged,
+    back_up as back_up,
+    merge as merge,
+)
+from .loop.suggest import (
+    Suggestion as Suggestion,
+    suggest as suggest,
+)
+from .loop.written import read_queue as read_queue
 
 # A run
 from .schema import RunConfig as RunConfig

@@ -6,6 +6,7 @@ from .types import Case as Case
 from .types import CaseImage as CaseImage
 from .types import Geometry as Geometry
 from .types import Labels as Labels
+from .types import Region as Region
 from .types import SegmentationDataset as SegmentationDataset
 from .types import SegmentedCase as SegmentedCase
 from .types import SegmentedImage as SegmentedImage
@@ -17,6 +18,8 @@ from .data.sampling import ForegroundBias as ForegroundBias
 from .data.nnunet_scheme import NnunetScheme as NnunetScheme
 from .maps.labels import segmentation_labels as segmentation_labels
 from .maps.loss import CrossEntropyDice as CrossEntropyDice
+from .maps.loss import RegionCrossEntropyDice as RegionCrossEntropyDice
+from .regions import regions_of as regions_of
 
 # nnU-Net folders and their files
 from .data.folders import open_dataset as open_dataset
@@ -33,12 +36,12 @@ from .data.label_files import read_prediction as read_prediction
 from .data.label_files import rewrite_prediction as rewrite_prediction
 from .data.label_files import write_label as write_label
 
-# Folders that nnU-Net version 1 preprocessed
+# Folders that nnU-Net preprocessed
 from .data.nnunet_v1 import WEIGHT_MAP as WEIGHT_MAP
 from .data.nnunet_v1 import find_stage as find_stage
-from .data.nnunet_v1 import preprocessed_properties as preprocessed_properties
-from .data.nnunet_v1 import preprocessed_shape as preprocessed_shape
-from .data.nnunet_v1 import read_preprocessed as read_preprocessed
+from .data.preprocessed import preprocessed_properties as preprocessed_properties
+from .data.preprocessed import preprocessed_shape as preprocessed_shape
+from .data.preprocessed import read_preprocessed as read_preprocessed
 from .data.arrays import save_array as save_array
 
 # From files to what the network sees

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,10 @@ class SegmentationDefaults(Defaults):
 
     @hookimpl
     def losses(self) -> Mapping[str, Callable[[], Loss]]:
-        from lannunet_segmentation.maps.loss import CrossEntropyDice
+        from lannunet_segmentation.maps.loss import CrossEntropyDice, RegionCrossEntropyDice
 
-        return {"ce_dice": CrossEntropyDice}
+        regions = self.run.regions
+        return {"ce_dice": partial(RegionCrossEntropyDice, regions) if regions else CrossEntropyDice}
 
     @hookimpl
     def augmentations(self) -> Mapping[str, Callable[[], Scheme]]:
@@ -52,7 +54,9 @@ class SegmentationDefaults(Defaults):
 
     @hookimpl
     def get_segmentation(self, maps: Tensor) -> Tensor:
-        return maps.argmax(0)
+        from lannunet_segmentation.regions import painted
+
+        return painted(maps, self.run.regions) if self.run.regions else maps.argmax(0)
 
     @hookimpl
     def debug_sample(self, batch: Mapping[str, Any], labels: Mapping[str, Any], folder: Path) -> bool:

@@ -20,9 +20,10 @@ class SegmentationLearner(Learner):
     extra_maps: Sequence[ExtraMap] = ()
 
     def labels(self, batch: Mapping[str, Any], outputs: Any) -> dict[str, Any]:
-        return self.hooks.generate_segmentation_labels(
+        labels: dict[str, Any] = self.hooks.generate_segmentation_labels(
             sample=batch, level_sizes=level_sizes_of(outputs, batch["image"].ndim - 2)
         )
+        return {"annotated": batch["annotated"], **labels} if "annotated" in batch else labels
 
     def advice(self, size: tuple[int, ...], nearest: tuple[int, ...]) -> tuple[str, str]:
         return "sampler.patch.sample_patch_size", f"Set it to {list(nearest)}, which it takes."

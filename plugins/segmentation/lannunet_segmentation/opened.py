@@ -49,12 +49,13 @@ class OpenedRun:
             task="segmentation",
             dimensions=dimensions,
             in_channels=len(self.dataset.channel_names),
-            outputs=self.dataset.class_names,
+            outputs=self.dataset.outputs,
             input_size=patch,
             spacing=self.settings.spacing,
             supervised_resolutions=supervised,
             device=device,
             seed=config.solver.seed,
+            regions=tuple(region.labels for region in self.dataset.regions),
         )
 
 

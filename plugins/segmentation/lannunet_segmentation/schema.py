@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StrictBool, StrictFloat, StrictInt
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictFloat, StrictInt
 
 import lannunet_core as core
 from lannunet_core import File, Section, holdable, is_among
@@ -18,10 +18,15 @@ NORMALISATIONS = ("zscore", "ct", "none", "percentile", "nonzero")
 """The task's own names for `preprocess.normalisation`."""
 
 
+def _written_out(root: Any) -> Any:
+    """The number of a data set as a path has it."""
+    return str(root) if type(root) is int and root >= 0 else root
+
+
 class DatasetConfig(core.DatasetConfig):
-    root: File = Field(
-        description="An nnU-Net folder: raw of version 1 or 2, or preprocessed of version 1; or what the "
-        "`format` of a plugin opens."
+    root: Annotated[File, BeforeValidator(_written_out)] = Field(
+        description="An nnU-Net folder: raw of version 1 or 2, or preprocessed of version 1; the number or "
+        "name of one in `nnUNet_raw` or `nnUNet_preprocessed`; or what the `format` of a plugin opens."
     )
     split_seed: Annotated[StrictInt, Field(ge=0)] | None = Field(
         None,

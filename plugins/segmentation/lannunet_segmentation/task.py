@@ -105,8 +105,12 @@ class SegmentationTask(Task):
 
     def dataset_name(self, dataset: Path) -> str:
         from lannunet_segmentation.data.nnunet_v1 import is_stage
+        from lannunet_segmentation.data.nnunet_v2 import configuration_cases
+        from lannunet_segmentation.data.places import located
 
-        return (dataset.parent if is_stage(dataset) else dataset).resolve().name
+        dataset = located(dataset)
+        below = is_stage(dataset) or bool(configuration_cases(dataset))
+        return (dataset.parent if below else dataset).resolve().name
 
     def plan(self, request: PlanRequest) -> Plan:
         from lannunet_segmentation.data.fingerprint import fingerprint

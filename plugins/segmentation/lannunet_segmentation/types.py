@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -43,6 +43,23 @@ class Geometry:
 
 
 @dataclass(frozen=True)
+class Region:
+    """A set of labels that is compared as one, and where regions are learned one output of the network.
+
+    Attributes:
+        name: As dataset.json says.
+        labels: Its label values, at least 1; the first is what a predicted voxel of it is written as.
+    """
+
+    name: str
+    labels: tuple[int, ...]
+
+    def mask(self, labels: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+        """Where a label map (*S) has one of them."""
+        return np.isin(labels, self.labels) if len(self.labels) > 1 else labels == self.labels[0]
+
+
+@dataclass(frozen=True)
 class Case:
     """One image of a segmentation data set, with its label where there is one.
 
@@ -51,12 +68,15 @@ class Case:
         images: One file per channel; in a preprocessed folder the one `.npz` or `.npy`.
         label: The label file; None: without label, or within the preprocessed file.
         extra: Additional fields of its entry in dataset.json; they reach batches, and the outputs.
+        annotated: Which classes or regions its label was drawn for, by name: what is background there may be
+            any other; None: all of them.
     """
 
     id: str
     images: tuple[Path, ...]
     label: Path | None
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    annotated: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,12 +89,15 @@ class SegmentationDataset:
         layout: Which kind of folder it is.
         dimensions: D, 2 or 3.
         channel_names: The C channels, such as `CT`.
-        class_names: The K classes, background first; a class's index is its label value.
+        class_names: The K classes, background first; a class's index is its label value. With regions, the
+            labels that these are made of.
         ignore: The label value that stands for "not annotated", beside −1; None: there is none.
         file_ending: Of images and labels, such as `.nii.gz`.
         training: The cases of imagesTr.
         testing: The cases of imagesTs, with labels where labelsTs has them.
         files: What reads its images and labels.
+        regions: What is learned instead of classes, in the order in which they are written, so that a later
+            one covers an earlier one; empty: classes are learned.
     """
 
     path: Path
@@ -88,6 +111,22 @@ class SegmentationDataset:
     training: tuple[Case, ...]
     testing: tuple[Case, ...]
     files: ImageFiles = IMAGE_FILES
+    regions: tuple[Region, ...] = ()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the network's output channels."""
+        return tuple(region.name for region in self.regions) or self.class_names
+
+    @property
+    def compared(self) -> tuple[Region, ...]:
+        """What predictions are compared in: the regions, or each class but the background."""
+        return self.regions or classes_as_regions(self.class_names)
+
+
+def classes_as_regions(class_names: Sequence[str]) -> tuple[Region, ...]:
+    """Each class but the background."""
+    return tuple(Region(name, (index,)) for index, name in enumerate(class_names) if index)
 
 
 @dataclass(frozen=True)
@@ -107,7 +146,7 @@ class CaseImage:
 
 @dataclass(frozen=True)
 class NnunetChannel:
-    """How nnU-Net version 1 normalised a channel.
+    """How nnU-Net normalised a channel.
 
     Attributes:
         scheme: `zscore` of each image; `ct`, clipped and z-scored with `clip`; `ct2`, clipped, and z-scored
@@ -123,19 +162,21 @@ class NnunetChannel:
 
 @dataclass(frozen=True)
 class NnunetRecipe:
-    """How nnU-Net version 1 made the arrays of a preprocessed folder from raw images.
+    """How nnU-Net made the arrays of a preprocessed folder from raw images.
 
     Attributes:
         plan: The name of the file that says so.
         spacing: mm along the array's axes, the first one first; None: as the image has it.
         transposed: Which axis (z, y, x) of the image each of the array's axes is.
         channels: C.
+        normalised_first: Whether an image is normalised before it is resampled, as version 2 does.
     """
 
     plan: str
     spacing: tuple[float | None, float | None, float | None]
     transposed: tuple[int, int, int]
     channels: tuple[NnunetChannel, ...]
+    normalised_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -202,6 +243,8 @@ class SegmentedImage:
         spacing: mm per voxel (x, y[, z]) of that grid.
         class_names: The K classes, background first; a class's index is its label value.
         extra: Additional fields of the case.
+        regions: What was learned instead of classes; empty: classes.
+        annotated: See `Case`.
     """
 
     id: str
@@ -210,6 +253,8 @@ class SegmentedImage:
     spacing: tuple[float, ...]
     class_names: tuple[str, ...]
     extra: Mapping[str, Any] = field(default_factory=dict)
+    regions: tuple[Region, ...] = ()
+    annotated: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -223,6 +268,7 @@ class SegmentedCase:
         target: The label file; None: there is none.
         extra: Additional fields of the case.
         geometry: Of the image; None: not known.
+        annotated: See `Case`.
     """
 
     id: str
@@ -231,3 +277,4 @@ class SegmentedCase:
     target: Path | None
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
     geometry: Geometry | None = None
+    annotated: tuple[str, ...] | None = None

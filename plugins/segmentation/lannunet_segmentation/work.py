@@ -108,12 +108,13 @@ class SegmentationWork:
             from_first(None)
         session.learner.extra_maps = maps
         self.training = annotated(self._prepared(self.cases["training"], maps), dataset)
+        check_partly_annotated(self.training, dataset, session)
         held_out = self.cases["validation"]
         self.held_out = self._prepared(held_out, [one for one in weights(maps) if covers(one, held_out)])
         for case in self.cases[config.inference.split]:
             original_weight(case, dataset, maps)  # damaged ones are found now
         if isinstance(session.learner.loss, BalancedLoss):
-            session.learner.loss.balance(class_voxels(self.training, len(dataset.class_names)))
+            session.learner.loss.balance(class_voxels(self.training, dataset))
 
     def _prepared(self, cases: Sequence[Case], extra_maps: Sequence[ExtraMap]) -> list[PreparedCase]:
         folder = cache_folder(self.dataset, self.settings, extra_maps, self.config.output.output_dir.parent)
@@ -137,6 +138,7 @@ class SegmentationWork:
             augmenter=None if sampler.data_aug_package == "torch" else hooks.augmenter(),
             extra=session.extra,
             debug=sampler.debug,
+            outputs=session.run.outputs,
         )
 
     def validation(self, session: SegmentationSession) -> Callable[[], Mapping[str, float] | None] | None:
@@ -201,9 +203,10 @@ def original_weight(
     return math.prod(known[1:], start=known[0])
 
 
-def class_voxels(cases: Sequence[PreparedCase], classes: int) -> list[int]:
-    """How many voxels are annotated as each class."""
-    return [sum(len(case.voxels(index)) for case in cases) for index in range(classes)]
+def class_voxels(cases: Sequence[PreparedCase], dataset: SegmentationDataset) -> list[int]:
+    """How many voxels are annotated as each class, or region."""
+    labels = [region.labels for region in dataset.regions] or [(n,) for n in range(len(dataset.class_names))]
+    return [sum(len(case.voxels(value)) for case in cases for value in values) for values in labels]
 
 
 def unique(groups: Iterable[Iterable[Case]]) -> list[Case]:
@@ -227,3 +230,42 @@ def annotated(cases: Sequence[PreparedCase], dataset: SegmentationDataset) -> li
             f"warning: not trained on, as nothing in them is annotated: {', '.join(without)}", file=sys.stderr
         )
     return [case for case in cases if case.annotated_count]
+
+
+def check_partly_annotated(
+    cases: Sequence[PreparedCase], dataset: SegmentationDataset, session: SegmentationSession
+) -> None:
+    """Say which classes some cases lack, and refuse labels that contradict it.
+
+    Raises:
+        UserError: A case has voxels of a class that it lacks the annotation of, or all cases lack one.
+    """
+    partly = [case for case in cases if case.annotated_classes is not None]
+    if not partly:
+        return
+    for case in partly if not dataset.regions else ():
+        for value in case.classes_present:
+            name = dataset.class_names[value]
+            if value and name not in (case.annotated_classes or ()):
+                raise UserError(
+                    f'{dataset.path}: "annotated" of dataset.json does not list {name} for the case '
+                    f"{case.id}, but its label has voxels of it. List it, or take them out."
+                )
+    shares = []
+    for region in dataset.compared:
+        count = sum(case.annotated_classes is None or region.name in case.annotated_classes for case in cases)
+        if not count:
+            raise UserError(
+                f"{dataset.path}: {region.name} is annotated in none of the training cases, by dataset.json, "
+                "so nothing can learn it. Annotate it in some, or take it out of the labels."
+            )
+        shares.append(f"{region.name} in {count}")
+    print(f"annotated, of {len(cases)} training cases: {', '.join(shares)}", flush=True)
+    from lannunet_segmentation.maps.loss import CrossEntropyDice
+
+    if not isinstance(session.learner.loss, CrossEntropyDice):
+        print(
+            f"warning: the loss {type(session.learner.loss).__name__} is a plugin's; unless it reads "
+            "labels['annotated'], what a case lacks the annotation of is background to it",
+            file=sys.stderr,
+        )

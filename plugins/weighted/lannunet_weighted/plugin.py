@@ -73,6 +73,11 @@ class ClassWeights(Plugin):
         from lannunet_weighted.class_weights import Balanced, given_weights, label_value
 
         loss = yield
+        if self.run.regions:
+            raise UserError(
+                "trainer.ce-dice-weighted: weighs classes that exclude each other, and this data set has "
+                "regions. Remove it from trainer.plugins."
+            )
         plain, wanted, names = (
             as_ce_dice(loss, "ce-dice-weighted"),
             self.config.class_weights,

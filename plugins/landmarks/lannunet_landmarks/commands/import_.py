@@ -1,4 +1,4 @@
-"""`lannunet import SOURCE -o FILE`: other people's annotations as our JSON."""
+"""`lannunet import SOURCE -o FILE`: other people's annotations as our JSON, or into one that there is."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import json
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from lannunet_landmarks.data.formats import Annotations
 
 
 class Missing(str, Enum):
@@ -24,7 +27,11 @@ class SystemName(str, Enum):
 
 def command(
     source: Annotated[Path, typer.Argument(help="The annotations, a file or a folder.")],
-    out: Annotated[Path, typer.Option("--output", "-o", help="The JSON to write.")],
+    out: Annotated[Path | None, typer.Option("--output", "-o", help="The JSON to write.")] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option(metavar="JSON", help="Merge them into this JSON of ours, which is kept as a backup."),
+    ] = None,
     name: Annotated[
         str, typer.Option("--format", help="The format, see lannunet plugins list; auto: by the content.")
     ] = "auto",
@@ -51,8 +58,11 @@ def command(
         str | None, typer.Option(metavar="FIELD", help="Keep the images of one patient or video together.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+    by: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --into: who annotated; your login by default.")
+    ] = None,
 ) -> None:
-    """Convert annotations of other programs; where they say no lists, split their images."""
+    """Convert annotations of other programs, or merge corrected ones into those that there are."""
     from lannunet_core import UserError, refuse_existing, write_text
     from lannunet_landmarks.data.annotations import dataset_of, dataset_section
     from lannunet_landmarks.data.exchange import Draw, as_absent, as_content, format_of, read_source, relative
@@ -60,7 +70,10 @@ def command(
     from lannunet_landmarks.data.formats import formats
     from lannunet_landmarks.data.json_file import read_json
 
-    refuse_existing(out)
+    if (out is None) == (into is None):
+        raise UserError("--output or --into: give one, the JSON to write (-o) or the one to merge into.")
+    if out is not None:
+        refuse_existing(out)
     if images is not None and not images.is_dir():
         raise UserError(f"--images: there is no folder {images}.")
     of = format_of(source, -1, name, "--format")
@@ -73,6 +86,10 @@ def command(
     found = read_source(source, of or LANNUNET, images, y_up)
     if missing is Missing.absent:
         found = as_absent(found)
+    if into is not None:
+        merge_into(into, found, by)
+        return
+    assert out is not None
     if system is not None:
         found = in_system(found, system.value)
     content = as_content(found, source, Draw(validation, testing, seed, group))
@@ -87,3 +104,29 @@ def command(
         f"{out} holds {counts} images with {len(dataset.landmark_names)} landmarks, from "
         f"{(of or LANNUNET).title}. Inspect it with lannunet plan {out}"
     )
+
+
+def merge_into(into: Path, found: Annotations, by: str | None) -> None:
+    """Merge, and print what changed."""
+    from getpass import getuser
+
+    from lannunet_core import UserError, terminal_text
+    from lannunet_landmarks.loop.merge import merge
+
+    if not into.is_file():
+        raise UserError(f"--into: there is no file {into}. Write a new one with -o.")
+    done = merge(into, found, by or getuser())
+    for sample, changes in done.changed.items():
+        print(f"{terminal_text(sample)}: {'; '.join(terminal_text(str(one)) for one in changes)}")
+    moved = [one for changes in done.changed.values() for one in changes if one.pixels is not None]
+    unit = "px" if any(one.millimetres is None for one in moved) else "mm"
+    by_how_much = sorted(one.pixels if unit == "px" else one.millimetres for one in moved)  # type: ignore[type-var]
+    if by_how_much:
+        middle, most = by_how_much[len(by_how_much) // 2], by_how_much[-1]
+        print(f"{len(moved)} landmarks moved, by {middle:.2f} {unit} in the median and {most:.2f} at most")
+    print(
+        f"{into}: {len(done.added)} images are new (in its training list), {len(done.changed)} changed, "
+        f"{len(done.same)} are as they were"
+    )
+    if done.backup is not None:
+        print(f"as it was before: {done.backup}")

@@ -347,14 +347,14 @@ def _flip_pairs(
 
 
 def _check_images(samples: Sequence[Sample], files: ImageFiles) -> None:
-    missing = [sample for sample in samples if not os.path.isfile(sample.image)]  # noqa: PTH113  (never raises)
+    missing = [sample for sample in samples if not _is_image(sample.image, files)]
     if missing:
         first = missing[0]
         image = f"{terminal_text(first.image):.300}"
         if os.path.isdir(first.image):  # noqa: PTH112
             raise UserError(
-                f"{first.source}: image {image} is a folder, should be a file. Make one of a series of "
-                "slices (.nii.gz, .mha)."
+                f"{first.source}: image {image} is a folder without DICOM slices, should be a file or the "
+                "folder of a series."
             )
         raise UserError(
             f"{first.source}: image {image} does not exist ({len(missing)} of {len(samples)} images are "
@@ -363,6 +363,13 @@ def _check_images(samples: Sequence[Sample], files: ImageFiles) -> None:
     for sample in samples:
         if not files.knows(sample.image):
             image_format(sample.image)  # a known content under a strange name is fine
+
+
+def _is_image(path: Path, files: ImageFiles) -> bool:
+    """Whether it is a file, or a folder of DICOM slices."""
+    if os.path.isdir(path):  # noqa: PTH112  (never raises)
+        return files.knows(path)
+    return os.path.isfile(path)  # noqa: PTH113
 
 
 def _groups(path: Path, content: Mapping[str, Any]) -> dict[str, str]:

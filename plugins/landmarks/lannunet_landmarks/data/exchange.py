@@ -190,7 +190,7 @@ def _entry(one: Annotated, names: Sequence[str]) -> dict[str, Any]:
     if unknown := [name for name in one.marks if name not in names]:
         raise UserError(f"{one.source or one.image}: {unknown[0]} is none of the landmarks.")
     if one.marks:
-        entry["coordinates"] = [_written(one.marks[name]) if name in one.marks else None for name in names]
+        entry["coordinates"] = [written(one.marks[name]) if name in one.marks else None for name in names]
     else:
         entry |= {"coordinates": None, "has_annotation": False}
     if one.spacing is not None:
@@ -199,7 +199,8 @@ def _entry(one: Annotated, names: Sequence[str]) -> dict[str, Any]:
     return entry | {reserved.get(key, key): value for key, value in one.extra.items()}
 
 
-def _written(mark: Mark) -> Any:
+def written(mark: Mark) -> Any:
+    """A landmark as our JSON writes it."""
     if mark.at is None:
         return "absent"
     return {"at": list(mark.at), "occluded": True} if mark.occluded else list(mark.at)

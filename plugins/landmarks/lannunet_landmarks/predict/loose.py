@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lannunet_images import IMAGE_FILES, ImageFiles
+from lannunet_images import IMAGE_FILES, ImageFiles, slices_in
 
 from lannunet_core import (
     BEST_MODEL,
@@ -43,6 +43,7 @@ def predict(request: PredictRequest) -> list[Prediction]:
     """
     request.refuse("landmarks", "save_probabilities", "postprocess")
     model, folder, spacing, coverage = request.model, request.folder, request.spacing, request.coverage
+    request.refuse("landmarks", "format")
     for path in request.images:
         if path.resolve() == folder.resolve():
             raise UserError(f"--output: {folder} is where the images lie; name another folder.")
@@ -106,7 +107,7 @@ def loose_samples(images: Sequence[Path], run: RunInfo, readers: ImageFiles = IM
     files: list[Path] = []
     for path in images:
         if path.is_dir():
-            files += images_in(path, readers)
+            files += images_in(path, run.dimensions, readers)
         elif path.exists():
             files.append(path)
         else:
@@ -128,8 +129,10 @@ def named_apart(files: Sequence[Path]) -> list[str]:
     return [file.name if often[file.name] == 1 else str(file.relative_to(shared)) for file in absolute]
 
 
-def images_in(folder: Path, readers: ImageFiles) -> list[Path]:
+def images_in(folder: Path, dimensions: int, readers: ImageFiles) -> list[Path]:
     """The images of a folder, whatever their kinds; what else lies there is named, except for hidden files.
+
+    Where DICOM slices in it are a volume, the folder stands for them.
 
     Raises:
         UserError: There are none.
@@ -145,6 +148,9 @@ def images_in(folder: Path, readers: ImageFiles) -> list[Path]:
         )
     if left := [path.name for path in found if path not in images and path.suffix.lower() not in PIXELS]:
         print(f"warning: {folder}: left out, as they are not images: {shown(left)}", file=sys.stderr)
+    if readers.is_series(images, dimensions):
+        own = folder if folder.name not in ("", "..") else folder.resolve()
+        return [own, *sorted(images - set(slices_in(folder)))]
     return sorted(images)
 
 
@@ -162,5 +168,5 @@ def check_series(folder: Path, files: Sequence[Path], dimensions: int, readers: 
     text = f"{terminal_text(folder)}: {len(slices)} files are slices of one DICOM series"
     if dimensions == 2:
         print(f"warning: {text}; each is predicted as an image of its own.", file=sys.stderr)
-    elif readers.header(slices[0], 3).size[2] == 1:
-        raise UserError(f"{text}, which is not read as a volume. Convert it to one file (.nii.gz, .mha).")
+    elif readers.is_series(slices, dimensions):
+        raise UserError(f"{text}. Name the folder, which is read as one volume.")

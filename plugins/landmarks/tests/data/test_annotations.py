@@ -168,7 +168,10 @@ BAD = {
         r'"a" of training: image .* does not exist',
     ),
     "path of no system": (replaced(["training", 0, "image"], "\0\ud800.png"), r"does not exist \(1 of 4"),
-    "folder": (replaced(["training", 0, "image"], "."), r"is a folder, should be a file"),
+    "folder": (
+        replaced(["training", 0, "image"], "."),
+        r"is a folder without DICOM slices, should be a file",
+    ),
     "group": (replaced(["group_by"], 3), r'"group_by" is 3; it must be a field'),
     "group of none": (
         replaced(["group_by"], r"^x(\d)"),

@@ -6,10 +6,12 @@ import struct
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from lannunet_images import IMAGE_FILES
 from lannunet_landmarks.predict.loose import loose_samples
 from PIL import Image
 
 from lannunet_core import RunInfo, UserError
+from tests.fixtures.dicom import write_series
 
 PICTURE = np.zeros((12, 10), np.uint8)
 
@@ -54,8 +56,9 @@ def test_slices_of_one_series_are_said(tmp_path, capsys):
         write_dicom(tmp_path / f"IM{number}", "1.2.3", number)
     assert len(names(tmp_path)) == 3
     assert "3 files are slices of one DICOM series; each is predicted" in capsys.readouterr().err
-    with pytest.raises(UserError, match="slices of one DICOM series, which is not read as a volume"):
-        names(tmp_path, 3)
+    (volume,) = loose_samples([tmp_path], run_of(3))
+    with pytest.raises(UserError, match="no volume"):
+        IMAGE_FILES.read(volume.image, 3)
     loose_samples(sorted(tmp_path.iterdir()), run_of(2))
     assert "3 files are slices" in capsys.readouterr().err
     apart = tmp_path / "apart"
@@ -101,3 +104,13 @@ def test_inputs_are_no_target(trained, tmp_path, capsys):
     assert trained.lannunet("predict", model, picture, "-o", out, "--overwrite") == 2
     assert f"{picture} lies in {out}, which --overwrite empties" in capsys.readouterr().err
     assert picture.read_bytes() == (tmp_path / "kept.png").read_bytes()
+
+
+def test_a_folder_of_dicom_slices_is_one_volume(tmp_path):
+    volume = write_series(tmp_path / "ct", 5)
+    (sample,) = loose_samples([tmp_path / "ct"], run_of(3))
+    assert (sample.id, sample.image) == ("ct", tmp_path / "ct")
+    np.testing.assert_array_equal(IMAGE_FILES.read(sample.image, 3).pixels[0], volume)
+    write_series(tmp_path / "gap", 5, without=[2])
+    with pytest.raises(UserError, match=r"a slice is missing between slice001\.dcm and slice003\.dcm"):
+        IMAGE_FILES.read(loose_samples([tmp_path / "gap"], run_of(3))[0].image, 3)

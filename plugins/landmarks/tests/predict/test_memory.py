@@ -10,7 +10,7 @@ from torch import nn
 
 
 class Refusing(nn.Module):
-    """Has memory for so many numbers of an image, whatever convolutions see."""
+    """Has memory for this many numbers of an image, whatever convolutions see."""
 
     def __init__(self, layers, most):
         super().__init__()

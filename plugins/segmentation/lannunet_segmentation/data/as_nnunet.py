@@ -1,7 +1,8 @@
-"""An image as nnU-Net version 1 prepares it: cropped to what is not zero, turned, resampled, normalised.
+"""An image as nnU-Net prepares it: cropped to what is not zero, turned, resampled, normalised.
 
 What its `ImageCropper`, `GenericPreprocessor` and `PreprocessorFor2D` do to an image without a label, so that
-a model that was trained on a folder which they preprocessed sees raw images as it saw those. Arrays have
+a model that was trained on a folder which they preprocessed sees raw images as it saw those. The
+`DefaultPreprocessor` of version 2 normalises first, then resamples. Arrays have
 three axes here, those of pictures a first one of one slice.
 """
 
@@ -45,10 +46,14 @@ def prepare_as_nnunet(image: CaseImage, recipe: NnunetRecipe) -> tuple[NDArray[n
     target = [step if wanted is None else wanted for step, wanted in zip(own, recipe.spacing, strict=True)]
     shape = np.round(np.array(own) / np.array(target) * inside.shape).astype(int).clip(1)
     apart = slices_apart(own, target)
+    whole = inside
     inside = resized(inside.astype(np.float32), shape, apart, order=1) >= 0.5
     out = np.empty((len(cropped), *shape), np.float32)
     for channel, how, values in zip(out, recipe.channels, cropped, strict=True):
-        channel[...] = normalise(resized(values, shape, apart, order=3), inside, how)
+        if recipe.normalised_first:
+            channel[...] = resized(normalise(values, whole, how), shape, apart, order=3)
+        else:
+            channel[...] = normalise(resized(values, shape, apart, order=3), inside, how)
 
     affine = np.eye(4)
     affine[:3, :3] = 0

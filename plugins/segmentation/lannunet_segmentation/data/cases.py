@@ -14,7 +14,7 @@ import numpy as np
 from lannunet_images import ImageFiles
 
 from lannunet_core import UserError
-from lannunet_segmentation.data import nnunet_v1
+from lannunet_segmentation.data import preprocessed
 from lannunet_segmentation.data.headers import (
     case_geometry,
     check_case,
@@ -83,8 +83,8 @@ def file_ending(file: Path, readers: ImageFiles) -> str:
 
 def _read_preprocessed_case(case: Case, dataset: SegmentationDataset, with_label: bool) -> CaseImage:
     path = case.images[0]
-    nnunet_v1.check(path, dataset)
-    array = nnunet_v1.read_preprocessed(path)
+    preprocessed.check(path, dataset)
+    array = preprocessed.read_preprocessed(path)
     array = array.reshape(len(array), *array.shape[-dataset.dimensions :])
     label = as_labels(np.asarray(array[-1]), path, dataset) if with_label else None
     pixels = np.array(array[:-1], np.float32)

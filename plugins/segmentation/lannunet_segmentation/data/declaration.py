@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from lannunet_core import UserError, names_a_file, terminal_text
-from lannunet_segmentation.types import IGNORE
+from lannunet_segmentation.regions import names_of_labels
+from lannunet_segmentation.types import IGNORE, Region
 
 Declared = Mapping[str, Any]
 IGNORE_NAME = "ignore"
@@ -74,20 +76,20 @@ def read_classes(path: Path, declared: Declared) -> tuple[tuple[str, ...], int |
 
     Returns:
         The names, background first, each at its label value; and the value that stands for "not annotated",
-        None where there is none.
+        None where there is none. With regions, the names of the labels that they are made of.
 
     Raises:
-        UserError: There are no labels, they are regions, or they are not numbered from 0 up; a name cannot
-            be shown, or is that of the ignore label in another spelling.
+        UserError: There are no labels, or they are not numbered from 0 up; a name cannot be shown, or is that
+            of the ignore label in another spelling; regions are wrong, see `read_regions`.
     """
-    labels = declared.get("labels")
-    if not isinstance(labels, dict) or not labels:
-        raise UserError(f'{path}: lacks "labels", such as {{"background": 0, "tumour": 1}}.')
-    if any(isinstance(value, (list, tuple)) for value in labels.values()):
-        raise UserError(
-            f'{path}: "labels" has regions (lists of values), which are not supported. Give each class one '
-            "value."
-        )
+    labels = _labels(path, declared)
+    if regions := read_regions(path, declared):
+        made_of, ignore = names_of_labels(regions), labels.get(IGNORE_NAME)
+        if ignore not in (None, IGNORE, len(made_of)):
+            raise UserError(
+                f'{path}: "ignore" is {ignore}, but must be the next after the labels, {len(made_of)}.'
+            )
+        return made_of, None if ignore == IGNORE else ignore
     if all(re.fullmatch(r"-?\d{1,9}", key) for key in labels) and not all(map(_is_integer, labels.values())):
         labels = {str(name): int(value) for value, name in labels.items()}  # version 1: value first
     values: dict[str, int] = {}
@@ -96,11 +98,7 @@ def read_classes(path: Path, declared: Declared) -> tuple[tuple[str, ...], int |
             raise UserError(
                 f'{path}: the label of "{terminal_text(name)}" is {value!r}, which is no integer.'
             )
-        if name != IGNORE_NAME and str(name).strip().casefold() == IGNORE_NAME:
-            raise UserError(
-                f'{path}: the label {value} is called "{terminal_text(name)}". Write "{IGNORE_NAME}" if it '
-                "means without annotation; give it another name if it is a class."
-            )
+        _check_spelling(path, name, value)
         values[name] = int(value)
     _check_printable(path, "labels", values)
     ignore = values.pop(IGNORE_NAME, None)
@@ -123,6 +121,103 @@ def read_classes(path: Path, declared: Declared) -> tuple[tuple[str, ...], int |
         )
     names = sorted(values, key=lambda name: values[name])
     return tuple(names), None if ignore == IGNORE else ignore
+
+
+def read_regions(path: Path, declared: Declared) -> tuple[Region, ...]:
+    """The regions of a `dataset.json` of version 2, in the order of its `labels`; none where it has classes.
+
+    Args:
+        path: Of the file, for messages.
+        declared: What it holds. `labels` gives each region the list of its label values, and
+            `regions_class_order` what a predicted voxel of each is written as.
+
+    Raises:
+        UserError: A region has no values, or that of the background; the values leave a gap; the order is
+            missing, or does not have one value of each region.
+    """
+    labels = _labels(path, declared)
+    if not any(isinstance(value, list) and value != [0] for value in labels.values()):
+        return ()
+    found: dict[str, list[int]] = {}
+    for name, value in labels.items():
+        _check_spelling(path, name, value)
+        values = value if isinstance(value, list) else [value]
+        if name == IGNORE_NAME or values == [0]:
+            continue
+        if not values or not all(_is_integer(one) and one > 0 for one in values):
+            raise UserError(
+                f'{path}: the region "{terminal_text(name)}" is {value!r}, but must be a list of labels '
+                "from 1 up, such as [1, 2]."
+            )
+        found[name] = sorted(set(values))
+    _check_printable(path, "labels", found)
+    known = sorted(set().union(*found.values()))
+    if known != list(range(1, len(known) + 1)):
+        raise UserError(
+            f"{path}: the regions are made of the labels {known}; they must be 1, 2, … without a gap."
+        )
+    order = declared.get("regions_class_order")
+    if not isinstance(order, list) or len(order) != len(found) or not all(map(_is_integer, order)):
+        raise UserError(
+            f'{path}: "regions_class_order" is {order!r}, but must list one label value for each of the '
+            f"{len(found)} regions ({', '.join(found)}): what a predicted voxel of it is written as."
+        )
+    if len(set(order)) < len(order):
+        raise UserError(f'{path}: "regions_class_order" is {order}, but must not list a value twice.')
+    for (name, values), written in zip(found.items(), order, strict=True):
+        if written not in values:
+            raise UserError(
+                f'{path}: "regions_class_order" writes the region "{name}" as {written}, which is none of '
+                f"its labels {values}."
+            )
+    return tuple(
+        Region(name, (written, *(one for one in values if one != written)))
+        for (name, values), written in zip(found.items(), order, strict=True)
+    )
+
+
+def read_annotated(path: Path, declared: Declared, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Which classes or regions the labels of some cases were drawn for, by case: `annotated` of a file.
+
+    Args:
+        path: Of the file, for messages.
+        declared: What it holds; cases that it does not name are annotated as a whole.
+        names: The classes or regions that there are.
+
+    Raises:
+        UserError: It is no mapping of cases to lists of these names.
+    """
+    found = declared.get("annotated", {})
+    if not isinstance(found, dict):
+        raise UserError(
+            f'{path}: "annotated" must map cases to lists of classes, such as {{"x": ["liver"]}}.'
+        )
+    for case, classes in found.items():
+        where = f'{path}: "annotated" of the case "{terminal_text(case)}"'
+        if not isinstance(classes, list) or not classes:
+            raise UserError(f"{where} is {classes!r}, but must list at least one class.")
+        for name in classes:
+            if name not in names or name == "background":
+                known = [one for one in names if one != "background"]
+                near = get_close_matches(str(name), known, 1)
+                advice = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(known)}."
+                raise UserError(f"{where} lists {name!r}, which is no class. {advice}")
+    return {case: tuple(classes) for case, classes in found.items()}
+
+
+def _labels(path: Path, declared: Declared) -> dict[str, Any]:
+    labels = declared.get("labels")
+    if not isinstance(labels, dict) or not labels:
+        raise UserError(f'{path}: lacks "labels", such as {{"background": 0, "tumour": 1}}.')
+    return labels
+
+
+def _check_spelling(path: Path, name: str, value: Any) -> None:
+    if name != IGNORE_NAME and str(name).strip().casefold() == IGNORE_NAME:
+        raise UserError(
+            f'{path}: the label {value} is called "{terminal_text(name)}". Write "{IGNORE_NAME}" if it '
+            "means without annotation; give it another name if it is a class."
+        )
 
 
 def _is_integer(value: Any) -> bool:

@@ -11,16 +11,19 @@ from typing import Any, Literal
 from lannunet_images import IMAGE_FILES, ImageFiles
 
 from lannunet_core import LoadedConfig, UserError, inside, open_in_format, terminal_text
-from lannunet_segmentation.data import nnunet_v1
+from lannunet_segmentation.data import nnunet_v1, nnunet_v2
 from lannunet_segmentation.data.cases import CHANNEL, complete, read_case as read_case, visible
 from lannunet_segmentation.data.declaration import (
+    read_annotated,
     read_channels,
     read_classes,
     read_ending,
     read_json,
     read_name,
+    read_regions,
 )
 from lannunet_segmentation.data.headers import dimensions_of
+from lannunet_segmentation.data.places import located
 from lannunet_segmentation.schema import DatasetConfig
 from lannunet_segmentation.types import Case, SegmentationDataset
 
@@ -64,21 +67,27 @@ def read_dataset(folder: Path, files: ImageFiles = IMAGE_FILES) -> SegmentationD
     """What an nnU-Net folder holds, by names and `dataset.json`; no voxel is read.
 
     Args:
-        folder: A raw folder of version 1 or 2, or a preprocessed one of version 1: a `…_stage0`, or its
-            parent, of which the finest stage of the 3D plan is taken.
+        folder: A raw folder of version 1 or 2, or a preprocessed one. Of version 1: a `…_stage0`, or its
+            parent, of which the finest stage of the 3D plan is taken. Of version 2: that of a configuration
+            (`nnUNetPlans_3d_fullres`), or its parent, see `find_configuration`. Or a data set's number or
+            name, see `located`.
         files: What reads its images and labels.
 
     Raises:
         UserError: It is no such folder, or it contradicts itself.
     """
+    folder = located(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: is no folder. Name an nnU-Net folder (DatasetXXX_NAME or TaskXXX_NAME).")
     if (folder / "imagesTr").is_dir():
         return checked(_read_raw(folder, files))
+    if (configuration := nnunet_v2.find_configuration(folder)) is not None:
+        return checked(_read_configuration(configuration))
     if _is_preprocessed_by_version_2(folder):
         raise UserError(
-            f"{folder}: is what version 2 of nnU-Net preprocessed. Name the folder that it was made from "
-            "(nnUNet_raw/DatasetXXX_NAME, with imagesTr): its images are prepared here."
+            f"{folder}: is what a version 2 of nnU-Net before 2.6 preprocessed, or lacks its cases (.b2nd). "
+            "Name the folder that it was made from (nnUNet_raw/DatasetXXX_NAME, with imagesTr), or "
+            "preprocess it again."
         )
     if (stage := nnunet_v1.find_stage(folder)) is not None:
         return checked(_read_preprocessed(stage))
@@ -93,6 +102,7 @@ def read_dataset(folder: Path, files: ImageFiles = IMAGE_FILES) -> SegmentationD
 def is_dataset(folder: Path) -> bool:
     """Whether it looks like such a folder, however damaged."""
     try:
+        folder = located(folder)
         known = (folder / "imagesTr").is_dir() or _is_preprocessed_by_version_2(folder)
         return known or nnunet_v1.is_stage(folder) or bool(nnunet_v1.stages(folder))
     except OSError:
@@ -122,6 +132,7 @@ def _read_raw(folder: Path, files: ImageFiles) -> SegmentationDataset:
         )
     channel_names = read_channels(path, declared)
     class_names, ignore = read_classes(path, declared)
+    regions = read_regions(path, declared)
     ending = read_ending(path, declared, ".nii.gz" if layout == "raw1" else "")
     count = len(channel_names)
     if layout == "raw1":
@@ -133,7 +144,7 @@ def _read_raw(folder: Path, files: ImageFiles) -> SegmentationDataset:
             raise UserError(f'{path}: "test" is {tests!r}, but must be a list of images.')
         testing = _listed_cases(folder, tests, "Ts", count, ending)
     elif isinstance(declared.get("dataset"), dict):
-        training, testing = _mapped_cases(folder, declared["dataset"]), ()
+        training, testing = _mapped_cases(folder, declared["dataset"], files), ()
     else:
         training, testing = _found_cases(folder, "Tr", count, ending), ()
         _say_left_out(folder / "imagesTr", ending, files)
@@ -151,7 +162,7 @@ def _read_raw(folder: Path, files: ImageFiles) -> SegmentationDataset:
         )
     if not testing and (folder / "imagesTs").is_dir():
         testing = _found_cases(folder, "Ts", count, ending)
-    return SegmentationDataset(
+    found = SegmentationDataset(
         path=folder,
         name=read_name(declared, folder),
         layout=layout,
@@ -163,7 +174,27 @@ def _read_raw(folder: Path, files: ImageFiles) -> SegmentationDataset:
         training=training,
         testing=testing,
         files=files,
+        regions=regions,
     )
+    return _partly_annotated(found, path, declared)
+
+
+def _partly_annotated(
+    dataset: SegmentationDataset, path: Path, declared: Mapping[str, Any]
+) -> SegmentationDataset:
+    """With what `annotated` of dataset.json says of its cases."""
+    partly = read_annotated(path, declared, dataset.outputs)
+    known = {case.id for case in (*dataset.training, *dataset.testing)}
+    if unknown := sorted(set(partly) - known):
+        raise UserError(
+            f'{path}: "annotated" names the case "{terminal_text(unknown[0])}", which does not exist. '
+            "Correct the name, or take it out."
+        )
+
+    def of(cases: Sequence[Case]) -> tuple[Case, ...]:
+        return tuple(replace(case, annotated=partly.get(case.id)) for case in cases)
+
+    return replace(dataset, training=of(dataset.training), testing=of(dataset.testing))
 
 
 def _found_cases(folder: Path, part: Literal["Tr", "Ts"], channels: int, ending: str) -> tuple[Case, ...]:
@@ -250,7 +281,7 @@ def _listed_cases(
     return tuple(cases[name] for name in sorted(cases))
 
 
-def _mapped_cases(folder: Path, entries: Mapping[str, Any]) -> tuple[Case, ...]:
+def _mapped_cases(folder: Path, entries: Mapping[str, Any], readers: ImageFiles) -> tuple[Case, ...]:
     """The cases that a dataset.json of version 2 lists under `dataset`, wherever their files are."""
     cases = []
     where = folder / "dataset.json"
@@ -264,7 +295,7 @@ def _mapped_cases(folder: Path, entries: Mapping[str, Any]) -> tuple[Case, ...]:
             )
         paths = [folder / file for file in files]
         for path in paths:
-            if not _is_file(path):
+            if not _is_file(path) and not (path != paths[-1] and _is_series(path, readers)):
                 raise UserError(f'{where}: lists {str(path)!r} for the case "{name}", but it does not exist.')
         cases.append(Case(name, tuple(paths[:-1]), paths[-1], _further(entry, MAPPED_KEYS)))
     return tuple(cases)
@@ -274,6 +305,14 @@ def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except (OSError, ValueError):  # it is too long, or cannot be a path
+        return False
+
+
+def _is_series(path: Path, readers: ImageFiles) -> bool:
+    """Whether it is a folder of DICOM slices, which are read as a volume."""
+    try:
+        return path.is_dir() and readers.knows(path)
+    except (OSError, ValueError):
         return False
 
 
@@ -306,6 +345,7 @@ def _read_preprocessed(stage: Path) -> SegmentationDataset:
     else:
         classes = nnunet_v1.highest_class(arrays.values()) if plan is None else plan.classes
         class_names, ignore = ("background", *(str(index + 1) for index in range(classes))), None
+    regions = read_regions(declaration, declared) if "labels" in declared else ()
     if plan is not None and plan.classes + 1 != len(class_names):
         raise UserError(
             f"{plan.path}: is for {plan.classes} classes, but {declaration} has {len(class_names) - 1}. It "
@@ -321,7 +361,7 @@ def _read_preprocessed(stage: Path) -> SegmentationDataset:
             "It is another data set's plan: preprocess again."
         )
     fields = _listed_fields(declared.get("training"))
-    return SegmentationDataset(
+    found = SegmentationDataset(
         path=stage,
         name=read_name(declared, stage.parent),
         layout="preprocessed",
@@ -332,4 +372,33 @@ def _read_preprocessed(stage: Path) -> SegmentationDataset:
         file_ending=".nii.gz",
         training=tuple(Case(name, (path,), None, fields.get(name, {})) for name, path in arrays.items()),
         testing=(),
+        regions=regions,
     )
+    return _partly_annotated(found, declaration, declared)
+
+
+def _read_configuration(folder: Path) -> SegmentationDataset:
+    """What version 2 preprocessed."""
+    cases, path = nnunet_v2.configuration_cases(folder), folder.parent / "dataset.json"
+    for name, file in cases.items():
+        if not file.with_suffix(".pkl").is_file():
+            raise UserError(f"{file.with_suffix('.pkl')}: the properties of {name} are missing.")
+    declared = read_json(path)
+    if not isinstance(declared, dict) or "channel_names" not in declared:
+        raise UserError(f'{path}: lacks "channel_names", such as {{"0": "CT"}}.')
+    class_names, ignore = read_classes(path, declared)
+    flat = all(nnunet_v2.preprocessed_shape(file)[1] == 1 for file in cases.values())
+    found = SegmentationDataset(
+        path=folder,
+        name=read_name(declared, folder.parent),
+        layout="preprocessed",
+        dimensions=2 if flat else 3,
+        channel_names=read_channels(path, declared),
+        class_names=class_names,
+        ignore=ignore,
+        file_ending=".nii.gz",
+        training=tuple(Case(name, (file,), None) for name, file in cases.items()),
+        testing=(),
+        regions=read_regions(path, declared),
+    )
+    return _partly_annotated(found, path, declared)

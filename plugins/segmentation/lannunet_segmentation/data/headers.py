@@ -17,7 +17,7 @@ import numpy as np
 from lannunet_images import IMAGE_FILES, ImageFiles
 
 from lannunet_core import Header, UserError, progress_bar
-from lannunet_segmentation.data import nnunet_v1
+from lannunet_segmentation.data import preprocessed
 from lannunet_segmentation.types import Case, Geometry, SegmentationDataset
 
 SPACING_TOLERANCE = 1e-3  # relative: files round
@@ -45,7 +45,7 @@ class Shift:
 def case_geometry(case: Case, dataset: SegmentationDataset) -> Geometry:
     """Where a case's voxels lie, from the header of its first file."""
     if dataset.layout == "preprocessed":
-        return nnunet_v1.geometry(case.images[0], dataset.dimensions)
+        return preprocessed.geometry(case.images[0], dataset.dimensions)
     return file_geometry(case.images[0], dataset.dimensions, dataset.files)
 
 
@@ -108,7 +108,7 @@ def check_case(case: Case, dataset: SegmentationDataset) -> list[Shift]:
 def _checked(case: Case, dataset: SegmentationDataset) -> tuple[list[Shift], bool]:
     """See `check_case`; also whether the case says how large its voxels are."""
     if dataset.layout == "preprocessed":
-        nnunet_v1.check(case.images[0], dataset)
+        preprocessed.check(case.images[0], dataset)
         return [], True
     files = dataset.files
     headers = image_headers(case, dataset.dimensions, len(dataset.channel_names), files)

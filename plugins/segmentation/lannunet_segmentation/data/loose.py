@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lannunet_images import IMAGE_FILES, ImageFiles
+from lannunet_images import IMAGE_FILES, ImageFiles, slices_in
 
 from lannunet_core import UserError, terminal_text
 from lannunet_segmentation.data.cases import CHANNEL, complete, file_ending, visible
@@ -26,19 +26,19 @@ def loose_cases(
     """Files for prediction as cases: those that differ only in their `_0000` are the channels of one.
 
     Args:
-        paths: Image files, and folders of them.
+        paths: Image files, and folders of them; a folder of DICOM slices is one volume.
         channels: C of the model.
         dimensions: D of the model.
         readers: What reads image files.
 
     Raises:
         UserError: A file is absent or of another dimension, a channel is missing, two cases have one name,
-            files are slices of a DICOM series.
+            files are slices of a DICOM series, and not its folder is given.
     """
     folders: dict[Path, dict[Path, None]] = {}  # of each folder its files, once
     for path in paths:
-        for file in _folder_files(path, readers) if path.is_dir() else [path]:
-            if not file.is_file():
+        for file in _folder_files(path, dimensions, readers) if path.is_dir() else [path]:
+            if not file.exists():
                 raise UserError(f"{file}: does not exist.")
             folders.setdefault(file.parent, {})[file] = None
     cases: dict[str, Case] = {}
@@ -80,7 +80,8 @@ def _grouped(files: Sequence[Path], channels: int, readers: ImageFiles) -> dict[
     return dict(sorted(grouped.items()))
 
 
-def _folder_files(folder: Path, readers: ImageFiles) -> list[Path]:
+def _folder_files(folder: Path, dimensions: int, readers: ImageFiles) -> list[Path]:
+    """The images of a folder; where DICOM slices in it are a volume, it stands for them."""
     files = visible(folder)
     chosen = [file for file in files if readers.knows(file)]
     if not chosen:
@@ -93,6 +94,10 @@ def _folder_files(folder: Path, readers: ImageFiles) -> list[Path]:
     if left := [file.name for file in files if file not in used and file.suffix.lower() not in BESIDE]:
         names = ", ".join(left[:5]) + (f" and {len(left) - 5} others" if len(left) > 5 else "")
         print(f"warning: {folder}: left out, as they are not images: {terminal_text(names)}", file=sys.stderr)
+    if readers.is_series(chosen, dimensions):
+        slices = set(slices_in(folder))
+        own = folder if folder.name not in ("", "..") else folder.resolve()
+        return [own, *(file for file in chosen if file not in slices)]
     return chosen
 
 
@@ -104,5 +109,5 @@ def _check_series(folder: Path, files: Sequence[Path], dimensions: int, readers:
     text = f"{terminal_text(folder)}: {len(slices)} files are slices of one DICOM series"
     if dimensions == 2:
         print(f"warning: {text}; each is segmented as an image of its own.", file=sys.stderr)
-    elif readers.header(slices[0], 3).size[2] == 1:
-        raise UserError(f"{text}, which is not read as a volume. Convert it to one file (.nii.gz, .mha).")
+    elif readers.is_series(slices, dimensions):
+        raise UserError(f"{text}. Name the folder, which is read as one volume.")

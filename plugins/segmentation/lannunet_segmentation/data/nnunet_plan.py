@@ -165,8 +165,8 @@ def _recipe(
     return NnunetRecipe(path.name, (None if slices else first, second, third), turn, tuple(channels))
 
 
-def typed(model: type[M], content: Any, path: Path, what: str, below: str = "") -> M:
-    """The content of a pickle of nnU-Net as a model's instance.
+def typed(model: type[M], content: Any, path: Path, what: str, below: str = "", version: int = 1) -> M:
+    """The content of a file of nnU-Net as a model's instance.
 
     Raises:
         UserError: It is something else.
@@ -178,7 +178,8 @@ def typed(model: type[M], content: Any, path: Path, what: str, below: str = "") 
         place = repr(".".join(map(str, first["loc"])))[1:81]
         where = f"{below}{place}: " if place else ""
         raise UserError(
-            f"{path}: is no {what} of nnU-Net version 1 ({where}{first['msg'][:200]}). Copy or make it again."
+            f"{path}: is no {what} of nnU-Net version {version} ({where}{first['msg'][:200]}). Copy or "
+            "make it again."
         ) from None
 
 

@@ -23,6 +23,7 @@ from lannunet_segmentation.data.budget import (
     choose_network,
 )
 from lannunet_segmentation.data.fingerprint import Fingerprint
+from lannunet_segmentation.data.places import RESULTS, results_of
 from lannunet_segmentation.types import SegmentationDataset
 
 ANISOTROPIC = 3.0  # coarsest over next coarsest spacing
@@ -57,7 +58,7 @@ def make_plan(found: Fingerprint, request: PlanRequest) -> Plan:
         median,
         spacing or tuple(float(step) for step in np.median(found.spacings, axis=0)),
         len(dataset.channel_names),
-        len(dataset.class_names),
+        len(dataset.outputs),
     )
     guessed = not request.offered(asked)
 
@@ -106,7 +107,7 @@ def make_plan(found: Fingerprint, request: PlanRequest) -> Plan:
         choices.append(Choice("inference.tta", True, f"the mean of {views} mirrored views, as in nnU-Net"))
     if split != "testing":
         choices.append(Choice("inference.split", split, why_split))
-    choices.append(Choice("output.output_dir", f"runs/{name}", ""))
+    choices.append(Choice("output.output_dir", *_output(request, name)))
     return Plan(_about(found, median, request), tuple(choices))
 
 
@@ -248,6 +249,12 @@ def _why_plugins(found: Fingerprint, plugins: Sequence[str]) -> str:
         return "--plugins sparse draws patches where voxels are annotated"
     every = found.looked_into == len(found.sizes)
     return "all voxels are annotated" + ("" if every else " in the cases seen")
+
+
+def _output(request: PlanRequest, name: str) -> tuple[str, str]:
+    """The run's folder: with nnU-Net's results where the data set was given as nnU-Net names it."""
+    results = None if request.dataset.exists() else results_of(name)
+    return (f"runs/{name}", "") if results is None else (str(results), f"by {RESULTS}")
 
 
 def _about(found: Fingerprint, median: tuple[float, ...], request: PlanRequest) -> tuple[str, ...]:

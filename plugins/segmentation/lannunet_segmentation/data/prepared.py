@@ -34,6 +34,7 @@ class PreparedCase:
         labelled: Whether it has a label at all.
         maps: The names of its extra maps.
         extra_fields: Additional fields of its entry in the data set, as `Case.extra` has them now.
+        annotated_classes: As `Case.annotated` says now.
     """
 
     id: str
@@ -49,6 +50,7 @@ class PreparedCase:
     labelled: bool
     maps: tuple[str, ...]
     extra_fields: Mapping[str, Any] = field(default_factory=dict)
+    annotated_classes: tuple[str, ...] | None = None
 
     def image(self) -> NDArray[np.float32]:
         """(C, *S) float32."""

@@ -23,7 +23,7 @@ from lannunet_images import IMAGE_FILES, ImageFiles
 from numpy.typing import NDArray
 
 from lannunet_core import ExtraMap, UserError, inside, progress_bar
-from lannunet_segmentation.data import nnunet_v1
+from lannunet_segmentation.data import preprocessed
 from lannunet_segmentation.data.arrays import layout, read_array, save_array
 from lannunet_segmentation.data.case_record import CaseRecord, FileState, read_record, write_record
 from lannunet_segmentation.data.cases import read_case
@@ -160,11 +160,13 @@ class _Job:
 
     @property
     def files(self) -> list[Path]:
-        preprocessed = self.dataset.layout == "preprocessed"
-        beside = self.case.images[0].with_suffix(".pkl") if preprocessed else self.case.label
+        if self.dataset.layout == "preprocessed":
+            beside = preprocessed.files_of(self.case.images[0])
+        else:
+            beside = [self.case.label] if self.case.label else []
         return [
-            *self.case.images,
-            *([beside] if beside else []),
+            *(part for path in self.case.images for part in self.dataset.files.parts(path)),
+            *beside,
             *(extra.paths[self.case.id] for extra in self.extra_maps),
         ]
 
@@ -182,7 +184,7 @@ class _Job:
         """About what preparing takes, by the headers."""
         path, dimensions = self.case.images[0], self.dataset.dimensions
         if self.dataset.layout == "preprocessed":
-            voxels = prepared = math.prod(nnunet_v1.preprocessed_shape(path)[1:])
+            voxels = prepared = math.prod(preprocessed.preprocessed_shape(path)[1:])
         else:
             header = self.dataset.files.header(path, dimensions)
             spacing = header.spacing or (1.0,) * dimensions
@@ -296,6 +298,7 @@ def _prepared(job: _Job, record: CaseRecord) -> PreparedCase:
         labelled=record.labelled,
         maps=tuple(extra.name for extra in job.extra_maps),
         extra_fields=job.case.extra,
+        annotated_classes=job.case.annotated,
     )
 
 

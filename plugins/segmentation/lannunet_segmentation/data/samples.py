@@ -30,6 +30,8 @@ class TrainingPatches(Dataset[dict[str, Any]]):
         extra_maps: What is cut beside image and label.
         augmenter: Augments the image here, in the loader's workers; None: `on_device` does.
         extra: The additional fields of cases that reach batches; None: those of `cases`.
+        outputs: The classes or regions, in the order of the network's outputs, for `annotated` (B, K) of
+            batches; it is there where a case lacks the annotation of one.
         debug: Also say what each patch was made of, as `before`.
     """
 
@@ -43,6 +45,7 @@ class TrainingPatches(Dataset[dict[str, Any]]):
         augmenter: Augmenter | None = None,
         extra: ExtraFields | None = None,
         debug: bool = False,
+        outputs: Sequence[str] = (),
     ) -> None:
         self.cases = self.entries = tuple(cases)
         self.sampling = sampling
@@ -52,6 +55,8 @@ class TrainingPatches(Dataset[dict[str, Any]]):
         self.augmenter, self.debug = augmenter, debug
         self.extra = extra or ExtraFields.of(case.extra_fields for case in cases)
         self.fills: Mapping[str, float] = {"label": IGNORE}
+        self.partly = any(case.annotated_classes is not None for case in cases)
+        self.outputs = tuple(outputs)
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -91,6 +96,11 @@ class TrainingPatches(Dataset[dict[str, Any]]):
             "centre": torch.from_numpy(centre - first).float(),
             "extra": self.extra.item(case.extra_fields),
         }
+        if self.partly:
+            known = [
+                case.annotated_classes is None or name in case.annotated_classes for name in self.outputs
+            ]
+            item["annotated"] = torch.tensor(known)
         if self.debug:
             cut = {key: item[key] for key in ("image", "label", "centre")}
             item["before"] = {**cut, "transform": drawn}

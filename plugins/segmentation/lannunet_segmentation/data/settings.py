@@ -14,7 +14,7 @@ from typing import Any, cast
 from pydantic import TypeAdapter, ValidationError
 
 from lannunet_core import LoadedConfig, Normalisation, UserError, choose, is_among
-from lannunet_segmentation.data import nnunet_v1
+from lannunet_segmentation.data import nnunet_v1, preprocessed
 from lannunet_segmentation.hooks import SegmentationHooks
 from lannunet_segmentation.schema import NORMALISATIONS, RunConfig
 from lannunet_segmentation.types import Preparation, SegmentationDataset, Settings
@@ -67,7 +67,7 @@ def _refuse_idle(config: RunConfig, dataset: SegmentationDataset) -> None:
 
 def _as_prepared(dataset: SegmentationDataset) -> Settings:
     """How nnU-Net prepared a folder's images, as far as that is known."""
-    made = nnunet_v1.preparation(dataset.training[0].images[0].parent, dataset.dimensions)
+    made = preprocessed.preparation(dataset)
     channels = len(dataset.channel_names)
     if isinstance(made, str):
         return Settings(None, ("none",) * channels, (None,) * channels, unknown=made)

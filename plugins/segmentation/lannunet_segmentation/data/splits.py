@@ -9,6 +9,7 @@ import numpy as np
 
 from lannunet_core import UserError, terminal_text
 from lannunet_segmentation.data.declaration import read_json
+from lannunet_segmentation.data.places import preprocessed_beside
 from lannunet_segmentation.data.plain_pickle import read_pickle
 from lannunet_segmentation.types import Case, SegmentationDataset
 
@@ -20,8 +21,9 @@ def split(
 ) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
     """The training and the validation cases of one fold.
 
-    `splits_final.json` or `.pkl` in the folder (of a preprocessed one: also beside it) says which; without
-    one the cases are shuffled by the seed and split into five folds.
+    `splits_final.json` or `.pkl` in the folder says which; of a preprocessed one also beside it, of a raw one
+    also in the folder of its name in `nnUNet_preprocessed`. Without one the cases are shuffled by the seed
+    and split into five folds.
 
     Args:
         dataset: The data set.
@@ -47,6 +49,8 @@ def split(
 
 def _splits_file(dataset: SegmentationDataset) -> Path | None:
     folders = [dataset.path] + [dataset.path.parent] * (dataset.layout == "preprocessed")
+    if dataset.layout != "preprocessed" and (beside := preprocessed_beside(dataset.path)):
+        folders.append(beside)
     candidates = [folder / f"splits_final{suffix}" for folder in folders for suffix in (".json", ".pkl")]
     return next((path for path in candidates if path.is_file()), None)
 

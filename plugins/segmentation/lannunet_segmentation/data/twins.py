@@ -9,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from lannunet_images import slices_in
+
 from lannunet_segmentation.types import Case
 
 FIRST_BYTES = 1 << 20  # compared before whole files are
@@ -16,15 +18,15 @@ FIRST_BYTES = 1 << 20  # compared before whole files are
 
 def twins(training: Sequence[Case], others: Sequence[Case]) -> list[tuple[Case, Case]]:
     """Cases whose first image is, byte for byte, that of a training case: (training, other)."""
-    sizes = {case.images[0].stat().st_size for case in others}
+    sizes = {_file(case).stat().st_size for case in others}
     alike: dict[tuple[int, bytes], list[Case]] = defaultdict(list)
     for case in training:
-        if case.images[0].stat().st_size in sizes:
-            alike[_beginning(case.images[0])].append(case)
+        if _file(case).stat().st_size in sizes:
+            alike[_beginning(_file(case))].append(case)
     found = []
     for other in others:
-        for case in alike[_beginning(other.images[0])] if alike else ():
-            if filecmp.cmp(case.images[0], other.images[0], shallow=False):
+        for case in alike[_beginning(_file(other))] if alike else ():
+            if filecmp.cmp(_file(case), _file(other), shallow=False):
                 found.append((case, other))
                 break
     return found
@@ -40,6 +42,12 @@ def say_twins(training: Sequence[Case], others: Sequence[Case], split: str) -> N
             "How well these are segmented says nothing of new images.",
             file=sys.stderr,
         )
+
+
+def _file(case: Case) -> Path:
+    """The first image, of a folder of DICOM slices the first of these."""
+    image = case.images[0]
+    return slices_in(image)[0] if image.is_dir() else image
 
 
 def _beginning(path: Path) -> tuple[int, bytes]:

@@ -62,7 +62,7 @@ def case_view(
                 href=stacked_url([shown], picture_size(large)),
                 size=(shown.shape[1], shown.shape[0]),
                 scale=(float(scale[0]), float(scale[1])),
-                shapes=[_shapes(predicted, target)],
+                shapes=[_shapes(predicted, target, dataset)],
                 ignored=_ignored([target]),
                 window=_enlarged(window, foreground.shape),
             )
@@ -96,7 +96,7 @@ def case_view(
                 flipped=flipped,
                 name=plane_name(direction, axis),
                 letters=letters_of(direction, horizontal, vertical, flipped),
-                shapes=[_shapes(cut, truth) for cut, truth in zip(cuts, truths, strict=True)],
+                shapes=[_shapes(cut, truth, dataset) for cut, truth in zip(cuts, truths, strict=True)],
                 ignored=_ignored(truths),
                 window=_enlarged(
                     (window[2 - vertical], window[2 - horizontal]), (size[vertical], size[horizontal])
@@ -141,16 +141,17 @@ def _direction(stored: CaseImage) -> Floats | None:
     return direction.reshape(3, 3) if direction.size == 9 else None
 
 
-def _shapes(predicted: Labels, target: Labels | None) -> list[dict[str, Any]]:
-    """The outlines of each class in a slice."""
-    present = np.unique(predicted if target is None else np.stack([predicted, target]))
+def _shapes(predicted: Labels, target: Labels | None, dataset: SegmentationDataset) -> list[dict[str, Any]]:
+    """The outlines of each class, or region, in a slice."""
+    present = np.unique(predicted if target is None else np.stack([predicted, target])).tolist()
     return [
         {
-            "index": int(index),
-            "predicted": outline(predicted == index),
-            "target": "" if target is None else outline(target == index),
+            "index": number + 1,
+            "predicted": outline(region.mask(predicted)),
+            "target": "" if target is None else outline(region.mask(target)),
         }
-        for index in present[present > 0]
+        for number, region in enumerate(dataset.compared)
+        if not set(present).isdisjoint(region.labels)
     ]
 
 

@@ -13,12 +13,13 @@ from lannunet_images import IMAGE_FILES
 
 from lannunet_core import UserError, terminal_text
 from lannunet_segmentation.data.cases import file_ending, visible
-from lannunet_segmentation.data.declaration import read_classes, read_json
+from lannunet_segmentation.data.declaration import read_classes, read_json, read_regions
 from lannunet_segmentation.data.folders import is_dataset, read_dataset
 from lannunet_segmentation.data.headers import check_cases, dimensions_of
 from lannunet_segmentation.data.label_files import read_label
 from lannunet_segmentation.predict.targets import PREDICTIONS
-from lannunet_segmentation.types import Case, SegmentationDataset, SegmentedCase
+from lannunet_segmentation.regions import names_of_labels
+from lannunet_segmentation.types import Case, Region, SegmentationDataset, SegmentedCase
 
 HIGHEST = 32767  # that a label may be
 MOST_SHOWN = 5  # names in a message
@@ -71,7 +72,14 @@ def pair_folders(
     compared = [Case(name, (label,), predicted[name]) for name in both if (label := known[name].label)]
     check_cases(compared, replace(dataset, channel_names=("label",)), "checking label maps")
     return dataset, [
-        SegmentedCase(name, known[name].images, predicted[name], known[name].label, known[name].extra)
+        SegmentedCase(
+            name,
+            known[name].images,
+            predicted[name],
+            known[name].label,
+            known[name].extra,
+            annotated=known[name].annotated,
+        )
         for name in both
     ]
 
@@ -81,10 +89,15 @@ def label_maps(folder: Path, files: Any = IMAGE_FILES) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: is no folder of label maps.")
     found: dict[str, Path] = {}
-    for path in visible(folder):
-        if not files.knows(path):
-            continue
-        name = path.name.removesuffix(file_ending(path, files))
+    named = {
+        path: path.name.removesuffix(file_ending(path, files))
+        for path in visible(folder)
+        if files.knows(path)
+    }
+    maps = {name for path, name in named.items() if path.suffix != ".npz"}
+    for path, name in named.items():
+        if path.suffix == ".npz" and name in maps:
+            continue  # probabilities, which predict saved beside the label map
         if name in found:
             raise UserError(f"{path}: is called as {found[name].name} is. Leave one of them there.")
         found[name] = path
@@ -126,11 +139,15 @@ def plain_dataset(
         path = folder / "dataset.json"
         if path.is_file() and isinstance(declared := read_json(path), dict) and "labels" in declared:
             names, ignore = read_classes(path, declared)
-            return replace(dataset, class_names=names, ignore=ignore)
+            regions = read_regions(path, declared)
+            return replace(dataset, class_names=names, ignore=ignore, regions=regions)
     for folder in (predictions, predictions.parent):
         path = folder / "run.json"
         told = read_json(path) if path.is_file() else None
-        outputs = told.get("run", {}).get("outputs") if isinstance(told, dict) else None
+        made = told.get("run") if isinstance(told, dict) else None
+        outputs = made.get("outputs") if isinstance(made, dict) else None
+        if isinstance(made, dict) and (regions := recorded_regions(outputs, made.get("regions"))):
+            return replace(dataset, class_names=names_of_labels(regions), regions=regions)
         if isinstance(outputs, list) and len(outputs) > 1:
             return replace(dataset, class_names=tuple(terminal_text(str(name)) for name in outputs))
     highest = 1
@@ -138,3 +155,15 @@ def plain_dataset(
         for path in (case.images[0], predicted[case.id]):
             highest = max(highest, int(read_label(path, dataset)[0].max(initial=0)))
     return replace(dataset, class_names=("background", *map(str, range(1, highest + 1))))
+
+
+def recorded_regions(names: Any, labels: Any) -> tuple[Region, ...]:
+    """The regions that a run.json names; none where it does not, or something else."""
+    try:
+        found = [
+            Region(terminal_text(str(name)), tuple(map(int, values)))
+            for name, values in zip(names, labels, strict=True)
+        ]
+    except (TypeError, ValueError):
+        return ()
+    return tuple(found) if all(region.labels and min(region.labels) > 0 for region in found) else ()

@@ -13,11 +13,11 @@ from lannunet_core import UserError, progress_bar, refuse_folder
 from lannunet_segmentation.data.folders import read_dataset
 from lannunet_segmentation.data.label_files import read_label
 from lannunet_segmentation.evaluation.folders import pair_folders
-from lannunet_segmentation.evaluation.metrics import case_metrics
+from lannunet_segmentation.evaluation.metrics import compared_metrics
 from lannunet_segmentation.evaluation.report import measure, unit_of, write_segmentation_results
 from lannunet_segmentation.evaluation.summary import MeasuredCase, print_summary, summarise_cases
 from lannunet_segmentation.predict.model import Segmentation
-from lannunet_segmentation.types import SegmentationDataset, SegmentedCase
+from lannunet_segmentation.types import SegmentationDataset, SegmentedCase, classes_as_regions
 
 
 def evaluate_given(predictions: Any, truth: Any, output: str | PathLike[str] | None = None) -> dict[str, Any]:
@@ -38,13 +38,15 @@ def evaluate_given(predictions: Any, truth: Any, output: str | PathLike[str] | N
             raise UserError(f"evaluate: {predictions} is a path; give that of the annotated label maps.")
         return evaluate_folders(Path(predictions), Path(truth), None if output is None else Path(output))
     dataset = truth if isinstance(truth, SegmentationDataset) else None
+    partly: list[tuple[str, ...] | None] = []
     if isinstance(truth, (str, PathLike)):
         dataset = read_dataset(Path(truth))
     if dataset is not None:
         truth = [
             None if case.label is None else read_label(case.label, dataset)[0] for case in dataset.testing
         ]
-    return _of_arrays(predictions, truth)
+        partly = [case.annotated for case in dataset.testing]
+    return _of_arrays(predictions, truth, partly or [None] * len(truth))
 
 
 def evaluate_folders(
@@ -89,30 +91,35 @@ def evaluate_cases(
         for case in cases:
             measured.append(measure(case, dataset))
             bar.advance()
-    summary = summarise_cases(measured, dataset.class_names[1:], unit_of(cases, dataset))
+    summary = summarise_cases(measured, [region.name for region in dataset.compared], unit_of(cases, dataset))
     print_summary(summary, title)
     return summary
 
 
-def _of_arrays(predictions: Sequence[Segmentation], truth: Sequence[Any]) -> dict[str, Any]:
+def _of_arrays(
+    predictions: Sequence[Segmentation], truth: Sequence[Any], partly: Sequence[tuple[str, ...] | None]
+) -> dict[str, Any]:
     if not predictions or len(predictions) != len(truth):
         raise UserError(
             f"evaluate: {len(predictions)} predictions and {len(truth)} annotations; give one a prediction."
         )
     names = predictions[0].names
-    classes = range(1, len(names))
+    compared = predictions[0].regions or classes_as_regions(names)
     measured = []
-    for number, (found, target) in enumerate(zip(predictions, truth, strict=True)):
+    for number, (found, target, drawn) in enumerate(zip(predictions, truth, partly, strict=True)):
         metrics = None
         if target is not None:
             target = np.asarray(target, np.int16)
-            if target.shape != found.labels.shape or found.names != names:
+            if target.shape != found.labels.shape or (found.names, found.regions) != (
+                names,
+                predictions[0].regions,
+            ):
                 raise UserError(
                     f"evaluate: annotation {number} has the shape {target.shape}, the prediction "
                     f"{found.labels.shape}; give the same image's, and the same classes."
                 )
-            metrics = tuple(case_metrics(found.labels, target, found.geometry.spacing, classes))
+            metrics = compared_metrics(found.labels, target, found.geometry.spacing, compared, drawn)
         case = SegmentedCase(str(number), (), Path(), None)
-        counts = tuple(int((found.labels == index).sum()) for index in classes)
+        counts = tuple(int(region.mask(found.labels).sum()) for region in compared)
         measured.append(MeasuredCase(case, counts, metrics))
-    return summarise_cases(measured, names[1:], "mm")
+    return summarise_cases(measured, [region.name for region in compared], "mm")

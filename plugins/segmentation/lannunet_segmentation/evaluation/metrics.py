@@ -16,7 +16,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from lannunet_core import Floats
-from lannunet_segmentation.types import IGNORE, Labels
+from lannunet_segmentation.types import IGNORE, Labels, Region
 
 HAUSDORFF_PERCENTILE = 95.0
 Mask = NDArray[np.bool_]
@@ -27,7 +27,7 @@ class ClassMetrics:
     """One class in one case.
 
     Attributes:
-        index: The class's label value.
+        index: The class's label value, a region's first one.
         dice: 2 |P ∩ T| / (|P| + |T|) over the annotated voxels; NaN where the class is in neither.
         weighted_dice: 2 Σ w·p·t / Σ w·(p + t) over the same voxels, with the given weights w; NaN where the
             class has no weight in either; None without weights.
@@ -35,6 +35,7 @@ class ClassMetrics:
         mean_surface_distance: The same.
         predicted: How many annotated voxels are predicted to be of this class.
         target: How many annotated voxels are of this class.
+        annotated: Whether the case's label was drawn for this class; where not, there are no figures.
     """
 
     index: int
@@ -44,10 +45,21 @@ class ClassMetrics:
     mean_surface_distance: float
     predicted: int
     target: int
+    annotated: bool = True
+
+    @classmethod
+    def unannotated(cls, index: int) -> ClassMetrics:
+        """Of a class that is not annotated in the case."""
+        nan = float("nan")
+        return cls(index, nan, None, nan, nan, 0, 0, annotated=False)
 
     @property
-    def state(self) -> Literal["both", "missed", "invented", "absent"]:
-        """Where the class is: in both, in the annotation only, in the prediction only, or in neither."""
+    def state(self) -> Literal["both", "missed", "invented", "absent", "unannotated"]:
+        """Where the class is: in both, in the annotation only, in the prediction only, or in neither; or
+        that the case lacks its annotation.
+        """
+        if not self.annotated:
+            return "unannotated"
         if self.target:
             return "both" if self.predicted else "missed"
         return "invented" if self.predicted else "absent"
@@ -57,7 +69,7 @@ def case_metrics(
     predicted: Labels,
     target: Labels,
     spacing: Sequence[float],
-    classes: Sequence[int],
+    classes: Sequence[int | Sequence[int]],
     weight: NDArray[Any] | None = None,
 ) -> list[ClassMetrics]:
     """Compare a label map with the annotation, class by class.
@@ -70,18 +82,20 @@ def case_metrics(
         predicted: (*S).
         target: (*S), `IGNORE` where there is no annotation.
         spacing: mm per voxel (x, y[, z]).
-        classes: Label values to compare, each at least 1.
+        classes: Label values to compare, each at least 1; of a region all its values.
         weight: (*S), not negative; adds the weighted Dice.
     """
     known = target != IGNORE
     target = np.where(known, target, 0)
     predicted = np.where(known, predicted, 0)
-    highest = max(classes, default=1)
+    regions = [Region("", (one,) if isinstance(one, int) else tuple(one)) for one in classes]
+    highest = max((value for region in regions for value in region.labels), default=1)
     boxes = [ndimage.find_objects(labels, max_label=highest) for labels in (predicted, target)]
     metrics = []
-    for index in classes:
-        box = _union(boxes[0][index - 1], boxes[1][index - 1], target.shape)
-        p, t = predicted[box] == index, target[box] == index
+    for region in regions:
+        index = region.labels[0]
+        box = _union([found[value - 1] for found in boxes for value in region.labels], target.shape)
+        p, t = region.mask(predicted[box]), region.mask(target[box])
         hausdorff, mean = surface_distances(p, t, spacing, known[box])
         metrics.append(
             ClassMetrics(
@@ -95,6 +109,31 @@ def case_metrics(
             )
         )
     return metrics
+
+
+def compared_metrics(
+    predicted: Labels,
+    target: Labels,
+    spacing: Sequence[float],
+    compared: Sequence[Region],
+    annotated: Sequence[str] | None = None,
+    weight: NDArray[Any] | None = None,
+) -> tuple[ClassMetrics, ...]:
+    """The same of each class or region of a data set.
+
+    Args:
+        predicted: (*S).
+        target: (*S), `IGNORE` without annotation.
+        spacing: mm per voxel (x, y[, z]).
+        compared: The classes or regions.
+        annotated: The names of those that the target was drawn for; the others have no figures. None: all.
+        weight: See `case_metrics`.
+    """
+    drawn = [region.labels for region in compared if annotated is None or region.name in annotated]
+    found = dict(zip(drawn, case_metrics(predicted, target, spacing, drawn, weight), strict=True))
+    return tuple(
+        found.get(region.labels) or ClassMetrics.unannotated(region.labels[0]) for region in compared
+    )
 
 
 def surface_distances(
@@ -156,11 +195,9 @@ def _nearest(points: Floats, others: Floats) -> Floats:
     return distances
 
 
-def _union(
-    first: tuple[slice, ...] | None, second: tuple[slice, ...] | None, shape: tuple[int, ...]
-) -> tuple[slice, ...]:
-    """The box that holds both, and one voxel more on each side that is not the image's end."""
-    boxes = [box for box in (first, second) if box is not None]
+def _union(found: Sequence[tuple[slice, ...] | None], shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """The box that holds them all, and one voxel more on each side that is not the image's end."""
+    boxes = [box for box in found if box is not None]
     if not boxes:
         return (slice(0, 0),) * len(shape)
     return tuple(

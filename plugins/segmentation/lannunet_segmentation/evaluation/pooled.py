@@ -35,7 +35,9 @@ def evaluate_runs(runs: Sequence[Path], output: Path | None = None, full: bool =
             raise UserError(f"--runs: {base / POSTPROCESSING} is none that lannunet wrote; move it away.")
     cases, dataset = pool(runs)
     summary = evaluate_cases(cases, dataset, f"{dataset.name}, {len(runs)} runs", output, full)
-    if base is not None:
+    if base is not None and dataset.regions:
+        print("largest components are tried for classes, and these are regions", flush=True)
+    elif base is not None:
         write_postprocessing(base, cases, dataset)
     return summary
 
@@ -69,7 +71,14 @@ def write_postprocessing(
             if target is None or not (target != IGNORE).any():
                 continue
             for found, tried in ((before, labels), (after, keep_largest(labels, classes))):
-                found.append([_dice(tried, target, index) for index in classes])
+                found.append(
+                    [
+                        _dice(tried, target, region.labels[0])
+                        if case.annotated is None or region.name in case.annotated
+                        else float("nan")
+                        for region in dataset.compared
+                    ]
+                )
     means = [
         [float(np.nanmean(column)) if np.isfinite(column).any() else None for column in np.transpose(rows)]
         for rows in (before, after)
@@ -111,10 +120,10 @@ def pool(runs: Sequence[Path]) -> tuple[list[SegmentedCase], SegmentationDataset
     for run in runs:
         dataset, cases = read_run(run)
         first = first or dataset
-        if dataset.class_names != first.class_names or dataset.dimensions != first.dimensions:
+        if dataset.compared != first.compared or dataset.dimensions != first.dimensions:
             raise UserError(
-                f"{run}: its classes ({', '.join(dataset.class_names)}) are not those of {runs[0]} "
-                f"({', '.join(first.class_names)}). Pool runs of the same classes."
+                f"{run}: its classes ({', '.join(dataset.outputs)}) are not those of {runs[0]} "
+                f"({', '.join(first.outputs)}). Pool runs of the same classes."
             )
         for case in cases:
             if case.id in seen:
@@ -142,6 +151,6 @@ def read_run(run: Path) -> tuple[SegmentationDataset, list[SegmentedCase]]:
         if not path.is_file():
             raise UserError(f"{path}: is missing; {run} has not segmented it. Train that run to its end.")
     return dataset, [
-        SegmentedCase(case.id, case.images, path, case.label, case.extra)
+        SegmentedCase(case.id, case.images, path, case.label, case.extra, annotated=case.annotated)
         for case, path in zip(chosen, paths, strict=True)
     ]

@@ -34,8 +34,9 @@ from lannunet_segmentation.data.cases import read_case
 from lannunet_segmentation.data.headers import states_spacing
 from lannunet_segmentation.data.label_files import read_label
 from lannunet_segmentation.evaluation.case_views import case_view, classes_of
-from lannunet_segmentation.evaluation.metrics import case_metrics
+from lannunet_segmentation.evaluation.metrics import compared_metrics
 from lannunet_segmentation.evaluation.summary import (
+    STATES,
     MeasuredCase,
     compare,
     print_summary,
@@ -102,7 +103,7 @@ def write_segmentation_results(
     Raises:
         UserError: A prediction does not fit its annotation.
     """
-    names = dataset.class_names[1:]
+    names = [region.name for region in dataset.compared]
     unit = unit_of(cases, dataset)
     with progress_bar("measuring", len(cases)) as bar:
         measured = []
@@ -127,7 +128,7 @@ def write_segmentation_results(
         summary=summary,
         classes=classes_of(names),
         weighted=summary["overall"]["weighted_dice"] is not None,
-        states=[s for s in ("missed", "invented", "absent") if summary["overall"]["counts"][s]],
+        states=[state for state in STATES[1:] if summary["overall"]["counts"][state]],
         charts=_charts(measured, names, unit)
         + training_charts(history, PANELS, monitor_of(resolved))
         + plugin_charts(parts),
@@ -156,9 +157,8 @@ def measure(case: SegmentedCase, dataset: SegmentationDataset, weight: Weight | 
     """Compare one case with its annotation."""
     predicted, stored = _predicted(case, dataset)
     geometry = case.geometry or stored  # a picture's spacing is not in its label file
-    classes = range(1, len(dataset.class_names))
     counts = np.bincount(predicted[predicted > 0], minlength=len(dataset.class_names))
-    voxels = tuple(int(count) for count in counts[1:])
+    voxels = tuple(int(counts[list(region.labels)].sum()) for region in dataset.compared)
     voxel = float(np.prod(geometry.spacing))
     target = _target(case, dataset)
     if target is None or not (target != IGNORE).any():
@@ -170,7 +170,7 @@ def measure(case: SegmentedCase, dataset: SegmentationDataset, weight: Weight | 
             "must lie on the image's grid: predict it again."
         )
     weights = None if weight is None else weight(case)
-    metrics = tuple(case_metrics(predicted, target, geometry.spacing, classes, weights))
+    metrics = compared_metrics(predicted, target, geometry.spacing, dataset.compared, case.annotated, weights)
     return MeasuredCase(case, voxels, metrics, voxel)
 
 
@@ -202,18 +202,19 @@ def _rows(measured: Sequence[MeasuredCase], names: Sequence[str]) -> list[dict[s
     rows = []
     for number, case in enumerate(measured):
         dice = _mean_dice(case)
-        known = [one for one in case.metrics or () if isfinite(one.dice)]
-        worst = min(known, key=lambda one: one.dice, default=None)
-        far = [one.hausdorff95 for one in known if isfinite(one.hausdorff95)]
+        of_names = zip(names, case.metrics or (), strict=False)
+        known = [(one, name) for name, one in of_names if isfinite(one.dice)]
+        worst = min(known, key=lambda found: found[0].dice, default=None)
+        far = [one.hausdorff95 for one, _ in known if isfinite(one.hausdorff95)]
         rows.append(
             {
                 "number": number,
                 "id": case.case.id,
                 "dice": dice,
-                "worst": None if worst is None else worst.dice,
-                "class": "" if worst is None else names[worst.index - 1],
+                "worst": None if worst is None else worst[0].dice,
+                "class": "" if worst is None else worst[1],
                 "hausdorff95": max(far, default=None),
-                "missed": [names[one.index - 1] for one in known if one.state == "missed"],
+                "missed": [name for one, name in known if one.state == "missed"],
             }
         )
     return sorted(rows, key=lambda row: 2.0 if row["dice"] is None else float(row["dice"]))

@@ -2,7 +2,7 @@
 
 A class that a case neither has nor is given counts in no figure, but is counted. One that was missed, or
 invented, has Dice 0 and no distances: those are averaged over the cases that have the class in both, and the
-others are counted beside them.
+others are counted beside them. So are cases that lack the annotation of a class, which have no figure of it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lannunet_segmentation.types import SegmentedCase
 
 FIGURES = ("dice", "weighted_dice", "hausdorff95", "mean_surface_distance")
 DISTANCES = FIGURES[2:]
-STATES = ("both", "missed", "invented", "absent")
+STATES = ("both", "missed", "invented", "absent", "unannotated")
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,10 @@ def write_cases(
                     "" if (value := getattr(metrics, figure)) is None or np.isnan(value) else f"{value:.4f}"
                     for figure in FIGURES
                 ]
-                counts = [case.predicted[n], metrics.predicted, metrics.target]
+                compared = [metrics.predicted, metrics.target] if metrics.annotated else ["", ""]
+                counts = [case.predicted[n], *compared]
                 volumes = [f"{count * case.voxel:.4f}" for count in (case.predicted[n], metrics.target)]
+                volumes[1] = volumes[1] if metrics.annotated else ""
                 writer.writerow([*named_so, *figures, metrics.state, *counts, *volumes, *further])
 
 
@@ -217,6 +219,10 @@ def print_summary(summary: Mapping[str, Any], title: str) -> None:
     print_table(
         f"{title}: agreement with the annotation", headings, [*rows, row("all", summary["overall"])], 1
     )
+    left_out = {name: block["counts"]["unannotated"] for name, block in summary["per_class"].items()}
+    if any(left_out.values()):
+        listed = ", ".join(f"{name} in {count}" for name, count in left_out.items() if count)
+        print(f"not annotated, so not evaluated, in some of {summary['evaluated']} cases: {listed}")
     for name, other in summary.get("comparison", {}).items():
         if other["overall"] is not None:
             _print_comparison(name, other)

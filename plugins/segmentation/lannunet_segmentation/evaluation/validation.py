@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from lannunet_core import gathered, progress_bar, share
 from lannunet_segmentation.data.prepared import PreparedCase
 from lannunet_segmentation.predict.predictor import Place, postprocessed, scores_of
+from lannunet_segmentation.regions import label_names, regions_of
 from lannunet_segmentation.session import SegmentationSession
-from lannunet_segmentation.types import IGNORE, Labels, SegmentedImage
+from lannunet_segmentation.types import IGNORE, Labels, Region, SegmentedImage, classes_as_regions
 
 
 def validation_error(session: SegmentationSession, cases: Sequence[PreparedCase]) -> dict[str, float] | None:
@@ -21,7 +22,9 @@ def validation_error(session: SegmentationSession, cases: Sequence[PreparedCase]
 
     Where cases have weights, the same of the weighted Dice is added, and the figures of plugins.
     """
-    hooks, names = session.hooks, session.run.outputs
+    hooks, run = session.hooks, session.run
+    names, regions = label_names(run), regions_of(run)
+    compared = regions or classes_as_regions(names)
     keeps = hooks.answered("validation_metrics")
     kept: list[SegmentedImage] = []
     session.learner.eval()
@@ -35,17 +38,28 @@ def validation_error(session: SegmentationSession, cases: Sequence[PreparedCase]
             place = Place(case.id, case.affine, case.spacing, case.extra_fields)
             maps = scores_of([session], case.image(), place, mirrored=False)
             labels = hooks.get_segmentation(maps=maps.float()).numpy()
-            made = SegmentedImage(case.id, labels, label, case.spacing, names, case.extra_fields)
+            made = SegmentedImage(
+                case.id,
+                labels,
+                label,
+                case.spacing,
+                names,
+                case.extra_fields,
+                regions,
+                case.annotated_classes,
+            )
             made = postprocessed(hooks, made)
             kept += [made] if keeps else []
             predicted = made.labels
-            scores += dice_of_classes(predicted, label, len(names))
+            drawn_for = case.annotated_classes
+            drawn = [one for one in compared if drawn_for is None or one.name in drawn_for]
+            scores += dice_of(predicted, label, drawn)
             weighing = [extra for extra in session.learner.extra_maps if extra.role != "label"]
             found = [case.extra(extra.name) for extra in weighing]
             known = [values.astype(np.float32) for values in found if values is not None]
             if known:
                 weight = math.prod(known[1:], start=known[0])
-                weighted += dice_of_classes(predicted, label, len(names), weight)
+                weighted += dice_of(predicted, label, drawn, weight)
             bar.advance()
     scores, weighted, kept = gathered(scores), gathered(weighted), gathered(kept)
     if not scores:
@@ -57,19 +71,25 @@ def validation_error(session: SegmentationSession, cases: Sequence[PreparedCase]
     return figures | {name: float(value) for name, value in further.items()}
 
 
-def dice_of_classes(
-    predicted: np.ndarray[Any, Any], label: Labels, classes: int, weight: NDArray[np.float32] | None = None
+def dice_of(
+    predicted: NDArray[Any],
+    label: Labels,
+    compared: Sequence[Region],
+    weight: NDArray[np.float32] | None = None,
 ) -> list[float]:
-    """Dice of each class but the background that is predicted or annotated, of the annotated voxels.
+    """Dice of each class or region that is predicted or annotated, of the annotated voxels.
 
     With `weight` (*S), each voxel counts so often.
     """
     known = label != IGNORE
-    counts = None if weight is None else weight[known]
-    predicted, label = predicted[known], label[known]
-    hit = predicted == label
-    found = np.bincount(predicted, counts, minlength=classes)
-    wanted = np.bincount(label, counts, minlength=classes)
-    common = np.bincount(label[hit], None if counts is None else counts[hit], minlength=classes)
-    total = (found + wanted)[1:]
-    return [float(2 * both / all_) for both, all_ in zip(common[1:], total, strict=True) if all_]
+    highest = 1 + int(max(label.max(), predicted.max(), *(max(region.labels) for region in compared)))
+    pairs = label[known].astype(np.int64) * highest + predicted[known]
+    counts = np.bincount(pairs, None if weight is None else weight[known], minlength=highest**2)
+    table = counts.reshape(highest, highest)  # annotated, predicted
+    found = []
+    for region in compared:
+        labels = list(region.labels)
+        both = table[np.ix_(labels, labels)].sum()
+        if all_ := table[labels].sum() + table[:, labels].sum():
+            found.append(float(2 * both / all_))
+    return found

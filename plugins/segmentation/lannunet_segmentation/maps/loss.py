@@ -1,4 +1,4 @@
-"""`ce_dice`: cross-entropy plus soft Dice, of the voxels that were annotated, each with its weight."""
+"""`ce_dice`: cross-entropy plus soft Dice, of the voxels and classes that were annotated."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ class CrossEntropyDice(nn.Module):
     voxels with 1. s = `SMOOTH` times the mean of the positive weights, so that a common factor of the
     weights changes nothing. Levels count 1, ½, ¼ …, normalised to sum 1.
 
+    Where a case lacks the annotation of some classes (`annotated`), its background may be any of these:
+    in its cross-entropy p of the background is the sum of p over the background and those classes, and
+    it has no part in their Dice. That is the marginal loss of Shi, Xiao, Chen, Zhou (Marginal loss and
+    exclusion loss for partially supervised multi-organ segmentation, Medical Image Analysis 70, 2021);
+    sets of labels instead of one are those of Fidon et al. (Label-set loss functions for partial
+    supervision, MICCAI 2021).
+
     A voxel that is ignored or of weight 0 has no part in any sum, and a gradient of exactly 0. Where nothing
     is annotated, both terms are 0.
 
@@ -51,13 +58,14 @@ class CrossEntropyDice(nn.Module):
     def forward(self, outputs: Any, labels: Mapping[str, Any]) -> dict[str, Tensor]:
         """Takes logits (B, K, *S_l) a level, finest first, or one tensor.
 
-        Of the labels it reads `segmentation`, (B, *S_l) of integers a level, and, where it is given,
-        `weight`, (B, *S_l) a level.
+        Of the labels it reads `segmentation`, (B, *S_l) of integers a level, and, where they are given,
+        `weight`, (B, *S_l) a level, and `annotated`, (B, K), False where a case lacks a class's annotation.
         """
         logits: Sequence[Tensor] = levels(outputs)
         weights = labels.get("weight", [None] * len(logits))
+        annotated: Tensor | None = labels.get("annotated")
         terms = [
-            self._terms(output.float(), target.long(), weight)
+            self._terms(output.float(), target.long(), _masked(weight, target), annotated)
             for output, target, weight in zip(logits, labels["segmentation"], weights, strict=True)
         ]
         shares = [0.5**level / (2 - 0.5 ** (len(terms) - 1)) for level in range(len(terms))]
@@ -71,10 +79,10 @@ class CrossEntropyDice(nn.Module):
         """Probabilities of the classes: (B, K, *S)."""
         return levels(outputs)[0].float().softmax(1)
 
-    def _terms(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _terms(
+        self, logits: Tensor, target: Tensor, weight: Tensor, annotated: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Cross-entropy and Dice of logits (B, K, *S) against (B, *S)."""
-        annotated = target != IGNORE
-        weight = annotated.float() if weight is None else torch.where(annotated, weight.float(), 0.0)
         tiny = torch.finfo(weight.dtype).tiny
         counts = weight if self.class_weights is None else weight * self.class_weights[target.clamp(min=0)]
         positive, total, of_classes = sum_over_processes(
@@ -83,23 +91,94 @@ class CrossEntropyDice(nn.Module):
         weight = weight * (positive / total.clamp(min=tiny))  # a mean of 1 where it counts
         log_probabilities = logits.log_softmax(1)
 
-        voxels = functional.nll_loss(log_probabilities, target, reduction="none", ignore_index=IGNORE)
+        known = log_probabilities if annotated is None else _marginal(log_probabilities, annotated)
+        voxels = functional.nll_loss(known, target, reduction="none", ignore_index=IGNORE)
         cross_entropy = (counts / of_classes.clamp(min=tiny) * voxels).sum()
 
         sums = []
         # One class at a time: its labels as a mask are the most that is held for the backward pass.
         for index, probability in enumerate(log_probabilities.exp().unbind(1)[1:], start=1):
-            hit = target == index
-            weighted = weight * probability
-            sums += [
-                torch.where(hit, weighted, 0.0).sum(),
-                weighted.sum(),
-                torch.where(hit, weight, 0.0).sum(),
-            ]
+            sums += _sums(probability, target == index, _counted(weight, annotated, index))
         cross_entropy, *sums = sum_over_processes(torch.stack([cross_entropy, *sums])).unbind()
-        common, found, wanted = (torch.stack(sums[kind::3]) for kind in range(3))
+        return cross_entropy, self._dice(sums, None if self.class_weights is None else self.class_weights[1:])
+
+    def _dice(self, sums: Sequence[Tensor], class_weights: Tensor | None) -> Tensor:
+        """The Dice term of what `_sums` returned for each class, one after the other."""
+        common, found, wanted = (torch.stack(list(sums[kind::3])) for kind in range(3))
         losses = 1 - (2 * common + self.SMOOTH) / (found + wanted + self.SMOOTH)
         shares = (wanted > 0).float()
-        if self.class_weights is not None:
-            shares = shares * self.class_weights[1:]
-        return cross_entropy, (shares / shares.sum().clamp(min=tiny) * losses).sum()
+        if class_weights is not None:
+            shares = shares * class_weights
+        return (shares / shares.sum().clamp(min=torch.finfo(shares.dtype).tiny) * losses).sum()
+
+
+class RegionCrossEntropyDice(CrossEntropyDice):
+    """The same of regions, which may overlap: each is an output of its own, against all else.
+
+    With the weights w of `CrossEntropyDice`, sigmoids p and y_ir = 1 where voxel i is of region r:
+
+        cross-entropy   −Σ_i Σ_r w_ir (y_ir log p_ir + (1 − y_ir) log(1 − p_ir)) / Σ_i Σ_r w_ir
+        Dice            1 − D_r, averaged over the regions of which the batch has an annotated voxel
+
+    w_ir is w_i, and 0 where the case lacks the annotation of the region. (Isensee et al., nnU-Net for Brain
+    Tumor Segmentation, 2020.)
+
+    Args:
+        regions: The label values of each of the R outputs.
+    """
+
+    def __init__(self, regions: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        self.regions = tuple(map(tuple, regions))
+
+    def activation(self, outputs: Any) -> Tensor:
+        """Probabilities of the regions: (B, R, *S)."""
+        return levels(outputs)[0].float().sigmoid()
+
+    def _terms(
+        self, logits: Tensor, target: Tensor, weight: Tensor, annotated: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-entropy and Dice of logits (B, R, *S) against (B, *S)."""
+        tiny = torch.finfo(weight.dtype).tiny
+        positive, total = sum_over_processes(torch.stack([(weight > 0).sum(), weight.sum()]))
+        weight = weight * (positive / total.clamp(min=tiny))  # a mean of 1 where it counts
+        entropies, counts, sums = [], [], []
+        for index, (logit, labels) in enumerate(zip(logits.unbind(1), self.regions, strict=True)):
+            hit = torch.isin(target, target.new_tensor(labels))
+            counted = _counted(weight, annotated, index)
+            entropy = functional.binary_cross_entropy_with_logits(logit, hit.float(), reduction="none")
+            entropies.append((counted * entropy).sum())
+            counts.append(counted.sum())
+            sums += _sums(logit.sigmoid(), hit, counted)
+        entropy, count, *sums = sum_over_processes(
+            torch.stack([torch.stack(entropies).sum(), torch.stack(counts).sum(), *sums])
+        ).unbind()
+        return entropy / count.clamp(min=tiny), self._dice(sums, None)
+
+
+def _masked(weight: Tensor | None, target: Tensor) -> Tensor:
+    """Weights (B, *S), 0 without annotation."""
+    annotated = target != IGNORE
+    return annotated.float() if weight is None else torch.where(annotated, weight.float(), 0.0)
+
+
+def _sums(probability: Tensor, hit: Tensor, weight: Tensor) -> list[Tensor]:
+    """What the soft Dice of one class is made of: its p where it is, its p, its voxels; all are (B, *S)."""
+    weighted = weight * probability
+    return [torch.where(hit, weighted, 0.0).sum(), weighted.sum(), torch.where(hit, weight, 0.0).sum()]
+
+
+def _counted(weight: Tensor, annotated: Tensor | None, index: int) -> Tensor:
+    """Weights (B, *S), 0 in the cases that lack the annotation of output `index`."""
+    if annotated is None:
+        return weight
+    return weight * annotated[:, index].to(weight).reshape(-1, *[1] * (weight.ndim - 1))
+
+
+def _marginal(log_probabilities: Tensor, annotated: Tensor) -> Tensor:
+    """Logarithms (B, K, *S) of probabilities, of the background with those of all that is not annotated."""
+    merged = ~annotated.bool()
+    merged[:, 0] = True
+    shape = (*merged.shape, *[1] * (log_probabilities.ndim - 2))
+    background = log_probabilities.masked_fill(~merged.reshape(shape), -torch.inf).logsumexp(1, keepdim=True)
+    return torch.cat([background, log_probabilities[:, 1:]], 1)

@@ -92,6 +92,7 @@ def graph_of(
             "patch": f"(1, C, {'z, ' * (run.dimensions - 2)}y, x), of an image prepared as is said here",
             "channels": run.in_channels,
             "classes": list(run.outputs),
+            "regions": [list(labels) for labels in run.regions],
             "patch_size": list(patch),
             "spacing": None if settings.spacing is None else list(settings.spacing),
             "interpolation": settings.interpolation,

@@ -6,6 +6,7 @@ from typing import Any
 
 from lannunet_core import (
     PredictRequest,
+    UserError,
     claim_folder,
     models_of,
     provenance,
@@ -15,7 +16,9 @@ from lannunet_core import (
 )
 from lannunet_segmentation.data.cases import file_ending
 from lannunet_segmentation.data.headers import check_cases
+from lannunet_segmentation.data.label_files import read_prediction
 from lannunet_segmentation.data.loose import loose_cases
+from lannunet_segmentation.predict.dicom_seg import FORMAT, check_sources, write_dicom_seg
 from lannunet_segmentation.predict.members import run_of
 from lannunet_segmentation.predict.model import SegmentationModel
 from lannunet_segmentation.predict.postprocessing import read_postprocessing
@@ -39,8 +42,13 @@ def predict(request: PredictRequest) -> list[SegmentedCase]:
     cases = loose_cases(images, run.in_channels, run.dimensions, session.files)
     dataset = opened.dataset(cases, session.files, file_ending(cases[0].images[0], session.files))
     check_cases(cases, dataset)
+    if request.format not in (None, FORMAT):
+        raise UserError(f"--format: there is no format {request.format!r}; there is {FORMAT}.")
+    segs = check_sources(cases, session.files, folder) if request.format else []
     further = probability_paths(cases, folder) if request.save_probabilities else []
-    check_targets(cases, dataset, folder, folder, "--output", cases, further)
+    check_targets(cases, dataset, folder, folder, "--output", cases, [*further, *segs])
+    if request.postprocess and run.regions:
+        raise UserError(f"--postprocess: is for classes, and {model} finds regions. Leave it out.")
     largest = read_postprocessing(model, run.outputs) if request.postprocess else ()
     claim_folder(folder)
     used: dict[str, Any] = {"model": str(model)}
@@ -52,5 +60,8 @@ def predict(request: PredictRequest) -> list[SegmentedCase]:
         provenance(session.loaded, run, session.fabric.device, **used),
     )
     done = opened.write(dataset, folder, largest, request.save_probabilities)
+    for case, path in zip(done, segs, strict=False):
+        sources = session.files.parts(case.images[0])
+        write_dicom_seg(path, read_prediction(case), sources, dataset.compared)
     print(f"{len(done)} label maps: {folder}", flush=True)
     return done

@@ -9,6 +9,7 @@ from pathlib import Path
 from lannunet_core import BEST_MODEL, UserError, models_of, open_model
 from lannunet_segmentation.data.settings import as_trained, settings_of, with_plugins
 from lannunet_segmentation.predict.predictor import Member
+from lannunet_segmentation.regions import label_names, regions_of
 from lannunet_segmentation.session import SegmentationSession, start_session
 from lannunet_segmentation.types import Case, SegmentationDataset
 
@@ -59,6 +60,7 @@ def open_members(
 def refuse_different(path: Path, session: SegmentationSession, first: SegmentationSession) -> None:
     for what, found, wanted in (
         ("classes are", list(session.run.outputs), list(first.run.outputs)),
+        ("regions are", list(session.run.regions), list(first.run.regions)),
         ("number of channels is", session.run.in_channels, first.run.in_channels),
         ("number of dimensions is", session.run.dimensions, first.run.dimensions),
     ):
@@ -87,12 +89,13 @@ def given_dataset(
         layout="raw2",
         dimensions=run.dimensions,
         channel_names=tuple(f"channel {index}" for index in range(run.in_channels)),
-        class_names=run.outputs,
+        class_names=label_names(run),
         ignore=None,
         file_ending=ending,
         training=(),
         testing=tuple(cases),
         files=session.files,
+        regions=regions_of(run),
     )
 
 

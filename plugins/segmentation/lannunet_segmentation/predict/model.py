@@ -21,7 +21,15 @@ from lannunet_segmentation.data.headers import check_cases
 from lannunet_segmentation.data.label_files import write_label
 from lannunet_segmentation.predict.members import given_dataset, open_members
 from lannunet_segmentation.predict.predictor import segment, segment_case
-from lannunet_segmentation.types import Case, Geometry, Labels, SegmentationDataset, SegmentedCase
+from lannunet_segmentation.regions import label_names, regions_of
+from lannunet_segmentation.types import (
+    Case,
+    Geometry,
+    Labels,
+    Region,
+    SegmentationDataset,
+    SegmentedCase,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +41,8 @@ class Segmentation:
         names: Of the K classes, background first.
         geometry: Where the voxels lie: those of the image.
         probabilities: (K, *S) as the network gave them, before any post-processing; None: not asked for.
+            Of regions (R, *S), in their order.
+        regions: What the model learned instead of classes; empty: classes.
     """
 
     task: ClassVar[str] = "segmentation"
@@ -41,6 +51,7 @@ class Segmentation:
     names: tuple[str, ...]
     geometry: Geometry
     probabilities: NDArray[np.float32] | None = None
+    regions: tuple[Region, ...] = ()
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the label map in the image's geometry; the suffix is the format."""
@@ -130,7 +141,7 @@ class SegmentationModel:
                     kept = np.empty((len(run.outputs), *stored.pixels.shape[1:]), np.float32)
                     keep = partial(_store, kept)
                 labels = segment_case(self.members, case, stored, dataset, keep)
-                found.append(Segmentation(labels, run.outputs, stored.geometry, kept))
+                found.append(Segmentation(labels, label_names(run), stored.geometry, kept, regions_of(run)))
                 bar.advance()
         return found
 

@@ -185,9 +185,19 @@ def segment_case(
         scores = scores_of([member.session for member in group], image, place)
         parts.append(Part(scores, affine, len(group) / len(members)))
     size = stored.pixels.shape[:0:-1]
-    labels = mean_label_map(parts, size, lambda maps: hooks.get_segmentation(maps=maps), keep)
+    outside = None if members[0].session.run.regions else 0
+    labels = mean_label_map(parts, size, lambda maps: hooks.get_segmentation(maps=maps), keep, outside)
     labels = keep_largest(labels, largest)
-    made = SegmentedImage(case.id, labels, stored.label, geometry.spacing, dataset.class_names, case.extra)
+    made = SegmentedImage(
+        case.id,
+        labels,
+        stored.label,
+        geometry.spacing,
+        dataset.class_names,
+        case.extra,
+        dataset.regions,
+        case.annotated,
+    )
     return np.asarray(postprocessed(hooks, made).labels, np.int16)
 
 
@@ -217,13 +227,15 @@ def segment(
         for case, path in own:
             stored = read_case(case, dataset)
             geometry = stored.geometry
-            shape = (len(dataset.class_names), *stored.pixels.shape[1:])
+            shape = (len(dataset.outputs), *stored.pixels.shape[1:])
             beside = folder / f"{case.id}.npz"
             writing = writing_probabilities(beside, shape) if probabilities else nullcontext()
             with writing as keep:
                 labels = segment_case(members, case, stored, dataset, keep, largest)
             write_label(path, labels, geometry)
-            done.append(SegmentedCase(case.id, case.images, path, case.label, case.extra, geometry))
+            done.append(
+                SegmentedCase(case.id, case.images, path, case.label, case.extra, geometry, case.annotated)
+            )
             bar.advance()
     every = gathered(done)  # and their files are there
     return list(members[0].session.hooks.postprocess_all(predictions=every)) if is_first() else every

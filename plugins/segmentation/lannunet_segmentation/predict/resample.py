@@ -64,6 +64,7 @@ def mean_label_map(
     original_size: Sequence[int],
     decide: Callable[[Tensor], Tensor] = argmax,
     keep: Keep | None = None,
+    outside: int | None = 0,
 ) -> Labels:
     """The labels of the original image, by the mean of scores on one grid or several.
 
@@ -76,7 +77,8 @@ def mean_label_map(
         original_size: (x, y[, z]) in pixels.
         decide: Maps scores (K, *slab) float32 to labels (*slab), voxel by voxel; their memory
             is used again for the next slab.
-        keep: Gets the resampled scores, 1 for the background where nothing is shown; None: nobody does.
+        keep: Gets the resampled scores, 1 for `outside` where nothing is shown; None: nobody does.
+        outside: The class that is certain where nothing is shown; None: none is, as of regions.
 
     Raises:
         UserError: The switch in the environment says neither yes nor no.
@@ -101,32 +103,35 @@ def mean_label_map(
         else:
             stack.zero_()
             for part in placed:
-                part.add_to(stack, slab, [axis.start for axis in box])
+                part.add_to(stack, slab, [axis.start for axis in box], outside)
         if keep is not None:
             rows = slice(box[0].start + slab.start, box[0].start + slab.stop)
-            keep(rows, _surrounded(stack.numpy(), box[1:], whole.shape[1:]))
+            keep(rows, _surrounded(stack.numpy(), box[1:], whole.shape[1:], outside))
         labels[slab] = decide(stack).numpy()
     if keep is not None:
-        nothing = _background((classes, 1, *whole.shape[1:]))
+        nothing = _nothing((classes, 1, *whole.shape[1:]), outside)
         for row in (*range(box[0].start), *range(box[0].stop, len(whole))):
             keep(slice(row, row + 1), nothing)
     return whole
 
 
-def _surrounded(shown: NDArray[np.float32], box: Sequence[slice], rest: Sequence[int]) -> NDArray[np.float32]:
-    """Scores (K, rows, *box) in rows of the whole image, (K, rows, *rest), with background around them."""
+def _surrounded(
+    shown: NDArray[np.float32], box: Sequence[slice], rest: Sequence[int], outside: int | None
+) -> NDArray[np.float32]:
+    """Scores (K, rows, *box) in rows of the whole image, (K, rows, *rest), with nothing around them."""
     if shown.shape[2:] == tuple(rest):
         return shown
-    found = _background((*shown.shape[:2], *rest))
+    found = _nothing((*shown.shape[:2], *rest), outside)
     inside = (slice(None), slice(None), *box)
     found[inside] = shown
     return found
 
 
-def _background(shape: Sequence[int]) -> NDArray[np.float32]:
+def _nothing(shape: Sequence[int], outside: int | None) -> NDArray[np.float32]:
     """The scores (K, rows, *rest) where nothing is shown."""
     found = np.zeros(shape, np.float32)
-    found[0] = 1
+    if outside is not None:
+        found[outside] = 1
     return found
 
 
@@ -140,15 +145,17 @@ class _Placed:
         shape = [axis.stop - axis.start for axis in self.box]
         self.matrices = axis_matrices(self.scores.shape[1:], affine, shape)
 
-    def add_to(self, stack: Tensor, slab: slice, begin: Sequence[int]) -> None:
+    def add_to(self, stack: Tensor, slab: slice, begin: Sequence[int], outside: int | None) -> None:
         """Add its share to the slab (K, *slab) that is `slab` of an image which begins at `begin`."""
         own = [slice(axis.start - at, axis.stop - at) for axis, at in zip(self.box, begin, strict=True)]
         first, last = max(slab.start, own[0].start), min(slab.stop, own[0].stop)
-        stack[0] += self.share  # the background, where it shows nothing
+        if outside is not None:
+            stack[outside] += self.share  # where it shows nothing
         if first >= last:
             return
         inside = (slice(first - slab.start, last - slab.start), *own[1:])
-        stack[0][inside] -= self.share
+        if outside is not None:
+            stack[outside][inside] -= self.share
         rows = slice(first - own[0].start, last - own[0].start)
         for one, target in zip(self.scores, stack, strict=True):
             target[inside] += self.share * resampled(one, self.matrices, rows)

@@ -49,7 +49,8 @@ def check_targets(
     """
     targets = label_paths(cases, dataset, folder)
     ours = {path.resolve() for path in earlier_results(claimed)}
-    read = {path for case in inputs for path in (*case.images, case.label) if path is not None}
+    images = [part for case in inputs for path in case.images for part in dataset.files.parts(path)]
+    read = {*images, *(case.label for case in inputs if case.label is not None)}
     for path in sorted(read) if ours else ():
         if path.resolve() in ours:
             raise UserError(

@@ -189,7 +189,11 @@ BAD = {
         declare(dataset={"x": {"images": ["a" * 5000], "label": "labelsTr/case_0.nii.gz"}}),
         "does not exist",
     ),
-    "regions": (declare(labels={**CLASSES, "whole": [1, 2]}), "dataset.json", "regions"),
+    "regions without an order": (
+        declare(labels={**CLASSES, "whole": [1, 2]}),
+        "dataset.json",
+        "regions_class_order",
+    ),
     "a class without a number": (declare(labels={**CLASSES, "cyst": "three"}), '"cyst"', "'three'"),
     "a damaged image": (
         lambda folder: (folder / "imagesTr/case_0_0000.nii.gz").write_bytes(b"\x1f\x8bnothing"),

@@ -5,6 +5,7 @@ import pytest
 import SimpleITK as sitk
 from lannunet_segmentation.data.loose import loose_cases
 
+from tests.fixtures.dicom import write_series
 from tests.fixtures.nnunet import SIZE, image_values, refused, write
 
 
@@ -94,16 +95,21 @@ def test_dicom_files_need_no_suffix(tmp_path, capsys):
 
 def test_slices_of_a_series_are_said_to_be_some(tmp_path, capsys):
     write_slices(tmp_path / "series", ["a.dcm", "b", "c"], series="1.2.9")
-    refused(
-        "series",
-        "3 files are slices of one DICOM series",
-        call=lambda: loose_cases([tmp_path / "series"], 1, 3),
-    )
     files = sorted((tmp_path / "series").iterdir())
     refused("series", "3 files are slices", call=lambda: loose_cases(files, 1, 3))
     assert len(loose_cases(files, 1, 2)) == 3
     assert "3 files are slices of one DICOM series" in capsys.readouterr().err
     assert len(loose_cases(files[:1], 1, 3)) == 1
+
+
+def test_a_folder_of_dicom_slices_is_one_volume(tmp_path):
+    write_series(tmp_path / "ct", 4)
+    write(tmp_path / "ct/other.nii.gz", image_values((4, 10, 14)))
+    whole, other = loose_cases([tmp_path / "ct"], 1, 3)
+    assert (whole.id, whole.images) == ("ct", (tmp_path / "ct",)) and other.id == "other"
+    assert len(loose_cases(sorted((tmp_path / "ct").glob("*.dcm")), 1, 2)) == 4
+    write_series(tmp_path / "gap", 5, without=[2])
+    refused("a slice is missing", call=lambda: loose_cases([tmp_path / "gap"], 1, 3))
 
 
 def test_a_folder_of_folders_says_so(tmp_path):

@@ -65,7 +65,7 @@ def test_absent_classes_are_counted_but_not_averaged():
     summary = summarise_cases(cases, NAMES, "mm")
     assert (summary["cases"], summary["evaluated"]) == (4, 3)
     tumour = summary["per_class"][NAMES[1]]
-    assert tumour["counts"] == {"both": 1, "missed": 1, "invented": 0, "absent": 1}
+    assert tumour["counts"] == {"both": 1, "missed": 1, "invented": 0, "absent": 1, "unannotated": 0}
     assert tumour["dice"]["mean"] == pytest.approx(0.25)  # what was missed is 0
     assert tumour["hausdorff95"]["mean"] == pytest.approx(3)  # and has no distance
     assert summary["overall"]["dice"]["mean"] == pytest.approx((0.8 + 0.6 + 0.7 + 0 + 0.5) / 5)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from lannunet_segmentation.maps.labels import segmentation_labels
-from lannunet_segmentation.maps.loss import CrossEntropyDice
+from lannunet_segmentation.maps.loss import CrossEntropyDice, RegionCrossEntropyDice
 from lannunet_segmentation.types import IGNORE
 from scipy.special import log_softmax
 
@@ -237,3 +237,116 @@ def test_the_activation_is_the_probabilities_of_the_finest_level(size, level_siz
     assert maps.dtype == torch.float32
     torch.testing.assert_close(maps.sum(1), torch.ones_like(maps[:, 0]))
     assert CrossEntropyDice().activation(logits[0]).argmax(1).equal(logits[0].argmax(1))
+
+
+# --- regions, and classes that a case lacks the annotation of --------------------------
+
+REGIONS = ((1, 2, 3), (2, 3), (3,))
+
+
+def partly(outputs):
+    """(B, outputs): the first case has the first class alone, the second all."""
+    annotated = torch.ones(2, outputs, dtype=torch.bool)
+    annotated[0, 2:] = False
+    return annotated
+
+
+def region_terms(logits, labels, annotated):
+    """The terms of regions in float64, voxel by voxel, from the formulas."""
+    cross_entropy = dice = shares = 0.0
+    for level, (output, target, weight) in enumerate(
+        zip(logits, labels["segmentation"], labels["weight"], strict=True)
+    ):
+        z, y = output.detach().double().numpy(), target.numpy()
+        w = np.where(y != IGNORE, weight.double().numpy(), 0)
+        w = w / w[w > 0].mean()
+        share, entropies, counts, scores = 0.5**level, 0.0, 0.0, []
+        for r, values in enumerate(REGIONS):
+            known = w * annotated[:, r].numpy().reshape(-1, *[1] * (y.ndim - 1))
+            hit, p = np.isin(y, values), 1 / (1 + np.exp(-z[:, r]))
+            entropies -= (known * np.log(np.where(hit, p, 1 - p))).sum()
+            counts += known.sum()
+            if (known * hit).any():
+                common, total = (known * p * hit).sum(), (known * p).sum() + (known * hit).sum()
+                scores.append((2 * common + CrossEntropyDice.SMOOTH) / (total + CrossEntropyDice.SMOOTH))
+        cross_entropy += share * entropies / counts
+        dice += share * np.mean(1 - np.array(scores))
+        shares += share
+    return [cross_entropy / shares, dice / shares]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("lacking", [False, True])
+@pytest.mark.parametrize(("size", "level_sizes"), CASES)
+def test_regions_against_float64(size, level_sizes, lacking, weighted):
+    logits, labels = case(size, level_sizes, weighted=weighted)
+    logits = [one.detach()[:, 1:].clone().requires_grad_() for one in logits]
+    annotated = partly(3) if lacking else torch.ones(2, 3, dtype=torch.bool)
+    given = {**labels, "annotated": annotated} if lacking else labels
+    found, _ = run(RegionCrossEntropyDice(REGIONS), logits, given)
+    np.testing.assert_allclose(
+        [float(term) for term in found], region_terms(logits, labels, annotated), rtol=1e-5
+    )
+
+
+def test_a_region_that_a_case_lacks_has_no_gradient_there():
+    logits, labels = case(*CASES[0])
+    logits = [one.detach()[:, 1:].clone().requires_grad_() for one in logits]
+    _, (gradient,) = run(RegionCrossEntropyDice(REGIONS), logits, {**labels, "annotated": partly(3)})
+    assert not gradient[0, 2].any() and gradient[0, :2].any() and gradient[1, 2].any()
+
+
+def test_the_activation_of_regions_is_a_sigmoid_each():
+    maps = RegionCrossEntropyDice(REGIONS).activation(case(*CASES[0])[0][0][:, 1:].bfloat16())
+    assert maps.dtype == torch.float32 and (maps.sum(1) > 1.01).any()
+
+
+def marginal_reference(logits, labels, annotated):
+    """Cross-entropy and Dice in float64 of a case's own merged classes, one case at a time."""
+    cross_entropy = dice = shares = 0.0
+    for level, (output, target, weight) in enumerate(
+        zip(logits, labels["segmentation"], labels["weight"], strict=True)
+    ):
+        p = np.exp(log_softmax(output.detach().double().numpy(), axis=1))
+        y = target.numpy()
+        w = np.where(y != IGNORE, weight.double().numpy(), 0)
+        w = w / w[w > 0].mean()
+        share, total = 0.5**level, 0.0
+        for b in range(len(y)):
+            lacking = [k for k in range(1, CLASSES) if not annotated[b, k]]
+            merged = p[b, 0] + p[b, lacking].sum(0)
+            true = np.take_along_axis(p[b], y[b].clip(0)[None], 0)[0]
+            total -= (w[b] * np.log(np.where(y[b] == 0, merged, true))).sum()
+        cross_entropy += share * total / w.sum()
+        scores = []
+        for k in range(1, CLASSES):
+            known = w * annotated[:, k].numpy().reshape(-1, *[1] * (y.ndim - 1))
+            if (known * (y == k)).any():
+                common, both = (known * p[:, k] * (y == k)).sum(), (known * (p[:, k] + (y == k))).sum()
+                scores.append((2 * common + CrossEntropyDice.SMOOTH) / (both + CrossEntropyDice.SMOOTH))
+        dice += share * np.mean(1 - np.array(scores))
+        shares += share
+    return [cross_entropy / shares, dice / shares]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("size", "level_sizes"), CASES)
+def test_classes_that_a_case_lacks_are_merged_into_its_background(size, level_sizes, weighted):
+    logits, labels = case(size, level_sizes, weighted=weighted)
+    annotated = partly(CLASSES)
+    for one in labels["segmentation"]:
+        one[0][one[0] > 1] = 0  # what nobody annotated is background in the file
+    found, gradients = run(CrossEntropyDice(), logits, {**labels, "annotated": annotated})
+    np.testing.assert_allclose(
+        [float(term) for term in found], marginal_reference(logits, labels, annotated), rtol=1e-5
+    )
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_where_all_is_annotated_the_loss_is_the_plain_one():
+    logits, labels = case(*CASES[1])
+    plain, gradients = run(CrossEntropyDice(), logits, labels)
+    every = {**labels, "annotated": torch.ones(2, CLASSES, dtype=torch.bool)}
+    again, same = run(CrossEntropyDice(), logits, every)
+    torch.testing.assert_close(again, plain, rtol=1e-6, atol=0)
+    torch.testing.assert_close(same, gradients, rtol=1e-5, atol=1e-8)

@@ -1,0 +1,261 @@
+"""A folder of DICOM slices as one volume: in the order of their places, each place once, without a gap."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lannunet_core import (
+    Floats,
+    Header,
+    Image,
+    Placement,
+    UserError,
+    image_format,
+    read_image,
+    terminal_text,
+)
+from lannunet_images import dicom
+
+POSITION, ORIENTATION = "0020|0032", "0020|0037"
+TITLE = "0008|103e"
+TURNED = 1e-3
+"""How much a direction cosine of one series may differ from slice to slice."""
+SAME_PLACE = 0.01
+"""Of a step: slices that lie closer are at one place."""
+UNEVEN = 0.1
+"""Of a step, that the distance of two slices may differ from it: scanners round."""
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """One file of a series.
+
+    Attributes:
+        path: The file.
+        series: Its SeriesInstanceUID.
+        title: Its SeriesDescription; empty where there is none.
+        size: (x, y) in pixels.
+        spacing: mm per pixel (x, y), as far as it is known.
+        position: Of its first pixel's centre in the world, (3,) in mm.
+        axes: (2, 3) the directions of its rows (x) and columns (y).
+    """
+
+    path: Path
+    series: str
+    title: str
+    size: tuple[int, int]
+    spacing: tuple[float | None, float | None]
+    position: Floats
+    axes: Floats
+
+
+@dataclass(frozen=True)
+class Series:
+    """A volume of slices.
+
+    Attributes:
+        files: One a slice, from the first to the last along the normal of the slices.
+        header: Size (x, y, z), spacing and placement.
+    """
+
+    files: tuple[Path, ...]
+    header: Header
+
+    def read(self) -> Image:
+        """Pixels (C, z, y, x)."""
+        slices = [read_image(path, 3).pixels for path in self.files]
+        channels = {len(pixels) for pixels in slices}
+        if len(channels) > 1:
+            raise UserError(f"{self.files[0].parent}: its slices have {sorted(channels)} channels.")
+        return Image(np.concatenate(slices, 1), self.header.spacing)
+
+
+def slices_in(folder: Path) -> list[Path]:
+    """The DICOM files of a folder."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and _is_dicom(path))
+
+
+def read_series(folder: Path) -> Series:
+    """The volume of a folder's DICOM slices.
+
+    A slice that is there twice, pixel for pixel, counts once, which is said.
+
+    Raises:
+        UserError: The files are not the slices of one series, or a slice is missing.
+    """
+    files = slices_in(folder)
+    return _read_series(folder, tuple((path, path.stat().st_mtime_ns) for path in files))
+
+
+@lru_cache(maxsize=64)
+def _read_series(folder: Path, dated: tuple[tuple[Path, int], ...]) -> Series:
+    where = terminal_text(folder)
+    if len(dated) < 2:
+        count = len(dated) or "no"
+        raise UserError(
+            f"{where}: is a folder with {count} DICOM file{'s' * (not dated)}, no series of slices. Name an "
+            "image file, or the folder of a series."
+        )
+    slices = [_slice(path) for path, _ in dated]
+    _check_one_series(where, slices)
+    _check_alike(where, slices)
+    axes = slices[0].axes
+    normal = np.cross(*axes)
+    ordered = sorted(slices, key=lambda one: float(one.position @ normal))
+    places = np.array([one.position @ normal for one in ordered])
+    step = float(np.median(np.diff(places)[np.diff(places) > 0])) if np.ptp(places) else 0.0
+    if not step:
+        raise UserError(
+            f"{where}: its {len(slices)} DICOM files lie at one place (Image Position): they are no volume."
+        )
+    kept = _each_place_once(where, ordered, places, step)
+    _check_gaps(where, kept, normal)
+    between = (kept[-1].position - kept[0].position) / (len(kept) - 1)  # slanted under a tilted gantry
+    thick = float(np.linalg.norm(between))
+    x, y = kept[0].spacing
+    spacing = None if x is None or y is None else (x, y, thick)
+    direction = np.column_stack([*axes, between / thick])
+    placement = Placement((x or 1.0, y or 1.0, thick), tuple(kept[0].position.tolist()), direction)
+    channels = len(read_image(kept[0].path, 3).pixels)
+    size = (*kept[0].size, len(kept))
+    return Series(tuple(one.path for one in kept), Header(size, channels, spacing, placement))
+
+
+def _is_dicom(path: Path) -> bool:
+    if path.name.startswith(".") or path.name.upper() == "DICOMDIR":
+        return False
+    try:
+        return image_format(path) == "DICOM"
+    except UserError:
+        return False
+
+
+def _slice(path: Path) -> Slice:
+    """What a file's header says.
+
+    Raises:
+        UserError: It is damaged, or no slice with a place.
+    """
+    import SimpleITK as sitk
+
+    reader: Any = sitk.ImageFileReader()  # type: ignore[no-untyped-call]
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(path))
+    try:
+        dicom.check_lengths(path)
+        reader.ReadImageInformation()
+    except (RuntimeError, ValueError, OSError):
+        raise UserError(f"{path}: damaged or unusual DICOM image. Copy it again.") from None
+    size = tuple(reader.GetSize())
+    if len(size) > 2 and size[2] > 1:
+        raise UserError(
+            f"{path}: is a volume of {size[2]} frames, no slice. Take it out of its folder, or name the file."
+        )
+    position, axes = (_numbers(reader, tag) for tag in (POSITION, ORIENTATION))
+    if len(position) != 3 or len(axes) != 6:
+        raise UserError(
+            f"{path}: does not say where its slice lies (Image Position and Orientation), so its folder is "
+            "no volume."
+        )
+    x, y = dicom.spacing(reader)[:2]
+    series, title = (_text(reader, tag) for tag in (dicom.SERIES, TITLE))
+    return Slice(
+        path, series, title, (size[0], size[1]), (x, y), np.array(position), np.array(axes).reshape(2, 3)
+    )
+
+
+def _text(reader: Any, tag: str) -> str:
+    return str(reader.GetMetaData(tag)).strip(" \0") if reader.HasMetaDataKey(tag) else ""
+
+
+def _numbers(reader: Any, tag: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in _text(reader, tag).split("\\")]
+    except ValueError:
+        return []
+    return numbers if np.isfinite(numbers).all() else []
+
+
+def _check_one_series(where: str, slices: Sequence[Slice]) -> None:
+    found: dict[str, list[Slice]] = {}
+    for one in slices:
+        found.setdefault(one.series, []).append(one)
+    if len(found) > 1:
+        named = [
+            f"{terminal_text(members[0].title or series or 'without a UID')[:60]} ({len(members)} files, "
+            f"such as {terminal_text(members[0].path.name)})"
+            for series, members in list(found.items())[:4]
+        ]
+        raise UserError(
+            f"{where}: holds {len(found)} DICOM series: {', '.join(named)}. Put each into a folder of its "
+            "own."
+        )
+
+
+def _check_alike(where: str, slices: Sequence[Slice]) -> None:
+    first = slices[0]
+    for one in slices[1:]:
+        for what, found, wanted in (("size", one.size, first.size), ("spacing", one.spacing, first.spacing)):
+            if found != wanted:
+                raise UserError(
+                    f"{where}: the {what} of {one.path.name} is {_times(found)}, that of {first.path.name} "
+                    f"{_times(wanted)}; the slices of a volume are alike. Take out what is no part of it."
+                )
+        if not np.allclose(one.axes, first.axes, rtol=0, atol=TURNED):
+            raise UserError(
+                f"{where}: {one.path.name} is turned against {first.path.name} (Image Orientation); the "
+                "slices of a volume are parallel. Take out what is no part of it."
+            )
+
+
+def _each_place_once(where: str, ordered: Sequence[Slice], places: Floats, step: float) -> list[Slice]:
+    """The slices, without those that are there twice, which are named."""
+    kept = [ordered[0]]
+    left = []
+    for one, place, before in zip(ordered[1:], places[1:], places[:-1], strict=True):
+        if place - before > SAME_PLACE * step:
+            kept.append(one)
+            continue
+        if not np.array_equal(read_image(one.path, 3).pixels, read_image(kept[-1].path, 3).pixels):
+            raise UserError(
+                f"{where}: {kept[-1].path.name} and {one.path.name} lie at one place and show something "
+                "else. Take out the one that is no part of the volume."
+            )
+        left.append(one.path.name)
+    if left:
+        named = ", ".join(terminal_text(name) for name in left[:5])
+        print(f"warning: {where}: there twice, and counted once: {named}", file=sys.stderr)
+    return kept
+
+
+def _check_gaps(where: str, kept: Sequence[Slice], normal: Floats) -> None:
+    places = np.array([one.position @ normal for one in kept])
+    steps = np.diff(places)
+    step = float(np.median(steps))
+    uneven = np.flatnonzero(np.abs(steps - step) > UNEVEN * step)
+    if not uneven.size:
+        return
+    at = int(uneven[np.abs(steps[uneven] - step).argmax()])
+    before, after = (terminal_text(one.path.name) for one in kept[at : at + 2])
+    missing = round(steps[at] / step) - 1
+    if missing >= 1 and abs(steps[at] / step - 1 - missing) < UNEVEN:
+        count = "a slice is" if missing == 1 else f"{missing} slices are"
+        raise UserError(
+            f"{where}: {count} missing between {before} and {after}, which lie {steps[at]:.4g} mm apart, "
+            f"others {step:.4g} mm. Export the series again."
+        )
+    raise UserError(
+        f"{where}: {before} and {after} lie {steps[at]:.4g} mm apart, other slices {step:.4g} mm; a volume "
+        "has slices at one distance. Resample it to one file (.nii.gz, .mha)."
+    )
+
+
+def _times(numbers: Sequence[float | None]) -> str:
+    return "×".join("unknown" if number is None else f"{number:g}" for number in numbers)

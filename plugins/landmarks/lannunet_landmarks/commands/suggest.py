@@ -1,0 +1,69 @@
+"""`lannunet suggest RUN IMAGES… -o FOLDER`: which images to annotate next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    model: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a model file.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES...", help="Image files, and folders of them.")
+    ],
+    out: Annotated[Path, typer.Option("--output", "-o", help="The folder to write; must not exist.")],
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many images.")] = 20,
+    name: Annotated[
+        str, typer.Option("--format", help="Of the predictions to start from, see lannunet plugins list.")
+    ] = "lannunet",
+    also: Annotated[
+        list[Path] | None, typer.Option(help="Further models; where they disagree, an image is in doubt.")
+    ] = None,
+) -> None:
+    """Choose the images a person should annotate next, with predictions to start from."""
+    import sys
+
+    from lannunet_core import UserError, terminal_text
+    from lannunet_landmarks.data.exported import check_dimensions, in_system, of_predictions
+    from lannunet_landmarks.data.formats import format_called, formats
+    from lannunet_landmarks.loop.suggest import annotated_samples, not_annotated, suggest
+    from lannunet_landmarks.loop.written import write_suggestions
+    from lannunet_landmarks.predict.loose import loose_samples
+    from lannunet_landmarks.predict.model import LandmarkModel
+
+    of = format_called(name, "--format")
+    if of.write is None:
+        able = ", ".join(one.name for one in formats() if one.write)
+        raise UserError(f"--format: {of.title} is only read; written are {able}.")
+    if out.exists():
+        raise UserError(f"{out}: is there already. Choose another folder (-o), or remove it.")
+    opened = LandmarkModel(model, also or ())
+    session = opened.session
+    annotated = annotated_samples(opened)
+    if not annotated:
+        print(
+            f"warning: {model}: the annotations it was trained on are not where they were, so its own images "
+            "may be suggested, and shapes are not compared.",
+            file=sys.stderr,
+        )
+    given = loose_samples(images, session.run, session.files)
+    left = not_annotated(given, annotated)
+    if not left:
+        raise UserError("IMAGES: each of them is annotated already. Name others.")
+    found = suggest(opened, left, annotated, count)
+    paths = {one.id: one.image for one in left}
+    start = of_predictions([one.prediction for one in found], session.run.outputs, paths)
+    check_dimensions(start, of)
+    moved = in_system(start, of.systems[0], session.files)
+    write_suggestions(out, found, moved, of)
+    for line in of.lost(moved):
+        print(f"note: {line}", file=sys.stderr)
+    already = f" ({len(given) - len(left)} are annotated already)" if len(left) < len(given) else ""
+    print(f"{out} holds {len(found)} of {len(given)} images{already}, as {of.title}; the first ones:")
+    for one in found[:5]:
+        print(
+            f"  {terminal_text(one.prediction.id)}: confidence {1 - one.doubt:.2f}, shape "
+            f"{one.strangeness:.1f}, distance {one.novelty:.2f}"
+        )

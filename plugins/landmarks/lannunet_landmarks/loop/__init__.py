@@ -1,0 +1,1 @@
+"""The loop with an annotator: which images to annotate next, and merging what was annotated."""

@@ -1,0 +1,182 @@
+"""The images of a session, and the JSON that corrections are saved to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lannunet_landmarks import Annotated, Annotations, Mark, merge, read_content, without_suffix
+
+from lannunet_core import UserError, names_a_file
+
+SPLITS = ("training", "validation", "testing")
+
+
+class Conflict(Exception):
+    """The JSON has other points than those that were corrected."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """One image.
+
+    Attributes:
+        key: How requests name it.
+        name: What people call it.
+        path: Its file.
+    """
+
+    key: str
+    name: str
+    path: Path
+
+
+class Store:
+    """Images by key: those of a queue, and uploaded ones. No request names a path.
+
+    Args:
+        into: The JSON.
+        uploads: The folder that uploaded images are kept in.
+        queue: The images to annotate, the first one first.
+        by: Who annotates.
+        names: Landmark names of the model; none with another task.
+
+    Raises:
+        UserError: The JSON is none of ours, or its coordinates are no pixels.
+    """
+
+    def __init__(
+        self, into: Path, uploads: Path, queue: Sequence[tuple[str, Path]], by: str, names: Sequence[str]
+    ) -> None:
+        self.into, self.uploads, self.by, self.names = into, uploads, by, tuple(names)
+        self._turn = threading.Lock()
+        self._kept = False
+        if into.exists() and (system := self._content().get("coordinate_system", "pixel")) != "pixel":
+            raise UserError(
+                f"{into}: counts mm of {system}; the page counts pixels. Convert it first: "
+                f"lannunet import {into} -o pixels.json --coordinate-system pixel"
+            )
+        self.images: dict[str, Served] = {}
+        for name, path in queue:
+            self.add(name, path)
+
+    def _content(self) -> dict[str, Any]:
+        return dict(read_content(self.into, -1).json)
+
+    def add(self, name: str, path: Path) -> Served:
+        key = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
+        return self.images.setdefault(key, Served(key, name, path))
+
+    async def upload(self, name: str, body: AsyncIterator[bytes]) -> Served:
+        """Keep an image in the folder of uploads; the same bytes under the same name are one image.
+
+        Raises:
+            UserError: The name is none of a file.
+        """
+        if not names_a_file(name) or name.startswith("."):
+            raise UserError(f"{name[:80]!r} cannot name a file; rename the image.")
+        if without_suffix(name) == name and not name.lower().endswith((".npy", ".npz", ".dcm")):
+            raise UserError(f"{name[:80]!r} has no suffix of an image, such as .png or .nii.gz.")
+        self.uploads.mkdir(parents=True, exist_ok=True)
+        partial = self.uploads / f".{os.getpid()}-{threading.get_ident()}-{id(body)}.part"
+        digest = hashlib.sha256()
+        try:
+            with partial.open("wb") as file:
+                async for part in body:
+                    digest.update(part)
+                    file.write(part)
+                file.flush()
+                os.fsync(file.fileno())
+            stem = without_suffix(name)
+            for number in range(1, 10_000):
+                path = self.uploads / (name if number == 1 else f"{stem}-{number}{name[len(stem) :]}")
+                if not path.exists():
+                    partial.replace(path)
+                    break
+                if hashlib.sha256(path.read_bytes()).digest() == digest.digest():
+                    break
+        finally:
+            partial.unlink(missing_ok=True)
+        return self.add(path.name, path)
+
+    def remove(self, image: Served) -> None:
+        """Forget an uploaded file that is no image after all."""
+        if image.path.parent == self.uploads:
+            image.path.unlink(missing_ok=True)
+            self.images.pop(image.key, None)
+
+    def saved(self) -> dict[Path, tuple[list[str], Any]]:
+        """Landmark names and coordinates, as they are written, of each annotated image of the JSON."""
+        if not self.into.exists():
+            return {}
+        content, found = self._content(), {}
+        for entry in (entry for split in SPLITS for entry in content.get(split, [])):
+            if entry.get("coordinates") is not None and entry.get("has_annotation", True):
+                names = content.get("landmark_names") or [str(n) for n in range(len(entry["coordinates"]))]
+                found[(self.into.parent / entry["image"]).resolve()] = (names, entry["coordinates"])
+        return found
+
+    def points_of(self, image: Served) -> list[Any] | None:
+        """The saved landmarks of an image in the order of `names`; None: it is not annotated."""
+        known = self.saved().get(image.path.resolve())
+        if known is None:
+            return None
+        by_name = dict(zip(known[0], known[1], strict=True))
+        return [by_name.get(name) for name in self.names]
+
+    def save(self, image: Served, points: Sequence[Any], before: Any) -> None:
+        """Merge the landmarks of an image into the JSON.
+
+        Args:
+            image: Which.
+            points: As the JSON writes them: `[x, y]`, `{"at": [x, y], "occluded": true}`, `"absent"`, or None
+                for unlabelled ones, which stay as they are.
+            before: What the JSON had when the image was opened, as `points_of` gave it.
+
+        Raises:
+            Conflict: The JSON has something else by now.
+            UserError: The points are none.
+        """
+        marks = {name: _mark(point) for name, point in zip(self.names, points, strict=True) if point}
+        if not marks:
+            raise UserError("Nothing is annotated; place a landmark, or mark it absent.")
+        one = Annotated(image.path, marks, id=without_suffix(image.name))
+        with self._turn:
+            if json.dumps(self.points_of(image)) != json.dumps(before):
+                raise Conflict
+            done = merge(self.into, Annotations(self.names, (one,)), by=self.by, keep=not self._kept)
+            self._kept = self._kept or done.backup is not None
+
+    def state(self) -> Mapping[str, Any]:
+        """What the page lists."""
+        saved = self.saved()
+        return {
+            "into": self.into.name,
+            "names": self.names,
+            "images": [
+                {"key": one.key, "name": one.name, "saved": one.path.resolve() in saved}
+                for one in self.images.values()
+            ],
+        }
+
+
+def _mark(point: Any) -> Mark:
+    """A landmark of a request.
+
+    Raises:
+        UserError: It is none.
+    """
+    if point == "absent":
+        return Mark(None)
+    place = point.get("at") if isinstance(point, dict) else point
+    occluded = isinstance(point, dict) and point.get("occluded") is True
+    numbers = place if isinstance(place, list) else []
+    if len(numbers) not in (2, 3) or not all(type(number) in (int, float) for number in numbers):
+        raise UserError(f"{json.dumps(point)[:80]} is no landmark.")
+    return Mark(tuple(float(number) for number in numbers), occluded=occluded)

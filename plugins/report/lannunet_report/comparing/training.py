@@ -10,15 +10,17 @@ from statistics import median
 from typing import Any
 
 from lannunet_core import (
+    SECOND_STAGE_FOLDER,
     InstalledPlugin,
     LoadedConfig,
     UserError,
     api,
     canonical_name,
     earlier_results,
-    finished,
+    load_checkpoint,
     load_config,
     plugin_of,
+    refuse_changes,
     write_text,
 )
 from lannunet_report.comparing.results import Group, read_results, result_formats
@@ -100,6 +102,22 @@ def train_models(
         Group(name, tuple(map(read_results, of_model)), about_runs(of_model))
         for name, of_model in folders.items()
     ]
+
+
+def finished(loaded: LoadedConfig) -> bool:
+    """Whether the run of this configuration, and its second stage if it has one, is finished.
+
+    Raises:
+        UserError: It was trained with other settings.
+    """
+    folder = loaded.run.output.output_dir
+    last = folder if loaded.refine is None else folder / SECOND_STAGE_FOLDER
+    if not (last / "report.html").exists():  # it is written last
+        return False
+    for stage, where in ((loaded, folder), (loaded.refine, last)):
+        if stage is not None:
+            refuse_changes(load_checkpoint(where), stage, where)
+    return True
 
 
 def about_runs(runs: Sequence[Path]) -> dict[str, Any]:

@@ -2,7 +2,12 @@
 
 import pytest
 
-pytest_plugins = ["tests.fixtures.projects", "tests.fixtures.workshop", "tests.fixtures.faults"]
+pytest_plugins = [
+    "tests.fixtures.browser",
+    "tests.fixtures.projects",
+    "tests.fixtures.workshop",
+    "tests.fixtures.faults",
+]
 
 CASES = (
     "test_a_picture_is_read_as_it_is_seen",

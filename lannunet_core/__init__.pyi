@@ -168,7 +168,10 @@ from .run.models import (
     models_of as models_of,
     open_model as open_model,
 )
+from .run.folds import finished as finished
 from .plugins.references import located as located
+from .plugins.from_file import plugin_of as plugin_of
+from .plugins.installed import InstalledPlugin as InstalledPlugin
 from .run.loop import seed_step as seed_step
 from .run.output import (
     CENTRES_FILE as CENTRES_FILE,

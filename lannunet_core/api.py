@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lannunet_core.config.loaded import LoadedConfig
     from lannunet_core.plan import Plan
     from lannunet_core.plugins.api import RunInfo
+    from lannunet_core.plugins.installed import InstalledPlugin
 
 AnyPath = str | PathLike[str]
 A = TypeVar("A")
@@ -214,7 +215,7 @@ def plan(
     *,
     folder: AnyPath = "",
     task: str | None = None,
-    architecture: str | None = None,
+    architecture: str | InstalledPlugin | None = None,
     memory_gb: float | None = None,
     minutes: float | None = None,
     gpu: bool | None = None,
@@ -240,7 +241,7 @@ def plan(
     wanted = architecture or default_architecture(planner)
     if not wanted:
         raise UserError(f"task {planner.name} has no default architecture: name one (architecture).")
-    network = discovery.find(wanted)
+    network = discovery.find(wanted) if isinstance(wanted, str) else wanted
     found_gpu = None if gpu is False else find_gpu()
     gpu_name, gpu_gb = found_gpu or ("", DEFAULT_GB / SHARE_OF_GPU)
     return planner.plan(

@@ -170,6 +170,7 @@ class Task(ABC):
         config: Its configuration. Its `model` section says the default architecture, if there is one.
         hooks: The hooks that its runs ask for, typed.
         defaults: The defaults at the bottom.
+        error_unit: Unit of the validation error, for people; empty: it has none.
         hookspecs: Modules with specifications of its own, beside the core's.
         names: Keys that choose by name, each with the hook with which plugins provide additional names, and
             the task's own.
@@ -179,6 +180,7 @@ class Task(ABC):
     config: ClassVar[type[RunConfig]]
     hooks: ClassVar[type[Hooks]] = Hooks
     defaults: ClassVar[type[Defaults]]
+    error_unit: ClassVar[str] = ""
     hookspecs: ClassVar[tuple[ModuleType, ...]] = ()
     names: ClassVar[Mapping[str, tuple[str, tuple[str, ...]]]] = {}
 

@@ -78,6 +78,10 @@ class Lannunet(LazyGroup):
         _warn_of_taken_names(*COMMANDS)
         super().format_help(ctx, formatter)
 
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        if tasks := ", ".join(task.name for task in discovery.scan().tasks):
+            formatter.write(f"\nTasks that a YAML can name (task:): {tasks}\n")
+
     def invoke(self, ctx: Any) -> Any:
         with telling_errors(ctx.params["debug"]):
             return super().invoke(ctx)

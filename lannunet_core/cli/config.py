@@ -107,4 +107,4 @@ def _load(config: Path, overrides: Overrides, plugins: PluginFiles) -> LoadedCon
 
 
 def _show(key: str, value: str, source: str) -> None:
-    typer.echo(f"{f'{key}: {value}':<64}  # {source}")
+    typer.echo(f"{f'{key}: {value}':<40}  # {source}")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader
 from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.files import atomic_path
 from lannunet_core.hookspecs import Event
+from lannunet_core.plugins import tasks
 from lannunet_core.run import progress as terminal
 from lannunet_core.run.batches import EpochOrder
 from lannunet_core.run.checkpoint import BEST_MODEL, Checkpoint, save_checkpoint
@@ -128,6 +130,7 @@ class Training:
         self.patience = config.solver.early_stopping_patience
         self.clip = config.solver.clip_gradient_norm
         self.monitor = config.trainer.monitor
+        self.unit = tasks.find(config.task).error_unit
         mixed = training_precision(config) != "32-true"
         self.other_precision = ", or set solver.auto_mixed_precision: false" if mixed else ""
         self.debug_folder = folder / "debug" if config.sampler.debug and is_first() else None
@@ -168,6 +171,7 @@ class Training:
             end_workers(self.loader)
         if is_first() and not self.best_path.exists():  # nothing to validate on: the last model is the best
             self.save_best()
+        print(self.say_kept(), flush=True)
 
     def train_epoch(self, stopping: Callable[[], int]) -> None:
         progress = self.progress
@@ -298,18 +302,34 @@ class Training:
         before, self.sizing = self.sizing, within_budget(self.sizing, progress.history)
         self.save_latest()
         shown = [name for name in row if name.endswith(VALIDATION_ERROR) or name == self.monitor.lstrip("-")]
-        told = [f"{name.replace('_', ' ')} {row[name]:.3f}" for name in shown]
+        told = [self.told(name, row[name]) for name in shown]
         told += [
             f"{name.replace('_', ' ')}: {shortened(value)}"
             for name, value in row.items()
             if isinstance(value, (list, tuple)) and value
         ]
+        if not last and progress.stale < self.patience:
+            told.append(f"{timedelta(seconds=round(seconds_left(self.sizing, progress.history)))} left")
         at = f"epoch {progress.epoch}/{before.end}"
         print(", ".join([f"{at}: loss {row['loss']:.4f}", *told]), flush=True)
         if self.sizing is not before:
             self.record(self.sizing)
             self.say_shortened()
         self.hooks.observe(event=Event("epoch", self.folder, row, self.learner))
+
+    def told(self, name: str, value: float) -> str:
+        unit = f" {self.unit}" if self.unit and name.endswith(VALIDATION_ERROR) else ""
+        return f"{name.replace('_', ' ')} {value:.3f}{unit}"
+
+    def say_kept(self) -> str:
+        at, name = self.progress, self.monitor.removeprefix("-")
+        if not at.best_epoch:
+            return f"kept: the model of the last epoch, {at.epoch}, as nothing is held out"
+        value = -at.best_error if name != self.monitor else at.best_error
+        why = f", after which {at.stale} validations were no better" if at.stale >= self.patience else ""
+        return (
+            f"kept: the model of epoch {at.best_epoch} of {at.epoch}, the best {self.told(name, value)}{why}"
+        )
 
     def say_shortened(self) -> None:
         told = [f"the run ends with epoch {self.sizing.end}, at about {self.clock_at_end()}"]

@@ -89,6 +89,7 @@ def _carry_out(loaded: LoadedConfig, open_work: Callable[[], W], resume: bool, o
         with naming_memory(needs):
             training, resolved, description = prepare_training(session, work, resume)
     write_run(folder, resolved, description)
+    say_start(session, training, description["device"])
 
     done = training.progress.epoch if training is not None else 0
     try:
@@ -114,6 +115,25 @@ def _carry_out(loaded: LoadedConfig, open_work: Callable[[], W], resume: bool, o
         raise
     session.hooks.observe(event=Event("end", folder, summary, session.learner))
     return work
+
+
+def parameters_of(session: Session) -> int:
+    return sum(parameter.numel() for parameter in session.learner.network.parameters())
+
+
+def say_start(session: Session, training: Training | None, device: str) -> None:
+    """What runs, where and how long, before it does."""
+    architecture = session.loaded.architecture.installed.name
+    print(f"{architecture}: {parameters_of(session):,} parameters, on {device}", flush=True)
+    if training is not None:
+        cases, sizing = len(training.samples), training.sizing
+        print(
+            f"plan: {cases} training case{'s'[: cases > 1]}, {sizing.end} epochs of {sizing.mini_batch_size} "
+            f"batches of {session.config.solver.data_loader_batch_size_train}, validation after every "
+            f"{sizing.validate_every}",
+            flush=True,
+        )
+    print(f"results: {session.config.output.output_dir}", flush=True)
 
 
 def start_from(session: Session, path: Path, *, same_plugins: bool = False, transfer: bool = False) -> None:
@@ -187,7 +207,7 @@ def prepare_training(
             "evaluates the loss several times. Set it to 1, and data_loader_batch_size_train as high."
         )
     measured = {"precision": training_precision(config), "sizing": asdict(sizing), "num_workers": workers}
-    measured["processes"] = now().world
+    measured |= {"processes": now().world, "parameters": parameters_of(session)}
     description = provenance(session.loaded, run, fabric.device, **measured)
     checkpoint = partial(
         Checkpoint,
@@ -317,8 +337,9 @@ def measure(
         validating = time.perf_counter() - started
         seconds = max(loading / workers, using) if workers else loading + using
         sized = size_run(config, seconds, validating)
+        validated = "" if validation is None else f", {validating:.1f} s a validation"
         print(
-            f"{seconds:.2f} s a batch, {validating:.1f} s a validation: {sized.max_epochs} epochs of "
+            f"{seconds:.2f} s a batch{validated}: {sized.max_epochs} epochs of "
             f"{sized.mini_batch_size} batches fit into {config.solver.budget_minutes:g} minutes",
             flush=True,
         )

@@ -23,7 +23,8 @@ class Trained:
 
 def trained(project: Project, **words) -> Trained:
     assert project.train() == 0
-    places = {"yaml": project.yaml, "run": project.out, "here": project.folder}
+    again = shutil.copytree(project.out, project.folder / "again")
+    places = {"yaml": project.yaml, "run": project.out, "here": project.folder, "again": again}
     return Trained(project, {name: str(path) for name, path in (places | words).items()})
 
 
@@ -75,6 +76,8 @@ ALIKE = {
     "bundle show": ("bundle show {yaml}", 2, "run.yaml"),
     "bundle verify": ("bundle verify {here}/nowhere.lnb", 2, "nowhere.lnb"),
     "bundle index": ("bundle index {here}", 2, "there are no bundles"),
+    "compare": ("compare {run} {again} -o {new}/compare.html", 0, "95 % CI"),
+    "compare one": ("compare {run} -o {new}/compare.html", 2, "two runs or more"),
     "bundle export": ("bundle export {run} -o {new}/model.png", 2, "should end in .onnx"),
     "plugins list": ("plugins list", 0, "lannunet-unet"),
     "plugins list --json": ("plugins list --json", 0, '"tasks"'),
@@ -132,6 +135,19 @@ OF_SEGMENTATION = {
     "weightmaps": ("weightmaps --help", 0, "weight maps"),
 }
 
+
+def table_lines(text):
+    """The lines of tables: those next to a line that is drawn, up to an empty one."""
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith("──"):
+            yield lines[number - 1].rstrip()
+            for below in lines[number:]:
+                if not below.strip():
+                    break
+                yield below.rstrip()
+
+
 CASES = [
     *(("landmarks", name, *case) for name, case in {**ALIKE, **OF_LANDMARKS}.items()),
     *(("segmentation", name, *case) for name, case in {**ALIKE, **OF_SEGMENTATION}.items()),
@@ -146,12 +162,16 @@ CASES = [
 def test_every_command(request, capfd, tmp_path, monkeypatch, task, command, code, said):
     trained = request.getfixturevalue(task)
     monkeypatch.chdir(trained.project.folder)
+    monkeypatch.setenv("COLUMNS", "60")
     (tmp_path / "lannunet.yaml").write_text(LANNUNET_YAML)
     words = [word.format(new=tmp_path, task=task, **trained.words) for word in command.split()]
     assert trained.project.lannunet(*words) == code
     printed = capfd.readouterr()
     assert "Traceback" not in printed.out + printed.err
-    assert said in (printed.err if code else printed.out + printed.err)
+    everything = printed.out + printed.err
+    assert said in " ".join((printed.err if code else everything).split()) or said in everything
+    assert not re.search(r"\w…", everything), "a name or a number is cut"
+    assert all(len(line) <= 60 for line in table_lines(printed.out))
     if code == 2:
         assert re.match("Error: |Usage: |Warning: ", printed.err)
 

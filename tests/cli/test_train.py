@@ -1,15 +1,39 @@
 """`lannunet train` as its users call it; what a run does is tested in `tests/training`."""
 
+import json
+import re
+
 import yaml
 
 
 def test_what_is_printed(project, capsys):
     assert project.train() == 0
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[0].startswith("epoch 1/2: loss ")
-    assert "validation error" in printed[0]
+    progress = re.compile(r".*: \d+/\d+, .* left")  # of what takes longer than a second on this machine
+    printed = [line for line in capsys.readouterr().out.splitlines() if not progress.match(line)]
+    described = json.loads((project.out / "run.json").read_text())
+    assert printed[0] == f"unet: {described['parameters']:,} parameters, on {described['device']}"
+    assert printed[1] == "plan: 4 training cases, 2 epochs of 3 batches of 2, validation after every 1"
+    assert printed[2] == f"results: {project.out}"
+    assert re.fullmatch(
+        r"epoch 1/2: loss [\d.]+, validation error [\d.]+ px(, not .*)?, [\d:]+ left", printed[3]
+    )
+    assert printed[4].startswith("epoch 2/2: loss ") and "left" not in printed[4]
+    errors = [row["validation_error"] for row in project.metrics()]
+    kept = errors.index(min(errors)) + 1
+    assert (
+        printed[5] == f"kept: the model of epoch {kept} of 2, the best validation error {min(errors):.3f} px"
+    )
     assert any("radial errors" in line for line in printed)
     assert printed[-1] == f"report: {project.out / 'report.html'}"
+
+
+def test_nothing_is_said_of_validations_that_are_not_there(make_project, capsys):
+    project = make_project(splits={"training": 4, "testing": 2})
+    project.set(solver={"max_epochs": "auto", "budget_minutes": 0.05})
+    assert project.train() == 0
+    printed = capsys.readouterr().out
+    assert " s a batch: " in printed and "a validation" not in printed
+    assert "kept: the model of the last epoch" in printed
 
 
 def test_overrides(project, tmp_path):

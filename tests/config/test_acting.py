@@ -34,6 +34,7 @@ UNSEEN = {
     "trainer.fold": "landmarks: which file of a folder of folds (tests/run/test_folds.py)",
     "inference.coverage": "of predictions with a calibration (tests/cli/test_predict.py)",
     "inference.confidence_radius": "with 20 validation points (landmarks/tests/predict/test_confident.py)",
+    "output.full_report": "how many cases have pictures (evaluation/test_report.py of both tasks)",
     "dataset.format": "names what a plugin provides (tests/contract)",
     "trainer.weighted.folder": "needs weight maps (plugins/weighted/tests)",
     "trainer.observer.tensorboard": "needs a library that is not a requirement",
@@ -127,6 +128,7 @@ TRIED = {
     "segmentation": EVERY_TASK
     | {
         "trainer.fold": 1,
+        "dataset.split_seed": 3,
         "dataset.root": "nowhere",
         "sampler.data_aug_package": ("imgaug", ("sampler.data_aug=payer19",)),
         "sampler.sample_mode": "nothing",

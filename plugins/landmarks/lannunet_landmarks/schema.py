@@ -259,6 +259,9 @@ class OutputConfig(core.OutputConfig):
     success_radii: list[Annotated[StrictFloat, Field(gt=0)]] = Field(
         list(RADII), description="Radii of the success detection rates, in mm, in px if no spacing."
     )
+    full_report: StrictBool = Field(
+        False, description="The report has the pictures of all cases, however large it gets; else up to 5 MB."
+    )
 
 
 class RunConfig(core.RunConfig):

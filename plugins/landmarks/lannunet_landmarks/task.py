@@ -47,6 +47,7 @@ class LandmarkTask(Task):
     config = RunConfig
     hooks = LandmarkHooks
     defaults = LandmarkDefaults
+    error_unit = "px"
     names = {  # noqa: RUF012
         "solver.loss_function": ("losses", LOSSES),
         "inference.decoder": ("decoders", DECODERS),

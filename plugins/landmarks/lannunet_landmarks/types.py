@@ -76,6 +76,33 @@ class Calibrated:
 
 
 @dataclass(frozen=True)
+class Heat:
+    """Where a model's maps are high, for the eye: the strongest of all landmarks, each scaled to its peak.
+
+    Attributes:
+        values: (*S') from 0 to 255.
+        step: (D,) pixels of the prediction's frame (x, y[, z]) that one of them is wide.
+        first: (D,) where the centre of the first one lies.
+    """
+
+    values: NDArray[np.uint8]
+    step: Floats
+    first: Floats
+
+    def box(self, horizontal: int = 0, vertical: int = 1) -> list[float]:
+        """(x, y, width, height) that a plane of them covers, where pixel n is from n to n + 1."""
+        size = np.array(self.values.shape[::-1]) * self.step
+        corner = self.first - self.step / 2 + 0.5
+        box = (corner[horizontal], corner[vertical], size[horizontal], size[vertical])
+        return [round(float(value), 2) for value in box]
+
+    def index(self, axis: int, place: float) -> int:
+        """Which of them lies at a place along an axis (x, y, z)."""
+        count = self.values.shape[::-1][axis]
+        return int(np.clip(round((place - self.first[axis]) / self.step[axis]), 0, count - 1))
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What a model says about one image, with the annotation where there is one.
 
@@ -100,6 +127,7 @@ class Prediction:
             nothing; None: not read from a table, or told nowhere.
         world: Where the coordinates lie in mm; None: in an unknown place, and distances count by `spacing`.
         occluded: (N,) whether the annotation was placed although something hides it; None: nobody says so.
+        heat: Its maps for the eye; None: there are none of the whole image.
     """
 
     id: str
@@ -119,3 +147,4 @@ class Prediction:
     original_spacing: tuple[float, ...] | None = None
     world: World | None = None
     occluded: NDArray[np.bool_] | None = None
+    heat: Heat | None = None

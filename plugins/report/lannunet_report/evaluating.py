@@ -37,6 +37,7 @@ class EvaluationRequest:
         fold: Which of the folds of annotations.
         landmarks: Which landmarks.
         radii: Of success detection rates.
+        full: Whether the report has pictures of all cases, however large it gets.
     """
 
     paths: Sequence[Path]
@@ -49,6 +50,7 @@ class EvaluationRequest:
     fold: int | None = None
     landmarks: str | None = None
     radii: str | None = None
+    full: bool = False
 
     def refuse(self, task: str, *names: str) -> None:
         """Refuse options that mean nothing in a task."""
@@ -115,6 +117,9 @@ def command(
             help="Radii of the success detection rates, in mm, in px if no spacing; 2,2.5,3,4 by default."
         ),
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="The report has pictures of all cases, however large it gets.")
+    ] = False,
 ) -> None:
     """Evaluate predictions: errors of landmarks, or Dice and surface distances of label maps."""
     request = EvaluationRequest(
@@ -128,6 +133,7 @@ def command(
         fold=fold,
         landmarks=landmarks,
         radii=radii,
+        full=full,
     )
     format_of(request).evaluate(request)
 

@@ -25,13 +25,16 @@ from lannunet_core import Floats, ReportPart, dotted, without_places, write_text
 if TYPE_CHECKING:
     from jinja2 import Environment
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 CASES_A_GROUP = 4
 PICTURE_PIXELS = 560
 INK = "#010203"  # stands for the page's text colour in a chart
-BLUE, ORANGE, GREEN = "#3b82f6", "#f08c2e", "#12a67c"
+BLUE, ORANGE, GREEN = "#2f6fde", "#f2a33a", "#0b9b78"  # apart in lightness too
 MOST_NAMES = 12  # curves of a chart, beyond which a legend would hide them
+LONGEST_NAME = 22  # characters beside a chart
+WIDTH = 3.7  # inches of a chart
 POINTS_AS_PIXELS = 2000  # beyond this many, a chart's points are one picture rather than as many elements
 
 T = TypeVar("T")
@@ -108,7 +111,7 @@ def jpeg_url(shown: NDArray[np.uint8], pixels: int = PICTURE_PIXELS) -> str:
 INKED = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
 STYLE: dict[Any, Any] = dict.fromkeys(INKED, INK) | {
     "svg.fonttype": "none",
-    "font.size": 9,
+    "font.size": 9.5,  # at least 11 px on a phone, where a chart is 310 px wide
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -118,13 +121,13 @@ STYLE: dict[Any, Any] = dict.fromkeys(INKED, INK) | {
 }
 
 
-def make_chart(title: str, caption: str, draw: Callable[[Axes], None]) -> Chart:
-    """Title, caption and SVG of one chart; its title is unique on the page."""
+def make_chart(title: str, caption: str, draw: Callable[[Axes], None], height: float = 2.7) -> Chart:
+    """Title, caption and SVG of one chart, of a `height` in inches; its title is unique on the page."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.4, 3.3), layout="constrained", facecolor="none")
+        figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="none")
         draw(figure.subplots())
         return {"title": title, "caption": caption, "svg": _svg(figure, title)}
 
@@ -140,43 +143,80 @@ def plugin_charts(parts: Sequence[ReportPart]) -> list[Chart]:
     return charts
 
 
+def monitor_of(config: Mapping[str, Any]) -> str:
+    """The figure that the best model was chosen by, with a minus where the higher is the better."""
+    return str(config.get("trainer", {}).get("monitor", "validation_error"))
+
+
+def kept_epoch(history: Sequence[Mapping[str, Any]], monitor: str) -> dict[str, Any] | None:
+    """Which epoch's model was kept: `epoch`, `last`, `value` and `figure`; None where none was validated."""
+    name, sign = monitor.removeprefix("-"), -1 if monitor.startswith("-") else 1
+    known = [row for row in history if isinstance(row.get(name), (int, float)) and math.isfinite(row[name])]
+    if not known:
+        return None
+    best = min(known, key=lambda row: sign * row[name])
+    last = history[-1].get("epoch", len(history))
+    return {"epoch": best.get("epoch"), "last": last, "value": best[name], "figure": name.replace("_", " ")}
+
+
 def training_charts(
-    history: Sequence[Mapping[str, Any]], panels: Sequence[tuple[str, str, str]]
+    history: Sequence[Mapping[str, Any]],
+    panels: Sequence[tuple[str, str, str]],
+    monitor: str = "validation_error",
 ) -> list[Chart]:
-    """A chart for each panel (word, title, scale) of what in `history` has the word in its name."""
+    """A chart for each panel (word, title, scale) of what in `history` has the word in its name.
+
+    A line marks the epoch that was kept, by the figure of `monitor` (see `kept_epoch`).
+    """
     rows = [dict(dotted(row)) for row in history]
+    kept = kept_epoch(history, monitor)
+    epoch = None if kept is None else kept["epoch"]
     return [
-        make_chart(title, "", partial(_draw_curves, curves=curves, scale=scale))
+        make_chart(title, "", partial(_draw_curves, curves=curves, scale=scale, label=title, kept=epoch))
         for word, title, scale in panels
         if (curves := _curves(rows, word))
     ]
 
 
-def draw_boxes(axis: Axes, values: Floats, names: Sequence[str], label: str) -> None:
-    """One box a column of `values` (images, N), with its points."""
+def short_name(name: str) -> str:
+    """A name that leaves its chart room."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+def box_height(names: Sequence[str]) -> float:
+    """Inches that a chart of boxes takes."""
+    return 0.9 + 0.26 * max(len(names), 4)
+
+
+def draw_boxes(axis: Axes, values: Floats, names: Sequence[str], label: str, log: bool = False) -> None:
+    """One box a column of `values` (images, N), with its points; the names stand beside them.
+
+    On a logarithmic axis a value of 0 is drawn at its left end.
+    """
     columns = [column[np.isfinite(column)] for column in values.T]
+    if log:
+        above = values[np.isfinite(values) & (values > 0)]
+        columns = [np.maximum(column, above.min()) for column in columns]
+        log_axis(axis.xaxis)
     places = np.arange(len(columns))
-    axis.boxplot(
-        columns,
-        positions=places,
-        widths=0.55,
-        showfliers=False,
-        patch_artist=True,
-        boxprops={"facecolor": BLUE, "alpha": 0.35, "edgecolor": BLUE},
-        medianprops={"color": INK, "linewidth": 1.5},
-        whiskerprops={"color": BLUE},
-        capprops={"color": BLUE},
-    )
+    for place, column in zip(places, columns, strict=True):
+        if len(column):
+            low, middle, high = np.quantile(column, (0.25, 0.5, 0.75))
+            inside = column[(column >= low - 1.5 * (high - low)) & (column <= high + 1.5 * (high - low))]
+            axis.hlines(place, inside.min(), inside.max(), color=BLUE, linewidth=1)
+            axis.barh(place, high - low, left=low, height=0.55, facecolor=f"{BLUE}59", edgecolor=BLUE)
+            axis.vlines(middle, place - 0.28, place + 0.28, color=INK, linewidth=1.8)
     jitter = np.random.default_rng(0)
-    x = np.concatenate(
+    y = np.concatenate(
         [place + jitter.uniform(-0.2, 0.2, len(c)) for place, c in zip(places, columns, strict=True)]
     )
-    y = np.concatenate(columns)
-    axis.scatter(x, y, s=5, color=BLUE, alpha=0.6, linewidths=0, rasterized=len(y) > POINTS_AS_PIXELS)
-    turned = len(names) > 10 or max(map(len, names)) > 6
-    axis.set_xticks(places, names, rotation=90 if len(names) > 14 else 35 if turned else 0,
-                    ha="right" if turned and len(names) <= 14 else "center", parse_math=False)  # fmt: skip
-    axis.set(ylabel=label, ylim=(0, None))
+    x = np.concatenate(columns)
+    axis.scatter(x, y, s=5, color=BLUE, alpha=0.6, linewidths=0, rasterized=len(x) > POINTS_AS_PIXELS)
+    axis.set_yticks(places, [short_name(name) for name in names], parse_math=False)
+    axis.set_ylim(len(names) - 0.4, -0.6)
+    axis.set_xlabel(label)
+    if not log:
+        axis.set_xlim(0, None)
 
 
 def _curves(rows: Sequence[Mapping[str, Any]], word: str) -> Curves:
@@ -193,31 +233,35 @@ def _curves(rows: Sequence[Mapping[str, Any]], word: str) -> Curves:
     return curves
 
 
-def _draw_curves(axis: Axes, curves: Curves, scale: str) -> None:
+def _draw_curves(axis: Axes, curves: Curves, scale: str, label: str, kept: int | None) -> None:
     for (name, (epochs, values)), colour in zip(curves.items(), cycle((BLUE, ORANGE, GREEN)), strict=False):
         marker = "o" if len(epochs) < 40 else None
         axis.plot(epochs, values, color=colour, linewidth=1.6, label=name, marker=marker, markersize=3)
     if scale == "log" and all(value > 0 for _, values in curves.values() for value in values):
-        axis.set_yscale("log")
-        _label_plainly(axis)
+        log_axis(axis.yaxis)
     else:
         axis.set_ylim(0, None)
-    axis.set_xlabel("epoch")
+    axis.set(xlabel="epoch", ylabel=label[0].lower() + label[1:])
+    if kept is not None:
+        axis.axvline(kept, color=INK, linewidth=1, linestyle=":")
+        axis.text(kept, 1.0, f" kept: {kept}", transform=axis.get_xaxis_transform(), va="bottom", ha="center")
     if 1 < len(curves) <= MOST_NAMES:
         for text in axis.legend(frameon=False).get_texts():
             text.set_parse_math(False)
 
 
-def _label_plainly(axis: Axes) -> None:
-    """Numbers on a logarithmic axis; powers of ten would be typeset, which takes longer than all the rest."""
+def log_axis(axis: Axis) -> None:
+    """A logarithmic axis with plain numbers; powers of ten would be typeset, which takes longest of all."""
     from matplotlib.ticker import LogFormatter
 
     class Plain(LogFormatter):
         def __call__(self, x: float, pos: int | None = None) -> str:
             return f"{x:g}" if super().__call__(x, pos) else ""
 
-    axis.yaxis.set_major_formatter(Plain())
-    axis.yaxis.set_minor_formatter(Plain())
+    name = axis.axis_name  # type: ignore[attr-defined]
+    getattr(axis.axes, f"set_{name}scale")("log")
+    axis.set_major_formatter(Plain())
+    axis.set_minor_formatter(Plain())
 
 
 def _svg(figure: Figure, salt: str) -> str:

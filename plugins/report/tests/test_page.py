@@ -9,6 +9,7 @@ from lannunet_report.page import (
     best_middle_worst,
     draw_boxes,
     jpeg_url,
+    kept_epoch,
     make_chart,
     plugin_charts,
     training_charts,
@@ -143,9 +144,30 @@ def test_boxes():
     values[0, 1] = np.nan
     axis = Figure().subplots()
     draw_boxes(axis, values, ["a", "b", "<long name>"], "error")
-    assert [label.get_text() for label in axis.get_xticklabels()] == ["a", "b", "<long name>"]
-    assert axis.get_ylabel() == "error"
-    assert axis.get_ylim()[0] == 0
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b", "<long name>"]
+    assert axis.get_xlabel() == "error"
+    assert axis.get_xlim()[0] == 0
     (points,) = (one for one in axis.collections if len(one.get_offsets()) == 149)
-    heights = np.sort(points.get_offsets()[:, 1])
-    np.testing.assert_allclose(heights, np.sort(values[np.isfinite(values)]))
+    widths = np.sort(points.get_offsets()[:, 0])
+    np.testing.assert_allclose(widths, np.sort(values[np.isfinite(values)]))
+
+
+def test_boxes_on_a_logarithmic_axis_keep_zeros():
+    axis = Figure().subplots()
+    draw_boxes(axis, np.array([[0.0, 1.0], [0.5, 100.0]]), ["a", "b"], "error", log=True)
+    assert axis.get_xscale() == "log"
+    (points,) = (one for one in axis.collections if len(one.get_offsets()) == 4)
+    assert points.get_offsets()[:, 0].min() == 0.5
+
+
+def test_the_kept_epoch_is_the_best_by_the_monitored_figure():
+    rows = [{"epoch": e, "dice": d, "validation_error": v}
+            for e, d, v in ((1, 0.2, 3.0), (2, 0.5, 2.0), (3, 0.4, 2.5), (4, None, None))]  # fmt: skip
+    assert kept_epoch(rows, "validation_error") == {
+        "epoch": 2, "last": 4, "value": 2.0, "figure": "validation error"
+    }  # fmt: skip
+    assert kept_epoch(rows, "-dice")["epoch"] == 2
+    assert kept_epoch(rows, "dice")["epoch"] == 1
+    assert kept_epoch([{"epoch": 1}], "validation_error") is None
+    (chart,) = training_charts(rows, [("error", "Error (px)", "log")])
+    assert "kept: 2" in chart["svg"] and "error (px)" in chart["svg"]

@@ -68,7 +68,9 @@ def open_run(loaded: LoadedConfig) -> OpenedRun:
     config = cast(RunConfig, loaded.run)
     in_slabs()  # what is wrong with its switch is said now, not after training
     dataset = open_dataset(loaded)
-    training, validation = split(dataset, config.trainer.fold, config.solver.seed)
+    seed = config.dataset.split_seed
+    seed = config.solver.seed if seed is None else seed
+    training, validation = split(dataset, config.trainer.fold, seed)
     cases = {"training": training, "validation": validation, "testing": dataset.testing}
     if not cases[config.inference.split]:
         raise UserError(

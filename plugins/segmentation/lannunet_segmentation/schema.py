@@ -28,6 +28,11 @@ class DatasetConfig(core.DatasetConfig):
         description="An nnU-Net folder: raw of version 1 or 2, or preprocessed of version 1; the number or "
         "name of one in `nnUNet_raw` or `nnUNet_preprocessed`; or what the `format` of a plugin opens."
     )
+    split_seed: Annotated[StrictInt, Field(ge=0)] | None = Field(
+        None,
+        description="Seed of the split into folds, where there is no splits_final.json; null: "
+        "`solver.seed`. Runs of several seeds on one split set it.",
+    )
 
 
 class PreprocessConfig(Section):
@@ -112,6 +117,9 @@ class ModelConfig(core.ModelConfig):
 class OutputConfig(core.OutputConfig):
     compare_with: list[File] = Field(
         [], description="Folders of runs on the same cases; the report gives the difference to each."
+    )
+    full_report: StrictBool = Field(
+        False, description="The report has the pictures of all cases, however large it gets; else up to 5 MB."
     )
 
 

@@ -35,6 +35,7 @@ class SegmentationTask(Task):
     config = RunConfig
     hooks = SegmentationHooks
     defaults = SegmentationDefaults
+    error_unit = "(1 − Dice)"
     names = {  # noqa: RUF012
         "solver.loss_function": ("losses", LOSSES),
         "preprocess.normalisation": ("normalisations", NORMALISATIONS),

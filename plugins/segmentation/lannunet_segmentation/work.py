@@ -178,6 +178,7 @@ class SegmentationWork:
             ),
             parts=session.hooks.report(predictions=self.segmented),
             seed=self.config.solver.seed,
+            full=self.config.output.full_report,
         )
 
 

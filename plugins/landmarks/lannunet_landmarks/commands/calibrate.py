@@ -36,7 +36,7 @@ def command(
         ),
     ] = None,
 ) -> None:
-    """Learn from held-out errors how far off new predictions may be, and how true their confidences are."""
+    """Learn from held-out errors of landmarks how far off new ones may be, and how true confidences are."""
     check_coverage(coverage)
     if radius is not None and not 0 < radius < float("inf"):
         raise UserError(f"--radius: {radius:g} is no radius. Give a positive number, as in 2.5.")

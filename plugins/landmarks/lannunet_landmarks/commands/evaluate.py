@@ -59,6 +59,7 @@ def evaluate(request: EvaluationRequest) -> None:
         coverage=coverage,
         output=output,
         title=title,
+        full=request.full,
     )
     for line in [] if known is None else known.missing(dataset.landmark_names, coverage):
         print(f"warning: {line}", file=sys.stderr)

@@ -39,7 +39,7 @@ def command(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
 ) -> None:
-    """Make folds for a cross-validation: each annotated sample is tested in exactly one of them."""
+    """Make folds of landmark annotations for a cross-validation: each annotated sample is tested in one."""
     from lannunet_landmarks.data.folds import write_folds
 
     made = write_folds(

@@ -33,6 +33,7 @@ def evaluate_given(
     coverage: float = 0.9,
     output: str | PathLike[str] | None = None,
     title: str = "",
+    full: bool = False,
 ) -> dict[str, Any]:
     """See `summarise_errors`; with the figures of confidence, and of a calibration.
 
@@ -47,6 +48,7 @@ def evaluate_given(
         coverage: Probability with which its regions are to hold the true point.
         output: Folder for predictions.csv, summary.json and report.html; None: no file is written.
         title: Title of the report; by default the data set and the split.
+        full: Whether the report has pictures of all cases, however large it gets.
 
     Raises:
         UserError: The two do not belong together, or something lies in `output` that is not replaced.
@@ -68,7 +70,7 @@ def evaluate_given(
         summary["calibration"] = coverage_summary(known, compared, names, coverage)
     summary["confidence"] = confidence_summary(compared)
     if output is not None and dataset is not None:
-        _write(Path(output), title or f"{dataset.name}, {split}", compared, summary, dataset)
+        _write(Path(output), title or f"{dataset.name}, {split}", compared, summary, dataset, full)
     return summary
 
 
@@ -137,6 +139,7 @@ def _write(
     predictions: Sequence[Prediction],
     summary: Mapping[str, Any],
     dataset: LandmarkDataset,
+    full: bool,
 ) -> None:
     from lannunet_landmarks.evaluation.report import Report, write_report
 
@@ -148,5 +151,6 @@ def _write(
         summary=summary,
         landmark_names=dataset.landmark_names,
         image=lambda prediction: read_image(prediction.image, dataset.dimensions).pixels,
+        full=full,
     )
     write_report(folder / "report.html", report)

@@ -81,6 +81,8 @@ def write_landmark_results(
         comparison=comparison,
         parts=session.hooks.report(predictions=predictions),
         final=None if final is None else f"{final}/report.html",
+        by_mean=by_mean if annotated else None,
+        full=config.output.full_report,
     )
     write_report(folder / "report.html", report)
     if annotated:

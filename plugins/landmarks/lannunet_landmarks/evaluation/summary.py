@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from lannunet_report import bootstrap_statistics, bootstrap_weights
+from lannunet_report import bootstrap_statistics, bootstrap_weights, print_table
 from numpy.typing import NDArray
 
 from lannunet_core import Floats, State, terminal_text
@@ -201,32 +201,15 @@ def print_summary(
         title: Above the table.
         comparison: Summaries of other methods on the same images, by name; one row each below the landmarks.
     """
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     unit = summary["unit"]
-    table = Table(
-        title=Text(terminal_text(f"{title}: radial errors in {unit}")),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    table.add_column("landmark", overflow="fold")
     rates = [f"≤ {row['radius']:g}" for row in summary["overall"]["detection_rates"]]
     missed = ["missed"] if summary["not_found"] else []
-    for heading in ("mean", "95 % CI", "median", "sd", *rates, "cases", *missed):
-        # The least width that no figure is cut at; the names fold before that.
-        least = {"95 % CI": 11, "sd": 5}.get(heading, len(heading))
-        table.add_column(heading, justify="right", no_wrap=True, min_width=least)
 
-    def add(name: str, block: Mapping[str, Any], **style: Any) -> None:
+    def row(name: str, block: Mapping[str, Any]) -> list[str]:
         figures = block[unit] or {"mean": None, "mean_ci95": None, "median": None, "sd": None}
         counts = block["counts"]
-        table.add_row(
-            Text(terminal_text(name)),
+        return [
+            name,
             _text(figures["mean"]),
             "–".join(map(_text, figures["mean_ci95"])) if figures["mean_ci95"] else "–",
             _text(figures["median"]),
@@ -234,16 +217,15 @@ def print_summary(
             *("–" if row["rate"] is None else f"{row['rate']:.0%}" for row in block["detection_rates"]),
             f"{counts['evaluated'] + counts['not_found']}",
             *([str(counts["not_found"] or "")] if missed else []),
-            **style,
-        )
+        ]
 
-    for name, block in summary["per_landmark"].items():
-        add(name, block)
-    table.add_section()
-    add("all", summary["overall"], style="bold")
-    for name, other in compared(summary, comparison or {}).items():
-        add(name, other)
-    Console().print(table)
+    summed = {"all": summary["overall"], **compared(summary, comparison or {})}
+    print_table(
+        f"{title}: radial errors in {unit}",
+        ["landmark", "mean", "95 % CI", "median", "sd", *rates, "cases", *missed],
+        [row(name, block) for name, block in [*summary["per_landmark"].items(), *summed.items()]],
+        len(summed),
+    )
     if names := summary.get("not_learned"):
         print(f"not learned (no better than the mean position): {terminal_text(', '.join(names))}")
     if (hidden := summary["overall"].get("occluded")) is not None:

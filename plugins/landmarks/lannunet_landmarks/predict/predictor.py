@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from lannunet_images import transform_points
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import max_pool2d, max_pool3d
 
 from lannunet_core import (
     Coordinates,
@@ -23,7 +25,9 @@ from lannunet_core import (
     to_device,
 )
 from lannunet_landmarks.hooks import LandmarkHooks
-from lannunet_landmarks.types import Prediction, Sample
+from lannunet_landmarks.types import Heat, Prediction, Sample
+
+MOST_HEAT = {2: 96, 3: 40}  # pixels of a map for the eye, along its longest side
 
 
 @dataclass(frozen=True)
@@ -107,14 +111,52 @@ def predict(
         moved = to_device(batch, fabric.device)
         with torch.inference_mode():  # in float32: half precision would cost tenths of a pixel
             located = locate(moved, mode)
+            heat = strongest(located.maps, moved["image"], len(samples[0].states))
         first = not predictions
-        for method, found in located.methods.items():
-            predictions.setdefault(method, []).extend(in_original(batch, samples, found, located, mode))
+        for number, (method, found) in enumerate(located.methods.items()):
+            every = in_original(batch, samples, found, located, mode)
+            if number == 0 and heat is not None:
+                affines = [None if mode == "use_input_size" else one for one in batch["affine"].numpy()]
+                every = map(with_heat, every, heat[0], [heat[1]] * len(affines), affines)
+            predictions.setdefault(method, []).extend(every)
         if debug_folder is not None and first:
             drawn = next(iter(predictions.values()))
             hooks.debug_prediction(batch=moved, heatmaps=located.maps, predictions=drawn, folder=debug_folder)
         done(len(batch["index"]))
     return predictions
+
+
+def strongest(maps: Any, image: Tensor, count: int) -> tuple[NDArray[np.uint8], Floats] | None:
+    """The finest maps of a batch for the eye; None where there are none of the whole image.
+
+    Returns:
+        (B, *S') of `Heat`, and how many pixels of the input (x, y[, z]) one of them is wide.
+    """
+    while isinstance(maps, (list, tuple)) and maps:
+        maps = maps[0]
+    if not of_landmarks(maps, image, count):
+        return None
+    found = maps.detach().float()
+    dimensions = found.ndim - 2
+    kernel = math.ceil(max(found.shape[2:]) / MOST_HEAT[dimensions])
+    pool = max_pool2d if dimensions == 2 else max_pool3d
+    found = pool(found, kernel, ceil_mode=True)
+    peak = found.flatten(2).amax(-1).clamp(min=1e-12)
+    found = (found / peak.view(*peak.shape, *[1] * dimensions)).amax(1).clamp(0, 1)
+    step = np.array([kernel * full / side for full, side in
+                     zip(image.shape[:1:-1], maps.shape[:1:-1], strict=True)])  # fmt: skip
+    return (found * 255).round().byte().cpu().numpy(), step
+
+
+def with_heat(
+    prediction: Prediction, values: NDArray[np.uint8], step: Floats, affine: Floats | None
+) -> Prediction:
+    """A prediction with its `Heat`; `affine` takes pixels of the input to its frame (None: they are)."""
+    first = (step - 1) / 2
+    if affine is not None:
+        first = transform_points(affine, first[None])[0]
+        step = step * np.diag(affine)[:-1]
+    return replace(prediction, heat=Heat(values, step, first))
 
 
 def in_original(

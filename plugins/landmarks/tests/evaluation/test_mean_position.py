@@ -150,7 +150,7 @@ def test_a_run_tells_what_the_mean_position_gives(trained, capsys, tmp_path):
     words = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
     assert trained.lannunet("train", trained.yaml, *words) == 0
     printed = capsys.readouterr().out
-    assert " mean position " in printed
+    assert "mean position " in printed
     again = json.loads((tmp_path / "out/summary.json").read_text())
     assert again["mean_position"] == summary["mean_position"]
     if worse:
@@ -168,9 +168,8 @@ def test_the_log_names_what_is_not_learned_yet(make_project, capsys):
     rows = project.metrics()
     assert all("stays" in row["not_learned"] for row in rows)
     last = rows[-1]
-    line = (
-        f"epoch 2/2: loss {last['loss']:.4f}, validation error {last['validation_error']:.3f}, not learned: "
-    )
+    error = f"validation error {last['validation_error']:.3f} px"
+    line = f"epoch 2/2: loss {last['loss']:.4f}, {error}, not learned: "
     printed = capsys.readouterr().out
     assert line + ", ".join(last["not_learned"]) in printed
     assert printed.count("not learned: ") == 2

@@ -2,17 +2,19 @@
 
 import base64
 import io
+import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-import pytest
+from lannunet_landmarks.data.world import World
 from lannunet_landmarks.evaluation.calibration import calibrate
 from lannunet_landmarks.evaluation.coverage import coverage_summary
 from lannunet_landmarks.evaluation.report import Report, write_report
 from lannunet_landmarks.evaluation.summary import summarise_errors
-from lannunet_landmarks.types import Prediction
+from lannunet_landmarks.types import Heat, Prediction
 from PIL import Image
 
 from lannunet_core.hookspecs import State
@@ -36,14 +38,14 @@ class Page(HTMLParser):
 
     def __init__(self, path):
         super().__init__()
-        self.elements, self.texts, self.open = [], [], []
+        self.elements, self.texts, self.open, self.views = [], [], [], []
         self.source = path.read_text(encoding="utf-8")
         self.feed(self.source)
         self.close()
 
     def handle_starttag(self, tag, attributes):
         self.elements.append((tag, dict(attributes)))
-        if tag not in ("meta", "br"):
+        if tag not in ("meta", "br", "input"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attributes):
@@ -55,9 +57,15 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if not self.open or self.open[-1] not in ("style", "script"):
             self.texts.append(data.strip())
+        elif self.open[-1] == "script" and "data-case" in self.elements[-1][1]:
+            self.views.append(json.loads(data))
 
     def all(self, tag, **attributes):
         return [a for t, a in self.elements if t == tag and all(a.get(k) == v for k, v in attributes.items())]
+
+    @property
+    def planes(self):
+        return [plane for view in self.views for plane in view["planes"]]
 
     @property
     def text(self):
@@ -97,7 +105,7 @@ def page_of(tmp_path, cases, size=(48, 64), names=NAMES, summary=None, **more):
 def test_page_needs_nothing_but_itself(tmp_path):
     page = page_of(tmp_path, split(14), history=HISTORY, config={"solver": {"root": Path("a/b")}})
     for tag, attributes in page.elements:
-        assert tag not in ("script", "link", "iframe")
+        assert tag not in ("link", "iframe")
         for name in ("src", "href", "xlink:href"):
             assert attributes.get(name, "#").startswith(("#", "data:image/"))
     assert not re.findall(r"url\((?!#)|@import", page.source)
@@ -108,28 +116,36 @@ def test_page_needs_nothing_but_itself(tmp_path):
     assert len(page.source) < 3_000_000
 
 
-def test_page_shows_the_least_confident_then_best_median_and_worst_cases(tmp_path):
-    cases = split(14)
-    doubtful = [one.id[5:7] for one in sorted(cases, key=lambda one: one.confidence.min())[:3]]
-    page = page_of(tmp_path, cases)
+def test_all_cases_are_in_the_table_the_worst_first(tmp_path):
+    page = page_of(tmp_path, split(14))
     shown = re.findall(r"case<(\d\d)>", page.text)
-    assert shown[:3] == doubtful  # where a look is worth most
-    ranked = ["00", "01", "02", "03", "05", "06", "07", "08", "13", "12", "11", "10"]
-    assert shown[3:] == [name for name in ranked if name not in doubtful]
-    assert len(page.all("image")) == 2 * len(shown)  # the picture, and what is round its focus
+    assert shown == [f"{n:02d}" for n in reversed(range(14))]
+    rows = [a["data-case"] for a in page.all("tr") if "data-case" in a]
+    assert rows == [str(n) for n in reversed(range(14))]
+    assert len(page.views) == 14
+    assert page.views[0]["focus"] is not None
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 5])
-def test_no_case_is_shown_twice(tmp_path, count):
-    shown = re.findall(r"case<(\d\d)>", page_of(tmp_path, split(count)).text)
-    assert len(shown) == len(set(shown)) == min(count, 3 * -(-count // 3))
+def test_pictures_go_to_the_least_confident_and_the_extremes_while_there_is_room(tmp_path, monkeypatch):
+    cases = split(30, (200, 300))
+    doubtful = sorted(range(30), key=lambda n: cases[n].confidence.min())[:3]
+    whole = page_of(tmp_path, cases, (200, 300), full=True)
+    assert len(whole.views) == 30
+    monkeypatch.setattr("lannunet_landmarks.evaluation.report.FOR_PICTURES", len(whole.source) // 3)
+    page = page_of(tmp_path, cases, (200, 300))
+    with_picture = [int(a["data-case"]) for a in page.all("script") if "data-case" in a]
+    assert 3 < len(with_picture) < 30
+    assert set(doubtful) <= set(with_picture) and 29 in with_picture
+    assert len(re.findall(r"case<(\d\d)>", page.text)) == 30
+    assert "no room" in page.source
 
 
 def test_names_of_the_users_are_text(tmp_path):
     page = page_of(tmp_path, split(3), comparison={"<i>other": summarise_errors(split(3), NAMES, (1, 2))})
     assert "A <title>" in page.text
     assert "<i>other" in page.text
-    assert page.text.count("<b>&amp; $x^^$") > 2  # in the table, in a chart, in titles of marks
+    assert page.text.count("<b>&amp; $x^^$") > 1  # in the table, in a chart
+    assert page.views[0]["marks"][1]["name"] == NAMES[1]
     assert not page.all("b", **{"class": "tip"}) and "<b>&amp;" not in page.source
 
 
@@ -142,47 +158,71 @@ def test_marks_lie_where_the_points_are(tmp_path):
     report = Report("t", [case], summarise_errors([case], ["a"], [2]), ["a"], lambda prediction: image)
     write_report(tmp_path / "report.html", report)
     page = Page(tmp_path / "report.html")
-    pictures, rings = page.all("image"), page.all("circle", **{"class": "target"})
-    dots = page.all("circle", **{"class": "prediction"})
-    assert len(pictures) == len(rings) == 2
-    for picture, ring, dot in zip(pictures, rings, dots, strict=True):
-        pixels = np.asarray(
-            Image.open(io.BytesIO(base64.b64decode(picture["href"].split(",")[1]))).convert("L")
-        )
-        y, x = np.unravel_index(pixels.argmax(), pixels.shape)
-        scale = float(picture["width"]) / pixels.shape[1]
-        assert float(ring["cx"]) == pytest.approx((x + 0.5) * scale)
-        assert float(ring["cy"]) == pytest.approx((y + 0.5) * scale)
-        assert float(dot["cx"]) - float(ring["cx"]) == pytest.approx(3)
+    (view,) = page.views
+    (plane,), (mark,) = view["planes"], view["marks"]
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(plane["href"].split(",")[1]))).convert("L"))
+    assert np.unravel_index(pixels.argmax(), pixels.shape) == (30, 41)
+    assert (mark["target"], mark["prediction"]) == ([41, 30], [44, 30])
+    assert (plane["size"], plane["scale"]) == ([64, 48], [1, 1])
+    assert mark["text"] == "a: 3.00 px off, confidence 0.50"
 
 
 def test_large_pictures_are_reduced(tmp_path):
     page = page_of(tmp_path, split(1, (1500, 2000)), (1500, 2000))
-    whole, window = page.all("image")
-    assert Image.open(io.BytesIO(base64.b64decode(whole["href"].split(",")[1]))).size == (560, 420)
-    assert float(whole["width"]) == 2000
-    assert 60 < float(window["width"]) < 200
+    (plane,) = page.planes
+    assert Image.open(io.BytesIO(base64.b64decode(plane["href"].split(",")[1]))).size == (640, 480)
+    assert plane["size"] == [2000, 1500]
+
+
+def test_maps_lie_over_the_image(tmp_path):
+    """The map's one high pixel covers the image's pixels that it was made of."""
+    values = np.zeros((12, 16), np.uint8)
+    values[3, 5] = 255  # of pixels 20 to 23 across and 12 to 15 down
+    (case,) = split(1)
+    case = replace(case, heat=Heat(values, np.full(2, 4.0), np.full(2, 1.5)))
+    page = page_of(tmp_path, [case])
+    (plane,) = page.planes
+    assert plane["heat_box"] == [0, 0, 64, 48]
+    heat = np.asarray(Image.open(io.BytesIO(base64.b64decode(plane["heat"].split(",")[1]))))
+    assert heat.shape == (12, 16, 4)
+    assert heat[..., 3].max() > 150 and np.unravel_index(heat[..., 3].argmax(), (12, 16)) == (3, 5)
+    assert "heatmap" in page.text
+
+
+def test_regions_have_the_radius_of_the_calibration(tmp_path):
+    cases = [replace(one, within=(6.0, "mm")) for one in split(2, spacing=(2.0, 3.0))]
+    page = page_of(tmp_path, cases)
+    assert page.views[0]["marks"][0]["radius"] == [3, 2]
+    assert "region" in page.text
 
 
 def test_volumes_show_three_planes_in_proportion(tmp_path):
     cases = split(2, (12, 40, 50), spacing=(1.0, 2.0, 3.0))
     page = page_of(tmp_path, cases, (12, 40, 50))
-    assert [(float(p["width"]), float(p["height"])) for p in page.all("image")[:3]] == [
-        (50, 80),
-        (50, 36),
-        (80, 36),
+    assert [(plane["size"], plane["scale"]) for plane in page.planes[:3]] == [
+        ([50, 40], [1, 2]),
+        ([50, 12], [1, 3]),
+        ([40, 12], [2, 3]),
     ]
-    assert re.search(r"z = \d", page.text)
+    worst = page.views[0]["marks"][page.views[0]["focus"]]["target"]
+    for plane in page.planes[:3]:
+        assert plane["start"] == round(worst[plane["axis"]])  # through the landmark
+        assert len(plane["slices"]) > 5
+        assert "letters" not in plane  # nobody knows how it lies
+    world = World(np.diag([1.0, 2.0, -3.0]), np.zeros(3))  # z points to the feet
+    page = page_of(tmp_path, [replace(case, world=world) for case in cases], (12, 40, 50))
+    axial, coronal, sagittal = page.planes[:3]
+    assert (axial["letters"], coronal["letters"]) == (["R", "L", "A", "P"], ["R", "L", "S", "I"])
+    assert sagittal["letters"] == ["A", "P", "S", "I"] and not sagittal["flipped"]
 
 
 def test_without_annotation_there_are_pictures_and_confidences(tmp_path):
     page = page_of(tmp_path, split(5, annotated=False))
     assert "no annotation" in page.text
     assert "Confidence by landmark" in page.text
-    assert "Most confident cases" in page.text
-    assert page.all("circle", **{"class": "prediction"})
-    assert not page.all("circle", **{"class": "target"})
-    assert not page.all("table")
+    marks = [mark for view in page.views for mark in view["marks"]]
+    assert all(mark["prediction"] and mark["target"] is None for mark in marks)
+    assert len(page.all("table")) == 1  # of the cases
 
 
 def test_landmarks_not_found_are_listed_and_rank_last(tmp_path):
@@ -190,9 +230,9 @@ def test_landmarks_not_found_are_listed_and_rank_last(tmp_path):
     cases[0].coordinates[1] = np.nan
     page = page_of(tmp_path, cases)
     assert re.findall(r"case<(\d\d)>: ", page.text) == ["00"]
-    worst = page.text[page.text.index("Worst cases") :]
-    assert re.findall(r"case<(\d\d)>", worst)[0] == "00"
-    assert f"not found: {NAMES[1]}" in worst
+    table = page.text[page.text.index("Cases") :]
+    assert re.findall(r"case<(\d\d)>", table)[0] == "00"
+    assert NAMES[1] in table
 
 
 def test_nothing_found_at_all(tmp_path):
@@ -205,7 +245,8 @@ def test_nothing_found_at_all(tmp_path):
     for case in loose:
         case.coordinates[:] = np.nan
         case.confidence[:] = 0
-    assert not page_of(tmp_path, loose).all("circle", **{"class": "prediction"})
+    marks = [mark for view in page_of(tmp_path, loose).views for mark in view["marks"]]
+    assert not any(mark["prediction"] for mark in marks)
 
 
 def test_curves_of_training(tmp_path):
@@ -213,10 +254,27 @@ def test_curves_of_training(tmp_path):
     page = page_of(tmp_path, split(2), history=HISTORY)
     assert all(title in page.text for title in titles)
     assert "terms.kl_loss" in page.text
+    assert "The model of epoch 3 of 3 was kept" in " ".join(page.text.split()) and "kept: 3" in page.text
     page = page_of(tmp_path, split(2))
     assert not any(title in page.text for title in titles)
     page = page_of(tmp_path, split(2), history=[{"epoch": 1, "loss": float("nan"), "validation_error": None}])
     assert not any(title in page.text for title in titles)
+
+
+def test_what_guessing_the_mean_position_gives(tmp_path):
+    cases = split(6)
+    guessed = [replace(one, coordinates=one.coordinates + 3.0) for one in cases]
+    page = page_of(tmp_path, cases, by_mean=guessed)
+    assert "by mean position" in page.text and "mean position" in page.text
+    off = np.linalg.norm([guessed[n].coordinates[0] - cases[n].target[0] for n in range(6)], axis=1).mean()
+    assert f"{off:.2f}" in page.text
+
+
+def test_an_outlier_does_not_squash_the_errors(tmp_path):
+    cases = split(8)
+    assert "logarithmic" not in page_of(tmp_path, cases).text
+    cases[0].coordinates[0] += 500
+    assert "The axis is logarithmic" in page_of(tmp_path, cases).text
 
 
 def test_plugins_figures_and_run_are_on_the_page(tmp_path):

@@ -22,9 +22,9 @@ def evaluate(request: EvaluationRequest) -> None:
     from lannunet_segmentation.evaluation.pooled import evaluate_runs
 
     if request.runs:
-        evaluate_runs(request.paths, request.output)
+        evaluate_runs(request.paths, request.output, request.full)
     else:
-        evaluate_folders(request.paths[0], request.paths[1], request.output)
+        evaluate_folders(request.paths[0], request.paths[1], request.output, request.full)
 
 
 PREDICTIONS = PredictionFormat("segmentation", takes, evaluate)

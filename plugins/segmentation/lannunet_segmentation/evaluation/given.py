@@ -49,7 +49,9 @@ def evaluate_given(predictions: Any, truth: Any, output: str | PathLike[str] | N
     return _of_arrays(predictions, truth, partly or [None] * len(truth))
 
 
-def evaluate_folders(predictions: Path, labels: Path, output: Path | None = None) -> dict[str, Any]:
+def evaluate_folders(
+    predictions: Path, labels: Path, output: Path | None = None, full: bool = False
+) -> dict[str, Any]:
     """Compare the label maps of two folders (see `pair_folders`), and print what comes of it.
 
     Args:
@@ -59,7 +61,7 @@ def evaluate_folders(predictions: Path, labels: Path, output: Path | None = None
     """
     refuse_output(output, (predictions, labels))
     dataset, cases = pair_folders(predictions, labels)
-    return evaluate_cases(cases, dataset, f"{predictions.name} against {labels.name}", output)
+    return evaluate_cases(cases, dataset, f"{predictions.name} against {labels.name}", output, full)
 
 
 def refuse_output(output: Path | None, inputs: Sequence[Path]) -> None:
@@ -72,11 +74,18 @@ def refuse_output(output: Path | None, inputs: Sequence[Path]) -> None:
 
 
 def evaluate_cases(
-    cases: Sequence[SegmentedCase], dataset: SegmentationDataset, title: str, output: Path | None
+    cases: Sequence[SegmentedCase],
+    dataset: SegmentationDataset,
+    title: str,
+    output: Path | None,
+    full: bool = False,
 ) -> dict[str, Any]:
-    """Measure segmented cases, and print and, where there is a folder for it, write what comes of it."""
+    """Measure segmented cases, and print and, where there is a folder for it, write what comes of it.
+
+    With `full` the report has pictures of all cases.
+    """
     if output is not None:
-        return write_segmentation_results(cases, dataset, output, title, [], {}, {})
+        return write_segmentation_results(cases, dataset, output, title, [], {}, {}, full=full)
     with progress_bar("measuring", len(cases)) as bar:
         measured = []
         for case in cases:

@@ -25,7 +25,7 @@ from lannunet_segmentation.predict.targets import PREDICTIONS, label_paths
 from lannunet_segmentation.types import IGNORE, Labels, SegmentationDataset, SegmentedCase
 
 
-def evaluate_runs(runs: Sequence[Path], output: Path | None = None) -> dict[str, Any]:
+def evaluate_runs(runs: Sequence[Path], output: Path | None = None, full: bool = False) -> dict[str, Any]:
     """Pool what runs segmented, and print and, where there is a folder for it, write what comes of it."""
     refuse_output(output, runs)
     base = cross_validated(runs)
@@ -34,7 +34,7 @@ def evaluate_runs(runs: Sequence[Path], output: Path | None = None) -> dict[str,
         if (base / POSTPROCESSING).exists() and base / POSTPROCESSING not in earlier_results(base):
             raise UserError(f"--runs: {base / POSTPROCESSING} is none that lannunet wrote; move it away.")
     cases, dataset = pool(runs)
-    summary = evaluate_cases(cases, dataset, f"{dataset.name}, {len(runs)} runs", output)
+    summary = evaluate_cases(cases, dataset, f"{dataset.name}, {len(runs)} runs", output, full)
     if base is not None and dataset.regions:
         print("largest components are tried for classes, and these are regions", flush=True)
     elif base is not None:

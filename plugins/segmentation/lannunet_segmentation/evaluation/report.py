@@ -13,14 +13,17 @@ from typing import Any
 import numpy as np
 from lannunet_images import IMAGE_FILES
 from lannunet_report import (
+    FOR_PICTURES,
+    CaseView,
     Chart,
     best_middle_worst,
-    display_limits,
+    box_height,
+    case_views,
     draw_boxes,
-    jpeg_url,
+    kept_epoch,
     make_chart,
+    monitor_of,
     plugin_charts,
-    to_display,
     training_charts,
     write_page,
 )
@@ -30,7 +33,7 @@ from lannunet_core import ReportPart, UserError, progress_bar, write_text
 from lannunet_segmentation.data.cases import read_case
 from lannunet_segmentation.data.headers import states_spacing
 from lannunet_segmentation.data.label_files import read_label
-from lannunet_segmentation.evaluation.contours import outline
+from lannunet_segmentation.evaluation.case_views import case_view, classes_of
 from lannunet_segmentation.evaluation.metrics import compared_metrics
 from lannunet_segmentation.evaluation.summary import (
     STATES,
@@ -51,14 +54,6 @@ from lannunet_segmentation.types import (
     SegmentedCase,
 )
 
-SLICES = 5
-PANEL_PIXELS = 360
-SMALL = 1 / 3  # of a picture's area: foreground that takes less is shown larger beside it
-ANISOTROPIC = 1.5  # from this ratio of spacings on, slices are those across the coarsest axis
-CLASSES_A_CASE = 4
-COLOURS = (
-    "#ff9330", "#38bdf8", "#f472b6", "#a3e635", "#facc15", "#a78bfa", "#2dd4bf", "#fb7185",
-)  # fmt: skip
 PANELS = (
     ("loss", "Training loss", "log"),
     ("terms.", "Terms of the loss", "linear"),
@@ -66,7 +61,6 @@ PANELS = (
     ("lr", "Learning rate", "linear"),
 )
 Weight = Callable[[SegmentedCase], NDArray[Any] | None]
-Box = tuple[slice, ...]
 
 
 def write_segmentation_results(
@@ -83,6 +77,7 @@ def write_segmentation_results(
     weight: Weight | None = None,
     parts: Sequence[ReportPart] = (),
     seed: int = 0,
+    full: bool = False,
 ) -> dict[str, Any]:
     """Measure segmented cases; write `cases.csv`, `summary.json` and `report.html`, print the figures.
 
@@ -100,6 +95,7 @@ def write_segmentation_results(
         weight: Gives the weights (*S) of a case's voxels, for the weighted Dice; None: it has none.
         parts: Additional parts of the page, of plugins.
         seed: Of the bootstrap.
+        full: Whether the page has pictures of all cases, however large it gets.
 
     Returns:
         The summary; see `summary.summarise`. With `others` it holds `comparison`, with `figures` `metrics`.
@@ -121,7 +117,8 @@ def write_segmentation_results(
         summary["metrics"] = {name: value if isfinite(value) else None for name, value in figures.items()}
     write_cases(folder / "cases.csv", measured, names, unit, dataset.dimensions)
     write_text(folder / "summary.json", json.dumps(summary, indent=1))
-    groups = _groups(measured, dataset)
+    rows = _rows(measured, names)
+    views = _views(measured, dataset, [row["number"] for row in rows], full)
     write_page(
         folder / "report.html",
         Path(__file__).with_name("report.html.j2"),
@@ -129,15 +126,18 @@ def write_segmentation_results(
         description,
         title=title,
         summary=summary,
-        classes=[{"name": name, "colour": _colour(n)} for n, name in enumerate(names)],
+        classes=classes_of(names),
         weighted=summary["overall"]["weighted_dice"] is not None,
         states=[state for state in STATES[1:] if summary["overall"]["counts"][state]],
-        charts=_charts(measured, names, unit) + training_charts(history, PANELS) + plugin_charts(parts),
-        groups=groups,
+        charts=_charts(measured, names, unit)
+        + training_charts(history, PANELS, monitor_of(resolved))
+        + plugin_charts(parts),
+        kept=kept_epoch(history, monitor_of(resolved)),
+        cases=rows,
+        views=views,
+        layers=[("prediction", "prediction"), *([("target", "annotation")] if summary["evaluated"] else [])],
         volumes=dataset.dimensions == 3,
-        partial=any(
-            panel["ignored"] for g in groups for c in g["cases"] for row in c["rows"] for panel in row
-        ),
+        partial=any('"ignored":' in view for view in views.values()),
     )
     if summary["evaluated"]:
         print_summary(summary, title)
@@ -197,153 +197,49 @@ def _target(case: SegmentedCase, dataset: SegmentationDataset) -> Labels | None:
 # --- cases ----------------------------------------------------------------------------
 
 
-def _groups(measured: Sequence[MeasuredCase], dataset: SegmentationDataset) -> list[dict[str, Any]]:
-    """Best, median and worst cases by mean Dice; without annotation some from the start, middle and end."""
-    ranked = sorted(
-        (case for case in measured if _mean_dice(case) is not None), key=lambda case: -(_mean_dice(case) or 0)
-    )
-    names = ("Best cases", "Median cases", "Worst cases")
-    if not ranked:
-        ranked, names = list(measured), ("First cases", "Cases between", "Last cases")
-    return [
-        {"name": name, "cases": [_case(case, dataset) for case in chosen]}
-        for name, chosen in zip(names, best_middle_worst(ranked), strict=True)
-        if chosen
-    ]
+def _rows(measured: Sequence[MeasuredCase], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of the table, those with the lowest mean Dice first."""
+    rows = []
+    for number, case in enumerate(measured):
+        dice = _mean_dice(case)
+        of_names = zip(names, case.metrics or (), strict=False)
+        known = [(one, name) for name, one in of_names if isfinite(one.dice)]
+        worst = min(known, key=lambda found: found[0].dice, default=None)
+        far = [one.hausdorff95 for one, _ in known if isfinite(one.hausdorff95)]
+        rows.append(
+            {
+                "number": number,
+                "id": case.case.id,
+                "dice": dice,
+                "worst": None if worst is None else worst[0].dice,
+                "class": "" if worst is None else worst[1],
+                "hausdorff95": max(far, default=None),
+                "missed": [name for one, name in known if one.state == "missed"],
+            }
+        )
+    return sorted(rows, key=lambda row: 2.0 if row["dice"] is None else float(row["dice"]))
+
+
+def _views(
+    measured: Sequence[MeasuredCase], dataset: SegmentationDataset, order: Sequence[int], full: bool
+) -> dict[int, Any]:
+    """What the page shows of cases: first of the worst, the best and those between."""
+    worst, middle, best = best_middle_worst(order)
+    first = [*worst, *best, *middle]
+
+    def view(number: int, large: bool) -> CaseView:
+        case = measured[number].case
+        placed = dataset.layout != "preprocessed" and dataset.files.placement(case.images[0]) is not None
+        return case_view(_stored(case, dataset), _predicted(case, dataset)[0], dataset, placed, large)
+
+    wanted = list(dict.fromkeys([*first, *order]))
+    views = case_views(wanted, view, len(first), None if full else FOR_PICTURES)
+    return {number: found for number, found in zip(wanted, views, strict=True) if found is not None}
 
 
 def _mean_dice(case: MeasuredCase) -> float | None:
     dice = [metrics.dice for metrics in case.metrics or () if isfinite(metrics.dice)]
     return float(np.mean(dice)) if dice else None
-
-
-def _case(measured: MeasuredCase, dataset: SegmentationDataset) -> dict[str, Any]:
-    """A case's rows of panels, and the figures of its worst classes."""
-    case = measured.case
-    stored = _stored(case, dataset)
-    view = _View(stored, _predicted(case, dataset)[0], dataset)
-    shown = [
-        (number, metrics)
-        for number, metrics in sorted(enumerate(measured.metrics or ()), key=lambda one: one[1].dice)
-        if metrics.state not in ("absent", "unannotated")
-    ]
-    return {
-        "id": case.id,
-        "dice": _mean_dice(measured),
-        "classes": [
-            {
-                "name": dataset.compared[number].name,
-                "colour": _colour(number),
-                "dice": metrics.dice,
-                "hausdorff95": metrics.hausdorff95 if isfinite(metrics.hausdorff95) else None,
-                "state": metrics.state,
-            }
-            for number, metrics in shown[:CLASSES_A_CASE]
-        ],
-        "more": max(len(shown) - CLASSES_A_CASE, 0),
-        "rows": view.rows_2d() if dataset.dimensions == 2 else view.rows_3d(),
-    }
-
-
-class _View:
-    """One case's image and labels, cut into panels."""
-
-    def __init__(self, stored: CaseImage, predicted: Labels, dataset: SegmentationDataset) -> None:
-        colours = dataset.dimensions == 2 and len(dataset.channel_names) == 3
-        self.pixels = stored.pixels if colours else stored.pixels[:1]
-        self.scale = np.asarray(stored.geometry.spacing) / min(stored.geometry.spacing)
-        self.predicted, self.compared = predicted, dataset.compared
-        label = stored.label
-        self.target = label if label is not None and (label != IGNORE).any() else None
-        if self.target is None:
-            self.foreground = predicted > 0
-            self.wrong = np.zeros_like(self.foreground)
-        else:
-            known = self.target != IGNORE
-            self.foreground = known & ((predicted > 0) | (self.target > 0))
-            self.wrong = known & (predicted != self.target)
-        self.window = self._window()
-        held = self.pixels.transpose(*range(1, self.pixels.ndim), 0)[self.window]
-        self.limits = display_limits(held)
-
-    def _window(self) -> Box:
-        """Round the foreground, with some of what is about it; everything where there is none."""
-        window: list[slice] = []
-        for axis in range(self.foreground.ndim):
-            held = np.flatnonzero(self.foreground.any(axis=_others(axis, self.foreground.ndim)))
-            if not held.size:
-                return (slice(None),) * self.foreground.ndim
-            margin = max(4, int(held[-1] - held[0] + 1) // 4)
-            window.append(slice(max(int(held[0]) - margin, 0), int(held[-1]) + 1 + margin))
-        return tuple(window)
-
-    def rows_2d(self) -> list[list[dict[str, Any]]]:
-        """The whole image and, where the foreground is small, what is round it."""
-        whole = (slice(None), slice(None))
-        panels = [self._panel(whole)]
-        if self.foreground[self.window].size < SMALL * self.foreground.size:
-            panels.append(self._panel(self.window, caption="enlarged"))
-        return [panels]
-
-    def rows_3d(self) -> list[list[dict[str, Any]]]:
-        """The plane of each axis with the most errors, then slices through the foreground."""
-        seen = next((mask for mask in (self.wrong, self.foreground) if mask.any()), None)
-        whole = (slice(None),) * 3
-        planes = []
-        for axis, size in enumerate(self.foreground.shape):
-            place = size // 2 if seen is None else int(seen.sum(axis=_others(axis, 3)).argmax())
-            planes.append(self._panel(whole, axis, place))
-        axis = 2 - int(self.scale.argmax()) if self.scale.max() > ANISOTROPIC else 0
-        held = np.flatnonzero(self.foreground.any(axis=_others(axis, 3)))
-        chosen = np.unique(((np.arange(SLICES) + 0.5) / SLICES * len(held)).astype(int)) if held.size else []
-        return [planes, [self._panel(self.window, axis, int(held[n])) for n in chosen]]
-
-    def _panel(
-        self, window: Box, axis: int | None = None, place: int = 0, caption: str = ""
-    ) -> dict[str, Any]:
-        """What the template needs to draw a picture, of a volume the plane `place` of `axis`.
-
-        Lengths are its pixels times its scale (x, y).
-        """
-
-        def cut(values: NDArray[Any]) -> NDArray[Any]:
-            if axis is None:
-                return values[window]
-            index: tuple[slice | int, ...] = (*window[:axis], place, *window[axis + 1 :])
-            return values[index] if axis == 0 else values[index][::-1]  # z points up
-
-        predicted = cut(self.predicted)
-        target = None if self.target is None else cut(self.target)
-        shown = to_display(np.stack([cut(channel) for channel in self.pixels]), self.limits)
-        scale = np.delete(self.scale[::-1], [] if axis is None else axis)[::-1]  # (x, y)
-        present = np.unique(predicted if target is None else np.stack([predicted, target])).tolist()
-        width, height = np.array(predicted.shape[::-1]) * scale
-        return {
-            "href": jpeg_url(shown) if axis is None else jpeg_url(shown, PANEL_PIXELS),
-            "width": round(float(width), 2),
-            "height": round(float(height), 2),
-            "scale": " ".join(f"{step:.4g}" for step in scale),
-            "ignored": "" if target is None else outline(target == IGNORE),
-            "outlines": [
-                {
-                    "index": number + 1,
-                    "colour": _colour(number),
-                    "predicted": outline(region.mask(predicted)),
-                    "target": "" if target is None else outline(region.mask(target)),
-                }
-                for number, region in enumerate(self.compared)
-                if not set(present).isdisjoint(region.labels)
-            ],
-            "caption": caption if axis is None else f"{'zyx'[axis]} = {place}",
-        }
-
-
-def _others(axis: int, dimensions: int) -> tuple[int, ...]:
-    return tuple(other for other in range(dimensions) if other != axis)
-
-
-def _colour(number: int) -> str:
-    return COLOURS[number % len(COLOURS)]
 
 
 # --- charts ---------------------------------------------------------------------------
@@ -362,6 +258,11 @@ def _charts(measured: Sequence[MeasuredCase], names: Sequence[str], unit: str) -
         values = table(evaluated, figure, len(names))
         if np.isfinite(values).any():
             charts.append(
-                make_chart(title, boxes, partial(draw_boxes, values=values, names=names, label=label))
+                make_chart(
+                    title,
+                    boxes,
+                    partial(draw_boxes, values=values, names=names, label=label),
+                    height=box_height(names),
+                )
             )
     return charts

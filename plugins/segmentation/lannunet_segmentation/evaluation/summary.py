@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lannunet_report import bootstrap_statistics, bootstrap_weights, spreadsheet_text
+from lannunet_report import bootstrap_statistics, bootstrap_weights, print_table, spreadsheet_text
 
 from lannunet_core import Floats, atomic_path
 from lannunet_segmentation.evaluation.metrics import ClassMetrics
@@ -195,31 +195,15 @@ def _extra_cell(value: Any) -> str:
 
 def print_summary(summary: Mapping[str, Any], title: str) -> None:
     """Print a table of a summary's figures, and what it was compared with."""
-    from rich.console import Console
-
-    console = Console()
-    console.print(_figures_table(summary, title))
-    left_out = {name: block["counts"]["unannotated"] for name, block in summary["per_class"].items()}
-    if any(left_out.values()):
-        listed = ", ".join(f"{name} in {count}" for name, count in left_out.items() if count)
-        print(f"not annotated, so not evaluated, in some of {summary['evaluated']} cases: {listed}")
-    for name, other in summary.get("comparison", {}).items():
-        console.print(_comparison_table(name, other))
-
-
-def _figures_table(summary: Mapping[str, Any], title: str) -> Any:
-    from rich.text import Text
-
     weighted = summary["overall"]["weighted_dice"] is not None
     states = [s for s in STATES[1:] if summary["overall"]["counts"][s]]
-    headings = ["Dice", "95 % CI", "median", "sd", *["weighted"] * weighted]
+    headings = ["class", "Dice", "95 % CI", "median", "sd", *["weighted"] * weighted]
     headings += [f"HD95 {summary['unit']}", f"MSD {summary['unit']}", "cases", *states]
-    found = _table(f"{title}: agreement with the annotation", headings)
 
-    def add(name: str, block: Mapping[str, Any], **style: Any) -> None:
+    def row(name: str, block: Mapping[str, Any]) -> list[str]:
         dice, counts = block["dice"], block["counts"]
-        found.add_row(
-            Text(name),
+        return [
+            name,
             _mean(dice, 3),
             _interval(dice and dice["mean_ci95"]),
             _text(dice and dice["median"], 3),
@@ -229,42 +213,35 @@ def _figures_table(summary: Mapping[str, Any], title: str) -> Any:
             _mean(block["mean_surface_distance"], 2),
             str(counts["both"] + counts["missed"] + counts["invented"]),
             *(str(counts[state] or "") for state in states),
-            **style,
-        )
+        ]
 
-    for name, block in summary["per_class"].items():
-        add(name, block)
-    found.add_section()
-    add("all", summary["overall"], style="bold")
-    return found
-
-
-def _comparison_table(other: str, compared: Mapping[str, Any]) -> Any:
-    from rich.text import Text
-
-    headings = ["Dice", other, "difference", "95 % CI", "pairs"]
-    found = _table(f"compared with {other}", headings)
-    rows = {**compared["per_class"], "all": compared["overall"]}
-    for name, row in rows.items():
-        if row is not None:
-            figures = [_text(row[key], 3) for key in ("ours", "theirs")]
-            change = [f"{row['difference']:+.3f}", _interval(row["difference_ci95"], "+")]
-            found.add_row(Text(name), *figures, *change, str(row["pairs"]))
-    return found
-
-
-def _table(title: str, headings: Sequence[str]) -> Any:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    found = Table(
-        title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    rows = [row(name, block) for name, block in summary["per_class"].items()]
+    print_table(
+        f"{title}: agreement with the annotation", headings, [*rows, row("all", summary["overall"])], 1
     )
-    found.add_column("class", overflow="fold")
-    for heading in headings:
-        found.add_column(Text(heading), justify="right", no_wrap=True)
-    return found
+    left_out = {name: block["counts"]["unannotated"] for name, block in summary["per_class"].items()}
+    if any(left_out.values()):
+        listed = ", ".join(f"{name} in {count}" for name, count in left_out.items() if count)
+        print(f"not annotated, so not evaluated, in some of {summary['evaluated']} cases: {listed}")
+    for name, other in summary.get("comparison", {}).items():
+        if other["overall"] is not None:
+            _print_comparison(name, other)
+
+
+def _print_comparison(other: str, compared: Mapping[str, Any]) -> None:
+    rows = [
+        [
+            name,
+            *(_text(row[key], 3) for key in ("ours", "theirs")),
+            f"{row['difference']:+.3f}",
+            _interval(row["difference_ci95"], "+"),
+            str(row["pairs"]),
+        ]
+        for name, row in {**compared["per_class"], "all": compared["overall"]}.items()
+        if row is not None
+    ]
+    headings = ["class", "Dice", "theirs", "difference", "95 % CI", "pairs"]
+    print_table(f"compared with {other}", headings, rows, 1)
 
 
 def _mean(figures: Mapping[str, Any] | None, digits: int) -> str:

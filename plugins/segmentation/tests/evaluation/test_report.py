@@ -31,14 +31,14 @@ class Page(HTMLParser):
 
     def __init__(self, path):
         super().__init__()
-        self.open, self.elements, self.texts = [], [], []
+        self.open, self.elements, self.texts, self.views = [], [], [], []
         self.source = path.read_text(encoding="utf-8")
         self.feed(self.source)
         assert self.open == []
 
     def handle_starttag(self, tag, attributes):
         self.elements.append((tag, dict(attributes)))
-        if tag not in ("meta", "br"):
+        if tag not in ("meta", "br", "input"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attributes):
@@ -50,13 +50,21 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if self.open and self.open[-1] not in ("style", "script"):
             self.texts.append(data.strip())
+        elif self.open[-1:] == ["script"] and "data-case" in self.elements[-1][1]:
+            self.views.append(json.loads(data))
 
     @property
     def text(self):
         return " ".join(self.texts)
 
-    def paths(self, kind):
-        return [a["d"] for tag, a in self.elements if tag == "path" and a.get("class") == kind]
+    @property
+    def planes(self):
+        return [plane for view in self.views for plane in view["planes"]]
+
+    def shapes(self, kind):
+        """The outlines of the slice that each plane shows first."""
+        shown = [plane["shapes"][plane["slices"].index(plane["start"])] for plane in self.planes]
+        return [shape[kind] for shapes in shown for shape in shapes if shape[kind]]
 
 
 def save(path, array, spacing=None):
@@ -137,7 +145,8 @@ def test_files_and_page_of_volumes(tmp_path):
     for text in ("A <title>", "7 cases, 2 classes.", "left & <b>", "b: 17", "git: <x>", "Training loss",
                  "Validation error", "Dice by class", "Mean surface distance"):  # fmt: skip
         assert text in page.text
-    assert re.findall(r"case_(\d)", page.text) == ["0", "1", "2", "3", "6", "5", "4"]
+    assert re.findall(r"case_(\d)", page.text) == ["6", "5", "4", "3", "2", "1", "0"]
+    assert len(page.views) == 7
     assert len(page.source) < 3_000_000
 
 
@@ -156,7 +165,7 @@ def test_a_hostile_name_acts_nowhere(tmp_path, capsys, monkeypatch):
         assert row["id"].startswith("'=")
         assert row["class"].startswith(("'=", "'-"))
     assert HOSTILE in page.text
-    assert "script" not in {tag for tag, _ in page.elements}
+    assert [tag for tag, _ in page.elements].count("script") == 1 + len(page.views)  # the page's own
     assert "[bold red]x[/]" in capsys.readouterr().out
 
 
@@ -164,7 +173,7 @@ def test_page_needs_nothing_but_itself(tmp_path):
     dataset, cases = data_set(tmp_path / "raw", count=2)
     page = results(dataset, cases, tmp_path)[2]
     for tag, attributes in page.elements:
-        assert tag not in ("script", "link", "iframe")
+        assert tag not in ("link", "iframe")
         for name in ("src", "href", "xlink:href"):
             assert attributes.get(name, "#").startswith(("#", "data:image/"))
     assert not re.findall(r"url\((?!#)|@import", page.source)
@@ -184,12 +193,12 @@ def test_outlines_lie_on_the_picture(tmp_path):
     save(cases[0].predicted, np.roll(box, 3, axis=1))
     summary, _, page = results(dataset, cases, tmp_path)
     assert summary["unit"] == "px"
-    assert page.paths("target") == ["M20 10h30v20h-30z"]
-    assert page.paths("prediction") == ["M23 10h30v20h-30z"]
-    (picture,) = [a for tag, a in page.elements if tag == "image"]
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture["href"].split(",")[1]))).convert("L"))
+    assert page.shapes("target") == ["M20 10h30v20h-30z"]
+    assert page.shapes("predicted") == ["M23 10h30v20h-30z"]
+    (plane,) = page.planes
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(plane["href"].split(",")[1]))).convert("L"))
     assert np.array_equal(pixels > 127, box.astype(bool))
-    assert (picture["width"], picture["height"]) == ("60.0", "40.0")
+    assert (plane["size"], plane["scale"]) == ([60, 40], [1, 1])
 
 
 def test_small_objects_are_enlarged(tmp_path):
@@ -199,35 +208,42 @@ def test_small_objects_are_enlarged(tmp_path):
     save(cases[0].target, speck)
     save(cases[0].predicted, speck)
     page = results(dataset, cases, tmp_path)[2]
-    assert page.paths("target") == ["M30 20h3v3h-3z", "M4 4h3v3h-3z"]
-    assert "enlarged" in page.text
+    assert page.shapes("target") == ["M30 20h3v3h-3z"]
+    assert page.planes[0]["window"] == [26, 16, 11, 11]
 
 
-def test_planes_are_in_proportion_and_slices_cross_the_coarse_axis(tmp_path):
+def test_planes_are_in_proportion(tmp_path):
     dataset, cases = data_set(tmp_path / "raw", 1, shape=(12, 30, 40), spacing=(0.5, 1.0, 2.0))
     page = results(dataset, cases, tmp_path)[2]
-    sizes = [(float(a["width"]), float(a["height"])) for tag, a in page.elements if tag == "image"]
-    assert sizes[:3] == [(40, 60), (40, 48), (60, 48)]
-    captions = re.findall(r"([xyz]) = \d+", page.text)
-    assert captions[:3] == ["z", "y", "x"]
-    assert set(captions[3:]) == {"z"} and len(captions) > 4
+    assert [plane["size"] for plane in page.planes] == [[40, 30], [40, 12], [30, 12]]
+    assert [plane["scale"] for plane in page.planes] == [[1, 2], [1, 4], [2, 4]]
+    assert [plane["axis"] for plane in page.planes] == [2, 1, 0]
+    for plane in page.planes:
+        picture = Image.open(io.BytesIO(base64.b64decode(plane["href"].split(",")[1])))
+        width, height = plane["size"]
+        assert picture.size == (width, height * len(plane["slices"]))
 
 
-def test_z_points_up_in_upright_planes(tmp_path):
+def test_upright_planes_are_turned_and_lettered_as_the_patient_lies(tmp_path):
     dataset, cases = data_set(tmp_path / "raw", 1, shape=(10, 10, 10), spacing=(1.0, 1.0, 1.0))
     label = np.zeros((10, 10, 10), dtype=np.int16)
-    label[8, 4, 4] = 1  # two from the top
+    label[8, 4, 5] = 1
     save(cases[0].target, label, (1.0, 1.0, 1.0))
     save(cases[0].predicted, label, (1.0, 1.0, 1.0))
-    page = results(dataset, cases, tmp_path)[2]
-    assert page.paths("target")[:3] == ["M4 4h1v1h-1z", "M4 1h1v1h-1z", "M4 1h1v1h-1z"]
+    axial, coronal, sagittal = results(dataset, cases, tmp_path)[2].planes
+    assert (axial["start"], coronal["start"], sagittal["start"]) == (8, 4, 5)
+    assert not axial["flipped"] and coronal["flipped"] and sagittal["flipped"]
+    assert [plane["name"] for plane in (axial, coronal, sagittal)] == ["axial", "coronal", "sagittal"]
+    assert axial["letters"] == ["R", "L", "A", "P"]
+    assert coronal["letters"] == ["R", "L", "S", "I"]
+    assert sagittal["letters"] == ["A", "P", "S", "I"]
 
 
 def test_partial_annotation_shows_and_measures_annotated_slices_only(tmp_path):
     dataset, cases = data_set(tmp_path / "raw", 2, ignore=3)
     summary, rows, page = results(dataset, cases, tmp_path)
-    assert page.paths("ignored") and "not annotated" in page.text
-    assert {int(z) for z in re.findall(r"z = (\d+)", page.text)} <= {1, 5, 9}
+    assert all(any(plane["ignored"]) for plane in page.planes) and "not annotated" in page.text
+    assert {plane["start"] for plane in page.planes if plane["axis"] == 2} <= {1, 5, 9}
     assert int(rows[0]["target_voxels"]) < int(rows[0]["predicted_voxels"])
     for case in cases:  # what is predicted elsewhere changes no figure
         image = sitk.ReadImage(str(case.predicted))
@@ -244,7 +260,7 @@ def test_without_annotation_there_are_pictures(tmp_path, capsys):
     summary, rows, page = results(dataset, loose, tmp_path)
     assert summary["evaluated"] == 0
     assert "no annotation" in page.text
-    assert page.paths("prediction") and not page.paths("target")
+    assert page.shapes("predicted") and not page.shapes("target")
     assert [row["dice"] for row in rows] == [""] * 4
     assert int(rows[0]["predicted_voxels"]) > 0
     assert "Dice" not in capsys.readouterr().out
@@ -259,7 +275,7 @@ def test_label_that_annotates_nothing_is_none(tmp_path):
         save(case.target, np.full((12, 30, 40), -1, dtype=np.int16), (1.0, 1.0, 2.5))
     summary, _, page = results(dataset, cases, tmp_path)
     assert summary["evaluated"] == 0
-    assert page.paths("prediction")
+    assert page.shapes("predicted")
 
 
 def test_nothing_predicted(tmp_path):
@@ -322,7 +338,15 @@ def test_pictures_of_slices_stored_as_volumes(tmp_path):
     dataset, cases = data_set(tmp_path / "raw", 2, shape=(1, 30, 40))
     summary, _, page = results(dataset, cases, tmp_path)
     assert dataset.dimensions == 2 and summary["unit"] == "mm"
-    assert not re.search(r"[xyz] = \d", page.text)
+    assert [len(view["planes"]) for view in page.views] == [1, 1]
+
+
+def test_without_room_a_case_has_no_picture(tmp_path, monkeypatch):
+    dataset, cases = data_set(tmp_path / "raw", 4)
+    monkeypatch.setattr("lannunet_segmentation.evaluation.report.FOR_PICTURES", 1)
+    page = results(dataset, cases, tmp_path)[2]
+    assert not page.views and len(re.findall(r"case_\d", page.text)) == 4
+    assert "no room" in page.source
 
 
 def test_same_input_same_page(tmp_path):
@@ -354,4 +378,4 @@ def test_preprocessed_folders_have_image_and_annotation_in_one_file(tmp_path):
     summary, rows, page = results(dataset, [SegmentedCase(case.id, case.images, predicted, None)], tmp_path)
     assert summary["evaluated"] == 1 and summary["unit"] == "mm"
     assert float(rows[0]["hausdorff95_mm"]) == 0.5
-    assert page.paths("ignored") and page.paths("target")
+    assert any(plane.get("ignored") for plane in page.planes) and page.shapes("target")

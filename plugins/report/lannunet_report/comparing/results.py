@@ -1,0 +1,203 @@
+"""What a run found, in the form in which runs of every task are compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from lannunet_core import Floats, UserError, registered, terminal_text
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of every case and output.
+
+    Attributes:
+        name: Such as `Dice`.
+        unit: Such as `mm`; empty: it has none.
+        higher_is_better: Else the lower is.
+        values: (cases, outputs), NaN where there is none.
+        share: Whether each value is 0 or 1, and a mean of them a rate.
+    """
+
+    name: str
+    unit: str
+    higher_is_better: bool
+    values: Floats
+    share: bool = False
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a run found in the cases of a split.
+
+    Attributes:
+        cases: Their ids.
+        outputs: The names of landmarks or classes.
+        figures: The first one ranks the cases.
+        truth: What was annotated in each case, as a text that differs where annotations do.
+        split: That was evaluated; empty: not known.
+    """
+
+    cases: tuple[str, ...]
+    outputs: tuple[str, ...]
+    figures: tuple[Figure, ...]
+    truth: tuple[str, ...]
+    split: str = ""
+
+    def of(self, cases: Sequence[str], outputs: Sequence[str]) -> Results:
+        """The same of some cases and outputs, in their order."""
+        rows = [self.cases.index(case) for case in cases]
+        columns = [self.outputs.index(name) for name in outputs]
+        return replace(
+            self,
+            cases=tuple(cases),
+            outputs=tuple(outputs),
+            figures=tuple(
+                replace(one, values=one.values[np.ix_(rows, columns)]) for one in self.figures
+            ),
+            truth=tuple(self.truth[row] for row in rows),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ResultFormat:
+    """How a task's results are read; an entry point of the group `lannunet.result_formats`.
+
+    Attributes:
+        task: Its name.
+        file: The table in a run's folder.
+        read: Gives what is in a folder that has it.
+        same_split: Keys (`section.key=value`) with which runs of any seed train and test on the same cases.
+    """
+
+    task: str
+    file: str
+    read: Callable[[Path], Results]
+    same_split: tuple[str, ...] = ()
+
+
+def result_formats() -> tuple[ResultFormat, ...]:
+    return registered("result_formats", ResultFormat)
+
+
+def read_results(run: Path) -> Results:
+    """The final results of a run's folder, of a cross-validated one those of all folds.
+
+    Raises:
+        UserError: There are none.
+    """
+    if not run.is_dir():
+        raise UserError(f"{run}: is no folder. Give folders of runs.")
+    folds = sorted(path for path in run.glob("fold*") if path.name[4:].isdecimal())
+    if folds and not any((run / one.file).is_file() for one in result_formats()):
+        return _joined(run, [read_results(fold) for fold in folds])
+    folder = _final(run)
+    known = [one for one in result_formats() if (folder / one.file).is_file()]
+    if not known:
+        files = " or ".join(one.file for one in result_formats())
+        raise UserError(f"{run}: holds no results ({files}). Give the folder of a finished run.")
+    return replace(known[0].read(folder), split=_split(run))
+
+
+def _final(run: Path) -> Path:
+    """Where the final results are, which the summary of a first stage says."""
+    try:
+        final = (run / json.loads((run / "summary.json").read_text(encoding="utf-8"))["final"]).resolve()
+    except (OSError, ValueError, LookupError, TypeError):
+        return run
+    return final.parent if final.is_relative_to(run.resolve()) else run
+
+
+def _split(run: Path) -> str:
+    try:
+        return str(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["inference"]["split"])
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        return ""
+
+
+def _joined(run: Path, folds: Sequence[Results]) -> Results:
+    first = folds[0]
+    cases = [case for fold in folds for case in fold.cases]
+    if twice := [case for case in set(cases) if cases.count(case) > 1]:
+        raise UserError(f"{run}: the case '{terminal_text(twice[0])}' is in several folds; compare one fold.")
+    every = [fold.of(fold.cases, first.outputs) for fold in folds]
+    figures = [
+        replace(figure, values=np.concatenate([one.figures[n].values for one in every]))
+        for n, figure in enumerate(first.figures)
+    ]
+    truth = tuple(text for one in every for text in one.truth)
+    return replace(first, cases=tuple(cases), figures=tuple(figures), truth=truth)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed alone, or one run.
+
+    Attributes:
+        name: On the page.
+        runs: Of the same cases and outputs.
+        about: What else is known, by name, such as how long they trained.
+    """
+
+    name: str
+    runs: tuple[Results, ...]
+    about: Mapping[str, Any]
+
+    def values(self, figure: int) -> Floats:
+        """(runs, cases, outputs)"""
+        return np.stack([run.figures[figure].values for run in self.runs])
+
+
+def aligned(groups: Sequence[Group]) -> tuple[list[Group], list[str]]:
+    """The groups on the cases and outputs that all of them have, and what is to be said of the others.
+
+    Raises:
+        UserError: They share none, or their figures differ.
+    """
+    runs = [(group, run) for group in groups for run in group.runs]
+    first = runs[0][1]
+    notes = []
+    for group, run in runs:
+        if [one.title for one in run.figures] != [one.title for one in first.figures]:
+            raise UserError(
+                f"{group.name}: has {', '.join(one.title for one in run.figures)}, but {groups[0].name} has "
+                f"{', '.join(one.title for one in first.figures)}. Compare runs of one task, whose images "
+                "state their spacing or do not."
+            )
+    shared = {}
+    for what in ("cases", "outputs"):
+        every = [set(getattr(run, what)) for _, run in runs]
+        names = [name for name in getattr(first, what) if all(name in of for of in every)]
+        if not names:
+            raise UserError(
+                f"{groups[0].name} and the others have no {what[:-1]} in common. Compare runs of the same "
+                "data."
+            )
+        if left := len(set.union(*every)) - len(names):
+            notes.append(f"{left} {what[:-1] if left == 1 else what} left out, which not all runs have")
+        shared[what] = names
+    together = [
+        replace(group, runs=tuple(run.of(shared["cases"], shared["outputs"]) for run in group.runs))
+        for group in groups
+    ]
+    base = together[0].runs[0]
+    for group in together:
+        for run in group.runs:
+            if other := sum(a != b for a, b in zip(base.truth, run.truth, strict=True)):
+                notes.append(
+                    f"{group.name}: {other} case{'s' * (other > 1)} with other annotations than in "
+                    f"{together[0].name}, so the differences there are not those of the models alone"
+                )
+                break
+    return together, notes

@@ -1,0 +1,121 @@
+"""Models trained under the same conditions: one data set and split, the same minutes, the same seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from lannunet_core import (
+    InstalledPlugin,
+    LoadedConfig,
+    UserError,
+    api,
+    canonical_name,
+    earlier_results,
+    finished,
+    load_config,
+    plugin_of,
+    write_text,
+)
+from lannunet_report.comparing.results import Group, read_results, result_formats
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network to compare: the name of an installed plugin, or a file with one."""
+
+    name: str
+    file: Path | None = None
+
+    @classmethod
+    def of(cls, word: str) -> Model:
+        return cls(Path(word).stem, Path(word)) if word.endswith(".py") else cls(canonical_name(word))
+
+    @property
+    def architecture(self) -> str | InstalledPlugin:
+        return self.name if self.file is None else plugin_of(self.file)
+
+
+def train_models(
+    data: Path, words: Sequence[str], seeds: int, minutes: float | None, folder: Path
+) -> list[Group]:
+    """Train each model with each seed, and read what they found.
+
+    `folder` gets MODEL.yaml, a plan for the model unless it is there already, and a run in MODEL/seedN.
+    Finished runs are skipped, an interrupted one is resumed.
+
+    Args:
+        data: The data set, of a task that says how its results are compared.
+        words: The models, by name or file.
+        seeds: How many: 0, 1, ….
+        minutes: Of training a run; None: as planned for the data.
+        folder: For plans and runs; made if need be.
+
+    Raises:
+        UserError: Something named does not exist, or a finished run was trained with other settings.
+    """
+    models = [Model.of(word) for word in words]
+    names = [model.name for model in models]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"--models: '{twice[0]}' is named twice. Name each once.")
+    task = api.task_of_dataset(data)
+    known = [one for one in result_formats() if one.task == task.name]
+    if not known:
+        raise UserError(f"{data}: results of task {task.name} cannot be compared.")
+    folder.mkdir(exist_ok=True)
+    runs: dict[tuple[int, str], LoadedConfig] = {}
+    for model in models:
+        yaml = folder / f"{model.name}.yaml"
+        if not yaml.exists():
+            plan = api.plan(
+                data.absolute(),
+                folder=folder,
+                task=task.name,
+                architecture=model.architecture,
+                minutes=minutes,
+            )
+            write_text(yaml, str(plan))
+        for seed in range(seeds):
+            place = json.dumps(str((folder / model.name / f"seed{seed}").absolute()), ensure_ascii=False)
+            own = [f"solver.seed={seed}", f"output.output_dir={place}"]
+            own += [] if minutes is None else [f"solver.budget_minutes={minutes:g}"]
+            files = [] if model.file is None else [model.file]
+            runs[seed, model.name] = load_config(yaml, [*own, *known[0].same_split], files)
+    for loaded in runs.values():  # what is wrong with the last one is found before the first is trained
+        task.check(loaded)
+    done = {key for key, loaded in runs.items() if finished(loaded)}
+    for number, (key, loaded) in enumerate(sorted(runs.items()), start=1):
+        output, name = loaded.run.output.output_dir, f"{key[1]}, seed {key[0]}"
+        if key in done:
+            print(f"{name} is finished: {output}", flush=True)
+            continue
+        print(f"{name} (run {number} of {len(runs)}): {output}", flush=True)
+        task.train(loaded, resume=bool(earlier_results(output)))
+    folders = {name: [runs[seed, name].run.output.output_dir for seed in range(seeds)] for name in names}
+    return [
+        Group(name, tuple(map(read_results, of_model)), about_runs(of_model))
+        for name, of_model in folders.items()
+    ]
+
+
+def about_runs(runs: Sequence[Path]) -> dict[str, Any]:
+    """What runs of one configuration took: `parameters`, and medians of `minutes` and `epochs`, if known."""
+    about: dict[str, Any] = {}
+    try:
+        described = [json.loads((run / "run.json").read_text(encoding="utf-8")) for run in runs]
+        histories = [
+            [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+            for run in runs
+        ]
+    except (OSError, ValueError):
+        return about
+    if all(histories):
+        about["epochs"] = median(len(rows) for rows in histories)
+        about["minutes"] = median(sum(row.get("seconds", 0) for row in rows) / 60 for rows in histories)
+    if "parameters" in described[0]:
+        about["parameters"] = described[0]["parameters"]
+    return about

@@ -114,7 +114,7 @@ function pixelsOfScreen() { // image pixels to a screen pixel
 }
 
 function draw() {
-  $("stage").style.width = `${zoom * 100}%`;
+  if (open) $("stage").style.width = `calc(min(100%, ${(76 * open.size[0]) / open.size[1]}vh) * ${zoom})`; // fits at first
   const svg = $("points"), list = $("list");
   svg.replaceChildren();
   list.replaceChildren();

@@ -16,7 +16,10 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 TABLE = "docs/contributing/words.md"
 PAGES = ("*.md", "docs/**/*.md", "plugins/*/*.md", "lannunet_core/**/*.md", "configs/**/*.md")
-CODE = ("lannunet_core/**/*.py*", "plugins/*/lannunet*/**/*.py*", "benchmarks/*.py", "docs/*.py")
+CODE = (
+    *("lannunet_core/**/*.py", "lannunet_core/**/*.pyi", "plugins/*/lannunet*/**/*.py"),
+    *("plugins/*/lannunet*/**/*.pyi", "benchmarks/*.py", "docs/*.py"),
+)
 TEMPLATES = ("lannunet_core/scaffold/*.template",)
 BETWEEN = r"""(?:\s|["'#>*]|f["'])+"""  # a phrase may continue on the next line, in a comment or a string
 SKIPPED = (tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
@@ -25,6 +28,12 @@ SKIPPED = (tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
 class Rule(NamedTuple):
     instead: str
     expression: str
+    plain: str
+
+
+def plain(text: str) -> str:
+    """The words of a text alone: cheap to search."""
+    return " ".join(re.findall(r"[\w']+", re.sub(r"\bf(?=[\"'])", "", text.lower())))
 
 
 def rules(table: str) -> list[Rule]:
@@ -33,7 +42,7 @@ def rules(table: str) -> list[Rule]:
     for row in re.findall(r"^\| (`.*?) \| (.*?) \|$", table, re.MULTILINE):
         for phrase in re.findall(r"`([^`]+)`", row[0]):
             words = BETWEEN.join(re.escape(word).replace("…", r"\w*") for word in phrase.split())
-            found.append(Rule(row[1], words))
+            found.append(Rule(row[1], words, plain(phrase.replace("…", ""))))
     return found
 
 
@@ -67,17 +76,19 @@ def texts(path: Path, content: str) -> Iterator[tuple[int, str]]:
 def problems(root: Path = ROOT) -> list[str]:
     """One line for each home-made word, with the place and what to write instead."""
     refused = rules((root / TABLE).read_text(encoding="utf-8"))
-    pattern = compiled(refused)
     files = {path for files in (*PAGES, *CODE, *TEMPLATES) for path in root.glob(files)}
     found = []
     for path in sorted(files - {root / TABLE}):
         content = path.read_text(encoding="utf-8")
-        if not pattern.search(content):
+        words = plain(content)
+        possible = [rule for rule in refused if rule.plain in words]
+        if not possible:
             continue
+        pattern = compiled(possible)
         for line, text in texts(path, content):
             for match in pattern.finditer(text):
                 assert match.lastindex
-                instead = refused[match.lastindex - 1].instead
+                instead = possible[match.lastindex - 1].instead
                 place = f"{path.relative_to(root)}:{line + text.count(chr(10), 0, match.start())}"
                 found.append(f"{place}: '{' '.join(match[0].split())}': write {instead}")
     return found

@@ -9,6 +9,7 @@ from lightning_fabric import Fabric
 
 from lannunet_core.config.compose import load_resolved
 from lannunet_core.config.loaded import LoadedConfig
+from lannunet_core.errors import UserError
 from lannunet_core.plugins import recorded
 from lannunet_core.plugins.api import RunInfo
 from lannunet_core.plugins.references import located
@@ -24,6 +25,7 @@ def open_model(
     change: Callable[[LoadedConfig], LoadedConfig] = lambda loaded: loaded,
     plugins: Sequence[Path] = (),
     device: str | Fabric = "auto",
+    task: str | None = None,
 ) -> S:
     """A trained model on the device.
 
@@ -33,11 +35,15 @@ def open_model(
         change: Of the model's configuration, before anything is made of it.
         plugins: Files with plugins that the user trusts.
         device: As `trainer.device`, or that of another model.
+        task: What the model has to be for; None: any task.
 
     Raises:
-        UserError: Plugins of the model are missing, or of another major version.
+        UserError: Plugins of the model are missing, or of another major version; or its task is another.
     """
     trained = load_checkpoint(path)
+    found = trained.run_info().task
+    if task is not None and found != task:
+        raise UserError(f"{path}: is a model of `task: {found}`. Name one of `task: {task}`.")
     recorded.require(trained.plugins, str(path))
     loaded = change(load_resolved(trained.config, str(path), plugins))
     fabric = make_fabric(loaded.run, device) if isinstance(device, str) else device

@@ -57,7 +57,9 @@ def open_model(
             )
         return loaded
 
-    session = core.open_model(path, partial(start_session, centres=centres), change, plugins, device)
+    session = core.open_model(
+        path, partial(start_session, centres=centres), change, plugins, device, "landmarks"
+    )
     if session.config.inference.presence and session.presence is None:
         raise UserError(
             f"{path}: has not learned what tells that a landmark is there. Train it to the end with "

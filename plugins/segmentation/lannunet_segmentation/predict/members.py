@@ -43,7 +43,7 @@ def open_members(
     members: list[Member] = []
     for path in paths:
         place = members[0].session.fabric if members else device  # of all
-        session = open_model(path, start_session, plugins=plugins, device=place)
+        session = open_model(path, start_session, plugins=plugins, device=place, task="segmentation")
         if members:
             refuse_different(path, session, members[0].session)
         if tta is not None:

@@ -17,6 +17,7 @@ from lannunet_core.plugins import discovery, manager, tasks
 from lannunet_core.plugins.api import Plugin, PluginConfig, RunInfo
 from lannunet_core.plugins.hooks import WrongAnswer
 from lannunet_core.plugins.installed import InstalledPlugin
+from lannunet_core.run.processes import now
 from lannunet_core.task import Task
 from lannunet_core.testing.bench import Bench
 from lannunet_core.testing.outcomes import Broken, NotClaimed
@@ -141,7 +142,6 @@ class Subject:
             supervised: Resolutions.
             seed: The run's.
         """
-        from lightning_fabric import Fabric
 
         from lannunet_core.config.loaded import LoadedConfig
 
@@ -173,7 +173,7 @@ class Subject:
             device="cpu",
             seed=seed,
         )
-        session = tasks.find(task).start_session(loaded, run, Fabric(accelerator="cpu", devices=1))
+        session = tasks.find(task).start_session(loaded, run, now().make_fabric(accelerator="cpu", devices=1))
         with redirect_stdout(StringIO()):
             bench.prepare(session)
         return session

@@ -22,11 +22,10 @@ from lannunet_images import (
     normalising_in_graph,
     transform_points,
 )
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lannunet_core import Floats, UserError, ask_class, is_among, map_tensors, spatial_size
+from lannunet_core import Floats, UserError, ask_class, is_among, make_fabric, map_tensors, spatial_size
 from lannunet_landmarks.evaluation.reliability import EDGE
 from lannunet_landmarks.maps.coarse import decode_strided
 from lannunet_landmarks.maps.confidence import ProbabilityLoss, reaches, with_masses_of
@@ -131,7 +130,7 @@ def graph_of(
         raise UserError(
             f"--size: {list(size)} has {len(size)} numbers; images of {path} have {session.run.dimensions}."
         )
-    session.fabric = Fabric(accelerator="cpu", devices=1)
+    session.fabric = make_fabric(session.config, "cpu")
     session.fabric.to_device(session.learner.eval())
     own = session.hooks.answering("get_coords_from_heatmap") is None
     own = own and is_among(session.config.inference.decoder, ("auto", "peak"))

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from lannunet_images import Graph
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lannunet_core import Floats, UserError, map_tensors
+from lannunet_core import Floats, UserError, make_fabric, map_tensors
 from lannunet_segmentation.predict.sliding import patch_scores
 from lannunet_segmentation.session import SegmentationSession
 from lannunet_segmentation.types import Settings
@@ -62,7 +61,7 @@ def graph_of(
         raise UserError(
             f"{path}: has a network with inputs besides the image, so it cannot be exported as a graph."
         )
-    session.fabric = Fabric(accelerator="cpu", devices=1)
+    session.fabric = make_fabric(session.config, "cpu")
     session.fabric.to_device(session.learner)
     learner = session.learner.eval()
     patch = tuple(size or run.input_size)

@@ -196,8 +196,10 @@ class TrainerConfig(core.TrainerConfig):
         0, ge=-1, description="Which foldK.json of a src_targets folder; -1: a plain file."
     )
     cache_data: StrictBool = Field(True, description="Keep prepared images in memory, as many as fit.")
-    cache_dtype: Literal["float32", "float16"] = Field(
-        "float32", description="Precision of prepared images; float16 keeps twice as many, with 11 bits."
+    cache_dtype: Literal["float32", "float16", "uint8"] = Field(
+        "float32",
+        description="Precision of prepared images. float16 keeps twice as many, with 11 bits; uint8 four "
+        "times, with 256 values per channel.",
     )
     compile: StrictBool = Field(
         False,

@@ -45,6 +45,7 @@ from lannunet_core import (
     to_device,
 )
 from lannunet_landmarks.data.annotations import check_inside
+from lannunet_landmarks.data.packing import Packed, pack
 from lannunet_landmarks.data.proportions import pixel_in
 from lannunet_landmarks.types import Sample
 
@@ -71,10 +72,13 @@ class Prepared(NamedTuple):
 
 
 class _Kept(NamedTuple):
-    """Where the pixels of a kept image start and their shape, and the rest of its `Prepared`."""
+    """Where the pixels of a kept image start and their shape, what they stand for, and the rest of its
+    `Prepared`."""
 
     first: int
     shape: tuple[int, ...]
+    low: Tensor | None
+    step: Tensor | None
     record: tuple[Any, ...]
 
 
@@ -134,8 +138,9 @@ class PreparedImages:
         if index < len(self._kept):
             kept = self._kept[index]
             pixels = self._pixels[kept.first : kept.first + math.prod(kept.shape)]
-            return Prepared(pixels.view(kept.shape).float(), *kept.record)
-        return self._read(index)
+            return Prepared(Packed(pixels.view(kept.shape), kept.low, kept.step).image(), *kept.record)
+        packed, *record = self._read(index)
+        return Prepared(packed.image(), *record)
 
     def preload(self, progress: Callable[[int], object] = lambda count: None) -> int:
         """Read all images and keep those that fit into the budget.
@@ -171,10 +176,10 @@ class PreparedImages:
                     if index >= fitting:
                         self._stored(self.samples[index])
                         return None
-                    image, *record = self._read(index)
-                first, last = int(ends[index]) - image.numel(), int(ends[index])
-                pixels[first:last] = image.flatten()
-                return _Kept(first, shapes[index], tuple(record))
+                    packed, *record = self._read(index)
+                first, last = int(ends[index]) - packed.values.numel(), int(ends[index])
+                pixels[first:last] = packed.values.flatten()
+                return _Kept(first, shapes[index], packed.low, packed.step, tuple(record))
 
             kept = []
             for one in pool.map(load, range(len(self.samples))):
@@ -196,7 +201,8 @@ class PreparedImages:
         header = self.files.header(sample.image, self.dimensions)
         return math.prod(header.size) * header.channels * BYTES_A_NUMBER
 
-    def _read(self, index: int) -> Prepared:
+    def _read(self, index: int) -> tuple[Packed, Floats, tuple[int, ...], tuple[float, ...] | None]:
+        """The pixels as they are kept, and the rest of `Prepared`."""
         sample = self.samples[index]
         stored = self._stored(sample)
         spacing = sample.spacing or stored.spacing
@@ -208,16 +214,10 @@ class PreparedImages:
                 self.normalisations,
                 pixel_in(spacing, self.pixel_shape),
             )
+            packed = pack(torch.from_numpy(image), self.dtype)
         except UserError as error:
             raise UserError(f"{sample.image}: {error}") from None
-        size = tuple(stored.pixels.shape[:0:-1])
-        rounded = torch.from_numpy(image).to(self.dtype).float()
-        if self.dtype != torch.float32 and not rounded.isfinite().all():
-            raise UserError(
-                f"{sample.image}: has normalised values beyond {torch.finfo(self.dtype).max:g}, the most "
-                "that float16 holds. Set trainer.cache_dtype to float32."
-            )
-        return Prepared(rounded, matrix, size, spacing)
+        return packed, matrix, tuple(stored.pixels.shape[:0:-1]), spacing
 
     def _stored(self, sample: Sample) -> Image:
         stored = self.files.read(sample.image, self.dimensions)

@@ -12,6 +12,7 @@ from lannunet_images import ExtraFields, FullImage, ImageFiles, available_memory
 from lannunet_images.geometry import is_inside, transform_points
 from lannunet_images.on_device import augment, augment_one
 from lannunet_landmarks.data.annotations import load_dataset
+from lannunet_landmarks.data.packing import pack
 from lannunet_landmarks.data.samples import EvaluationSamples, PreparedImages, TrainingSamples
 from lannunet_landmarks.data.sampling import PatchBias, PatchCentred
 from lannunet_landmarks.schema import DatasetConfig
@@ -108,6 +109,44 @@ def test_twice_as_many_images_are_kept_in_half_precision(samples):
     for index in range(3):
         assert half[index].image.dtype == torch.float32
         assert torch.equal(half[index].image, plain[index].image.half().float())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_four_times_as_many_images_are_kept_in_bytes(tmp_path, channels):
+    """Each value is at most half a step off, and kept images equal those that are read again."""
+    rng = np.random.default_rng(0)
+    shape = (12, 16) if channels == 1 else (12, 16, channels)
+    found = []
+    for number in range(3):
+        pixels = rng.normal(size=shape) * rng.uniform(1, 1000)
+        pixels[:, :4] = 7  # a constant part
+        np.save(tmp_path / f"{number}.npy", pixels.astype(np.float32))
+        found.append(Sample(str(number), tmp_path / f"{number}.npy", np.ones((1, 2)), np.zeros(1, np.int64)))
+    kept, read, plain = (
+        PreparedImages(
+            found,
+            2,
+            channels,
+            (16, 12),
+            "letterbox",
+            cache_data=cache,
+            dtype=dtype,
+            budget_bytes=600 * channels,
+        )
+        for cache, dtype in ((True, torch.uint8), (False, torch.uint8), (True, torch.float32))
+    )
+    assert (kept.preload(), read.preload(), plain.preload()) == (3, 0, 0)
+    for index in range(3):
+        assert torch.equal(kept[index].image, read[index].image)
+        wanted = plain[index].image
+        step = (wanted.amax((1, 2), keepdim=True) - wanted.amin((1, 2), keepdim=True)) / 255
+        assert ((kept[index].image - wanted).abs() <= 0.501 * step).all()
+        assert len(kept[index].image[0].unique()) > 50
+
+
+def test_a_constant_image_is_kept_in_bytes():
+    image = torch.full((2, 3, 4), 5.5)
+    assert torch.equal(pack(image, torch.uint8).image(), image)
 
 
 def test_what_half_precision_cannot_hold_is_refused(samples):

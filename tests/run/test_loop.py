@@ -5,9 +5,9 @@ import sys
 
 import pytest
 import torch
-from lightning_fabric import Fabric
 
 from lannunet_core.run import checkpoint, run
+from lannunet_core.run.processes import now
 
 # Two workers on a small machine, and forks of a process with threads.
 pytestmark = [
@@ -356,9 +356,15 @@ def test_gradients_are_clipped(project, workshop):
     assert workshop().norms == pytest.approx([12] * 6, rel=1e-3)
 
 
+def mixed(config):
+    return now().make_fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+
+
 def test_backward_runs_outside_autocast(project, workshop, monkeypatch):
     monkeypatch.setattr(
-        run, "make_fabric", lambda config: Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+        run,
+        "make_fabric",
+        lambda config: now().make_fabric(accelerator="cpu", devices=1, precision="bf16-mixed"),
     )
     project.set(model={"architecture": "probe"})
     del project.config["model"]["unet"]
@@ -386,7 +392,9 @@ class Looking(Plugin):
 
 def test_coordinates_are_not_rounded_by_mixed_precision(project, distribution, monkeypatch):
     monkeypatch.setattr(
-        run, "make_fabric", lambda config: Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+        run,
+        "make_fabric",
+        lambda config: now().make_fabric(accelerator="cpu", devices=1, precision="bf16-mixed"),
     )
     distribution("looking", {"looking": "looking:Looking"}, {"looking.py": LABELS_SEEN})
     project.set(trainer={"plugins": ["looking"]})

@@ -8,6 +8,7 @@ import torch
 from lannunet_images import prepare_to_train
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import nn
 
 from lannunet_core.config.schema import SolverConfig
@@ -44,7 +45,9 @@ def test_the_state_of_the_gradient_scaler_is_resumed(project, workshop, monkeypa
 
     def make_fabric(config):
         scaler = torch.amp.GradScaler("cpu", init_scale=SCALE, growth_interval=3)
-        return Fabric(accelerator="cpu", devices=1, plugins=[Scaled("16-mixed", "cpu", scaler)])
+        return Fabric(
+            accelerator="cpu", devices=1, plugins=[Scaled("16-mixed", "cpu", scaler), LightningEnvironment()]
+        )
 
     monkeypatch.setattr(run, "make_fabric", make_fabric)
     project.set(trainer={"plugins": ["saboteur"]}, solver={"max_epochs": 2, "mini_batch_size": 6})

@@ -4,11 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 from torch.optim import LBFGS, SGD
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
+from lannunet_core.run.processes import now
 from lannunet_core.run.step import Numbers, Step, needs_closure, plain, several, total
 
 
@@ -31,7 +31,7 @@ class Module(nn.Module):
 def run(*optimizers, clip=None, schedulers=()):
     module = Module()
     made = [build(list(module.parameters())) for build in optimizers]
-    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric = now().make_fabric(accelerator="cpu", devices=1)
     module, *wrapped = fabric.setup(module, *made)
 
     def fail(step, batch, values):

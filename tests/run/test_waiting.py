@@ -5,13 +5,13 @@ import pytest
 import torch
 from lannunet_images.on_device import augment
 from lannunet_segmentation.data.nnunet_scheme import NnunetScheme
-from lightning_fabric import Fabric
 from lightning_fabric.accelerators import CPUAccelerator
 
 from lannunet_core import make_scheme
 from lannunet_core.config.schema import SCHEME_NAMES
 from lannunet_core.run import run, step
 from lannunet_core.run.loop import Training
+from lannunet_core.run.processes import now
 from tests.fixtures.far import Far, device
 
 
@@ -40,7 +40,7 @@ def waits(monkeypatch):
         with Far() as far, monkeypatch.context() as patch:
 
             def make_fabric(config):
-                fabric = Fabric(accelerator="cpu", devices=1)
+                fabric = now().make_fabric(accelerator="cpu", devices=1)
                 fabric._strategy._root_device = device()
                 return fabric
 

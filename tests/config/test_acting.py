@@ -28,6 +28,9 @@ UNSEEN = {
     "solver.shortened": "beside a recorded max_epochs that is longer (tests/run/test_slowed.py)",
     "sampler.letterbox_in": "beside pixels that are no squares (plugins/landmarks/tests/data)",
     "model.unet.kernels": "beside pixels that are twice as long along an axis (plugins/unet/tests)",
+    "trainer.device": "where the same is computed (tests/run/test_processes.py)",
+    "trainer.devices": "how many processes train (tests/run/test_processes.py)",
+    "trainer.num_nodes": "how many machines train (tests/run/test_processes.py)",
     "trainer.cache_data": "whether images are kept in memory",
     "trainer.compile": "how the network is computed (tests/run/test_speed.py)",
     "trainer.channels_last": "how weights are laid out (tests/run/test_speed.py)",
@@ -128,7 +131,7 @@ TRIED = {
     "segmentation": EVERY_TASK
     | {
         "trainer.fold": 1,
-        "dataset.split_seed": 3,
+        "dataset.split_seed": 1,
         "dataset.root": "nowhere",
         "sampler.data_aug_package": ("imgaug", ("sampler.data_aug=payer19",)),
         "sampler.sample_mode": "nothing",

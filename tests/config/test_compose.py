@@ -267,8 +267,8 @@ def test_keys_inside_a_value_keep_their_case(load):
         ),
         (
             SHORT + "trainer: {qqq: 1}",
-            "my.yaml:3: trainer.qqq: unknown key. Known here: validate_every, monitor, inference_only, "
-            "plugins, fold, cache_data, cache_dtype, compile, channels_last.",
+            "my.yaml:3: trainer.qqq: unknown key. Known here: device, devices, num_nodes, validate_every, "
+            "monitor, inference_only, plugins, fold, cache_data, cache_dtype, compile, channels_last.",
         ),
         (
             SHORT + "solver:\n  base_lr: fast",

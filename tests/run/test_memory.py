@@ -91,7 +91,11 @@ def test_landmarks_are_predicted_with_less(make_project, monkeypatch, capsys):
     """All images at once, two at a time, one, and windows of one."""
     project = make_project(sizes=[(64, 64)], input_size=[64, 64])
     del project.config["model"]["unet"]
-    project.set(trainer={"plugins": ["refusing"]}, solver={"max_epochs": 1}, model={"architecture": "plain"})
+    project.set(
+        trainer={"plugins": ["refusing"]},
+        solver={"max_epochs": 1, "data_loader_batch_size_eval": 8},
+        model={"architecture": "plain"},
+    )
     assert project.train() == 0
     found = {}
     said = {

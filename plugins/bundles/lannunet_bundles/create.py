@@ -64,7 +64,8 @@ ALIKE: dict[str, Callable[[Any], Any]] = {
 }
 """What models have in common that predict together."""
 THUMBNAILS, THUMBNAIL_PIXELS = 6, 256
-JPEG = re.compile(r"data:image/jpeg;base64,([A-Za-z0-9+/=]+)")
+CASE = re.compile(r'<script type="application/json" data-case="\d+">(.*?)</script>', re.DOTALL)
+PICTURE = "data:image/webp;base64,"
 
 
 @dataclass(frozen=True)
@@ -245,13 +246,18 @@ def pictures(models: Sequence[Trained]) -> Iterator[tuple[str, bytes]]:
 
     reports = [one.results / "report.html" for one in models if one.results is not None]
     found = [
-        text
+        json.loads(text)["planes"][0]
         for report in reports
         if report.is_file()
-        for text in dict.fromkeys(JPEG.findall(report.read_text(encoding="utf-8")))
+        for text in CASE.findall(report.read_text(encoding="utf-8"))
     ]
-    for number, text in enumerate(found[:THUMBNAILS]):
-        picture = Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB")
+    for number, plane in enumerate(found[:THUMBNAILS]):
+        content = base64.b64decode(plane["href"].removeprefix(PICTURE))
+        stacked = Image.open(io.BytesIO(content)).convert("RGB")  # the slices of a volume below each other
+        slices = plane.get("slices", [0])
+        height = stacked.height // len(slices)
+        top = height * slices.index(plane["start"]) if plane["start"] in slices else 0
+        picture = stacked.crop((0, top, stacked.width, top + height))
         picture.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
         written = io.BytesIO()
         picture.save(written, "JPEG", quality=80)

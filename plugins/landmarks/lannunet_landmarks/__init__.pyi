@@ -89,9 +89,7 @@ from .evaluation.predictions import (
 
 # The loop with an annotator
 from .loop.merge import (
-    Change as Change,
     Merged as Merged,
-    back_up as back_up,
     merge as merge,
 )
 from .loop.suggest import (

@@ -114,7 +114,7 @@ def test_two_threads_agree_with_one(arrays, model, segmenter):
 def test_what_cannot_be_is_an_error_of_the_documented_kind(arrays, model, trained):
     with pytest.raises(lannunet.UserError, match="<image 0>: has 3 channel"):
         model.predict(np.stack([arrays[0]] * 3))
-    with pytest.raises(lannunet.LannunetError, match="no image"):
+    with pytest.raises(lannunet.LannunetError, match="is not an image"):
         model.predict(np.array(["text"]))
     for spacing in (0, -1.0, (1.0, 2.0, 3.0)):
         with pytest.raises(lannunet.UserError, match="is not the size of a pixel in 2D"):

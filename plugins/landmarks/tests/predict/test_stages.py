@@ -39,7 +39,7 @@ def test_one_yaml_trains_both_and_shows_them_side_by_side(staged, capsys):
     second = staged.out / "refine"
     jitter = yaml.safe_load((second / "config.yaml").read_text())["sampler"]["patch"]["jitter"]
     assert f"second stage: patches around the predictions, in training up to {jitter:g} px off" in printed
-    assert "first stage" in printed[printed.rindex(" all ") :]  # a row below the second stage's
+    assert "first stage" in printed[printed.rindex("\nall ") :]  # a row below the second stage's
 
     # Everything that the second stage looks around is what the first one found.
     with (staged.out / "centres.csv").open(newline="") as file:

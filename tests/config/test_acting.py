@@ -131,7 +131,7 @@ TRIED = {
     "segmentation": EVERY_TASK
     | {
         "trainer.fold": 1,
-        "dataset.split_seed": 1,
+        "dataset.split_seed": (1, ("trainer.fold=0",)),
         "dataset.root": "nowhere",
         "sampler.data_aug_package": ("imgaug", ("sampler.data_aug=payer19",)),
         "sampler.sample_mode": "nothing",

@@ -93,6 +93,7 @@ def test_the_programs_are_short():
     assert all(len(code.strip().splitlines()) <= 30 for code in PROGRAMS.values())
 
 
+@pytest.mark.slow
 def test_torchscript_finds_the_same_landmarks(trained, tmp_path, capsys):
     file = tmp_path / "blobs.pt"
     given = ("bundle", "export", trained.out, "--format", "torchscript", "-o", file)

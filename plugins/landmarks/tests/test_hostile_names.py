@@ -40,9 +40,12 @@ def look_at(folder):
             assert not name.startswith(STARTS)
             assert name in numbers or not cell.startswith(STARTS), name
     page = (folder / "report.html").read_text(encoding="utf-8")
-    own = re.findall(r'<script(?: type="application/json" data-case="\d+")?>', page)
-    assert len(own) == page.lower().count("<script") == page.lower().count("</script>")
-    assert "alert(1)" not in "".join(re.findall(r"<script>(.*?)</script>", page, re.DOTALL))
+    blocks = re.findall(r"<script([^>]*)>(.*?)</script>", page, re.DOTALL)
+    assert "<script" not in re.sub(r"<script[^>]*>.*?</script>", "", page, flags=re.DOTALL).lower()
+    records = [text for kind, text in blocks if kind.startswith(' type="application/json"')]
+    assert len(records) == len(blocks) - 1  # and the page's own program
+    assert all(json.loads(text) and "<" not in text for text in records)
+    assert "alert(1)" not in blocks[-1][1]
     assert "&lt;script&gt;" in page
     assert "{{7*7}}" in page
     assert "\x1b" not in (folder / "predictions.csv").read_text(encoding="utf-8") + page

@@ -119,7 +119,7 @@ def test_what_cannot_be_is_an_error_of_the_documented_kind(arrays, model, traine
     for spacing in (0, -1.0, (1.0, 2.0, 3.0)):
         with pytest.raises(lannunet.UserError, match="is not the size of a pixel in 2D"):
             model.predict(arrays[0], spacing=spacing)
-    with pytest.raises(lannunet.UserError, match="answers no Segmentation"):
+    with pytest.raises(lannunet.UserError, match="returns no Segmentation"):
         lannunet.load(trained.out, lannunet.Segmentation)
     with pytest.raises(lannunet.UserError, match="there is no such model file"):
         lannunet.load("nowhere")

@@ -382,6 +382,7 @@ def test_sigma_of_the_jitter_is_recovered():
     assert found == pytest.approx(true.tolist(), rel=0.15)
 
 
+@pytest.mark.slow
 def test_a_covariance_turns_towards_its_jitter():
     """The quick variant: less precise, and from closer."""
     session = start("covariance", 3.5)

@@ -139,8 +139,8 @@ class PreparedImages:
             kept = self._kept[index]
             pixels = self._pixels[kept.first : kept.first + math.prod(kept.shape)]
             return Prepared(Packed(pixels.view(kept.shape), kept.low, kept.step).image(), *kept.record)
-        packed, *record = self._read(index)
-        return Prepared(packed.image(), *record)
+        packed, affine, size, spacing = self._read(index)
+        return Prepared(packed.image(), affine, size, spacing)
 
     def preload(self, progress: Callable[[int], object] = lambda count: None) -> int:
         """Read all images and keep those that fit into the budget.

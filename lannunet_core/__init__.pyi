@@ -240,6 +240,7 @@ from .record import (
     releasing as releasing,
 )
 from .telling import (
+    echo as echo,
     telling_errors as telling_errors,
     terminal_text as terminal_text,
 )

@@ -1,9 +1,12 @@
 """How a command ends: with a sentence and an exit code for what its user, or the machine, did wrong."""
 
 import contextlib
+import os
 import re
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 import traceback
 from collections.abc import Iterator
@@ -20,6 +23,35 @@ ACTS = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufff
 def terminal_text(value: object) -> str:
     """A value in one line; characters that move, colour or hide text are spelt out, as in `\\x1b`."""
     return ACTS.sub(lambda found: found.group().encode("unicode_escape").decode(), str(value))
+
+
+def echo(message: str = "", err: bool = False) -> None:
+    """Print a message to stdout, or to stderr if `err`.
+
+    On a terminal, and where COLUMNS is set, lines are folded at spaces. A longer path, name or command in
+    backticks overflows its line, so that it can be copied.
+    """
+    stream = sys.stderr if err else sys.stdout
+    width = terminal_columns(err)
+    print("\n".join(fold(line, width) for line in message.split("\n")), file=stream, flush=True)
+
+
+def terminal_columns(err: bool = False) -> int:
+    """The width of the terminal that shows stdout or stderr; 0: there is none."""
+    shown = "COLUMNS" in os.environ or (sys.stderr if err else sys.stdout).isatty()
+    return shutil.get_terminal_size((0, 0)).columns if shown else 0
+
+
+def fold(line: str, width: int, indent: int = 2) -> str:
+    """The line folded to this width (0: as it is); lines after the first are indented further."""
+    if not 0 < width < len(line):
+        return line
+    hanging = " " * (len(line) - len(line.lstrip()) + indent)
+    kept = re.sub("`[^`]*`", lambda code: code.group().replace(" ", "\xa0"), line)
+    folded = textwrap.wrap(
+        kept, width, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(folded).replace("\xa0", " ")
 
 
 @contextlib.contextmanager
@@ -47,10 +79,10 @@ def telling_errors(debug: bool = False) -> Iterator[None]:
             what = str(error)
             if isinstance(error, OSError):
                 what = f"{error.filename or 'a file'}: {error.strerror or error}."
-            print("\n".join(map(terminal_text, f"Error: {what}".split("\n"))), file=sys.stderr)
+            echo("\n".join(map(terminal_text, f"Error: {what}".split("\n"))), err=True)
         raise SystemExit(2 if isinstance(error, (UserError, *MISTAKEN)) else 1) from error
     except KeyboardInterrupt as interrupt:
-        print("Interrupted.", file=sys.stderr)
+        echo("Interrupted.", err=True)
         raise SystemExit(128 + next(iter(interrupt.args), signal.SIGINT)) from interrupt
 
 

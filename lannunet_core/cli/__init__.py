@@ -19,7 +19,7 @@ from lannunet_core.errors import UserError
 from lannunet_core.plugins import discovery, missing
 from lannunet_core.plugins.installed import Installed, PluginWarning
 from lannunet_core.plugins.source import SourceError, first_line
-from lannunet_core.telling import telling_errors
+from lannunet_core.telling import echo, telling_errors
 from lannunet_core.version import __version__
 
 COMMANDS = {
@@ -31,6 +31,7 @@ COMMANDS = {
 }
 BEFORE = {"out": "output", "output-dir": "output"}
 """Options of every command that had another name once, and have it still."""
+HYPHEN = "\u2011"  # at which no line is folded
 given: list[str] = []
 """The words of the command that runs."""
 
@@ -87,6 +88,23 @@ class Lannunet(LazyGroup):
             return super().invoke(ctx)
 
 
+_context: Any = TyperCommand.context_class  # of click, which newer versions of typer contain
+
+
+class WholeWords(_context.formatter_class):  # type: ignore[misc, name-defined]
+    """Help that is folded at spaces only, not at the hyphens of names and options."""
+
+    def write_text(self, text: str) -> None:
+        super().write_text(text.replace("-", HYPHEN))
+
+    def write_dl(self, rows: Any, *widths: Any, **named: Any) -> None:
+        super().write_dl([tuple(cell.replace("-", HYPHEN) for cell in row) for row in rows], *widths, **named)
+
+    def write(self, string: str) -> None:
+        super().write(string.replace(HYPHEN, "-"))
+
+
+_context.formatter_class = WholeWords
 app = typer.Typer(
     cls=Lannunet,
     no_args_is_help=True,
@@ -100,7 +118,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"lannunet-core {__version__}")
+        echo(f"lannunet-core {__version__}")
         raise typer.Exit()
 
 
@@ -164,10 +182,10 @@ def as_click(name: str, command: Any) -> Any:
 def _warn_of_taken_names(*names: str) -> None:
     for command in discovery.scan().commands:
         if command.name in names and command.name in COMMANDS:
-            print(
+            echo(
                 f"Warning: {command.distribution} {command.version} provides a command '{command.name}'; it "
                 f"is ignored, the name is the core's own.",
-                file=sys.stderr,
+                err=True,
             )
 
 

@@ -16,6 +16,7 @@ from lannunet_core.errors import UserError
 from lannunet_core.files import refuse_existing, write_text
 from lannunet_core.plugins import discovery, tasks
 from lannunet_core.plugins.installed import InstalledPlugin
+from lannunet_core.telling import echo, terminal_columns
 from lannunet_core.testing.inspection import Look, look
 
 app = typer.Typer(help="Inspect a configuration without running it.", no_args_is_help=True)
@@ -29,7 +30,7 @@ def check(config: Config, overrides: Overrides = None, plugins: PluginFiles = No
     loaded = _load(config, overrides, plugins)
     for stage in filter(None, (loaded, loaded.refine)):
         tasks.find(stage.run.task).check(stage)
-    typer.echo(f"{config}: OK ({', '.join(str(plugin.installed) for plugin in loaded.plugins)})")
+    echo(f"{config}: OK ({', '.join(str(plugin.installed) for plugin in loaded.plugins)})")
 
 
 @app.command()
@@ -58,9 +59,9 @@ def explain(config: Config, overrides: Overrides = None, plugins: PluginFiles = 
     for key, why in loaded.idle.items():
         if key not in loaded.replaced:
             _show(key, "-", why)
-    typer.echo("\nHooks, and who is asked, in this order:")
+    echo("\nHooks, and who is asked, in this order:")
     for hook, asked in tasks.asked_of(loaded):
-        typer.echo(f"  {hook}: {', '.join(f'{name} {version}' for name, version in asked) or 'nobody'}")
+        echo(f"  {hook}: {', '.join(f'{name} {version}' for name, version in asked) or 'nobody'}")
 
 
 @app.command("import")
@@ -73,12 +74,12 @@ def import_(
         refuse_existing(out)
     text, dropped = tasks.find(DEFAULT_TASK).import_config(old)
     for key, why in dropped:
-        typer.echo(f"{old}: {key} is dropped: {why}.", err=True)
+        echo(f"{old}: {key} is dropped: {why}.", err=True)
     if out is None:
         typer.echo(text, nl=False)
         return
     write_text(out, text)
-    typer.echo(f"{out} is written. `lannunet config check {out}` says whether it can run.")
+    echo(f"{out} is written. `lannunet config check {out}` says whether it can run.")
 
 
 def _usable_plugins() -> list[tuple[InstalledPlugin, Look]]:
@@ -88,12 +89,12 @@ def _usable_plugins() -> list[tuple[InstalledPlugin, Look]]:
         try:
             found.append(discovery.find(name))
         except UserError as error:  # noqa: PERF203
-            typer.echo(f"Left out: {error}", err=True)
+            echo(f"Left out: {error}", err=True)
     for plugin, seen in zip(found, look(found), strict=True):
         for warning in seen.warnings:
-            typer.echo(f"Warning: {warning}", err=True)
+            echo(f"Warning: {warning}", err=True)
         if seen.problems:
-            typer.echo(f"Left out: {' '.join(seen.problems)}", err=True)
+            echo(f"Left out: {' '.join(seen.problems)}", err=True)
         else:
             usable.append((plugin, seen))
     return usable
@@ -102,9 +103,11 @@ def _usable_plugins() -> list[tuple[InstalledPlugin, Look]]:
 def _load(config: Path, overrides: Overrides, plugins: PluginFiles) -> LoadedConfig:
     loaded = load_config(config, overrides or [], plugins or [])
     for warning in loaded.warnings:
-        typer.echo(f"Warning: {warning}", err=True)
+        echo(f"Warning: {warning}", err=True)
     return loaded
 
 
 def _show(key: str, value: str, source: str) -> None:
-    typer.echo(f"{f'{key}: {value}':<40}  # {source}")
+    found = f"{key}: {value}"
+    fits = len(line := f"{found:<40}  # {source}") <= (terminal_columns() or len(line))
+    echo(line if fits else f"{found}\n    {source}")

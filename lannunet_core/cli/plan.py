@@ -7,6 +7,7 @@ import typer
 
 from lannunet_core import api
 from lannunet_core.files import refuse_existing, write_text
+from lannunet_core.telling import echo
 
 
 def command(
@@ -53,4 +54,4 @@ def command(
     )
     write_text(out, text)
     typer.echo(text, nl=False)
-    typer.echo(f"\n{out} is written. Train it with `lannunet train {out}`.")
+    echo(f"\n{out} is written. Train it with `lannunet train {out}`.")

@@ -7,6 +7,7 @@ import typer
 
 from lannunet_core.cli.pip import pip
 from lannunet_core.plugins import discovery
+from lannunet_core.telling import echo
 from lannunet_core.testing import listing
 
 
@@ -29,16 +30,16 @@ def command(
     after = discovery.scan()
     new = set(after.everything) - set(before.everything)
     if not new:
-        print("No new plugin: what was asked for was there already, or provides none.")
+        echo("No new plugin: what was asked for was there already, or provides none.")
     for plugin in filter(new.__contains__, after.plugins):
-        print(f"Plugin {plugin} is installed: lannunet plugins show {plugin.name}")
+        echo(f"Plugin {plugin} is installed: lannunet plugins show {plugin.name}")
         visible = plugin in discovery.installed()
         for problem in listing.from_metadata(plugin)["problems"] if visible else []:
-            print(f"  problem: {problem}")
+            echo(f"  problem: {problem}")
     for task in filter(new.__contains__, after.tasks):
-        print(f"Task {task} is installed: task: {task.name}")
+        echo(f"Task {task} is installed: task: {task.name}")
     for command in filter(new.__contains__, after.commands):
-        print(f"Command {command} is installed: lannunet {command.name} --help")
+        echo(f"Command {command} is installed: lannunet {command.name} --help")
     for kind, formats in after.formats.items():
         for one in filter(new.__contains__, formats):
-            print(f"{kind.replace('_', ' ').capitalize()} {one} are installed.")
+            echo(f"{kind.replace('_', ' ').capitalize()} {one} are installed.")

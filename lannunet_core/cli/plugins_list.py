@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lannunet_core.plugins import discovery, missing
+from lannunet_core.telling import echo
 from lannunet_core.testing import listing
 
 
@@ -32,12 +33,12 @@ def command(
         print(json.dumps({"plugins": rows, **others, "problems": problems}, indent=2))
         return
     if lacking := [what for what, there in (("plugin", rows), ("task", others["tasks"])) if not there]:
-        print(f"No {' and no '.join(lacking)} is installed. {missing.for_a_run(rows)}")
+        echo(f"No {' and no '.join(lacking)} is installed. {missing.for_a_run(rows)}")
     if rows:
-        print("\n".join(listing.table(rows, "NAME", "DISTRIBUTION", "SOURCE", "HOOKS")))
+        echo("\n".join(listing.table(rows, "NAME", "DISTRIBUTION", "SOURCE", "HOOKS")))
     for kind, brought in others.items():
         if brought:
             head = kind.replace("_", " ").removesuffix("s").upper()
-            print("", *listing.table(brought, head, "DISTRIBUTION", "SOURCE"), sep="\n")
+            echo("\n".join(["", *listing.table(brought, head, "DISTRIBUTION", "SOURCE")]))
     for problem in problems:
-        print(problem)
+        echo(problem)

@@ -9,6 +9,7 @@ import typer
 from lannunet_core.names import plain
 from lannunet_core.plugins import discovery
 from lannunet_core.plugins.settings import settings
+from lannunet_core.telling import echo
 from lannunet_core.testing import listing
 from lannunet_core.testing.inspection import look
 
@@ -49,11 +50,11 @@ def command(
     _print_facts(plugin.name, description, facts)
     if seen.schema is not None:
         section = "model" if "network" in row["hooks"] else "trainer"
-        print(f"\nSettings, in {section}.{plugin.name}:" if found else "\nIt has no settings.")
+        echo(f"\nSettings, in {section}.{plugin.name}:" if found else "\nIt has no settings.")
         head = ("KEY", "TYPE", "DEFAULT", "WHAT IT DOES")
         rows = [(s.key, s.type, s.shown_default, s.description) for s in found]
-        for line in listing.aligned([head, *rows]) if rows else []:
-            print(f"  {line}")
+        for line in listing.aligned([head, *rows], indent=2) if rows else []:
+            echo(line)
 
 
 def _show_task(row: dict[str, Any], as_json: bool) -> None:
@@ -76,6 +77,6 @@ def _summary(distribution: str) -> str:
 
 
 def _print_facts(name: str, description: str, facts: list[tuple[str, str]]) -> None:
-    print(f"{name}: {description}" if description else name)
+    echo(f"{name}: {description}" if description else name)
     for key, value in facts:
-        print(f"  {key + ':':<14} {value}")
+        echo(f"  {key + ':':<14} {value}")

@@ -10,6 +10,7 @@ from lannunet_core.cli.pip import pip
 from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.names import plain
 from lannunet_core.plugins import discovery
+from lannunet_core.telling import echo
 
 
 def command(
@@ -29,7 +30,7 @@ def command(
     if left:
         place = left[0].locate_file("")
         raise RunFailed(f"{distribution} is still in {place}, where pip has not put it. Remove it there.")
-    print(f"{distribution} is uninstalled.")
+    echo(f"{distribution} is uninstalled.")
 
 
 def owner(name: str) -> str:

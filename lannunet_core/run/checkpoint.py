@@ -23,6 +23,7 @@ from lannunet_core.names import without_places
 from lannunet_core.plugins.api import RunInfo
 from lannunet_core.plugins.references import located
 from lannunet_core.run.processes import is_first
+from lannunet_core.telling import echo
 from lannunet_core.version import __version__
 
 FORMAT = 1
@@ -229,9 +230,8 @@ def fitting(theirs: Mapping[str, Any], own: Mapping[str, Any], path: Path) -> di
     new = [name for name in own if not fits(name)]
     if len(new) == len(own):
         raise UserError(f"{path}: none of its weights has the shape that this run's network has.")
-    print(
+    echo(
         f"{path}: {len(own) - len(new)} of {len(own)} weights fit this run; these are initialised again, as "
         f"they have another shape: {', '.join(new)}",
-        flush=True,
     )
     return {name: theirs[name] if fits(name) else value for name, value in own.items()}

@@ -32,7 +32,7 @@ from lannunet_core.run.sizing import Sizing, seconds_left, within_budget
 from lannunet_core.run.step import Step, several
 from lannunet_core.run.workers import SIGNALS, WorkersLost, end_workers, loaded_batches
 from lannunet_core.task import TrainingSet, Validated
-from lannunet_core.telling import terminal_text
+from lannunet_core.telling import echo, terminal_text
 
 VALIDATION_ERROR = "validation_error"
 MOST_NAMES = 8  # in a line
@@ -171,7 +171,7 @@ class Training:
             end_workers(self.loader)
         if is_first() and not self.best_path.exists():  # nothing to validate on: the last model is the best
             self.save_best()
-        print(self.say_kept(), flush=True)
+        echo(self.say_kept())
 
     def train_epoch(self, stopping: Callable[[], int]) -> None:
         progress = self.progress
@@ -224,7 +224,7 @@ class Training:
 
     def interrupted(self, number: int) -> Interrupted:
         at = self.progress
-        print(f"saved at epoch {at.epoch + 1}, batch {at.step + 1}; continue with --resume", flush=True)
+        echo(f"saved at epoch {at.epoch + 1}, batch {at.step + 1}; continue with --resume")
         return Interrupted(number)
 
     def train_step(self, step: Step) -> None:
@@ -311,7 +311,7 @@ class Training:
         if not last and progress.stale < self.patience:
             told.append(f"{timedelta(seconds=round(seconds_left(self.sizing, progress.history)))} left")
         at = f"epoch {progress.epoch}/{before.end}"
-        print(", ".join([f"{at}: loss {row['loss']:.4f}", *told]), flush=True)
+        echo(", ".join([f"{at}: loss {row['loss']:.4f}", *told]))
         if self.sizing is not before:
             self.record(self.sizing)
             self.say_shortened()
@@ -336,7 +336,7 @@ class Training:
         for one in self.schedulers:
             kept = isinstance(one, ReduceLROnPlateau)
             told.append(f"{type(one).__name__} {'stays as it is' if kept else 'is shortened from here'}")
-        print(f"epochs got slower; to keep the budget, {', '.join(told)} (solver.shortened)", flush=True)
+        echo(f"epochs got slower; to keep the budget, {', '.join(told)} (solver.shortened)")
 
     def clock_at_end(self) -> str:
         left = seconds_left(self.sizing, self.progress.history)

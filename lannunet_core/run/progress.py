@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
+from lannunet_core.telling import echo
+
 Listener = Callable[[str, int, int], None]
 """Called with a title, how many steps are done, and of how many."""
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
@@ -47,7 +49,7 @@ class PlainBar:
         self.said = time.monotonic()
         elapsed = self.said - self.start
         left = elapsed / max(self.done, 1) * (self.total - self.done)
-        print(f"{self.title}: {self.done}/{self.total}, {left:.0f} s left {self.note}".rstrip(), flush=True)
+        echo(f"{self.title}: {self.done}/{self.total}, {left:.0f} s left {self.note}".rstrip())
 
     def finish(self) -> None:
         if time.monotonic() - self.start > 1:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -44,6 +43,7 @@ from lannunet_core.run.sizing import (
 from lannunet_core.run.step import needs_closure, several, total
 from lannunet_core.run.workers import loaded_batches
 from lannunet_core.task import TrainingSet, Validated, Work
+from lannunet_core.telling import echo
 
 BASE_LR = {"adamw": 2e-3, "sgd": 0.01}
 W = TypeVar("W", bound=Work[Any])
@@ -63,7 +63,7 @@ def carry_out(loaded: LoadedConfig, open_work: Callable[[], W], *, resume: bool,
 def _carry_out(loaded: LoadedConfig, open_work: Callable[[], W], resume: bool, overwrite: bool) -> W:
     config, folder = loaded.run, loaded.run.output.output_dir
     for warning in loaded.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        echo(f"warning: {warning}", err=True)
     ways_out = None if resume or overwrite else "continue with it (--resume), replace it (--overwrite)"
     refuse_folder(folder, "output.output_dir", ways_out)
     if overwrite and config.model.checkpoint is not None:
@@ -124,16 +124,15 @@ def parameters_of(session: Session) -> int:
 def say_start(session: Session, training: Training | None, device: str) -> None:
     """What runs, where and how long, before it does."""
     architecture = session.loaded.architecture.installed.name
-    print(f"{architecture}: {parameters_of(session):,} parameters, on {device}", flush=True)
+    echo(f"{architecture}: {parameters_of(session):,} parameters, on {device}")
     if training is not None:
         cases, sizing = len(training.samples), training.sizing
-        print(
+        echo(
             f"plan: {cases} training case{'s'[: cases > 1]}, {sizing.end} epochs of {sizing.mini_batch_size} "
             f"batches of {session.config.solver.data_loader_batch_size_train}, validation after every "
             f"{sizing.validate_every}",
-            flush=True,
         )
-    print(f"results: {session.config.output.output_dir}", flush=True)
+    echo(f"results: {session.config.output.output_dir}")
 
 
 def start_from(session: Session, path: Path, *, same_plugins: bool = False, transfer: bool = False) -> None:
@@ -169,7 +168,7 @@ def prepare_training(
         start_from(session, config.model.checkpoint, transfer=True)
         session.recall({})  # what it learned of its own predictions says nothing of these
     elif hooks.initial_weights(network=learner.network):
-        print("the network starts from a plugin's initial weights", flush=True)
+        echo("the network starts from a plugin's initial weights")
     if validation is None and config.trainer.monitor != VALIDATION_ERROR:
         raise UserError(
             f"trainer.monitor: {config.trainer.monitor} is measured on validation data, and there are none. "
@@ -177,9 +176,7 @@ def prepare_training(
         )
     for key in ("trainer.validate_every", "solver.early_stopping_patience"):
         if validation is None and earlier is None and (at := session.loaded.given.get(key)):
-            print(
-                f"warning: {at}: {key} does nothing: nothing is held out that is annotated.", file=sys.stderr
-            )
+            echo(f"warning: {at}: {key} does nothing: nothing is held out that is annotated.", err=True)
     samples = work.training_samples(session)
     if solver.data_loader_batch_size_train < now().world:
         raise UserError(
@@ -189,7 +186,7 @@ def prepare_training(
     claim_folder(folder, resume=resume)
     sizing, workers = from_first(measure(session, samples, validation, earlier))
     if earlier is None and (warning := too_short(config, sizing)):
-        print(f"warning: {warning}", file=sys.stderr)
+        echo(f"warning: {warning}", err=True)
     asked = hooks.training_order(samples=samples.entries)
     batch_size = solver.data_loader_batch_size_train
     order = EpochOrder(len(samples), batch_size, sizing.mini_batch_size, run.seed, asked)
@@ -234,9 +231,9 @@ def prepare_training(
         if before.exists() and not training.best_path.exists():
             save_checkpoint(training.best_path, load_checkpoint(before))
         done = training.progress
-        print(f"resumed from {latest}: epoch {done.epoch + 1}, batch {done.step + 1}", flush=True)
+        echo(f"resumed from {latest}: epoch {done.epoch + 1}, batch {done.step + 1}")
     elif resume:
-        print(f"nothing to resume in {folder}: starting from the beginning", flush=True)
+        echo(f"nothing to resume in {folder}: starting from the beginning")
     return training, resolved, description
 
 
@@ -338,10 +335,9 @@ def measure(
         seconds = max(loading / workers, using) if workers else loading + using
         sized = size_run(config, seconds, validating)
         validated = "" if validation is None else f", {validating:.1f} s a validation"
-        print(
+        echo(
             f"{seconds:.2f} s a batch{validated}: {sized.max_epochs} epochs of "
             f"{sized.mini_batch_size} batches fit into {config.solver.budget_minutes:g} minutes",
-            flush=True,
         )
     learner.load_state_dict(before)
     return sized, workers

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
 from lannunet_core.errors import RunFailed, UserError
+from lannunet_core.telling import echo
 
 SHARED_MEMORY = Path("/dev/shm")
 TURN = 1.0  # seconds of waiting, after which workers and signals are inspected
@@ -95,7 +96,7 @@ def loaded_batches(
         waited = 0.0
         if not told and any(isinstance(value, np.ndarray) for value in batch.values()):
             told = True
-            print(f"{SHARED_MEMORY} is short: batches come through pipes, which is slower.", flush=True)
+            echo(f"{SHARED_MEMORY} is short: batches come through pipes, which is slower.")
         yield unpacked(batch)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from lannunet_core.scaffold import check_name, check_package, defaults, write_package
+from lannunet_core.telling import echo
 
 QUESTIONS = {
     "distribution": "Distribution (what one pip-installs)",
@@ -33,8 +34,8 @@ def command(
     check_package(answers)
     folder = out or Path(answers.distribution)
     for path in write_package(answers, folder):
-        typer.echo(f"  {path}")
-    typer.echo(
-        f"{folder} is written. Next: pip install -e '{folder}[dev]', then lannunet plugins check {name}, and "
-        f"architecture: {name} in a YAML."
+        echo(f"  {path}")
+    echo(
+        f"{folder} is written. Next: `pip install -e '{folder}[dev]'`, then `lannunet plugins check {name}`, and "
+        f"`architecture: {name}` in a YAML."
     )

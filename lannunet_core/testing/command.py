@@ -13,6 +13,7 @@ from lannunet_core.names import plain
 from lannunet_core.plugins import discovery
 from lannunet_core.plugins.api import PluginConfig
 from lannunet_core.plugins.installed import Installed
+from lannunet_core.telling import echo, fold, terminal_columns
 
 if TYPE_CHECKING:
     from lannunet_core.testing import Result
@@ -44,7 +45,7 @@ def command(
     try:
         config = plugin.load().Config
     except UserError as error:
-        typer.echo(f"Failed: {error}", err=True)
+        echo(f"Failed: {error}", err=True)
         raise typer.Exit(1) from error
     finish(f"Plugin {plugin}", check(plugin.name, settings_from(overrides or [], config)))
 
@@ -136,21 +137,19 @@ def settings_from(overrides: list[str], config: type[PluginConfig]) -> dict[str,
 
 def show(what: str, results: list[Result]) -> None:
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=escape(what), title_justify="left", show_lines=False)
-    table.add_column("check", overflow="fold")
-    table.add_column("contract", overflow="fold", ratio=1)
-    table.add_column("result", no_wrap=True)
+    console = Console()
+    console.print(Text(what, "italic"), soft_wrap=True)
     for result in results:
-        outcome = f"[{STYLES[result.outcome]}]{result.outcome}[/]"
-        table.add_row(result.check.replace("_", " "), escape(result.contract), outcome)
-    console = Console(soft_wrap=False)
-    console.print(table)
+        outcome = f"{result.outcome:<13}"
+        line = fold(
+            f"{outcome}{result.check.replace('_', ' ')}: {result.contract}", console.width, len(outcome)
+        )
+        console.print(Text.assemble((outcome, STYLES[result.outcome]), line[len(outcome) :]), soft_wrap=True)
     for result in results:
         if result.message:
             words = f"{result.check.replace('_', ' ')}, {result.outcome}: {result.message}"
-            console.print(words, style=STYLES[result.outcome], markup=False, highlight=False, soft_wrap=True)
+            console.print(Text(fold(words, terminal_columns()), STYLES[result.outcome]), soft_wrap=True)
     counts = {outcome: sum(result.outcome == outcome for result in results) for outcome in STYLES}
-    console.print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
+    echo(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))

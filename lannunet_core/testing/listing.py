@@ -11,6 +11,7 @@ from lannunet_core.plugins import discovery
 from lannunet_core.plugins.installed import Installed, InstalledPlugin
 from lannunet_core.plugins.manager import SPECS
 from lannunet_core.plugins.source import SourceError, hooks_in_source
+from lannunet_core.telling import terminal_columns
 from lannunet_core.testing.inspection import Look, look
 
 WRONG_ANSWERS = "lannunet_core.testing.asking:wrong_answers"
@@ -134,8 +135,20 @@ def table(rows: Sequence[dict[str, Any]], *head: str) -> list[str]:
     return shown
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]], indent: int = 0) -> list[str]:
+    """One text per row, the first of which is the head: columns, or a line per cell on a narrow terminal."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    room, margin = terminal_columns(), " " * indent
+    if not room or indent + sum(widths) + 2 * (len(widths) - 1) <= room:
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        return [margin + line for line in lines]
+    (first, *titles), *others = rows
+    return [margin + first] + [
+        "\n".join(
+            [
+                margin + name,
+                *(f"{margin}  {of.lower()}: {cell}" for of, cell in zip(titles, cells, strict=True)),
+            ]
+        )
+        for name, *cells in others
     ]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lannunet_bundles.cli_export import export
-from lannunet_core import UserError
+from lannunet_core import UserError, echo
 
 Bundle = Annotated[Path, typer.Argument(help="A bundle (.lnb), or its address with its hash.")]
 
@@ -65,14 +65,14 @@ def create(
         plugins=plugins or (),
     )
     if pictures := sum(name.endswith(".jpg") for name in manifest.files):
-        print(f"{pictures} pictures of evaluated images are in it: see that they may be shown.")
+        echo(f"{pictures} pictures of evaluated images are in it: see that they may be shown.")
     lacking = [
         key for key in ("data", "intended_use", "limits", "license") if not getattr(manifest.card, key)
     ]
     if lacking:
-        print(f"its card does not say: {', '.join(lacking)} (--card FILE, a YAML with these keys)")
+        echo(f"its card does not say: {', '.join(lacking)} (--card FILE, a YAML with these keys)")
     _, digest = verified(output)
-    print(f"{output} is written: {output.stat().st_size / 1e6:.1f} MB, sha256={digest}")
+    echo(f"{output} is written: {output.stat().st_size / 1e6:.1f} MB, sha256={digest}")
 
 
 @app.command()
@@ -96,8 +96,8 @@ def show(
         print(manifest.text(), end="")
         return
     for line in b"".join(kept).decode(errors="replace").splitlines():
-        print(terminal_text(line))
-    print(f"\nmade by {terminal_text(manifest.made_by)}, sha256={digest}")
+        echo(terminal_text(line))
+    echo(f"\nmade by {terminal_text(manifest.made_by)}, sha256={digest}")
 
 
 @app.command()
@@ -128,7 +128,7 @@ def verify(
         signed = f"signed by the owner of {public_key}"
     else:
         signed = "signed (--public-key FILE shows by whom)" if signature else "not signed"
-    print(f"{bundle}: OK, {len(manifest.files)} files, {signed}, sha256={digest}")
+    echo(f"{bundle}: OK, {len(manifest.files)} files, {signed}, sha256={digest}")
 
 
 @app.command()
@@ -138,7 +138,7 @@ def index(
     """Write index.json and index.html of a folder of bundles: a zoo."""
     from lannunet_bundles.zoo import write_zoo
 
-    print(f"{folder / 'index.html'}: {write_zoo(folder)} bundles")
+    echo(f"{folder / 'index.html'}: {write_zoo(folder)} bundles")
 
 
 app.command()(export)

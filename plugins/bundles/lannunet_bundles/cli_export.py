@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from lannunet_core import echo
+
 
 class FormatName(str, Enum):
     onnx = "onnx"
@@ -46,15 +48,15 @@ def export(
     )
     opset = f", opset {about['exported']['opset']}" if "opset" in about["exported"] else ""
     most = ", ".join(f"{name} {off:.1e}" for name, off in about["checked"]["most_off"].items())
-    print(f"{out}: {to.value}{opset}; takes {sizes}; gives {', '.join(about['outputs'])}")
-    print(f"checked with images of {', '.join(about['checked']['sizes'])}; at most off: {most}")
+    echo(f"{out}: {to.value}{opset}; takes {sizes}; gives {', '.join(about['outputs'])}")
+    echo(f"checked with images of {', '.join(about['checked']['sizes'])}; at most off: {most}")
     for name, share in about["checked"]["compared"].items():
         if share < 1:
-            print(
+            echo(
                 f"note: {1 - share:.0%} of {name} were not compared: the model finds them elsewhere when a "
                 "pixel changes by 3 in 1,000,000"
             )
     if made.decoder is not None:
-        print(f"{made.decoder}: makes points of it, with NumPy alone")
+        echo(f"{made.decoder}: makes points of it, with NumPy alone")
     for left in about["left_out"]:
-        print(f"note: without {left}")
+        echo(f"note: without {left}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from lannunet_report import write_page
 from lannunet_bundles.archive import verified
 from lannunet_bundles.card import figures
 from lannunet_bundles.manifest import CARD
-from lannunet_core import UserError, lock_folder, write_text
+from lannunet_core import UserError, echo, lock_folder, write_text
 
 FORMAT = 1
 SHOWN = (
@@ -39,7 +38,7 @@ def write_zoo(folder: Path) -> int:
         try:
             manifest, digest = verified(path, kept_into(kept))
         except UserError as error:
-            print(f"warning: left out: {error}", file=sys.stderr)
+            echo(f"warning: left out: {error}", err=True)
             continue
         described = manifest.model_dump(mode="json", include=set(SHOWN))
         entries.append(

@@ -11,6 +11,7 @@ from lannunet_core import (
     LoadedConfig,
     TrainRequest,
     earlier_results,
+    echo,
     find_task,
     fold_numbers,
     load_checkpoint,
@@ -54,13 +55,13 @@ def train_folds(
     for fold, loaded in runs.items():
         output = loaded.run.output.output_dir
         if fold in done:
-            print(f"fold {fold} is finished: {output}", flush=True)
+            echo(f"fold {fold} is finished: {output}")
             continue
-        print(f"fold {fold}: {output}", flush=True)
+        echo(f"fold {fold}: {output}")
         task.train(loaded, resume=begun[fold] and not overwrite, overwrite=overwrite)
     folders = [loaded.run.output.output_dir for loaded in runs.values()]
     if len(folders) > 1 and (advice := task.after_folds(folders, base)):
-        print(advice)
+        echo(advice)
 
 
 def finished(loaded: LoadedConfig) -> bool:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from lannunet_cluster.children import TURN, children, cores_each, fold_words
-from lannunet_core import RunFailed, TrainRequest, UserError, fold_numbers
+from lannunet_core import RunFailed, TrainRequest, UserError, echo, fold_numbers
 
 
 def side_by_side(request: TrainRequest) -> int:
@@ -44,13 +44,13 @@ def side_by_side(request: TrainRequest) -> int:
                     log = log_of(request, fold)
                     log.parent.mkdir(parents=True, exist_ok=True)
                     file = stack.enter_context(log.open("wb"))
-                    print(f"fold {fold} on {device}: {log}", flush=True)
+                    echo(f"fold {fold} on {device}: {log}")
                     words = [*fold_words(request, str(fold)), "--set", f"trainer.device={device}"]
                     running[slot] = fold, started.start(words, cores_each(slots), file, file), log
             for slot, (fold, process, log) in list(running.items()):
                 if (code := process.poll()) is not None:
                     del running[slot]
-                    print(f"fold {fold} {'is done' if code == 0 else f'failed ({code}): {log}'}", flush=True)
+                    echo(f"fold {fold} {'is done' if code == 0 else f'failed ({code}): {log}'}")
                     if code > 128 or code < 0:  # stopped: so are those that wait
                         waiting.clear()
                     failed += [fold] if code else []

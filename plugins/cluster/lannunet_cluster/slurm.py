@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from lannunet_cluster.children import fold_words, resumed_words
-from lannunet_core import TrainRequest, UserError, fold_numbers, refuse_existing, write_text
+from lannunet_core import TrainRequest, UserError, echo, fold_numbers, refuse_existing, write_text
 
 MARGIN = 1.5  # of the budget: reading, validation and prediction come on top
 LEAST_HOURS, HOURS = 1, 24
@@ -31,8 +31,8 @@ def write_script(request: TrainRequest) -> int:
         refuse_existing(path, "output.output_dir")
         write_text(path, text)
     jobs = "one job" if request.folds is None else f"{len(fold_numbers(request.folds))} jobs"
-    print(f"{jobs}: set what your cluster asks for in the head of {path}, then")
-    print(f"sbatch {shlex.quote(str(path))}")
+    echo(f"{jobs}: set what your cluster asks for in the head of {path}, then")
+    echo(f"sbatch {shlex.quote(str(path))}")
     return 0
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lannunet_core import UserError
+from lannunet_core import UserError, echo
 
 
 def prepare_to_train(network: nn.Module, dimensions: int, *, compile: bool, channels_last: bool) -> None:
@@ -51,7 +51,7 @@ def compile_in_training(network: nn.Module) -> None:
             ) from error
         if not called:
             seconds = time.perf_counter() - started
-            print(f"trainer.compile: compiled the network in {seconds:.1f} s", flush=True)
+            echo(f"trainer.compile: compiled the network in {seconds:.1f} s")
         called = True
         return outputs
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from lannunet_core import RunFailed, UserError, out_of_memory
+from lannunet_core import RunFailed, UserError, echo, out_of_memory
 
 LEAST_SIDE = 32
 """Sides of smaller windows are multiples of it, which most networks take, and never less."""
@@ -45,7 +45,7 @@ class Room:
                     raise
             else:
                 if short:
-                    print(f"memory is short: {self.at_once} at a time from here on, not {wanted}", flush=True)
+                    echo(f"memory is short: {self.at_once} at a time from here on, not {wanted}")
                 short, first = False, first + len(chosen)
                 yield result, chosen
                 continue
@@ -72,7 +72,7 @@ class Room:
                     raise
             else:
                 if short:
-                    print(f"memory is short: windows of {_times(window)}, not of {_times(size)}", flush=True)
+                    echo(f"memory is short: windows of {_times(window)}, not of {_times(size)}")
                 return result
             smaller = halved(window)
             give_back()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +16,7 @@ from lannunet_core import (
     Image,
     Placement,
     UserError,
+    echo,
     image_format,
     read_image,
     terminal_text,
@@ -231,7 +231,7 @@ def _each_place_once(where: str, ordered: Sequence[Slice], places: Floats, step:
         left.append(one.path.name)
     if left:
         named = ", ".join(terminal_text(name) for name in left[:5])
-        print(f"warning: {where}: there twice, and counted once: {named}", file=sys.stderr)
+        echo(f"warning: {where}: there twice, and counted once: {named}", err=True)
     return kept
 
 

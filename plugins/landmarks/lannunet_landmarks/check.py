@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, cast
 
-from lannunet_core import AUTO, LoadedConfig, RunInfo, UserError, check_names, located
+from lannunet_core import AUTO, LoadedConfig, RunInfo, UserError, check_names, echo, located
 from lannunet_landmarks.data.annotations import Known, LandmarkDataset, open_dataset
 from lannunet_landmarks.data.exchange import format_of
 from lannunet_landmarks.schema import RunConfig
@@ -46,7 +45,7 @@ def open_used(loaded: LoadedConfig) -> LandmarkDataset:
     if one_file and config.trainer.fold > 0 and (where := loaded.given.get("trainer.fold")):
         targets = config.dataset.src_targets
         why = f"does nothing: dataset.src_targets ({targets}) is one file, no folder of folds"
-        print(f"warning: {where}: trainer.fold {why}.", file=sys.stderr)
+        echo(f"warning: {where}: trainer.fold {why}.", err=True)
     if trains and not dataset.samples["training"]:
         raise UserError(
             f'{dataset.path}: "training" is empty or missing. Put annotated samples there; to evaluate a '

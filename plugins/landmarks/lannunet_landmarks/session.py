@@ -22,6 +22,7 @@ from lannunet_core import (
     UserError,
     assemble,
     choose,
+    echo,
     progress_bar,
 )
 from lannunet_landmarks.data.annotations import LandmarkDataset
@@ -220,10 +221,9 @@ def say_shape(session: LandmarkSession) -> None:
     if sampler.resize == "stretch" or sampler.image_size is None or spacing is None:
         return
     if max(pixel_shape(session.config, session.run) or [1]) > 1:
-        print(
+        echo(
             f"images are letterboxed to pixels of {'×'.join(f'{step:.3g}' for step in spacing)} mm, in the "
             "proportions of their own: cubes would leave most of sampler.input_size empty",
-            flush=True,
         )
 
 
@@ -266,7 +266,7 @@ def prepare_images(
     with progress_bar(f"reading {title} images", len(samples)) as bar:
         kept = images.preload(bar.advance)
     if session.config.trainer.cache_data and kept < len(samples):
-        print(f"{kept} of {len(samples)} {title} images fit into memory; the others are read when needed.")
+        echo(f"{kept} of {len(samples)} {title} images fit into memory; the others are read when needed.")
     return images
 
 

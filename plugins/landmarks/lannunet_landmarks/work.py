@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast
@@ -16,6 +15,7 @@ from lannunet_core import (
     UserError,
     Validated,
     carry_out,
+    echo,
     is_first,
     load_checkpoint,
     make_scheme,
@@ -125,10 +125,10 @@ class LandmarkWork:
     def read(self, session: LandmarkSession) -> None:
         config, samples = self.config, self.dataset.samples
         if config.sampler.sample_mode == "patch_centred" and session.centres is None:
-            print(
+            echo(
                 "warning: without sampler.patch.centres patches are cut around the annotations, those of "
                 f"{self.split} too: the errors are those of a search that starts close.",
-                file=sys.stderr,
+                err=True,
             )
         axes_and_layers(session)
         session.loaded = with_clips(session.loaded, self.dataset, session.run.in_channels)
@@ -172,7 +172,7 @@ class LandmarkWork:
             if not self.resume and (line := advice(session.loaded, session.run, self.dataset)):
                 lines.append(line)
         for line in lines:
-            print(f"warning: {line}", file=sys.stderr)
+            echo(f"warning: {line}", err=True)
 
     def warn_of_leaks(self) -> None:
         """Tell which models that were trained before have seen images that are to be evaluated."""
@@ -190,10 +190,10 @@ class LandmarkWork:
         for path, trained_on, fold in models:
             seen = seen_in_training(trained_on, fold, samples)
             if seen:
-                print(
+                echo(
                     f"warning: {path}: was trained on {seen} of the {len(samples)} {self.split} images, so "
                     "the errors are smaller than those on new images.",
-                    file=sys.stderr,
+                    err=True,
                 )
 
     def training_samples(self, session: LandmarkSession) -> TrainingSamples:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from lannunet_core import UserError
+from lannunet_core import UserError, echo
 
 if TYPE_CHECKING:
     from lannunet_landmarks import Prediction
@@ -45,7 +44,7 @@ def draw_predictions(predictions: Sequence[Any], folder: Path, run: Path) -> lis
         try:
             draw(ranked[place], path)
         except UserError as error:  # a format that another plugin of the run reads
-            print(f"warning: the trackers get no picture of {ranked[place].id}: {error}", file=sys.stderr)
+            echo(f"warning: the trackers get no picture of {ranked[place].id}: {error}", err=True)
         else:
             paths.append(path)
     return paths

@@ -1,37 +1,68 @@
-"""Tables on a terminal of any width: names fold, numbers are never cut."""
+"""Tables on a terminal of any width: no name and no number is broken."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from lannunet_core import terminal_text
 
-LEAST_NAME = 16  # columns that a long name may fold to
+LEAST_NAME = 16  # columns of names, where they are that long
 GAP = 2
 
 
 def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], last: int = 0) -> None:
-    """Print a table whose first column holds names, and the others what is not to be broken.
+    """Print a table whose first column holds names.
 
-    Columns that do not fit beside the names follow in a table of their own below.
+    Columns that do not fit beside the names follow in another table below. A name that is longer than its
+    column has a line of its own, above its numbers.
 
     Args:
-        title: Above it.
-        headings: Of the columns.
-        rows: A cell a heading.
-        last: Number of rows at the end that stand below a line, the first of them in bold.
+        title: Title above the table.
+        headings: Headings of the columns.
+        rows: One cell per heading.
+        last: Number of rows at the end that stand below a gap, the first of them in bold.
     """
     from rich.cells import cell_len
     from rich.console import Console
+    from rich.text import Text
 
     console = Console()
-    cells = [[terminal_text(cell) for cell in row] for row in (headings, *rows)]
-    widths = [max(cell_len(row[n]) for row in cells) for n in range(len(headings))]
+    head, *body = [[terminal_text(cell) for cell in row] for row in (headings, *rows)]
+    widths = [max(cell_len(row[n]) for row in (head, *body)) for n in range(len(head))]
     widest = max(console.width - GAP - max(widths[1:], default=0), LEAST_NAME)
     name = min(widths[0], max(LEAST_NAME, console.width - sum(width + GAP for width in widths[1:])), widest)
-    for number, columns in enumerate(_packed(widths, name, console.width)):
-        console.print(_table(title if number == 0 else "", cells, columns, widths, name, last))
-    console.print()
+
+    def show(line: str, style: str = "") -> None:
+        console.print(Text(line, style), soft_wrap=True)
+
+    if title:
+        for line in Text(title).wrap(console, console.width):
+            show(line.plain.rstrip(), "italic")
+    for columns in _packed(widths, name, console.width):
+        used = [name, *(widths[column] for column in columns)]
+        for line in _lines([head[0], *(head[column] for column in columns)], used):
+            show(line, "bold")
+        show("─" * (sum(used) + GAP * len(columns)))
+        for number, row in enumerate(body):
+            below = last and number == len(body) - last
+            if below:
+                show("")
+            for line in _lines([row[0], *(row[column] for column in columns)], used):
+                show(line, "bold" if below else "")
+    show("")
+
+
+def _lines(cells: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+    """The line of a row; two of them where the name is longer than its column."""
+    from rich.cells import cell_len
+
+    name, room = cells[0], widths[0]
+    if cell_len(name) > room:
+        yield name
+        name = ""
+    numbers = zip(cells[1:], widths[1:], strict=True)
+    padded = (" " * (GAP + width - cell_len(cell)) + cell for cell, width in numbers)
+    yield name + " " * (room - cell_len(name)) + "".join(padded)
 
 
 def _packed(widths: Sequence[int], name: int, room: int) -> list[list[int]]:
@@ -45,34 +76,3 @@ def _packed(widths: Sequence[int], name: int, room: int) -> list[list[int]]:
         packed[-1].append(column)
         used += GAP + width
     return packed
-
-
-def _table(
-    title: str,
-    cells: Sequence[Sequence[str]],
-    columns: Sequence[int],
-    widths: Sequence[int],
-    name: int,
-    last: int,
-) -> object:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        title=Text(title) if title else None,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, GAP - 1, 0, 0),
-        pad_edge=False,
-        show_edge=False,
-    )
-    table.add_column(Text(cells[0][0]), overflow="fold", min_width=min(name, widths[0]))
-    for column in columns:
-        table.add_column(Text(cells[0][column]), justify="right", no_wrap=True, min_width=widths[column])
-    for number, row in enumerate(cells[1:], start=1):
-        if last and number == len(cells) - last:
-            table.add_section()
-        bold = bool(last) and number == len(cells) - last
-        table.add_row(*(Text(row[column]) for column in (0, *columns)), style="bold" if bold else "")
-    return table

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,6 +19,7 @@ from lannunet_core import (
     RunInfo,
     UserError,
     carry_out,
+    echo,
     from_first,
     is_first,
     load_checkpoint,
@@ -226,9 +226,7 @@ def annotated(cases: Sequence[PreparedCase], dataset: SegmentationDataset) -> li
             "one case (all others may stay -1)."
         )
     if without:
-        print(
-            f"warning: not trained on, as nothing in them is annotated: {', '.join(without)}", file=sys.stderr
-        )
+        echo(f"warning: not trained on, as nothing in them is annotated: {', '.join(without)}", err=True)
     return [case for case in cases if case.annotated_count]
 
 
@@ -260,12 +258,12 @@ def check_partly_annotated(
                 "so nothing can learn it. Annotate it in some, or take it out of the labels."
             )
         shares.append(f"{region.name} in {count}")
-    print(f"annotated, of {len(cases)} training cases: {', '.join(shares)}", flush=True)
+    echo(f"annotated, of {len(cases)} training cases: {', '.join(shares)}")
     from lannunet_segmentation.maps.loss import CrossEntropyDice
 
     if not isinstance(session.learner.loss, CrossEntropyDice):
-        print(
+        echo(
             f"warning: the loss {type(session.learner.loss).__name__} is a plugin's; unless it reads "
             "labels['annotated'], what a case lacks the annotation of is background to it",
-            file=sys.stderr,
+            err=True,
         )

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from lannunet_core import echo
+
 
 def command(
     model: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, a model file or a bundle.")],
@@ -47,12 +49,11 @@ def command(
     except OSError as error:
         raise UserError(f"--port: {port} cannot be used ({error.strerror}). Choose another.") from error
     address = f"http://127.0.0.1:{listening.getsockname()[1]}/{token}"
-    print(
+    echo(
         f"open {address}/ in a browser of this machine; it is the server's address for 3D Slicer too",
-        flush=True,
     )
     saved = f"saved to {into}" if names else "not saved: label maps are shown and passed to 3D Slicer"
-    print(f"{len(images)} images are queued; corrections are {saved}. End with Ctrl-C.", flush=True)
+    echo(f"{len(images)} images are queued; corrections are {saved}. End with Ctrl-C.")
     settings = uvicorn.Config(
         make_app(opened, store, token), log_level="warning", access_log=False, server_header=False
     )

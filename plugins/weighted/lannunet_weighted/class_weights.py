@@ -10,7 +10,7 @@ import torch
 from lannunet_segmentation import CrossEntropyDice
 from torch import Tensor
 
-from lannunet_core import Floats, UserError
+from lannunet_core import Floats, UserError, echo
 
 Way = Literal["inverse_frequency", "effective_number"]
 KEY = "trainer.ce-dice-weighted"
@@ -45,7 +45,7 @@ class Balanced(CrossEntropyDice):
                 "Annotate some, or give the weights."
             )
         shown = ", ".join(f"{name} {weight:.3g}" for name, weight in zip(self.names, weights, strict=True))
-        print(f"class weights ({self.way}): {shown}", flush=True)
+        echo(f"class weights ({self.way}): {shown}")
         self.class_weights = torch.from_numpy(weights).float()
 
 

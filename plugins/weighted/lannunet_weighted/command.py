@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lannunet_core import UserError, lock_folder, note, telling_errors
+from lannunet_core import UserError, echo, lock_folder, note, telling_errors
 
 if TYPE_CHECKING:
     from lannunet_weighted.cases import LabelFile
@@ -81,7 +81,7 @@ def command(
     todo = [case for case in cases if overwrite or not case.target.exists()]
     _make(todo, Recipe(mode.value, w0, sigma, objects.value, mm, half), jobs)
     kept = len(cases) - len(todo)
-    print(
+    echo(
         f"{cases[0].target.parent}: {len(todo)} weight map{'s' * (len(todo) != 1)} made"
         + (f", {kept} kept that were there (--overwrite recomputes them)" if kept else "")
     )

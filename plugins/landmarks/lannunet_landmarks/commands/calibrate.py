@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lannunet_core import UserError, refuse_existing
+from lannunet_core import UserError, echo, refuse_existing
 
 if TYPE_CHECKING:
     from lannunet_landmarks.evaluation.predictions import HeldOut
@@ -41,8 +41,6 @@ def command(
     if radius is not None and not 0 < radius < float("inf"):
         raise UserError(f"--radius: {radius:g} is no radius. Give a positive number, as in 2.5.")
 
-    import sys
-
     import numpy as np
 
     from lannunet_landmarks.evaluation.calibration import BinsBy, calibrate, write_calibration
@@ -60,14 +58,14 @@ def command(
     for name, one in calibration.landmarks.items():
         radius = one.radius(coverage)
         if radius < float("inf"):
-            print(f"{name}: {radius:.2f} {unit} for {coverage:.1%}, from {len(one.errors)} held-out errors")
+            echo(f"{name}: {radius:.2f} {unit} for {coverage:.1%}, from {len(one.errors)} held-out errors")
     for line in lines:
-        print(line)
+        echo(line)
     for line in calibration.missing(names, coverage):
-        print(f"warning: {line}", file=sys.stderr)
+        echo(f"warning: {line}", err=True)
     if known is None:
-        print(f"warning: confidence is not calibrated: {why_not(held_out, radius)}", file=sys.stderr)
-    print(f"{output} is written; use it with lannunet predict --calibration {output}")
+        echo(f"warning: confidence is not calibrated: {why_not(held_out, radius)}", err=True)
+    echo(f"{output} is written; use it with lannunet predict --calibration {output}")
 
 
 def learn(held_out: HeldOut, radius: float | None) -> tuple[ConfidenceCalibration | None, list[str]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from lannunet_report import EvaluationRequest, PredictionFormat
 
-from lannunet_core import UserError
+from lannunet_core import UserError, echo
 from lannunet_landmarks.commands.calibrate import check_coverage
 
 COVERAGE, RADII = 0.9, "2,2.5,3,4"
@@ -47,7 +46,7 @@ def evaluate(request: EvaluationRequest) -> None:
     else:
         dataset = load_dataset(dataset_section(paths[1], request.root, chosen), 0 if fold is None else fold)
         for note in dataset.notes:
-            print(f"warning: {note}", file=sys.stderr)
+            echo(f"warning: {note}", err=True)
         title = f"{dataset.name}, {split or 'testing'}"
     summary = api.evaluate(
         predictions,
@@ -62,13 +61,13 @@ def evaluate(request: EvaluationRequest) -> None:
         full=request.full,
     )
     for line in [] if known is None else known.missing(dataset.landmark_names, coverage):
-        print(f"warning: {line}", file=sys.stderr)
+        echo(f"warning: {line}", err=True)
     print_summary(summary, title)
-    print(say_confidence(summary["confidence"]))
+    echo(say_confidence(summary["confidence"]))
     if known is not None:
         print_coverage(summary["calibration"])
     if output is not None:
-        print(f"report: {output / 'report.html'}")
+        echo(f"report: {output / 'report.html'}")
 
 
 PREDICTIONS = PredictionFormat("landmarks", takes, evaluate)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lannunet_core import echo
 from lannunet_landmarks.commands.import_ import SystemName
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ def command(
     moved = in_system(found, wanted)
     of.write(moved, out)
     for line in (*of.lost(moved), *found.notes):
-        print(f"note: {line}", file=sys.stderr)
+        echo(f"note: {line}", err=True)
     counted = "pixels" if wanted == "pixel" else f"mm of {wanted}"
-    print(f"{out} holds {len(found.images)} images, as {of.title}, in {counted}.")
+    echo(f"{out} holds {len(found.images)} images, as {of.title}, in {counted}.")
 
 
 def read(source: Path, images: Path | None) -> Annotations:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from lannunet_core import echo
 
 
 def command(
@@ -53,11 +54,11 @@ def command(
         seed=seed,
     )
     for warning in made.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        echo(f"warning: {warning}", err=True)
     for note in made.notes:
-        print(note)
+        echo(note)
     last = made.count - 1
-    print(
+    echo(
         f"{out} holds fold0.json to fold{last}.json. Name it in dataset.src_targets, and train them with "
         f"lannunet train CONFIG --folds 0-{last}"
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from lannunet_core import echo
 
 if TYPE_CHECKING:
     from lannunet_landmarks.data.formats import Annotations
@@ -98,9 +99,9 @@ def command(
     text = json.dumps(relative(content.json, out.parent), indent=1, ensure_ascii=False)
     write_text(out, text.encode("utf-8", "backslashreplace").decode())
     for note in dict.fromkeys((*content.notes, *dataset.notes)):
-        print(f"note: {note}", file=sys.stderr)
+        echo(f"note: {note}", err=True)
     counts = ", ".join(f"{len(of_split)} {split}" for split, of_split in dataset.samples.items())
-    print(
+    echo(
         f"{out} holds {counts} images with {len(dataset.landmark_names)} landmarks, from "
         f"{(of or LANNUNET).title}. Inspect it with lannunet plan {out}"
     )
@@ -117,16 +118,16 @@ def merge_into(into: Path, found: Annotations, by: str | None) -> None:
         raise UserError(f"--into: there is no file {into}. Write a new one with -o.")
     done = merge(into, found, by or getuser())
     for sample, changes in done.changed.items():
-        print(f"{terminal_text(sample)}: {'; '.join(terminal_text(str(one)) for one in changes)}")
+        echo(f"{terminal_text(sample)}: {'; '.join(terminal_text(str(one)) for one in changes)}")
     moved = [one for changes in done.changed.values() for one in changes if one.pixels is not None]
     unit = "px" if any(one.millimetres is None for one in moved) else "mm"
     by_how_much = sorted(one.pixels if unit == "px" else one.millimetres for one in moved)  # type: ignore[type-var]
     if by_how_much:
         middle, most = by_how_much[len(by_how_much) // 2], by_how_much[-1]
-        print(f"{len(moved)} landmarks moved, by {middle:.2f} {unit} in the median and {most:.2f} at most")
-    print(
+        echo(f"{len(moved)} landmarks moved, by {middle:.2f} {unit} in the median and {most:.2f} at most")
+    echo(
         f"{into}: {len(done.added)} images are new (in its training list), {len(done.changed)} changed, "
         f"{len(done.same)} are as they were"
     )
     if done.backup is not None:
-        print(f"as it was before: {done.backup}")
+        echo(f"as it was before: {done.backup}")

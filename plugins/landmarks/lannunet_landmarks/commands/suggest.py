@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from lannunet_core import echo
+
 
 def command(
     model: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a model file.")],
@@ -23,7 +25,6 @@ def command(
     ] = None,
 ) -> None:
     """Choose the images a person should annotate next, with predictions to start from."""
-    import sys
 
     from lannunet_core import UserError, terminal_text
     from lannunet_landmarks.data.exported import check_dimensions, in_system, of_predictions
@@ -43,10 +44,10 @@ def command(
     session = opened.session
     annotated = annotated_samples(opened)
     if not annotated:
-        print(
+        echo(
             f"warning: {model}: the annotations it was trained on are not where they were, so its own images "
             "may be suggested, and shapes are not compared.",
-            file=sys.stderr,
+            err=True,
         )
     given = loose_samples(images, session.run, session.files)
     left = not_annotated(given, annotated)
@@ -59,11 +60,11 @@ def command(
     moved = in_system(start, of.systems[0], session.files)
     write_suggestions(out, found, moved, of)
     for line in of.lost(moved):
-        print(f"note: {line}", file=sys.stderr)
+        echo(f"note: {line}", err=True)
     already = f" ({len(given) - len(left)} are annotated already)" if len(left) < len(given) else ""
-    print(f"{out} holds {len(found)} of {len(given)} images{already}, as {of.title}; the first ones:")
+    echo(f"{out} holds {len(found)} of {len(given)} images{already}, as {of.title}; the first ones:")
     for one in found[:5]:
-        print(
+        echo(
             f"  {terminal_text(one.prediction.id)}: confidence {1 - one.doubt:.2f}, shape "
             f"{one.strangeness:.1f}, distance {one.novelty:.2f}"
         )

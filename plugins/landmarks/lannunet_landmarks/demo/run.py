@@ -10,6 +10,7 @@ import yaml
 from lannunet_core import (
     UserError,
     earlier_results,
+    echo,
     load_config,
     load_resolved,
     lock_folder,
@@ -57,10 +58,10 @@ def run_demo(folder: Path, minutes: float | None, overwrite: bool) -> list[Predi
         lock_folder(data)
         annotations = write_demo_dataset(data)
     write_text(config, yaml.safe_dump(content, sort_keys=False, default_flow_style=None))
-    print(f"drew {annotations.parent}; running {config}", flush=True)
+    echo(f"drew {annotations.parent}; running {config}")
     if minutes is None:
         work = f"{EPOCHS * BATCHES} batches of {PICTURES} pictures"
-        print(f"training takes {work}: about 3 minutes of two quiet cores, more of busy ones", flush=True)
+        echo(f"training takes {work}: about 3 minutes of two quiet cores, more of busy ones")
     predictions = train(load_config(config), overwrite=overwrite, compare=baselines)
-    print(f"mean error: {percent_of_side(predictions):.2f} % of the image's side")
+    echo(f"mean error: {percent_of_side(predictions):.2f} % of the image's side")
     return predictions

@@ -20,7 +20,6 @@ tell, else 1 − confidence.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -31,7 +30,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lannunet_core import Floats, UserError, terminal_text, write_text
+from lannunet_core import Floats, UserError, echo, terminal_text, write_text
 from lannunet_landmarks.data.json_file import read_json
 from lannunet_landmarks.evaluation.reliability import ConfidenceCalibration
 from lannunet_landmarks.evaluation.summary import uncertainties
@@ -331,11 +330,11 @@ def read_calibration(path: Path) -> Calibration:
         content = _File.model_validate(read_json(path))
         landmarks = {terminal_text(name): _of_file(entry) for name, entry in content.landmarks.items()}
         if content.lannunet_calibration == BEFORE:
-            print(
+            echo(
                 f"warning: {path}: is of an earlier version, whose confidences meant something else. Its "
                 "regions hold; confidence is not calibrated, and there are no bins. Make one again with "
                 "lannunet calibrate.",
-                file=sys.stderr,
+                err=True,
             )
             landmarks = {name: replace(one, cuts=EMPTY, bounds=EMPTY) for name, one in landmarks.items()}
     except (ValidationError, ValueError) as error:

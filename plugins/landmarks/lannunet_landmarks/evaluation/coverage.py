@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lannunet_core import Floats
+from lannunet_core import Floats, echo
 from lannunet_landmarks.evaluation.calibration import (
     BINS,
     Calibration,
@@ -80,7 +80,7 @@ def print_coverage(summary: Mapping[str, Any]) -> None:
     """One line of what `coverage_summary` found, where there are annotations."""
     overall = summary["overall"]
     if overall["cases"]:
-        print(
+        echo(
             f"regions that are to hold {summary['coverage']:.1%} of the true points hold "
             f"{overall['rate']:.1%} of {overall['cases']}"
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from lannunet_core import UserError, image_suffixes
+from lannunet_core import UserError, echo, image_suffixes
 from lannunet_landmarks.types import Prediction, Sample
 
 MOST_PARTS = 4  # of a path, from its end
@@ -37,7 +37,7 @@ def match(
             by = "" if way == "id" else f" (by their {way})"
             raise UserError(f"{path}: '{name}' is no sample of {where}{by}. Choose with --split.")
     if way != "id":
-        print(f"predictions are matched to samples by their {way}")
+        echo(f"predictions are matched to samples by their {way}")
     return {found[one.id]: one for one in predicted}
 
 

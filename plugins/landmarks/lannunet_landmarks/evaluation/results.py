@@ -12,7 +12,7 @@ from typing import Any
 from lannunet_images import prepare_image
 from numpy.typing import NDArray
 
-from lannunet_core import METHODS_FOLDER, SECOND_STAGE_FOLDER, terminal_text, write_text
+from lannunet_core import METHODS_FOLDER, SECOND_STAGE_FOLDER, echo, terminal_text, write_text
 from lannunet_landmarks.data.proportions import pixel_in
 from lannunet_landmarks.evaluation.mean_position import not_learned
 from lannunet_landmarks.evaluation.pictures import file_name
@@ -88,9 +88,9 @@ def write_landmark_results(
     if annotated:
         print_summary(summary, title, comparison)
     for name, value in figures.items():
-        print(f"{terminal_text(name)}: {value:.4g}")
-    print(say_confidence(summary["confidence"]))
-    print(f"report: {folder / 'report.html'}", flush=True)
+        echo(f"{terminal_text(name)}: {value:.4g}")
+    echo(say_confidence(summary["confidence"]))
+    echo(f"report: {folder / 'report.html'}")
     return summary
 
 

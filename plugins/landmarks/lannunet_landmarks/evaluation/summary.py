@@ -14,7 +14,7 @@ import numpy as np
 from lannunet_report import bootstrap_statistics, bootstrap_weights, print_table
 from numpy.typing import NDArray
 
-from lannunet_core import Floats, State, terminal_text
+from lannunet_core import Floats, State, echo, terminal_text
 from lannunet_landmarks.types import Prediction
 
 MEAN_POSITION = "mean_position"
@@ -227,16 +227,16 @@ def print_summary(
         len(summed),
     )
     if names := summary.get("not_learned"):
-        print(f"not learned (no better than the mean position): {terminal_text(', '.join(names))}")
+        echo(f"not learned (no better than the mean position): {terminal_text(', '.join(names))}")
     if (hidden := summary["overall"].get("occluded")) is not None:
         told = (f"{_text(hidden[of]['mean'])} {unit} ({hidden[of]['evaluated']})" for of in
                 ("occluded", "others"))  # fmt: skip
-        print(f"mean error of occluded landmarks and of the others: {' and '.join(told)}")
+        echo(f"mean error of occluded landmarks and of the others: {' and '.join(told)}")
     presence = summary["overall"].get("presence")
     if presence is not None:
         shares = (f"{name} {'–' if presence[name] is None else format(presence[name], '.1%')}" for name in
                   ("sensitivity", "specificity", "precision"))  # fmt: skip
-        print(f"presence of landmarks: {', '.join(shares)}")
+        echo(f"presence of landmarks: {', '.join(shares)}")
 
 
 def compared(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from lannunet_core import (
     RunInfo,
     UserError,
     claim_folder,
+    echo,
     models_of,
     provenance,
     refuse_folder,
@@ -51,7 +51,7 @@ def predict(request: PredictRequest) -> list[Prediction]:
     calibration = request.calibration or kept_calibration(model)
     known = None if calibration is None else read_calibration(calibration)
     if calibration is not None:
-        print(
+        echo(
             f"calibrated by {calibration.name}{'' if request.calibration else ', which came with the model'}"
         )
     models = [path for named in (model, *request.also) for path in models_of(named)]
@@ -86,7 +86,7 @@ def predict(request: PredictRequest) -> list[Prediction]:
         methods |= {main: known.apply(methods[main], names, coverage)}
         summary = coverage_summary(known, methods[main], names, coverage)
         for line in known.missing(names, coverage):
-            print(f"warning: {line}", file=sys.stderr)
+            echo(f"warning: {line}", err=True)
     used = {"model": str(model), **({"also": [str(run_of(path)) for path in others]} if others else {})}
     description = provenance(loaded, session.run, session.fabric.device, **used)
     resolved = loaded.resolved()
@@ -147,7 +147,7 @@ def images_in(folder: Path, dimensions: int, readers: ImageFiles) -> list[Path]:
             f"{', '.join(readers.suffixes)}, and DICOM.{below}"
         )
     if left := [path.name for path in found if path not in images and path.suffix.lower() not in PIXELS]:
-        print(f"warning: {folder}: left out, as they are not images: {shown(left)}", file=sys.stderr)
+        echo(f"warning: {folder}: left out, as they are not images: {shown(left)}", err=True)
     if readers.is_series(images, dimensions):
         own = folder if folder.name not in ("", "..") else folder.resolve()
         return [own, *sorted(images - set(slices_in(folder)))]
@@ -167,6 +167,6 @@ def check_series(folder: Path, files: Sequence[Path], dimensions: int, readers: 
         return
     text = f"{terminal_text(folder)}: {len(slices)} files are slices of one DICOM series"
     if dimensions == 2:
-        print(f"warning: {text}; each is predicted as an image of its own.", file=sys.stderr)
+        echo(f"warning: {text}; each is predicted as an image of its own.", err=True)
     elif readers.is_series(slices, dimensions):
         raise UserError(f"{text}. Name the folder, which is read as one volume.")

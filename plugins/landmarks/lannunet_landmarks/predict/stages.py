@@ -20,6 +20,7 @@ from lannunet_core import (
     State,
     UserError,
     best_model,
+    echo,
     from_first,
     is_first,
     located,
@@ -88,9 +89,7 @@ def train_both(loaded: LoadedConfig, second: LoadedConfig, resume: bool, overwri
     jitter = patch.jitter
     if jitter == "auto":
         jitter = jitter_for(found["validation"], refined.sampler.patch_size)
-        print(
-            f"second stage: patches around the predictions, in training up to {jitter:g} px off", flush=True
-        )
+        echo(f"second stage: patches around the predictions, in training up to {jitter:g} px off")
     refinement = train(
         around(second, centres, jitter),
         resume=resume,
@@ -98,9 +97,7 @@ def train_both(loaded: LoadedConfig, second: LoadedConfig, resume: bool, overwri
         compare=lambda _: {"first stage": coarse},
     )
     folder = loaded.run.output.output_dir
-    print(
-        f"the run's final results: {second.run.output.output_dir}; what lies in {folder} is its first stage"
-    )
+    echo(f"the run's final results: {second.run.output.output_dir}; what lies in {folder} is its first stage")
     return refinement
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lannunet_core import UserError, refuse_existing
+from lannunet_core import UserError, echo, refuse_existing
 
 
 def command(
@@ -68,7 +68,7 @@ def command(
         title = "Runs compared"
     comparison = write_comparison(output, groups, title)
     print_comparison(comparison)
-    print(f"comparison: {output}", flush=True)
+    echo(f"comparison: {output}")
 
 
 def distinct_names(runs: list[Path]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lannunet_core import write_text
+from lannunet_core import echo, write_text
 from lannunet_report.comparing.differences import cases_of, differences_of, figures_of, verdict
 from lannunet_report.comparing.results import Figure, Group, aligned
 from lannunet_report.page import BLUE, GREEN, INK, ORANGE, Chart, log_axis, make_chart, short_name, write_page
@@ -96,7 +96,7 @@ def digits_of(figure: Figure) -> int:
 def print_comparison(comparison: dict[str, Any]) -> None:
     """The overall figures and differences, as a table for each figure."""
     for note in comparison["notes"]:
-        print(f"note: {note}")
+        echo(f"note: {note}")
     names = [row["name"] for row in comparison["runs"]]
     for title, of_group in comparison["figures"].items():
         rows = []

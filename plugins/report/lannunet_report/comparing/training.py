@@ -17,6 +17,7 @@ from lannunet_core import (
     api,
     canonical_name,
     earlier_results,
+    echo,
     load_checkpoint,
     load_config,
     plugin_of,
@@ -93,9 +94,9 @@ def train_models(
     for number, (key, loaded) in enumerate(sorted(runs.items()), start=1):
         output, name = loaded.run.output.output_dir, f"{key[1]}, seed {key[0]}"
         if key in done:
-            print(f"{name} is finished: {output}", flush=True)
+            echo(f"{name} is finished: {output}")
             continue
-        print(f"{name} (run {number} of {len(runs)}): {output}", flush=True)
+        echo(f"{name} (run {number} of {len(runs)}): {output}")
         task.train(loaded, resume=bool(earlier_results(output)))
     folders = {name: [runs[seed, name].run.output.output_dir for seed in range(seeds)] for name in names}
     return [

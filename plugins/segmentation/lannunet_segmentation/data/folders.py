@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, Literal
 
 from lannunet_images import IMAGE_FILES, ImageFiles
 
-from lannunet_core import LoadedConfig, UserError, inside, open_in_format, terminal_text
+from lannunet_core import LoadedConfig, UserError, echo, inside, open_in_format, terminal_text
 from lannunet_segmentation.data import nnunet_v1, nnunet_v2
 from lannunet_segmentation.data.cases import CHANNEL, complete, read_case as read_case, visible
 from lannunet_segmentation.data.declaration import (
@@ -234,9 +233,9 @@ def _say_left_out(images: Path, ending: str, readers: ImageFiles) -> None:
     others = [f.name for f in visible(images) if readers.knows(f) and not f.name.endswith(ending)]
     if others:
         names = ", ".join(others[:5]) + (f" and {len(others) - 5} others" if len(others) > 5 else "")
-        print(
+        echo(
             f"warning: {images}: left out, as their names do not end in {ending}: {terminal_text(names)}",
-            file=sys.stderr,
+            err=True,
         )
 
 

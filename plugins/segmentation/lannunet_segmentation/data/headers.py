@@ -5,7 +5,6 @@ Sizes and spacings are (x, y[, z]).
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from lannunet_images import IMAGE_FILES, ImageFiles
 
-from lannunet_core import Header, UserError, progress_bar
+from lannunet_core import Header, UserError, echo, progress_bar
 from lannunet_segmentation.data import preprocessed
 from lannunet_segmentation.types import Case, Geometry, SegmentationDataset
 
@@ -67,28 +66,28 @@ def check_cases(cases: Sequence[Case], dataset: SegmentationDataset, title: str 
     if shifts:
         most = max(shifts, key=lambda shift: shift.distance)
         others = f" So do {len(shifts) - 1} other files, less far." if len(shifts) > 1 else ""
-        print(
+        echo(
             f"warning: {most.path}: by the origins in their headers it lies {most.distance:.3g} mm away from "
             f"{most.first}.{others} Their voxels are treated as the same places: check that they are.",
-            file=sys.stderr,
+            err=True,
         )
     if 0 < len(unmeasured) < len(cases):
-        print(
+        echo(
             f"warning: {len(unmeasured)} of {len(cases)} images, such as {unmeasured[0].images[0]}, do not "
             "say how large their voxels are: they count as 1 mm.",
-            file=sys.stderr,
+            err=True,
         )
     if lossy := [case.label for case in cases if case.label and case.label.name.lower().endswith(LOSSY)]:
-        print(
+        echo(
             f"warning: {len(lossy)} labels, such as {lossy[0]}, are JPEG, which changes numbers: a class may "
             "have become its neighbour. Keep labels as PNG.",
-            file=sys.stderr,
+            err=True,
         )
     if turned:
-        print(
+        echo(
             f"warning: {len(turned)} images, such as {turned[0].images[0]}, state an orientation (EXIF) and "
             "are read upright; their labels state none, and are treated as upright.",
-            file=sys.stderr,
+            err=True,
         )
 
 

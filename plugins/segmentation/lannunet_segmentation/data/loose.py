@@ -6,13 +6,12 @@ anything is predicted.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from lannunet_images import IMAGE_FILES, ImageFiles, slices_in
 
-from lannunet_core import UserError, terminal_text
+from lannunet_core import UserError, echo, terminal_text
 from lannunet_segmentation.data.cases import CHANNEL, complete, file_ending, visible
 from lannunet_segmentation.data.headers import image_headers
 from lannunet_segmentation.types import Case
@@ -67,9 +66,7 @@ def _grouped(files: Sequence[Path], channels: int, readers: ImageFiles) -> dict[
             if int(match[2]) < channels or f"{match[1]}_0000" in all_stems:
                 name, channel = match[1], int(match[2])
             else:
-                print(
-                    f"warning: {terminal_text(file)}: is taken for a case, not for a channel", file=sys.stderr
-                )
+                echo(f"warning: {terminal_text(file)}: is taken for a case, not for a channel", err=True)
         found = grouped.setdefault(name, {})
         if channel in found:
             raise UserError(
@@ -93,7 +90,7 @@ def _folder_files(folder: Path, dimensions: int, readers: ImageFiles) -> list[Pa
     used = set(chosen)
     if left := [file.name for file in files if file not in used and file.suffix.lower() not in BESIDE]:
         names = ", ".join(left[:5]) + (f" and {len(left) - 5} others" if len(left) > 5 else "")
-        print(f"warning: {folder}: left out, as they are not images: {terminal_text(names)}", file=sys.stderr)
+        echo(f"warning: {folder}: left out, as they are not images: {terminal_text(names)}", err=True)
     if readers.is_series(chosen, dimensions):
         slices = set(slices_in(folder))
         own = folder if folder.name not in ("", "..") else folder.resolve()
@@ -108,6 +105,6 @@ def _check_series(folder: Path, files: Sequence[Path], dimensions: int, readers:
         return
     text = f"{terminal_text(folder)}: {len(slices)} files are slices of one DICOM series"
     if dimensions == 2:
-        print(f"warning: {text}; each is segmented as an image of its own.", file=sys.stderr)
+        echo(f"warning: {text}; each is segmented as an image of its own.", err=True)
     elif readers.is_series(slices, dimensions):
         raise UserError(f"{text}. Name the folder, which is read as one volume.")

@@ -22,7 +22,7 @@ import numpy as np
 from lannunet_images import IMAGE_FILES, ImageFiles
 from numpy.typing import NDArray
 
-from lannunet_core import ExtraMap, UserError, inside, progress_bar
+from lannunet_core import ExtraMap, UserError, echo, inside, progress_bar
 from lannunet_segmentation.data import preprocessed
 from lannunet_segmentation.data.arrays import layout, read_array, save_array
 from lannunet_segmentation.data.case_record import CaseRecord, FileState, read_record, write_record
@@ -365,7 +365,7 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"Another run prepares the cases in {folder}; waiting for it.", flush=True)
+            echo(f"Another run prepares the cases in {folder}; waiting for it.")
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError:
             pass  # a network share without locks: both prepare, and write the same

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from lannunet_core import LoadedConfig, Normalisation, UserError, choose, is_among
+from lannunet_core import LoadedConfig, Normalisation, UserError, choose, echo, is_among
 from lannunet_segmentation.data import nnunet_v1, preprocessed
 from lannunet_segmentation.hooks import SegmentationHooks
 from lannunet_segmentation.schema import NORMALISATIONS, RunConfig
@@ -83,13 +82,12 @@ def _as_prepared(dataset: SegmentationDataset) -> Settings:
 def say_prepared(settings: Preparation) -> None:
     """Tell how a model that is trained on prepared images will prepare raw ones, or that it cannot."""
     if settings.nnunet is not None:
-        print(
+        echo(
             f"raw images that are predicted later are prepared as {settings.nnunet.plan} says: cropped, "
             "turned, resampled and normalised like these",
-            flush=True,
         )
     if settings.unknown:
-        print(f"warning: the model will not predict raw images: {settings.unknown}.", file=sys.stderr)
+        echo(f"warning: the model will not predict raw images: {settings.unknown}.", err=True)
 
 
 def as_trained(
@@ -141,11 +139,11 @@ def as_trained(
         )
     given = Preparation(own.spacing, own.normalisation, own.clip, interpolation=own.interpolation)
     if trained.nnunet is None and given != trained:
-        print(
+        echo(
             f"warning: preprocess: {model} was trained with spacing {trained.spacing}, normalisation "
             f"{', '.join(trained.normalisation)}, clip {trained.clip} and interpolation "
             f"{trained.interpolation}; that is what its images get.",
-            file=sys.stderr,
+            err=True,
         )
     known = {field.name: getattr(trained, field.name) for field in fields(Preparation)}
     settings = Settings(**known)

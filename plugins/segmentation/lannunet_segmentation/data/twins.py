@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import filecmp
 import hashlib
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from lannunet_images import slices_in
 
+from lannunet_core import echo
 from lannunet_segmentation.types import Case
 
 FIRST_BYTES = 1 << 20  # compared before whole files are
@@ -37,10 +37,10 @@ def say_twins(training: Sequence[Case], others: Sequence[Case], split: str) -> N
     if found := twins(training, others):
         first, other = found[0]
         more = f" So are {len(found) - 1} others." if len(found) > 1 else ""
-        print(
+        echo(
             f"warning: {other.images[0]} of {split} is the image {first.images[0]} of training.{more} "
             "How well these are segmented says nothing of new images.",
-            file=sys.stderr,
+            err=True,
         )
 
 

@@ -3,7 +3,6 @@ their voxels lie."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from lannunet_images import IMAGE_FILES
 
-from lannunet_core import UserError, terminal_text
+from lannunet_core import UserError, echo, terminal_text
 from lannunet_segmentation.data.cases import file_ending, visible
 from lannunet_segmentation.data.declaration import read_classes, read_json, read_regions
 from lannunet_segmentation.data.folders import is_dataset, read_dataset
@@ -112,9 +111,9 @@ def say_left_out(folder: Path, why: str, names: Iterable[str]) -> None:
     left = [terminal_text(name) for name in names]
     if left:
         more = f" and {len(left) - MOST_SHOWN} more" if len(left) > MOST_SHOWN else ""
-        print(
+        echo(
             f"warning: {folder}: left out, as there is {why}: {', '.join(left[:MOST_SHOWN])}{more}",
-            file=sys.stderr,
+            err=True,
         )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from lannunet_core import (
     UserError,
     earlier_results,
+    echo,
     load_config,
     progress_bar,
     refuse_folder,
@@ -36,7 +37,7 @@ def evaluate_runs(runs: Sequence[Path], output: Path | None = None, full: bool =
     cases, dataset = pool(runs)
     summary = evaluate_cases(cases, dataset, f"{dataset.name}, {len(runs)} runs", output, full)
     if base is not None and dataset.regions:
-        print("largest components are tried for classes, and these are regions", flush=True)
+        echo("largest components are tried for classes, and these are regions")
     elif base is not None:
         write_postprocessing(base, cases, dataset)
     return summary
@@ -97,7 +98,7 @@ def write_postprocessing(
     }
     write_text(base / POSTPROCESSING, json.dumps(told, indent=1))
     helped = f"of {', '.join(chosen)}" if chosen else "of no class"
-    print(f"largest components help {helped}: {base / POSTPROCESSING}", flush=True)
+    echo(f"largest components help {helped}: {base / POSTPROCESSING}")
     return told
 
 

@@ -29,7 +29,7 @@ from lannunet_report import (
 )
 from numpy.typing import NDArray
 
-from lannunet_core import ReportPart, UserError, progress_bar, write_text
+from lannunet_core import ReportPart, UserError, echo, progress_bar, write_text
 from lannunet_segmentation.data.cases import read_case
 from lannunet_segmentation.data.headers import states_spacing
 from lannunet_segmentation.data.label_files import read_label
@@ -142,8 +142,8 @@ def write_segmentation_results(
     if summary["evaluated"]:
         print_summary(summary, title)
     for name, value in (figures or {}).items():
-        print(f"{name}: {value:.4g}")
-    print(f"report: {folder / 'report.html'}", flush=True)
+        echo(f"{name}: {value:.4g}")
+    echo(f"report: {folder / 'report.html'}")
     return summary
 
 

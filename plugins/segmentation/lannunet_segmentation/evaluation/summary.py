@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from lannunet_report import bootstrap_statistics, bootstrap_weights, print_table, spreadsheet_text
 
-from lannunet_core import Floats, atomic_path
+from lannunet_core import Floats, atomic_path, echo
 from lannunet_segmentation.evaluation.metrics import ClassMetrics
 from lannunet_segmentation.types import SegmentedCase
 
@@ -222,7 +222,7 @@ def print_summary(summary: Mapping[str, Any], title: str) -> None:
     left_out = {name: block["counts"]["unannotated"] for name, block in summary["per_class"].items()}
     if any(left_out.values()):
         listed = ", ".join(f"{name} in {count}" for name, count in left_out.items() if count)
-        print(f"not annotated, so not evaluated, in some of {summary['evaluated']} cases: {listed}")
+        echo(f"not annotated, so not evaluated, in some of {summary['evaluated']} cases: {listed}")
     for name, other in summary.get("comparison", {}).items():
         if other["overall"] is not None:
             _print_comparison(name, other)

@@ -8,6 +8,7 @@ from lannunet_core import (
     PredictRequest,
     UserError,
     claim_folder,
+    echo,
     models_of,
     provenance,
     refuse_folder,
@@ -63,5 +64,5 @@ def predict(request: PredictRequest) -> list[SegmentedCase]:
     for case, path in zip(done, segs, strict=False):
         sources = session.files.parts(case.images[0])
         write_dicom_seg(path, read_prediction(case), sources, dataset.compared)
-    print(f"{len(done)} label maps: {folder}", flush=True)
+    echo(f"{len(done)} label maps: {folder}")
     return done

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from lannunet_core import UserError, earlier_results, inside
+from lannunet_core import UserError, earlier_results, echo, inside
 from lannunet_segmentation.data.cases import file_ending
 from lannunet_segmentation.data.label_files import label_ending
 from lannunet_segmentation.types import Case, SegmentationDataset
@@ -67,4 +67,4 @@ def check_targets(
     endings = {(file_ending(case.images[0], dataset.files), label_ending(case, dataset)) for case in cases}
     for stored, written in sorted(endings):
         if stored != written:
-            print(f"label maps of {stored or 'DICOM'} images are written as {written}", flush=True)
+            echo(f"label maps of {stored or 'DICOM'} images are written as {written}")

@@ -36,6 +36,6 @@ def command(
     for path in write_package(answers, folder):
         echo(f"  {path}")
     echo(
-        f"{folder} is written. Next: `pip install -e '{folder}[dev]'`, then `lannunet plugins check {name}`, and "
-        f"`architecture: {name}` in a YAML."
+        f"{folder} is written. Next: `pip install -e '{folder}[dev]'`, then `lannunet plugins check {name}`, "
+        f"and `architecture: {name}` in a YAML."
     )

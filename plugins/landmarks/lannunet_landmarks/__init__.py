@@ -1,7 +1,7 @@
 """Landmark localisation, as a LannU-Net task.
 
-What is listed in `__init__.pyi`, by subject, is what plugins may import. Each name is imported when it is
-first asked for.
+Plugins may import the names that `__init__.pyi` lists by subject. Each name is imported when it is first
+used.
 """
 
 import lazy_loader

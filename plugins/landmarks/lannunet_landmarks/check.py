@@ -1,4 +1,4 @@
-"""What `lannunet config check` inspects: the data set's own files, without an image."""
+"""The check of `lannunet config check`: the data set's own files, without reading an image."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lannunet_landmarks.schema import RunConfig
 
 
 def check(loaded: LoadedConfig) -> None:
-    """Refuse what `lannunet train` would refuse before its first image.
+    """Raise the errors that `lannunet train` would raise before its first image.
 
     Raises:
-        UserError: What is wrong.
+        UserError: The configuration or the data set is wrong.
     """
     config = cast(RunConfig, loaded.run)
     if config.dataset.format == AUTO:
@@ -28,15 +28,15 @@ def check(loaded: LoadedConfig) -> None:
 
 
 def open_used(loaded: LoadedConfig) -> LandmarkDataset:
-    """The data set of a run.
+    """Open the data set of a run.
 
     Raises:
-        UserError: It is wrong, or a list is empty that the run uses.
+        UserError: The data set is wrong, or a list that the run uses is empty.
     """
     config, known = cast(RunConfig, loaded.run), None
     trains, split = not config.trainer.inference_only, config.inference.split
     if not trains and config.model.checkpoint is not None:
-        from lannunet_core import load_checkpoint  # takes torch
+        from lannunet_core import load_checkpoint  # imports torch
 
         run = load_checkpoint(config.model.checkpoint).run_info()
         known = Known(run.outputs, run.dimensions)
@@ -60,7 +60,7 @@ def open_used(loaded: LoadedConfig) -> LandmarkDataset:
 
 
 def described(config: RunConfig, dataset: LandmarkDataset) -> RunInfo:
-    from lannunet_landmarks.session import describe  # takes torch
+    from lannunet_landmarks.session import describe  # imports torch
 
     return describe(config, dataset, "cpu")
 

@@ -1,4 +1,4 @@
-"""The task's own answers to its hooks. They use nothing that a plugin cannot use."""
+"""The task's default hook implementations. They use nothing that a plugin cannot use."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LandmarkDefaults(Defaults):
     config: RunConfig
     hooks: LandmarkHooks
     made_by: Loss | None = None
-    """What made the maps that are decoded, once there is a learner; None: confidence is the peak's height."""
+    """The learner that made the decoded maps, once there is one; None: confidence is the peak's height."""
 
     def parameter_groups(self, module: nn.Module, base_lr: float) -> list[dict[str, Any]]:
         from lannunet_landmarks.maps.learned_sigma import parameter_groups
@@ -95,7 +95,7 @@ class LandmarkDefaults(Defaults):
         from lannunet_landmarks.maps.confidence import ProbabilityLoss, with_masses
 
         found = decode_coarse(self._decoder, heatmaps, affine, original_sizes, evaluation_mode, image_size)
-        own = is_among(self.config.inference.decoder, DECODERS)  # a plugin's has its own confidence
+        own = is_among(self.config.inference.decoder, DECODERS)  # a plugin's decoder has its own confidence
         if own and isinstance(self.made_by, ProbabilityLoss):
             return with_masses(found, heatmaps, image_size, self.made_by)
         return found

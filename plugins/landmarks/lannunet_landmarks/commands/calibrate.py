@@ -26,20 +26,20 @@ def command(
         Path, typer.Option("--output", "-o", help="The calibration to write, a small JSON.")
     ] = Path("calibration.json"),
     coverage: Annotated[
-        float, typer.Option(help="Show the radii for this coverage; the file serves any.")
+        float, typer.Option(help="Show the radii for this coverage; the file serves every coverage.")
     ] = 0.9,
     radius: Annotated[
         float | None,
         typer.Option(
-            help="What confidence is to be the probability of lying within, in mm, in px if no spacing; by "
-            "default what the table says."
+            help="Radius in mm, in px if there is no spacing: confidence becomes the probability that the "
+            "error is smaller. By default the radius in the table."
         ),
     ] = None,
 ) -> None:
-    """Learn from held-out errors of landmarks how far off new ones may be, and how true confidences are."""
+    """Calibrate error bounds and confidences of landmarks on held-out errors."""
     check_coverage(coverage)
     if radius is not None and not 0 < radius < float("inf"):
-        raise UserError(f"--radius: {radius:g} is no radius. Give a positive number, as in 2.5.")
+        raise UserError(f"--radius: {radius:g} is not a radius. Give a positive number, as in 2.5.")
 
     import numpy as np
 
@@ -65,11 +65,11 @@ def command(
         echo(f"warning: {line}", err=True)
     if known is None:
         echo(f"warning: confidence is not calibrated: {why_not(held_out, radius)}", err=True)
-    echo(f"{output} is written; use it with lannunet predict --calibration {output}")
+    echo(f"{output} is written; use it with `lannunet predict --calibration {output}`")
 
 
 def learn(held_out: HeldOut, radius: float | None) -> tuple[ConfidenceCalibration | None, list[str]]:
-    """The calibration of confidence, where it can be had, and what is to be said of it."""
+    """The calibration of confidence, if there are enough points, and the messages about it."""
     import numpy as np
 
     from lannunet_landmarks.evaluation.reliability import (
@@ -99,8 +99,8 @@ def why_not(held_out: HeldOut, radius: float | None) -> str:
     from lannunet_landmarks.evaluation.reliability import LEAST_POINTS
 
     if radius is None and held_out.radius is None:
-        return "the table does not say what radius it is for. Give one with --radius."
-    return f"it takes at least {LEAST_POINTS} annotated points with a confidence."
+        return "the table does not state the radius. Give one with --radius."
+    return f"at least {LEAST_POINTS} annotated points with a confidence are needed."
 
 
 def check_coverage(coverage: float) -> None:

@@ -1,4 +1,4 @@
-"""`lannunet demo`: the whole line on pictures that it draws itself."""
+"""`lannunet demo`: from drawn images to a report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `lannunet evaluate` does with predictions of landmarks."""
+"""`lannunet evaluate` for predictions of landmarks."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ COVERAGE, RADII = 0.9, "2,2.5,3,4"
 
 
 def takes(predictions: Path, annotations: Path) -> bool:
-    """Whether they are a table and annotations, rather than two folders of label maps."""
+    """Whether the paths are a table and annotations, not two folders of label maps."""
     return not (predictions.is_dir() and annotations.is_dir())
 
 
 def evaluate(request: EvaluationRequest) -> None:
-    """Radial errors, success detection rates, and whether calibrated regions hold."""
+    """Compute radial errors, success detection rates and the coverage of calibrated regions."""
     paths, split, output, fold = request.paths, request.split, request.output, request.fold
     chosen = None if request.landmarks is None else [_index(word) for word in request.landmarks.split(",")]
     wanted_radii = [_radius(word) for word in (request.radii or RADII).split(",")]

@@ -28,10 +28,12 @@ def command(
     ] = None,
     system: Annotated[
         SystemName | None,
-        typer.Option("--coordinate-system", help="Of the numbers; as usual in the format by default."),
+        typer.Option(
+            "--coordinate-system", help="Of the coordinates; the usual one of the format by default."
+        ),
     ] = None,
 ) -> None:
-    """Write annotations or predictions in the format of another program, and say what it cannot hold."""
+    """Write annotations or predictions in the format of another program, and report what it cannot hold."""
     from lannunet_core import UserError, refuse_existing
     from lannunet_landmarks.data.exported import check_dimensions, in_system
     from lannunet_landmarks.data.formats import format_called, formats
@@ -55,7 +57,7 @@ def command(
 
 
 def read(source: Path, images: Path | None) -> Annotations:
-    """What is to be written."""
+    """The annotations to be written."""
     from lannunet_core import UserError
     from lannunet_landmarks.data.annotations import dataset_section, load_dataset
     from lannunet_landmarks.data.exchange import format_of, named, read_source
@@ -82,7 +84,7 @@ def read(source: Path, images: Path | None) -> Annotations:
 
 
 def images_of(ids: Iterable[str], images: Path, where: Path) -> dict[str, Path]:
-    """The image of each id, in a folder or as annotations say."""
+    """The image of each id, from a folder or from annotations."""
     from lannunet_core import UserError
     from lannunet_landmarks.data.annotations import dataset_section, load_dataset
     from lannunet_landmarks.data.exchange import format_of, is_ours
@@ -92,7 +94,7 @@ def images_of(ids: Iterable[str], images: Path, where: Path) -> dict[str, Path]:
         dataset = load_dataset(dataset_section(images), -1)
         known = {one.id: one.image for of_split in dataset.samples.values() for one in of_split}
         if unknown := [name for name in ids if name not in known]:
-            raise UserError(f"{where}: '{unknown[0]}' is no sample of {images}.")
+            raise UserError(f"{where}: '{unknown[0]}' is not a sample of {images}.")
         return known
     finder = ImageFinder(images)
     return {

@@ -18,7 +18,7 @@ def command(
     count: Annotated[int, typer.Option(min=2, help="How many folds.")] = 5,
     leave_one_out: Annotated[
         bool,
-        typer.Option("--leave-one-out", help="As many folds as images, or as groups: each is tested alone."),
+        typer.Option("--leave-one-out", help="One fold per image, or per group: each is tested alone."),
     ] = False,
     keep_testing: Annotated[
         bool, typer.Option("--keep-testing", help="Leave the list testing out of the folds.")
@@ -33,12 +33,12 @@ def command(
     ] = None,
     stratify: Annotated[
         str | None,
-        typer.Option(metavar="FIELD", help="Have each value of this field as often in each fold as in all."),
+        typer.Option(metavar="FIELD", help="Make each value of this field equally frequent in all folds."),
     ] = None,
     root: Annotated[
         Path | None, typer.Option(help="Folder that image paths are relative to; the JSON's own by default.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random split.")] = 0,
 ) -> None:
     """Make folds of landmark annotations for a cross-validation: each annotated sample is tested in one."""
     from lannunet_landmarks.data.folds import write_folds
@@ -60,5 +60,5 @@ def command(
     last = made.count - 1
     echo(
         f"{out} holds fold0.json to fold{last}.json. Name it in dataset.src_targets, and train them with "
-        f"lannunet train CONFIG --folds 0-{last}"
+        f"`lannunet train CONFIG --folds 0-{last}`"
     )

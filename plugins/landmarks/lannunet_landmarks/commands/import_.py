@@ -1,4 +1,4 @@
-"""`lannunet import SOURCE -o FILE`: other people's annotations as our JSON, or into one that there is."""
+"""`lannunet import SOURCE -o FILE`: convert annotations to our JSON, or merge them into an existing one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def command(
     out: Annotated[Path | None, typer.Option("--output", "-o", help="The JSON to write.")] = None,
     into: Annotated[
         Path | None,
-        typer.Option(metavar="JSON", help="Merge them into this JSON of ours, which is kept as a backup."),
+        typer.Option(metavar="JSON", help="Merge them into this JSON; its old version is kept as a backup."),
     ] = None,
     name: Annotated[
         str, typer.Option("--format", help="The format, see lannunet plugins list; auto: by the content.")
@@ -40,30 +40,30 @@ def command(
         Path | None, typer.Option(help="Folder of the images; beside the annotations by default.")
     ] = None,
     missing: Annotated[
-        Missing, typer.Option(help="What a landmark is that an annotated image does not place.")
+        Missing, typer.Option(help="State of a landmark that an annotated image does not place.")
     ] = Missing.unlabelled,
     y_up: Annotated[
         bool | None,
-        typer.Option("--y-up/--y-down", help="Where y points; as the format has it by default."),
+        typer.Option("--y-up/--y-down", help="Direction of the y axis; the format's by default."),
     ] = None,
     system: Annotated[
         SystemName | None,
-        typer.Option("--coordinate-system", help="Of the numbers written; as in the source by default."),
+        typer.Option("--coordinate-system", help="System of the written numbers; the source's by default."),
     ] = None,
     validation: Annotated[
         float,
-        typer.Option(min=0, max=0.9, help="Share of images for validation, if there are no lists."),
+        typer.Option(min=0, max=0.9, help="Share of images for validation, if the source has no lists."),
     ] = 0.15,
     testing: Annotated[float, typer.Option(min=0, max=0.9, help="Share of images for testing.")] = 0.15,
     group: Annotated[
         str | None, typer.Option(metavar="FIELD", help="Keep the images of one patient or video together.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random split.")] = 0,
     by: Annotated[
         str | None, typer.Option(metavar="NAME", help="With --into: who annotated; your login by default.")
     ] = None,
 ) -> None:
-    """Convert annotations of other programs, or merge corrected ones into those that there are."""
+    """Convert annotations of other programs, or merge corrected ones into an existing JSON."""
     from lannunet_core import UserError, refuse_existing, write_text
     from lannunet_landmarks.data.annotations import dataset_of, dataset_section
     from lannunet_landmarks.data.exchange import Draw, as_absent, as_content, format_of, read_source, relative
@@ -72,7 +72,7 @@ def command(
     from lannunet_landmarks.data.json_file import read_json
 
     if (out is None) == (into is None):
-        raise UserError("--output or --into: give one, the JSON to write (-o) or the one to merge into.")
+        raise UserError("--output or --into: give one of them, the JSON to write (-o) or to merge into.")
     if out is not None:
         refuse_existing(out)
     if images is not None and not images.is_dir():
@@ -80,7 +80,7 @@ def command(
     of = format_of(source, -1, name, "--format")
     if of is None and name.casefold() == "auto" and not LANNUNET.matches(source):
         if source.is_file() and source.suffix.lower() == ".json":
-            read_json(source)  # says where it is no JSON
+            read_json(source)  # raises where the file is not JSON
         there = "" if source.exists() else "there is no such file or folder. "
         known = ", ".join(one.name for one in formats())
         raise UserError(f"{source}: {there}It is of none of the formats {known}. Name one (--format).")
@@ -95,7 +95,7 @@ def command(
         found = in_system(found, system.value)
     content = as_content(found, source, Draw(validation, testing, seed, group))
     section = dataset_section(source, source.parent)
-    dataset = dataset_of(content, section)  # refuses what is wrong with it
+    dataset = dataset_of(content, section)  # raises an error if the content is wrong
     text = json.dumps(relative(content.json, out.parent), indent=1, ensure_ascii=False)
     write_text(out, text.encode("utf-8", "backslashreplace").decode())
     for note in dict.fromkeys((*content.notes, *dataset.notes)):
@@ -103,7 +103,7 @@ def command(
     counts = ", ".join(f"{len(of_split)} {split}" for split, of_split in dataset.samples.items())
     echo(
         f"{out} holds {counts} images with {len(dataset.landmark_names)} landmarks, from "
-        f"{(of or LANNUNET).title}. Inspect it with lannunet plan {out}"
+        f"{(of or LANNUNET).title}. Inspect it with `lannunet plan {out}`"
     )
 
 
@@ -127,7 +127,7 @@ def merge_into(into: Path, found: Annotations, by: str | None) -> None:
         echo(f"{len(moved)} landmarks moved, by {middle:.2f} {unit} in the median and {most:.2f} at most")
     echo(
         f"{into}: {len(done.added)} images are new (in its training list), {len(done.changed)} changed, "
-        f"{len(done.same)} are as they were"
+        f"{len(done.same)} are unchanged"
     )
     if done.backup is not None:
-        echo(f"as it was before: {done.backup}")
+        echo(f"backup of the previous version: {done.backup}")

@@ -18,10 +18,10 @@ def command(
     out: Annotated[Path, typer.Option("--output", "-o", help="The folder to write; must not exist.")],
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many images.")] = 20,
     name: Annotated[
-        str, typer.Option("--format", help="Of the predictions to start from, see lannunet plugins list.")
+        str, typer.Option("--format", help="Format of the predictions, see lannunet plugins list.")
     ] = "lannunet",
     also: Annotated[
-        list[Path] | None, typer.Option(help="Further models; where they disagree, an image is in doubt.")
+        list[Path] | None, typer.Option(help="Additional models; images on which they disagree come first.")
     ] = None,
 ) -> None:
     """Choose the images a person should annotate next, with predictions to start from."""
@@ -39,20 +39,20 @@ def command(
         able = ", ".join(one.name for one in formats() if one.write)
         raise UserError(f"--format: {of.title} is only read; written are {able}.")
     if out.exists():
-        raise UserError(f"{out}: is there already. Choose another folder (-o), or remove it.")
+        raise UserError(f"{out}: exists already. Choose another folder (-o), or remove it.")
     opened = LandmarkModel(model, also or ())
     session = opened.session
     annotated = annotated_samples(opened)
     if not annotated:
         echo(
-            f"warning: {model}: the annotations it was trained on are not where they were, so its own images "
-            "may be suggested, and shapes are not compared.",
+            f"warning: {model}: the annotations of its training were not found, so its own images may be "
+            "suggested, and shapes are not compared.",
             err=True,
         )
     given = loose_samples(images, session.run, session.files)
     left = not_annotated(given, annotated)
     if not left:
-        raise UserError("IMAGES: each of them is annotated already. Name others.")
+        raise UserError("IMAGES: all of them are annotated already. Name others.")
     found = suggest(opened, left, annotated, count)
     paths = {one.id: one.image for one in left}
     start = of_predictions([one.prediction for one in found], session.run.outputs, paths)

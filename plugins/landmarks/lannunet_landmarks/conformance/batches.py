@@ -20,7 +20,7 @@ def start(subject: Subject, kind: Kind, things: int = 2) -> LandmarkSession:
 def landmark_batch(
     session: Session, count: int = 2, states: Tensor | None = None, seed: int = 0
 ) -> dict[str, Any]:
-    """A collated batch: a blob of its own brightness for each visible landmark, on noise.
+    """A collated batch: each visible landmark is a blob with its own brightness, on noise.
 
     Args:
         session: Session of the run.

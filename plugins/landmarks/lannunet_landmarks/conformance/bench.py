@@ -1,4 +1,4 @@
-"""Small runs in which plugins are tried."""
+"""Small runs in which plugins are tested."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class LandmarkBench(Bench):
 
     def check_perfect_maps(self, tested: Tested, session: Session, maps: Any, batch: Any, where: str) -> None:
         if has_own_decoder(tested):
-            return  # what its own decoder makes of its maps is its own affair
+            return  # the values of these maps matter to the plugin's own decoder only
         check_heatmaps(maps, batch["image"], len(session.run.outputs), where)
         first = (maps if isinstance(maps, Tensor) else maps[0]).flatten(2)
         peak, background = first.amax(-1), first.median(-1).values
@@ -112,7 +112,7 @@ class LandmarkBench(Bench):
 
     @contextmanager
     def sources(self, dimensions: int, sampling: Sampling) -> Iterator[Sequence[Source]]:
-        factors = np.array([[7, 2, 3], [1, 3, 2]])[:, :dimensions]  # long ones and small ones
+        factors = np.array([[7, 2, 3], [1, 3, 2]])[:, :dimensions]  # elongated and small images
         sizes = np.array(sampling.output_size) * factors + np.arange(dimensions)
         long, small = (tuple(size) for size in sizes.tolist())
         yield [_image(long), _image(small), _image(long, State.UNLABELLED), _image(long, State.ABSENT)]
@@ -129,7 +129,7 @@ class LandmarkBench(Bench):
 
 
 def _image(size: tuple[int, ...], state: State = State.VISIBLE) -> Source:
-    """Two landmarks on it, all in the same state."""
+    """An image with two landmarks, both in the same state."""
     landmarks: Floats = np.array(size) * np.array([[0.3], [0.6]]) + 0.25
     if state != State.VISIBLE:
         landmarks = np.full_like(landmarks, np.nan)

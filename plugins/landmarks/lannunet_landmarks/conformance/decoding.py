@@ -1,7 +1,7 @@
-"""Checks of `get_coords_from_heatmap` and `decoders`. Each docstring is the contract.
+"""Checks of `get_coords_from_heatmap` and `decoders`. Each docstring states the contract.
 
-Where labels and loss are the task's, a decoder gets drawn Gaussians of peak 1; else what the plugin's own
-loss makes of perfect outputs.
+Where labels and loss are the task's, a decoder gets Gaussians of peak 1; otherwise the maps that the plugin's
+own loss computes from perfect outputs.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def decoded_shapes(subject: Subject) -> None:
         found = decode(session, maps, batch)
         wanted = tuple(batch["landmarks"].shape)
         if not isinstance(found, Coordinates):
-            raise Broken(f"in {kind} the answer is {found!r:.200}, should be lannunet_core.Coordinates")
+            raise Broken(f"in {kind} the hook returns {found!r:.200}, should be lannunet_core.Coordinates")
         if tuple(found.points.shape) != wanted or tuple(found.confidence.shape) != wanted[:2]:
             raise Broken(
                 f"in {kind} points are {tuple(found.points.shape)} and confidence "
@@ -82,7 +82,7 @@ def decoded_shapes(subject: Subject) -> None:
 
 
 def flat_maps_have_no_point(subject: Subject) -> None:
-    """A map that is 0 everywhere names no point: NaN, with confidence 0, and never a coordinate."""
+    """A map that is 0 everywhere has no point: the result is NaN with confidence 0, not a coordinate."""
     for kind, session, batch, maps in _perfect(subject):
         found = decode(session, map_tensors(maps, torch.zeros_like), batch)
         if not found.points.isnan().all():
@@ -92,7 +92,7 @@ def flat_maps_have_no_point(subject: Subject) -> None:
 
 
 def confidence_is_a_share(subject: Subject) -> None:
-    """Confidence lies in 0 … 1, and a higher peak of a map never has less of it."""
+    """Confidence lies in 0 … 1, and a higher peak of a map never lowers it."""
     for kind, session, batch, maps in _perfect(subject):
         confidences = []
         for height in (0.2, 1.0, 3.0):
@@ -113,7 +113,7 @@ def confidence_is_a_share(subject: Subject) -> None:
 
 
 def samples_are_decoded_alone(subject: Subject) -> None:
-    """What a sample decodes to does not depend on the others of its batch, nor on chance."""
+    """The points of a sample depend neither on the other samples of its batch nor on chance."""
     for kind, session, batch, maps in _perfect(subject):
         with isolated(), untouched("decoding"):
             first, again = (

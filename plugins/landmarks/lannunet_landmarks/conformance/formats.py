@@ -1,10 +1,10 @@
-"""What holds for a format of annotations; `lannunet plugins check my-format` checks the same.
+"""The contract of an annotation format; `lannunet plugins check my-format` checks the same.
 
 from lannunet_landmarks.conformance import FormatConformance
 
 class TestMyFormat(FormatConformance):
     format = "my-format"
-    example = "tests/example.my"  # one that only reads: a file of it, whose images are there
+    example = "tests/example.my"  # for a format that only reads: a file, with its images
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ IMPORT = (
     "found = [one for one in formats()]; "
     "print(json.dumps(sorted(set(sys.modules) & set(sys.argv[1:]))))"
 )
-NAMES = ("1", "2", "3")  # as formats call landmarks that know no names
+NAMES = ("1", "2", "3")  # landmark names in formats that store none
 SIZE = {2: (60, 40), 3: (20, 16, 12)}
 
 
@@ -48,23 +48,25 @@ class FormatConformance:
     """A test class for a format; set its attributes.
 
     Attributes:
-        format: Its name.
-        example: A file or folder that it reads, whose images lie beside it; needed where it does not write.
+        format: Name of the format.
+        example: A file or folder of the format, with its images beside it; required if the format cannot
+            write.
     """
 
     format: str
     example: str | None = None
 
     def test_it_is_found(self) -> None:
-        """It is registered under its name, and says what it is."""
+        """It is registered under its name, and has a title."""
         of = self._format()
         if not of.title or of.name != self.format:
-            raise Broken(f"it calls itself {of.name!r}, and its title is {of.title!r}")
+            raise Broken(f"its name is {of.name!r}, and its title is {of.title!r}")
         if of.read is None and of.write is None:
             raise Broken("it neither reads nor writes")
 
     def test_formats_import_without_torch(self) -> None:
-        """Looking for a format imports no heavy library: every command that opens data does it."""
+        """Finding the format imports no heavy library, because every command that opens data searches the
+        formats."""
         ended = subprocess.run(
             [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {IMPORT}", *HEAVY],
             capture_output=True,
@@ -76,11 +78,11 @@ class FormatConformance:
             raise Broken(f"importing it imports {', '.join(heavy)}; import where it is needed")
 
     def test_it_knows_its_own_files_alone(self) -> None:
-        """`matches` tells its own files from pictures, empty files, other JSON and tables."""
+        """`matches` accepts its own files, and rejects images, empty files, other JSON and tables."""
         with self._source() as (source, _):
             found = matching(source)
             if found is None or found.name != self.format:
-                raise Broken(f"its own {source.name} is taken for {found and found.name}")
+                raise Broken(f"its own {source.name} is recognised as {found and found.name}")
             others = {
                 "empty": b"",
                 "picture.png": b"\x89PNG\r\n\x1a\n",
@@ -91,10 +93,10 @@ class FormatConformance:
                 other = source.parent / f"other-{name}"
                 other.write_bytes(content)
                 if matching(other) is not None and matching(other) == self._format():
-                    raise Broken(f"it takes {content!r} for a file of its own")
+                    raise Broken(f"it accepts {content!r} as a file of its own")
 
     def test_what_it_writes_it_reads(self) -> None:
-        """Points, states and images come back, in each of its coordinate systems and dimensions."""
+        """Points, states and images survive writing and reading, in each coordinate system and dimension."""
         of = self._format()
         if of.read is None or of.write is None:
             raise NotClaimed("it does not both read and write")
@@ -118,7 +120,7 @@ class FormatConformance:
                 raise Broken(f"it places {sorted(unknown)}, which are not among the names")
 
     def test_a_damaged_file_is_refused(self) -> None:
-        """Half of a file is refused in one sentence, or read as less; never otherwise."""
+        """Half of a file is refused with one sentence, or read as fewer annotations."""
         with self._source() as (source, images):
             for path in [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file()):
                 content = path.read_bytes()
@@ -127,7 +129,7 @@ class FormatConformance:
                     read_source(source, self._format(), images)
                 except UserError as error:
                     if "\n" in str(error):
-                        raise Broken(f"it says more than a sentence: {error}") from None
+                        raise Broken(f"its message has more than one sentence: {error}") from None
                 finally:
                     path.write_bytes(content)
 
@@ -136,7 +138,7 @@ class FormatConformance:
 
     @contextmanager
     def _source(self) -> Iterator[tuple[Path, Path | None]]:
-        """Something of the format in a folder of its own, and the folder of its images."""
+        """Annotations of the format in a folder of its own, and the folder of its images."""
         of = self._format()
         if of.read is None:
             raise NotClaimed("it does not read")
@@ -144,7 +146,7 @@ class FormatConformance:
             out = _place(place, of)
             if of.write is None:
                 if self.example is None:
-                    raise NotClaimed("it does not write: name an example that it can be tried with")
+                    raise NotClaimed("it does not write: set `example` to a file of the format")
                 example = Path(self.example)
                 out = out.parent / example.name
                 (shutil.copytree if example.is_dir() else shutil.copyfile)(example, out)
@@ -169,13 +171,13 @@ class FormatConformance:
 
 
 def _place(folder: str, of: LandmarkFormat) -> Path:
-    """What is written, in a folder of its own."""
+    """Where a file or folder of the format is written, in a folder of its own."""
     (Path(folder) / "written").mkdir()
     return Path(folder) / "written" / (of.file or "folder")
 
 
 def drawn(folder: Path, dimensions: int) -> Annotations:
-    """Annotations of three drawn images, one of which lacks a landmark."""
+    """Annotations of three generated images, one of which lacks a landmark."""
     import SimpleITK as sitk
 
     folder.mkdir(parents=True)

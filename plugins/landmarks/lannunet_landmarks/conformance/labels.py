@@ -1,4 +1,4 @@
-"""Checks of `generate_labels`. Each docstring is the contract."""
+"""Checks of `generate_labels`. Each docstring states the contract."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def labels_hold_states(subject: Subject) -> None:
 
 
 def missing_landmarks_leave_no_label(subject: Subject) -> None:
-    """The label of an unlabelled or absent landmark is the same whatever its coordinates, NaN included."""
+    """The label of an unlabelled or absent landmark does not depend on its coordinates, NaN included."""
     for kind in subject.kinds():
         session = start(subject, kind)
         batch = landmark_batch(session, states=MISSING)
@@ -69,7 +69,7 @@ def missing_landmarks_leave_no_label(subject: Subject) -> None:
 
 
 def labels_follow_subpixel_moves(subject: Subject) -> None:
-    """A landmark that moves by a fraction of a pixel along any axis changes its label: nothing is rounded."""
+    """A move by a fraction of a pixel along any axis changes the label: nothing is rounded."""
     for kind in subject.kinds():
         session = start(subject, kind)
         batch = landmark_batch(session)
@@ -115,6 +115,6 @@ def gradients_reach_sigmas(subject: Subject) -> None:
 
 
 def made_labels(session: LandmarkSession, batch: Mapping[str, Any], outputs: Any) -> dict[str, Any]:
-    """The labels but the landmarks themselves, which some hand on as they are given."""
+    """The labels without the landmarks themselves, which some plugins return unchanged."""
     labels = labels_of(session, batch, outputs)
     return {key: value for key, value in labels.items() if key != "landmarks"}

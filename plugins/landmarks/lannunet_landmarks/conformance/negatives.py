@@ -1,4 +1,4 @@
-"""What a loss makes of landmarks that are known not to be there. Each docstring is the contract."""
+"""Checks of a loss on landmarks that are known to be missing. Each docstring states the contract."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lannunet_landmarks.conformance.points import decode
 
 
 def known_negatives_are_learned(subject: Subject) -> None:
-    """Absent and outside landmarks teach: a perfect network is less sure of them than of visible ones."""
+    """Absent and outside landmarks are trained on: a perfect network is less confident of them."""
     for kind in subject.kinds():
         for state in (State.ABSENT, State.OUTSIDE):
             session = start(subject, kind)

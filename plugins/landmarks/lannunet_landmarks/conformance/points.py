@@ -1,4 +1,4 @@
-"""Decoding maps, and comparing what was found with what was to be found."""
+"""Decoding of maps, and comparison of the points with the expected ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lannunet_landmarks.session import LandmarkSession
 def decode(
     session: Session, maps: Any, batch: Mapping[str, Any], mode: EvaluationMode = "use_input_size"
 ) -> Coordinates:
-    """What activated maps of a batch decode to."""
+    """Decode the activated maps of a batch."""
     with isolated(), torch.no_grad():
         return cast(LandmarkSession, session).hooks.get_coords_from_heatmap(
             heatmaps=maps,
@@ -28,16 +28,16 @@ def decode(
 
 
 def has_own_decoder(tested: Tested) -> bool:
-    """Whether it is the plugin that decodes its runs' maps."""
+    """Whether the plugin decodes the maps of its runs itself."""
     named = "inference.decoder" in tested.chosen() and tested.answers("decoders")
     return named or tested.answers("get_coords_from_heatmap")
 
 
 def check_heatmaps(maps: Any, image: Tensor, landmarks: int, where: str) -> None:
-    """That the task's decoders can take maps: one per landmark, as large as the image or a whole part of it.
+    """Check that the task's decoders accept the maps: one per landmark, as large as the image or 1/n of it.
 
     Raises:
-        Broken: They cannot.
+        Broken: They do not.
     """
     first = (
         maps if isinstance(maps, Tensor) else maps[0] if isinstance(maps, (list, tuple)) and maps else None
@@ -56,7 +56,7 @@ def check_heatmaps(maps: Any, image: Tensor, landmarks: int, where: str) -> None
 
 
 def compare_points(found: Tensor, wanted: Tensor, tolerance: float, what: str) -> None:
-    """Says where points (…, D) differ, and the likely slip: swapped axes, or rounding.
+    """Report where points (…, D) differ, and the likely cause: swapped axes, or rounding.
 
     Raises:
         Broken: They differ.
@@ -71,11 +71,11 @@ def compare_points(found: Tensor, wanted: Tensor, tolerance: float, what: str) -
     worst = int(error.argmax())
     hint, known = "", torch.isfinite(found).all(-1)
     if known.any() and torch.allclose(found[known], wanted.flip(-1)[known], atol=0.75):
-        hint = "; these are the axes the other way round: points are (x, y[, z]), tensors (…, [z,] y, x)"
+        hint = "; the axes are in reverse order: points are (x, y[, z]), tensors (…, [z,] y, x)"
     elif known.all() and torch.equal(found, found.round()) and error.max() < 2:
         hint = "; all of them are whole numbers: coordinates must never be rounded"
     elif error.max() < 1:
-        hint = "; less than a pixel: is a coordinate rounded, or half a pixel lost?"
+        hint = "; less than a pixel: is a coordinate rounded, or shifted by half a pixel?"
     raise Broken(
         f"{what}: expected {shown(wanted[worst])}, found {shown(found[worst])}, "
         f"off by {float(error[worst]):.2f} px{hint}"

@@ -15,7 +15,7 @@ from lannunet_landmarks.conformance import decoding, labels, negatives
 
 
 class LabelConformance(Conformance):
-    """What holds for a plugin that implements `generate_labels`."""
+    """The contract of a plugin that implements `generate_labels`."""
 
     task = "landmarks"
 
@@ -29,7 +29,7 @@ class LabelConformance(Conformance):
 
 
 class LandmarkLossConformance(LossConformance):
-    """What holds for a plugin that implements `loss` or `losses`, in this task."""
+    """The contract of a plugin that implements `loss` or `losses`, in this task."""
 
     task = "landmarks"
 
@@ -37,7 +37,8 @@ class LandmarkLossConformance(LossConformance):
 
 
 class DecodeConformance(Conformance):
-    """The contract of a plugin with `get_coords_from_heatmap`, or with `decoders` (`decoder` names one)."""
+    """The contract of a plugin that implements `get_coords_from_heatmap` or `decoders` (`decoder` names
+    one)."""
 
     task = "landmarks"
     decoder: str | None = None

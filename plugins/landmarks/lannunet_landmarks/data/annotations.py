@@ -1,7 +1,7 @@
-"""The JSON of a landmark dataset, checked and read.
+"""Read and check the JSON of a landmark dataset.
 
-What can be wrong with it is found here, before anything is trained; what needs an image's size
-(`check_inside`) when the image is first read.
+Errors in it are found here, before the training starts; those that need an image's size (`check_inside`) when
+the image is first read.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ class LandmarkDataset:
     """A landmark dataset, reduced to the selected landmarks.
 
     Attributes:
-        name: As given in the JSON, else the file's name.
-        description: As given in the JSON.
-        fold: Which fold this is.
+        name: Name in the JSON, else the file's name.
+        description: Description in the JSON.
+        fold: Number of the fold.
         landmark_names: N names, from `landmark_names` in the JSON, else the landmarks' indices there.
         dimensions: D, 2 or 3.
         samples: The samples of each split.
         flip_pairs: Pairs of landmarks that a mirror swaps, as positions among the N selected.
         path: The JSON file.
-        files: What reads its images.
+        files: Reader of its images.
         groups: The patient of each sample, by id, as far as known.
-        notes: What to tell of the JSON before a run.
+        notes: Messages about the JSON, printed before a run.
     """
 
     name: str
@@ -62,14 +62,14 @@ class LandmarkDataset:
 
 @dataclass(frozen=True)
 class Known:
-    """What a trained model tells of a data set in which no landmark is annotated."""
+    """What a trained model knows of a data set in which no landmark is annotated."""
 
     landmark_names: tuple[str, ...]
     dimensions: int
 
 
 def open_dataset(loaded: LoadedConfig, known: Known | None = None) -> LandmarkDataset:
-    """The data set of a run, in our format or in that of one of its plugins."""
+    """Open the data set of a run, in our format or in that of one of its plugins."""
     files = ImageFiles.of(loaded)
 
     def own(config: DatasetConfig, fold: int) -> LandmarkDataset:
@@ -78,8 +78,8 @@ def open_dataset(loaded: LoadedConfig, known: Known | None = None) -> LandmarkDa
     dataset = open_in_format(loaded, own, format_names())
     if not isinstance(dataset, LandmarkDataset):
         raise UserError(
-            f"dataset.format: {loaded.run.dataset.format} gives a {type(dataset).__name__}, should give a "
-            "LandmarkDataset. Tell its author."
+            f"dataset.format: {loaded.run.dataset.format} returns a {type(dataset).__name__}, should return "
+            "a LandmarkDataset. Report it to its author."
         )
     return replace(dataset, files=files)
 
@@ -87,10 +87,10 @@ def open_dataset(loaded: LoadedConfig, known: Known | None = None) -> LandmarkDa
 def dataset_section(
     annotations: Path, root: Path | None = None, landmarks: Sequence[int] | None = None
 ) -> DatasetConfig:
-    """The `dataset` section that a command's arguments stand for.
+    """The `dataset` section that corresponds to a command's arguments.
 
     Raises:
-        UserError: One of them cannot be.
+        UserError: An argument is wrong.
     """
     section = {"src_targets": annotations, "landmarks": landmarks} | ({} if root is None else {"root": root})
     try:
@@ -105,13 +105,13 @@ def dataset_section(
 def load_dataset(
     dataset: DatasetConfig, fold: int, files: ImageFiles = IMAGE_FILES, known: Known | None = None
 ) -> LandmarkDataset:
-    """Read and check the annotations of one fold. A list that is missing is empty.
+    """Read and check the annotations of one fold. A missing list is treated as empty.
 
     Args:
         dataset: The `dataset` section.
-        fold: Which foldK.json of a folder of them; -1 takes the folder's plain JSON. A file needs none.
-        files: What reads images.
-        known: What to go by where no sample has a coordinate; None: that is refused.
+        fold: K of the foldK.json in a folder; -1 takes the folder's plain JSON. Ignored for a file.
+        files: Reader of the images.
+        known: Names and dimensions, for a data set without a coordinate; None: such a data set is an error.
 
     Raises:
         UserError: The annotations are wrong, or images are missing.
@@ -121,7 +121,7 @@ def load_dataset(
 
 
 def open_first(path: Path) -> LandmarkDataset:
-    """The data set of a JSON; of a folder its first fold, or the one JSON there is."""
+    """Open the data set of a JSON, or of the first fold or only JSON of a folder."""
     folds = fold_numbers(path) if path.is_dir() else []
     return load_dataset(dataset_section(path), folds[0] if folds else -1)
 
@@ -133,7 +133,7 @@ def dataset_of(
     files: ImageFiles = IMAGE_FILES,
     known: Known | None = None,
 ) -> LandmarkDataset:
-    """The data set of what was read; see `load_dataset`."""
+    """The data set of this content; see `load_dataset`."""
     path, content = read.path, read.json
     notes = [*_check_lists(path, content), *read.notes]
     root = path.parent if dataset.root is None else Path(dataset.root)
@@ -158,7 +158,7 @@ def dataset_of(
         for position, entry in enumerate(content.get(split, [])):
             where = read.where(entry) or _where(path, split, position, entry)
             image = _image(where, entry, root)
-            if system != "pixel" and not seen:  # the image tells whether it is a picture
+            if system != "pixel" and not seen:  # the image's geometry states its dimensions
                 dimensions = dimensions_of(image, files, where)
             found = read_points(where, entry, split == "training", shape)
             pixels = to_pixels(found.coordinates, system, image, dimensions, files, where)
@@ -200,7 +200,7 @@ def dataset_of(
 
 
 def check_inside(sample: Sample, size: Sequence[int]) -> None:
-    """Raise a UserError where a coordinate lies outside of an image of `size` (x, y[, z])."""
+    """Raise a UserError if a coordinate lies outside of an image of `size` (x, y[, z])."""
     visible = sample.states == State.VISIBLE
     for landmark in np.flatnonzero(visible & ~is_inside(sample.coordinates, size)):
         point = ", ".join(f"{value:g}" for value in sample.coordinates[landmark])
@@ -214,7 +214,7 @@ def check_inside(sample: Sample, size: Sequence[int]) -> None:
 
 
 def image_path(root: Path, image: str) -> Path:
-    """The file that a sample names; one that was written on Windows is found elsewhere too."""
+    """The file that a sample names; paths written on Windows are found on other systems too."""
     path = root / image
     return path if "\\" not in image or os.path.lexists(path) else root / PureWindowsPath(image).as_posix()
 
@@ -224,7 +224,7 @@ def is_annotated(entry: Mapping[str, Any]) -> bool:
 
 
 def _check_lists(path: Path, content: Any) -> list[str]:
-    """Refuse what is no data set; the notes on the lists that are not read."""
+    """Refuse content that is not a data set; return notes on lists that are not read."""
     if not isinstance(content, dict):
         raise UserError(f"{path}: must be an object with the lists {', '.join(SPLITS)}.")
     others = [
@@ -248,14 +248,15 @@ def _check_lists(path: Path, content: Any) -> list[str]:
 
 
 def _where(path: Path, split: Split, position: int, entry: Any) -> str:
-    """How messages name a sample."""
+    """The name of a sample in messages."""
     if isinstance(entry, dict) and isinstance(entry.get("id"), (str, int)):
         return f'{path}, sample "{terminal_text(entry["id"])}" of {split}'
     return f"{path}, sample {position + 1} of {split}"
 
 
 def _shape(path: Path, content: Mapping[str, Any]) -> tuple[int, int] | None:
-    """How many landmarks a sample has, and how many dimensions, from the first that tells; else None."""
+    """The number of landmarks and of dimensions, from the first sample that shows them; None: no sample
+    does."""
     for split in SPLITS:
         for position, entry in enumerate(content.get(split, [])):
             coordinates = entry.get("coordinates") if isinstance(entry, dict) else None
@@ -280,7 +281,7 @@ def _selection(path: Path, landmarks: Sequence[int] | None, count: int) -> list[
 
 
 def _system(path: Path, content: Mapping[str, Any]) -> System:
-    """What the numbers of coordinates count."""
+    """The coordinate system of the coordinates."""
     found = content.get("coordinate_system", "pixel")
     if found not in SYSTEMS:
         raise UserError(
@@ -298,7 +299,7 @@ def _image(where: str, entry: Any, root: Path) -> Path:
     if isinstance(entry["id"], bool) or not isinstance(entry["id"], (str, int)) or entry["id"] == "":
         raise UserError(f'{where}: "id" is {shown(entry["id"])}; it must be a text or a whole number.')
     if not isinstance(entry.get("image"), str):
-        raise UserError(f'{where}: "image" is missing, or no text (the path of its file).')
+        raise UserError(f'{where}: "image" is missing, or is not a text (the path of its file).')
     return image_path(root, entry["image"])
 
 
@@ -362,18 +363,19 @@ def _check_images(samples: Sequence[Sample], files: ImageFiles) -> None:
         )
     for sample in samples:
         if not files.knows(sample.image):
-            image_format(sample.image)  # a known content under a strange name is fine
+            image_format(sample.image)  # known content with an unknown suffix is accepted
 
 
 def _is_image(path: Path, files: ImageFiles) -> bool:
-    """Whether it is a file, or a folder of DICOM slices."""
+    """Whether the path is a file, or a folder of DICOM slices."""
     if os.path.isdir(path):  # noqa: PTH112  (never raises)
         return files.knows(path)
     return os.path.isfile(path)  # noqa: PTH113
 
 
 def _groups(path: Path, content: Mapping[str, Any]) -> dict[str, str]:
-    """The patient of each sample: by `group_by` of the JSON, else by a field that seems to name it."""
+    """The patient of each sample: by `group_by` of the JSON, else by a field that seems to name the
+    patient."""
     entries = [entry for split in SPLITS for entry in content.get(split, [])]
     rule = content.get("group_by")
     if rule is None:

@@ -1,4 +1,4 @@
-"""Where an earlier run saw the landmarks: its predictions.csv as points that patches are cut around."""
+"""Centres of patches from an earlier run: the points of its predictions.csv."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEY = "sampler.patch.centres"
 
 
 def read_centres(path: Path, landmark_names: Sequence[str]) -> Centres:
-    """The points of the named landmarks."""
+    """Read the points of the named landmarks."""
     predictions, known = read_predictions(path)
     for name in landmark_names:
         if name not in known:
@@ -42,9 +42,9 @@ def annotated_centres(
     files: ImageFiles = IMAGE_FILES,
     pixel_shape: Sequence[float] | None = None,
 ) -> Centres:
-    """The annotations, each moved by up to `jitter` pixels per axis of the image as it is resized.
+    """The annotated points, each moved by up to `jitter` pixels per axis of the resized image.
 
-    The moves belong to seed, sample and landmark, so that every evaluation sees the same. `image_size`,
+    The move is a function of seed, sample and landmark, so every evaluation uses the same one. `image_size`,
     `resize` and `pixel_shape` are those of `PreparedImages`.
     """
     centres = {}
@@ -68,11 +68,11 @@ def check_centres(
     landmark_names: Sequence[str],
     files: ImageFiles = IMAGE_FILES,
 ) -> None:
-    """Raise a UserError unless each sample has its points, with something of its image to see around them."""
+    """Raise a UserError unless each sample has its points, and each patch shows a part of its image."""
     for sample in samples:
         if sample.id not in centres:
             raise UserError(
-                f'{KEY}: the file has no sample "{sample.id}", but such as "{next(iter(centres), "")}". It '
+                f'{KEY}: the file has no sample "{sample.id}", but "{next(iter(centres), "")}", for one. It '
                 "needs the predictions of every sample of the training, the validation and the evaluated "
                 "split, by id."
             )

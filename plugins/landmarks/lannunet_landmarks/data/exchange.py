@@ -1,4 +1,4 @@
-"""Annotations of any format as the content of our JSON, which is then checked as ours is."""
+"""Annotations of any format as the content of our JSON, which is then checked like our own files."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ RESERVED = {"id", "image", "coordinates", "has_annotation", "spacing"}
 
 @dataclass(frozen=True)
 class Content:
-    """What annotations say, as our JSON says it.
+    """Annotations in the form of our JSON.
 
     Attributes:
-        path: Of the source.
+        path: Path of the source.
         json: The content of our JSON.
         notes: What was dropped, guessed or converted, in sentences.
-        sources: How messages name samples, by id.
+        sources: Names of samples in messages, by id.
     """
 
     path: Path
@@ -47,21 +47,21 @@ class Content:
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def where(self, entry: Any) -> str:
-        """How messages name a sample; "": by its place in the JSON."""
+        """The name of a sample in messages; "": its position in the JSON is named instead."""
         name = entry.get("id") if isinstance(entry, dict) else None
         return self.sources.get(name, "") if isinstance(name, str) else ""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """How images are split into the lists where a source has none.
+    """How images are split into lists if a source has none.
 
     Attributes:
-        validation: The share of images.
-        testing: The same.
-        seed: Another one deals otherwise.
-        group: The field of `Annotated.extra` whose images stay together; None: as the source says, else one
-            that seems to name patients.
+        validation: Share of images for validation.
+        testing: Share of images for testing.
+        seed: Seed of the random split.
+        group: The field of `Annotated.extra` whose images stay together; None: the source's own field, else
+            one that seems to name patients.
     """
 
     validation: float = 0.15
@@ -79,12 +79,12 @@ def format_names() -> tuple[str, ...]:
 
 
 def read_content(source: Path, fold: int, name: str = AUTO, images: Path | None = None) -> Content:
-    """What annotations of any format say.
+    """Read annotations of any format.
 
     Args:
         source: A file or folder.
-        fold: Which foldK.json of a folder of our own.
-        name: The format; auto: told by the content.
+        fold: K of the foldK.json in a folder of our own format.
+        name: Name of the format; auto: recognised by the content.
         images: The folder of the images; None: beside the source.
 
     Raises:
@@ -102,11 +102,11 @@ def read_content(source: Path, fold: int, name: str = AUTO, images: Path | None 
 def format_of(
     source: Path, fold: int, name: str = AUTO, where: str = "dataset.format"
 ) -> LandmarkFormat | None:
-    """The format of a source; None: it is our own JSON, or of no installed format."""
+    """The format of a source; None: our own JSON, or a format that is not installed."""
     if name.casefold() != AUTO:
         return None if name.casefold() == OURS else format_called(name, where)
     found = None if is_ours(source, fold) else matching(source)
-    return None if found is None or found.name == OURS else found  # in a folder, another fold may be ours
+    return None if found is None or found.name == OURS else found  # another fold in the folder may be ours
 
 
 def is_ours(source: Path, fold: int = -1) -> bool:
@@ -115,7 +115,7 @@ def is_ours(source: Path, fold: int = -1) -> bool:
 
 
 def own_content(source: Path, fold: int) -> Content | None:
-    """What our own JSON says; None: a file, or a folder of foldK.json, is of another format."""
+    """The content of our own JSON; None: the file, or folder of foldK.json, has another format."""
     if not source.is_dir() and source.suffix.lower() != ".json":
         return None
     try:
@@ -132,10 +132,10 @@ def own_content(source: Path, fold: int) -> Content | None:
 def read_source(
     source: Path, of: LandmarkFormat, images: Path | None = None, y_up: bool | None = None
 ) -> Annotations:
-    """What a source of a format says.
+    """Read a source of a format.
 
     Raises:
-        UserError: It is damaged, or says nothing.
+        UserError: It is damaged, or has no annotations.
     """
     if of.read is None:
         raise UserError(f"{source}: {of.title} can be written, but not read.")
@@ -145,20 +145,20 @@ def read_source(
         found = call_accepting(of.read, path=source, images=images, y_up=y_up)
     except (UserError, MemoryError):
         raise
-    except Exception as error:  # a damaged file makes a parser raise anything
+    except Exception as error:  # parsers raise any exception on damaged files
         cause = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
             f"{source}: damaged or unusual file of {of.title} ({terminal_text(cause):.200}). Export it again."
         ) from error
     if not found.images:
         raise UserError(f"{source}: holds no image.")
-    if not any(one.marks or one.split for one in found.images):  # all would be left out
-        raise UserError(" ".join((f"{source}: says nothing of any landmark in its images.", *found.notes)))
+    if not any(one.marks or one.split for one in found.images):  # every image would be left out
+        raise UserError(" ".join((f"{source}: annotates no landmark of any image.", *found.notes)))
     return found
 
 
 def as_content(found: Annotations, source: Path, draw: Draw = USUAL) -> Content:
-    """Annotations as our JSON has them; images that belong to no list are split."""
+    """Convert annotations to our JSON; images that belong to no list are split."""
     notes = list(found.notes)
     images = list(named(found).images)
     if all(one.split is None for one in images):
@@ -188,7 +188,7 @@ def as_content(found: Annotations, source: Path, draw: Draw = USUAL) -> Content:
 def _entry(one: Annotated, names: Sequence[str]) -> dict[str, Any]:
     entry: dict[str, Any] = {"id": one.id, "image": str(one.image.absolute())}
     if unknown := [name for name in one.marks if name not in names]:
-        raise UserError(f"{one.source or one.image}: {unknown[0]} is none of the landmarks.")
+        raise UserError(f"{one.source or one.image}: {unknown[0]} is not one of the landmarks.")
     if one.marks:
         entry["coordinates"] = [written(one.marks[name]) if name in one.marks else None for name in names]
     else:
@@ -207,26 +207,26 @@ def written(mark: Mark) -> Any:
 
 
 def named(found: Annotations) -> Annotations:
-    """With an id for every image.
+    """The annotations, with an id for every image.
 
     Raises:
-        UserError: Two have no id, and one image file.
+        UserError: Two images have no id, and the same file.
     """
     first: dict[Path, Annotated] = {}
     for one in found.images:
         other = first.setdefault(one.image.absolute(), one)
         if other is not one and one.id is None:
             raise UserError(
-                f"{one.source or one.image}: is of the image {terminal_text(one.image)}, as "
-                f"{other.source or 'another'} is. Remove one, or name the folder of both images (--images, "
-                "dataset.root)."
+                f"{one.source or one.image}: has the same image {terminal_text(one.image)} as "
+                f"{other.source or 'another entry'}. Remove one, or name the folder of both images "
+                "(--images, dataset.root)."
             )
     ids = zip(found.images, _ids(found.images), strict=True)
     return replace(found, images=tuple(replace(one, id=name) for one, name in ids))
 
 
 def _ids(images: Sequence[Annotated]) -> list[str]:
-    """What each is called: as the source says, else by its file, with folders where two share a name."""
+    """The id of each image: the source's, else the file's name, with folders where two share a name."""
     paths = [one.image.absolute() for one in images]
     names = [without_suffix(path.name) for path in paths]
     for depth in range(2, max((len(path.parts) for path in paths), default=0)):
@@ -241,9 +241,9 @@ def _ids(images: Sequence[Annotated]) -> list[str]:
 
 
 def drawn(images: Sequence[Annotated], draw: Draw, group_by: str | None) -> tuple[list[Annotated], str]:
-    """The images, each in a list, and how that came about.
+    """Assign each image to a list; also return a sentence that describes the split.
 
-    The same ids, or groups, and seed are split alike, wherever they lie and in whatever order.
+    The split is a function of the ids, or groups, and the seed; paths and order do not matter.
     """
     wanted = draw.group or group_by or patient_field([one.extra for one in images]) or ""
     if draw.group and not all(draw.group in one.extra for one in images):
@@ -256,7 +256,7 @@ def drawn(images: Sequence[Annotated], draw: Draw, group_by: str | None) -> tupl
     order = sorted(units, key=lambda key: sha256(f"{draw.seed}/{key}".encode()).hexdigest())
     shares: dict[Split, float] = {"testing": draw.testing, "validation": draw.validation}
     if len(order) < 3:
-        shares["testing"] = 0  # the other of two chooses the best epoch
+        shares["testing"] = 0  # with two groups, the other one chooses the best epoch
     by_key: dict[str, Split] = {}
     for split, share in shares.items():
         taken = 0
@@ -268,11 +268,11 @@ def drawn(images: Sequence[Annotated], draw: Draw, group_by: str | None) -> tupl
     ]
     counts = ", ".join(f"{sum(one.split == split for one in assigned)} {split}" for split in SPLITS)
     by = f"by {wanted}" if grouped else "by their ids"
-    return assigned, f"says no lists, so its images are split {by}, with seed {draw.seed}: {counts}."
+    return assigned, f"has no lists, so its images are split {by}, with seed {draw.seed}: {counts}."
 
 
 def relative(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Content whose images are named as a file in `folder` names them."""
+    """Content with image paths relative to `folder`."""
     return {
         key: [{**one, "image": relative_to(Path(one["image"]), folder)} for one in value]
         if key in SPLITS
@@ -282,7 +282,7 @@ def relative(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def as_absent(found: Annotations) -> Annotations:
-    """With every landmark that an annotated image does not place marked as absent."""
+    """Mark every landmark that an annotated image does not place as absent."""
     images = tuple(
         replace(one, marks={name: one.marks.get(name, Mark(None)) for name in found.names})
         if one.marks

@@ -1,4 +1,4 @@
-"""What is written in other formats: annotations as they are read here, or predictions."""
+"""The data that export writes in other formats: annotations of a data set, or predictions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lannunet_landmarks.types import SPLITS, Prediction, Sample
 
 
 def of_dataset(dataset: LandmarkDataset) -> Annotations:
-    """A data set that is open, in pixels."""
+    """The annotations of an open data set, in pixels."""
     images = tuple(
         Annotated(
             image=one.image,
@@ -48,7 +48,7 @@ def _marks(sample: Sample, names: Sequence[str]) -> dict[str, Mark]:
 def of_predictions(
     predictions: Sequence[Prediction], names: Sequence[str], images: Mapping[str, Path]
 ) -> Annotations:
-    """Predictions in pixels, with images by id; one without a point is absent."""
+    """Predictions in pixels, with images by id; a landmark without a point is absent."""
 
     def marks(one: Prediction) -> dict[str, Mark]:
         pairs = zip(names, one.coordinates.tolist(), one.confidence.tolist(), strict=True)
@@ -62,7 +62,7 @@ def of_predictions(
 
 
 def in_system(found: Annotations, system: System, files: ImageFiles = IMAGE_FILES) -> Annotations:
-    """With all points in pixels, or in mm of a world.
+    """The annotations, with all points in pixels, or in mm of a world.
 
     Raises:
         UserError: An image has no geometry.
@@ -101,7 +101,7 @@ def check_dimensions(found: Annotations, of: LandmarkFormat) -> None:
 
 
 def write_json(annotations: Annotations, out: Path) -> None:
-    """Our own JSON; images that belong to no list are for testing."""
+    """Write our own JSON; images that belong to no list are put into the testing list."""
     images = tuple(replace(one, split=one.split or "testing") for one in annotations.images)
     content = as_content(replace(annotations, images=images), out)
     text = json.dumps(relative(content.json, out.parent), indent=1, ensure_ascii=False)
@@ -109,7 +109,7 @@ def write_json(annotations: Annotations, out: Path) -> None:
 
 
 def read_json_format(path: Path, images: Path | None = None) -> Annotations:
-    """Our own JSON, with all samples in the order of the lists."""
+    """Read our own JSON; samples keep the order of the lists."""
     return of_dataset(load_dataset(dataset_section(path, images), -1))
 
 

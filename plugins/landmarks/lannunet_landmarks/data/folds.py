@@ -24,17 +24,17 @@ from lannunet_landmarks.data.annotations import (
 from lannunet_landmarks.data.exchange import format_of, read_content
 from lannunet_landmarks.data.groups import contents, field_of, groups_by, joined, patient_field
 
-VALIDATION_PARTS = 10  # one of which validates, of what is not tested
+VALIDATION_PARTS = 10  # one tenth of what is not tested is for validation
 
 
 @dataclass(frozen=True)
 class Folds:
-    """What was made.
+    """Folds that were written.
 
     Attributes:
-        count: How many.
-        notes: What to tell the user.
-        warnings: The same, of what may be wrong.
+        count: Number of folds.
+        notes: Messages for the user.
+        warnings: Messages about possible mistakes.
     """
 
     count: int
@@ -47,8 +47,8 @@ class Unit:
     """Samples that stay together.
 
     Attributes:
-        members: Their positions.
-        strata: How many of them are in each stratum.
+        members: Positions of its samples.
+        strata: Number of its samples in each stratum.
     """
 
     members: Sequence[int]
@@ -66,33 +66,33 @@ def write_folds(
     stratify: str | None = None,
     seed: int = 0,
 ) -> Folds:
-    """Deal the annotated samples out, so that each is tested in exactly one fold.
+    """Split the annotated samples so that each is tested in exactly one fold.
 
-    Samples of one image, or of one group, stay together: what a fold tests, it has not trained on. Of the
-    others a tenth, at least one and drawn again for each fold, chooses the best epoch (`validation`); the
-    rest trains. Samples without annotation are left out.
+    Samples of one image, or of one group, stay together, so no fold trains on what it tests. A tenth of the
+    remaining samples, at least one and drawn again for each fold, chooses the best epoch (`validation`); the
+    rest are for training. Samples without annotation are left out.
 
     Args:
-        annotations: A plain JSON; all its lists together are split.
-        folder: Where foldK.json go; made if need be. Paths of images are written relative to it.
-        count: How many folds; None: as many as there are images, or groups, so that each leaves one out.
-        root: What image paths in `annotations` are relative to; None: its own folder.
-        keep_testing: Leave the list `testing` out: it is for later.
-        group: What tells the patient of a sample, see `groups_by`. The folds name it in a field and in
-            `group_by`, so that training inspects it too.
+        annotations: A plain JSON; its lists are joined and split again.
+        folder: Folder of the foldK.json; created if need be. Image paths are written relative to it.
+        count: Number of folds; None: one fold per image, or per group.
+        root: Folder that image paths in `annotations` are relative to; None: the JSON's own folder.
+        keep_testing: Leave the list `testing` out.
+        group: Field or pattern that identifies the patient of a sample, see `groups_by`. The folds store it
+            in a field and in `group_by`, so that training checks it too.
         stratify: A field whose values are to be as frequent in each fold as in all.
         seed: Seed of the draws.
     """
     if annotations.is_dir() and format_of(annotations, -1) is None:
         raise UserError(
-            f"{annotations}: is a folder. Give the JSON of landmarks' annotations; data of other tasks need "
-            "no folds made for them: trainer.fold chooses one."
+            f"{annotations}: is a folder. Give the JSON of landmark annotations; other tasks split their "
+            "data by trainer.fold, without files of folds."
         )
     if not annotations.exists():
         raise UserError(f"{annotations}: there is no such file. Give the JSON of annotations.")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output: {folder} is a file. Name a folder, which is made if need be.")
-    load_dataset(dataset_section(annotations, root), -1)  # refuses what is wrong with it
+    load_dataset(dataset_section(annotations, root), -1)  # raises an error if the annotations are wrong
     content = read_content(annotations, -1, images=root).json
     base = root or annotations.parent
     splits = [split for split in SPLITS if not (keep_testing and split == "testing")]
@@ -139,7 +139,7 @@ def write_folds(
     for number, fold in enumerate(folds):
         lists = {split: [moved[one] for one in sorted(fold[split])] for split in SPLITS}
         text = json.dumps({**content, "fold": number, **lists}, indent=1, ensure_ascii=False)
-        # What UTF-8 does not hold is spelt as JSON spells it.
+        # Characters that UTF-8 cannot encode are escaped, as in JSON.
         write_text(folder / f"fold{number}.json", text.encode("utf-8", "backslashreplace").decode())
     return Folds(count, notes, warnings)
 
@@ -165,7 +165,7 @@ def deal_folds(units: Sequence[Unit], count: int, seed: int) -> list[dict[Split,
 
 
 def deal(units: Sequence[Unit], count: int, rng: np.random.Generator) -> list[list[Unit]]:
-    """Parts of like size, in which each stratum is as frequent; the largest units are split first."""
+    """Split units into parts of similar size with similar strata; the largest units are assigned first."""
     shuffled = [units[one] for one in rng.permutation(len(units))]
     frequent = sum((unit.strata for unit in units), Counter[str]())
     parts: list[list[Unit]] = [[] for _ in range(count)]
@@ -183,7 +183,7 @@ def deal(units: Sequence[Unit], count: int, rng: np.random.Generator) -> list[li
 
 
 def rare(field: str, units: Sequence[Unit], count: int) -> list[str]:
-    """Which strata cannot be in every fold."""
+    """Messages about strata that cannot be in every fold."""
     often = Counter(name for unit in units for name in unit.strata)
     names = [terminal_text(name) for name, number in often.items() if number < count]
     if not names:
@@ -196,7 +196,7 @@ def rare(field: str, units: Sequence[Unit], count: int) -> list[str]:
 
 
 def apart(field: str, entries: Sequence[Mapping[str, Any]], tested: Sequence[Sequence[int]]) -> list[str]:
-    """Whether patients have images in several folds."""
+    """Messages about patients with images in several folds."""
     folds: dict[str, set[int]] = {}
     for number, of_fold in enumerate(tested):
         for one in of_fold:
@@ -211,7 +211,7 @@ def apart(field: str, entries: Sequence[Mapping[str, Any]], tested: Sequence[Seq
 
 
 def _field_for(group: str, entries: Sequence[Mapping[str, Any]]) -> str:
-    """The field that tells a sample's group; a new one where a pattern does, as paths are written again."""
+    """The field with a sample's group; a new field for a pattern, because image paths are rewritten."""
     if any(group in entry for entry in entries):
         return group
     field = "group"
@@ -221,7 +221,7 @@ def _field_for(group: str, entries: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _moved(entry: Mapping[str, Any], image: Path, folder: Path) -> dict[str, Any]:
-    """A sample whose image is named relative to `folder`."""
+    """A sample, with its image path relative to `folder`."""
     if Path(entry["image"]).is_absolute():
         return dict(entry)
     return {**entry, "image": Path(os.path.relpath(image, folder)).as_posix()}

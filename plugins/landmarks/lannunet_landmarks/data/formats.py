@@ -1,4 +1,4 @@
-"""What a format of landmark annotations is, so that other programs' files can be read and written.
+"""The definition of an annotation format, for reading and writing files of other programs.
 
 A complete format, and in its pyproject.toml an entry point of the group `lannunet.landmark_formats`:
 
@@ -32,8 +32,8 @@ class Mark:
     """One landmark in one image.
 
     Attributes:
-        at: (x, y[, z]); None: it was looked for and is not there.
-        occluded: It is placed although something hides it.
+        at: (x, y[, z]); None: the landmark is known to be absent.
+        occluded: Whether the landmark is hidden, although its position is given.
         confidence: Confidence of a prediction, 0 … 1; None: it is an annotation.
     """
 
@@ -47,13 +47,13 @@ class Annotated:
     """One image and its landmarks.
 
     Attributes:
-        image: Its file.
-        marks: By the landmark's name; one that is not here was not labelled.
-        id: Unique; None: the file's name without its suffix, with folders where two share one.
-        split: The list that it belongs to; None: the source does not say.
-        spacing: mm per pixel, where the source says so.
+        image: Path of its file.
+        marks: Landmarks by name; those not in it are unlabelled.
+        id: Unique id; None: the file's name without its suffix, with folders where two share one.
+        split: List that the image belongs to; None: the source has no lists.
+        spacing: mm per pixel, if the source states it.
         extra: Additional fields of the source, numbers or texts.
-        source: How messages name its place.
+        source: Name of its place in messages.
     """
 
     image: Path
@@ -67,14 +67,14 @@ class Annotated:
 
 @dataclass(frozen=True)
 class Annotations:
-    """What a source says.
+    """The content of a source.
 
     Attributes:
         names: Names of the landmarks, in their order.
-        images: Whether annotated or not.
-        system: What the numbers count: pixels (0 the centre of the first, y down), or mm of a world.
+        images: All images, annotated or not.
+        system: Coordinate system: pixels (0 is the centre of the first, y points down), or mm of a world.
         name: Name of the data set.
-        group_by: The field of `extra` whose images belong together, such as a patient or a video.
+        group_by: Field of `extra` whose images belong together, such as a patient or a video.
         notes: What was dropped, guessed or converted, in sentences.
     """
 
@@ -95,30 +95,29 @@ HOLDABLE = {
     "fields": "additional fields of {n} images",
     "unannotated": "{n} images without any landmark: they are left out",
 }
-"""What a format may hold, and what is said of one that does not."""
+"""Properties that a format may hold, and the messages about formats that do not."""
 EXACT = 0.01
-"""Pixels: below, nobody needs to know that points are rounded."""
+"""Pixels: smaller rounding errors are not reported."""
 
 
 @dataclass(frozen=True)
 class LandmarkFormat:
-    """How annotations of a format are recognised, read and written.
+    """How an annotation format is recognised, read and written.
 
-    What `read` raises becomes one sentence with the source's name: a `UserError` as it is, anything else as a
-    damaged file.
+    A `UserError` of `read` is shown unchanged; any other exception is reported as a damaged file.
 
     Attributes:
-        name: For `dataset.format` and `--format`.
-        title: For people.
-        matches: Whether a file or folder is of this format, by its content where that tells.
-        read: path → what it says; by name it may also take `images`, a folder, and `y_up`, a bool, each None
-            where the user says nothing.
-        write: (annotations, path) → writes them; None: it cannot.
-        dimensions: D that it can hold.
-        systems: That it can be written in, the usual one first.
-        holds: The keys of `HOLDABLE` that it can.
-        file: What a file of it may be called; "": it is a folder.
-        error: Pixels by which a point may lie elsewhere once it is written.
+        name: Name for `dataset.format` and `--format`.
+        title: Name in messages.
+        matches: Whether a file or folder has this format, judged by its content where possible.
+        read: (path) → its annotations. Optional keyword arguments are `images`, a folder, and `y_up`, a bool;
+            each is None unless the user gives it.
+        write: (annotations, path) → None; None: the format cannot be written.
+        dimensions: Values of D that it can hold.
+        systems: Coordinate systems that it can be written in, the usual one first.
+        holds: The keys of `HOLDABLE` that it can hold.
+        file: Example of a file name; "": the format is a folder.
+        error: Largest rounding error of a written point, in pixels.
     """
 
     name: str
@@ -133,7 +132,7 @@ class LandmarkFormat:
     error: float = 1e-6
 
     def lost(self, annotations: Annotations) -> list[str]:
-        """What writing them in this format drops, in sentences."""
+        """What is lost when annotations are written in this format, in sentences."""
         every = annotations.images
         marks = [mark for one in every for mark in one.marks.values()]
         counts = {
@@ -145,7 +144,7 @@ class LandmarkFormat:
             "fields": sum(bool(one.extra) for one in every),
             "unannotated": sum(all(mark.at is None for mark in one.marks.values()) for one in every),
         }
-        moved = [f"In {self.title} points lie up to {self.error:g} pixels beside their place."]
+        moved = [f"{self.title} rounds points by up to {self.error:g} pixels."]
         return [
             f"{self.title} cannot hold {HOLDABLE[what].format(n=n)}."
             for what, n in counts.items()
@@ -154,7 +153,7 @@ class LandmarkFormat:
 
 
 def formats() -> tuple[LandmarkFormat, ...]:
-    """The installed ones."""
+    """The installed formats."""
     return registered("landmark_formats", LandmarkFormat)
 
 
@@ -164,10 +163,10 @@ def format_called(name: str, where: str) -> LandmarkFormat:
 
 
 def matching(path: Path) -> LandmarkFormat | None:
-    """The format of a file or folder, None where no installed one knows it.
+    """The format of a file or folder; None: no installed format recognises it.
 
     Raises:
-        UserError: Several do.
+        UserError: Several formats recognise it.
     """
     found = [one for one in formats() if _matches(one, path)]
     if len(found) > 1:
@@ -179,20 +178,20 @@ def matching(path: Path) -> LandmarkFormat | None:
 def _matches(one: LandmarkFormat, path: Path) -> bool:
     try:
         return path.exists() and one.matches(path)
-    except Exception:  # a file of another kind makes a parser raise anything
+    except Exception:  # parsers raise any exception on files of other kinds
         return False
 
 
 def mark_of(numbers: Sequence[Any], where: str, **more: Any) -> Mark:
-    """A placed landmark of numbers, or of their texts; `where` names it in messages."""
+    """A placed landmark from numbers or their texts; `where` names it in messages."""
     try:
         return Mark(tuple(float(number) for number in numbers), **more)
     except (TypeError, ValueError):
-        raise UserError(f"{where}: {terminal_text(repr(numbers)):.60} are no coordinates.") from None
+        raise UserError(f"{where}: {terminal_text(repr(numbers)):.60} are not coordinates.") from None
 
 
 def relative_to(image: Path, folder: Path) -> str:
-    """An image's path as a file in `folder` names it."""
+    """The path of an image relative to `folder`."""
     import os
 
     try:
@@ -202,11 +201,11 @@ def relative_to(image: Path, folder: Path) -> str:
 
 
 class ImageFinder:
-    """Finds image files by what annotations call them, which may have been written on another machine.
+    """Finds image files by the paths in annotations, which may come from another machine.
 
     Args:
-        images: The folder that the user named; None: none.
-        folders: Where they usually lie.
+        images: The folder that the user named; None: no folder was named.
+        folders: Folders where the images usually are.
     """
 
     def __init__(self, images: Path | None, *folders: Path) -> None:
@@ -215,7 +214,7 @@ class ImageFinder:
         self._by_name: dict[str, list[Path]] | None = None
 
     def named(self, name: str, where: str) -> Path:
-        """The file that a path or a name stands for: as it is, or as much of its end as is found.
+        """The file with this path or name: the whole path, or as much of its end as exists.
 
         Raises:
             UserError: There is none.
@@ -230,7 +229,7 @@ class ImageFinder:
         raise self._missing(f"image {terminal_text(name):.300}", where)
 
     def _alike(self, name: str) -> list[Path]:
-        """Files whose names differ in upper and lower case alone, which elsewhere are one."""
+        """Files whose names differ only in case; on other systems they are the same file."""
         if self._by_name is None:
             self._by_name = {}
             for folder in self.folders:
@@ -239,7 +238,7 @@ class ImageFinder:
         return self._by_name.get(name.casefold(), [])
 
     def of_case(self, stem: str, where: str) -> Path:
-        """The image of this name without its suffix, or with it.
+        """The image with this name, with or without its suffix.
 
         Raises:
             UserError: There is none, or there are several.
@@ -255,13 +254,13 @@ class ImageFinder:
         alike = [paths for name, paths in self._by_stem.items() if name.casefold() == stem.casefold()]
         known = self._by_stem.get(stem) or [path for paths in alike for path in paths]
         if len(known) > 1:
-            raise UserError(f"{where}: {' and '.join(one.name for one in known)} are both called {stem}.")
+            raise UserError(f"{where}: {' and '.join(one.name for one in known)} both have the name {stem}.")
         if not known:
             raise self._missing(f"an image called {terminal_text(stem):.200}", where)
         return known[0]
 
     def only(self) -> Path | None:
-        """The one image there is; None: there are none or several."""
+        """The only image in the folders; None: there are none, or several."""
         images = [
             path
             for folder in self.folders
@@ -278,6 +277,6 @@ class ImageFinder:
 
 
 def without_suffix(name: str) -> str:
-    """A file's name without the suffix of an image; as it is where it has none."""
+    """A file name without the suffix of an image format."""
     suffixes = [suffix for suffix in image_suffixes() if name.lower().endswith(suffix)]
     return name[: -len(max(suffixes, key=len))] if suffixes else name

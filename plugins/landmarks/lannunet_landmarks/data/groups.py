@@ -1,4 +1,4 @@
-"""What belongs on one side of a split: one file, one content under two names, the images of one patient."""
+"""Samples that must be on the same side of a split: the same file, the same content, or the same patient."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 from lannunet_core import UserError, terminal_text
 
 PATIENT_FIELDS = {"patient", "patientid", "subject", "subjectid"}
-"""Fields of samples that name a patient, in small letters alone."""
-DETACHED = (".mhd",)  # headers, whose pixels lie in another file
+"""Names of fields that identify a patient, lower-case letters only."""
+DETACHED = (".mhd",)  # headers whose pixels are in another file
 CHUNK = 1 << 16  # bytes
 
 Entries = Sequence[Mapping[str, Any]]
@@ -21,7 +21,7 @@ Entries = Sequence[Mapping[str, Any]]
 
 
 def contents(images: Iterable[Path]) -> dict[Path, Hashable]:
-    """What images are known by: equal for two that are one file, or hold the same bytes."""
+    """A key for each image, equal for two that are the same file or have the same bytes."""
     real = {image: image.resolve() for image in images}
     paths = [path for path in dict.fromkeys(real.values()) if path.is_file()]
     whole = [path for path in paths if not path.name.lower().endswith(DETACHED)]
@@ -33,7 +33,7 @@ def contents(images: Iterable[Path]) -> dict[Path, Hashable]:
 
 
 def _alike(paths: Iterable[Path], told: Callable[[Path], Hashable]) -> list[list[Path]]:
-    """The paths of which the same is reported as of another."""
+    """Groups of paths with the same key."""
     found: dict[Hashable, list[Path]] = {}
     for path in paths:
         found.setdefault(told(path), []).append(path)
@@ -41,7 +41,7 @@ def _alike(paths: Iterable[Path], told: Callable[[Path], Hashable]) -> list[list
 
 
 def _digest(path: Path, start: bool = False) -> bytes:
-    """Of all of a file, or of its start."""
+    """The digest of a file, or of its start."""
     found = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
@@ -52,7 +52,7 @@ def _digest(path: Path, start: bool = False) -> bytes:
 
 
 def patient_field(entries: Entries) -> str | None:
-    """The field that seems to name patients."""
+    """The field that seems to identify patients."""
     keys = dict.fromkeys(key for entry in entries for key in entry)
     return next((key for key in keys if re.sub("[^a-z]", "", key.lower()) in PATIENT_FIELDS), None)
 
@@ -61,16 +61,16 @@ def groups_by(rule: str, entries: Entries, where: str) -> tuple[list[str], str]:
     """The group of each sample.
 
     Args:
-        rule: A field of the samples; else a regular expression that is found in every id, or in every
-            image's path. Its first group in brackets, or all that it matches, is the group's name.
+        rule: A field of the samples; else a regular expression that matches every id, or every image path.
+            Its first group, or the whole match, is the group's name.
         entries: The samples.
         where: What gives the rule, for messages.
 
-    Returns:
+    The groups, and a description of their source.
         The groups, and what told them.
 
     Raises:
-        UserError: The rule leaves out a sample, or is no regular expression.
+        UserError: The rule does not match every sample, or is not a regular expression.
     """
     if any(rule in entry for entry in entries):
         return field_of(rule, entries, where), f'the field "{rule}"'
@@ -78,7 +78,7 @@ def groups_by(rule: str, entries: Entries, where: str) -> tuple[list[str], str]:
         pattern = re.compile(rule)
     except (re.error, OverflowError, RecursionError) as error:
         raise UserError(
-            f'{where}: "{rule}" is no field of the samples, nor a regular expression ({error}).'
+            f'{where}: "{rule}" is not a field of the samples, nor a regular expression ({error}).'
         ) from None
     for what, key in (("ids", "id"), ("image paths", "image")):
         found = [pattern.search(str(entry[key])) for entry in entries]
@@ -87,8 +87,8 @@ def groups_by(rule: str, entries: Entries, where: str) -> tuple[list[str], str]:
             return names, f'"{rule}" in the {what}'
         missed = next(entry for entry, one in zip(entries, found, strict=True) if not one)
     raise UserError(
-        f'{where}: "{rule}" is no field of the samples, and as a regular expression it is found neither in '
-        f'every id nor in every image path (not in "{terminal_text(missed["image"])}").'
+        f'{where}: "{rule}" is not a field of the samples, and as a regular expression it matches neither '
+        f'every id nor every image path (not "{terminal_text(missed["image"])}").'
     )
 
 
@@ -96,7 +96,7 @@ def field_of(name: str, entries: Entries, where: str) -> list[str]:
     """A field of every sample, as text.
 
     Raises:
-        UserError: A sample has none, or more than a text or a number.
+        UserError: A sample lacks the field, or its value is not a text or a number.
     """
     values = []
     for entry in entries:
@@ -109,7 +109,8 @@ def field_of(name: str, entries: Entries, where: str) -> list[str]:
 
 
 def joined(keys: Sequence[Iterable[Hashable]]) -> list[list[int]]:
-    """Which positions of `keys` have a key in common, also by way of others; in order of the first."""
+    """Positions of `keys` joined by a common key, directly or through others; ordered by the first
+    position."""
     first: dict[Hashable, int] = {}
     leads_to = list(range(len(keys)))
 

@@ -1,4 +1,4 @@
-"""What the numbers of the training images are around the landmarks, for values that mean the same in all."""
+"""Statistics of the training images' intensities around the landmarks, for `clip` normalisation."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lannunet_core import UserError, progress_bar
 from lannunet_landmarks.types import Sample, State
 
 MOST_IMAGES = 100
-MOST_PIXELS = 20_000  # a channel of an image
-REACH = 1 / 16  # of the image's sides, to either side of a landmark
+MOST_PIXELS = 20_000  # per channel of an image
+REACH = 1 / 16  # of the image's sides, in each direction from a landmark
 PERCENTILES = (1.0, 99.0)
 DIGITS = 6
 
@@ -22,10 +22,11 @@ Clip = tuple[float, float, float, float]
 
 
 def measured_clips(samples: Sequence[Sample], channels: int, files: ImageFiles) -> list[Clip]:
-    """For each channel the 1st and 99th percentile, and mean and deviation of what lies between.
+    """The 1st and 99th percentile of each channel, and mean and deviation of the values between them.
 
-    Around the landmarks, or air and padding would outweigh what is looked for: nnU-Net takes the annotated
-    foreground (Isensee et al. 2021). Of many images some are taken, the same whatever the order of samples.
+    Only values around the landmarks count: otherwise air and padding would dominate. nnU-Net uses the
+    annotated foreground in the same way (Isensee et al. 2021). A subset is used if there are many images, the
+    same for any order of samples.
 
     Raises:
         UserError: No landmark is annotated in them.

@@ -1,4 +1,4 @@
-"""Files of JSON: which one, and what is in it as plain data, or one sentence of what is wrong with it."""
+"""Find and read JSON files; errors are reported in one sentence."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 from lannunet_core import UserError, terminal_text
 
 DEEPEST = 50  # levels of lists and objects
-LARGEST = 2**53  # of a whole number; beyond, a float does not hold each
+LARGEST = 2**53  # of whole numbers; a float cannot represent all larger ones
 
 
 def read_json(path: Path) -> Any:
-    """The content of a file of JSON.
+    """Read a JSON file.
 
     Raises:
-        UserError: It cannot be read, is no JSON, names a key twice, or holds what no annotation needs: a
-            whole number beyond 2^53, or more than 50 levels.
+        UserError: It cannot be read, is not JSON, repeats a key, or contains a whole number beyond 2^53 or
+            more than 50 levels, which no annotation needs.
     """
 
     def refuse(what: str) -> UserError:
@@ -26,7 +26,7 @@ def read_json(path: Path) -> Any:
 
     def whole(digits: str) -> int:
         if len(digits) > len(str(LARGEST)) + 1 or abs(int(digits)) > LARGEST:
-            raise refuse(f"the number {digits:.20}… is larger than any that is meant here.")
+            raise refuse(f"the number {digits:.20}… is larger than annotations may contain.")
         return int(digits)
 
     def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -73,8 +73,8 @@ def fold_numbers(folder: Path) -> list[int]:
 
 
 def may_be_annotations(target: Path) -> bool:
-    """Whether a path looks like landmarks' annotations: a JSON, or a folder of foldK.json or of one of
-    ours."""
+    """Whether a path may hold landmark annotations: a JSON, or a folder of foldK.json or with one of our
+    files."""
     if target.is_file():
         return target.suffix.lower() == ".json"
     if not target.is_dir():
@@ -92,7 +92,7 @@ def may_be_annotations(target: Path) -> bool:
 
 
 def annotation_file(target: Path, fold: int) -> Path:
-    """The JSON that `dataset.src_targets` and a fold choose; -1: the one that is no fold's.
+    """The JSON that `dataset.src_targets` and a fold choose; -1: the JSON that is not a fold.
 
     Raises:
         UserError: There is none.
@@ -104,7 +104,7 @@ def annotation_file(target: Path, fold: int) -> Path:
     found = sorted(path.name for path in target.glob("*.json"))
     if not found:
         raise UserError(
-            f"{target}: holds no JSON. Give the JSON of landmarks' annotations, or a folder of foldK.json. "
+            f"{target}: holds no JSON. Give the JSON of landmark annotations, or a folder of foldK.json. "
             "Label maps are evaluated against label maps: lannunet evaluate FOLDER FOLDER."
         )
     listing = ", ".join(found)

@@ -1,4 +1,4 @@
-"""Prepared images in fewer bits, so that more of them fit into memory."""
+"""Storage of prepared images in fewer bits, so that more of them fit into memory."""
 
 from typing import NamedTuple
 
@@ -11,12 +11,12 @@ HIGHEST = 255  # of uint8
 
 
 class Packed(NamedTuple):
-    """An image as it is kept.
+    """A stored image.
 
     Attributes:
         values: (C, *S) float32, float16 or uint8.
-        low: (C, 1, …) float32, the value that 0 of uint8 stands for; None: the values are the image.
-        step: (C, 1, …) float32, the distance of two values of uint8.
+        low: (C, 1, …) float32, the value that uint8 0 represents; None: `values` is the image.
+            step: (C, 1, …) float32, the difference between two uint8 levels.
     """
 
     values: Tensor
@@ -30,14 +30,14 @@ class Packed(NamedTuple):
 
 
 def pack(image: Tensor, dtype: torch.dtype) -> Packed:
-    """An image in the bits of `dtype`; uint8 divides the range of each channel into 255 equal steps.
+    """Store an image with `dtype`; uint8 divides the range of each channel into 255 equal steps.
 
     Args:
         image: (C, *S) float32, finite.
         dtype: float32, float16 or uint8.
 
     Raises:
-        UserError: A value is beyond what float16 holds.
+        UserError: A value exceeds the range of float16.
     """
     if dtype == torch.uint8:
         axes = tuple(range(1, image.ndim))

@@ -1,4 +1,4 @@
-"""What an entry of the JSON says of its landmarks: a point each, null, or "absent"."""
+"""The landmarks of an entry of the JSON: a point for each, null, or "absent"."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Points(NamedTuple):
     """All N landmarks of one entry.
 
     Attributes:
-        coordinates: (N, D) as they are written, NaN where there is none.
+        coordinates: (N, D) as written in the JSON, NaN where there is none.
         states: (N,) of `State`.
-        occluded: (N,) whether it is placed although something hides it.
+        occluded: (N,) whether the landmark is hidden, although its position is given.
     """
 
     coordinates: Floats
@@ -29,7 +29,14 @@ class Points(NamedTuple):
 
 
 def read_points(where: str, entry: Mapping[str, Any], must: bool, shape: tuple[int, int]) -> Points:
-    """The landmarks of one entry; `must`: it has to be annotated, `shape`: how many, of how many numbers."""
+    """Read the landmarks of one entry.
+
+    Args:
+        where: Name of the entry in messages.
+        entry: The entry.
+        must: Whether it has to be annotated.
+        shape: Number of landmarks and of dimensions.
+    """
     count, dimensions = shape
     coordinates = np.full((count, dimensions), np.nan)
     states = np.full(count, State.UNLABELLED, np.int64)
@@ -44,7 +51,7 @@ def read_points(where: str, entry: Mapping[str, Any], must: bool, shape: tuple[i
         if must:
             raise UserError(f"{where}: {lacks}. Annotate it, or move it to another list.")
         if entry.get("has_annotation") is not False:
-            raise UserError(f'{where}: has no coordinates. Say "has_annotation": false if that is meant.')
+            raise UserError(f'{where}: has no coordinates. Set "has_annotation": false if that is intended.')
         return Points(coordinates, states, occluded)
     if not isinstance(points, list) or len(points) != count:
         found = f"{len(points)} landmarks" if isinstance(points, list) else f"{points!r:.60}"
@@ -68,10 +75,10 @@ def read_points(where: str, entry: Mapping[str, Any], must: bool, shape: tuple[i
                 f"{where}: landmark {landmark} is {point!r:.60} where the others have {dimensions} "
                 "dimensions."
             )
-        if not all(abs(value) < LARGEST for value in point):  # NaN is not either
+        if not all(abs(value) < LARGEST for value in point):  # also false for NaN
             raise UserError(
-                f"{where}: landmark {landmark} is {point}, which is not finite, or beyond any image. Write "
-                "null instead."
+                f"{where}: landmark {landmark} is {point}, which is not finite, or outside of any image. "
+                "Write null instead."
             )
         coordinates[landmark] = point
         states[landmark] = State.VISIBLE
@@ -79,7 +86,7 @@ def read_points(where: str, entry: Mapping[str, Any], must: bool, shape: tuple[i
 
 
 def place_of(written: Any) -> Any:
-    """The point itself of what is written: `{"at": [x, y], "occluded": true}` or `[x, y]`."""
+    """The point in `{"at": [x, y], "occluded": true}` or `[x, y]`."""
     return written.get("at") if isinstance(written, dict) else written
 
 
@@ -89,14 +96,14 @@ def _placed(where: str, landmark: int, written: Any) -> tuple[Any, bool]:
     occluded = written.get("occluded", False)
     if written.keys() - {"at", "occluded"} or not isinstance(occluded, bool):
         raise UserError(
-            f"{where}: landmark {landmark} is {shown(written)}; an object says "
+            f"{where}: landmark {landmark} is {shown(written)}; an object must be "
             '{"at": [x, y], "occluded": true}.'
         )
     return place_of(written), occluded
 
 
 def shown(value: Any) -> str:
-    """A value of the JSON as it is written there, cut short."""
+    """A value as JSON, shortened."""
     return f"{json.dumps(value):.60}"
 
 

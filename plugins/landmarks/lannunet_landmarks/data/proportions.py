@@ -1,4 +1,4 @@
-"""Which proportions a letterbox keeps: those in mm, so that what is as long looks as long along all axes."""
+"""The proportions that a letterbox keeps: those in mm, so that a length is the same along all axes."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from collections.abc import Sequence
 import numpy as np
 
 FULLER = 3.0
-"""How many times as much of the input images have to fill for it to be made of their own pixels' shape."""
+"""The images' own pixel shape is used if it fills this many times as much of the input."""
 
 
 def input_pixel_shape(
     sizes: Sequence[Sequence[int]], spacings: Sequence[Sequence[float]], input_size: Sequence[int]
 ) -> tuple[float, ...]:
-    """The shape of an input pixel in mm, the shortest side being 1: a cube, or that of the images' own.
+    """The shape of an input pixel in mm, with the shortest side 1: a cube, or the shape of the images'
+    pixels.
 
-    Cubes are what a network turns and sees alike along all axes. But thick slices in a flat input would leave
-    it empty: 96×96×7 voxels of 0.7×0.7×3 mm fill 5 % of as many cubes. There it is the images' own shape.
+    Cubes make the scale equal along all axes, under rotation too. Thick slices in a flat input would leave it
+    mostly empty: 96×96×7 voxels of 0.7×0.7×3 mm fill 5 % of the cubes. Then the images' own pixel shape is
+    used.
 
     Args:
         sizes: Sizes of the images, (x, y[, z]) each.
-        spacings: mm per pixel, the same.
-        input_size: What they are resized to.
+        spacings: mm per pixel of the images.
+        input_size: Size that they are resized to.
     """
     size, spacing, given = np.median(sizes, 0), np.median(spacings, 0), np.asarray(input_size, float)
     own = tuple(round(float(step), 5) for step in spacing / spacing.min())
@@ -36,10 +38,10 @@ def input_pixel_shape(
 
 
 def pixel_in(spacing: Sequence[float] | None, shape: Sequence[float] | None) -> tuple[float, ...] | None:
-    """An image's pixel, measured in sides of the input's, for `resize_affine`.
+    """The size of an image's pixel in units of the input pixel's sides, for `resize_affine`.
 
     Args:
-        spacing: mm per pixel of the image; None: unknown, and the pixel is taken to have that shape.
+        spacing: mm per pixel of the image; None: unknown, and the pixel is treated as having that shape.
         shape: See `input_pixel_shape`; None: proportions are kept in pixels.
     """
     if spacing is None or shape is None:

@@ -1,6 +1,6 @@
-"""What training and evaluation take from a data set: prepared images, samples, and their order.
+"""Prepared images, and training and evaluation samples with their order.
 
-A training sample is a function of (seed, epoch, draw) and the image's index, whichever worker makes it.
+A training sample is a function of (seed, epoch, draw) and the image's index; the worker does not matter.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ from lannunet_landmarks.data.proportions import pixel_in
 from lannunet_landmarks.types import Sample
 
 READING_THREADS = 4
-IN_FLIGHT = 1 << 30  # bytes of images that are read at a time; a larger one is read alone
-LARGEST = float(np.finfo(np.float32).max)  # what pixels become
-BYTES_A_NUMBER = 4  # about what a reader takes for each number of an image
+IN_FLIGHT = 1 << 30  # bytes of images that are read at the same time; a larger image is read alone
+LARGEST = float(np.finfo(np.float32).max)  # pixels are converted to float32
+BYTES_A_NUMBER = 4  # approximate memory of a reader per number of an image
 
 
 class Prepared(NamedTuple):
     """An image as the network's input.
 
     Attributes:
-        image: (C, *S) float32, z-scored.
+        image: (C, *S) float32, normalised.
         affine: (D + 1, D + 1) from input pixels to original pixels.
-        original_size: (x, y[, z]).
+        original_size: Size of the original image, (x, y[, z]).
         spacing: mm per original pixel (x, y[, z]), from the annotations, else from the file; None: unknown.
     """
 
@@ -72,7 +72,7 @@ class Prepared(NamedTuple):
 
 
 class _Kept(NamedTuple):
-    """Where the pixels of a kept image start and their shape, what they stand for, and the rest of its
+    """Offset and shape of a stored image's pixels, their packing parameters, and the other fields of
     `Prepared`."""
 
     first: int
@@ -83,22 +83,22 @@ class _Kept(NamedTuple):
 
 
 class PreparedImages:
-    """The prepared images of a split, kept in memory as far as the budget goes, read again otherwise.
+    """The prepared images of a split, stored in memory within the budget, otherwise read again.
 
     Args:
         samples: The split's samples.
         dimensions: D.
-        channels: C, what every image must have.
-        input_size: (x, y[, z]) that images are resized to; None: each keeps its own size.
+        channels: C, the number of channels that every image must have.
+        input_size: Size (x, y[, z]) that images are resized to; None: each keeps its own size.
         resize: `letterbox` or `stretch`.
-        cache_data: Whether `preload` keeps images.
-        dtype: Precision of all images, kept or read again, so that a run does not depend on which fit.
-        budget_bytes: How much memory they may take; None: half of what is available at `preload`.
-        reference: The image that `channels` was read from, for messages; None: the first of `samples`.
-        files: What reads images.
-        normalisations: As `prepare_image` takes them.
-        pixel_shape: Of an input pixel in mm, as `input_pixel_shape` says it, whose proportions a letterbox
-            keeps; None: proportions are kept in pixels.
+        cache_data: Whether `preload` stores images.
+        dtype: Precision of all images, stored or read again, so that results do not depend on the memory.
+        budget_bytes: Memory for the images; None: half of what is available at `preload`.
+        reference: Image that `channels` was read from, for messages; None: the first of `samples`.
+        files: Reader of the images.
+        normalisations: Normalisations by name, as for `prepare_image`.
+        pixel_shape: Shape of an input pixel in mm, see `input_pixel_shape`; a letterbox keeps its
+            proportions. None: proportions are kept in pixels.
     """
 
     def __init__(
@@ -126,8 +126,8 @@ class PreparedImages:
         self.reference = reference or (self.samples[0].image if self.samples else None)
         self.cache_data, self.dtype = cache_data, dtype
         self.budget_bytes = budget_bytes
-        # The pixels of all kept images in one tensor, one image after the other: forked workers share its
-        # pages, spawned ones its one handle.
+        # The pixels of all stored images are in one tensor, one image after the other: forked workers share
+        # its memory pages, spawned workers one handle.
         self._pixels = torch.empty(0)
         self._kept: list[_Kept] = []
 
@@ -143,13 +143,13 @@ class PreparedImages:
         return Prepared(packed.image(), affine, size, spacing)
 
     def preload(self, progress: Callable[[int], object] = lambda count: None) -> int:
-        """Read all images and keep those that fit into the budget.
+        """Read all images and store those that fit into the budget.
 
         Args:
-            progress: Told how many more are done.
+            progress: Called with the number of images that were read since the last call.
 
         Returns:
-            How many are kept.
+            Number of stored images.
 
         Raises:
             UserError: An image is damaged, its channels differ, or a coordinate lies outside of it.
@@ -157,7 +157,7 @@ class PreparedImages:
         budget = 0
         if self.cache_data:
             budget = available_memory() // 2 if self.budget_bytes is None else self.budget_bytes
-        # Each thread keeps for itself what it took and gave back.
+        # Memory that a thread has freed may stay with that thread.
         first = self._bytes(self.samples[0]) if self.samples else 0
         threads = min(max(IN_FLIGHT // max(first, 1), 1), READING_THREADS)
         with ThreadPoolExecutor(threads) as pool:
@@ -195,14 +195,14 @@ class PreparedImages:
         return header.size
 
     def _bytes(self, sample: Sample) -> int:
-        """About what reading an image takes; 0: nobody knows before a plugin's reader has read it."""
+        """Approximate memory for reading an image; 0: unknown before a plugin's reader has read it."""
         if self.files.reader(sample.image) is not None:
             return 0
         header = self.files.header(sample.image, self.dimensions)
         return math.prod(header.size) * header.channels * BYTES_A_NUMBER
 
     def _read(self, index: int) -> tuple[Packed, Floats, tuple[int, ...], tuple[float, ...] | None]:
-        """The pixels as they are kept, and the rest of `Prepared`."""
+        """The pixels as they are stored, and the other fields of `Prepared`."""
         sample = self.samples[index]
         stored = self._stored(sample)
         spacing = sample.spacing or stored.spacing
@@ -224,10 +224,10 @@ class PreparedImages:
         self._check(sample, tuple(stored.pixels.shape[:0:-1]), stored.pixels.shape[0])
         if stored.pixels.dtype.kind == "f":
             low, high = stored.pixels.min(), stored.pixels.max()
-            if not (low >= -LARGEST and high <= LARGEST):  # NaN compares as neither
+            if not (low >= -LARGEST and high <= LARGEST):  # also true for NaN
                 raise UserError(
                     f"{sample.image}: holds pixels that are NaN or infinite, or beyond {LARGEST:.2g}. "
-                    "Replace them by numbers."
+                    "Replace them with numbers."
                 )
         return stored
 
@@ -242,7 +242,7 @@ class PreparedImages:
 
 
 class _InFlight:
-    """Bounds what threads hold in memory together."""
+    """Limits the memory that threads use together."""
 
     def __init__(self, most: int) -> None:
         self._most = self._free = most
@@ -266,20 +266,20 @@ class _InFlight:
 class TrainingSamples(Dataset[dict[str, Any]]):
     """Training samples by (epoch, draw, index).
 
-    With the torch package a sample is the part of the image that it shows with what was `drawn` for it, and
-    the device augments the batch; its landmarks and states are those after augmentation already. `centre`
-    then counts the pixels of that part.
+    With the torch package a sample holds the part of the image that is needed and the transform that was
+    `drawn` for it; `on_device` then augments the batch. Landmarks and states are already those after
+    augmentation, and `centre` counts the pixels of that part.
 
     Args:
         images: The training split's images.
         samples: Its samples.
-        sampling: Where a sample is cut.
+        sampling: Chooses where a sample is cut.
         scheme: The augmentation.
         seed: The run's seed.
-        augmenter: Augments here, in the loader's workers; None: `on_device` does.
+        augmenter: Augments in the loader's workers; None: `on_device` augments.
         flip_pairs: Pairs of landmarks that a mirror swaps.
         extra: The additional fields of samples that reach batches; None: those of `samples`.
-        debug: Also say what each sample was made of, as `before`.
+        debug: Also store the input of each sample, as `before`.
     """
 
     def __init__(
@@ -339,7 +339,7 @@ class TrainingSamples(Dataset[dict[str, Any]]):
         linear = drawn.spatial.linear
         moved = affine_matrix(
             linear, centre + drawn.spatial.offset - linear @ middle
-        )  # except for the elastic part
+        )  # except for the elastic deformation
         batch_item = _item(sample, prepared, index, landmarks, states, self.extra)
         if self.debug:
             where = torch.from_numpy(centre).float()
@@ -363,13 +363,13 @@ class TrainingSamples(Dataset[dict[str, Any]]):
 
 
 class EvaluationSamples(Dataset[dict[str, Any]]):
-    """Every sample of a split once, those without annotation included; `target` has the original coordinates.
+    """Each sample of a split once, including those without annotation; `target` has the original coordinates.
 
     Args:
         images: The split's images.
         samples: Its samples.
-        centres: Where each sample's landmarks are looked for (N, D), by its id, in original pixels; in
-            `centres` in pixels of the image.
+        centres: Expected positions of each sample's landmarks (N, D), by its id, in original pixels; the
+            sample's `centres` are in pixels of the image.
         extra: The additional fields of samples that reach batches; None: those of `samples`.
     """
 

@@ -1,7 +1,7 @@
-"""Where training samples are cut from their image; each class implements `hookspecs.Sampling`.
+"""Positions of training samples in their images; each class implements `hookspecs.Sampling`.
 
-The transform is drawn first and the centre found for it, so that what a patch is meant to hold is in it after
-augmentation. Nothing is tried again: each centre is solved for.
+The transform is drawn first and the centre computed for it, so that a patch still holds its landmark after
+augmentation. The centre is computed directly, without rejection.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from lannunet_landmarks.types import Sample
 
 @dataclass(frozen=True)
 class PatchBias:
-    """Patches from anywhere, a share of them placed to hold a landmark.
+    """Patches at random positions, a share of them placed to hold a landmark.
 
-    Those show one of the visible landmarks, with equal probability, at a pixel of the patch, with equal
-    probability. The others lie inside the image, at every offset as often.
+    Patches of that share show a visible landmark, drawn uniformly, at a pixel of the patch, drawn uniformly.
+    The others lie inside the image, at an offset drawn uniformly.
 
     Attributes:
         output_size: (x, y[, z]) of a patch.
-        bias: The share. Patches placed anywhere may hold a landmark too.
+        bias: The share. Patches at random positions may hold a landmark too.
     """
 
     output_size: tuple[int, ...]
@@ -55,14 +55,14 @@ class PatchBias:
 
 @dataclass(frozen=True)
 class PatchCentred:
-    """Patches around one landmark each, where an earlier run saw it.
+    """Patches around one landmark each, at its position in an earlier run.
 
     Attributes:
         output_size: (x, y[, z]) of a patch.
         jitter: The patch is moved by up to this many pixels, uniformly along each axis.
-        centres: Where each sample's landmarks are (N, D), by its id, in original pixels, NaN where unknown;
-            None: where they are annotated.
-        seed: Makes the move a function of seed, sample and landmark; None: each draw moves again.
+        centres: Positions of each sample's landmarks (N, D), by its id, in original pixels, NaN where
+            unknown; None: the annotated positions.
+        seed: Makes the move a function of seed, sample and landmark; None: each draw has a new move.
     """
 
     output_size: tuple[int, ...]
@@ -90,11 +90,11 @@ class PatchCentred:
             if self.seed is not None:
                 rng = jitter_generator(self.seed, sample.id, landmark)
             moved = points[landmark] + rng.uniform(-self.jitter, self.jitter, len(last))
-            shown = moved.clip(0, last)  # a prediction may lie outside, and a patch must show something
+            shown = moved.clip(0, last)  # a prediction may lie outside, but a patch must overlap the image
         middle = (np.asarray(self.output_size) - 1) / 2
         return on_pixels(showing(shown, middle, transform, self.output_size), transform, self.output_size)
 
 
 def jitter_generator(seed: int, sample: str, landmark: int) -> np.random.Generator:
-    """Random numbers that belong to a landmark of a sample."""
+    """The random generator of a landmark of a sample."""
     return np.random.default_rng([seed, zlib.crc32(sample.encode()), landmark])

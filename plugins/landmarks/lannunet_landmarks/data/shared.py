@@ -1,4 +1,4 @@
-"""What the lists of a run have in common, and what a run of another day had."""
+"""Samples that the lists of a run, or of an earlier run, have in common."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ USE = {"training": "which the model is trained on", "validation": "on which the 
 
 
 def shared_samples(dataset: LandmarkDataset, splits: Iterable[Split]) -> list[str]:
-    """Which images, and which patients, stand in two of the lists, one line for each two lists and kind."""
+    """Messages about images and patients that are in two lists, one for each two lists and kind."""
     used = set(splits)
     lists = {split: dataset.samples[split] for split in SPLITS if split in used}
     known = contents(one.image for samples in lists.values() for one in samples)
@@ -44,19 +44,19 @@ def shared_samples(dataset: LandmarkDataset, splits: Iterable[Split]) -> list[st
 
 
 def unlabelled_landmarks(dataset: LandmarkDataset) -> list[str]:
-    """Which landmarks no training sample shows, one line."""
+    """A message about landmarks that no training sample shows."""
     shown = np.any([one.states == State.VISIBLE for one in dataset.samples["training"]], axis=0)
     names = [name for name, known in zip(dataset.landmark_names, shown, strict=True) if not known]
     if not names:
         return []
     return [
-        f"{dataset.path}: no training sample shows landmark {', '.join(names)}, so what the model says of it "
-        "means nothing; leave it out (dataset.landmarks)."
+        f"{dataset.path}: no training sample shows landmark {', '.join(names)}, so the model's predictions "
+        "of it are meaningless; leave it out (dataset.landmarks)."
     ]
 
 
 def fingerprint(samples: Sequence[Sample]) -> str:
-    """Equal for lists of samples that train alike, wherever their images lie."""
+    """A key that is equal for lists of samples with the same training result, wherever their images are."""
     told = [
         [
             one.id,

@@ -1,7 +1,7 @@
-"""The world of an image: where its pixels lie in mm, by the geometry that its file states.
+"""The world coordinates of an image in mm, from the geometry in its file.
 
-LPS is DICOM's and ITK's world (x to the left, y to the back, z up), RAS that of NIfTI and nnU-Net (x to the
-right, y to the front).
+LPS is the world of DICOM and ITK (x to the left, y to the back, z up), RAS that of NIfTI and nnU-Net (x to
+the right, y to the front).
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from lannunet_core import Floats, Header, Placement, UserError, terminal_text
 
 System = Literal["pixel", "LPS", "RAS"]
 SYSTEMS: tuple[System, ...] = ("pixel", "LPS", "RAS")
-IN_PLANE = 0.5  # slices by which a point may miss the one slice of a picture
+IN_PLANE = 0.5  # largest distance of a point from a single slice, in slices
 
 
 @dataclass(frozen=True)
 class World:
-    """From pixels to mm, in LPS; W axes, which are more than D where a picture is one slice of a volume.
+    """The map from pixels to mm, in LPS; W axes, which are more than D where an image is one slice of a
+    volume.
 
     Attributes:
-        matrix: (W, W), whose columns are the steps of a pixel along each axis.
-        origin: (W,) of the first pixel's centre.
+        matrix: (W, W), whose columns are the steps of a pixel along each axis, in mm.
+        origin: (W,) centre of the first pixel, in mm.
     """
 
     matrix: Floats
@@ -34,7 +35,8 @@ class World:
 
     @classmethod
     def of(cls, placement: Placement, axes: int = 0) -> World:
-        """With this many axes at least: those that a file lacks have a step of 1 mm."""
+        """The world of a placement, with at least this many axes: those that a file lacks have a step of 1
+        mm."""
         rank = len(placement.spacing)
         axes = max(rank, axes)
         matrix, origin = np.eye(axes), np.zeros(axes)
@@ -43,25 +45,25 @@ class World:
         return cls(matrix, origin)
 
     def points(self, pixels: Floats) -> Floats:
-        """(N, W) in mm of pixels (N, D)."""
+        """Pixels (N, D) in mm, (N, W)."""
         return np.asarray(self.origin + self.steps(pixels))
 
     def pixels(self, points: Floats) -> Floats:
-        """(N, W) of points (N, W) in mm."""
+        """Points (N, W) in mm in pixels, (N, W)."""
         return np.asarray(np.linalg.solve(self.matrix, (points - self.origin).T).T, np.float64)
 
     def steps(self, offsets: Floats) -> Floats:
-        """(N, W) in mm of distances (N, D) in pixels."""
+        """Distances (N, D) in pixels in mm, (N, W)."""
         return np.asarray(offsets @ self.matrix[:, : offsets.shape[-1]].T)
 
 
 def turned(points: Floats, system: System) -> Floats:
-    """From LPS to `system` and back: the first two axes change their sign in RAS."""
+    """Convert from LPS to `system` and back: RAS has the opposite sign on the first two axes."""
     return points * ([-1.0, -1.0, 1.0][: points.shape[-1]]) if system == "RAS" else points
 
 
 def world_of(header: Header) -> World | None:
-    """An image's world; None where its file does not state all of it."""
+    """An image's world; None: its file does not state all of it."""
     if header.placement is None or header.spacing is None:
         return None
     return World.of(header.placement)
@@ -71,7 +73,7 @@ def placement_of(image: Path, files: ImageFiles, where: str) -> Placement:
     """The placement of an image whose annotations are in mm.
 
     Raises:
-        UserError: Its file states none, or is not there.
+        UserError: The file states none, or does not exist.
     """
     if not image.is_file():
         raise UserError(
@@ -87,7 +89,7 @@ def placement_of(image: Path, files: ImageFiles, where: str) -> Placement:
 
 
 def dimensions_of(image: Path, files: ImageFiles, where: str) -> int:
-    """D of an image that lies in the world: 2 for the one slice of a volume."""
+    """D of an image in a world: 2 for a single slice of a volume."""
     if len(placement_of(image, files, where).spacing) == 2:
         return 2
     return 2 if files.header(image, 3).size[2] == 1 else 3
@@ -96,10 +98,10 @@ def dimensions_of(image: Path, files: ImageFiles, where: str) -> int:
 def to_pixels(
     points: Floats, system: System, image: Path, dimensions: int, files: ImageFiles, where: str
 ) -> Floats:
-    """(N, D) of points (N, W) of a system; NaN stays.
+    """Convert points (N, W) of a system to pixels (N, D); NaN stays NaN.
 
     Raises:
-        UserError: The image has no geometry, other axes, or a point lies in another plane than a picture's.
+        UserError: The image has no geometry or other axes, or a point lies off the plane of a slice.
     """
     if system == "pixel":
         return points
@@ -115,14 +117,14 @@ def to_pixels(
     off = np.abs(pixels[:, dimensions:])
     if (off > IN_PLANE).any():
         raise UserError(
-            f"{where}: a point lies {np.nanmax(off):.3g} slices beside the one slice of "
-            f"{terminal_text(image)}. Inspect the image that it was placed in."
+            f"{where}: a point lies {np.nanmax(off):.3g} slices away from the single slice of "
+            f"{terminal_text(image)}. Check which image it was placed in."
         )
     return pixels[:, :dimensions]
 
 
 def to_world(points: Floats, system: System, image: Path, files: ImageFiles, where: str) -> Floats:
-    """(N, W) in mm of a system of pixels (N, D)."""
+    """Convert pixels (N, D) to mm of a system, (N, W)."""
     if system == "pixel":
         return points
     return turned(World.of(placement_of(image, files, where)).points(points), system)

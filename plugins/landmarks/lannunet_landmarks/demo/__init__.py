@@ -1,1 +1,1 @@
-"""The demo on pictures of hands that the product draws itself."""
+"""The demo on generated images of hands."""

@@ -1,7 +1,7 @@
-"""The data set of `lannunet demo`: drawn pictures that resemble radiographs of hands, and two plain methods.
+"""The data set of `lannunet demo`: images that resemble radiographs of hands, and two baseline methods.
 
 Hands vary in pose, proportions, contrast and noise. Finger tips and joints look alike, and loose
-fingers lie about: a landmark is known by its place in the whole hand, not by its surroundings alone.
+fingers are added: a landmark is identified by its place in the whole hand, not by its surroundings alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The hooks that runs of landmarks ask for, typed."""
+"""The hooks of landmark runs, typed."""
 
 from __future__ import annotations
 

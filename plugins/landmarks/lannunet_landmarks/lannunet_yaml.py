@@ -1,4 +1,4 @@
-"""LaNNU-Net's configuration in our words.
+"""Conversion of LaNNU-Net's configuration to ours.
 
 Its keys are those of github.com/Schobs/LaNNU-Net, config.py and documentation/readme/advanced_yaml_config.md,
 in upper case; most of them are ours in lower case.
@@ -36,13 +36,13 @@ _ANOTHER = "the run has another architecture"
 DROPPED = {
     "dataset.dataset_class": "there is one kind of dataset; other keys of a sample are copied to the outputs",
     "dataset.name": "the JSON has the name",
-    "dataset.image_modality": "nothing depends on it",
+    "dataset.image_modality": "it has no effect",
     "dataset.trainset_size": "the whole training list is used; shorten the list in the JSON instead",
     "dataset.original_image_size": "it is read from each image",
     "dataset.to_pytorch_tensor": "everything is a tensor",
     "dataset.standardize_landmarks": "coordinates stay in pixels",
-    "sampler.evaluation_sample_mode": "sampler.patch.inference_mode says how images are predicted",
-    "sampler.patch.evaluation_sample_mode": "sampler.patch.inference_mode says how images are predicted",
+    "sampler.evaluation_sample_mode": "sampler.patch.inference_mode chooses how images are predicted",
+    "sampler.patch.evaluation_sample_mode": "sampler.patch.inference_mode chooses how images are predicted",
     "sampler.data_aug_guarantee_lms_in_image": "a landmark moved out of the image is a known negative",
     "sampler.patch.centred_patch_coordinate_path_sheet": "a predictions.csv has no sheets",
     "sampler.patch.centred_patch_deterministic_eval": "patches are never moved when predicting",
@@ -69,7 +69,7 @@ DROPPED = {
     "ssh": _PATHS,
     "another": _ANOTHER,
 }
-"""Keys that mean nothing here (with all below them), and why."""
+"""Keys that have no meaning here (with all below them), and the reason."""
 
 DEFAULTS: dict[str, Any] = {
     "sampler.sample_mode": "full",
@@ -115,37 +115,36 @@ DEFAULTS: dict[str, Any] = {
     "inference.split": "testing",
     "inference.evaluation_mode": "scale_heatmap_first",
 }
-"""LaNNU-Net's defaults, in our words and its units. (`optimizer` and `resize` are no choices there.)"""
+"""LaNNU-Net's defaults, with our keys and in its units. (`optimizer` and `resize` cannot be chosen there.)"""
 
 OUTPUT_DIR = "/output/"
 PATCH_SIDE = 128
 SETTINGS = ("model.unet.", "model.phdnet.")
-"""Its models, which we have too."""
+"""Models of LaNNU-Net that exist here too."""
 
 RENAMED = {
     "sampler.patch.centred_patch_coordinate_path": "sampler.patch.centres",
     "sampler.patch.centred_patch_jitter": "sampler.patch.jitter",
     "sampler.patch.centred_patch_deterministic": "sampler.patch.deterministic_jitter",
 }
-"""Its keys that have another name here."""
+"""Keys of LaNNU-Net that have another name here."""
 
 PATIENCE = "solver.early_stopping_patience"
 JITTER = "sampler.patch.jitter"
 
 
 def why_dropped(key: str) -> str | None:
-    """Why a key of LaNNU-Net's (lower-case) means nothing here; None where it is not such a key."""
+    """Why a key of LaNNU-Net (lower-case) has no meaning here; None: it is not such a key."""
     return next((why for old, why in DROPPED.items() if f"{key}.".startswith(f"{old}.")), None)
 
 
 def translate(key: str, value: Any, foreign: bool = True) -> tuple[str, Any, str | None]:
-    """Our key and value for one that means something here, and what to tell the user, if anything.
+    """Our key and value for a key with a meaning here, and a message for the user, or None.
 
-    Its parser reads the word None as nothing, as we do in the keys where nothing is a choice. `foreign` keys
-    are in upper case.
-    """
+    LaNNU-Net's parser reads the word None as null, as we do for keys where null is allowed. `foreign` keys
+    are in upper case."""
     key = RENAMED.get(key, key)
-    if foreign and key.startswith(SETTINGS):  # those of the run's own architecture are known, and stay
+    if foreign and key.startswith(SETTINGS):  # settings of the run's own architecture are known, and stay
         return f"another.{key}", value, None
     match key, value:
         case "sampler.sample_mode", "patch":
@@ -161,7 +160,7 @@ def translate(key: str, value: Any, foreign: bool = True) -> tuple[str, Any, str
         case "sampler.data_aug", None:
             return key, "None", None
         case "sampler.data_aug", str() if is_among(value, ("nnunet",)):
-            return key, "AffineComplex", "nnunet is the scheme of segmentation; AffineComplex takes its place"
+            return key, "AffineComplex", "nnunet is the scheme of segmentation; AffineComplex replaces it"
         case "solver.decay_policy", None | "None":
             return key, "none", None
         case "solver.regress_sigma", True:
@@ -176,14 +175,14 @@ def translate(key: str, value: Any, foreign: bool = True) -> tuple[str, Any, str
 
 
 def convert(values: Mapping[str, Any], foreign: Collection[str]) -> dict[str, tuple[Any, str]]:
-    """Our values for what LaNNU-Net counts in other units or understands otherwise, each with a remark on it.
+    """Convert values that LaNNU-Net defines in other units or interprets otherwise, each with a remark.
 
     Args:
-        values: By our keys.
-        foreign: The keys of those that are LaNNU-Net's.
+        values: Values by our keys.
+        foreign: The keys among them that come from LaNNU-Net.
 
     Raises:
-        UserError: A value is none of LaNNU-Net's.
+        UserError: A value is not valid in LaNNU-Net.
     """
     found: dict[str, tuple[Any, str]] = {}
     epochs, every = values.get(PATIENCE, 0), values.get("trainer.validate_every", 10)
@@ -213,7 +212,7 @@ def convert(values: Mapping[str, Any], foreign: Collection[str]) -> dict[str, tu
         (
             "solver.regress_sigma_loss_weight",
             bool(values.get("solver.regress_sigma")),
-            "weighs another penalty than LaNNU-Net's, see docs/learned_sigma.md",
+            "weighs a different penalty than LaNNU-Net's, see docs/learned_sigma.md",
         ),
         (
             "sampler.patch.centres",
@@ -232,14 +231,14 @@ def convert(values: Mapping[str, Any], foreign: Collection[str]) -> dict[str, tu
 
 
 def import_config(path: Path) -> tuple[str, list[tuple[str, str]]]:
-    """A LaNNU-Net YAML as ours.
+    """Convert a LaNNU-Net YAML to ours.
 
     Returns:
-        The YAML, which is a valid configuration if the data are named, with LaNNU-Net's own defaults spelled
-        out where ours differ, and what was dropped: keys as written, each with the reason.
+        The YAML, which is a valid configuration if the data are named, with LaNNU-Net's own defaults written
+        out where ours differ, and the dropped keys, each with the reason.
 
     Raises:
-        UserError: A value is none that we know, or its model is not installed.
+        UserError: A value is unknown, or its model is not installed.
     """
     values: dict[str, Any] = {}
     notes: dict[str, str] = {}
@@ -252,7 +251,7 @@ def import_config(path: Path) -> tuple[str, list[tuple[str, str]]]:
     for entry in entries:
         ours, field = canonical(entry.path, RunConfig)
         settings = field is None and len(ours) > 2 and ours[0] == "model"
-        if settings:  # named as its plugin is
+        if settings:  # the section has the name of its plugin
             ours = ("model", canonical_name(ours[1]), *ours[2:])
         is_own = settings and ours[1] == architecture
         key, value, note = translate(".".join(ours).lower(), entry.value, foreign=not is_own)
@@ -291,7 +290,7 @@ def import_config(path: Path) -> tuple[str, list[tuple[str, str]]]:
 
 
 def _architecture(entries: Sequence[Entry]) -> str:
-    """The plugin that the entries name, whether it is installed or not."""
+    """The plugin that the entries name, even if it is not installed."""
     named = [e.value for e in entries if canonical(e.path, RunConfig)[0] == ("model", "architecture")]
     return canonical_name(str(named[-1])) if named else str(DEFAULTS["model.architecture"])
 
@@ -314,7 +313,7 @@ def _defaults(values: Mapping[str, Any], lines: Mapping[str, int], path: Path) -
 
 def _load(values: Mapping[str, Any], lines: Mapping[str, int], path: Path) -> LoadedConfig:
     places: dict[tuple[str | int, ...], int] = {tuple(key.split(".")): line for key, line in lines.items()}
-    for key in ("output.output_dir", "dataset.src_targets"):  # what a part of a YAML lacks
+    for key in ("output.output_dir", "dataset.src_targets"):  # missing in a partial YAML
         if key.split(".")[0] not in values:
             values = {key: OUTPUT_DIR, **values}
     return load_resolved(_tree(values, lines, path), str(path), lines=places)
@@ -358,5 +357,5 @@ def _render(path: Path, values: dict[str, Any], notes: dict[str, str], dropped: 
 
 
 def _line(text: str) -> str:
-    """What stays on one line of a comment."""
+    """A text that stays on one line of a comment."""
     return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""What is optimised in a run of landmarks: network, loss and, where they are learned, the labels' widths."""
+"""The module that a landmark run optimises: network, loss and, if they are learned, the labels' widths."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class LandmarkLearner(Learner):
         hooks: The run's hooks.
         sigma: Width of the Gaussians in input pixels.
         peak: Height of a heatmap.
-        label_width: Takes the place of `sigma`, where it is learned.
+        label_width: Learned width; replaces `sigma`.
         label_width_weight: `solver.regress_sigma_loss_weight`.
 
     Attributes:
-        sampler: What says how large the network's inputs are.
+        sampler: Determines the size of the network's inputs.
     """
 
     hooks: LandmarkHooks
@@ -80,7 +80,8 @@ class LandmarkLearner(Learner):
 
     @torch.no_grad()
     def label_sigma(self) -> float:
-        """The width of the labels' Gaussian in input pixels; where each landmark's is learned, their mean."""
+        """The width of the labels' Gaussian in input pixels; the mean over landmarks if widths are
+        learned."""
         if self.label_width is None:
             return self.sigma
         dimensions = self.label_width.dimensions
@@ -111,7 +112,7 @@ class LandmarkLearner(Learner):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """As of a module, but it keeps its own widths where those in `state_dict` are not learned alike."""
+        """Load a state; the module's own widths are kept if `state_dict` has learned ones of another form."""
         own = {key: value for key, value in self.state_dict().items() if key.startswith(WIDTHS)}
         theirs = {
             key: value

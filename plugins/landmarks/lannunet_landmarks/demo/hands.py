@@ -61,12 +61,12 @@ class Bone:
 
 
 def write_demo_dataset(folder: Path, seed: int = 0, sizes: Mapping[str, int] = SPLITS) -> Path:
-    """Draw the pictures and write them with their JSON.
+    """Draw the images and write them with their JSON.
 
     Args:
-        folder: Made if need be; gets `images/` and `dataset.json`.
+        folder: Gets `images/` and `dataset.json`; created if need be.
         seed: The same seed gives the same files.
-        sizes: How many pictures each split holds.
+        sizes: Number of images in each split.
 
     Returns:
         The path of the JSON. Its samples have a spacing in mm, and width and height as extra keys.
@@ -76,7 +76,7 @@ def write_demo_dataset(folder: Path, seed: int = 0, sizes: Mapping[str, int] = S
     (folder / "images").mkdir(parents=True, exist_ok=True)
     content: dict[str, object] = {
         "name": "demo hands",
-        "description": "Drawn pictures that resemble radiographs of hands.",
+        "description": "Generated images that resemble radiographs of hands.",
         "fold": 0,
         "landmark_names": list(LANDMARKS),
     }
@@ -104,10 +104,10 @@ def write_demo_dataset(folder: Path, seed: int = 0, sizes: Mapping[str, int] = S
 
 
 def draw_hand(rng: np.random.Generator) -> tuple[NDArray[np.uint8], Floats, dict[str, object]]:
-    """One picture (H, W), its landmarks (N, 2) in pixels, and what else its JSON says."""
+    """One image (H, W), its landmarks (N, 2) in pixels, and additional keys of its sample in the JSON."""
     width, height = (int(side) for side in rng.integers(*SIDES, size=2))
     bones, landmarks = _skeleton(rng)
-    while True:  # until the whole hand is in the picture
+    while True:  # until the whole hand is in the image
         angle = rng.uniform(-np.pi, np.pi) * 25 / 180
         scale = rng.uniform(0.62, 0.88) * min(width, height)
         centre = np.array([width, height]) * rng.uniform(0.3, 0.7, size=2)
@@ -126,12 +126,11 @@ def draw_hand(rng: np.random.Generator) -> tuple[NDArray[np.uint8], Floats, dict
 
 
 def baselines(dataset: LandmarkDataset, split: Split = "testing") -> dict[str, list[Prediction]]:
-    """What needs no learning, on the same images: each method's predictions.
+    """Predictions of two methods without learning, on the same images.
 
-    "mean position" puts a landmark where it lies on average in the training images, as a share of their size.
-    "template matching" puts it where the picture correlates best (Lewis 1995, normalised cross-correlation)
-    with the average of the training pictures around it.
-    """
+    "mean position" places a landmark at its mean position in the training images, relative to their size.
+    "template matching" places it where the image correlates best (Lewis 1995, normalised cross-correlation)
+    with the average of the training images around the landmark."""
     from lannunet_landmarks.evaluation.mean_position import mean_position
 
     training = {sample.id: _grey(sample.image, dataset.dimensions) for sample in dataset.samples["training"]}
@@ -161,7 +160,7 @@ def baselines(dataset: LandmarkDataset, split: Split = "testing") -> dict[str, l
 
 
 def percent_of_side(predictions: Sequence[Prediction]) -> float:
-    """The mean radial error as a percentage of each picture's shorter side."""
+    """The mean radial error as a percentage of each image's shorter side."""
     from lannunet_landmarks.evaluation.summary import radial_errors
 
     shares = [
@@ -206,7 +205,7 @@ def _skeleton(rng: np.random.Generator) -> tuple[list[Bone], Floats]:
 def _loose_fingers(
     rng: np.random.Generator, scale: float, size: tuple[int, int], hand: Sequence[Bone]
 ) -> list[Bone]:
-    """Chains of three bones, as of other people's fingers, beside the hand."""
+    """Chains of three bones beside the hand, as of other fingers."""
     share = np.linspace(0, 1, 10)[:, None]
     taken = np.concatenate([bone.start + share * (bone.end - bone.start) for bone in hand])
     bones: list[Bone] = []
@@ -229,7 +228,7 @@ def _loose_fingers(
 
 
 def _expose(rng: np.random.Generator, bones: Sequence[Bone], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The picture (H, W) of bones in their flesh."""
+    """The image (H, W) of bones and soft tissue."""
     from scipy.ndimage import gaussian_filter
 
     width, height = size
@@ -245,7 +244,7 @@ def _expose(rng: np.random.Generator, bones: Sequence[Bone], size: tuple[int, in
         offset = grid[window] - bone.start
         along = np.clip(offset @ axis / (axis @ axis), 0, 1)
         distance = np.linalg.norm(offset - along[..., None] * axis, axis=-1)
-        # A waist between thicker ends; the rim is denser than the marrow.
+        # The shaft is narrower than the ends; the rim is denser than the marrow.
         outside = distance - bone.radius * (0.62 + 1.5 * (along - 0.5) ** 2)
         density = _step(-outside / 0.7) * (
             0.72 + 0.28 * np.exp(np.minimum(outside / (0.35 * bone.radius), 1))
@@ -269,7 +268,7 @@ def _step(x: Floats) -> Floats:
     return np.asarray(0.5 * (1 + np.tanh(x)))
 
 
-# --- plain methods -----------------------------------------------------------------------------------------
+# --- baseline methods --------------------------------------------------------------------------------------
 
 
 def _grey(path: Path, dimensions: int) -> Floats:
@@ -279,7 +278,7 @@ def _grey(path: Path, dimensions: int) -> Floats:
 
 
 def _patch(picture: Floats, point: Floats) -> Floats:
-    """The square of TEMPLATE_SIDE around `point`, standardised; the picture's rim goes on beyond it."""
+    """The square of TEMPLATE_SIDE around `point`, standardised; edge pixels are repeated beyond the image."""
     half = TEMPLATE_SIDE // 2
     x, y = point.round().astype(int)
     square = np.pad(picture, half, mode="edge")[y : y + TEMPLATE_SIDE, x : x + TEMPLATE_SIDE]
@@ -287,7 +286,7 @@ def _patch(picture: Floats, point: Floats) -> Floats:
 
 
 def _match(picture: Floats, templates: Floats) -> Floats:
-    """Where each template (N, side, side) correlates best with `picture` (H, W): (N, 2)."""
+    """The position (N, 2) where each template (N, side, side) correlates best with `picture` (H, W)."""
     from scipy.ndimage import uniform_filter
     from scipy.signal import fftconvolve
 

@@ -1,4 +1,4 @@
-"""The demo: the whole line on pictures of hands that the product draws itself."""
+"""The demo: from generated images of hands to a report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lannunet_landmarks.demo.hands import baselines, percent_of_side, write_demo
 from lannunet_landmarks.types import Prediction
 from lannunet_landmarks.work import train
 
-# Sized by the clock, the demo ended above 1 % of the side on busy cores.
+# With a time budget, the error of the demo exceeded 1 % of the side on busy cores.
 EPOCHS, BATCHES, PICTURES = 22, 40, 4
 
 
@@ -31,14 +31,15 @@ def run_demo(folder: Path, minutes: float | None, overwrite: bool) -> list[Predi
 
     Args:
         folder: Gets `data/`, `demo.yaml` and the run's results.
-        minutes: Minutes of training; None: a fixed number of batches, so that a busy machine trains as well.
+        minutes: Minutes of training; None: a fixed number of batches, so that the result does not depend on
+            the load.
         overwrite: Replace an earlier demo there.
     """
     data, config = folder / "data", folder / "demo.yaml"
-    with releasing():  # the run claims the folder itself, in which nothing of a run lies yet
+    with releasing():  # the run locks the folder itself; no run has written to it yet
         refuse_folder(folder, "FOLDER", None if overwrite else "replace it (--overwrite)")
         if config.exists() and not earlier_results(data):
-            raise UserError(f"FOLDER: {config} is none that the demo wrote; name another folder.")
+            raise UserError(f"FOLDER: {config} was not written by the demo; name another folder.")
     length: dict[str, Any] = {"max_epochs": EPOCHS} if minutes is None else {"budget_minutes": minutes}
     content = {
         "dataset": {"src_targets": "data/dataset.json"},
@@ -53,7 +54,7 @@ def run_demo(folder: Path, minutes: float | None, overwrite: bool) -> list[Predi
         "model": {"architecture": "unet", "unet": {"init_features": 16, "max_features": 128}},
         "output": {"output_dir": "."},
     }
-    load_resolved(content, str(config))  # refuses what is not installed
+    load_resolved(content, str(config))  # raises an error if a plugin is not installed
     with releasing():
         lock_folder(data)
         annotations = write_demo_dataset(data)
@@ -61,7 +62,7 @@ def run_demo(folder: Path, minutes: float | None, overwrite: bool) -> list[Predi
     echo(f"drew {annotations.parent}; running {config}")
     if minutes is None:
         work = f"{EPOCHS * BATCHES} batches of {PICTURES} pictures"
-        echo(f"training takes {work}: about 3 minutes of two quiet cores, more of busy ones")
+        echo(f"training takes {work}: about 3 minutes on two idle cores, longer on busy ones")
     predictions = train(load_config(config), overwrite=overwrite, compare=baselines)
     echo(f"mean error: {percent_of_side(predictions):.2f} % of the image's side")
     return predictions

@@ -1,1 +1,1 @@
-"""From predictions to tables, figures and pages."""
+"""From predictions to tables, metrics and reports."""

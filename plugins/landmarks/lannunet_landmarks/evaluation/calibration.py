@@ -1,21 +1,21 @@
-"""What held-out errors say of new predictions: regions that hold the true point, bins of expected error, and
+"""Calibration on held-out errors: regions that contain the true point, bins of expected error, and
 confidences that are probabilities (see `reliability`).
 
-All need errors on images that the model has not seen, neither in training nor in choosing its best epoch.
-They are kept per landmark, and hold for images like those: calibration cannot foresee another scanner.
+All three need errors on images that the model has not seen, neither in training nor in choosing its best
+epoch. They are computed per landmark, and are valid for images like those: calibration cannot foresee another
+scanner.
 
-Regions are split-conformal (Vovk et al. 2005, Lei et al. 2018): of n held-out errors, the radius that is
-asked to hold the true point with probability c is the k-th smallest, k = ⌈(n + 1) c⌉: the quantile k / n. A
-fresh image's error is equally likely to have any rank among the n + 1, so the region holds the point with
+Regions are split-conformal (Vovk et al. 2005, Lei et al. 2018): the radius of a region that is to contain the
+true point with probability c is the k-th smallest of n held-out errors, k = ⌈(n + 1) c⌉: the quantile k / n.
+A new image's error is equally likely to have any rank among the n + 1, so the region contains the point with
 probability k / (n + 1) ≥ c, over calibration sets and images; for a given calibration set that probability
-is a draw of Beta(k, n + 1 − k). Below n = c / (1 − c) there is no such k, and no region: the radius is
+is drawn from Beta(k, n + 1 − k). Below n = c / (1 − c) there is no such k, and no region: the radius is
 infinite.
 
-Bins are Quantile Binning (Schobs et al. 2022): the held-out predictions in order of their uncertainty, cut
-into groups of one size, and an isotonic regression of error on uncertainty read off at the cuts. The
-uncertainty is how far the members of an ensemble are apart (the root of the coordinates' variance) where they
-tell, else 1 − confidence.
-"""
+Bins are Quantile Binning (Schobs et al. 2022): the held-out predictions are sorted by uncertainty and cut
+into groups of equal size; an isotonic regression of error on uncertainty is evaluated at the cuts. The
+uncertainty is the spread of the members of an ensemble (the root of the coordinates' variance) where it is
+known, else 1 − confidence."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from lannunet_landmarks.evaluation.summary import uncertainties
 from lannunet_landmarks.types import Calibrated, Prediction
 
 FORMAT = 2
-BEFORE = 1  # the format without confidences, whose bins went by the peaks' heights
+BEFORE = 1  # format version without confidences, whose bins were based on the peaks' heights
 BINS = 5
 LEAST_A_BIN = 5  # held-out predictions
-MOST_CASES = 10**6  # that a file may say were not found
+MOST_CASES = 10**6  # largest number of cases not found that a file may state
 
 BinsBy = Literal["confidence", "spread"]
 EMPTY: Floats = np.empty(0)
@@ -50,12 +50,12 @@ Distance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def rank(points: int, coverage: float) -> int:
-    """Which of `points` errors in ascending order, from 1, is the radius; more than there are: none is."""
-    return ceil((points + 1) * Fraction(str(coverage)))  # as it is written: 10 · 0.7 is 7, not a little more
+    """The rank (from 1) of the radius among `points` ascending errors; larger than `points`: no region."""
+    return ceil((points + 1) * Fraction(str(coverage)))  # exact decimal: 10 · 0.7 is 7, not slightly more
 
 
 def least_points(coverage: float) -> int:
-    """How many held-out errors a region of this coverage needs."""
+    """The number of held-out errors that a region of this coverage needs."""
     wanted = Fraction(str(coverage))
     return ceil(wanted / (1 - wanted))
 
@@ -63,20 +63,20 @@ def least_points(coverage: float) -> int:
 def coverage_interval(
     points: int, coverage: float, cases: int, level: float = 0.95, repeats: int = 1
 ) -> tuple[float, float] | None:
-    """Within what the share of fresh cases that are in their regions lies, if the method keeps its promise.
+    """The interval of the share of new cases inside their regions, if the coverage guarantee holds.
 
-    That number is beta-binomial with parameters `cases`, k and n + 1 − k (Vovk 2012; Angelopoulos & Bates
-    2021, section 3.2), exactly, where errors have no ties; with ties more is held.
+    The number of cases inside is beta-binomial with parameters `cases`, k and n + 1 − k (Vovk 2012;
+    Angelopoulos & Bates 2021, section 3.2), exactly if errors have no ties; ties increase the coverage.
 
     Args:
-        points: n, held-out errors that the radius came from.
-        coverage: What was asked of it.
-        cases: Fresh ones.
-        level: Probability of the interval; at most half of the rest lies on either side.
+        points: n, the number of held-out errors behind the radius.
+        coverage: Nominal coverage.
+        cases: Number of new cases.
+        level: Probability of the interval; at most half of the rest lies on each side.
         repeats: The share is the mean over this many independent calibrations, each with fresh cases.
 
     Returns:
-        Its ends, in 0 … 1. None where there is no region or no case.
+        The bounds, in 0 … 1; None: there is no region or no case.
     """
     from scipy.stats import betabinom
 
@@ -97,9 +97,9 @@ class LandmarkCalibration:
     """The held-out errors of one landmark.
 
     Attributes:
-        errors: (n,) in ascending order; infinite where the landmark was there and was not found.
+        errors: (n,) in ascending order; infinite where the landmark was visible and was not found.
         cuts: (Q − 1,) uncertainties between Q bins, ascending.
-        bounds: (Q − 1,) the error to be expected at each cut.
+        bounds: (Q − 1,) the expected error at each cut.
     """
 
     errors: Floats
@@ -107,16 +107,16 @@ class LandmarkCalibration:
     bounds: Floats
 
     def radius(self, coverage: float) -> float:
-        """Of the region around a prediction that holds the true point with probability `coverage`."""
+        """The radius of the region that contains the true point with probability `coverage`."""
         k = rank(len(self.errors), coverage)
         return float(self.errors[k - 1]) if k <= len(self.errors) else inf
 
     def bin(self, uncertainty: float) -> int:
-        """From 1, the most certain, to Q; 0 where nothing is known of the uncertainty."""
+        """The bin, from 1 (the most certain) to Q; 0 if the uncertainty is unknown."""
         return 0 if np.isnan(uncertainty) else 1 + int(np.searchsorted(self.cuts, uncertainty))
 
     def bin_bounds(self, number: int) -> tuple[float, float]:
-        """Between what the error is expected in a bin: from 0 in the first, open in the last."""
+        """The interval of the expected error in a bin: from 0 in the first bin, unbounded in the last."""
         if number == 0:
             return np.nan, np.nan
         ends = (0.0, *self.bounds, inf)
@@ -129,9 +129,9 @@ class Calibration:
 
     Attributes:
         unit: Unit of the errors, `mm` or `px`.
-        landmarks: By name.
-        bins_by: What orders the bins.
-        confidence: What makes probabilities of confidences; None: too few points, or no radius was known.
+        landmarks: Calibration of each landmark, by name.
+        bins_by: Name of the uncertainty that orders the bins.
+        confidence: Calibration of confidence; None: too few points, or no radius was known.
     """
 
     unit: str
@@ -142,7 +142,7 @@ class Calibration:
     def probable(self, predictions: Sequence[Prediction]) -> list[Prediction]:
         """The predictions with probabilities instead of confidences.
 
-        Members of an ensemble that are apart are not made more certain.
+        Where the members of an ensemble disagree, calibration never raises the confidence.
         """
         known = self.confidence
         if known is None:
@@ -158,15 +158,15 @@ class Calibration:
     def apply(
         self, predictions: Sequence[Prediction], landmark_names: Sequence[str], coverage: float
     ) -> list[Prediction]:
-        """The predictions with the radius, and the bin with its bounds, of each landmark.
+        """The predictions with the radius, the bin and the bounds of the bin for each landmark.
 
         A landmark that was not found has neither.
 
         Args:
             predictions: Predictions of the N landmarks, with probabilities where there is a calibration of
                 confidence.
-            landmark_names: Their names.
-            coverage: Probability with which a region is to hold the true point, in 0 … 1.
+            landmark_names: Names of the N landmarks.
+            coverage: Probability with which a region contains the true point, in 0 … 1.
 
         Raises:
             UserError: A landmark was not calibrated, or an image has no spacing where errors are in mm.
@@ -187,13 +187,14 @@ class Calibration:
         return result
 
     def uncertainty_of(self, prediction: Prediction) -> Floats:
-        """(N,) what bins go by, higher is less certain; NaN where it is not known."""
+        """(N,) uncertainties that bins are based on, higher is less certain; NaN where unknown."""
         if self.bins_by == "confidence":
             return 1 - prediction.confidence
         return uncertainties(prediction)[self.unit == "mm"]
 
     def check(self, landmark_names: Sequence[str], spacings: Mapping[str, tuple[float, ...] | None]) -> None:
-        """Refuse landmarks that were not calibrated, and images (by id) without the spacing that mm need."""
+        """Raise a UserError for landmarks without calibration, and for images (by id) without a required
+        spacing."""
         unknown = [name for name in landmark_names if name not in self.landmarks]
         if unknown:
             raise UserError(
@@ -203,12 +204,12 @@ class Calibration:
         for image, spacing in spacings.items():
             if self.unit == "mm" and spacing is None:
                 raise UserError(
-                    f"The calibration is in mm, but the spacing of '{image}' is not known. Give it "
+                    f"The calibration is in mm, but the spacing of '{image}' is unknown. Give it "
                     "(predict: --spacing; evaluate: in the JSON)."
                 )
 
     def missing(self, landmark_names: Sequence[str], coverage: float) -> list[str]:
-        """Why landmarks have no region of this coverage, one line each."""
+        """Messages about landmarks without a region of this coverage, one line each."""
         lines = []
         for name in landmark_names:
             errors = self.landmarks[name].errors
@@ -232,15 +233,15 @@ def calibrate(
     bins_by: BinsBy = "confidence",
     confidence: ConfidenceCalibration | None = None,
 ) -> Calibration:
-    """Keep what held-out predictions teach.
+    """Compute the calibration from held-out errors.
 
     Args:
         errors: (images, N) radial errors in `unit`; infinite where a visible landmark was not found, NaN
             where none is annotated.
-        uncertainties: (images, N), what bins are to go by; NaN where unknown.
+        uncertainties: (images, N) uncertainties to base the bins on; NaN where unknown.
         landmark_names: The N names.
         unit: `mm` or `px`.
-        bins_by: What the uncertainties are.
+        bins_by: Name of the uncertainties.
         confidence: See `Calibration`.
     """
     return Calibration(
@@ -260,7 +261,7 @@ def _of_landmark(errors: Floats, uncertainties: Floats) -> LandmarkCalibration:
     cuts = bounds = np.empty(0)
     if bins > 1:
         cuts = np.quantile(uncertainty, np.arange(1, bins) / bins)
-        # Ties have one expected error, whatever order they came in.
+        # Ties have one expected error, in whatever order they were given.
         places, which, often = np.unique(uncertainty, return_inverse=True, return_counts=True)
         means = np.bincount(which, weights=error) / often
         bounds = np.interp(cuts, places, isotonic_regression(means, weights=often).x)
@@ -268,7 +269,7 @@ def _of_landmark(errors: Floats, uncertainties: Floats) -> LandmarkCalibration:
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
-    """Write a JSON: per landmark the finite errors, how many were not found, cuts and bounds."""
+    """Write a JSON: per landmark the finite errors, the number not found, cuts and bounds."""
     landmarks = {
         name: {
             "errors": [round(float(error), 4) for error in one.errors[np.isfinite(one.errors)]],
@@ -290,7 +291,7 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
 
 
 class _LandmarkFile(BaseModel):
-    """What a file says of one landmark."""
+    """The entry of one landmark in a file."""
 
     model_config = ConfigDict(strict=True)
 
@@ -323,17 +324,17 @@ class _File(BaseModel):
 
 
 def read_calibration(path: Path) -> Calibration:
-    """Read what `write_calibration` wrote; of an earlier version's file only the regions, which is said."""
+    """Read a calibration file; from a file of an earlier version only the regions, with a warning."""
     if not path.exists():
-        raise UserError(f"{path}: there is no such file. Make one with lannunet calibrate.")
+        raise UserError(f"{path}: there is no such file. Make one with `lannunet calibrate`.")
     try:
         content = _File.model_validate(read_json(path))
         landmarks = {terminal_text(name): _of_file(entry) for name, entry in content.landmarks.items()}
         if content.lannunet_calibration == BEFORE:
             echo(
-                f"warning: {path}: is of an earlier version, whose confidences meant something else. Its "
-                "regions hold; confidence is not calibrated, and there are no bins. Make one again with "
-                "lannunet calibrate.",
+                f"warning: {path}: was written by an earlier version, whose confidences had another meaning. Its "
+                "regions are valid; confidence is not calibrated, and there are no bins. Make it again with "
+                "`lannunet calibrate`.",
                 err=True,
             )
             landmarks = {name: replace(one, cuts=EMPTY, bounds=EMPTY) for name, one in landmarks.items()}
@@ -341,8 +342,8 @@ def read_calibration(path: Path) -> Calibration:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         place = terminal_text(".".join(map(str, first["loc"])))
         raise UserError(
-            f"{path}: is no calibration of this version ({f'{place:.80}: ' if place else ''}{first['msg']}). "
-            "Make one with lannunet calibrate."
+            f"{path}: is not a calibration of this version ({f'{place:.80}: ' if place else ''}{first['msg']}). "
+            "Make one with `lannunet calibrate`."
         ) from None
     known = content.confidence
     confidence = None if known is None else ConfidenceCalibration(**known.model_dump())

@@ -1,4 +1,4 @@
-"""The cases of a report, for `lannunet_report.CaseView`: pictures, marks, maps and regions."""
+"""The cases of a report, as `lannunet_report.CaseView`: images, marks, maps and regions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from lannunet_core import Floats
 from lannunet_landmarks.types import Heat, Prediction
 
-MOST_THROUGH = 8  # landmarks that a small picture of a volume has slices through
+MOST_THROUGH = 8  # landmarks with their own slices in a small picture of a volume
 
 
 def case_view(
@@ -35,11 +35,11 @@ def case_view(
     pixels: NDArray[Any],
     large: bool,
 ) -> CaseView:
-    """A case, with the focus on its largest error, where there is none on its least confidence.
+    """The view of a case, focused on its largest error; without annotation on its least confident landmark.
 
     Args:
-        prediction: Of the case.
-        names: Of the N landmarks.
+        prediction: Prediction of the case.
+        names: Names of the N landmarks.
         errors: (N,) in `unit`, NaN where there is none.
         unit: `mm` or `px`.
         pixels: (C, *S) in the frame of the coordinates.
@@ -74,14 +74,14 @@ def case_view(
 
 
 def focus_of(prediction: Prediction, errors: Floats) -> int:
-    """The landmark with the largest error, without annotation the one with the least confidence."""
+    """The landmark with the largest error; without annotation, the least confident one."""
     if np.isfinite(errors).any():
         return int(np.nanargmax(errors))
     return int(np.argmin(np.nan_to_num(prediction.confidence)))
 
 
 def said_of(prediction: Prediction, n: int, name: str, errors: Floats, unit: str) -> str:
-    """What is known of a landmark, in a line."""
+    """A line about a landmark: its error, confidence, presence and region."""
     told = [f"{errors[n]:.2f} {unit} off"] if np.isfinite(errors[n]) else []
     told.append(f"confidence {prediction.confidence[n]:.2f}")
     if prediction.presence is not None:
@@ -92,7 +92,7 @@ def said_of(prediction: Prediction, n: int, name: str, errors: Floats, unit: str
 
 
 def region_radii(prediction: Prediction) -> Floats | None:
-    """(N, D) in pixels: the radius of the calibrated region, else that which confidence is stated for."""
+    """(N, D) in pixels: the radius of the calibrated region, else the radius that confidence refers to."""
     count, dimensions = prediction.coordinates.shape
     if prediction.calibrated is not None:
         radius, unit = prediction.calibrated.radius, prediction.calibrated.unit
@@ -127,7 +127,7 @@ def _picture(shown: NDArray[np.uint8], scale: Floats, heat: Heat | None, large: 
 def _planes(
     shown: NDArray[np.uint8], scale: Floats, prediction: Prediction, through: Floats, large: bool
 ) -> list[Plane]:
-    """The three planes of a volume (z, y, x, 3), through points (P, 3) of which the first is shown first."""
+    """The three planes of a volume (z, y, x, 3), through points (P, 3); the first point is shown first."""
     world = prediction.world
     direction = None
     if world is not None and world.matrix.shape == (3, 3):
@@ -165,6 +165,6 @@ def _planes(
 
 
 def _cut(values: NDArray[Any], axis: int, place: int, flipped: bool) -> NDArray[Any]:
-    """The slice `place` of a volume (z, y, x, …) across the axis (x, y, z)."""
+    """The slice `place` of a volume (z, y, x, …) perpendicular to the axis (x, y, z)."""
     cut = np.asarray(values.take(place, axis=2 - axis))
     return cut[::-1] if flipped else cut

@@ -25,7 +25,7 @@ from lannunet_core import Floats
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SQUASHED = 8.0  # times the median: from there on an axis of errors is logarithmic
+SQUASHED = 8.0  # an axis of errors is logarithmic if the largest exceeds this multiple of the median
 
 
 def charts_of(
@@ -37,14 +37,14 @@ def charts_of(
     history: Sequence[Mapping[str, Any]] = (),
     config: Mapping[str, Any] | None = None,
 ) -> list[Chart]:
-    """Each chart that the data allow.
+    """All charts for which there is data.
 
     Args:
-        summary: See `Report`, as `history` and `config`.
-        names: Of the N landmarks.
+        summary: Summary of `Report`; `history` and `config` are its fields too.
+        names: Names of the N landmarks.
         errors: (images, N) in the summary's unit, NaN where there is none.
         confidence: (images, N).
-        by_mean: The errors of the mean position; None: not known.
+        by_mean: Errors of the mean position; None: unknown.
     """
     unit = summary["unit"]
     charts: list[Chart] = []
@@ -76,9 +76,9 @@ def charts_of(
         if certain.get("groups"):
             charts.append(
                 make_chart(
-                    "Confidence and truth",
+                    "Confidence and accuracy",
                     f"Share of points within {certain['radius']:g} {certain['unit']} at each confidence; a "
-                    "true probability lies on the line. Bars hold what chance allows.",
+                    "calibrated confidence lies on the line. Bars show what chance allows.",
                     lambda axis: _draw_truth(axis, certain["groups"]),
                 )
             )
@@ -113,7 +113,7 @@ def _calibration_charts(calibration: Mapping[str, Any]) -> list[Chart]:
     charts = [
         make_chart(
             "Coverage of the regions",
-            "Share of true points in their regions; the line is what this many held-out errors promise.",
+            "Share of true points in their regions; the line is the coverage that this many held-out errors guarantee.",
             lambda axis: _draw_reliability(axis, rows),
         )
     ]
@@ -139,14 +139,14 @@ def _draw_reliability(axis: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _draw_truth(axis: Axes, groups: Sequence[Mapping[str, Any]]) -> None:
-    """The reliability diagram, with what a group of this many points would say 95 % of the time."""
+    """The reliability diagram, with 95 % intervals for groups of this size."""
     from scipy.stats import binom
 
     points, confidence, within = (
         np.array([row[key] for row in groups]) for key in ("points", "confidence", "within")
     )
     low, high = (100 * binom.ppf(tail, points, confidence) / points for tail in (0.025, 0.975))
-    axis.plot([0, 100], [0, 100], color=ORANGE, linewidth=1.6, label="a true probability")
+    axis.plot([0, 100], [0, 100], color=ORANGE, linewidth=1.6, label="perfect calibration")
     axis.vlines(100 * confidence, low, high, color=ORANGE, linewidth=1)
     axis.plot(100 * confidence, 100 * within, "o", color=BLUE, markersize=5, label="found")
     axis.set(xlabel="confidence (%)", ylabel="within the radius (%)", xlim=(0, 102), ylim=(0, 102))

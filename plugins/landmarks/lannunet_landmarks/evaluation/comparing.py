@@ -1,4 +1,4 @@
-"""What a run found, as `lannunet compare` reads it."""
+"""The results of a run, as `lannunet compare` reads them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ TABLE = "predictions.csv"
 
 
 def read(folder: Path) -> Results:
-    """The radial errors of a run's table, and which lie within its first success radius.
+    """The radial errors in a run's table, and whether they are within its first success radius.
 
-    A landmark that was not found has no error, and is not within.
+    A landmark that was not found has no error, and counts as outside.
     """
     held = read_errors(folder / TABLE)
     figures = [Figure("radial error", held.unit, False, np.where(np.isinf(held.errors), np.nan, held.errors))]
@@ -42,7 +42,7 @@ def _first_radius(folder: Path) -> float | None:
 
 
 def _annotated(path: Path) -> dict[str, str]:
-    """What was annotated in each case, which `read_errors` has found to be a table."""
+    """The annotations of each case, from a table that `read_errors` has accepted."""
     found: dict[str, str] = {}
     with path.open(newline="", encoding="utf-8-sig") as file:
         for row in csv.DictReader(file):

@@ -1,4 +1,4 @@
-"""How a calibration holds up: the share of true points in their regions, and the errors bin by bin."""
+"""The empirical coverage of a calibration: the share of true points in their regions, and errors per bin."""
 
 from __future__ import annotations
 
@@ -28,21 +28,22 @@ def coverage_summary(
     landmark_names: Sequence[str],
     coverage: float,
 ) -> dict[str, Any]:
-    """What `summary.json` says of a calibration, ready for JSON.
+    """The `calibration` of `summary.json`, ready for JSON.
 
-    A visible landmark that was not found is not in its region. Landmarks without a region are left out.
+    A visible landmark that was not found counts as outside its region. Landmarks without a region are left
+    out.
 
     Args:
-        calibration: That of `predictions`, which have been through its `apply`.
-        predictions: With or without annotations; not those that it was made from.
+        calibration: Calibration that was applied to `predictions`.
+        predictions: Predictions with or without annotations; not those that the calibration was made from.
         landmark_names: The N names.
-        coverage: That was asked for.
+        coverage: Nominal coverage.
 
     Returns:
         `coverage`, `unit`, `bins_by`, `per_landmark` (by name: points, radius, cases, held, rate, the
         interval `expected` that it lies in with probability 0.95, `bins`), `overall` (cases, held, rate),
-        `reliability` (rows of a coverage that could be asked for, the one promised and the rate) and `bins`
-        (cases, mean error, and the share of errors within the bounds).
+        interval `expected` that contains the rate with probability 0.95, `bins`), `overall` (cases, held,
+        rate), `reliability` (rows of nominal coverage, guaranteed coverage and rate) and `bins`
     """
     shape = (len(predictions), len(landmark_names))
     errors = np.array([errors_in(one, calibration.unit) for one in predictions]).reshape(shape)
@@ -77,17 +78,17 @@ def coverage_summary(
 
 
 def print_coverage(summary: Mapping[str, Any]) -> None:
-    """One line of what `coverage_summary` found, where there are annotations."""
+    """Print one line about a `coverage_summary`, if there are annotations."""
     overall = summary["overall"]
     if overall["cases"]:
         echo(
-            f"regions that are to hold {summary['coverage']:.1%} of the true points hold "
+            f"regions for {summary['coverage']:.1%} of the true points contain "
             f"{overall['rate']:.1%} of {overall['cases']}"
         )
 
 
 def _held(errors: Floats, radii: Floats) -> dict[str, Any]:
-    """Of errors (images, N), how many are within radii (N,)."""
+    """The number of errors (images, N) within radii (N,)."""
     asked = ~np.isnan(errors) & np.isfinite(radii)
     held = asked & (errors <= radii)
     cases = int(asked.sum())
@@ -95,7 +96,7 @@ def _held(errors: Floats, radii: Floats) -> dict[str, Any]:
 
 
 def _level(errors: Floats, known: Sequence[LandmarkCalibration], asked: float) -> dict[str, Any]:
-    """A coverage asked for, what is promised, and the share that is found; of landmarks with such regions."""
+    """Nominal, guaranteed and empirical coverage, over the landmarks with such regions."""
     radii = np.array([one.radius(asked) for one in known])
     points = [len(one.errors) for one, radius in zip(known, radii, strict=True) if radius < inf]
     promised = [rank(n, asked) / (n + 1) for n in points]

@@ -1,4 +1,4 @@
-"""The figures of predictions that a program provides."""
+"""Evaluation of predictions that a Python program provides."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ def evaluate_given(
     title: str = "",
     full: bool = False,
 ) -> dict[str, Any]:
-    """See `summarise_errors`; with the figures of confidence, and of a calibration.
+    """Evaluate predictions: `summarise_errors`, with the metrics of confidence and of a calibration.
 
     Args:
         predictions: A sequence of `Landmarks`; the path of a predictions.csv; or a sequence of `Prediction`
-            with their annotations, such as `pool` gives.
-        truth: A data set or the path of one; of `Landmarks` also the annotated points (N, D) of each, in the
-            same order, NaN where nothing is annotated.
-        split: What of the data set was predicted.
+            with their annotations, such as `pool` returns.
+        truth: A data set or its path; for `Landmarks` also the annotated points (N, D) of each, in the
+            same order, NaN where there is no annotation.
+        split: The predicted split of the data set.
         radii: Radii of the success detection rates, in mm, in px where no spacing is known.
-        calibration: What `lannunet calibrate` wrote, or its path.
-        coverage: Probability with which its regions are to hold the true point.
+        calibration: A calibration, or the path of its file.
+        coverage: Probability with which its regions contain the true point.
         output: Folder for predictions.csv, summary.json and report.html; None: no file is written.
         title: Title of the report; by default the data set and the split.
-        full: Whether the report has pictures of all cases, however large it gets.
+        full: Whether the report has pictures of all cases, regardless of its size.
 
     Raises:
-        UserError: The two do not belong together, or something lies in `output` that is not replaced.
+        UserError: The predictions do not match the annotations, or a file in `output` would be overwritten.
     """
     dataset = truth if isinstance(truth, LandmarkDataset) else None
     if isinstance(truth, (str, PathLike)):
@@ -95,10 +95,10 @@ def _compared(
 
 
 def _joined(predictions: Sequence[Landmarks], samples: Sequence[Sample]) -> list[Prediction]:
-    """Predictions of images with what is annotated in these, in the same order."""
+    """Predictions with the annotations of the same images, in the same order."""
     if not predictions or len(predictions) != len(samples):
         raise UserError(
-            f"evaluate: {len(predictions)} predictions and {len(samples)} annotations; give one a prediction."
+            f"evaluate: {len(predictions)} predictions and {len(samples)} annotations; give one per prediction."
         )
     names, joined = predictions[0].names, []
     for number, (found, sample) in enumerate(zip(predictions, samples, strict=True)):
@@ -126,7 +126,7 @@ def _joined(predictions: Sequence[Landmarks], samples: Sequence[Sample]) -> list
 
 
 def _refuse(output: Path, predictions: Path | None) -> None:
-    """What a run, or the user, wrote is not replaced."""
+    """Raise a UserError if a file of a run, or of the user, would be overwritten."""
     ours = (output / "predictions.csv").resolve()
     if (output / "run.json").exists() or (predictions is not None and predictions.resolve() == ours):
         raise UserError(f"output: {output} holds the predictions themselves. Name another folder.")

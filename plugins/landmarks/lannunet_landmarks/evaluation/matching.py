@@ -1,4 +1,4 @@
-"""Which prediction is of which sample: by the id, or by what the image's file is called."""
+"""Match predictions to samples: by id, or by the name of the image file."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ def match(
 ) -> dict[str, Prediction]:
     """Predictions by the ids of their samples.
 
-    `lannunet predict` calls an image by its file, a data set by an id. All predictions are matched in one
-    way, the first in which each is of a sample of its own; another than by id is said.
+    `lannunet predict` names an image by its file, a data set by an id. One way of matching is used for all
+    predictions: the first in which each belongs to a different sample. If that is not the id, it is printed.
 
     Args:
         path: Path of the predictions, for messages.
-        predicted: With ids that may be names of files.
-        samples: That they may be of.
-        where: What the samples are, for messages.
+        predicted: Predictions, whose ids may be file names.
+        samples: Samples that they may belong to.
+        where: Name of the samples in messages.
 
     Raises:
-        UserError: A prediction is of none of the samples.
+        UserError: A prediction belongs to none of the samples.
     """
     names = [one.id for one in predicted]
     tried = {way: _found(names, *keys(samples)) for way, keys in WAYS.items()}
-    way, found = max(tried.items(), key=lambda one: len(one[1]))  # of equals the first
+    way, found = max(tried.items(), key=lambda one: len(one[1]))  # the first of equally good ways
     for name in names:
         if name not in found:
             by = "" if way == "id" else f" (by their {way})"
-            raise UserError(f"{path}: '{name}' is no sample of {where}{by}. Choose with --split.")
+            raise UserError(f"{path}: '{name}' is not a sample of {where}{by}. Choose with --split.")
     if way != "id":
         echo(f"predictions are matched to samples by their {way}")
     return {found[one.id]: one for one in predicted}
@@ -44,7 +44,7 @@ def match(
 def _found(
     names: Sequence[str], keys: Mapping[str, Hashable], key_of: Callable[[str], Hashable]
 ) -> dict[str, str]:
-    """The samples' ids by the names that are of one sample alone, as that sample is of one name."""
+    """The samples' ids by name, for names and samples that match only each other."""
     ids: dict[Hashable, list[str]] = {}
     for sample, key in keys.items():
         ids.setdefault(key, []).append(sample)
@@ -59,7 +59,7 @@ def _found(
 
 
 Keys = tuple[Mapping[str, Hashable], Callable[[str], Hashable]]
-"""The key of each sample, by its id; and what makes one of a prediction's name."""
+"""The key of each sample, by its id, and the function that computes a key from a prediction's name."""
 
 
 def _ids(samples: Sequence[Sample]) -> Keys:
@@ -87,7 +87,7 @@ def _parts(path: str) -> tuple[str, ...]:
 
 
 def _stem(path: str) -> str:
-    """A file's name without the suffix of an image."""
+    """A file name without the suffix of an image format."""
     name = (_parts(path) or ("",))[-1]
     suffixes = [suffix for suffix in image_suffixes() if name.lower().endswith(suffix)]
     return name[: -len(max(suffixes, key=len))] if suffixes else name

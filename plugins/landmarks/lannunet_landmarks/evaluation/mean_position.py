@@ -1,8 +1,7 @@
-"""What the mean position of the training images gives: the least that a model has to beat.
+"""The mean position of each landmark in the training images: a baseline that a model has to beat.
 
-Positions are shares of the image's size, (x + 0.5) / width, so that images of all sizes count alike. A model
-that is no better has not learned to find a landmark, however small the error is.
-"""
+Positions are relative to the image's size, (x + 0.5) / width, so that images of all sizes have equal weight.
+A model that is not better has not learned to find a landmark, however small its error is."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ from lannunet_landmarks.types import Prediction, Sample
 
 
 def mean_position(samples: Sequence[Sample], files: ImageFiles) -> Floats:
-    """Where the landmarks lie on average (N, D), as shares of the image's size; NaN where none is placed."""
+    """The mean positions (N, D), relative to the image's size; NaN for a landmark that is never placed."""
     shares = []
     for sample in samples:
         size = files.header(sample.image, sample.coordinates.shape[1]).size
@@ -40,12 +39,12 @@ def placed(
     config: RunConfig,
     pixel_shape: Sequence[float] | None = None,
 ) -> list[Prediction]:
-    """The mean position in each of the images, as predictions in the frame of those of a run.
+    """The mean position in each image, as predictions in the same frame as a run's.
 
     Args:
         mean: Result of `mean_position`.
-        predictions: What the run says of the images.
-        files: What reads the images.
+        predictions: Predictions of the run.
+        files: Reader of the images.
         config: Config of the run.
         pixel_shape: See `PreparedImages`.
     """
@@ -69,9 +68,10 @@ def placed(
 def not_learned(
     predictions: Sequence[Prediction], by_mean: Sequence[Prediction], names: Sequence[str]
 ) -> list[str]:
-    """The landmarks whose mean error is no smaller than that of the mean position on the same images.
+    """The landmarks whose mean error is not smaller than that of the mean position on the same images.
 
-    One that was not found is as far off as its mean position. What is annotated nowhere is not named.
+    A landmark that was not found gets the error of the mean position. Landmarks without annotation are left
+    out.
 
     Args:
         predictions: Predictions of the model, of at least one image.
@@ -86,20 +86,20 @@ def not_learned(
 
 
 def _errors(predictions: Sequence[Prediction]) -> Floats:
-    """(images, N) in mm where every image has a spacing, else in pixels; NaN where nothing is annotated."""
+    """(images, N) in mm if every image has a spacing, else in pixels; NaN without annotation."""
     has_spacing = all(prediction.spacing is not None for prediction in predictions)
     return np.array([radial_errors(prediction)[has_spacing] for prediction in predictions])
 
 
 def as_plain(mean: Floats) -> list[list[float | None]]:
-    """For a model's file."""
+    """The mean positions as plain lists, for a model file."""
     return [[None if np.isnan(share) else float(share) for share in point] for point in mean]
 
 
 def from_plain(value: Any, shape: tuple[int, int]) -> Floats | None:
-    """What a model's file holds; None where it is none of this many landmarks and dimensions."""
+    """Read mean positions from a model file; None: they have another shape."""
     try:
-        mean: NDArray[Any] = np.array(value, dtype=np.float64)  # None is NaN
+        mean: NDArray[Any] = np.array(value, dtype=np.float64)  # None becomes NaN
     except (TypeError, ValueError, OverflowError):
         return None
     return mean if mean.shape == shape else None

@@ -1,6 +1,6 @@
-"""Pictures of samples, labels and predicted maps, for the eye. Written as PNG, never shown in a window.
+"""Pictures of samples, labels and predicted maps, for visual inspection. Written as PNG, never shown.
 
-A volume is shown as the plane z that holds the most of what is to be seen.
+A volume is shown as one slice: the one with the strongest map.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PANEL_INCHES = 5.0
-LONGEST = 40  # characters of a file's name, of up to 4 bytes
+LONGEST = 40  # characters of a file name, of up to 4 bytes each
 
 
 def draw_training_batch(batch: Mapping[str, Any], labels: Mapping[str, Any], folder: Path) -> None:
-    """Write one picture a sample: the image as the network sees it, its landmarks and their heatmaps.
+    """Write one picture per sample: the image as the network sees it, its landmarks and their heatmaps.
 
     Args:
         batch: A collated batch, after augmentation.
-        labels: What `generate_labels` made of it; the first tensor (B, N, *S) in it is drawn.
-        folder: Made if need be; files are named by epoch-independent sample id.
+        labels: Labels of `generate_labels`; their first tensor (B, N, *S) is drawn.
+        folder: Created if need be; files are named by sample id.
     """
     image = _numpy(batch["image"])
     maps = _first_maps(labels, image.ndim)
@@ -50,13 +50,13 @@ def draw_training_batch(batch: Mapping[str, Any], labels: Mapping[str, Any], fol
 def draw_predicted_maps(
     batch: Mapping[str, Any], heatmaps: Any, predictions: Sequence[Prediction], folder: Path
 ) -> None:
-    """Write one picture a sample: the image, the predicted maps, the predicted and the annotated landmarks.
+    """Write one picture per sample: the image, the predicted maps, the predicted and the annotated landmarks.
 
     Args:
-        batch: A collated batch; its affine takes the predictions' frame back to the network's.
-        heatmaps: Activated maps; the first tensor (B, N, *S) in it is drawn.
+        batch: A collated batch; its affine maps the predictions' frame to the network's.
+        heatmaps: Activated maps; the first tensor (B, N, *S) is drawn.
         predictions: Predictions of this batch, in its order.
-        folder: Made if need be.
+        folder: Created if need be.
     """
     from lannunet_images import transform_points
 
@@ -79,7 +79,7 @@ def _draw(
     maps: NDArray[Any] | None,
     points: Mapping[str, tuple[Floats, str, str]],
 ) -> None:
-    """One PNG: the image (C, *S) with points (N, D), and next to it the image under the maps (N, *S')."""
+    """One PNG: the image (C, *S) with points (N, D), and beside it the image under the maps (N, *S')."""
     from matplotlib.figure import Figure
 
     strongest = None if maps is None else maps.max(axis=0)  # (*S')
@@ -129,7 +129,7 @@ def _plane(depth: int, strongest: NDArray[Any] | None, points: Mapping[str, tupl
 
 
 def _first_maps(nest: Any, dimensions: int) -> NDArray[Any] | None:
-    """The first array of `dimensions` axes in a nest of tensors, depth first; None where there is none."""
+    """The first array of `dimensions` axes in a nest of tensors, depth first; None: there is none."""
     if hasattr(nest, "detach"):
         return _numpy(nest) if nest.ndim == dimensions else None
     values = nest.values() if isinstance(nest, Mapping) else nest if isinstance(nest, (list, tuple)) else ()
@@ -141,7 +141,7 @@ def _numpy(tensor: Tensor | NDArray[Any]) -> NDArray[Any]:
 
 
 def file_name(name: str) -> str:
-    """A file's name for an id or a name of others; two that differ keep apart."""
+    """A safe file name for an id or a foreign name; different names give different results."""
     harmless = re.sub(r"[^\w. -]", "_", name)
     if harmless == name and names_a_file(name):
         return name

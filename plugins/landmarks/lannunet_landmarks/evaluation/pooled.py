@@ -1,4 +1,4 @@
-"""The predictions of several runs as one: out-of-fold ones of a cross-validation cover the whole data set."""
+"""The predictions of several runs joined: out-of-fold predictions cover the whole data set."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Inference(BaseModel):
 
 
 class _Config(BaseModel):
-    """What is used here of a run's configuration."""
+    """The keys of a run's configuration that are used here."""
 
     dataset: DatasetConfig
     trainer: _Trainer
@@ -42,10 +42,10 @@ class _Config(BaseModel):
 
 
 def pool(runs: Sequence[Path]) -> tuple[list[Prediction], LandmarkDataset]:
-    """What runs of the same landmarks predicted, with the annotations, each image once.
+    """The predictions of runs with the same landmarks, with the annotations; each image occurs once.
 
     Args:
-        runs: Their folders; of a run in two stages the second counts.
+        runs: Folders of the runs; for a run in two stages, the second stage is used.
 
     Returns:
         All predictions, and the first run's data set.
@@ -80,7 +80,7 @@ def pool(runs: Sequence[Path]) -> tuple[list[Prediction], LandmarkDataset]:
 
 
 def read_run(run: Path) -> tuple[LandmarkDataset, list[Prediction]]:
-    """A run's data set, and what it predicted of the evaluated split."""
+    """The data set of a run, and its predictions of the evaluated split."""
     config = _read_config(run)
     if config.inference.evaluation_mode == "use_input_size":
         raise UserError(
@@ -96,8 +96,8 @@ def read_run(run: Path) -> tuple[LandmarkDataset, list[Prediction]]:
 def _read_config(run: Path) -> _Config:
     path = run / "config.yaml"
     if not path.is_file():
-        raise UserError(f"{run}: is no folder of a run (it has no config.yaml).")
-    read_yaml(path)  # refuses what is no configuration
+        raise UserError(f"{run}: is not the folder of a run (it has no config.yaml).")
+    read_yaml(path)  # raises an error if the file is not a configuration
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
         if _Task.model_validate(content).task != "landmarks":
@@ -107,7 +107,7 @@ def _read_config(run: Path) -> _Config:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "unreadable"}
         place = terminal_text(".".join(map(str, first["loc"])))
         raise UserError(
-            f"{path}: is not what a run of this version writes ({place:.80}: {first['msg']}). Name another."
+            f"{path}: was not written by a run of this version ({place:.80}: {first['msg']}). Name another."
         ) from None
 
 
@@ -118,13 +118,13 @@ def join(
 
     Args:
         path: Path of the predictions, for messages.
-        predicted: As read from there; may hold more landmarks than are evaluated.
+        predicted: Predictions of the file; may have more landmarks than are evaluated.
         names: Names of the landmarks in `predicted`.
         dataset: The annotations.
-        split: Which samples.
+        split: Split of the samples.
 
     Raises:
-        UserError: A sample or landmark is on one side only, or the two differ in dimensions.
+        UserError: A sample or landmark is on one side only, or the numbers of dimensions differ.
     """
     missing = [name for name in dataset.landmark_names if name not in names]
     if missing:
@@ -141,7 +141,9 @@ def join(
         if prediction is None:
             raise UserError(f"{path}: sample '{sample.id}' of {split} in {dataset.path} was not predicted.")
         if prediction.coordinates.shape[-1] != dataset.dimensions:
-            raise UserError(f"{path}: its points have not the {dataset.dimensions} axes of {dataset.path}.")
+            raise UserError(
+                f"{path}: its points do not have the {dataset.dimensions} axes of {dataset.path}."
+            )
         spacing, world = sample.spacing, None
         if spacing is None:
             header = image_header(sample.image, dataset.dimensions)

@@ -22,9 +22,9 @@ from lannunet_landmarks.evaluation.summary import radial_errors, uncertainties
 from lannunet_landmarks.types import Calibrated, Prediction
 
 AXES = ("x", "y", "z")
-# Where points lie in mm, in the image's world (see `data.world`).
+# Columns of points in mm, in the image's world (see `data.world`).
 WORLD_AXES = tuple(f"{axis}_lps_mm" for axis in AXES)
-# What `write_predictions` derives; the rest that is not known is a key of the dataset's.
+# Columns that `write_predictions` computes; other unknown columns are keys of the data set.
 UNCERTAINTY = ("uncertainty_px", "uncertainty_mm")
 DERIVED = (
     *UNCERTAINTY,
@@ -46,17 +46,15 @@ SHEET_TITLE_LENGTH = 31  # Excel's limit
 def write_predictions(path: Path, predictions: Sequence[Prediction], landmark_names: Sequence[str]) -> None:
     """Write a CSV: id, landmark, x, y[, z], confidence, target_x …, error_px, error_mm, state, extra keys.
 
-    x, y and z are pixels of the image. Where an image states its geometry, x_lps_mm, y_lps_mm and z_lps_mm
-    follow them: the same point in mm, x to the left, y to the back, z up (DICOM's world; RAS has the first
-    two with the other sign). Where annotations say that landmarks are occluded, `occluded` follows the state.
-    Where confidence is a probability, the radius that it is of lying within follows it, confidence_radius_mm
-    (or _px). Where there is a covariance, or a table told them, uncertainty_px and uncertainty_mm come next
-    (see `summary.uncertainties`). Where presence was decided, `present` follows the state, and then its
-    probability, `presence`, where that is known.
-    After a calibration, radius_mm (or _px), confidence_bin, bin_from_mm and bin_to_mm follow the confidence.
-    Decimals are fixed (3 for pixels and mm, 4 for the confidence), so that equal predictions are equal files.
-    Texts that a spreadsheet would calculate begin with an apostrophe (see `spreadsheet_text`).
-    """
+    x, y and z are pixels of the image. If an image states its geometry, x_lps_mm, y_lps_mm and z_lps_mm
+    follow: the same point in mm, x to the left, y to the back, z up (DICOM's world; RAS has the opposite sign
+    on the first two). If annotations mark landmarks as occluded, `occluded` follows the state. If confidence
+    is a probability, its radius follows it, confidence_radius_mm (or _px). If there is a covariance, or the
+    uncertainties of a table, uncertainty_px and uncertainty_mm come next (see `summary.uncertainties`). If
+    presence was decided, `present` follows the state, and then its probability, `presence`, if known. After a
+    calibration, radius_mm (or _px), confidence_bin, bin_from_mm and bin_to_mm follow the confidence. The
+    number of decimals is fixed (3 for pixels and mm, 4 for the confidence), so equal predictions give equal
+    files. Texts that a spreadsheet would evaluate begin with an apostrophe (see `spreadsheet_text`)."""
     header, rows = _table(predictions, landmark_names)
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -67,7 +65,7 @@ def write_predictions(path: Path, predictions: Sequence[Prediction], landmark_na
 def write_workbook(
     path: Path, methods: Mapping[str, Sequence[Prediction]], landmark_names: Sequence[str]
 ) -> None:
-    """Write an .xlsx with the same table once a method, each in a sheet of its name."""
+    """Write an .xlsx with one sheet per method, named after it, each with the same columns."""
     need_openpyxl(str(path))
     from openpyxl import Workbook
 
@@ -89,7 +87,7 @@ def write_workbook(
 
 
 def need_openpyxl(where: str) -> None:
-    """Refuse to continue where .xlsx files cannot be written."""
+    """Raise a UserError if .xlsx files cannot be written."""
     if find_spec("openpyxl") is None:
         raise UserError(
             f"{where}: writing .xlsx needs openpyxl, which is not installed. "
@@ -101,9 +99,9 @@ def read_predictions(path: Path) -> tuple[list[Prediction], list[str]]:
     """Read a CSV of at least the columns id, landmark, x, y[, z].
 
     Returns:
-        The predictions in the file's order, and the landmarks' names. Of what `write_predictions` derived
-        only uncertainties and the confidences' radius are read, which nothing else here tells; the images'
-        paths are empty.
+        The predictions in the file's order, and the landmarks' names. Among the columns that
+        `write_predictions` computes, only uncertainties and the radius of confidences are read, as they are
+        not available otherwise. The images' paths are empty.
     """
     header, rows = _read_rows(path)
     axes = [axis for axis in AXES if axis in header]
@@ -120,7 +118,7 @@ def read_predictions(path: Path) -> tuple[list[Prediction], list[str]]:
         of_sample = points.setdefault(row["id"], {})
         if row["landmark"] in of_sample:
             raise UserError(
-                f"{where}: landmark '{row['landmark']}' of '{row['id']}' is there twice. Remove one."
+                f"{where}: landmark '{row['landmark']}' of '{row['id']}' occurs twice. Remove one."
             )
         present = row.get("present", "").lower()
         if present and present not in PRESENT:
@@ -158,14 +156,14 @@ def read_predictions(path: Path) -> tuple[list[Prediction], list[str]]:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What a table says of annotated images: I of them, N landmarks.
+    """A table of annotated images: I images, N landmarks.
 
     Attributes:
-        predictions: Without annotations.
+        predictions: Predictions without annotations.
         landmark_names: The N names.
-        unit: Unit of errors, mm where all have one, else px.
+        unit: Unit of errors, mm if all have one, else px.
         errors: (I, N), NaN where there is no annotation and infinite where a visible landmark was not found.
-        invented: (I, N) whether a landmark that is not there was given a point.
+        invented: (I, N) whether an absent landmark was given a point.
     """
 
     predictions: list[Prediction]
@@ -181,23 +179,23 @@ class HeldOut:
 
     @property
     def spread(self) -> Floats:
-        """(I, N) how far members are apart, in `unit`; NaN where that is not known."""
+        """(I, N) spread of the ensemble members in `unit`; NaN where unknown."""
         return np.array([uncertainties(one)[self.unit == "mm"] for one in self.predictions])
 
     @property
     def radius(self) -> float | None:
-        """That most confidences are stated for, in `unit`."""
+        """The radius of most confidences, in `unit`."""
         stated = [one.within[0] for one in self.predictions if one.within and one.within[1] == self.unit]
         return max(set(stated), key=stated.count) if stated else None
 
     def within(self, radius: float) -> Floats:
-        """(I, N) 1 where a point lies within the radius, 0 where not, NaN where that is not known."""
+        """(I, N) 1 where a point lies within the radius, 0 where it does not, NaN where unknown."""
         known = np.where(np.isnan(self.errors), np.nan, (self.errors <= radius).astype(float))
         return np.where(self.invented, 0.0, known)
 
 
 def read_errors(path: Path) -> HeldOut:
-    """Read the errors of a CSV that `write_predictions` wrote of annotated images."""
+    """Read the errors in a CSV of `write_predictions` for annotated images."""
     predictions, names = read_predictions(path)
     rows = {(row["id"], row["landmark"]): row for _, row in _read_rows(path)[1]}
     ordered = [[rows[one.id, name] for name in names] for one in predictions]
@@ -213,7 +211,7 @@ def read_errors(path: Path) -> HeldOut:
             "or lannunet evaluate -o wrote of annotated images."
         )
     if min(np.nanmin(pixels), np.nanmin(millimetres, initial=0)) < 0:
-        raise UserError(f"{path}: has an error below 0. Give it as it was written.")
+        raise UserError(f"{path}: has an error below 0. Give the file as it was written.")
     unit = "px" if np.isnan(millimetres[known]).any() else "mm"
     found = np.array([np.isfinite(one.coordinates).all(axis=-1) for one in predictions])
     errors = np.where((states == "visible") & ~known, np.inf, millimetres if unit == "mm" else pixels)
@@ -221,7 +219,7 @@ def read_errors(path: Path) -> HeldOut:
 
 
 def _radius(row: Mapping[str, str], where: str) -> tuple[float, str] | None:
-    """What a row's confidence is stated for."""
+    """The radius that a row's confidence refers to."""
     for unit in ("mm", "px"):
         column = f"confidence_radius_{unit}"
         radius = _number(row.get(column, ""), f"{where}, column '{column}'")
@@ -231,11 +229,11 @@ def _radius(row: Mapping[str, str], where: str) -> tuple[float, str] | None:
 
 
 def _read_rows(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
-    """The header of a CSV, and its rows by column, each with how messages name it."""
+    """The header of a CSV, and its rows by column, each with its name in messages."""
     if path.is_dir():
         raise UserError(
-            f"{path}: is a folder. Give the predictions.csv of a run with `task: landmarks`; what a run of "
-            "another task found is evaluated in its own summary.json."
+            f"{path}: is a folder. Give the predictions.csv of a run with `task: landmarks`; runs of other tasks "
+            "are evaluated in their own summary.json."
         )
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -248,7 +246,7 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]
     try:
         header = [terminal_text(from_spreadsheet(name)) for name in next(lines, [])]
         if twice := [name for name, often in Counter(header).items() if often > 1]:
-            raise UserError(f"{path}, line 1: the column '{twice[0]:.60}' is there twice.")
+            raise UserError(f"{path}, line 1: the column '{twice[0]:.60}' occurs twice.")
         for column in ("id", "landmark", "x", "y"):
             if column not in header:
                 raise UserError(
@@ -263,7 +261,7 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]
                 row = dict(zip(header, map(from_spreadsheet, cells), strict=True))
                 rows.append((where, row | {name: terminal_text(row[name]) for name in ("id", "landmark")}))
     except csv.Error as error:
-        raise UserError(f"{path}, line {lines.line_num}: is no CSV ({error}).") from None
+        raise UserError(f"{path}, line {lines.line_num}: is not CSV ({error}).") from None
     if not rows:
         raise UserError(f"{path}: holds no predictions. Give the predictions.csv of a run.")
     return header, rows
@@ -324,7 +322,7 @@ def _table(
                     *(_extra_cell(prediction.extra.get(key)) for key in keys),
                 ]
             )
-    # A dataset's key that is also a column of ours keeps its values under a longer name.
+    # A key of the data set that is also a column name keeps its values under a longer name.
     for key in keys:
         while key in header:
             key = f"extra_{key}"

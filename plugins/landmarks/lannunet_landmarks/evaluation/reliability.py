@@ -1,14 +1,14 @@
-"""What a confidence means: the probability that the point lies within a stated radius of the landmark.
+"""Calibrated confidence: the probability that the point lies within a stated radius of the landmark.
 
-A network's own figure ranks its points, and is a probability of nothing in particular. Held-out points, of
-which it is known whether they lie within the radius, make one of it: Platt scaling (Platt 1999; with his
-smoothed targets, so that points all of which were right are no proof of certainty) on the logit of the raw
-confidence. Landmarks share one curve, as a validation list has too few images for one each. Its slope is
-positive (a log-normal prior around 1), so that the order of points stays as it is.
+A network's raw confidence ranks its points, but is not a probability. Held-out points, for which it is known
+whether they lie within the radius, calibrate it: Platt scaling (Platt 1999; with his smoothed targets, so
+that a set without any error does not give certainty) on the logit of the raw confidence. Landmarks share one
+curve, as a validation list has too few images for a curve each. Its slope is positive (a log-normal prior
+around 1), so the order of the points does not change.
 
-How true it is: the reliability diagram (points in groups of equal confidence or of one size, the share within
-the radius in each) and the expected calibration error, the mean gap between the two over all points (Naeini
-et al. 2015; of groups of one size, Nguyen & O'Connor 2015).
+Its quality is measured by the reliability diagram (points in groups of equal confidence or of equal size, and
+the share within the radius in each) and the expected calibration error, the mean gap between confidence and
+share over all points (Naeini et al. 2015; with groups of equal size, Nguyen & O'Connor 2015).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from lannunet_core import Floats, State, UserError
 from lannunet_landmarks.evaluation.summary import errors_in
 from lannunet_landmarks.types import Prediction
 
-LEAST_POINTS = 20  # that a calibration is made from
-EDGE = 1e-4  # a table's digits: raw confidences nearer to 0 or 1 are not distinguished
+LEAST_POINTS = 20  # for a calibration
+EDGE = 1e-4  # precision of a table: raw confidences closer to 0 or 1 are not distinguished
 GROUPS = 10
 LEAST_A_GROUP = 20  # points
 FOLDS = 5
@@ -37,11 +37,11 @@ class ConfidenceCalibration:
     """p = 1 / (1 + exp(−(intercept + slope · logit(raw)))).
 
     Attributes:
-        radius: p is the probability of lying within it.
+        radius: Radius of p: the probability that the error is smaller.
         unit: Unit of the radius, `mm` or `px`.
-        slope: Above 0.
-        intercept: Its other parameter.
-        points: How many held-out points it is from.
+        slope: Slope, above 0.
+        intercept: Intercept.
+        points: Number of held-out points.
     """
 
     radius: float
@@ -51,18 +51,18 @@ class ConfidenceCalibration:
     points: int
 
     def __call__(self, raw: Floats) -> Floats:
-        """The probabilities of raw confidences; NaN of NaN, and 0 stays 0: there is no point."""
+        """The probabilities of raw confidences; NaN stays NaN, and 0 (no point) stays 0."""
         with np.errstate(over="ignore"):
             probability = 1 / (1 + np.exp(-(self.intercept + self.slope * logit(raw))))
         return np.where(raw == 0, 0.0, probability)
 
     def learned(self) -> dict[str, Any]:
-        """As a model's file keeps it."""
+        """The parameters, as stored in a model file."""
         return asdict(self)
 
     @classmethod
     def read(cls, learned: Any) -> ConfidenceCalibration:
-        """What `learned` wrote, from a file that anybody may have changed."""
+        """Read the parameters from a model file, which may have been changed."""
         try:
             found = TypeAdapter(cls).validate_python(learned, strict=False)
         except ValidationError:
@@ -70,7 +70,7 @@ class ConfidenceCalibration:
         numbers = (found.radius, found.slope, found.intercept)
         if not (np.isfinite(numbers).all() and min(numbers[:2]) > 0 and found.unit in ("mm", "px")):
             raise UserError(
-                "The model's calibration of confidence is damaged. Train it again with lannunet train."
+                "The model's calibration of confidence is damaged. Train it again with `lannunet train`."
             )
         return found
 
@@ -78,12 +78,12 @@ class ConfidenceCalibration:
 def calibrate_confidence(
     raw: Floats, within: Floats, radius: float, unit: str
 ) -> ConfidenceCalibration | None:
-    """What held-out points teach; None where they are too few.
+    """Fit the calibration to held-out points; None: there are too few.
 
     Args:
         raw: (...) confidences.
-        within: (...) 1 where the point lies within the radius, 0 where not, NaN where that is not known.
-        radius: Radius of `within`, for the record.
+        within: (...) 1 where the point lies within the radius, 0 where it does not, NaN where unknown.
+        radius: Radius of `within`, stored with the result.
         unit: Unit of the radius.
     """
     from scipy.optimize import minimize
@@ -110,9 +110,10 @@ def logit(share: Floats) -> Floats:
 
 
 def within_radius(predictions: Sequence[Prediction], radius: float, unit: str) -> Floats:
-    """(images, N) 1 where a point lies within the radius of its landmark, 0 where not; NaN: not annotated.
+    """(images, N) 1 where a point lies within the radius of its landmark, 0 where it does not; NaN: not
+    annotated.
 
-    A visible landmark that was not found does not; nor does a point of one that is known not to be there.
+    A visible landmark that was not found counts as 0, as does a point of an absent landmark.
     """
     rows = []
     for one in predictions:
@@ -130,7 +131,7 @@ def reliability(confidence: Floats, within: Floats) -> dict[str, Any]:
 
     Args:
         confidence: (...) in 0 … 1.
-        within: (...) of `within_radius`.
+        within: (...) as returned by `within_radius`.
 
     Returns:
         `points`; `groups`, in ascending order (points, the mean confidence, and the share within the radius);
@@ -142,7 +143,7 @@ def reliability(confidence: Floats, within: Floats) -> dict[str, Any]:
     groups = []
     if len(sure):
         count = int(np.clip(len(sure) // LEAST_A_GROUP, 1, GROUPS))
-        # Points of one confidence stay together, whatever order they came in.
+        # Points of equal confidence stay together, in whatever order they were given.
         firsts = np.searchsorted(sure, sure[[len(sure) * k // count for k in range(count)]])
         for first, end in zip(firsts, [*firsts[1:], len(sure)], strict=True):
             if end > first:
@@ -162,9 +163,9 @@ def reliability(confidence: Floats, within: Floats) -> dict[str, Any]:
 
 
 def cross_calibrated(raw: Floats, within: Floats, image: NDArray[Any]) -> Floats:
-    """(E,) each point's probability by a calibration from the other images' points, in `FOLDS` parts.
+    """(E,) each point's probability, calibrated on the points of the other images, in `FOLDS` parts.
 
-    NaN where those are too few.
+    NaN where there are too few.
     """
     part = np.unique(image, return_inverse=True)[1] % FOLDS
     found = np.full(len(raw), np.nan)
@@ -176,7 +177,8 @@ def cross_calibrated(raw: Floats, within: Floats, image: NDArray[Any]) -> Floats
 
 
 def ranking(confidence: Floats, gross: NDArray[np.bool_]) -> float | None:
-    """The probability that a gross error has less confidence than another point (AUC); None without both."""
+    """The probability that a gross error has a lower confidence than another point (AUC); None without
+    both."""
     from scipy.stats import rankdata
 
     bad, good = int(gross.sum()), int((~gross).sum())
@@ -187,15 +189,15 @@ def ranking(confidence: Floats, gross: NDArray[np.bool_]) -> float | None:
 
 
 def confidence_summary(predictions: Sequence[Prediction], points: int | None = None) -> dict[str, Any]:
-    """What `summary.json` says of the confidences of `predictions`, ready for JSON.
+    """The `confidence` of `summary.json`, ready for JSON.
 
     Args:
-        predictions: With or without annotations.
-        points: How many held-out points they were calibrated with, where that is known.
+        predictions: Predictions with or without annotations.
+        points: Number of held-out points that they were calibrated with, if known.
 
     Returns:
-        `calibrated`; where they are, `radius` (the one that most are stated for), `unit`, `calibrated_with`
-        and, of annotated images, what `reliability` says, each prediction taken at its own radius.
+        `calibrated`; if they are, `radius` (the radius of most confidences), `unit`, `calibrated_with`
+        and, for annotated images, the result of `reliability`, with each prediction's own radius.
     """
     stated = [one.within for one in predictions if one.within]
     if not stated or len(stated) < len(predictions):
@@ -213,9 +215,9 @@ def confidence_summary(predictions: Sequence[Prediction], points: int | None = N
 
 
 def say_confidence(summary: Mapping[str, Any]) -> str:
-    """One line of what `confidence_summary` found."""
+    """One line about a `confidence_summary`."""
     if not summary["calibrated"]:
-        return "confidence is not calibrated: it ranks the points, and is the probability of nothing"
+        return "confidence is not calibrated: it ranks the points, but is not a probability"
     line = f"confidence is the probability of lying within {summary['radius']:g} {summary['unit']}"
     if summary["calibrated_with"] is not None:
         line += f", calibrated with {summary['calibrated_with']} held-out points"

@@ -1,4 +1,4 @@
-"""`report.html`: one page that needs nothing but itself."""
+"""`report.html`: one self-contained page."""
 
 from __future__ import annotations
 
@@ -30,22 +30,23 @@ LEAST_CONFIDENT_CASES = 3
 
 @dataclass(frozen=True)
 class Report:
-    """What the page is made of.
+    """The content of the page.
 
     Attributes:
-        title: Its heading.
+        title: Heading of the page.
         predictions: Predictions of the evaluated split, with or without annotations.
-        summary: Result of `summarise` on them; after a calibration, `coverage_summary` is its `calibration`.
+        summary: Result of `summarise` on them; after a calibration, its `calibration` is a
+            `coverage_summary`.
         landmark_names: The N names.
-        image: Gives the pixels (C, *S) of a prediction's image, in the frame of its coordinates.
-        history: Rows of `metrics.jsonl`; what is named `…loss…`, `…error…` and `lr` is drawn over `epoch`.
+        image: Returns the pixels (C, *S) of a prediction's image, in the frame of its coordinates.
+        history: Rows of `metrics.jsonl`; columns named `…loss…`, `…error…` and `lr` are drawn over `epoch`.
         config: The resolved configuration.
-        provenance: What `run.json` holds.
+        provenance: Content of `run.json`.
         comparison: Summaries of other methods on the same images, by name.
-        parts: What plugins provide.
-        final: The page with the final results, where these are a first stage's.
-        by_mean: The mean position of the training images in the same images.
-        full: Whether all cases have their pictures, however large the page gets.
+        parts: Parts that plugins provide.
+        final: The page with the final results, if these are of a first stage.
+        by_mean: Predictions of the mean position of the training images for the same images.
+        full: Whether all cases have pictures, regardless of the page's size.
     """
 
     title: str
@@ -102,7 +103,7 @@ def _errors(predictions: Sequence[Prediction], unit: str, count: int) -> Floats:
 
 
 def _column_means(errors: Floats | None, names: Sequence[str]) -> dict[str, float]:
-    """Mean errors by landmark, of those that have any."""
+    """Mean errors by landmark, for landmarks with errors."""
     if errors is None:
         return {}
     columns = zip(names, errors.T, strict=True)
@@ -120,7 +121,7 @@ def _median_confidence(predictions: Sequence[Prediction]) -> float | None:
 
 
 def _layers(predictions: Sequence[Prediction]) -> list[tuple[str, str]]:
-    """What can be shown and hidden: the layer's name, and what it is called."""
+    """The layers that can be shown and hidden: id and label of each."""
     there = [("prediction", "prediction")]
     if any(one.target is not None for one in predictions):
         there.append(("target", "annotation"))
@@ -135,10 +136,11 @@ def _layers(predictions: Sequence[Prediction]) -> list[tuple[str, str]]:
 
 
 def _cases(report: Report, errors: Floats) -> tuple[list[dict[str, Any]], dict[int, Any]]:
-    """Rows of the table, the worst first (without annotation the least confident), and the cases' views.
+    """Rows of the table, the worst first (without annotation the least confident first), and the cases'
+    views.
 
-    A landmark that was not found is the worst of errors. Pictures are made of the least confident cases
-    first, where a look is worth most, then of the worst, the best and those between, then of the others.
+    A landmark that was not found is the worst error. Pictures are made for the least confident cases first,
+    which are the most worth checking, then for the worst, the best and those between, then for the others.
     """
     predictions, names, unit = report.predictions, report.landmark_names, report.summary["unit"]
     ranks = [_rank(one, errors[n]) for n, one in enumerate(predictions)]
@@ -170,7 +172,7 @@ def _cases(report: Report, errors: Floats) -> tuple[list[dict[str, Any]], dict[i
 
 
 def _rank(prediction: Prediction, errors: Floats) -> tuple[int, float, float]:
-    """What sorts cases, the largest first."""
+    """The sort key of cases, the largest first."""
     found = np.isfinite(prediction.coordinates).all(axis=-1)
     lost = 0 if prediction.states is None else int((~found & (prediction.states == State.VISIBLE)).sum())
     known = errors[np.isfinite(errors)]
@@ -179,7 +181,7 @@ def _rank(prediction: Prediction, errors: Floats) -> tuple[int, float, float]:
 
 
 def _lost(prediction: Prediction, names: Sequence[str]) -> list[str]:
-    """What was not found although it is there, as far as anybody knows."""
+    """The landmarks that were not found although they are present, as far as known."""
     return [
         name
         for n, name in enumerate(names)

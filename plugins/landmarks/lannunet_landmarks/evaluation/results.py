@@ -1,4 +1,4 @@
-"""The files that a set of predictions leaves: tables, summary and report."""
+"""The files written for a set of predictions: tables, summary and report."""
 
 from __future__ import annotations
 
@@ -35,9 +35,11 @@ def write_landmark_results(
     calibration: dict[str, Any] | None = None,
     by_mean: Sequence[Prediction] | None = None,
 ) -> dict[str, Any]:
-    """Tables, summary and report of the predictions of `methods`, the main one first; returns the summary.
+    """Write tables, summary and report of the predictions of `methods`, the main one first.
 
-    `calibration` is the main one's `coverage_summary`, `by_mean` the mean position in the same images.
+    Returns the summary.
+
+    `calibration` is the main method's `coverage_summary`, `by_mean` the mean position in the same images.
     predictions.csv is the main one's; the others' are in the folder `methods`.
     """
     config, names = session.config, session.run.outputs
@@ -61,7 +63,7 @@ def write_landmark_results(
         write_predictions(folder / METHODS_FOLDER / f"{file_name(name)}.csv", other, names)
     if config.output.xlsx:
         write_workbook(folder / "predictions.xlsx", methods, names)
-    # A plugin that fails here does not cost the predictions.
+    # The predictions are kept if a plugin fails here.
     figures = {name: float(value) for name, value in session.hooks.metrics(predictions=predictions).items()}
     if figures:
         summary["metrics"] = {name: value if isfinite(value) else None for name, value in figures.items()}

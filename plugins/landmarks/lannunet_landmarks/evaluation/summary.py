@@ -1,8 +1,8 @@
-"""Figures of an evaluated split: radial errors and success detection rates, with their uncertainty.
+"""Metrics of an evaluated split: radial errors and success detection rates, with their uncertainty.
 
 Unlabelled landmarks contribute nothing. A visible landmark that the model could not place (a flat map, its
-coordinates are NaN) has no error, so it is left out of mean and median, but it is counted, listed, and a miss
-at every detection radius.
+coordinates are NaN) has no error. It is left out of mean and median, but is counted, listed, and a miss at
+every detection radius.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from lannunet_core import Floats, State, echo, terminal_text
 from lannunet_landmarks.types import Prediction
 
 MEAN_POSITION = "mean_position"
-"""In `summary.json`: the figures of the mean position of the training images, on the same images."""
+"""Key of `summary.json`: the metrics of the mean position of the training images, on the same images."""
 
 
 def radial_errors(prediction: Prediction) -> tuple[Floats, Floats]:
     """Distances from each prediction to its annotation, NaN where either is missing.
 
     Returns:
-        (N,) in pixels, and (N,) in mm: of the image's world, else by the spacing, axis by axis; all NaN where
+        (N,) in pixels, and (N,) in mm: in the image's world, else by the spacing per axis; all NaN if
         both are unknown.
     """
     missing = np.full(len(prediction.coordinates), np.nan)
@@ -52,11 +52,11 @@ def errors_in(prediction: Prediction, unit: str) -> Floats:
 
 
 def uncertainties(prediction: Prediction) -> tuple[Floats, Floats]:
-    """How far off each landmark is expected to be: √trace of its covariance, the root mean square distance.
+    """The expected error of each landmark: √trace of its covariance, the root mean square distance.
 
     Returns:
-        (N,) in pixels, and (N,) in mm (all NaN where the spacing is unknown); NaN without a covariance, if
-        it was not read from a table.
+        (N,) in pixels, and (N,) in mm (all NaN if the spacing is unknown); NaN without a covariance, unless
+        it was read from a table.
     """
     missing = np.full(len(prediction.coordinates), np.nan)
     if prediction.uncertainty is not None:
@@ -80,10 +80,10 @@ def summarise_errors(
     radii: Sequence[float],
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Everything that `summary.json` holds, ready for JSON: a figure that cannot be had is None.
+    """The content of `summary.json`, ready for JSON: a metric that is not available is None.
 
-    Intervals hold what they estimate with probability 0.95, over whole images (see `bootstrap_statistics`),
-    since the landmarks of one image are not independent.
+    Intervals contain what they estimate with probability 0.95. Whole images are resampled (see
+    `bootstrap_statistics`), since the landmarks of one image are not independent.
 
     Args:
         predictions: Predictions of one split.
@@ -93,9 +93,9 @@ def summarise_errors(
 
     Returns:
         `unit` (of the radii), `images`, `not_found` (id and landmark of each), `overall` and `per_landmark`
-        (by name). The last two hold `counts`, `presence` (where it was decided; see `presence_figures`), `px`
+        (by name). The last two hold `counts`, `presence` (if it was decided; see `presence_figures`), `px`
         and `mm` (None without spacing) with mean, median and sd of the radial error, `detection_rates`: rows
-        of radius, rate and its interval, and `occluded` (where any is; see `occluded_figures`).
+        of radius, rate and its interval, and `occluded` (if any landmark is; see `occluded_figures`).
     """
     shape = (len(predictions), len(landmark_names))
     errors = [radial_errors(prediction) for prediction in predictions]
@@ -154,12 +154,12 @@ def summarise_errors(
 
 
 def presence_figures(present: NDArray[np.bool_], states: NDArray[np.int64]) -> dict[str, Any]:
-    """How well it was decided which landmarks are there, of those of which it is known.
+    """The accuracy of the decided presence, over the landmarks whose presence is known.
 
     Returns:
-        `sensitivity`: the share of those that are there that were decided to be; `specificity`: the share of
-        those that are not there that were decided not to be; `precision`: the share of those decided to be
-        there that are (None where there are none); and how many were decided wrongly: `taken_for_present`,
+        `sensitivity`: the share of present landmarks that were decided to be present; `specificity`: the
+        share of absent landmarks that were decided to be absent; `precision`: the share of those decided to
+        be present that are (None if there are none); and the number of wrong decisions: `taken_for_present`,
         `taken_for_absent`.
     """
     visible = states == State.VISIBLE
@@ -176,10 +176,10 @@ def presence_figures(present: NDArray[np.bool_], states: NDArray[np.int64]) -> d
 
 
 def occluded_figures(errors: Floats, occluded: NDArray[np.bool_]) -> dict[str, Any]:
-    """The errors, in the summary's unit, of landmarks that something hides, and of the others.
+    """The errors, in the summary's unit, of occluded landmarks, and of the others.
 
     Returns:
-        `occluded` and `others`, each with the `evaluated`, and the mean and median of their errors.
+        `occluded` and `others`, each with the number `evaluated`, and the mean and median of the errors.
     """
 
     def figures(chosen: Floats) -> dict[str, Any]:
@@ -194,11 +194,11 @@ def occluded_figures(errors: Floats, occluded: NDArray[np.bool_]) -> dict[str, A
 def print_summary(
     summary: Mapping[str, Any], title: str, comparison: Mapping[str, Mapping[str, Any]] | None = None
 ) -> None:
-    """Print a table of a summary's figures.
+    """Print a table of a summary's metrics.
 
     Args:
         summary: Result of `summarise`.
-        title: Above the table.
+        title: Title above the table.
         comparison: Summaries of other methods on the same images, by name; one row each below the landmarks.
     """
     unit = summary["unit"]
@@ -242,7 +242,7 @@ def print_summary(
 def compared(
     summary: Mapping[str, Any], comparison: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Mapping[str, Any]]:
-    """The figures that stand below a summary's own, by method, the mean position's last."""
+    """The rows below a summary's own, by method; the mean position comes last."""
     rows = {name: other["overall"] for name, other in comparison.items()}
     if MEAN_POSITION in summary:
         rows.setdefault("mean position", summary[MEAN_POSITION])

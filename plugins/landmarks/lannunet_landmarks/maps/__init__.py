@@ -1,1 +1,1 @@
-"""What networks learn and answer: heatmaps, losses, and from maps to coordinates."""
+"""Heatmaps as labels, their losses, and the way from maps to coordinates."""

@@ -1,4 +1,4 @@
-"""Decoding maps that are coarser than the image, by a decoder that knows one grid."""
+"""Decoding of maps that are coarser than the image, with a decoder for one grid."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ def decode_coarse(
     evaluation_mode: EvaluationMode,
     image_size: tuple[int, ...],
 ) -> Coordinates:
-    """What `decoder` finds, in pixels of the image that the network saw.
+    """The result of `decoder`, in pixels of the image that the network saw.
 
-    A map's pixel m lies at (m + ½) k − ½ in an image of stride k. The decoder is given where the map's own
-    pixels lie in the original image, so that `scale_heatmap_first` decodes there, and its points are mapped.
+    A map's pixel m lies at (m + ½) k − ½ in an image of stride k. The decoder is given the affine from the
+    map's own pixels to the original image, so that `scale_heatmap_first` decodes there, and its points are
+    mapped back.
 
     Args:
-        decoder: Takes the maps for the image.
-        heatmaps: (B, N, *S), or a list whose first is.
+        decoder: Decodes maps on the image's grid.
+        heatmaps: (B, N, *S), or a list whose first item is.
         affine: (B, D + 1, D + 1) from pixels of the image to original pixels.
         original_sizes: (B, D).
-        evaluation_mode: As `get_coords_from_heatmap` takes it.
-        image_size: (x, y[, z]).
+        evaluation_mode: Mode as in `get_coords_from_heatmap`.
+        image_size: Size of the image, (x, y[, z]).
     """
     strides = level_scale(image_size, spatial_size(levels(heatmaps)[0]))
     return decode_strided(decoder, heatmaps, affine, original_sizes, evaluation_mode, strides)
@@ -46,7 +47,7 @@ def decode_strided(
     evaluation_mode: EvaluationMode,
     strides: Sequence[float],
 ) -> Coordinates:
-    """The same, of maps whose strides k (x, y[, z]) are known."""
+    """As `decode_coarse`, for maps whose strides k (x, y[, z]) are known."""
     given = {"heatmaps": heatmaps, "original_sizes": original_sizes, "evaluation_mode": evaluation_mode}
     if all(stride == 1 for stride in strides):
         return decoder(affine=affine, **given)

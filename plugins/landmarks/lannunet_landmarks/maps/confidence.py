@@ -1,10 +1,9 @@
-"""How likely a point is where it was found, from the map: the raw confidence, which calibration makes true.
+"""The raw confidence of a point, computed from its map; calibration turns it into a probability.
 
-Where a loss makes probabilities of the maps (`kl`), the raw confidence is the mass within `REACH` widths of
-the labels around the point: the probability that the network itself gives to the landmark lying there. All of
-a map's mass is the probability that the landmark is in the image, as the rest is "not here". Other losses'
-maps have no mass that means something; there the decoder's figure stays, the height of the peak.
-"""
+If a loss makes the maps probabilities (`kl`), the raw confidence is the mass within `REACH` widths of the
+labels around the point: the network's own probability that the landmark lies there. The total mass of a map
+is the probability that the landmark is in the image, as the rest is the class "not here". The mass of other
+losses' maps has no meaning; there the decoder's confidence is kept, the height of the peak."""
 
 from __future__ import annotations
 
@@ -25,22 +24,22 @@ REACH = 3.0  # widths of the labels' Gaussian
 
 @runtime_checkable
 class ProbabilityLoss(Protocol):
-    """A loss whose activated maps are probabilities of the positions, times one number per landmark."""
+    """A loss whose activated maps are probabilities of the positions, up to a factor per landmark."""
 
     def perfect_mass(self, maps: Tensor) -> Tensor:
-        """That number for maps (B, N, *S), the sum of a perfect label's map whose peak is 1: () or (N,)."""
+        """The factor for maps (B, N, *S), the sum of a perfect label's map whose peak is 1: () or (N,)."""
 
 
 def with_masses(
     found: Coordinates, heatmaps: Any, image_size: tuple[int, ...], loss: ProbabilityLoss
 ) -> Coordinates:
-    """What was found, with the probabilities of a landmark being there, and in the image at all.
+    """The coordinates, with the probabilities that a landmark is there, and that it is in the image at all.
 
     Args:
-        found: In pixels of the image.
-        heatmaps: (B, N, *S), or a list whose first is.
-        image_size: (x, y[, z]); the maps may be coarser.
-        loss: What made them.
+        found: Coordinates in pixels of the image.
+        heatmaps: (B, N, *S), or a list whose first item is.
+        image_size: Size (x, y[, z]) of the image; the maps may be coarser.
+        loss: Loss that the maps were trained with.
     """
     maps = finest(heatmaps)
     return with_masses_of(found, maps, level_scale(image_size, spatial_size(maps)), loss)
@@ -53,7 +52,8 @@ def with_masses_of(
     loss: ProbabilityLoss,
     halo: int | None = None,
 ) -> Coordinates:
-    """The same, of maps (B, N, *S) whose strides (x, y[, z]) are known; for `halo` see `mass_around`."""
+    """As `with_masses`, for maps (B, N, *S) whose strides (x, y[, z]) are known; for `halo` see
+    `mass_around`."""
     batch, landmarks = maps.shape[:2]
     of_label = loss.perfect_mass(maps).double().cpu().expand(landmarks)
     stride = torch.tensor(strides, dtype=torch.float64)
@@ -75,9 +75,9 @@ def reaches(of_label: Tensor, dimensions: int) -> Tensor:
 
 
 def mass_around(maps: Tensor, points: Tensor, reach: Tensor, halo: int | None = None) -> Tensor:
-    """(M,) the sum of maps (M, *S) within `reach` (M,) of points (M, D), in their pixels; 0 without one.
+    """(M,) the sum of maps (M, *S) within `reach` (M,) of points (M, D), in their pixels; 0 without a point.
 
-    No `reach` is more than `halo`; where that is not known, it is looked for.
+    No `reach` exceeds `halo`; if it is None, the largest `reach` is used.
     """
     if not len(maps):
         return torch.zeros(0, dtype=torch.float64)

@@ -1,16 +1,16 @@
-"""From activated heatmaps to coordinates: the decoders that the core provides, by name.
+"""Decoders from activated heatmaps to coordinates, by name.
 
-All start from the highest peak (`peaks.locate`; `gaussian_fit` has a search of its own that outliers do not
-mislead) and differ in how they go on below the pixel. Each takes
+All start from the highest peak (`peaks.locate`; `gaussian_fit` has its own search, which is robust to outlier
+pixels) and differ in the sub-pixel refinement. Arguments:
 
-    heatmaps: (B, N, *S) with 1 as certain as a perfect label's peak, or a list whose first is.
+    heatmaps: (B, N, *S), 1 being the peak of a perfect label, or a list whose first item is.
     affine: (B, D + 1, D + 1) from input pixels to original pixels.
     original_sizes: (B, D), (x, y[, z]).
     evaluation_mode: `scale_heatmap_first` decodes on the original pixel grid, the others on the input's.
 
-and returns points in input pixels and a confidence in 0 … 1, the peak's value, float64 on the CPU. A map that
+They return points in input pixels and a confidence in 0 … 1, the peak's value, float64 on the CPU. A map that
 is flat, has no positive value or is not finite has no peak: NaN and confidence 0. docs/precision.md compares
-them with what is possible.
+them with the theoretical limit.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from lannunet_landmarks.maps.peaks import Peaks, centre_of_mass, locate, widths
 from lannunet_landmarks.maps.solving import solve
 
 MOST_STEP = 1.5  # input pixels between the highest pixel and the vertex of the fit
-LEAST_SHARE = 1e-4  # of the highest value that a point has to have to count for the fit
-WIDEST = 4.0  # pixels, of the Gaussians that blur or weigh a map
-NARROWEST = 0.1  # pixels: blurs nothing
+LEAST_SHARE = 1e-4  # of the highest value; points below are left out of the fit
+WIDEST = 4.0  # pixels, sigma of the Gaussians that blur or weight a map
+NARROWEST = 0.1  # pixels, a sigma that does not blur
 
 
 def decode_peak(
@@ -49,7 +49,7 @@ def decode_peak(
 
 
 def vertex_of(peaks: Peaks) -> Coordinates:
-    """What `decode_peak` makes of the highest points."""
+    """The result of `decode_peak` for the highest points."""
     values, centre, low, high = stencil(peaks)
     step, value = refine(values, peaks.usable, low, high)
     return peaks.coordinates(refined(peaks, centre, step), value)
@@ -60,14 +60,14 @@ def decode_quadratic(
 ) -> Coordinates:
     """`quadratic`: the parabola through the logarithms of three points along each axis.
 
-    With the mixed derivatives, so that it is exact for a Gaussian of any covariance; of the values themselves
-    it would be drawn to the pixel by up to 0.02 px at sigma 1.5.
+    Mixed derivatives are included, so it is exact for a Gaussian of any covariance; a parabola through the
+    values themselves would be biased towards the pixel by up to 0.02 px at sigma 1.5.
 
     The three-point Gaussian estimator (Willert and Gharib 1991, Digital particle image velocimetry) with
-    points about as far apart as the peak is wide, one or two input pixels. Noise of the map enters
-    the slope, a difference h to either side, by exp(½ h²/σ²) / h, least at h = σ, and the bend by
-    sqrt(2 + exp(h²/σ²)) / h², least at h = 1.5 σ. At sigma 1.5, points one pixel apart see so little of the
-    bend that the highest pixel's own noise decides: the mean error at some phases is 0.016 px.
+    points about as far apart as the peak is wide, one or two input pixels. Noise of the map affects
+    the slope, a difference h to either side, by exp(½ h²/σ²) / h, least at h = σ, and the curvature by
+    sqrt(2 + exp(h²/σ²)) / h², least at h = 1.5 σ. At sigma 1.5 and a distance of one pixel, the curvature is
+    dominated by the noise of the highest pixel: the mean error at some phases is 0.016 px.
     """
     peaks = locate(heatmaps, affine, original_sizes, evaluation_mode)
     values, centre, low, high = stencil(peaks)
@@ -83,15 +83,14 @@ def decode_dark(
     """`dark`: Zhang et al., CVPR 2020, Distribution-aware coordinate representation.
 
     The map is blurred with a Gaussian as wide as the peak, and a Taylor expansion of the logarithm leads from
-    the highest point to the vertex. The width is that of the peak at half its height (the paper takes the
-    labels', which a trained network need not keep to), and the highest point is that of the blurred map.
-    Towards the border the kernel narrows, as what is blurred there would lean inwards.
-    """
+    the highest point to the vertex. The width is that of the peak at half its height (the paper uses the
+    labels', which a trained network may not reproduce), and the highest point is that of the blurred map. The
+    kernel narrows towards the border, where a blurred map would be biased inwards."""
     peaks = locate(heatmaps, affine, original_sizes, evaluation_mode)
     sigma = widths(peaks.windows.values, peaks.value).clamp(max=WIDEST)
     to_border = peaks.points.minimum(torch.tensor(peaks.maps.shape[:0:-1]) - 1 - peaks.points)
     kernel = sigma[:, None].minimum((to_border - 2) / 3).clamp(min=NARROWEST)  # 2: of the 5^D points
-    halo = math.ceil(3 * WIDEST) + 8  # the kernel, the way to the highest point and the 5^D points
+    halo = math.ceil(3 * WIDEST) + 8  # the kernel, the shift to the highest point and the 5^D points
     windows = peaks.wider(halo).blurred(kernel)
     reach = sigma.ceil()[:, None].expand_as(peaks.index)
     index, _ = windows.highest(peaks.grid, peaks.index, reach, peaks.stride)
@@ -106,8 +105,8 @@ def decode_soft_argmax(
 ) -> Coordinates:
     """`soft_argmax`: the mean of the positions around the highest peak, each weighted with the map's value.
 
-    Around: under a Gaussian window as wide as the peak, whose middle is the answer itself. As a mean of what
-    there is it cannot lie beyond the outermost pixels, and leans inwards within two sigma of the border.
+    The window is a Gaussian as wide as the peak, centred on the result itself. The mean cannot lie beyond the
+    outermost pixels, and is biased inwards within two sigma of the border.
     """
     peaks = locate(heatmaps, affine, original_sizes, evaluation_mode)
     sigma = widths(peaks.windows.values, peaks.value).clamp(max=WIDEST)
@@ -130,8 +129,8 @@ DECODERS: dict[str, Callable[[], Decoder]] = {
 def stencil(peaks: Peaks) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The 5^D points an input pixel apart around each peak, shifted inside at the borders.
 
-    Returns:
-        Values (M, [5,] 5, 5), the middle point's index (M, D), and how far from it a vertex may lie (M, D),
+    Values (M, [5,] 5, 5), the middle point's index (M, D), and the largest distance of a vertex from it
+    (M, D), in steps between the points.
         in steps between the points.
     """
     grid, index, stride = peaks.grid, peaks.index, peaks.stride
@@ -144,20 +143,20 @@ def stencil(peaks: Peaks) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def refined(peaks: Peaks, centre: Tensor, step: Tensor) -> Tensor:
-    """Input pixels (M, D) of steps from the middle points of stencils."""
+    """Steps from the middle points of stencils, as input pixels (M, D)."""
     return peaks.grid.start + peaks.grid.step * (centre + peaks.stride * step * peaks.usable)
 
 
 def refine(values: Tensor, usable: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """The step from the middle of 5^D points to the vertex of the Gaussian that fits them.
 
-    Where too few values are positive, or what fits has no peak: see `parabolas`.
+    `parabolas` is used if too few values are positive, or the fit has no peak.
 
     Args:
         values: (M, [5,] 5, 5).
         usable: (M, D), False for axes (x, y[, z]) too short for a fit.
-        low: (M, D), how far the step may go.
-        high: (M, D).
+        low: (M, D), lower bound of the step.
+        high: (M, D), upper bound.
 
     Returns:
         The step (M, D) in points (x, y[, z]), and the value (M,) there.
@@ -198,12 +197,12 @@ def refine(values: Tensor, usable: Tensor, low: Tensor, high: Tensor) -> tuple[T
 def taylor(
     values: Tensor, usable: Tensor, low: Tensor, high: Tensor, slope_reach: int, bend_reach: int
 ) -> Tensor:
-    """The step from the middle of 5^D points to where the logarithm's second-order Taylor expansion peaks.
+    """The step from the middle of 5^D points to the peak of the logarithm's second-order Taylor expansion.
 
     Args:
         values: (M, [5,] 5, 5).
         usable: (M, D), False for axes (x, y[, z]) too short to refine along.
-        low: (M, D), how far the step may go.
+        low: (M, D), lower bound of the step.
         high: (M, D).
         slope_reach: Points to either side that the first derivative along an axis is a difference of.
         bend_reach: The same, the second derivative.

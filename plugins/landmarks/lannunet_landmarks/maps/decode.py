@@ -203,9 +203,9 @@ def taylor(
         values: (M, [5,] 5, 5).
         usable: (M, D), False for axes (x, y[, z]) too short to refine along.
         low: (M, D), lower bound of the step.
-        high: (M, D).
-        slope_reach: Points to either side that the first derivative along an axis is a difference of.
-        bend_reach: The same, the second derivative.
+        high: (M, D), upper bound.
+        slope_reach: Points on either side that the difference for the first derivative spans.
+        bend_reach: Points on either side that the difference for the second derivative spans.
 
     Returns:
         The step (M, D) in points (x, y[, z]).
@@ -234,12 +234,12 @@ def taylor(
 
 
 def vertices(gradient: Tensor, hessian: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:
-    """Steps (M, D) to where a quadratic peaks, and where it does (M,); no step along unusable axes."""
+    """Steps (M, D) to the peak of a quadratic, and whether it has one (M,); no step along unusable axes."""
     return solve(torch.diag_embed((~usable).to(hessian.dtype)) - hessian, gradient)
 
 
 def parabolas(flat: Tensor, usable: Tensor) -> Tensor:
-    """Steps (M, D) to the vertex of the parabola through the values along each axis; 0 where none peaks."""
+    """Steps (M, D) to the vertex of the parabola through the values along each axis; 0 without a peak."""
     middle = flat.shape[1] // 2
     beside = [torch.stack([flat[:, middle - 5**a], flat[:, middle + 5**a]]) for a in range(usable.shape[1])]
     before, after = torch.stack(beside, -1)  # (M, D) each

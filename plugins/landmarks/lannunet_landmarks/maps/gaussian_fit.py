@@ -1,16 +1,15 @@
-"""A Gaussian fitted to each map, all maps at once on their device, without outlier pixels.
+"""Fit a Gaussian to each map, all maps at once on their device, robust to outlier pixels.
 
-The model is a · exp(bᵀx + xᵀAx), with x about the start: a Gaussian where A is negative definite, and cheap,
-as each derivative is the model times a power of x. Levenberg and Marquardt's method minimises the squared
-residuals over the pixels within 4 widths of the peak; further away a map says nothing about it.
+The model is a · exp(bᵀx + xᵀAx), with x relative to the start: a Gaussian if A is negative definite. Its
+derivatives are cheap: the model times a power of x. The Levenberg-Marquardt method minimises the squared
+residuals over the pixels within 4 widths of the peak; pixels further away carry no information about it.
 
-Robust in two stages (Rousseeuw and Leroy 1987, Robust Regression and Outlier Detection, ch. 5: reweighted
-least squares from a robust fit). First Huber's weights, which bound what a pixel can do and converge from
-afar; then plain least squares over the pixels within five standard deviations. Where the noise is Gaussian
-those are all pixels, so that the fit is the least-squares fit and as precise as the data allow. The standard
-deviation is that of the first stage's median absolute residual, and never less than a share of the height: a
-network's map on a background of exact zeros is not Gaussian to that precision.
-"""
+The fit is robust in two stages (Rousseeuw and Leroy 1987, Robust Regression and Outlier Detection, ch. 5:
+reweighted least squares from a robust fit). First come Huber's weights, which bound the influence of a pixel
+and converge from afar; then plain least squares over the pixels within five standard deviations. With
+Gaussian noise these are all pixels, so the result is the least-squares fit and as precise as the data allow.
+The standard deviation is that of the first stage's median absolute residual, and at least a share of the
+height: a network's map on a background of exact zeros is not Gaussian to that precision."""
 
 from __future__ import annotations
 
@@ -29,9 +28,9 @@ MASS_STEPS, HUBER_STEPS, STEPS = 4, 8, 12
 HUBER = 1.345  # standard deviations: 95 % efficient for Gaussian noise
 OUTLIER = 5.0  # standard deviations
 LEAST_NOISE = 0.05  # of the height
-LEAST_WIDTH = 0.3  # pixels: what is narrower is one pixel
+LEAST_WIDTH = 0.3  # pixels; anything narrower is a single pixel
 MOST_SHIFT = 2.0  # widths between the centre of mass and the fit
-NEARLY, CONVERGED = 0.03, 1e-4  # of the height, that a step changes; what is left is far less
+NEARLY, CONVERGED = 0.03, 1e-4  # change of a step, as a share of the height
 
 
 def decode_gaussian_fit(
@@ -39,13 +38,13 @@ def decode_gaussian_fit(
 ) -> Coordinates:
     """`gaussian_fit`: mean, height and covariance of the Gaussian that fits each map around its peak.
 
-    The peak that is fitted is the highest of the map averaged over 4^D pixels, within the image: one pixel
-    alone is an outlier. The fit is to the map's own pixels in every evaluation mode: points of a spline
-    between them would add nothing.
+    The highest peak of the map averaged over 4^D pixels, within the image, is fitted: a single high pixel is
+    an outlier. The fit uses the map's own pixels in every evaluation mode: points of a spline between them
+    would not add information.
 
     Where no Gaussian fits, the point is that pixel, the confidence the averaged map's peak, and the
     covariance NaN. Along an axis of fewer than five pixels a point is on the peak's pixel, and its variance
-    is about the mean of the other axes'.
+    is approximately the mean of the other axes'.
 
     Args:
         heatmaps: See `decode`.
@@ -54,12 +53,13 @@ def decode_gaussian_fit(
         evaluation_mode: See `decode`.
 
     Returns:
-        As all decoders, and the covariance (B, N, D, D) of the fitted Gaussian in input pixels².
+        The coordinates, as from every decoder, with the covariance (B, N, D, D) of the fitted Gaussian in
+        pixels².
     """
     maps = finest(heatmaps)
     batch, landmarks = maps.shape[:2]
     size = maps.shape[:1:-1]
-    lowest, highest = maps.flatten(2).amin(-1), maps.flatten(2).amax(-1)  # NaN where one is
+    lowest, highest = maps.flatten(2).amin(-1), maps.flatten(2).amax(-1)  # NaN if the map has a NaN
     has_peak = torch.isfinite(lowest) & torch.isfinite(highest) & (highest > 0) & (lowest < highest)
     has_peak = has_peak.flatten()
 
@@ -72,8 +72,8 @@ def decode_gaussian_fit(
     near, _, nearest = cut(averaged, pixels - first, 2)  # pixels that `blobs` sums
     pixels = first + nearest + highest_of(near)
     peak = at(averaged, pixels - first)
-    sigma = (widths(averaged, peak).square() - 2 / 3).clamp(min=0.5).sqrt()  # averaging has added 2/3
-    near, _, nearest = cut(values, pixels - first, 1)  # an average may be as high beside its peak
+    sigma = (widths(averaged, peak).square() - 2 / 3).clamp(min=0.5).sqrt()  # averaging adds 2/3
+    near, _, nearest = cut(values, pixels - first, 1)  # an average may be equally high beside its peak
     pixels = first + nearest + highest_of(near)
 
     reach = (REACH * sigma).ceil().clamp(max=MOST_REACH[len(size)])
@@ -106,21 +106,21 @@ class Gaussians(NamedTuple):
 def fit(
     values: Tensor, inside: Tensor, start: Tensor, sigma: Tensor, height: Tensor, usable: Tensor
 ) -> Gaussians:
-    """The Gaussians that fit windows.
+    """Fit a Gaussian to each window.
 
     Args:
         values: (M, [Wz,] Wy, Wx).
-        inside: Which of them to fit.
-        start: (M, D) to start from, in pixels of the window; what is returned where no Gaussian fits.
-        sigma: (M,), the same.
-        height: (M,), the same.
-        usable: (D,), False for axes (x, y[, z]) to stay on the start of.
+        inside: The pixels to fit.
+        start: (M, D) starting position, in pixels of the window; the result where no Gaussian fits.
+        sigma: (M,) starting width.
+        height: (M,) starting height.
+        usable: (D,), False for axes (x, y[, z]) along which the start is kept.
     """
     dimensions = start.shape[1]
     tiny = torch.finfo(values.dtype).tiny
     axes = [torch.arange(side, device=values.device, dtype=values.dtype) for side in values.shape[1:]]
     places = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1]).flatten(1)  # (D, P)
-    # In units of the start, in which all parameters are about 1.
+    # In units of the start, so that all parameters are about 1.
     places = (places - start[..., None]) / sigma[:, None, None] * usable[:, None]  # (M, D, P)
     values = values.flatten(1) / height[:, None].clamp(min=tiny)
     inside = inside.flatten(1)
@@ -170,7 +170,7 @@ def fit(
     precision = precision + precision.mT
     fits = torch.isfinite(theta).all(1) & (theta[:, 0] > 0)
     variances = 1 / torch.linalg.eigvalsh(torch.where(fits[:, None, None], precision, identity))
-    # NaN where a variance is negative, which is neither.
+    # NaN where a variance is negative: then the matrix is not a covariance.
     narrowest, widest = variances.amin(1).sqrt() * sigma, variances.amax(1).sqrt()
     fits &= (narrowest > LEAST_WIDTH) & (widest < 2 * REACH)
     covariance = torch.linalg.inv(torch.where(fits[:, None, None], precision, identity))
@@ -187,15 +187,15 @@ def fit(
 
 
 def blobs(maps: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """About where the sum of 4^D pixels of maps (N, *S) is highest, every second place inspected.
+    """The approximate position of the highest sum of 4^D pixels of maps (N, *S), on every second pixel.
 
     Args:
         maps: (N, *S).
-        low: (D,), the first pixel (x, y[, z]) to inspect.
-        high: (D,), the last.
+        low: (D,), the first pixel (x, y[, z]) to search.
+        high: (D,), the last one.
 
     Returns:
-        Pixels (N, D), beside the middle of those that were summed.
+        Pixels (N, D), beside the middle of the summed pixels.
     """
     inside = [slice(a, b + 1) for a, b in zip(low.tolist(), high.tolist(), strict=True)][::-1]
     box = (slice(None), *inside)
@@ -221,7 +221,7 @@ def highest_of(values: Tensor) -> Tensor:
 
 
 def average(maps: Tensor) -> Tensor:
-    """Maps (M, *S) averaged over three pixels of each long axis, negative ones and those outside as 0."""
+    """Maps (M, *S) averaged over three pixels of each long axis; negative and outside pixels count as 0."""
     maps = maps.clamp(min=0)
     long = [(axis, side) for axis, side in enumerate(maps.shape) if axis > 0 and side >= LEAST_SIDE]
     for axis, side in long:
@@ -238,7 +238,7 @@ def cut(
     """Windows of maps (M, *S) around `pixels` (M, D), shifted inside at the borders.
 
     Returns:
-        Values (M, *W), which of them are within `reach` (M,) of the pixel along each axis (all without it),
+        Values (M, *W), a mask of those within `reach` (M,) of the pixel along each axis (all if it is None),
         and each window's first pixel (M, D).
     """
     size = torch.tensor(maps.shape[:0:-1], device=maps.device)
@@ -255,7 +255,7 @@ def cut(
 
 
 def at(values: Tensor, pixels: Tensor) -> Tensor:
-    """(M,): of windows (M, *W) the values at `pixels` (M, D) (x, y[, z])."""
+    """(M,) the values of windows (M, *W) at `pixels` (M, D) (x, y[, z])."""
     index = torch.arange(len(values), device=values.device)
     places = (index, *pixels.flip(1).T)
     return values[places]

@@ -1,9 +1,8 @@
-"""The default decoder in the operations of an exported graph.
+"""The default decoder, written in operations that an exported graph supports.
 
-It differs from `peaks.locate` in how candidates are found: first local maxima, then those of them that are
-the highest of their blocks, which takes no loop and no size that depends on the maps. What follows is the
-same code.
-"""
+It differs from `peaks.locate` in how candidates are found: first local maxima, then those that are the
+highest of their blocks, which needs no loop and no size that depends on the maps. The following steps share
+the code."""
 
 from __future__ import annotations
 
@@ -19,14 +18,14 @@ from lannunet_landmarks.maps.decode import vertex_of
 from lannunet_landmarks.maps.peaks import BLOCK, BLOCKS, CANDIDATES, Grid, gather, highest_of
 
 MOST = (9, 8)
-"""How far the two searches of `highest_of` reach at most: the first never has to reach further, the second
-does where an original pixel is less than 1/30 of an input pixel."""
+"""The largest reach of the two searches of `highest_of`. The first never needs more; the second does if an
+original pixel is less than 1/30 of an input pixel."""
 
 
 def decode_in_graph(
     heatmaps: Tensor, affine: Tensor, original_sizes: Tensor, evaluation_mode: EvaluationMode
 ) -> Coordinates:
-    """As `decode.decode_peak`, of a batch of 1."""
+    """As `decode.decode_peak`, for a batch of 1."""
     maps = heatmaps[0]
     lines = [torch.arange(side, dtype=torch.float64) for side in maps.shape[:0:-1]]
     size = torch.stack([line[-1] + 1 for line in lines])
@@ -46,7 +45,7 @@ def decode_in_graph(
 def candidates(
     maps: Tensor, inside: Tensor, size: Tensor, low: Tensor, high: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """As `peaks.candidates`, of maps (N, *S) of `size` (D,); `inside` (*S) is between the pixels."""
+    """As `peaks.candidates`, for maps (N, *S) of `size` (D,); `inside` (*S) masks the allowed pixels."""
     kept = torch.where(inside, maps, -torch.inf)
     pool: Any = functional.max_pool2d if maps.ndim == 3 else functional.max_pool3d
     around = pool(kept[None], 3, stride=1, padding=1)[0]
@@ -68,22 +67,23 @@ def candidates(
 
 
 def highest_of_blocks(maps: Tensor, pixels: Tensor, value: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """(N, K, 2^D) in which blocks of `peaks.block_maxima` pixels (N, K, D) of values (N, K) are highest.
+    """(N, K, 2^D) whether pixels (N, K, D) of values (N, K) are the highest of their blocks of
+    `peaks.block_maxima`.
 
-    Blocks begin at `low`; where the last one along an axis is not whole, another one ends at `high`, and a
-    pixel may lie in both.
+    Blocks begin at `low`; if the last one along an axis is incomplete, another one ends at `high`, and a
+    pixel may be in both.
     """
     maps_each, count, dimensions = pixels.shape
     of_map = torch.arange(maps_each).repeat_interleave(count)
     length = high - low + 1
     block = length.clamp(max=BLOCK)
-    pixels = pixels.maximum(low).minimum(high)  # those without a value may lie elsewhere
+    pixels = pixels.maximum(low).minimum(high)  # pixels without a value may be outside
     away = pixels - low
     whole = length // block * block
     begins = (low + away // block * block, (high - block + 1).expand_as(pixels))
     within = (away < whole, (pixels > high - block) & (whole < length))
     found = []
-    for kinds in itertools.product((0, 1), repeat=dimensions):  # of the blocks along each axis
+    for kinds in itertools.product((0, 1), repeat=dimensions):  # kinds of blocks along each axis
         axes = []
         for axis, kind in enumerate(kinds):
             first = begins[kind][..., axis].reshape(-1, 1)

@@ -1,7 +1,7 @@
-"""Gaussian heatmaps, made for a whole batch on the device of its landmarks.
+"""Gaussian heatmaps, computed for a whole batch on the device of its landmarks.
 
-A Gaussian is separable: one exp a pixel of each axis, then an outer product. Pixel edges, not centres, are
-what a level of the network shares with its input: p on the input is (p + ½) / k − ½ on a level of stride k.
+A Gaussian is separable: one exp per pixel of each axis, then an outer product. A level of the network shares
+pixel edges, not centres, with its input: p on the input is (p + ½) / k − ½ on a level of stride k.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lannunet_landmarks.maps.symmetric import eigen
 
 
 def level_points(points: Tensor, scale: Sequence[float]) -> Tensor:
-    """Points (…, D) of the input on the level with that stride (x, y[, z])."""
+    """Map points (…, D) of the input to the level with that stride (x, y[, z])."""
     return (points + 0.5) / queued_copy(scale, points.device, points.dtype) - 0.5
 
 
@@ -27,8 +27,8 @@ def level_sigmas(sigma: Tensor | float, strides: Sequence[float]) -> Tensor:
     """The width of each landmark's Gaussian on each level, max(sigma / stride, 1); differentiable.
 
     Args:
-        sigma: (N,), or one number for all, in input pixels; or (N, D, D) symmetric matrices, the squares of
-            which are covariances: then the rule is for the widths along their principal axes.
+        sigma: (N,), or one number for all, in input pixels; or (N, D, D) symmetric matrices, the square roots
+            of covariances: then the rule applies to the widths along their principal axes.
         strides: One per level, finest first: 1, 2, 4, … for a U-Net.
 
     Returns:
@@ -45,11 +45,11 @@ def level_sigmas(sigma: Tensor | float, strides: Sequence[float]) -> Tensor:
 
 
 class _AtLeastOne(torch.autograd.Function):
-    """Eigenvalues below 1 of symmetric matrices (…, D, D) become 1.
+    """Sets eigenvalues below 1 of symmetric matrices (…, D, D) to 1.
 
-    The gradient of a decomposition divides by differences of eigenvalues, and a round Gaussian has none; that
-    of a function of a matrix needs only divided differences of the function (Daleckii and Krein 1965).
-    """
+    The gradient of an eigendecomposition divides by differences of eigenvalues, which are 0 for a round
+    Gaussian; the gradient of a matrix function needs only divided differences of the function (Daleckii and
+    Krein 1965)."""
 
     @staticmethod
     def forward(ctx: Any, matrices: Tensor) -> Tensor:
@@ -80,10 +80,10 @@ def gaussian_heatmaps(
     level_sizes: Sequence[Sequence[int]],
     peak: float,
 ) -> list[Tensor]:
-    """One Gaussian a landmark and level; all zero where the landmark is not visible.
+    """One Gaussian per landmark and level; all zero if the landmark is not visible.
 
     Args:
-        landmarks: (B, N, D) in input pixels; anything, NaN too, where not visible.
+        landmarks: (B, N, D) in input pixels; any value, also NaN, if not visible.
         states: (B, N) of `State`.
         sigmas: (L, N) or (L, 1), in pixels of each level; or (L, N, D, D), see `level_sigmas`.
         image_size: Size (x, y[, z]) of the input.
@@ -118,12 +118,14 @@ def gaussian_heatmaps(
 def _tilted(
     landmarks: Tensor, amplitude: Tensor, sigmas: Tensor, lines: _Lines, sizes: Sequence[tuple[int, ...]]
 ) -> list[Tensor]:
-    """Gaussians that do not separate along the axes, with an exp a pixel."""
+    """Gaussians that are not separable along the axes, with one exp per pixel."""
     dimensions = landmarks.shape[-1]
     offsets = torch.split((lines.positions - landmarks[..., lines.axes]) / lines.strides, lines.lengths, -1)
     maps = []
     for level in range(len(sizes)):
-        precision = torch.linalg.inv_ex(sigmas[level] @ sigmas[level]).inverse  # (N, D, D); waits for nobody
+        precision = torch.linalg.inv_ex(
+            sigmas[level] @ sigmas[level]
+        ).inverse  # (N, D, D); without synchronising
         along = []  # (B, N, *1, S_axis, *1)
         for axis in range(dimensions):
             shape = [1] * dimensions
@@ -142,7 +144,7 @@ def _tilted(
 class _Lines(NamedTuple):
     """The pixels along each axis (x, y[, z]) of each level, one line after the other: T in all."""
 
-    positions: Tensor  # (T,) where they lie, in input pixels
+    positions: Tensor  # (T,) in input pixels
     strides: Tensor  # (T,)
     levels: Tensor  # (T,)
     axes: Tensor  # (T,)
@@ -156,9 +158,9 @@ def _level_lines(
     dtype: torch.dtype,
     device: torch.device,
 ) -> _Lines:
-    """Kept, and all in one, since many small operations take longer than filling the maps."""
+    """Cached, and all in one tensor, since many small operations take longer than filling the maps."""
     lengths = [length for size in level_sizes for length in size]
-    with torch.inference_mode(False):  # what is kept must serve training too
+    with torch.inference_mode(False):  # the cached tensors are used in training too
         line = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
         pixels = torch.cat([torch.arange(length) for length in lengths])
         scales = [stride for size in level_sizes for stride in level_scale(image_size, size)]
@@ -183,12 +185,12 @@ def generate_labels(
     lambda_scale: float,
     sample: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The task's answer to the hook of the same name.
+    """The task's default implementation of the hook of this name.
 
     Returns:
-        `state` (B, N), `landmarks` (B, N, D) in input pixels, and `heatmaps`, (B, N, *S_l) a level.
+        `state` (B, N), `landmarks` (B, N, D) in input pixels, and `heatmaps`, one (B, N, *S_l) per level.
     """
     maps = []
-    if level_sizes:  # a network may answer coordinates alone
+    if level_sizes:  # a network may return coordinates only
         maps = gaussian_heatmaps(landmarks, states, sigmas, image_size, level_sizes, lambda_scale)
     return {"state": states, "landmarks": landmarks, "heatmaps": maps}

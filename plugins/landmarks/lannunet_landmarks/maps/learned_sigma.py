@@ -1,10 +1,10 @@
-r"""Widths of the heatmaps that are learned with the network: one sigma a landmark, or a whole covariance.
+r"""Heatmap widths that are learned with the network: one sigma per landmark, or a whole covariance.
 
-Notation: an annotation lies at t = (true place) + jitter, the jitter has covariance J; its label is the
+Notation: an annotation is at t = (true place) + jitter, the jitter has covariance J; its label is the
 Gaussian g around t with covariance Σ = W², W symmetric (W = σ·1 for one sigma), |·| the determinant. The best
-network can only answer the mean over the jitter, so what its loss ends at is a function of Σ and J alone.
+network can only predict the mean over the jitter, so its minimal loss is a function of Σ and J alone.
 
-**kl.** Normalised labels q average to the Gaussian of covariance Σ + J, so the cross-entropy ends at
+**kl.** Normalised labels q average to the Gaussian of covariance Σ + J, so the minimal cross-entropy is
 
     CE = ½ log|Σ + J| + const,        the entropy of the label is      H(q) = ½ log|Σ| + const.
 
@@ -13,40 +13,40 @@ CE alone falls as Σ → 0: sigma collapses. KL(q ‖ p) = CE − H(q) falls as 
     ½ (CE + KL) = CE − ½ H(q) = ½ log|Σ + J| − ¼ log|Σ| + const,
 
 has in the eigenvalues e^u of J^-½ Σ J^-½ the terms ½ log(1 + e^u) − ¼ u, each convex in u with its minimum at
-u = 0: **Σ = J is the only stationary point**, from every start, and ½ is the only share of the entropy that
-gives it. There is no weight to choose. H is taken from the label as it is on the map, so that it is right for
-labels that the border cuts: with ½ log|Σ| in its place a sigma near the map's size would explode, as the
-cross-entropy cannot exceed the log of the number of pixels. The rule of the levels, max(W / 2^l, 1), keeps
-both terms of a level constant where it holds Σ up, so each level has the same minimum, whatever its weight.
-What the network cannot predict counts as jitter; what it has memorised does not.
+u = 0: **Σ = J is the only stationary point**, from every start, and ½ is the only share of the entropy with
+this property. There is no weight to choose. H is computed from the label on the map, so that it is correct
+for labels that are cut by the border: with ½ log|Σ| instead, a sigma near the map's size would explode, as
+the cross-entropy cannot exceed the log of the number of pixels. Where the rule of the levels, max(W / 2^l,
+1), sets the width, both terms of a level are constant, so each level has the same minimum, whatever its
+weight. Deviations that the network cannot predict count as jitter; deviations that it has memorised do not.
 
-**mse.** Maps have a fixed peak A. With Gaussians' integrals, over a map of P pixels, the error ends at
+**mse.** Maps have a fixed peak A. By integrals of Gaussians over a map of P pixels, the minimal error is
 
     A² π^(D/2) / P · |W| · F,     F = 1 − (|Σ| / |Σ + J|)^½ between 0 (no jitter) and 1 (nothing is found),
 
 which grows with Σ: sigma collapses, the faster with LaNNU-Net's penalty on σ². No multiple of −log|Σ| helps:
-in 2D the error levels off, so that large sigmas explode. Payer et al. and Thaler et al. avoid this by
-Gaussians of a fixed volume, of height ∝ 1 / |W|, and a penalty on the widths. Here peaks stay (decoders and
-confidences count on them) and the error is divided by the square of the volume instead, which is the same up
-to the scale of the output:
+in 2D the error levels off, so that large sigmas explode. Payer et al. and Thaler et al. avoid this with
+Gaussians of a fixed volume, of height ∝ 1 / |W|, and a penalty on the widths. Here the peaks stay fixed
+(decoders and confidences rely on them) and the error is divided by the square of the volume instead, which is
+equivalent up to the scale of the output:
 
     |W|^-1 F + w (tr Σ / D)^(D/2),      w = solver.regress_sigma_loss_weight, in 1 / pixel^(2D).
 
 The first part is infinite where Σ vanishes, the second where any of its axes is infinite, so there is a
-minimum between, for every w > 0. (A penalty on |W| would not see one axis grow while another shrinks.) For
-one sigma it is the only one: the derivative in σ^D grows from −∞ to w. That is no estimate of J: σ ends below
-w^(-1/2D) (in 2D and with w = 0.005: 3.8 px), in 2D at about (2 J / w)^(1/6) for a small variance J (2.7 px
-for 1 px²), so it follows the jitter, but less than proportionally.
+minimum between, for every w > 0. (A penalty on |W| would not prevent one axis from growing while another
+shrinks.) For one sigma it is the only one: the derivative in σ^D grows from −∞ to w. It is not an estimate of
+J: σ ends below w^(-1/2D) (in 2D and with w = 0.005: 3.8 px), in 2D at about (2 J / w)^(1/6) for a small
+variance J (2.7 px for 1 px²), so it follows the jitter, but less than proportionally.
 
-**Bounds.** A width below one pixel of the finest level makes the same label as one of a pixel, so it is set
-to that before each step: otherwise no gradient could bring it back. And before a network has learned where
-to look, all of the image is jitter. Labels as wide as that are flat: they cost nothing more when they grow,
-and nothing can be learned from them. So widths are held for the first tenth of the steps, and never exceed
-an eighth of the smallest side.
+**Bounds.** A width below one pixel of the finest level gives the same label as one pixel, so it is set to one
+pixel before each step: otherwise no gradient could increase it again. Before a network has learned to locate
+landmarks, the jitter is as large as the image. Labels of that width are flat: growing costs nothing more, and
+nothing can be learned from them. So widths are fixed for the first tenth of the steps, and never exceed an
+eighth of the smallest side.
 
 Sources: C. Payer, M. Urschler, H. Bischof, D. Štern, "Uncertainty Estimation in Landmark Localization Based
 on Gaussian Heatmaps", UNSURE 2020; F. Thaler, C. Payer, M. Urschler, D. Štern, "Modeling Annotation
-Uncertainty with Gaussian Heatmaps in Landmark Localization", MELBA 2021. They learn with squared errors; the
+Uncertainty with Gaussian Heatmaps in Landmark Localization", MELBA 2021. They use squared errors; the
 result for `kl` and the arguments for convergence are derived here.
 """
 
@@ -62,25 +62,25 @@ from torch import Tensor, nn
 from lannunet_landmarks.maps.symmetric import eigen, exponential
 
 RATE = 5.0
-"""Their learning rate, in base learning rates: widths have far to go, and few steps."""
+"""Learning rate of widths, in base learning rates: widths have far to go, in few steps."""
 MOMENTUM = 0.9
-"""Theirs in SGD: with the network's 0.99 a lone parameter swings for hundreds of steps."""
+"""Momentum of widths in SGD: with the network's 0.99 a single parameter oscillates for hundreds of steps."""
 HOLD = 0.1
-"""They stay where they are for this share of the steps."""
+"""Share of the steps during which widths are fixed."""
 WIDEST = 1 / 8
-"""Their most, in smallest sides of what the network sees."""
+"""Largest width, as a share of the smallest side of the network's input."""
 MARGIN = 1e-4
-"""How far above one pixel a width is kept, so that rounding does not put it below."""
+"""Margin of a width above one pixel, so that rounding does not put it below."""
 
 
 class LearnedSigma(nn.Module):
-    """The parameters: logarithms, so that every value is a width.
+    """The learned parameters: logarithms, so that every value is a valid width.
 
     Args:
-        names: Of the landmarks.
+        names: Names of the landmarks.
         dimensions: D.
-        start: Sigma of all, in input pixels.
-        covariance: One symmetric matrix a landmark rather than one number.
+        start: Initial sigma of all landmarks, in input pixels.
+        covariance: Learn one symmetric matrix per landmark instead of one number.
     """
 
     def __init__(self, names: Sequence[str], dimensions: int, start: float, covariance: bool) -> None:
@@ -98,7 +98,7 @@ class LearnedSigma(nn.Module):
 
     @torch.no_grad()
     def keep_between(self, least: float, most: float) -> None:
-        """Bring widths, those along principal axes, between these; `least` counts where both cannot hold."""
+        """Clamp widths, or those along principal axes, to this range; `least` wins if the range is empty."""
         low = math.log(least) + MARGIN
         high = max(math.log(most), low)
         if self.log.ndim == 1:
@@ -108,7 +108,8 @@ class LearnedSigma(nn.Module):
             self.log.copy_((axes * values.clamp(low, high)[:, None]) @ axes.mT)
 
     def figures(self) -> dict[str, Any]:
-        """Of each landmark `sigma` in input pixels, a number or those of principal axes, and `covariance`."""
+        """For each landmark `sigma` in input pixels, one number or one per principal axis, and
+        `covariance`."""
         with torch.no_grad():
             widths = self().double().cpu()
         if widths.ndim == 1:
@@ -133,10 +134,10 @@ def parameter_groups(module: nn.Module, base_lr: float) -> list[dict[str, Any]]:
 
 
 def volumes(sigmas: Tensor, dimensions: int) -> Tensor:
-    """|W| of widths or matrices, of each level: (L, N).
+    """|W| of widths or matrices, for each level: (L, N).
 
     Args:
-        sigmas: As `generate_labels` gets them: (L, N) or (L, N, D, D).
+        sigmas: As passed to `generate_labels`: (L, N) or (L, N, D, D).
         dimensions: D.
     """
     if sigmas.ndim == 2:
@@ -146,16 +147,17 @@ def volumes(sigmas: Tensor, dimensions: int) -> Tensor:
 
 
 def penalties(sigmas: Tensor, dimensions: int) -> Tensor:
-    """(tr Σ / D)^(D/2) of widths or matrices, of each level: (L, N). It is the volume of round ones."""
+    """(tr Σ / D)^(D/2) of widths or matrices, for each level: (L, N). For isotropic ones it is the volume."""
     if sigmas.ndim == 2:
         return sigmas**dimensions
     return (sigmas.square().sum((-2, -1)) / dimensions) ** (dimensions / 2)  # W is symmetric
 
 
 def entropy(heatmaps: Tensor) -> Tensor:
-    """Of maps (B, N, *S) as distributions over their positions: (B, N), in nats; 0 for an empty map."""
+    """Entropy of maps (B, N, *S) as distributions over their positions: (B, N), in nats; 0 for an empty
+    map."""
     values = heatmaps.flatten(2)
-    logs = values.clamp(min=torch.finfo(values.dtype).tiny).log()  # no gradient where it has underflowed
+    logs = values.clamp(min=torch.finfo(values.dtype).tiny).log()  # no gradient for underflowed values
     mass = values.sum(-1)
     mass = torch.where(mass > 0, mass, 1)
     return mass.log() - (values * logs).sum(-1) / mass

@@ -1,11 +1,10 @@
-"""The losses that the core provides, by name.
+"""The losses of the task, by name.
 
-All take the network's outputs (one tensor, or a list with the finest resolution first) and the labels
-`state` (B, N), `heatmaps` (a list of (B, N, *S_l)) and, where there are weights, `weight` (B, N). A level's
-term is the weighted mean over the batch's labelled landmarks (weight 0 is as good as unlabelled, a common
-factor changes nothing); levels count 1, ½, ¼ …, normalised to sum 1. `kl` and `mse` can learn the labels'
-widths too: `learned_sigma` derives what they minimise then, whose second part is their term `sigma`.
-"""
+All take the network's outputs (one tensor, or a list with the finest resolution first) and the labels `state`
+(B, N), `heatmaps` (a list of (B, N, *S_l)) and, where there are weights, `weight` (B, N). A level's term is
+the weighted mean over the batch's labelled landmarks (weight 0 is equivalent to unlabelled, a common factor
+has no effect); levels have weights 1, ½, ¼ …, normalised to sum 1. `kl` and `mse` can learn the labels'
+widths too: `learned_sigma` derives their objective, whose second part is the term `sigma`."""
 
 from __future__ import annotations
 
@@ -26,14 +25,14 @@ class SoftmaxCrossEntropy(nn.Module):
     """`kl`: a landmark is at one of the positions of its map, or "not here", a class whose logit is 0.
 
     The target is the label's Gaussian, normalised over the positions of the map. For a landmark known to be
-    outside or absent, all of it is "not here".
+    outside or absent, the target is "not here".
 
     Args:
         sigma: Width of the labels' Gaussian, in input pixels.
         dimensions: D.
 
     Attributes:
-        stride: Input pixels to a pixel of the finest maps, see `StridedLoss`.
+        stride: Input pixels per pixel of the finest maps, see `StridedLoss`.
     """
 
     def __init__(self, sigma: float, dimensions: int) -> None:
@@ -62,15 +61,15 @@ class SoftmaxCrossEntropy(nn.Module):
         logits = levels(outputs)[0].float()
         excess = log_partition(logits) - self.perfect_mass(logits).log()
         excess = excess.reshape(*logits.shape[:2], *[1] * (logits.ndim - 2))
-        return (logits - excess).exp_()  # one map in memory beside the logits
+        return (logits - excess).exp_()  # allocates one map beside the logits
 
     def perfect_mass(self, maps: Tensor) -> Tensor:
-        """What makes 1 of a perfect prediction's probability at the centre, and so the sum of its map.
+        """The factor that scales a perfect prediction's centre to 1, which is also the sum of its map.
 
         One number, or (N,) where widths are learned.
         """
         if self.widths is None:
-            width = max(self.sigma / self.stride, 1.0)  # no level's Gaussian is narrower than a pixel
+            width = max(self.sigma / self.stride, 1.0)  # the Gaussian of a level is at least one pixel wide
             return torch.tensor((math.sqrt(2 * math.pi) * width) ** self.dimensions)
         dimensions = maps.ndim - 2
         finest = volumes(level_sigmas(self.widths(), [self.stride]), dimensions)[0]
@@ -100,7 +99,8 @@ class HeatmapMSE(nn.Module):
         return self.with_learned_sigma(self.start, outputs, labels)
 
     def with_learned_sigma(self, start: float, outputs: Any, labels: Mapping[str, Any]) -> dict[str, Tensor]:
-        """The error over the label's squared volume, at the start the plain one, and the penalty."""
+        """The error divided by the label's squared volume (equal to the plain error at the start), and the
+        penalty."""
         pairs = list(zip(levels(outputs), labels["heatmaps"], strict=True))
         visible = labels["state"] == State.VISIBLE
         pixels = [target[0, 0].numel() for _, target in pairs]
@@ -127,16 +127,16 @@ class HeatmapMSE(nn.Module):
 class AdaptiveWing(nn.Module):
     """`awl`: the adaptive wing loss of Wang, Bo and Fuxin, ICCV 2019, with their weighted loss map.
 
-    Errors on a landmark keep their gradient until they are small, those on the background fade; the pixels
-    near a landmark count `1 + NEAR_WEIGHT` times. The paper's constants are made for maps of peak 1, so
-    outputs and labels are divided by the labels' peak. (Outputs of peak 1 would begin with noise as high as
-    that, and a network would spend its first hundreds of steps on making it disappear, and its features too.)
+    Errors on a landmark keep their gradient until they are small, those on the background fade; pixels near a
+    landmark have the weight `1 + NEAR_WEIGHT`. The paper's constants are for maps of peak 1, so outputs and
+    labels are divided by the labels' peak. (Outputs of peak 1 would start with noise of the same height, and
+    a network would spend its first hundreds of steps on removing it, together with its features.)
 
     Args:
         peak: The labels' value at a landmark.
     """
 
-    ALPHA, OMEGA, EPSILON, THETA = 2.1, 14.0, 1.0, 0.5  # the paper's
+    ALPHA, OMEGA, EPSILON, THETA = 2.1, 14.0, 1.0, 0.5  # values of the paper
     NEAR_WEIGHT, NEAR = 10.0, 0.2
 
     def __init__(self, peak: float) -> None:
@@ -150,7 +150,7 @@ class AdaptiveWing(nn.Module):
         maps, target = maps / self.peak, target / self.peak
         error = (target - maps).abs()
         exponent = self.ALPHA - target
-        # Each branch only ever sees errors of its own range, so neither can overflow.
+        # Each branch gets errors of its own range only, so neither can overflow.
         wing = self.OMEGA * (error.clamp(max=self.THETA) / self.EPSILON).pow(exponent).log1p()
         at_theta = torch.pow(self.THETA / self.EPSILON, exponent)
         slope = self.OMEGA * exponent / self.THETA * at_theta / (1 + at_theta)
@@ -164,12 +164,13 @@ class AdaptiveWing(nn.Module):
 
 
 class HardestCrossEntropy(nn.Module):
-    """`bce_topk`: binary cross-entropy of every pixel with its label in 0 … 1, over the hardest of each map.
+    """`bce_topk`: binary cross-entropy of each pixel with its label in 0 … 1, over the hardest of each map.
 
-    The hardest are those furthest above the least cross-entropy that their label allows, which is not 0
-    between 0 and 1: a Gaussian learned to perfection is not hard. Outputs count from the logit of `PRIOR`,
-    about the share of a map that a landmark takes, so that a network starts with maps that are nearly right
-    (Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, sec. 3.3), not by clearing them.
+    The hardest pixels are those furthest above the smallest cross-entropy that their label allows, which is
+    not 0 between 0 and 1: a perfectly learned Gaussian is not hard. Outputs are relative to the logit of
+    `PRIOR`, about the share of a map that a landmark covers, so that a network starts with nearly correct
+    maps (Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, sec. 3.3), and need not clear them
+    first.
 
     Args:
         peak: The labels' value at a landmark.
@@ -224,7 +225,7 @@ def over_levels(values: Sequence[Tensor], labels: Mapping[str, Any]) -> Tensor:
     weight = (labels["state"] != State.UNLABELLED).float()
     if "weight" in labels:
         weight = weight * labels["weight"]
-    # Nothing labelled is 0 / tiny: a loss of exactly 0 with a gradient of 0.
+    # Without labels it is 0 / tiny: a loss of exactly 0 with a gradient of 0.
     weight = weight / sum_over_processes(weight.sum()).clamp(min=torch.finfo(weight.dtype).tiny)
     shares = [0.5**level for level in range(len(values))]
     terms = [share * (weight * value).sum() for share, value in zip(shares, values, strict=True)]

@@ -1,15 +1,16 @@
-"""Where the highest peak of a map is, to the pixel of a grid.
+"""The highest peak of a map, to the pixel of a grid.
 
 The grid is the input's, or for `scale_heatmap_first` the original image's, on which the map is its
-interpolating cubic spline (not-a-knot). The spline is never evaluated on the whole grid. An interpolating
-spline is local in effect, a sample's weight falls by 0.27 a pixel, so each of the highest local maxima of the
-map gets the spline of a small window around it, evaluated at the grid's points near it.
+interpolating cubic spline (not-a-knot). The spline is never evaluated on the whole grid. Its support is
+effectively local, as a sample's weight falls by a factor of 0.27 per pixel. So for each of the highest local
+maxima of the map, the spline of a small window is evaluated at the grid's points near it.
 
 - Only original pixels between the outermost pixel centres of the map are searched: a cubic must not
-  extrapolate noise. The vertex may lie on to the edge of the image.
-- On an axis where the original is coarser than the input, the input's grid is used: nothing is to be gained
-  by skipping pixels.
-- An affine that rotates or shears has no common grid: such samples are decoded on the input's.
+  extrapolate noise. The vertex may lie up to the edge of the image.
+- On an axis where the original is coarser than the input, the input's grid is used: skipping pixels would
+gain
+  nothing.
+- An affine that rotates or shears has no common grid: such samples are decoded on the input's grid.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from torch import Tensor
 
 from lannunet_core import Coordinates, EvaluationMode, Floats
 
-BLOCK = 4  # of pixels per side: of two local maxima this close only the higher one is a candidate
+BLOCK = 4  # pixels per side; of two local maxima this close only the higher one is a candidate
 BLOCKS = 64  # highest blocks of a map whose highest pixel is inspected
 CANDIDATES = 8  # highest local maxima of a map whose spline is evaluated
 REACH = 1.5  # input pixels between a local maximum of the map and the spline's
-HALO = 9  # input pixels on either side that the spline of a window is made from
+HALO = 9  # input pixels on either side that a window's spline uses
 MASS_STEPS = 12
-LEAST_SIDE = 5  # pixels of an axis, below which there is nothing to refine along it
+LEAST_SIDE = 5  # pixels; a shorter axis is not refined
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ class Peaks:
     Attributes:
         maps: (M, *S).
         windows: Windows of the maps around the peaks.
-        grid: The points that were searched.
-        index: (M, D), the highest point of the grid.
-        value: (M,), the spline's there.
+        grid: Points that were searched.
+        index: (M, D), the highest point, as index of the grid.
+        value: (M,), the spline's value there.
         has_peak: (M,), False where a map is flat, has no positive value or is not finite.
         landmarks: N.
     """
@@ -69,7 +70,7 @@ class Peaks:
 
     @property
     def stride(self) -> Tensor:
-        """(M, D), how many points of the grid are an input pixel, or what fits in."""
+        """(M, D), the points of the grid per input pixel, limited by the axis."""
         return (1 / self.grid.step).round().minimum(((self.grid.count - 1) / 4).floor()).clamp(min=1)
 
     def wider(self, halo: int) -> Crops:
@@ -77,7 +78,7 @@ class Peaks:
         return Crops.around(self.maps, of_map, self.points.round().long(), halo)
 
     def coordinates(self, points: Tensor, value: Tensor) -> Coordinates:
-        """Points (M, D) and values (M,) as the hook returns them: NaN and 0 where there is no peak."""
+        """Points (M, D) and values (M,) as the hook returns them: NaN and 0 if there is no peak."""
         has_peak = self.has_peak & torch.isfinite(value)
         points = torch.where(has_peak[:, None], points, math.nan)
         confidence = torch.where(has_peak, value, 0).clamp(0, 1)
@@ -111,23 +112,23 @@ def highest_of(
     Args:
         maps: (M, *S).
         grid: Grid of M maps.
-        pixels: (M, K, D) of the candidates.
+        pixels: (M, K, D), the candidates.
         has_peak: (M,).
         landmarks: N.
-        most: How many points the two searches reach; None: as many as the grid asks for.
+        most: Reaches of the two searches in points; None: as needed for the grid.
     """
     # Each candidate: its window of the map, and the highest grid point within reach.
     count, candidates_each = pixels.shape[:2]
     of_map = torch.arange(count).repeat_interleave(candidates_each)
     windows = Crops.around(maps, of_map, pixels.flatten(0, 1))
     of_candidate = grid.repeat(candidates_each)
-    coarse = (1 / of_candidate.step / 3).floor().clamp(min=1)  # at least three points an input pixel
+    coarse = (1 / of_candidate.step / 3).floor().clamp(min=1)  # at least three points per input pixel
     reach = (REACH / of_candidate.step / coarse).ceil()
     first, second = most or (None, None)
     nearest = of_candidate.nearest(pixels.flatten(0, 1))
     index, value = windows.highest(of_candidate, nearest, reach, coarse, first)
 
-    # The map's highest candidate: every grid point where only some were inspected.
+    # The map's highest candidate: every grid point near it, as the first search skips points.
     best = value.view(-1, candidates_each).argmax(1) + torch.arange(count) * candidates_each
     windows, index, coarse = windows[best], index[best], coarse[best]
     index, value = windows.highest(grid, index, coarse - 1, torch.ones_like(coarse), second)
@@ -135,7 +136,7 @@ def highest_of(
 
 
 def finest(heatmaps: Any) -> Tensor:
-    """The maps (B, N, *S) of a tensor, or of a list whose first they are."""
+    """The maps (B, N, *S): the tensor itself, or the first of a list."""
     maps: Tensor = heatmaps if isinstance(heatmaps, Tensor) else heatmaps[0]
     return maps.detach()
 
@@ -157,7 +158,7 @@ class Grid:
     def searched(
         maps: Tensor, affine: Tensor, original_sizes: Tensor, evaluation_mode: EvaluationMode
     ) -> Grid:
-        """The grid of each sample of maps (B, N, *S)."""
+        """The grid of each sample with maps (B, N, *S)."""
         grid = Grid.of_input(torch.tensor(maps.shape[:1:-1]), len(maps))
         if evaluation_mode == "scale_heatmap_first":
             grid = grid.refined_to_original(affine.cpu(), original_sizes.cpu())
@@ -169,16 +170,16 @@ class Grid:
         return Grid(torch.zeros_like(count), torch.ones_like(count), count, count * 0 - 0.5, count - 0.5)
 
     def refined_to_original(self, affine: Tensor, original_sizes: Tensor) -> Grid:
-        """The original's pixel grid on every axis where it is finer than this, the input's."""
+        """The original's pixel grid on every axis where it is finer than this grid, the input's."""
         linear, shift = affine[:, :-1, :-1], affine[:, :-1, -1]
-        scale = linear.diagonal(dim1=1, dim2=2)  # original pixels an input pixel; negative if mirrored
+        scale = linear.diagonal(dim1=1, dim2=2)  # original pixels per input pixel; negative if mirrored
         diagonal = (linear - torch.diag_embed(scale)).abs().amax((1, 2)) < 1e-9
         scale = torch.where(diagonal[:, None], scale, 1)
         ends = torch.stack([-shift / scale, (original_sizes - 1 - shift) / scale]).sort(0).values
         scale = scale.abs()
         low = (ends[0] - 0.5 / scale).maximum(self.low)
         high = (ends[1] + 0.5 / scale).minimum(self.high)
-        # A coarser original keeps the input's pixels, all that its own overlap.
+        # A coarser original keeps the input's pixels, all that its own pixels overlap.
         finer = scale >= 1
         start, step = torch.where(finer, ends[0], 0), torch.where(finer, 1 / scale, 1)
         tolerance = 1e-6
@@ -198,7 +199,7 @@ class Grid:
         )
 
     def pixels(self) -> list[tuple[Tensor, Tensor]]:
-        """For each sample the first and last pixel (D,) between which its points lie."""
+        """For each sample the first and last pixel (D,) of its points."""
         last = self.start + self.step * (self.count - 1)
         return list(zip(self.start.floor().long(), last.ceil().long(), strict=True))
 
@@ -209,7 +210,7 @@ class Grid:
         return ((points - self.start) / self.step).round().clamp(min=0).minimum(self.count - 1)
 
     def limits(self, index: Tensor, centre: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
-        """How far from `centre` a peak may lie: `most` around `index`, and not beyond the edge."""
+        """The range of a peak relative to `centre`: within `most` of `index`, and not beyond the edge."""
         low = ((self.low - self.start) / self.step).maximum(index - most)
         high = ((self.high - self.start) / self.step).minimum(index + most)
         return low - centre, high - centre
@@ -224,7 +225,8 @@ class Crops:
 
     @staticmethod
     def around(maps: Tensor, of_map: Tensor, pixels: Tensor, halo: int = HALO) -> Crops:
-        """Of maps (P, *S), those `of_map` (M,), around `pixels` (M, D); shifted inside at the borders."""
+        """Windows of the maps `of_map` (M,) among maps (P, *S), around `pixels` (M, D); shifted inside at
+        borders."""
         size = maps.shape[:0:-1]
         width = [min(side, 2 * halo + 1) for side in size]
         first = (pixels - halo).clamp(min=0).minimum(last_pixel(maps) + 1 - torch.tensor(width))
@@ -235,7 +237,7 @@ class Crops:
         return Crops(self.values[chosen], self.first[chosen])
 
     def blurred(self, sigma: Tensor) -> Crops:
-        """By Gaussians of the widths (M, D) (x, y[, z])."""
+        """Blur with Gaussians of these widths (M, D) (x, y[, z])."""
         values = self.values
         for axis in range(self.first.shape[1]):
             place = torch.arange(values.shape[-1], dtype=values.dtype)
@@ -257,13 +259,13 @@ class Crops:
     def highest(
         self, grid: Grid, around: Tensor, reach: Tensor, stride: Tensor, most: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The highest of the grid points around + stride · (−reach … reach); its index (M, D), its value.
+        """The highest of the grid points around + stride · (−reach … reach): its index (M, D), and its value.
 
-        None reaches further than `most`; where that is not known, it is looked for.
+        No reach exceeds `most`; if it is None, the largest reach is used.
         """
         most = int(reach.max()) if most is None else most
         steps = torch.arange(-most, most + 1)
-        # Anyone who reaches less far inspects its last points again.
+        # A point with a smaller reach evaluates its last points again.
         offsets = stride[..., None] * steps.maximum(-reach[..., None]).minimum(reach[..., None])  # (M, D, T)
         indices = (around[..., None] + offsets).clamp(min=0).minimum(grid.count[..., None] - 1)
         values = self.evaluate(grid, list(indices.unbind(1)))
@@ -306,16 +308,17 @@ def candidates(maps: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]
     neighbours = gather(maps, of_map, list(around.unbind(1))).flatten(1).amax(1).view_as(top)
     score = torch.where(top >= neighbours, top, -math.inf)
     score, order = score.topk(min(CANDIDATES, top.shape[1]))
-    # The highest pixel is a local maximum: it stands in for those that are not.
+    # The highest pixel is a local maximum: it replaces candidates that are not.
     order = torch.where(score > -math.inf, order, order[:, :1]).cpu()
     pixels = pixels.view(*top.shape, -1).gather(1, order[..., None].expand(-1, -1, len(size)))
     return pixels + low, has_peak.cpu()
 
 
 def widths(values: Tensor, height: Tensor) -> Tensor:
-    """About how wide (sigma, in pixels) peaks of a height (M,) are in windows (M, *W), from the half-maximum.
+    """The approximate width (sigma, in pixels) of peaks with height (M,) in windows (M, *W), from the
+    half-maximum.
 
-    A Gaussian exceeds half its height within sqrt(2 ln 2) sigma. Axes too short to refine along do not count.
+    A Gaussian exceeds half its height within sqrt(2 ln 2) sigma. Axes too short to refine are ignored.
     """
     long = [axis for axis in range(1, values.ndim) if values.shape[axis] >= LEAST_SIDE]
     short = [axis for axis in range(1, values.ndim) if axis not in long]
@@ -329,18 +332,18 @@ def widths(values: Tensor, height: Tensor) -> Tensor:
 def centre_of_mass(
     values: Tensor, start: Tensor, sigma: Tensor, usable: Tensor, steps: int = MASS_STEPS
 ) -> Tensor:
-    """Where the middle of a Gaussian window is the mean of the positive values under it.
+    """The centre of a Gaussian window that equals the mean of the positive values under it.
 
-    The window follows the mean: one that stays where it is draws the mean to it. For a Gaussian peak as wide
-    as the window half of the way remains after each step, hence steps of twice the length; these converge for
-    any other width too.
+    The window follows the mean, as a fixed window would bias the mean towards itself. For a Gaussian peak as
+    wide as the window, half of the distance remains after each step, hence steps of twice the length; these
+    converge for any other width too.
 
     Args:
         values: (M, [Wz,] Wy, Wx).
         start: (M, D) in pixels of the window.
         sigma: (M,), the width of the Gaussian window.
-        usable: (M, D), False for axes (x, y[, z]) to stay on the start of.
-        steps: How many; four leave a sixteenth of the way.
+        usable: (M, D), False for axes (x, y[, z]) along which the start is kept.
+        steps: Number of steps; four leave a sixteenth of the distance.
 
     Returns:
         (M, D) in pixels of the window.
@@ -351,13 +354,13 @@ def centre_of_mass(
     reach = 2 * sigma[:, None]
     middle = start
     for _ in range(steps):
-        # Distances, and the window, of the pixels along each axis.
+        # Distances along each axis, and the window.
         away = [place - middle[:, axis, None] for axis, place in enumerate(places)]
         window = [torch.exp(-0.5 * (a / sigma[:, None]) ** 2) for a in away]
         mean = []
         for moment in (None, *range(dimensions)):
             mass = values
-            for axis in range(dimensions):  # x is the last of what is left
+            for axis in range(dimensions):  # x is the last remaining axis
                 line = window[axis] * away[axis] if axis == moment else window[axis]
                 mass = torch.einsum("m...w,mw->m...", mass, line)
             mean.append(mass)
@@ -367,7 +370,7 @@ def centre_of_mass(
 
 
 def block_maxima(maps: Tensor, axis: int) -> Tensor:
-    """The maxima of every BLOCK pixels along `axis`; the last block ends where the map does."""
+    """The maxima of every BLOCK pixels along `axis`; the last block ends at the end of the map."""
     side = maps.shape[axis]
     block = min(BLOCK, side)
     whole = side // block * block
@@ -380,7 +383,8 @@ def block_maxima(maps: Tensor, axis: int) -> Tensor:
 
 
 def gather(maps: Tensor, of_map: Tensor, axes: Sequence[Tensor]) -> Tensor:
-    """Boxes (M, [Wz,] Wy, Wx) of maps (P, *S): of the maps `of_map` (M,), pixels (M, W) along x, y[, z]."""
+    """Boxes (M, [Wz,] Wy, Wx) of the maps `of_map` (M,) among maps (P, *S), at pixels (M, W) along x, y[,
+    z]."""
     dimensions = len(axes)
     index = [of_map.reshape(-1, *[1] * dimensions)]
     index += [
@@ -391,13 +395,13 @@ def gather(maps: Tensor, of_map: Tensor, axes: Sequence[Tensor]) -> Tensor:
 
 
 def last_pixel(maps: Tensor) -> Tensor:
-    """(D,) of maps (M, *S), (x, y[, z]): in a graph that is recorded, of each that it is given later."""
+    """(D,) the last pixel (x, y[, z]) of maps (M, *S); in a recorded graph it depends on the input."""
     return torch.stack([torch.arange(side)[-1] for side in maps.shape[:0:-1]])
 
 
 def spline_rows(width: int, positions: Tensor) -> Tensor:
     """Rows (M, T, W) so that row · samples is the interpolating spline of W samples at `positions` (M, T)."""
-    pieces = torch.from_numpy(spline_pieces(int(width)))  # no tensor is kept: one made for an export is none
+    pieces = torch.from_numpy(spline_pieces(int(width)))  # tensors are not cached: an export's are symbolic
     piece = positions.floor().clamp(0, len(pieces) - 1)
     powers = (positions - piece)[..., None] ** torch.arange(pieces.shape[1])  # (M, T, 4)
     return torch.einsum("mtk,mtkw->mtw", powers, pieces[piece.long()])
@@ -416,5 +420,5 @@ def spline_pieces(width: int) -> Floats:
 
 
 def _pad(pixels: Tensor, most: int) -> Tensor:
-    """Candidates (N, K, D) to (N, most, D), the first one again and again."""
+    """Candidates (N, K, D) padded to (N, most, D) with the first one."""
     return torch.cat([pixels, pixels[:, :1].expand(-1, most - pixels.shape[1], -1)], 1)

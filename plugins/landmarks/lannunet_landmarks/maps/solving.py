@@ -1,4 +1,4 @@
-"""Small symmetric systems of equations, in the operations that an exported graph has too."""
+"""Solve small symmetric systems of equations with operations that an exported graph supports."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 def solve(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Solve matrices · x = right by Cholesky's factorisation.
+    """Solve matrices · x = right by Cholesky factorisation.
 
     Args:
         matrix: (M, Q, Q) symmetric.
         right: (M, Q).
 
     Returns:
-        x (M, Q), and whether each matrix is positive definite (M,); x means nothing where it is not.
+        x (M, Q), and whether each matrix is positive definite (M,); otherwise x is meaningless.
     """
     positive = torch.ones_like(right[:, 0], dtype=torch.bool)
     columns, roots, forward = [], [], []
@@ -29,7 +29,7 @@ def solve(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         columns.append(column)
         roots.append(root)
         forward.append(value)
-    found: list[Tensor] = []  # from the last
+    found: list[Tensor] = []  # in reverse order
     for column, root, value in zip(columns[::-1], roots[::-1], forward[::-1], strict=True):
         for place, known in enumerate(reversed(found)):
             value = value - column[:, place] * known

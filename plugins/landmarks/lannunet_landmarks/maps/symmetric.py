@@ -1,6 +1,6 @@
 """Functions of small symmetric matrices in a fixed number of operations.
 
-Those of `torch.linalg` read how far they are from a device, which is waited for at every training step.
+The functions of `torch.linalg` synchronise with the device to check for convergence, at every training step.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-SWEEPS = {1: 0, 2: 1, 3: 6}  # one rotation is all of a 2×2 matrix; convergence is quadratic
+SWEEPS = {1: 0, 2: 1, 3: 6}  # a 2×2 matrix needs one rotation; convergence is quadratic
 SQUARINGS = 6
 TERMS = 8
 
@@ -18,7 +18,7 @@ TERMS = 8
 def eigen(matrices: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues (…, D), in no order, and the axes as columns (…, D, D) of symmetric matrices (…, D, D).
 
-    By Jacobi's rotations (Golub and Van Loan, Matrix Computations, 2013, 8.5); D is at most 3.
+    Computed by Jacobi rotations (Golub and Van Loan, Matrix Computations, 2013, 8.5); D is at most 3.
     """
     dimensions = matrices.shape[-1]
     axes = one = torch.eye(dimensions, dtype=matrices.dtype, device=matrices.device).expand_as(matrices)
@@ -39,8 +39,8 @@ def eigen(matrices: Tensor) -> tuple[Tensor, Tensor]:
 def exponential(matrices: Tensor) -> Tensor:
     """exp of symmetric matrices (…, D, D) of norms up to 10; differentiable.
 
-    By Taylor's series of a 64th part, squared six times (Higham, Functions of Matrices, 2008, 10.3).
-    """
+    The Taylor series of a 64th of the matrix is squared six times (Higham, Functions of Matrices, 2008,
+    10.3)."""
     part = matrices / 2**SQUARINGS
     one = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
     found = one.expand_as(matrices)

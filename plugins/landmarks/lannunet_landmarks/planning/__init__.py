@@ -1,1 +1,1 @@
-"""What `lannunet plan` chooses for landmarks, and why."""
+"""`lannunet plan` for landmarks: the choices and their reasons."""

@@ -1,4 +1,4 @@
-"""What a plan would choose otherwise, for a run that nobody planned."""
+"""Advice for a run whose configuration was not planned: what a plan would choose instead."""
 
 from __future__ import annotations
 
@@ -13,28 +13,27 @@ from lannunet_landmarks.planning.fit import about, fit
 from lannunet_landmarks.planning.look import look
 from lannunet_landmarks.schema import RunConfig
 
-WORTH_IT = 2.0  # times as many batches
+WORTH_IT = 2.0  # a plan is worth mentioning if it fits this many times the batches
 
 
 def advice(loaded: LoadedConfig, run: RunInfo, dataset: LandmarkDataset) -> str | None:
-    """What to tell of a run on the CPU, on whole images, whose budget makes few batches; None: nothing.
+    """A message for a run on the CPU, on whole images, with few batches in its budget; None: no advice.
 
-    Nothing is measured and no image is read: this estimates what the network costs from what its architecture
-    says, and is silent where it says nothing of such a network.
-    """
+    Nothing is measured and no image is read: the cost of the network is estimated from its architecture's
+    figures. If the architecture has none for this network, there is no advice."""
     config = cast(RunConfig, loaded.run)
     solver, sampler = config.solver, config.sampler
     if solver.max_epochs != "auto" or sampler.in_patches or config.model.checkpoint is not None:
         return None
-    if run.device != "cpu":  # GPUs differ too much to say anything before something is measured
+    if run.device != "cpu":  # GPUs differ too much for an estimate without a measurement
         return None
     try:
         network = costs_of(loaded, run)
-    except Exception as error:  # of a plugin, whose say in plans is no reason to end a run
+    except Exception as error:  # errors of a plugin's estimate must not end a run
         plugin = loaded.architecture.installed
         return (
-            f"plugin {plugin} fails where it says what its networks cost ({type(error).__name__}: {error}). "
-            f"Update {plugin.distribution}, or tell its author; the run goes on."
+            f"plugin {plugin} fails when it estimates the cost of its networks ({type(error).__name__}: {error}). "
+            f"Update {plugin.distribution}, or report it to its author; the run continues."
         )
     if network is None:
         return None
@@ -76,9 +75,9 @@ def advice(loaded: LoadedConfig, run: RunInfo, dataset: LandmarkDataset) -> str 
 
 
 def costs_of(loaded: LoadedConfig, run: RunInfo) -> PlannedNetwork | None:
-    """The network on offer whose first setting is that of the run: it decides most of what a network costs.
+    """The offered network with the same first setting as the run, which determines most of its cost.
 
-    None where there is none such.
+    None: there is none.
     """
     asked = NetworkRequest(
         tuple(map(float, run.input_size)),

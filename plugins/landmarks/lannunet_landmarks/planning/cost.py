@@ -1,4 +1,5 @@
-"""What a batch costs: memory and seconds, from the products and numbers that the architecture tells."""
+"""The cost of a batch: memory and seconds, from the multiplications and stored numbers of the
+architecture."""
 
 from __future__ import annotations
 
@@ -15,11 +16,11 @@ TRIALS = 10  # the fastest counts
 
 @dataclass(frozen=True)
 class Budget:
-    """What a run may cost.
+    """The budget of a run.
 
-    Attributes:
+    memory: Memory of a training step in bytes.
         memory: Bytes that a training step may take.
-        seconds: Seconds of training.
+        machine: Machine that trains.
         machine: What trains.
     """
 
@@ -28,11 +29,11 @@ class Budget:
     machine: Machine
 
     def bytes_of(self, network: PlannedNetwork, batch: int) -> float:
-        """What a training step takes."""
+        """The memory of a training step in bytes."""
         return batch * network.numbers * recipe.BYTES_A_NUMBER
 
     def seconds_of(self, network: PlannedNetwork, batch: int) -> float:
-        """How long a training step takes; the backward pass takes twice the forward one."""
+        """The duration of a training step; the backward pass takes twice as long as the forward pass."""
         machine = self.machine
         return machine.overhead + batch * (
             3 * network.products / machine.products
@@ -41,7 +42,7 @@ class Budget:
         )
 
     def batches_of(self, network: PlannedNetwork, batch: int) -> float:
-        """How many fit."""
+        """The number of batches that fit into the time."""
         return self.seconds / self.seconds_of(network, batch)
 
     def affords(self, network: PlannedNetwork, batch: int, batches: float) -> bool:
@@ -49,7 +50,7 @@ class Budget:
 
 
 def cores(speed: float = 1.0) -> Machine:
-    """The CPU of this machine, each core of which is this many times as fast as one of the reference."""
+    """The CPU of this machine; `speed` is that of a core relative to a reference core."""
     import torch
 
     count = torch.get_num_threads()
@@ -64,11 +65,11 @@ def cores(speed: float = 1.0) -> Machine:
 
 
 def measured_speed() -> float:
-    """How many times as fast as a core of the reference one of this machine trains, as a power of two.
+    """The speed of a core of this machine relative to a reference core, rounded to a power of two.
 
-    From the processor time of a trial: two convolutions with what stands between them in most networks,
-    forward and backward. That, and the rounding, let a plan depend on the machine and not on what else it
-    does."""
+    It is the processor time of a trial: two convolutions with the layers that most networks have between
+    them, forward and backward. Processor time and rounding make a plan independent of other load on the
+    machine."""
     import torch
     from torch import nn
 
@@ -78,7 +79,7 @@ def measured_speed() -> float:
     seconds, threads = [], torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for half in (False, True):  # a run trains in bfloat16 where that is the faster
+        for half in (False, True):  # a run trains in bfloat16 if that is faster
             for _ in range(TRIALS):
                 start = time.process_time()
                 with torch.autocast("cpu", torch.bfloat16, enabled=half):

@@ -1,4 +1,4 @@
-"""The network that a plan takes, and the images that it is shown.
+"""The network of a plan, and the size of its input images.
 
 Sizes and spacings are (x, y[, z]).
 """
@@ -17,21 +17,21 @@ from lannunet_landmarks.planning import recipe
 from lannunet_landmarks.planning.cost import Budget
 from lannunet_landmarks.planning.look import Look
 
-FINER = 1.03  # how many times as fine one resolution that is tried is as the next
-SQUARE = 1.05  # pixels of such sides at most are taken for squares
+FINER = 1.03  # ratio of two neighbouring resolutions in the search
+SQUARE = 1.05  # pixels with a smaller ratio of sides are treated as squares
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The network of a plan, with the images that it sees.
+    """The network of a plan, with its input images.
 
     Attributes:
-        network: As the architecture offers it; its size is that of the images.
-        pixel: mm (px where spacing is unknown) of a pixel of them, (x, y[, z]).
-        batch: Images a batch.
-        batches: How many fit into the time.
-        why_size: The reason.
-        why_batch: The reason.
+        network: Network as the architecture offers it; its size is that of the images.
+        pixel: mm (px if spacing is unknown) per pixel of the images, (x, y[, z]).
+        batch: Images per batch.
+        batches: Number of batches that fit into the time.
+        why_size: Reason for the size.
+        why_batch: Reason for the batch.
     """
 
     network: PlannedNetwork
@@ -43,11 +43,12 @@ class Fitted:
 
 
 def fit(found: Look, request: PlanRequest, budget: Budget) -> Fitted:
-    """The most capable network that sees enough, on the largest images that leave time for enough batches."""
+    """The most capable network with a sufficient view, on the largest images that leave time for enough
+    batches."""
     dimensions = found.dataset.dimensions
     batch, seconds = recipe.LEAST_BATCH[dimensions], budget.seconds
     batches = recipe.BATCHES[dimensions] * math.sqrt(seconds / 60)
-    # From the finest to the coarsest images, and for each from the most to the least able network.
+    # From the finest to the coarsest images, and for each from the most to the least capable network.
     offers = [request.networks(asked_of(found, *resolution)) for resolution in _resolutions(found)]
     finest = offers[0]
     native = math.prod(np.median(found.sizes, axis=0))
@@ -63,7 +64,7 @@ def fit(found: Look, request: PlanRequest, budget: Budget) -> Fitted:
     batch, why_batch = _larger_batch(chosen, budget, batch, batches)
     pixel = pixel_of(found, chosen)
     if not affordable:
-        why = f"As small as is of use, and still too slow for {about(batches)} batches in the time"
+        why = f"The smallest useful size, and still too slow for {about(batches)} batches in the time"
     elif math.isclose(coarseness(found, chosen), min(coarseness(found, offer[0]) for offer in offers)):
         why = "As fine as the images are, or need to be"
     else:
@@ -79,13 +80,13 @@ def fit(found: Look, request: PlanRequest, budget: Budget) -> Fitted:
 
 
 def choose_resize(found: Look) -> tuple[str, str]:
-    """How images of other sizes come into the input."""
+    """How images of other sizes are fitted into the input, and the reason."""
     if (found.spacings.max(axis=1) > SQUARE * found.spacings.min(axis=1)).any():
         return "stretch", (
-            "pixels are not as long along each axis: every axis is scaled for itself, which keeps the "
+            "pixels are not equally long along each axis: every axis is scaled separately, which keeps the "
             "proportions in mm"
         )
-    return "letterbox", "every image keeps its proportions, and what is left over is padded"
+    return "letterbox", "every image keeps its proportions, and the rest is padded"
 
 
 def asked_of(found: Look, sides: Floats, pixel: Floats) -> NetworkRequest:
@@ -100,7 +101,7 @@ def asked_of(found: Look, sides: Floats, pixel: Floats) -> NetworkRequest:
 def _resolutions(found: Look) -> Iterator[tuple[Floats, Floats]]:
     """Sides of the images and lengths of their pixels, the finest first.
 
-    Pixels are squares, but where the image's own are longer than that: slices are not made up.
+    Pixels are squares, unless the image's own are longer along an axis: slices are not interpolated.
     """
     own = np.median(found.spacings, axis=0)
     extent = np.median(found.sizes * found.spacings, axis=0)
@@ -116,7 +117,7 @@ def _resolutions(found: Look) -> Iterator[tuple[Floats, Floats]]:
 
 
 def _larger_batch(network: PlannedNetwork, budget: Budget, least: int, batches: float) -> tuple[int, str]:
-    """As many as memory and twice the batches leave room for."""
+    """As many images as fit into memory and leave time for twice the batches."""
     sizes = range(recipe.MOST_BATCH, least, -1)
     found = next((size for size in sizes if budget.affords(network, size, 2 * batches)), least)
     if found == least:
@@ -132,7 +133,7 @@ def coarseness(found: Look, network: PlannedNetwork) -> float:
 
 
 def pixel_of(found: Look, network: PlannedNetwork) -> tuple[float, ...]:
-    """How long a pixel of the input is, for the median image: in mm, else in its pixels."""
+    """The size of a pixel of the input, for the median image: in mm, else in its pixels."""
     steps = np.median(found.sizes * found.spacings, axis=0) / network.size
     if choose_resize(found)[0] == "letterbox":
         steps[:] = steps.max()
@@ -144,7 +145,7 @@ def _proportions(found: Look, pixel: Sequence[float]) -> str:
     if not found.states_spacing:
         return f"a pixel is {shown} pixels of the median image"
     own = np.median(found.spacings, axis=0)
-    coarse = int(own.argmax())
+    return f"a pixel is {shown} mm: no slices are interpolated along {'xyz'[coarse]}"
     if own[coarse] > SQUARE * own.min() and pixel[coarse] > SQUARE * min(pixel):
         return f"a pixel is {shown} mm: no slices are made up along {'xyz'[coarse]}"
     return f"a pixel is {shown} mm, in the proportions that the median image has in mm"

@@ -1,4 +1,4 @@
-"""What a data set of landmarks is like: the headers of its images, and the shapes of its landmarks."""
+"""Properties of a landmark data set: the headers of its images, and the shapes of its landmarks."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ OTHER_SIDE = {"left": "right", "right": "left", "l": "r", "r": "l"}
 
 @dataclass(frozen=True)
 class Look:
-    """What a plan follows from.
+    """The input of a plan.
 
     Attributes:
         dataset: The data set.
         sizes: (images, D) of the training images, (x, y[, z]).
-        spacings: The same, in mm; ones where it is unknown.
-        states_spacing: Whether that of every training image is known.
+        spacings: (images, D) in mm; ones where unknown.
+        states_spacing: Whether the spacing of every training image is known.
         channels: C.
-        turned: By how many degrees nineteen of twenty training images are turned against their mean, at most;
-            None: there are too few landmarks to tell.
-        pairs: Landmarks whose names say that they are each other's left and right.
-        mirrored: Pairs of landmarks that a mirror swaps, by the mean shape; empty where it is not symmetric.
+        turned: The rotation in degrees against the mean shape that 95 % of the training images do not exceed;
+            None: there are too few landmarks to estimate it.
+        pairs: Landmarks that form a left and right pair by their names.
+        mirrored: Pairs of landmarks that a mirror swaps, by the mean shape; empty if it is not symmetric.
     """
 
     dataset: LandmarkDataset
@@ -45,12 +45,12 @@ def look(dataset: LandmarkDataset, symmetric: float) -> Look:
     """Inspect the headers of all training images, and their annotations.
 
     Args:
-        dataset: Has training samples.
-        symmetric: How far from its mirror image a shape may be, see `mirror_pairs`.
+        dataset: A data set with training samples.
+        symmetric: The largest distance of a shape from its mirror image, see `mirror_pairs`.
     """
     samples, dimensions = dataset.samples["training"], dataset.dimensions
     sizes, spacings, known, channels = [], [], [], 1
-    with progress_bar("looking at headers", len(samples)) as progress:
+    with progress_bar("reading headers", len(samples)) as progress:
         for sample in samples:
             header = dataset.files.header(sample.image, dimensions)
             spacing = sample.spacing or header.spacing
@@ -81,7 +81,7 @@ def look(dataset: LandmarkDataset, symmetric: float) -> Look:
 
 
 def named_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Landmarks whose names differ in left and right alone, in any case, also as a word `L` and `R`."""
+    """Landmarks whose names differ only in left and right, in any case, also as a word `L` and `R`."""
     index = {name.casefold(): n for n, name in enumerate(names)}
     pairs: dict[int, int] = {}
     for n, name in enumerate(names):
@@ -102,9 +102,9 @@ def _swapped_words(name: str) -> str:
 
 
 def mean_shape(shapes: Floats) -> Floats:
-    """The mean (N, D) of shapes (images, N, D), each about its centre and of size 1, not turned.
+    """The mean (N, D) of shapes (images, N, D), each centred and scaled to size 1, not rotated.
 
-    NaN where a landmark is nowhere placed.
+    NaN for a landmark that is never placed.
     """
     total, count = np.zeros(shapes.shape[1:]), np.zeros(shapes.shape[1])
     for shape in shapes:
@@ -118,7 +118,7 @@ def mean_shape(shapes: Floats) -> Floats:
 
 
 def rotation_onto(points: Floats, target: Floats) -> Floats:
-    """The rotation (D, D) that maps points (n, D) closest to a target (Kabsch 1976), both about 0."""
+    """The rotation (D, D) that maps points (n, D) closest to a target (Kabsch 1976), both centred."""
     left, _, right = np.linalg.svd(points.T @ target)
     signs = np.ones(points.shape[1])
     signs[-1] = np.sign(np.linalg.det(left @ right))
@@ -126,10 +126,10 @@ def rotation_onto(points: Floats, target: Floats) -> Floats:
 
 
 def turned_by(shapes: Floats, mean: Floats) -> float | None:
-    """By how many degrees 95 % of the shapes are turned against the mean shape, at most; None: nobody can
-    tell.
+    """The rotation in degrees against the mean shape that 95 % of the shapes do not exceed; None: it cannot
+    be estimated.
 
-    Where they are turned any way, their mean is close to nothing, and the angles are as wide.
+    If shapes have arbitrary orientations, their mean is close to 0, and the angles are large too.
     """
     dimensions, angles = shapes.shape[2], []
     for shape in shapes:
@@ -147,14 +147,14 @@ def mirror_pairs(mean: Floats, symmetric: float) -> tuple[tuple[int, int], ...]:
     """The landmarks that a mirror swaps in a shape (N, D), if it is its own mirror image.
 
     A mirror of a symmetric shape is perpendicular to one of its principal axes. Landmarks are matched with
-    their mirror images so that the sum of squared distances is least (the assignment problem).
+    their mirror images so that the sum of squared distances is minimal (the assignment problem).
 
     Args:
-        mean: About 0; NaN where a landmark is nowhere placed.
-        symmetric: The most that root mean square distances may be of the shape's own radius.
+        mean: Centred shape; NaN for a landmark that is never placed.
+        symmetric: Largest root mean square distance, relative to the shape's own radius.
 
     Returns:
-        Empty where it is not symmetric, or where all landmarks lie on the mirror.
+        The pairs; empty if the shape is not symmetric, or if all landmarks lie on the mirror.
     """
     from scipy.optimize import linear_sum_assignment
 

@@ -1,6 +1,6 @@
-"""A run's configuration from an inspection of the data and the machine, by the numbers of the recipe.
+"""A run's configuration from the data and the machine, by the numbers of the recipe.
 
-Sizes and spacings are (x, y[, z]). The architecture says which networks there are and what they cost.
+Sizes and spacings are (x, y[, z]). The architecture defines which networks exist and what they cost.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from lannunet_landmarks.planning.fit import Fitted, about, asked_of, choose_resi
 from lannunet_landmarks.planning.look import Look, look
 from lannunet_landmarks.planning.recipe import Machine
 
-MOST_PAIRS = 12  # that a comment shows
+MOST_PAIRS = 12  # shown in a comment
 
 
 def plan(request: PlanRequest) -> Plan:
-    """Inspect the annotations that a request names, and the machine, and choose how to train.
+    """Inspect the annotations of a request, and the machine, and choose how to train.
 
     Raises:
         UserError: The data set is wrong, or has no training images.
@@ -38,9 +38,9 @@ def make_plan(found: Look, request: PlanRequest, machine: Machine) -> Plan:
     """Choose how to train.
 
     Args:
-        found: What is known of the data.
-        request: What was asked for.
-        machine: What trains.
+        found: Properties of the data.
+        request: Request of the user.
+        machine: Machine that trains.
     """
     dataset, images = found.dataset, len(found.sizes)
     minutes, why_minutes = (request.minutes, "as asked for") if request.minutes else choose_minutes(images)
@@ -102,16 +102,16 @@ def choose_minutes(images: int) -> tuple[float, str]:
 
 
 def choose_scheme(found: Look) -> tuple[str, str]:
-    """The augmentation, by how the object lies in the training images."""
+    """The augmentation, by the orientation of the object in the training images."""
     if found.turned is None:
         return (
             recipe.UPRIGHT,
-            "turns of up to 15 degrees; there are too few landmarks to tell how the object lies",
+            "rotations of up to 15 degrees; there are too few landmarks to estimate how the object is oriented",
         )
-    by = f"by {found.turned:.0f} degrees or less in nineteen of twenty training images"
+    by = f"by {found.turned:.0f} degrees or less in 95 % of the training images"
     if found.turned <= recipe.TURNED_DEGREES:
-        return recipe.UPRIGHT, f"turns of up to 15 degrees, no mirrors: the object is turned {by}"
-    return recipe.TURNED, f"turns of up to 45 degrees, no mirrors: the object is turned {by}"
+        return recipe.UPRIGHT, f"rotations of up to 15 degrees, no mirrors: the object is rotated {by}"
+    return recipe.TURNED, f"rotations of up to 45 degrees, no mirrors: the object is rotated {by}"
 
 
 def _loss() -> list[Choice]:
@@ -131,7 +131,7 @@ def _width(found: Look, fitted: Fitted) -> list[Choice]:
 
 
 def _evaluation_batch(budget: Budget, network: PlannedNetwork, batch: int) -> list[Choice]:
-    """Only where the default would not fit into memory."""
+    """The evaluation batch size, only if the default would not fit into memory."""
     if budget.bytes_of(network, recipe.MOST_BATCH) <= budget.memory:
         return []
     return [Choice("solver.data_loader_batch_size_eval", batch, f"what {budget.memory / 1e9:g} GB hold")]
@@ -144,7 +144,7 @@ def _flip_pairs(found: Look) -> list[Choice]:
         Choice(
             "dataset.flip_pairs",
             [list(pair) for pair in found.pairs],
-            "by their names each other's left and right: for schemes that mirror, which this one does not",
+            "left and right by their names: for schemes that mirror, which this one does not",
         )
     ]
 
@@ -163,9 +163,7 @@ def _split(found: Look) -> list[Choice]:
             Choice("inference.split", "validation", "there are no test images; these choose the model too")
         ]
     return [
-        Choice(
-            "inference.split", "training", "there are no others: the errors will say nothing of new images"
-        )
+        Choice("inference.split", "training", "there are no others: the errors do not apply to new images")
     ]
 
 
@@ -180,18 +178,16 @@ def _about(found: Look, request: PlanRequest, machine: Machine, batches: float) 
         f"{times(np.median(found.sizes, axis=0))} pixels{size}."
     ]
     if not found.states_spacing:
-        about.append("Not all images say how large their pixels are, so errors are in pixels.")
+        about.append("Not all images state their spacing, so errors are in pixels.")
     if request.gpu_name:
-        about.append(
-            f"The GPU found here: {request.gpu_name}; up to {request.memory_gb:g} GB are planned with."
-        )
+        about.append(f"The GPU found here: {request.gpu_name}; the plan uses up to {request.memory_gb:g} GB.")
     if found.mirrored and not found.pairs:
         shown = [[dataset.landmark_names[n] for n in pair] for pair in found.mirrored[:MOST_PAIRS]]
         more = " and so on" if len(found.mirrored) > MOST_PAIRS else ""
         about.append(
-            "The mean shape is its own mirror image, so some landmarks may be each other's left and right: "
-            f"{', '.join(' and '.join(pair) for pair in shown)}{more}. If they are, which a shape cannot "
-            "tell, name them in dataset.flip_pairs before you choose a scheme that mirrors."
+            "The mean shape is symmetric, so some landmarks may be left and right counterparts: "
+            f"{', '.join(' and '.join(pair) for pair in shown)}{more}. If they are, which the shape alone cannot "
+            "show, name them in dataset.flip_pairs before you choose a scheme that mirrors."
         )
     if batches < recipe.FEW_BATCHES:
         about.append(
@@ -202,6 +198,6 @@ def _about(found: Look, request: PlanRequest, machine: Machine, batches: float) 
 
 def _why_silent() -> str:
     return (
-        "with its own defaults, loss and labels; it does not say what it costs: guessed as a wide U-Net's "
+        "with its own defaults, loss and labels; it does not state its cost: estimated as a wide U-Net's "
         "300,000 multiplications and 1,000 stored numbers per pixel"
     )

@@ -1,7 +1,7 @@
-"""The recipe: every number that a plan for landmarks goes by, with its reason.
+"""The recipe: every number that a plan for landmarks uses, with its reason.
 
-Sizes are of what the network sees: pixels in 2D, voxels in 3D. What the numbers were measured with is in
-docs/training.md.
+Sizes are those of the network's input: pixels in 2D, voxels in 3D. docs/training.md describes the
+measurements behind the numbers.
 """
 
 from __future__ import annotations
@@ -11,88 +11,89 @@ from dataclasses import dataclass
 # Time -------------------------------------------------------------------------------------------------------
 
 BASE_MINUTES, BASE_IMAGES, MOST_MINUTES = 7.5, 50, 240.0
-"""Of training, for this many images. Time grows with the square root of their number."""
+"""Minutes of training for this many images. The time grows with the square root of their number."""
 
 BATCHES = {2: 500, 3: 1000}
-"""Of a run of one minute, by dimensions; they grow with the square root of the minutes, and what is left of
-more time goes into finer images. The wings (41 images): 1000 in 3.8 minutes end at 2.0 pixels. Surfaces in
-3D, 3.8 minutes: batches of two at 28×48×24 with 16 features end at 0.19 mm; of one at 56×96×48 with 8, this
-many fewer, at 0.87 mm, with landmarks that are never found."""
+"""Batches of a run of one minute, by dimensions; they grow with the square root of the minutes, and the
+remaining time goes into finer images. The wings (41 images): 1000 in 3.8 minutes end at 2.0 pixels. Surfaces
+in 3D, 3.8 minutes: batches of two at 28×48×24 with 16 features end at 0.19 mm; batches of one at 56×96×48
+with 8, this many fewer, at 0.87 mm, with landmarks that are never found."""
 
 FEW_BATCHES = 300
-"""Under this many a run is not what it could be, and `lannunet train` says what a plan would choose."""
+"""With fewer batches a run is far from its best, and `lannunet train` prints what a plan would choose."""
 
 VALIDATIONS = 20
-"""Of a run: each is a chance to keep the best model, and costs time."""
+"""Validations per run: each may find the best model, and costs time."""
 
 PATIENCE = 15
-"""Validations without a better one before a run stops: of 20, hardly ever. The learning rate falls to the
-end, and the last tenth of a run makes a model precise, so that an early stop would cost more than it
+"""Validations without improvement before a run stops: with 20 of them, hardly ever. The learning rate falls
+to the end, and the last tenth of a run makes a model precise, so an early stop would cost more than it
 saves."""
 
 # Images and networks ----------------------------------------------------------------------------------------
 
 LEAST_BATCH = {2: 4, 3: 2}
-"""A batch of one is unsteady: 3D at 3.8 minutes, see `BATCHES`."""
+"""A batch of one trains unsteadily: 3D at 3.8 minutes, see `BATCHES`."""
 
 MOST_BATCH = 12
-"""Beyond, time is better spent on more batches."""
+"""Beyond it, time is better spent on more batches."""
 
 MOST_PIXELS = {2: 512**2, 3: 128**3}
-"""Finer images add little to where a landmark lies within the pixel, and cost memory."""
+"""Finer images add little to the sub-pixel position of a landmark, and cost memory."""
 
 LEAST_PIXELS = {2: 64**2, 3: 13**3}
-"""Features before resolution: the least able network on offer may see so few, and a network that costs k
-times as much a pixel is taken where it can see k times as many. With U-Net's 8, 16 and 32 features that is
-128² and 256² in 2D, 20³ and 32³ in 3D, for 16 and 32."""
+"""Features have priority over resolution: the least capable network on offer may have an input this small,
+and a network that costs k times as much per pixel is used if its input can be k times as large. With U-Net's
+8, 16 and 32 features that is 128² and 256² in 2D, 20³ and 32³ in 3D, for 16 and 32."""
 
 LEAST_SIDE = 8
-"""Of an image; the configuration takes no smaller ones."""
+"""Smallest side of an image; the configuration allows no smaller one."""
 
 # Labels and loss --------------------------------------------------------------------------------------------
 
 LOSS = "kl"
-"""It finds landmarks first: the wings after one minute of two cores are at 2.3 pixels with `kl` (sigma 1), at
-47 with `mse`, which has not begun to learn."""
+"""It finds landmarks first: after one minute on two cores, the error on the wings is 2.3 pixels with `kl`
+(sigma 1), and 47 with `mse`, which has not begun to learn."""
 
 SIGMA = {2: 2.0, 3: 1.0}
-"""Width of the labels at the start, in pixels of the network's input. In 3D inputs are small."""
+"""Initial width of the labels, in pixels of the network's input. In 3D inputs are small."""
 
 LEARNED_WIDTH = "isotropic"
-"""`kl` with a fixed sigma of 2 is not the best anywhere that it was tried (wings 2.8 against 2.4 pixels for
-1); a learned width (docs/learned_sigma.md) is as good as the best fixed one, and needs no choice by the
+"""`kl` with a fixed sigma of 2 was never the best in the experiments (wings 2.8 against 2.4 pixels for 1); a
+learned width (docs/learned_sigma.md) is as good as the best fixed one, and need not be chosen for the
 data."""
 
 # Augmentation -----------------------------------------------------------------------------------------------
 
 UPRIGHT, TURNED = "Upright", "Turned"
-"""The schemes for objects that lie alike in all images, and for those that do not. Every sample is moved a
+"""The schemes for objects with the same orientation in all images, and for others. Every sample is moved a
 little, and none mirrored: better than `thaler21`'s strong noise and elastic deformation on upright objects,
-and than `AffineComplex`, which moves every other sample much and mirrors, on turned ones (docs/recipe.md)."""
+and than `AffineComplex`, which moves every second sample much and mirrors, on rotated ones
+(docs/recipe.md)."""
 
 TURNED_DEGREES = 30.0
-"""Nineteen of twenty training images are turned by less than this against their mean: upright. `Upright`
-turns by 15 degrees either way."""
+"""Upright: 95 % of the training images are rotated by less than this against their mean. `Upright`
+rotates by up to 15 degrees either way."""
 
 SYMMETRIC = 0.1
-"""A shape is its own mirror image where its landmarks and their mirror images are so far apart, as a share of
+"""A shape is symmetric if the distance between its landmarks and their mirror images is at most this share of
 their root mean square distance from the centre."""
 
 # What a batch costs -----------------------------------------------------------------------------------------
 
 BYTES_A_NUMBER = 10
-"""Float32, and what backward and the convolutions need beside it: measured."""
+"""Float32 numbers per activation, including those of the backward pass and of convolutions: measured."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What trains, roughly.
+    """The speed of a machine, approximately.
 
     Attributes:
-        name: In reasons.
-        products: Multiplications a second.
-        numbers: Activations a second that are written and read again.
-        pixels: A second that are augmented and labelled.
+        name: Name in reasons.
+        products: Multiplications per second.
+        numbers: Activations per second that are written and read again.
+        pixels: Pixels per second that are augmented and labelled.
         overhead: Seconds per batch that do not depend on its size.
     """
 
@@ -104,14 +105,14 @@ class Machine:
 
 
 TWO_CORES = Machine("two CPU cores", 250e9, 1.1e9, 6e6, 0.01)
-"""As measured with U-Net on two cores that multiply in bfloat16: a batch of four wings at 256×192 with 16
+"""Measured with U-Net on two cores that multiply in bfloat16: a batch of four wings at 256×192 with 16
 features takes 0.22 s."""
 
 GPU = Machine("a GPU", 1.5e12, 25e9, 1e8, 0.03)
-"""A cautious guess for any that is found."""
+"""A cautious estimate for any GPU."""
 
 SECONDS_OF_TRIAL = 0.015
 """Processor time that the trial of `cost.measured_speed` takes on one of those two cores."""
 
 SCALING = 0.8
-"""This many times as many cores are as many times as fast, to this power: small batches do not fill many."""
+"""The speed grows with the number of cores to this power: small batches do not use many cores fully."""

@@ -1,4 +1,4 @@
-"""Confidence as a probability: of lying within a radius, by learned from held-out images."""
+"""Confidence as the probability that a point lies within a radius, calibrated on held-out images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lannunet_landmarks.predict.predictor import Locate, Located
 from lannunet_landmarks.session import LandmarkSession, pixel_shape
 from lannunet_landmarks.types import Prediction, Sample
 
-MOST_HEADERS = 50  # of images that are inspected for the radius
+MOST_HEADERS = 50  # images whose headers are read for the radius
 
 
 def probable(locate: Locate, calibrations: Sequence[ConfidenceCalibration]) -> Locate:
@@ -46,7 +46,7 @@ def probable(locate: Locate, calibrations: Sequence[ConfidenceCalibration]) -> L
 def learn_confidence(
     session: LandmarkSession, predictions: Sequence[Prediction], samples: Sequence[Sample]
 ) -> ConfidenceCalibration | None:
-    """From raw predictions of images that the network was not trained on; None where they are too few."""
+    """Fit the calibration to raw predictions of images without training; None: there are too few."""
     if not samples:
         return None
     radius, unit = stated_radius(session, samples)
@@ -55,10 +55,10 @@ def learn_confidence(
 
 
 def stated_radius(session: LandmarkSession, samples: Sequence[Sample]) -> tuple[float, str]:
-    """The radius that confidence is the probability of, and its unit: mm where all images have a spacing.
+    """The radius of confidence, and its unit: mm if all images have a spacing.
 
-    `inference.confidence_radius`, or what the raw confidence counts: `REACH` widths of the labels, carried
-    from the network's input to the median image, with two digits.
+    It is `inference.confidence_radius`, or the radius of the raw confidence: `REACH` widths of the labels,
+    converted from the network's input to the median image, with two digits.
     """
     config, run = session.config, session.run
     input_frame = config.inference.evaluation_mode == "use_input_size"
@@ -83,10 +83,9 @@ def stated_radius(session: LandmarkSession, samples: Sequence[Sample]) -> tuple[
 
 
 def radius_in_input(session: LandmarkSession) -> Callable[[Mapping[str, Any]], Tensor]:
-    """(B,) how far from each other members of an ensemble count as apart, in pixels of a batch's images.
+    """(B,) the distance at which members of an ensemble disagree, in pixels of a batch's images.
 
-    The radius that confidence is the probability of; where it is not calibrated, what the raw confidence
-    counts.
+    It is the radius of the calibrated confidence, otherwise that of the raw confidence.
     """
     reach = REACH * session.learner.label_sigma()
     stated = session.calibrations[-1] if session.calibrations else None

@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-EDGE = 1e-4  # raw confidences nearer to 0 or 1 are not distinguished
+EDGE = 1e-4  # raw confidences closer to 0 or 1 are not distinguished
 decode: Callable[..., tuple[NDArray[Any], NDArray[Any]]]
 
 
 def decoded(answers: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """The points (N, D) and confidences (N,) of what the graph gives for an image.
+    """The points (N, D) and confidences (N,) from the graph's outputs for an image.
 
     Args:
-        answers: Answers of the graph, by the names of its outputs.
-        about: What it says about itself.
+        answers: Outputs of the graph, by name.
+        about: Metadata of the graph.
     """
     points, confidence = decode(answers, about["decoder"])  # noqa: F821
     if about["present_from"] is not None:

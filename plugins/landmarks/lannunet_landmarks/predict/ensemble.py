@@ -1,21 +1,21 @@
-"""Several passes over an image together: of several networks, mirrored, with dropout.
+"""Several passes over an image combined: of several networks, mirrored, with dropout.
 
-Three methods make one answer of them; two are those of Schobs et al. (2022, Uncertainty estimation for
-heatmap-based landmark localization), whose S-MHA is a network by itself:
+Three methods combine them; two are those of Schobs et al. (2022, Uncertainty estimation for
+heatmap-based landmark localization), whose S-MHA is a single network:
 
 - E-CPV (coordinate prediction variance), the main one: the mean of the members' coordinates, with the
   covariance of a member's coordinates around it (divisor M − 1).
-- E-MHA (maximum heatmap activation): what the mean of the members' maps decodes to. Only where all make maps
+- E-MHA (maximum heatmap activation): the decoded mean of the members' maps. Only if all members have maps
   of one size, one per landmark (PHD-Net does not). In a second stage they are maps of patches, which have the
   same centres for all members.
 - `most-confident`: each landmark from the member that is most confident of it.
 
-The confidence of each is the members' mean, where a member counts the less for a point the further its own is
-away, and nothing from the radius on that its confidence is the probability of: two that are apart by more
-than that never give more than ½.
+The confidence of a point is the mean of the members' confidences. A member's confidence is reduced with the
+distance of its own point, to 0 at the radius that confidence refers to: two members that are further apart
+never give more than ½.
 
-A landmark is in the image where at least half of the members say so; those that do not have no part in E-CPV
-and `most-confident`, and count as certain of nothing in the confidence.
+A landmark is in the image if at least half of the members find it; the others are left out of E-CPV
+and `most-confident`, and count with confidence 0.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAIN = "E-CPV"
 
 
 def together(sessions: Sequence[LandmarkSession]) -> Locate:
-    """By all looks of all sessions; a single one answers as it is."""
+    """Predict with all passes of all sessions; a single pass is returned unchanged."""
     members = [view for session in sessions for view in views(session)]
     if len(members) == 1:
         return members[0]
@@ -50,12 +50,12 @@ def combined(
     decode: Callable[[Tensor, Mapping[str, Any], EvaluationMode], Coordinates],
     radius_of: Callable[[Mapping[str, Any]], Tensor],
 ) -> Locate:
-    """By E-CPV, E-MHA and the most confident.
+    """Combine members by E-CPV, E-MHA and the most confident one.
 
     Args:
-        members: Each looks once.
-        decode: What the mean of their maps says.
-        radius_of: (B,) in pixels of a batch's images, from which on members do not speak of the same place.
+        members: One pass each.
+        decode: Decodes the mean of their maps.
+        radius_of: (B,) distance, in pixels of a batch's images, at which members disagree.
     """
 
     def locate(batch: Mapping[str, Any], mode: EvaluationMode) -> Located:
@@ -73,7 +73,7 @@ def combined(
             if not of_landmarks(maps, batch["image"], count):
                 maps = [] if located.patches is None else located.patches
             total = maps if not found[1:] else added(total, maps, in_place=len(found) > 2)
-            del located, maps  # or the next member would have to find fresh memory for its own
+            del located, maps  # so that the next member can reuse the memory
         points = torch.stack([one.points.double().cpu() for one in found])  # (M, B, N, D)
         confidence = torch.stack([one.confidence.double().cpu() for one in found])  # (M, B, N)
         present = None
@@ -106,11 +106,11 @@ def combined(
 
 
 def agreed(answer: Tensor, points: Tensor, confidence: Tensor, radius: Tensor) -> Tensor:
-    """(B, N) how confident members are together of an answer.
+    """(B, N) the combined confidence of the members in a point.
 
     Args:
-        answer: (B, N, D); no confidence where it is NaN.
-        points: (M, B, N, D) of the members; one without a point is confident of nothing.
+        answer: (B, N, D), the point; its confidence is 0 where it is NaN.
+        points: (M, B, N, D) of the members; a member without a point has confidence 0.
         confidence: (M, B, N).
         radius: (B,).
     """
@@ -120,14 +120,14 @@ def agreed(answer: Tensor, points: Tensor, confidence: Tensor, radius: Tensor) -
 
 
 def added(total: Any, maps: Any, in_place: bool) -> Any:
-    """The sum of maps of one shape, in the memory of `total` if so; an empty list where there is none."""
+    """The sum of maps of one shape, in the memory of `total` if allowed; an empty list if shapes differ."""
     if not (isinstance(total, Tensor) and isinstance(maps, Tensor) and total.shape == maps.shape):
         return []
     return total.add_(maps) if in_place else total + maps
 
 
 def mean_coordinates(points: Tensor, confidence: Tensor) -> Coordinates:
-    """The mean of points (M, B, N, D), NaN ones left out, and their covariance; NaN from a single one."""
+    """The mean of points (M, B, N, D), without NaN, and their covariance; NaN for a single point."""
     known = torch.isfinite(points).all(-1)  # (M, B, N)
     mean = points.nanmean(0)
     away = torch.where(known[..., None], points - mean, 0)
@@ -138,7 +138,7 @@ def mean_coordinates(points: Tensor, confidence: Tensor) -> Coordinates:
 
 
 def most_confident(points: Tensor, confidence: Tensor) -> Coordinates:
-    """Of points (M, B, N, D), each landmark's with the highest confidence (M, B, N)."""
+    """The points with the highest confidence (M, B, N) among (M, B, N, D), for each landmark."""
     known = torch.isfinite(points).all(-1)
     best = torch.where(known, confidence, -1).argmax(0)  # (B, N)
     chosen = best[None, ..., None].expand(1, *points.shape[1:])

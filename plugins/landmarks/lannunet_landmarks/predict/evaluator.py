@@ -39,7 +39,7 @@ STITCHED = "patchify_and_stitch"
 
 
 def locate_with(session: LandmarkSession) -> Locate:
-    """By a session's network alone, looking once at each image."""
+    """Predict with one pass of a session's network."""
     session.learner.eval()
     config, learner, hooks, run = session.config, session.learner, session.hooks, session.run
     sampler, batch_size = config.sampler, session.patches_at_once
@@ -70,7 +70,7 @@ def locate_with(session: LandmarkSession) -> Locate:
 def decode_with(
     session: LandmarkSession,
 ) -> Callable[[Tensor, Mapping[str, Any], EvaluationMode], Coordinates]:
-    """As a session decodes maps of whole images, or what it has instead of them in `Located.patches`."""
+    """Decode maps of whole images like a session, or its `Located.patches`."""
     config, hooks, size = session.config, session.hooks, session.run.input_size
     if config.sampler.sample_mode != "patch_centred":
         return partial(decode, hooks)
@@ -91,13 +91,14 @@ def in_stitched_patches(session: LandmarkSession) -> bool:
 
 
 class Evaluator:
-    """Predicts one split, prepared as a session's configuration says; each process of a run its share."""
+    """Predicts one split, prepared according to a session's configuration; each process predicts its
+    share."""
 
     def __init__(
         self, session: LandmarkSession, images: PreparedImages, samples: Sequence[Sample], title: str
     ) -> None:
         self.session, self.samples, self.title = session, samples, title
-        self.by_mean: list[Prediction] | None = None  # the mean position in these images, once it is asked
+        self.by_mean: list[Prediction] | None = None  # predictions of the mean position, once computed
         config = session.config
         sampler = config.sampler
         centred = sampler.sample_mode == "patch_centred"
@@ -151,9 +152,9 @@ class Evaluator:
 
     @cached_property
     def worlds(self) -> Mapping[str, World]:
-        """Where the pixels of the images lie, by id.
+        """The world of each image, by id.
 
-        Not where annotations declare the spacing, nor where coordinates are those of the input.
+        Empty if annotations declare the spacing, or if coordinates are those of the input.
         """
         session, found = self.session, {}
         if session.config.inference.evaluation_mode == "use_input_size":
@@ -166,14 +167,14 @@ class Evaluator:
         return found
 
     def predict_alone(self) -> list[Prediction]:
-        """By the session's network alone."""
+        """Predict with the session's network alone."""
         (predictions,) = self.predict(locate_with(self.session)).values()
         return predictions
 
     def figures(self) -> Mapping[str, float | Sequence[str]] | None:
-        """The validation error, the figures of plugins, and the names of what is not learned yet.
+        """The validation error, the metrics of plugins, and the names of landmarks that are not learned yet.
 
-        None where nothing is annotated.
+        None: nothing is annotated.
         """
         predictions = self.predict_alone()
         error = mean_error(predictions)
@@ -184,7 +185,7 @@ class Evaluator:
         return figures | self.not_learned(predictions)
 
     def not_learned(self, predictions: Sequence[Prediction]) -> dict[str, list[str]]:
-        """The landmarks for which the mean position of the training images is no worse, where there are."""
+        """The landmarks for which the mean position of the training images is not worse, if there are any."""
         session, names = self.session, self.session.run.outputs
         if session.mean_position is None:
             return {}
@@ -201,10 +202,10 @@ class Evaluator:
 
 
 def mean_error(predictions: Sequence[Prediction]) -> float | None:
-    """Mean radial error in pixels, None where nothing is annotated.
+    """Mean radial error in pixels, None if nothing is annotated.
 
-    A landmark that was not found counts as far off as the first pixel is from the farthest annotation.
-    """
+    The error of a landmark that was not found is the distance from the first pixel to the farthest
+    annotation."""
     targets = np.concatenate([p.target for p in predictions if p.target is not None] or [np.empty((0, 1))])
     if not np.isfinite(targets).any():
         return None

@@ -1,9 +1,8 @@
-"""A trained model as one graph: an image's pixels go in, its landmarks come out in pixels of the image.
+"""A trained model as one graph: from an image's pixels to its landmarks in pixels of the image.
 
-What `LandmarkModel.predict` does with one inspection of an image is one module of tensors here. A decoder of
-a plugin, or another one than the default, stays outside: there the graph gives the activated maps, and the
-matrix that leads to original pixels.
-"""
+It computes the same as one pass of `LandmarkModel.predict`, as a single module of tensors. A decoder of a
+plugin, or any decoder but the default, stays outside: then the graph returns the activated maps, and the
+matrix to original pixels."""
 
 from __future__ import annotations
 
@@ -35,15 +34,15 @@ from lannunet_landmarks.predict.evaluator import in_stitched_patches
 from lannunet_landmarks.session import LandmarkSession, pixel_shape
 
 TOLERANCE = {"points": 1e-3, "confidence": 1e-2, "presence": 1e-3}
-"""Pixels, and shares: a pixel more or less may lie within the radius around a point."""
-LEAST = {2: 64, 3: 32}  # pixels per side of an image that the network sees as it is
+"""Tolerances in pixels, and in shares: a pixel may be on either side of the radius around a point."""
+LEAST = {2: 64, 3: 32}  # pixels per side of an image for a network without resizing
 PROPORTIONS = ((1.0, 1.0, 1.0), (1.7, 1.3, 1.1), (0.6, 0.9, 0.8))
-"""Of the examples' sides to those of the network's input."""
+"""Ratios of the examples' sides to those of the network's input."""
 
 
 class LandmarkGraph(nn.Module):
-    """Image (C, *S) float32, and spacing (D,) where proportions are those in mm → points (N, D) float64 in
-    original pixels, confidence (N,) and, where it is decided, presence (N,)."""
+    """Image (C, *S) float32, and spacing (D,) if proportions are kept in mm → points (N, D) float64 in
+    original pixels, confidence (N,) and, if it is decided, presence (N,)."""
 
     def __init__(self, session: LandmarkSession) -> None:
         super().__init__()
@@ -57,7 +56,7 @@ class LandmarkGraph(nn.Module):
         self.halo = 0
         with torch.no_grad():
             blank = torch.zeros(1, run.in_channels, *reversed(network_size(session)))
-            maps = finest(session.learner.maps({"image": blank}))  # tells the loss its stride, too
+            maps = finest(session.learner.maps({"image": blank}))  # sets the stride of the loss, too
             self.strides = level_scale(network_size(session), spatial_size(maps))
             if self.probable is not None:
                 mass = self.probable.perfect_mass(maps).double()
@@ -85,9 +84,8 @@ class LandmarkGraph(nn.Module):
 
 
 class MapsGraph(nn.Module):
-    """Image, and spacing in the same way → the activated maps (1, K, *S), the affine (D + 1, D + 1) from
-    input
-    pixels to original pixels, and the image's size (D,)."""
+    """Image, and spacing as in `LandmarkGraph` → the activated maps (1, K, *S), the affine (D + 1, D + 1)
+    from input pixels to original pixels, and the image's size (D,)."""
 
     def __init__(self, session: LandmarkSession) -> None:
         super().__init__()
@@ -117,13 +115,13 @@ def graph_of(
     """A model as a graph; its session is moved to the CPU.
 
     Args:
-        session: The model's.
-        path: Where it is from, for messages.
-        predict: What it finds in images of a spacing, with one inspection of each.
-        size: (x, y[, z]) that all images have; None: any.
+        session: Session of the model.
+        path: Path of the model, for messages.
+        predict: Predicts images with a spacing, with one pass of each.
+        size: Size (x, y[, z]) of all images; None: any size.
 
     Raises:
-        UserError: It cannot be one.
+        UserError: The model cannot be exported.
     """
     refuse(session, path)
     if size is not None and len(size) != session.run.dimensions:
@@ -168,12 +166,12 @@ def graph_of(
 
 
 def refuse(session: LandmarkSession, path: Path) -> None:
-    """Refuse what no graph can do."""
+    """Raise a UserError for models that cannot be a graph."""
     hooks, reason = session.hooks, None
     if in_stitched_patches(session):
         reason = "predicts patch by patch (sampler.patch.inference_mode: patchify_and_stitch)"
     elif hooks.answered("network_inputs"):
-        reason = "has a network with additional inputs than the image"
+        reason = "has a network with inputs in addition to the image"
     else:
         for hook in ("postprocess", "postprocess_all"):
             if (plugin := hooks.answering(hook)) is not None:
@@ -183,20 +181,21 @@ def refuse(session: LandmarkSession, path: Path) -> None:
 
 
 def network_size(session: LandmarkSession) -> tuple[int, ...]:
-    """(x, y[, z]) of what the network sees; of images that keep their size, the least that a graph takes."""
+    """The size (x, y[, z]) of the network's input; for images that keep their size, the smallest allowed
+    one."""
     dimensions = session.run.dimensions
     return session.config.sampler.image_size or (LEAST[dimensions],) * dimensions
 
 
 def thresholds_of(session: LandmarkSession) -> list[float] | None:
-    """From which probability on each landmark is there; None: that is not decided."""
+    """The probability from which each landmark is present; None: presence is not decided."""
     if not session.config.inference.presence or session.presence is None:
         return None
     return [float(one) for one in session.presence]
 
 
 def preparing(session: LandmarkSession) -> PreparingInGraph:
-    """Refuses normalisations that a graph does not have."""
+    """The preprocessing in the graph; normalisations without an implementation there raise an error."""
     sampler, channels = session.config.sampler, session.run.in_channels
     names = sampler.normalisation
     names = [names] * channels if isinstance(names, str) else names
@@ -206,7 +205,8 @@ def preparing(session: LandmarkSession) -> PreparingInGraph:
 
 
 def shape_of(session: LandmarkSession) -> tuple[float, ...] | None:
-    """In what a graph's letterbox keeps proportions; None: pixels, as no spacing was known in training."""
+    """The proportions that a graph's letterbox keeps; None: in pixels, as no spacing was known in
+    training."""
     sampler = session.config.sampler
     if sampler.image_size is None or sampler.resize == "stretch" or session.run.spacing is None:
         return None
@@ -214,7 +214,7 @@ def shape_of(session: LandmarkSession) -> tuple[float, ...] | None:
 
 
 def example(session: LandmarkSession, number: int, size: Sequence[int] | None) -> tuple[NDArray[Any], ...]:
-    """A random image (C, *S) of blobs, and a spacing where the graph takes one."""
+    """A random image (C, *S) of blobs, and a spacing if the graph has that input."""
     from scipy.ndimage import gaussian_filter
 
     rng = np.random.default_rng(number)
@@ -232,7 +232,7 @@ def example(session: LandmarkSession, number: int, size: Sequence[int] | None) -
 
 
 def described(session: LandmarkSession) -> dict[str, Any]:
-    """What anyone who runs the graph has to know, ready for JSON."""
+    """The metadata for users of the graph, ready for JSON."""
     config, run = session.config, session.run
     last = session.calibrations[-1] if session.calibrations else None
     of = "the network's input" if config.inference.evaluation_mode == "use_input_size" else "the image"
@@ -253,9 +253,9 @@ def described(session: LandmarkSession) -> dict[str, Any]:
 
 
 def decoder_of(session: LandmarkSession, about: dict[str, Any]) -> str | None:
-    """The source of `decoded(answers, about)`, of a plugin that provides its own decoder in NumPy.
+    """The source of `decoded(answers, about)`, from a plugin that provides its own decoder in NumPy.
 
-    What it has to know is added to `about`.
+    Values that the source needs are added to `about`.
     """
     plugin = session.hooks.answering("get_coords_from_heatmap")
     for chosen in session.loaded.plugins:

@@ -1,4 +1,4 @@
-"""Predicting standalone images with a trained model: what `lannunet predict` does."""
+"""`lannunet predict` for landmarks: predict standalone images with a trained model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from lannunet_landmarks.predict.stages import second_model
 from lannunet_landmarks.types import Prediction, Sample, unannotated
 
 MOST_SHOWN = 5  # names in a message
-PIXELS = (".raw", ".zraw")  # of MetaImages, which are headers
+PIXELS = (".raw", ".zraw")  # data files of MetaImage headers
 
 
 def predict(request: PredictRequest) -> list[Prediction]:
@@ -46,7 +46,7 @@ def predict(request: PredictRequest) -> list[Prediction]:
     request.refuse("landmarks", "format")
     for path in request.images:
         if path.resolve() == folder.resolve():
-            raise UserError(f"--output: {folder} is where the images lie; name another folder.")
+            raise UserError(f"--output: {folder} is the folder of the images; name another folder.")
     refuse_folder(folder, "--output", None if request.overwrite else "replace it (--overwrite)")
     calibration = request.calibration or kept_calibration(model)
     known = None if calibration is None else read_calibration(calibration)
@@ -98,7 +98,7 @@ def predict(request: PredictRequest) -> list[Prediction]:
 
 
 def run_of(model: Path) -> Path:
-    """The folder of the run whose best model this is; another model file itself."""
+    """The folder of the run whose best model this is; for other model files, the file itself."""
     return model.parents[1] if model.parts[-2:] == BEST_MODEL.parts else model
 
 
@@ -120,7 +120,7 @@ def loose_samples(images: Sequence[Path], run: RunInfo, readers: ImageFiles = IM
 
 
 def named_apart(files: Sequence[Path]) -> list[str]:
-    """The files' names; of those that share one, the path below the folder that holds all files."""
+    """The files' names; if two share a name, their paths below the common folder."""
     often = Counter(file.name for file in files)
     if max(often.values(), default=1) == 1:
         return [file.name for file in files]
@@ -130,9 +130,9 @@ def named_apart(files: Sequence[Path]) -> list[str]:
 
 
 def images_in(folder: Path, dimensions: int, readers: ImageFiles) -> list[Path]:
-    """The images of a folder, whatever their kinds; what else lies there is named, except for hidden files.
+    """The images of a folder, of any format; other files are named in a warning, except hidden ones.
 
-    Where DICOM slices in it are a volume, the folder stands for them.
+    If DICOM slices in it form a volume, the folder is returned for them.
 
     Raises:
         UserError: There are none.
@@ -141,9 +141,9 @@ def images_in(folder: Path, dimensions: int, readers: ImageFiles) -> list[Path]:
     images = {path for path in found if path.is_file() and readers.knows(path)}
     folders = [path.name for path in found if path.is_dir()]
     if not images:
-        below = f" Folders in it are not looked into ({shown(folders)}); name them." if folders else ""
+        below = f" Folders in it are not searched ({shown(folders)}); name them." if folders else ""
         raise UserError(
-            f"{terminal_text(folder)}: there are no images in this folder; known are "
+            f"{terminal_text(folder)}: there are no images in this folder; known formats are "
             f"{', '.join(readers.suffixes)}, and DICOM.{below}"
         )
     if left := [path.name for path in found if path not in images and path.suffix.lower() not in PIXELS]:
@@ -161,7 +161,7 @@ def shown(names: Sequence[str]) -> str:
 
 
 def check_series(folder: Path, files: Sequence[Path], dimensions: int, readers: ImageFiles) -> None:
-    """Refuse slices where the model takes volumes; say that they are slices where it takes pictures."""
+    """Raise an error for slices if the model needs volumes; warn about slices if it takes images."""
     slices = readers.largest_series(files)
     if len(slices) < 2:
         return

@@ -14,7 +14,7 @@ from lannunet_core import Auto, File, Index, Section, Size, UserError, is_among
 
 DEFAULT_JITTER = 8.0
 RADII = (2.0, 2.5, 3.0, 4.0)
-"""Of the success detection rates, in mm, in px if no spacing."""
+"""Radii of the success detection rates, in mm, in px if no spacing."""
 AUTO_PATCH = {2: 128, 3: 64}
 
 LOSSES = ("kl", "mse", "awl", "bce_topk")
@@ -52,7 +52,7 @@ class DatasetConfig(core.DatasetConfig):
 
     @property
     def images_folder(self) -> Path:
-        """What the image paths of the JSON are relative to."""
+        """The folder that image paths of the JSON are relative to."""
         if self.root is not None:
             return self.root
         is_file = self.src_targets.suffix.lower() == ".json" or self.src_targets.is_file()
@@ -84,7 +84,7 @@ class PatchConfig(Section):
         "auto: 8, in a second stage the validation error of the first.",
     )
     deterministic_jitter: StrictBool = Field(
-        False, description="patch_centred: a landmark's patch is moved alike in every epoch."
+        False, description="patch_centred: a landmark's patch has the same move in every epoch."
     )
 
     @property
@@ -106,7 +106,7 @@ class SamplerConfig(core.SamplerConfig):
     )
     letterbox_in: Literal["mm", "pixels"] = Field(
         "mm",
-        description="letterbox: proportions are kept in mm where the spacing is known, or count pixels.",
+        description="letterbox: proportions are kept in mm if the spacing is known, or in pixels.",
         json_schema_extra={"before": "pixels"},
     )
     normalisation: str | Annotated[list[str], Field(min_length=1)] = Field(
@@ -123,8 +123,8 @@ class SamplerConfig(core.SamplerConfig):
     data_aug: str = Field("Upright", description="Augmentation scheme, by name.")
     data_aug_package: str = Field(
         "torch",
-        description="What applies it: torch on the run's device, or the plugin of this name, such as imgaug, "
-        "in the loader's workers.",
+        description="Package that applies it: torch on the run's device, or the plugin of this name, such as "
+        "imgaug, in the loader's workers.",
     )
     patch: PatchConfig = Field(default_factory=PatchConfig, description="Used by patch sampling.")
 
@@ -134,7 +134,7 @@ class SamplerConfig(core.SamplerConfig):
 
     @property
     def image_size(self) -> tuple[int, ...] | None:
-        """Size (x, y[, z]) that images are resized to; None where each keeps its own."""
+        """Size (x, y[, z]) that images are resized to; None: each keeps its own."""
         native = self.in_patches and self.patch.resolution_to_sample_from == "full"
         return None if native else self.input_size
 
@@ -153,10 +153,10 @@ class SamplerConfig(core.SamplerConfig):
         return tuple(min(side, of_image) for of_image in self.image_size or (side,) * len(self.input_size))
 
     def check_dimensions(self, dimensions: int, dataset: str) -> None:
-        """Refuse sizes with more or fewer numbers than the coordinates have.
+        """Raise a UserError for sizes with another number of dimensions than the coordinates.
 
         Raises:
-            UserError: One has.
+            UserError: A size has more or fewer.
         """
         sizes = {"sampler.input_size": self.image_size}
         if self.in_patches:
@@ -165,7 +165,7 @@ class SamplerConfig(core.SamplerConfig):
             if size is not None and len(size) != dimensions:
                 raise UserError(
                     f"{key}: {list(size)} has {len(size)} numbers, but the coordinates in "
-                    f"{dataset} have {dimensions}; give one a dimension."
+                    f"{dataset} have {dimensions}; give one per dimension."
                 )
 
 
@@ -186,7 +186,7 @@ class SolverConfig(core.SolverConfig):
     regress_sigma_loss_weight: StrictFloat = Field(
         0.005,
         gt=0,
-        description="Under mse: what learned widths are drawn back with, which limits them to weight^(-1/2D) "
+        description="Under mse: weight of the penalty on learned widths, which limits them to weight^(-1/2D) "
         "pixels.",
     )
 
@@ -238,7 +238,7 @@ class InferenceConfig(core.InferenceConfig):
     )
     presence: StrictBool = Field(
         False,
-        description="Decide whether a landmark is in the image at all; the validation list has to have "
+        description="Decide whether a landmark is in the image at all; the validation list needs "
         '`"absent"` ones.',
     )
     ensemble_inference: StrictBool = Field(False, description="Predict with several models together.")
@@ -251,7 +251,7 @@ class InferenceConfig(core.InferenceConfig):
         0.9,
         gt=0,
         lt=1,
-        description="With a calibration: probability with which a region is to hold the true point.",
+        description="With a calibration: probability with which a region contains the true point.",
     )
     debug: StrictBool = Field(False, description="Write pictures of predicted heatmaps to the output folder.")
 
@@ -262,7 +262,7 @@ class OutputConfig(core.OutputConfig):
         list(RADII), description="Radii of the success detection rates, in mm, in px if no spacing."
     )
     full_report: StrictBool = Field(
-        False, description="The report has the pictures of all cases, however large it gets; else up to 5 MB."
+        False, description="Put pictures of all cases into the report, whatever its size; else up to 5 MB."
     )
 
 
@@ -276,7 +276,7 @@ class RunConfig(core.RunConfig):
     trainer: TrainerConfig = Field(default_factory=TrainerConfig, description="The training loop.")
     model: ModelConfig = Field(default_factory=ModelConfig, description="The network and its labels.")
     inference: InferenceConfig = Field(default_factory=InferenceConfig, description="Prediction.")
-    output: OutputConfig = Field(description="Where results go.")
+    output: OutputConfig = Field(description="Output files.")
     refine: dict[str, Any] | None = Field(
         None,
         description="A second stage on patches around this run's predictions: its own `sampler`, `solver`, "
@@ -296,7 +296,7 @@ class RunConfig(core.RunConfig):
             "patch_centred": ("sampler_bias", "inference_mode"),
         }
         found |= {f"sampler.patch.{key}": "sampler.sample_mode" for key in of_patches[sampler.sample_mode]}
-        if "sampler.sample_mode" in replaced:  # a plugin says where patches are cut
+        if "sampler.sample_mode" in replaced:  # a plugin chooses where patches are cut
             found |= dict.fromkeys(
                 ("sampler.patch.sampler_bias", "sampler.patch.deterministic_jitter"), "trainer.plugins"
             )

@@ -1,4 +1,4 @@
-"""A second stage: the run of the first with the keys of `refine` on top, around its predictions."""
+"""A second stage: the first stage's configuration with the keys of `refine` applied on top of it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from lannunet_core import STAGE_SECTIONS, Entry, KeyPath, Stage, UserError, Valu
 from lannunet_landmarks.schema import RunConfig
 
 FIXED = (("sampler", "sample_mode"), ("sampler", "patch", "centres"))
-"""What the first stage sets."""
+"""Keys that only the first stage sets."""
 
 
 def second_stage(
     written: Sequence[Entry], values: Mapping[KeyPath, Value], first: RunConfig, path: Path
 ) -> Stage:
-    """The entries of the first stage with those of `refine` over them.
+    """The entries of the first stage, with those of `refine` applied on top.
 
     Raises:
         UserError: A key is not the second stage's own, or the first stage cannot be refined.
@@ -40,11 +40,12 @@ def second_stage(
             )
         if keys in FIXED:
             raise UserError(
-                f"{value.at}: a second stage looks around the first's predictions. Remove this key."
+                f"{value.at}: a second stage uses the first's predictions as centres. Remove this key."
             )
 
     def shared(entry: Entry) -> bool:
-        """Not what the first stage has for itself: its model file, and settings of another architecture."""
+        """Whether both stages share it: not the first stage's model file, nor settings of another
+        architecture."""
         keys = spelled(entry)
         settings = keys[0] == "model" and len(keys) > 2 and ("model", "architecture") in own
         return keys[0] != "refine" and keys[:2] != ("model", "checkpoint") and not settings
@@ -65,7 +66,7 @@ def second_stage(
     if ("sampler", "patch", "resolution_to_sample_from") not in own:
         sampler["patch"] = {"resolution_to_sample_from": "full"}
     fixed = {"sampler": sampler, "output": {"output_dir": str(first.output.output_dir / "refine")}}
-    # Of what is not its own, a stage uses the keys that act in it. That nothing is trained acts in any.
+    # A stage ignores shared keys that do not act in it, except that inference_only acts in every stage.
     given = [
         replace(entry, suggested=spelled(entry) != ("trainer", "inference_only"))
         for entry in written

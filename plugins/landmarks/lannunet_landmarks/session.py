@@ -1,4 +1,4 @@
-"""What a run of landmarks, or a model in use, is made of: plugins, network and images on a device."""
+"""The parts of a landmark run, or of a model in use: plugins, network and images on a device."""
 
 from __future__ import annotations
 
@@ -50,23 +50,22 @@ class LandmarkSession(Session):
     hooks: LandmarkHooks
     learner: LandmarkLearner
     presence: Sequence[float] | None = None
-    """The least probability of being there (without one, raw confidence) with which each landmark is treated
-    as present in an
-    image; None: not known."""
+    """The smallest probability of presence (without one, raw confidence) with which each landmark is treated
+    as present in an image; None: unknown."""
     calibrations: tuple[ConfidenceCalibration, ...] = ()
-    """What makes probabilities of its confidences, one after the other."""
+    """Calibrations of the confidences, applied one after the other."""
     centres: Centres | None = None
-    """With patch_centred: where the landmarks are looked for; None: where they are annotated."""
+    """With patch_centred: expected positions of the landmarks; None: the annotated positions."""
     defaults: LandmarkDefaults | None = None
-    """The task's own answers."""
+    """The task's default hook implementations."""
     extra: ExtraFields | None = None
-    """The additional fields of samples that reach batches; None: those of the samples at hand."""
+    """Additional fields of samples that reach batches; None: those of the current samples."""
     data: Mapping[str, str] = field(default_factory=dict)
-    """The fingerprints of the lists that a run trains and validates on."""
+    """Fingerprints of the training and validation lists of a run."""
     mean_position: Floats | None = None
-    """(N, D) of the training images, as shares of their size; None: not known."""
+    """(N, D) of the training images, relative to their size; None: unknown."""
     given: ImageFiles | None = None
-    """What reads images that a program provides; None: they are files."""
+    """Reader of images that a program provides; None: images are files."""
     room: Room = field(default_factory=Room)
     """Batch and window sizes that fit into memory."""
 
@@ -76,24 +75,23 @@ class LandmarkSession(Session):
 
     @property
     def batch_size(self) -> int:
-        """How many images are predicted at once.
+        """The number of images that are predicted at once.
 
-        On a CPU one by default: maps of many are beyond its caches, and beyond the size from which on the
-        allocator requests memory from the system again for each layer.
-        """
+        On a CPU it is one by default: the maps of several exceed its caches, and exceed the size from which
+        on the allocator requests memory from the system again for each layer."""
         given = self.config.solver.data_loader_batch_size_eval
         on_cpu = self.fabric.device.type == "cpu"
         return 1 if given == "auto" and on_cpu else self.patches_at_once
 
     @property
     def patches_at_once(self) -> int:
-        """How many patches are predicted at once."""
+        """The number of patches that are predicted at once."""
         given = self.config.solver.data_loader_batch_size_eval
         return DEFAULT_BATCH if given == "auto" else given
 
     @property
     def files(self) -> ImageFiles:
-        """What reads images."""
+        """The reader of images."""
         return self.given or ImageFiles.of(self.loaded)
 
     def learned(self) -> dict[str, Any]:
@@ -109,7 +107,7 @@ class LandmarkSession(Session):
     def recall(self, learned: dict[str, Any]) -> None:
         self.presence = learned.get("present_from")
         before = learned.get("presence")
-        if self.presence is None and before is not None:  # of core 0.1.0, which went by the peaks' heights
+        if self.presence is None and before is not None:  # of core 0.1.0, which used the peaks' heights
             self.presence = before
             if self.defaults is not None:
                 self.defaults.made_by = None
@@ -121,14 +119,14 @@ class LandmarkSession(Session):
 
 
 def has_presence(learned: Mapping[str, Any]) -> bool:
-    """Whether a model knows what tells that a landmark is there, in this version's way or the one before."""
+    """Whether a model has thresholds of presence, in the format of this version or the previous one."""
     return bool(learned.get("present_from") or learned.get("presence"))
 
 
 def describe(config: RunConfig, dataset: LandmarkDataset, device: str) -> RunInfo:
-    """What plugins receive, from the configuration and the headers of the training images.
+    """The run description for plugins, from the configuration and the headers of the training images.
 
-    Where there are none, those of the evaluated images count.
+    Without training images, the evaluated images are used.
     """
     sampler, dimensions = config.sampler, dataset.dimensions
     sampler.check_dimensions(dimensions, str(dataset.path))
@@ -171,20 +169,20 @@ def describe(config: RunConfig, dataset: LandmarkDataset, device: str) -> RunInf
 
 
 def first_images(dataset: LandmarkDataset, config: RunConfig) -> Sequence[Sample]:
-    """The training samples, or those that are evaluated where there are none."""
+    """The training samples; without any, the evaluated samples."""
     return dataset.samples["training"] or dataset.samples[config.inference.split]
 
 
 def start_session(
     loaded: LoadedConfig, run: RunInfo, fabric: Fabric, centres: Centres | None = None
 ) -> LandmarkSession:
-    """Plugins, network and loss of a run; the same seed gives the same weights.
+    """Start a run with plugins, network and loss; the same seed gives the same weights.
 
     Args:
         loaded: The configuration.
-        run: What plugins receive of it.
+        run: Description of the run for plugins.
         fabric: The device.
-        centres: Where patches are cut around, instead of what the configuration says.
+        centres: Centres of patches, instead of the configured ones.
     """
     config = cast(RunConfig, loaded.run)
     defaults = LandmarkDefaults(config, run)
@@ -198,7 +196,7 @@ def start_session(
         hooks, start, config.model.hm_lambda_scale, width, solver.regress_sigma_loss_weight
     )
     defaults.made_by = learner.loss
-    choose("inference.decoder", config.inference.decoder, hooks.decoders())  # refused now if unknown
+    choose("inference.decoder", config.inference.decoder, hooks.decoders())  # raises now if unknown
     learner.sampler = sampler = config.sampler
     if sampler.in_patches and not hooks.answered("network_inputs"):
         try_patch(learner, run, str(loaded.architecture.installed))
@@ -208,7 +206,7 @@ def start_session(
 
 
 def pixel_shape(config: RunConfig, run: RunInfo) -> tuple[float, ...] | None:
-    """The shape of an input pixel in mm that a run was described with; see `PreparedImages`."""
+    """The shape of an input pixel in mm in a run's description; see `PreparedImages`."""
     if config.sampler.letterbox_in == "pixels":
         return None
     spacing = run.spacing or (1.0,) * run.dimensions
@@ -216,19 +214,19 @@ def pixel_shape(config: RunConfig, run: RunInfo) -> tuple[float, ...] | None:
 
 
 def say_shape(session: LandmarkSession) -> None:
-    """Tell where a letterbox does not make cubes."""
+    """Print a note if a letterbox does not give cubic pixels."""
     sampler, spacing = session.config.sampler, session.run.spacing
     if sampler.resize == "stretch" or sampler.image_size is None or spacing is None:
         return
     if max(pixel_shape(session.config, session.run) or [1]) > 1:
         echo(
-            f"images are letterboxed to pixels of {'×'.join(f'{step:.3g}' for step in spacing)} mm, in the "
-            "proportions of their own: cubes would leave most of sampler.input_size empty",
+            f"images are letterboxed to pixels of {'×'.join(f'{step:.3g}' for step in spacing)} mm, with "
+            "their own proportions: cubes would leave most of sampler.input_size empty",
         )
 
 
 def try_patch(learner: LandmarkLearner, run: RunInfo, architecture: str) -> None:
-    """Refuse a patch size that the network cannot take, or divides into something with a remainder."""
+    """Raise a UserError for a patch size that the network does not accept, or that does not divide evenly."""
     size = "×".join(map(str, run.input_size))
     refused = f"sampler.patch.sample_patch_size: the network of {architecture} cannot take patches of {size}"
     learner.try_size(run)
@@ -246,7 +244,7 @@ def try_patch(learner: LandmarkLearner, run: RunInfo, architecture: str) -> None
 def prepare_images(
     session: LandmarkSession, samples: Sequence[Sample], title: str, reference: Path | None = None
 ) -> PreparedImages:
-    """A split's images, read into memory as far as they fit."""
+    """Read a split's images into memory, as many as fit."""
     sampler, run = session.config.sampler, session.run
     if session.centres is not None:
         check_centres(session.centres, samples, run.input_size, run.outputs, session.files)
@@ -271,7 +269,7 @@ def prepare_images(
 
 
 def normalisations(session: LandmarkSession) -> list[Normalisation | None]:
-    """One per channel; None stands for the core's z-score."""
+    """One per channel; None is the core's z-score."""
     named, channels = session.config.sampler.normalisation, session.run.in_channels
     names = [named] * channels if isinstance(named, str) else named
     if len(names) != channels:
@@ -308,11 +306,12 @@ def windowed(clip: Clip | None) -> Window:
 
 
 def with_clips(loaded: LoadedConfig, dataset: LandmarkDataset, channels: int) -> LoadedConfig:
-    """With the numbers of `sampler.clip` where a channel needs them and they are left out."""
+    """The configuration, with measured numbers of `sampler.clip` if a channel needs them and they are not
+    given."""
     config = cast(RunConfig, loaded.run)
     if config.sampler.clip or "sampler.clip" in config.idle_keys(()):
         return loaded
-    # Folds of a cross-validation share these, so that their models see the same images.
+    # Folds of a cross-validation share the numbers, so that their models have the same input.
     samples = [*dataset.samples["training"], *dataset.samples["validation"]]
     measured = measured_clips(samples, channels, dataset.files)
     sampler = config.sampler.model_copy(update={"clip": measured})

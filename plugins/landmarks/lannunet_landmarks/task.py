@@ -97,7 +97,7 @@ class LandmarkTask(Task):
         if not loaded.fixed:
             return settle_ensemble(loaded)
         config = cast(RunConfig, loaded.run)
-        # Its models are those of the first stage's, which is compared as well.
+        # The second stages of the compared models belong to the first stages, which are compared as well.
         members = [Path(path) for path in recorded["inference"].get("ensemble_checkpoints", [])]
         inference = config.inference.model_copy(update={"ensemble_checkpoints": members})
         loaded = replace(loaded, run=config.model_copy(update={"inference": inference}))
@@ -114,8 +114,8 @@ class LandmarkTask(Task):
         named = dataset.format == AUTO or is_among(dataset.format, format_names())
         if named and (not dataset.src_targets.is_dir() or format_of(dataset.src_targets, -1, dataset.format)):
             raise UserError(
-                f"--folds: dataset.src_targets ({config.dataset.src_targets}) is no folder of "
-                "foldK.json. Make one with lannunet folds, and name it there."
+                f"--folds: dataset.src_targets ({config.dataset.src_targets}) is not a folder of "
+                "foldK.json. Make one with `lannunet folds`, and name it there."
             )
         open_dataset(loaded)
 
@@ -171,10 +171,10 @@ class LandmarkTask(Task):
 
 
 def with_recorded_patch_size(loaded: LoadedConfig, recorded: Mapping[str, Any]) -> LoadedConfig:
-    """`sample_patch_size: auto` as the run recorded it, unless another size of patches were trained on."""
+    """`sample_patch_size: auto` as the run recorded it, unless patches of another size were trained on."""
     config = cast(RunConfig, loaded.run)
     sampler = config.sampler
-    size = recorded["patch"].get("sample_patch_size", AUTO)  # it is not there where no patches were cut
+    size = recorded["patch"].get("sample_patch_size", AUTO)  # absent if no patches were cut
     differs = sampler.in_patches and size != list(sampler.patch_size)
     if sampler.patch.sample_patch_size != AUTO or size == AUTO or differs:
         return loaded

@@ -1,4 +1,4 @@
-"""The records that pass between the parts of a run. Importing this needs NumPy only."""
+"""The records that the parts of a run exchange. Importing this needs NumPy only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lannunet_core import (
     Floats,
-    State as State,  # here too, beside what has it
+    State as State,  # exported here too
 )
 
 if TYPE_CHECKING:
@@ -28,15 +28,15 @@ class Sample:
     """One entry of a landmark dataset.
 
     Attributes:
-        id: Unique within the dataset.
+        id: Unique id within the dataset.
         image: Path of the image file.
         coordinates: (N, D) in original pixels, (x, y[, z]), pixel centres at integers; NaN where not visible.
         states: (N,) int64 of `State`.
-        spacing: mm per pixel (x, y[, z]) as given in the JSON; None: ask the image file.
+        spacing: mm per pixel (x, y[, z]) as given in the JSON; None: use the image file's.
         extra: Additional keys of the JSON entry; they are copied to the outputs.
-        source: How messages name it; "": by its id.
-        landmark_names: The N names, for messages; (): they are counted.
-        occluded: (N,) whether it was placed although something hides it; None: nobody says so.
+        source: Name in messages; "": the id is used.
+        landmark_names: The N names, for messages; (): numbers are used.
+        occluded: (N,) whether it is hidden, although its position is given; None: unknown.
     """
 
     id: str
@@ -51,7 +51,7 @@ class Sample:
 
 
 def unannotated(name: str, image: Path, run: RunInfo) -> Sample:
-    """An image of which nothing is known, as a sample of this id."""
+    """An image without any annotation, as a sample with this id."""
     count = len(run.outputs)
     unknown = np.full((count, run.dimensions), np.nan)
     return Sample(name, image, unknown, np.full(count, State.UNLABELLED, np.int64))
@@ -59,14 +59,14 @@ def unannotated(name: str, image: Path, run: RunInfo) -> Sample:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What held-out errors say of one prediction (see `evaluation.calibration`).
+    """Regions and bins of one prediction, from held-out errors (see `evaluation.calibration`).
 
     Attributes:
         unit: Unit of radius and bounds, `mm` or `px`.
-        radius: (N,) around the prediction, that holds the true point with the probability that was asked for;
-            infinite where there is none.
-        bin: (N,) int64, 1 is the most certain; 0 where there is none.
-        bounds: (N, 2) between what the error is expected in that bin; NaN where there is none.
+        radius: (N,) radius around the prediction that contains the true point with the nominal probability;
+            infinite if there is none.
+        bin: (N,) int64, 1 is the most certain; 0 if there is none.
+        bounds: (N, 2) interval of the expected error in that bin; NaN if there is none.
     """
 
     unit: str
@@ -77,12 +77,12 @@ class Calibrated:
 
 @dataclass(frozen=True)
 class Heat:
-    """Where a model's maps are high, for the eye: the strongest of all landmarks, each scaled to its peak.
+    """A model's maps for display: the maximum over all landmarks, each scaled to its peak.
 
     Attributes:
         values: (*S') from 0 to 255.
-        step: (D,) pixels of the prediction's frame (x, y[, z]) that one of them is wide.
-        first: (D,) where the centre of the first one lies.
+        step: (D,) width of one value in pixels of the prediction's frame (x, y[, z]).
+        first: (D,) centre of the first value.
     """
 
     values: NDArray[np.uint8]
@@ -90,44 +90,44 @@ class Heat:
     first: Floats
 
     def box(self, horizontal: int = 0, vertical: int = 1) -> list[float]:
-        """(x, y, width, height) that a plane of them covers, where pixel n is from n to n + 1."""
+        """The rectangle (x, y, width, height) that a plane covers, where pixel n is from n to n + 1."""
         size = np.array(self.values.shape[::-1]) * self.step
         corner = self.first - self.step / 2 + 0.5
         box = (corner[horizontal], corner[vertical], size[horizontal], size[vertical])
         return [round(float(value), 2) for value in box]
 
     def index(self, axis: int, place: float) -> int:
-        """Which of them lies at a place along an axis (x, y, z)."""
+        """The index of the value at a position along an axis (x, y, z)."""
         count = self.values.shape[::-1][axis]
         return int(np.clip(round((place - self.first[axis]) / self.step[axis]), 0, count - 1))
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says about one image, with the annotation where there is one.
+    """A model's prediction for one image, with the annotation if there is one.
 
     Attributes:
         id: The sample's id (for standalone images: the file's name, its path where two share one).
         image: Path of the image file.
         coordinates: (N, D) in original pixels (in input pixels for `use_input_size`); NaN where the map
-            was flat and no point can be named, or the landmark was decided to be absent.
-        confidence: (N,) in 0 … 1, higher is more certain; 0 where the map was flat. With `within` it is the
-            probability of lying within that radius.
+            was flat and has no point, or the landmark was decided to be absent.
+        confidence: (N,) in 0 … 1, higher is more certain; 0 where the map was flat. If `within` is set, it is
+            the probability that the point lies within that radius.
         covariance: (N, D, D) in pixels², or None.
         present: (N,) whether the landmark is in the image at all; None: not decided.
         target: (N, D) annotated coordinates in the same frame, NaN where not visible; None: no annotation.
         states: (N,) int64 of `State`; None without annotation.
-        spacing: mm per pixel (x, y[, z]) in the same frame; None where unknown.
-        original_spacing: mm per original pixel, where the frame is another; None where unknown.
+        spacing: mm per pixel (x, y[, z]) in the same frame; None: unknown.
+        original_spacing: mm per original pixel, if the frame is another; None: unknown.
         extra: Additional keys of the dataset's entry.
-        within: The radius that confidence is the probability of, and its unit; None: it is not calibrated.
-        presence: (N,) the probability that the landmark is in the image at all; None: not known.
+        within: Radius of the confidence, and its unit; None: the confidence is not calibrated.
+        presence: (N,) the probability that the landmark is in the image; None: unknown.
         calibrated: Regions and bins; None without a calibration.
-        uncertainty: (N, 2) in pixels and mm as a table told it, which holds no covariance; NaN where it told
-            nothing; None: not read from a table, or told nowhere.
-        world: Where the coordinates lie in mm; None: in an unknown place, and distances count by `spacing`.
-        occluded: (N,) whether the annotation was placed although something hides it; None: nobody says so.
-        heat: Its maps for the eye; None: there are none of the whole image.
+        uncertainty: (N, 2) in pixels and mm, read from a table, which holds no covariance; NaN where it is
+            empty; None: not read from a table, or all empty.
+        world: World of the coordinates; None: unknown, and distances are computed from `spacing`.
+        occluded: (N,) whether the annotated landmark is hidden; None: unknown.
+        heat: Its maps for display; None: there are none of the whole image.
     """
 
     id: str

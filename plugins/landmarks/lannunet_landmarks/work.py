@@ -1,4 +1,4 @@
-"""What a run of landmarks provides: its data set, images and predictions."""
+"""The task's part of a run: its data set, images and predictions."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def train(
 
     Args:
         loaded: The run's configuration, with the models of an ensemble named.
-        resume: Continue with the run in the output folder (from its start where it has not saved anything).
+        resume: Continue the run in the output folder (from the beginning if it has not saved anything).
         overwrite: Replace the run in the output folder.
-        compare: Other methods' predictions of the evaluated split, to stand beside the model's.
+        compare: Predictions of other methods for the evaluated split, shown beside the model's.
 
     Returns:
         The predictions of the evaluated split.
@@ -88,11 +88,11 @@ class LandmarkWork:
 
     Args:
         loaded: The run's configuration.
-        compare: Other methods' predictions of the evaluated split, to stand beside the model's.
+        compare: Predictions of other methods for the evaluated split, shown beside the model's.
         resume: Whether the run in the output folder is resumed.
 
     Attributes:
-        predictions: Of the evaluated split, once it is evaluated.
+        predictions: Predictions of the evaluated split, once it is evaluated.
         members: The other models of an ensemble.
     """
 
@@ -119,7 +119,7 @@ class LandmarkWork:
     def describe(self, device: str) -> RunInfo:
         run = describe(self.config, self.dataset, device)
         if self.config.trainer.inference_only and self.start is not None:
-            run = replace(run, spacing=self.start.run_info().spacing)  # which networks may be made for
+            run = replace(run, spacing=self.start.run_info().spacing)  # networks may depend on it
         return run
 
     def read(self, session: LandmarkSession) -> None:
@@ -151,19 +151,19 @@ class LandmarkWork:
         }
 
     def refuse_other_data(self, data: Mapping[str, str]) -> None:
-        """A resumed run trains on what it began with."""
+        """Raise a UserError unless a resumed run has the training data that it started with."""
         latest = self.config.output.output_dir / "checkpoints" / "latest.pt"
         before = load_checkpoint(latest).learned.get("data", {}) if latest.exists() else {}
         for split, now in data.items():
             if before.get(split, now) != now:
                 raise UserError(
-                    f'--resume: "{split}" of {self.dataset.path} is not what the run began with. Give it the '
-                    "annotations of then, or start a new run."
+                    f'--resume: "{split}" of {self.dataset.path} differs from the run\'s start. Restore the '
+                    "original annotations, or start a new run."
                 )
 
     def warn_of_data(self, session: LandmarkSession) -> None:
-        """Tell what of the data, or the budget, makes figures mean less than they seem to."""
-        if self.compare is not None:  # a second stage, or the demo
+        """Print warnings about data, or a budget, that make the metrics less meaningful than they seem."""
+        if self.compare is not None:  # in a second stage, or the demo
             return
         lines = list(self.dataset.notes)
         if not self.config.trainer.inference_only:
@@ -175,7 +175,7 @@ class LandmarkWork:
             echo(f"warning: {line}", err=True)
 
     def warn_of_leaks(self) -> None:
-        """Tell which models that were trained before have seen images that are to be evaluated."""
+        """Print warnings about trained models that have seen images of the evaluated split."""
         if self.split == "training":
             return
         samples = self.dataset.samples[self.split]
@@ -251,7 +251,8 @@ class LandmarkWork:
         )
 
     def calibrate(self, session: LandmarkSession) -> None:
-        """What validation images teach of presence and confidence; kept in the model that was trained."""
+        """Calibrate presence and confidence on validation images; the result is stored in the trained
+        model."""
         trained = not self.config.trainer.inference_only
         if not (trained or self.calibrates):
             return

@@ -332,8 +332,8 @@ def read_calibration(path: Path) -> Calibration:
         landmarks = {terminal_text(name): _of_file(entry) for name, entry in content.landmarks.items()}
         if content.lannunet_calibration == BEFORE:
             echo(
-                f"warning: {path}: was written by an earlier version, whose confidences had another meaning. Its "
-                "regions are valid; confidence is not calibrated, and there are no bins. Make it again with "
+                f"warning: {path}: was written by an earlier version, whose confidences had another meaning. "
+                "Its regions are valid; confidence is not calibrated, and there are no bins. Make it again with "
                 "`lannunet calibrate`.",
                 err=True,
             )
@@ -342,7 +342,8 @@ def read_calibration(path: Path) -> Calibration:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         place = terminal_text(".".join(map(str, first["loc"])))
         raise UserError(
-            f"{path}: is not a calibration of this version ({f'{place:.80}: ' if place else ''}{first['msg']}). "
+            f"{path}: is not a calibration of this version "
+            f"({f'{place:.80}: ' if place else ''}{first['msg']}). "
             "Make one with `lannunet calibrate`."
         ) from None
     known = content.confidence

@@ -113,7 +113,7 @@ def _calibration_charts(calibration: Mapping[str, Any]) -> list[Chart]:
     charts = [
         make_chart(
             "Coverage of the regions",
-            "Share of true points in their regions; the line is the coverage that this many held-out errors guarantee.",
+            "Share of true points in their regions; the line is the coverage that the calibration guarantees.",
             lambda axis: _draw_reliability(axis, rows),
         )
     ]

@@ -98,7 +98,7 @@ def _joined(predictions: Sequence[Landmarks], samples: Sequence[Sample]) -> list
     """Predictions with the annotations of the same images, in the same order."""
     if not predictions or len(predictions) != len(samples):
         raise UserError(
-            f"evaluate: {len(predictions)} predictions and {len(samples)} annotations; give one per prediction."
+            f"evaluate: {len(predictions)} predictions and {len(samples)} annotations; give one each."
         )
     names, joined = predictions[0].names, []
     for number, (found, sample) in enumerate(zip(predictions, samples, strict=True)):

@@ -232,8 +232,8 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]
     """The header of a CSV, and its rows by column, each with its name in messages."""
     if path.is_dir():
         raise UserError(
-            f"{path}: is a folder. Give the predictions.csv of a run with `task: landmarks`; runs of other tasks "
-            "are evaluated in their own summary.json."
+            f"{path}: is a folder. Give the predictions.csv of a run with `task: landmarks`; runs of other "
+            "tasks are evaluated in their own summary.json."
         )
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -32,8 +32,8 @@ def advice(loaded: LoadedConfig, run: RunInfo, dataset: LandmarkDataset) -> str 
     except Exception as error:  # errors of a plugin's estimate must not end a run
         plugin = loaded.architecture.installed
         return (
-            f"plugin {plugin} fails when it estimates the cost of its networks ({type(error).__name__}: {error}). "
-            f"Update {plugin.distribution}, or report it to its author; the run continues."
+            f"plugin {plugin} fails when it estimates the cost of its networks ({type(error).__name__}: "
+            f"{error}). Update {plugin.distribution}, or report it to its author; the run continues."
         )
     if network is None:
         return None

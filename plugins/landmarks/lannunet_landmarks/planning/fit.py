@@ -145,9 +145,9 @@ def _proportions(found: Look, pixel: Sequence[float]) -> str:
     if not found.states_spacing:
         return f"a pixel is {shown} pixels of the median image"
     own = np.median(found.spacings, axis=0)
-    return f"a pixel is {shown} mm: no slices are interpolated along {'xyz'[coarse]}"
+    coarse = int(own.argmax())
     if own[coarse] > SQUARE * own.min() and pixel[coarse] > SQUARE * min(pixel):
-        return f"a pixel is {shown} mm: no slices are made up along {'xyz'[coarse]}"
+        return f"a pixel is {shown} mm: no slices are interpolated along {'xyz'[coarse]}"
     return f"a pixel is {shown} mm, in the proportions that the median image has in mm"
 
 

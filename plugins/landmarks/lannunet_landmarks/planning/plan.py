@@ -106,7 +106,7 @@ def choose_scheme(found: Look) -> tuple[str, str]:
     if found.turned is None:
         return (
             recipe.UPRIGHT,
-            "rotations of up to 15 degrees; there are too few landmarks to estimate how the object is oriented",
+            "rotations of up to 15 degrees; too few landmarks show the orientation of the object",
         )
     by = f"by {found.turned:.0f} degrees or less in 95 % of the training images"
     if found.turned <= recipe.TURNED_DEGREES:
@@ -186,8 +186,8 @@ def _about(found: Look, request: PlanRequest, machine: Machine, batches: float) 
         more = " and so on" if len(found.mirrored) > MOST_PAIRS else ""
         about.append(
             "The mean shape is symmetric, so some landmarks may be left and right counterparts: "
-            f"{', '.join(' and '.join(pair) for pair in shown)}{more}. If they are, which the shape alone cannot "
-            "show, name them in dataset.flip_pairs before you choose a scheme that mirrors."
+            f"{', '.join(' and '.join(pair) for pair in shown)}{more}. If they are, which the shape alone "
+            "cannot show, name them in dataset.flip_pairs before you choose a scheme that mirrors."
         )
     if batches < recipe.FEW_BATCHES:
         about.append(

@@ -1,4 +1,4 @@
-"""A trained model in memory, or several that look together: the command and programs predict with it."""
+"""A trained model in memory, or an ensemble: `lannunet predict` and Python programs predict with it."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from lannunet_landmarks.types import Prediction, Sample, unannotated
 
 @dataclass(frozen=True, eq=False)
 class Landmarks:
-    """Where the landmarks of an image are.
+    """The landmarks of an image.
 
     Attributes:
         points: (N, D) in pixels of the image, (x, y[, z]), their centres at integers; NaN where not found.
-        confidence: (N,) in 0 … 1, higher is more certain. With a radius it is the probability that the point
-            lies within it.
-        radius: See there; None: the confidence is not calibrated.
-        unit: Of the radius, `mm` or `px`; None without one.
-        names: Of the N landmarks.
+        confidence: (N,) in 0 … 1, higher is more certain. If there is a radius, it is the probability that
+            the point lies within it.
+        radius: Radius of the confidence; None: the confidence is not calibrated.
+        unit: Unit of the radius, `mm` or `px`; None without a radius.
+        names: Names of the N landmarks.
         present: (N,) whether each is in the image at all; None: the model does not decide it.
-        presence: (N,) the probability of that; None: not known.
-        covariance: (N, D, D) in pixels², of models that predict together; None: not known.
-        spacing: mm per pixel (x, y[, z]); None: not known.
+        presence: (N,) the probability that each is in the image; None: unknown.
+        covariance: (N, D, D) in pixels², of an ensemble; None: unknown.
+        spacing: mm per pixel (x, y[, z]); None: unknown.
     """
 
     task: ClassVar[str] = "landmarks"
@@ -72,16 +72,16 @@ class LandmarkModel:
     """A `Predictor`; a second stage, and additional models, are loaded with the first.
 
     Args:
-        model: A model file, a run's folder, or that of a cross-validated run.
-        also: Additional models, to predict together with it.
-        tta: Whether to predict mirrored images too; None: as the model's configuration says.
-        known: What makes probabilities of its confidences, beside what the model learned itself; None: what
-            lies beside it, as in a bundle.
-        plugins: Files with plugins that the user trusts.
+        model: A model file, the folder of a run, or the folder of a cross-validated run.
+        also: Additional models of an ensemble.
+        tta: Whether to predict mirrored images too; None: as configured in the model.
+        known: Calibration of confidences, applied after the model's own; None: the calibration beside the
+            model, as in a bundle.
+        plugins: Trusted plugin files.
         device: As `trainer.device`.
 
     Raises:
-        UserError: They are no models, or none that can look together.
+        UserError: A path is not a model, or the models cannot form an ensemble.
     """
 
     def __init__(
@@ -109,12 +109,12 @@ class LandmarkModel:
             stages.append([self.second, *open_members(self.second, list(map(second_model, others)))])
         for member in (session for stage in stages for session in stage):
             recalibrate(member, known)
-        self.looks = [together(stage) for stage in stages]  # refused now where it is impossible
-        self._turn = threading.Lock()  # plugins, and dropout, may keep a state
+        self.looks = [together(stage) for stage in stages]  # raises now if it is impossible
+        self._turn = threading.Lock()  # plugins, and dropout, may have a state
 
     @property
     def last(self) -> LandmarkSession:
-        """Whose predictions are the answer."""
+        """The session of the last stage, whose predictions are returned."""
         return self.second or self.session
 
     def prepare(self, session: LandmarkSession, samples: Sequence[Sample]) -> PreparedImages:
@@ -131,9 +131,9 @@ class LandmarkModel:
 
         Args:
             samples: The images.
-            prepared: The same, as `prepare` gives them.
-            session: That they were prepared with; None: this model's own.
-            debug: Where to write pictures of maps; None: nowhere.
+            prepared: The images, prepared by `prepare`.
+            session: Session that they were prepared with; None: this model's own.
+            debug: Folder for pictures of maps; None: no pictures.
         """
         session = session or self.session
         with self._turn:
@@ -160,17 +160,17 @@ class LandmarkModel:
         return [Landmarks.of(one, run.outputs) for one in next(iter(methods.values()))]
 
     def graph(self, size: Sequence[int] | None = None) -> Graph:
-        """As one graph of tensors, for export, which looks once at an image; see `graph.graph_of`.
+        """The model as one graph of tensors, for export, with one pass per image; see `graph.graph_of`.
 
         Raises:
-            UserError: It cannot be one.
+            UserError: The model cannot be exported.
         """
         from lannunet_landmarks.predict.graph import graph_of
 
         if self.others or self.second:
             what = "predicts in two stages"
             if self.others:
-                what = f"holds {1 + len(self.others)} models that look together (name one, such as its fold0)"
+                what = f"holds {1 + len(self.others)} models of an ensemble (name one, such as its fold0)"
             raise UserError(f"{self.model}: {what}, so it cannot be exported as a graph.")
         single = copy(self)
         single.looks = [locate_with(self.session)]
@@ -178,13 +178,13 @@ class LandmarkModel:
 
 
 def kept_calibration(model: Path) -> Path | None:
-    """The calibration in a model's folder, where a bundle has it; None: there is none."""
+    """The calibration in a model's folder, as in a bundle; None: there is none."""
     kept = located(model) / "calibration.json"
     return kept if kept.is_file() else None
 
 
 def mirror(session: LandmarkSession, tta: bool | None) -> None:
-    """Have a session predict mirrored images too, or not; None: as its configuration says."""
+    """Switch test-time augmentation of a session on or off; None: as configured."""
     if tta is not None:
         run = session.config
         inference = run.inference.model_copy(update={"tta": tta})
@@ -192,9 +192,9 @@ def mirror(session: LandmarkSession, tta: bool | None) -> None:
 
 
 def recalibrate(session: LandmarkSession, known: Calibration | None) -> None:
-    """Have a session's confidences, as it gives them, go through a calibration, member by member.
+    """Apply a calibration to a session's confidences, member by member.
 
-    So that members of an ensemble that disagree lower what the calibration says, rather than the other way.
-    """
+    It is applied before members are combined, so that a disagreement of members lowers the calibrated
+    confidence."""
     if known is not None and known.confidence is not None:
         session.calibrations = (*session.calibrations, known.confidence)

@@ -1,4 +1,4 @@
-"""Trained models, opened for use: one, or several that predict the same images together."""
+"""Open trained models for inference: one, or the members of an ensemble."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lannunet_landmarks.session import LandmarkSession, pixel_shape, start_sessi
 from lannunet_landmarks.types import Sample
 
 PREPARING = {"resize": "letterbox", "letterbox_in": "pixels", "normalisation": "zscore", "clip": []}
-"""The keys of `sampler` that say how images become what the network sees, as earlier models meant them."""
+"""The keys of `sampler` that determine the network's input, with the defaults of earlier models."""
 
 
 def open_model(
@@ -37,14 +37,14 @@ def open_model(
     plugins: Sequence[Path] = (),
     device: str | Fabric = "auto",
 ) -> LandmarkSession:
-    """A trained model on the device.
+    """Open a trained model on the device.
 
     Args:
         path: A model file or a run's folder.
-        centres: What a second stage looks around.
-        inference: How to predict; None: as in the model's configuration.
-        plugins: Files with plugins that the user trusts.
-        device: As `trainer.device`, or that of another model.
+        centres: Centres of the patches of a second stage.
+        inference: Section to predict with; None: as in the model's configuration.
+        plugins: Trusted plugin files.
+        device: As `trainer.device`, or the device of another model.
     """
 
     def change(loaded: LoadedConfig) -> LoadedConfig:
@@ -62,14 +62,13 @@ def open_model(
     )
     if session.config.inference.presence and session.presence is None:
         raise UserError(
-            f"{path}: has not learned what tells that a landmark is there. Train it to the end with "
-            "inference.presence: true."
+            f"{path}: has no threshold of presence. Train it to the end with inference.presence: true."
         )
     return session
 
 
 def open_members(first: LandmarkSession, paths: Sequence[Path]) -> list[LandmarkSession]:
-    """Additional models that see the same images (or patches) as `first`, and predict as it does."""
+    """Open additional models with the same input as `first`, and the same way of predicting."""
     members = []
     sampler = first.config.sampler
     centred = sampler.sample_mode == "patch_centred"
@@ -94,8 +93,8 @@ def open_members(first: LandmarkSession, paths: Sequence[Path]) -> list[Landmark
         ):
             if found != wanted:
                 raise UserError(
-                    f"{path}: its {what} {found}, the others' {wanted}. The models of an ensemble see the "
-                    "same images and find the same landmarks."
+                    f"{path}: its {what} {found}, the others' {wanted}. The models of an ensemble need the "
+                    "same images and the same landmarks."
                 )
         members.append(member)
     return members
@@ -106,7 +105,7 @@ def stages_of(session: LandmarkSession) -> int:
 
 
 def shapes(first: LandmarkSession, member: LandmarkSession) -> list[tuple[str, object, object]]:
-    """In which proportions two models see images, as far as their letterboxes depend on it."""
+    """The input pixels' shapes of two models, if their letterboxes depend on it."""
     if first.config.sampler.resize == "stretch" or first.config.sampler.image_size is None:
         return []
     found, wanted = (
@@ -120,9 +119,9 @@ def shapes(first: LandmarkSession, member: LandmarkSession) -> list[tuple[str, o
 
 
 def as_trained(loaded: LoadedConfig) -> LoadedConfig:
-    """Of a model that is only used: images are prepared as those that it was trained on.
+    """The configuration of a model for inference: images are prepared as in its training.
 
-    What the configuration gives otherwise stays.
+    Keys that the user set are kept.
     """
     run = cast(RunConfig, loaded.run)
     if not run.trainer.inference_only or run.model.checkpoint is None:
@@ -135,7 +134,7 @@ def as_trained(loaded: LoadedConfig) -> LoadedConfig:
 
 
 def seen_in_training(dataset: DatasetConfig, fold: int, samples: Sequence[Sample]) -> int:
-    """How many of the samples show images that a model was trained on; 0 where its annotations are gone."""
+    """The number of samples whose images a model was trained on; 0 if its annotations no longer exist."""
     try:
         training = load_dataset(dataset, fold).samples["training"]
     except UserError:
@@ -146,9 +145,9 @@ def seen_in_training(dataset: DatasetConfig, fold: int, samples: Sequence[Sample
 
 
 def settle_ensemble(loaded: LoadedConfig) -> LoadedConfig:
-    """With the models of `inference.ensemble_inference` named one by one.
+    """The configuration, with all models of `inference.ensemble_inference` named.
 
-    The run's own model is one of them. Where it does not train and none is named, that is the first.
+    The run's own model is one of them. If the run does not train and names none, it is the first of them.
     """
     run = cast(RunConfig, loaded.run)
     inference, model = run.inference, run.model

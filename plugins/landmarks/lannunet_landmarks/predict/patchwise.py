@@ -1,4 +1,4 @@
-"""Predicting a whole image patch by patch, with any network."""
+"""Predict a whole image patch by patch, with any network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lannunet_landmarks.predict.stitch import finest, tensors_of
 
 CPU = torch.device("cpu")
 Device = torch.device
-PROBES = 2  # random images that the receptive field is measured with
+PROBES = 2  # random images for measuring the receptive field
 
 
 MapsOf = Callable[[Mapping[str, Any]], Any]
@@ -28,7 +28,7 @@ MapsOf = Callable[[Mapping[str, Any]], Any]
 def whole_maps(
     learner: LandmarkLearner, hooks: LandmarkHooks, batch_size: int, channels: int, room: Room
 ) -> MapsOf:
-    """`Learner.maps`, of as many images at a time as fit into memory; where none does, in patches that do."""
+    """`Learner.maps`, for as many images at a time as fit into memory; if none fits, in patches."""
     in_patches = patchwise(learner, hooks, batch_size, channels, room)
 
     def maps(batch: Mapping[str, Any]) -> Any:
@@ -53,9 +53,9 @@ def stitched_maps(
     channels: int,
     room: Room | None = None,
 ) -> MapsOf:
-    """What makes activated float32 maps of a batch of one image, as `Learner.maps` does, but in patches.
+    """A function that computes the maps of a batch of one image, like `Learner.maps`, but in patches.
 
-    They are smaller than `patch_size` where that does not fit into memory.
+    Patches are smaller than `patch_size` if that does not fit into memory.
     """
     room = room or Room()
     in_patches = patchwise(learner, hooks, batch_size, channels, room)
@@ -65,7 +65,7 @@ def stitched_maps(
 def patchwise(
     learner: LandmarkLearner, hooks: LandmarkHooks, batch_size: int, channels: int, room: Room
 ) -> Callable[[Mapping[str, Any], tuple[int, ...]], Any]:
-    """What makes the maps of a batch of one image in patches of a size."""
+    """A function that computes the maps of a batch of one image in patches of a given size."""
     learner.network.eval()
     measured: dict[tuple[int, ...], tuple[tuple[int, ...], tuple[int, ...]]] = {}  # strides and margin
 
@@ -89,7 +89,7 @@ def patchwise(
 
 
 def patch_batch(batch: Mapping[str, Any], patches: Tensor, corners: Tensor) -> dict[str, Any]:
-    """The batch of an image, as it is for patches (P, C, *S) of it with corners (P, D)."""
+    """The batch of an image, converted for patches (P, C, *S) with corners (P, D)."""
     count, dimensions = corners.shape
     shift = torch.eye(dimensions + 1, dtype=torch.float64).repeat(count, 1, 1)
     shift[:, :-1, -1] = corners
@@ -98,7 +98,7 @@ def patch_batch(batch: Mapping[str, Any], patches: Tensor, corners: Tensor) -> d
 
 
 def part_of(batch: Mapping[str, Any], chosen: Sequence[int]) -> Mapping[str, Any]:
-    """The images of these indices, which follow each other, of a batch."""
+    """The images of a batch with these consecutive indices."""
     if len(chosen) == len(batch["image"]):
         return batch
     some = slice(chosen[0], chosen[-1] + 1)
@@ -109,7 +109,7 @@ def part_of(batch: Mapping[str, Any], chosen: Sequence[int]) -> Mapping[str, Any
 
 
 def joined(parts: Sequence[Any]) -> Any:
-    """Maps of all images from those of some at a time."""
+    """Join the maps of parts of a batch."""
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -121,7 +121,7 @@ def joined(parts: Sequence[Any]) -> Any:
 
 
 def repeated(batch: Mapping[str, Any], count: int) -> dict[str, Any]:
-    """A batch of one, this many times."""
+    """A batch of one image, repeated `count` times."""
     many: dict[str, Any] = {}
     for key, value in batch.items():
         if isinstance(value, Mapping):
@@ -142,18 +142,18 @@ def coordinates_around(
     mode: EvaluationMode,
     room: Room | None = None,
 ) -> tuple[Coordinates, Tensor | None]:
-    """Each landmark of one image from a patch around its place in `centres`; NaN where that is unknown.
+    """Each landmark of one image, from a patch around its entry in `centres`; NaN if that is unknown.
 
-    Of a patch's N maps only that of its own landmark counts.
+    Only the map of its own landmark is used from a patch's N maps.
 
     Args:
-        maps_of: The activated maps of a batch of patches, which are those of the landmarks of these indices.
+        maps_of: The activated maps of a batch of patches, given the indices of their landmarks.
         hooks: The run's hooks.
-        patch_size: (x, y[, z]).
+        patch_size: Size of a patch, (x, y[, z]).
         batch_size: Patches at a time.
-        batch: Of one image; `centres` is (1, N, D) in its pixels.
-        mode: As `get_coords_from_heatmap` takes it.
-        room: How many patches at a time fit into memory.
+        batch: Batch of one image; `centres` is (1, N, D) in its pixels.
+        mode: Mode as in `get_coords_from_heatmap`.
+        room: Number of patches that fit into memory at the same time.
 
     Returns:
         The coordinates in pixels of the image, and the landmarks' own maps as in `Located.patches`.
@@ -161,10 +161,10 @@ def coordinates_around(
     image, centres = batch["image"], batch["centres"][0].cpu().double()
     half = (torch.tensor(patch_size) - 1) / 2
     known = torch.isfinite(centres).all(1).nonzero()[:, 0]
-    # Whole pixels, so that nothing is resampled; on the image, so that there is something to see.
+    # Whole pixels, so that nothing is resampled; clipped to the image, so that a patch is not empty.
     last = torch.tensor(spatial_size(image)) - 1
     places = centres[known].clamp(min=torch.zeros(len(half)), max=last)
-    # Halfway between two pixels towards the middle: a mirrored image has the same patches.
+    # Halfway values are rounded towards the middle, so that a mirrored image has the same patches.
     towards_0, towards_end = (places - half - 0.5).ceil(), (places - half + 0.5).floor()
     corners = torch.where(places > last / 2, towards_0, towards_end)
     count, dimensions = centres.shape
@@ -211,7 +211,7 @@ def cut_patch(image: Tensor, corner: Tensor, size: tuple[int, ...]) -> Tensor:
     """The patch of `size` at `corner` (x, y[, z]) of an image (C, *S), with zeros beyond its border."""
     pads = []
     for first, length, side in zip(corner.tolist(), size, image.shape[:0:-1], strict=True):
-        pads += [-first, first + length - side]  # negative ones crop
+        pads += [-first, first + length - side]  # negative values crop
     return functional.pad(image, pads)
 
 
@@ -248,13 +248,14 @@ def output_strides(
         strides = level_scale(size, output)
         whole = all(stride == int(stride) for stride in strides)
         if whole and any(int(stride).bit_count() > 1 for stride in strides):
-            # 36 pixels to 4 may be a stride of 9, or one of 8 with a remainder: twice as many pixels tell.
+            # 36 pixels to 4 may be a stride of 9, or of 8 with a remainder: twice as many pixels distinguish
+            # them.
             doubled = doubled or output_sizes(network, channels, tuple(2 * side for side in size), device)
             whole = doubled[number] == tuple(2 * side for side in output)
         if not whole:
             raise UserError(
-                f"an output of {'×'.join(map(str, output))} is no whole fraction of it. Choose another size, "
-                "such as a multiple of 32."
+                f"an output of {'×'.join(map(str, output))} is not a whole fraction of it. Choose another "
+                "size, such as a multiple of 32."
             )
         common = [math.lcm(a, int(b)) for a, b in zip(common, strides, strict=True)]
     return tuple(common)
@@ -263,7 +264,7 @@ def output_strides(
 def output_sizes(
     network: Callable[[Tensor], Any], channels: int, size: tuple[int, ...], device: Device = CPU
 ) -> list[tuple[int, ...]]:
-    """Sizes (x, y[, z]) of all outputs that have a place in the image."""
+    """Sizes (x, y[, z]) of all outputs with spatial axes."""
     with torch.no_grad():
         outputs = network(blank(1, channels, size, device))
     return [spatial_size(output) for output in tensors_of(outputs) if output.ndim == 2 + len(size)]
@@ -272,13 +273,13 @@ def output_sizes(
 def receptive_radius(
     network: Callable[[Tensor], Any], channels: int, size: tuple[int, ...], device: Device = CPU
 ) -> tuple[int, ...]:
-    """How many pixels (x, y[, z]) beyond its own an output depends on, for an input of `size`.
+    """The number of pixels (x, y[, z]) beyond its own that an output depends on, for an input of `size`.
 
-    Measured as the footprint of the gradient of the finest outputs' middles; at most what the size shows.
+    Measured as the footprint of the gradient of the finest outputs' middles; limited by the size.
     """
     generator = torch.Generator().manual_seed(0)
     radius = [0] * len(size)
-    for _ in range(PROBES):  # one at a time, as a gradient takes more memory than a prediction
+    for _ in range(PROBES):  # one at a time, as a gradient needs more memory than a prediction
         with torch.inference_mode(False), torch.enable_grad():
             noise = torch.randn(1, channels, *reversed(size), generator=generator)
             image = noise.to(device).requires_grad_()
@@ -289,7 +290,7 @@ def receptive_radius(
                 values = output.float()
                 for position in reversed(middle):
                     values = values.select(2, position)  # in the end (B, K)
-                # Of random weight, so that no two paths cancel.
+                # Random weights, so that no two paths cancel.
                 weights = torch.randn(values.shape, generator=generator).to(values.device)
                 (gradient,) = torch.autograd.grad((values * weights).sum(), image, retain_graph=True)
                 seen = (gradient != 0).flatten(0, 1).any(0)

@@ -1,4 +1,4 @@
-"""Predicting prepared images with a learner."""
+"""Predict prepared images with a learner."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from lannunet_core import (
 from lannunet_landmarks.hooks import LandmarkHooks
 from lannunet_landmarks.types import Heat, Prediction, Sample
 
-MOST_HEAT = {2: 96, 3: 40}  # pixels of a map for the eye, along its longest side
+MOST_HEAT = {2: 96, 3: 40}  # pixels of a map for display, along its longest side
 PICTURES = 12  # images with debug pictures, in whole batches
 
 
 @dataclass(frozen=True)
 class Located:
-    """What was found in a batch.
+    """The landmarks found in a batch.
 
     Attributes:
-        maps: Activated maps; an empty list where there are none of the whole image.
+        maps: Activated maps; an empty list if there are none of the whole image.
         methods: Coordinates in pixels of the batch's images, by the method's name, the main one first.
         present: (B, N) on the CPU, whether each landmark is in the image; None: not decided.
-        within: The radius that confidence is the probability of, and its unit; None: it is not calibrated.
+        within: Radius of the confidence, and its unit; None: the confidence is not calibrated.
         patches: (1, N, *S) the map of each landmark in a patch around its centre, zeros where that is
-            unknown; None: there are none.
+            unknown; None: not predicted in patches.
     """
 
     maps: Any
@@ -59,7 +59,7 @@ Locate = Callable[[Mapping[str, Any], EvaluationMode], Located]
 
 
 def locate_in_maps(maps_of: Callable[[Mapping[str, Any]], Any], hooks: LandmarkHooks, method: str) -> Locate:
-    """By decoding the maps that `maps_of` makes of a batch of whole images."""
+    """Decode the maps that `maps_of` computes for a batch of whole images."""
 
     def locate(batch: Mapping[str, Any], mode: EvaluationMode) -> Located:
         maps = maps_of(batch)
@@ -69,7 +69,7 @@ def locate_in_maps(maps_of: Callable[[Mapping[str, Any]], Any], hooks: LandmarkH
 
 
 def of_landmarks(maps: Any, image: Tensor, count: int) -> bool:
-    """Whether these are maps (B, N, *S) of the whole image, in a whole fraction of its resolution."""
+    """Whether these are maps (B, N, *S) of the whole image, at 1/n of its resolution."""
     if not isinstance(maps, Tensor) or maps.ndim != image.ndim or maps.shape[1] != count:
         return False
     return all(full % side == 0 for full, side in zip(image.shape[2:], maps.shape[2:], strict=True))
@@ -95,17 +95,17 @@ def predict(
     debug_folder: Path | None = None,
     done: Callable[[int], None] = lambda count: None,
 ) -> dict[str, list[Prediction]]:
-    """Predict every sample of `batches`, by each method of `locate`.
+    """Predict every sample of `batches` with each method of `locate`.
 
     Args:
         locate: Finds the coordinates of a batch.
         hooks: The run's hooks.
-        fabric: Gives the device.
+        fabric: Provides the device.
         batches: Batches of an `EvaluationSamples` loader.
-        samples: What the batches' `index` counts.
-        mode: Where to decode; the result is in original pixels, in input pixels for `use_input_size`.
-        debug_folder: Where to write pictures of the maps of the first `PICTURES` images; None: nowhere.
-        done: Told how many samples each batch held.
+        samples: Samples that the batches' `index` refers to.
+        mode: Frame to decode in; the result is in original pixels, in input pixels for `use_input_size`.
+        debug_folder: Folder for pictures of the maps of the first `PICTURES` images; None: no pictures.
+        done: Called with the number of samples of each batch.
     """
     predictions: dict[str, list[Prediction]] = {}
     for batch in batches:
@@ -128,10 +128,10 @@ def predict(
 
 
 def strongest(maps: Any, image: Tensor, count: int) -> tuple[NDArray[np.uint8], Floats] | None:
-    """The finest maps of a batch for the eye; None where there are none of the whole image.
+    """The finest maps of a batch for display; None: there are none of the whole image.
 
     Returns:
-        (B, *S') of `Heat`, and how many pixels of the input (x, y[, z]) one of them is wide.
+        (B, *S') of `Heat`, and the width of its pixels in pixels of the input (x, y[, z]).
     """
     while isinstance(maps, (list, tuple)) and maps:
         maps = maps[0]
@@ -152,7 +152,8 @@ def strongest(maps: Any, image: Tensor, count: int) -> tuple[NDArray[np.uint8], 
 def with_heat(
     prediction: Prediction, values: NDArray[np.uint8], step: Floats, affine: Floats | None
 ) -> Prediction:
-    """A prediction with its `Heat`; `affine` takes pixels of the input to its frame (None: they are)."""
+    """A prediction with its `Heat`; `affine` maps input pixels to its frame (None: the frame is the
+    input's)."""
     first = (step - 1) / 2
     if affine is not None:
         first = transform_points(affine, first[None])[0]
@@ -167,7 +168,7 @@ def in_original(
     located: Located,
     mode: EvaluationMode,
 ) -> Iterator[Prediction]:
-    """The predictions of a batch by one method, which `found` what was `located`."""
+    """The predictions of a batch by one method, whose coordinates are `found`."""
     points = found.points.double().cpu().numpy()
     confidence = found.confidence.double().cpu().numpy()
     covariance = None if found.covariance is None else found.covariance.double().cpu().numpy()
@@ -198,7 +199,7 @@ def in_frame(
     spacing: Floats | None,
     mode: EvaluationMode,
 ) -> Prediction:
-    """A prediction in input pixels (N, D), beside its annotation, in the frame that `mode` asks for."""
+    """A prediction in input pixels (N, D), with its annotation, in the frame of `mode`."""
     linear = affine[:-1, :-1]
     target, original_spacing = sample.coordinates, None
     if mode == "use_input_size":

@@ -1,9 +1,8 @@
-"""Whether a landmark is in the image at all: it is where its probability reaches a threshold of its own.
+"""Decide whether a landmark is in the image: it is if its probability reaches its own threshold.
 
-Under `kl` that is the probability that the network has learned, all but its "not here"; other losses teach
-none, and the raw confidence takes its place. The thresholds are those that decide the fewest landmarks of the
-validation images wrongly.
-"""
+Under `kl` it is the probability that the network has learned, the complement of "not here"; other losses do
+not learn one, and the raw confidence is used instead. The thresholds minimise the number of wrong decisions
+on the landmarks of the validation images."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ KNOWN_NEGATIVE = (State.ABSENT, State.OUTSIDE)
 
 
 def check_calibration(samples: Sequence[Sample], path: Path) -> None:
-    """Refuse validation samples that show only landmarks, or none."""
+    """Raise a UserError for validation samples whose landmarks are all present, or all absent."""
     states = np.concatenate([sample.states for sample in samples] or [np.empty(0, np.int64)])
     if not np.isin(states, KNOWN_NEGATIVE).any() or not (states == State.VISIBLE).any():
         raise UserError(
@@ -35,7 +34,7 @@ def check_calibration(samples: Sequence[Sample], path: Path) -> None:
 def calibrated(predictions: Sequence[Prediction]) -> list[float]:
     """The threshold of each landmark.
 
-    A landmark that is in all of the images, or in none, gets that of all landmarks together.
+    A landmark that is in all of the images, or in none, gets the threshold of all landmarks together.
     """
     states = np.array([p.states for p in predictions if p.states is not None])  # (I, N)
     confidence = np.array([figure_of(p) for p in predictions if p.states is not None])
@@ -48,12 +47,12 @@ def calibrated(predictions: Sequence[Prediction]) -> list[float]:
 
 
 def figure_of(prediction: Prediction) -> Floats:
-    """(N,) what presence is decided by."""
+    """(N,) the values that presence is decided by."""
     return prediction.confidence if prediction.presence is None else prediction.presence
 
 
 def threshold(visible: Floats, absent: Floats) -> float:
-    """Has the fewest of `visible` below and of `absent` above; of several such, the one in the widest gap."""
+    """The threshold with the fewest of `visible` below and of `absent` above; in the widest gap if tied."""
     values = np.unique(np.concatenate([[0.0, 1.0], visible, absent]))
     middle = (values[1:] + values[:-1]) / 2
     missed = np.searchsorted(np.sort(visible), middle)
@@ -62,7 +61,7 @@ def threshold(visible: Floats, absent: Floats) -> float:
 
 
 def deciding(locate: Locate, thresholds: Sequence[float]) -> Locate:
-    """`locate`, and whether each landmark is there."""
+    """`locate`, which also decides whether each landmark is present."""
 
     def decide(batch: Mapping[str, Any], mode: EvaluationMode) -> Located:
         located = locate(batch, mode)

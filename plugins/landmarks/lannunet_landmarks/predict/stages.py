@@ -1,8 +1,7 @@
-"""A run in one stage, or in two: the second looks again, on patches around what the first found.
+"""A run in one stage, or in two: the second predicts on patches around the predictions of the first.
 
-What the first says of images that it was trained on is better than what it will say of others. So the second
-is trained on patches that are moved by as much as the first errs on the validation images.
-"""
+The first stage is more accurate on images that it was trained on than on others. So the second stage is
+trained on patches that are moved by as much as the first stage errs on the validation images."""
 
 from __future__ import annotations
 
@@ -41,14 +40,14 @@ from lannunet_landmarks.session import describe, first_images, prepare_images, s
 from lannunet_landmarks.types import Prediction
 from lannunet_landmarks.work import train
 
-REACHED = 0.95  # share of the first stage's validation errors that training patches are moved by
+REACHED = 0.95  # share of the first stage's validation errors that the moves of training patches cover
 LEAST_JITTER = 1.0  # pixels
 
 
 def train_stages(loaded: LoadedConfig, *, resume: bool = False, overwrite: bool = False) -> list[Prediction]:
-    """Train as configured, and a second stage on patches around its predictions where there is one.
+    """Train the first stage, and a second stage on patches around its predictions if there is one.
 
-    The first stage's results are in the output folder as always, the second's in a folder `refine` in it.
+    The first stage's results are in the output folder, the second's in its subfolder `refine`.
 
     Args:
         loaded: The run's configuration.
@@ -61,7 +60,7 @@ def train_stages(loaded: LoadedConfig, *, resume: bool = False, overwrite: bool 
     loaded = settle_ensemble(loaded)
     if loaded.refine is None:
         return train(loaded, resume=resume, overwrite=overwrite)
-    with releasing():  # both stages write into one folder, which stays locked between them
+    with releasing():  # both stages write to one folder, which stays locked between them
         lock_folder(loaded.run.output.output_dir)
         return train_both(loaded, with_models(loaded.refine, loaded), resume, overwrite)
 
@@ -70,21 +69,21 @@ def train_both(loaded: LoadedConfig, second: LoadedConfig, resume: bool, overwri
     refined = cast(RunConfig, second.run)
     dataset = open_used(loaded)
     fabric = make_fabric(second.run)
-    # Is it possible at all?
+    # Fail early if a second stage is impossible.
     session = start_session(second, describe(refined, dataset, fabric.device.type), fabric)
     open_members(session, refined.inference.ensemble_checkpoints)
     coarse = train(loaded, resume=resume, overwrite=overwrite)
 
     found = predict_all(loaded, dataset)
-    # What is evaluated is looked for where all models of an ensemble find it. They may have been trained on
-    # the other images, so these are looked for, and errors measured, where this one finds them alone.
+    # The evaluated split gets the predictions of the whole ensemble as centres. Its members may have been
+    # trained on the other images, so for these, and for the errors, this model predicts alone.
     looked_for = {**found, refined.inference.split: coarse}
     centres = loaded.run.output.output_dir / CENTRES_FILE
     if is_first():
         write_predictions(
             centres, [one for split in SPLITS for one in looked_for[split]], dataset.landmark_names
         )
-    from_first(None)  # it has written them
+    from_first(None)  # the file exists now
     patch = refined.sampler.patch
     jitter = patch.jitter
     if jitter == "auto":
@@ -97,15 +96,16 @@ def train_both(loaded: LoadedConfig, second: LoadedConfig, resume: bool, overwri
         compare=lambda _: {"first stage": coarse},
     )
     folder = loaded.run.output.output_dir
-    echo(f"the run's final results: {second.run.output.output_dir}; what lies in {folder} is its first stage")
+    echo(f"the run's final results: {second.run.output.output_dir}; {folder} holds its first stage")
     return refinement
 
 
 def with_models(second: LoadedConfig, first: LoadedConfig) -> LoadedConfig:
-    """A second stage with those of the models that the first one names: of an ensemble, or to predict with.
+    """The second stage, with the second stages of the models that the first names for an ensemble or
+    inference.
 
     Raises:
-        UserError: A model of the ensemble has none.
+        UserError: A model of the ensemble has no second stage.
     """
     config, run = cast(RunConfig, first.run), cast(RunConfig, second.run)
     members = config.inference.ensemble_checkpoints
@@ -113,7 +113,7 @@ def with_models(second: LoadedConfig, first: LoadedConfig) -> LoadedConfig:
         if best_model(second_model(path)) is None:
             raise UserError(
                 f"inference.ensemble_checkpoints: {path} has no second stage ({second_model(path)}), but "
-                "this run has one. The models of an ensemble have as many stages."
+                "this run has one. The models of an ensemble need the same number of stages."
             )
     inference = run.inference.model_copy(update={"ensemble_checkpoints": list(map(second_model, members))})
     model = run.model
@@ -123,7 +123,7 @@ def with_models(second: LoadedConfig, first: LoadedConfig) -> LoadedConfig:
 
 
 def predict_all(loaded: LoadedConfig, dataset: LandmarkDataset) -> dict[Split, list[Prediction]]:
-    """What the run's best model says of every split."""
+    """The predictions of the run's best model for every split."""
     loaded = as_trained(loaded)
     config = cast(RunConfig, loaded.run)
     fabric = make_fabric(config)
@@ -142,9 +142,9 @@ def predict_all(loaded: LoadedConfig, dataset: LandmarkDataset) -> dict[Split, l
 
 
 def jitter_for(validation: Sequence[Prediction], patch_size: Sequence[int]) -> float:
-    """How far training patches are moved: as the first stage errs, and no further than the patch allows.
+    """The distance that training patches are moved by: the first stage's error, limited by the patch.
 
-    A quarter of the patch where there is nothing to measure the error on.
+    A quarter of the patch if the error cannot be measured.
     """
     most = min(patch_size) / 4
     errors = [
@@ -156,7 +156,7 @@ def jitter_for(validation: Sequence[Prediction], patch_size: Sequence[int]) -> f
 
 
 def around(second: LoadedConfig, centres: Path, jitter: float) -> LoadedConfig:
-    """The second stage as a run of its own."""
+    """The configuration of the second stage as a run of its own."""
     sampler = cast(RunConfig, second.run).sampler
     patch = sampler.patch.model_copy(update={"centres": centres, "jitter": jitter})
     sampler = sampler.model_copy(update={"patch": patch})
@@ -164,6 +164,6 @@ def around(second: LoadedConfig, centres: Path, jitter: float) -> LoadedConfig:
 
 
 def second_model(model: Path) -> Path:
-    """Where the second stage of a run is, given the first's model file or folder."""
+    """The model file or folder of the second stage, for that of the first."""
     model = located(model)
     return (model if model.is_dir() else model.parent.parent) / SECOND_STAGE_FOLDER

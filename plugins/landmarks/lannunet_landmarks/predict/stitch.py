@@ -1,4 +1,4 @@
-"""The maps of a whole image from those of overlapping patches, added up with the weights of `Windows`."""
+"""The maps of a whole image from those of overlapping patches, summed with the weights of `Windows`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from lannunet_core import UserError, map_tensors
 
 
 def stitch(patches: Iterable[tuple[Any, Sequence[tuple[int, ...]]]], windows: Windows) -> Any:
-    """The maps of a whole image from those of its patches, as they come.
+    """Stitch the maps of a whole image from those of its patches, one after the other.
 
-    Of a list of resolutions only the finest is stitched; of a tuple or a mapping, everything.
+    Only the finest of a list of resolutions is stitched; every item of a tuple or a mapping is.
     """
     nest: Any = None
     canvases: list[Canvas] = []
@@ -37,8 +37,8 @@ class Canvas:
         size = tuple(reversed(part.shape[2:]))
         if len(size) != len(windows.patch_size):
             raise UserError(
-                f"an output of shape {tuple(part.shape)} has no place in the image, so patches cannot be "
-                "stitched; the plugin has to answer the stitching hook."
+                f"an output of shape {tuple(part.shape)} has no spatial axes of the image, so patches cannot "
+                "be stitched; the plugin has to implement the stitching hook."
             )
         self.strides = [round(stride) for stride in level_scale(windows.patch_size, size)]
         self.weights = [
@@ -62,7 +62,7 @@ class Canvas:
 
 
 def finest(outputs: Any) -> Any:
-    """Outputs with each list of resolutions, finest first, cut to its first."""
+    """Outputs with each list of resolutions, finest first, reduced to its first item."""
     if isinstance(outputs, list):
         return [finest(outputs[0])]
     if isinstance(outputs, tuple):

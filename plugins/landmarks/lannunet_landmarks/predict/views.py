@@ -1,4 +1,4 @@
-"""Looking at an image more than once with one network: mirrored, and with dropout."""
+"""Several passes over an image with one network: mirrored, and with dropout."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ DRAWS = 256
 
 
 def views(session: LandmarkSession) -> list[Locate]:
-    """As the image is, then mirrored (`inference.tta`), then with dropout (`inference.mc_dropout`)."""
+    """One pass over the image, then over mirrored ones (`inference.tta`), then with dropout
+    (`inference.mc_dropout`)."""
     axes, layers = axes_and_layers(session)
     plain = locate_with(session)
     passes = range(session.config.inference.mc_dropout)
@@ -41,7 +42,8 @@ def views(session: LandmarkSession) -> list[Locate]:
 
 
 def axes_and_layers(session: LandmarkSession) -> tuple[list[int], list[nn.Module]]:
-    """The axes to mirror and the layers with dropout; refuses what the network was not trained for."""
+    """The axes to mirror and the layers with dropout; raises a UserError if the network does not support
+    them."""
     config = session.config
     axes: list[int] = []
     if config.inference.tta:
@@ -50,7 +52,7 @@ def axes_and_layers(session: LandmarkSession) -> tuple[list[int], list[nn.Module
         if not axes:
             raise UserError(
                 f"inference.tta: sampler.data_aug {config.sampler.data_aug} never mirrors, so the network "
-                "does not know mirrored images. Set it to false, or train with a scheme that mirrors."
+                "has not learned mirrored images. Set it to false, or train with a scheme that mirrors."
             )
     layers = dropout_layers(session.learner.network)
     if config.inference.mc_dropout and not layers:
@@ -62,7 +64,7 @@ def axes_and_layers(session: LandmarkSession) -> tuple[list[int], list[nn.Module
 
 
 def mirrored_axes(scheme: Scheme, dimensions: int) -> list[int]:
-    """The axes (0 for x) that a scheme mirrors, one at a time: what a network has seen in training."""
+    """The axes (0 for x) that a scheme mirrors, one at a time, as in training."""
     rng = np.random.default_rng(0)
     given = {"rng": rng, "size": (64,) * dimensions, "sample": None, "epoch": 0}
     drawn = [call_accepting(scheme.draw, **given).spatial for _ in range(DRAWS)]
@@ -72,19 +74,19 @@ def mirrored_axes(scheme: Scheme, dimensions: int) -> list[int]:
 
 
 def swapped(session: LandmarkSession) -> Tensor:
-    """(N,) which landmark passes for each in a mirrored image."""
+    """(N,) the landmark that replaces each one in a mirrored image."""
     dataset, count = session.config.dataset, len(session.run.outputs)
     selected = dataset.landmarks or list(range(count))
     order = torch.arange(count)
     for left, right in dataset.flip_pairs:
-        if left in selected:  # or neither is
+        if left in selected:  # then right is too
             pair = [selected.index(left), selected.index(right)]
             order[pair] = torch.tensor(pair[::-1])
     return order
 
 
 def mirrored(locate: Locate, axis: int, swapped: Tensor) -> Locate:
-    """`locate` in images that are mirrored along an axis (0 for x), its answer mirrored back."""
+    """`locate` on images that are mirrored along an axis (0 for x), with the result mirrored back."""
 
     def view(batch: Mapping[str, Any], mode: EvaluationMode) -> Located:
         image = batch["image"]
@@ -133,7 +135,7 @@ def dropout_layers(network: nn.Module) -> list[nn.Module]:
 
 
 def with_dropout(locate: Locate, layers: Sequence[nn.Module], seed: int, number: int) -> Locate:
-    """`locate` with dropout that is drawn for the number of the look and the first sample of the batch."""
+    """`locate` with dropout that is a function of the pass and the first sample of the batch."""
 
     def view(batch: Mapping[str, Any], mode: EvaluationMode) -> Located:
         device = batch["image"].device

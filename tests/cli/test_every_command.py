@@ -110,7 +110,7 @@ OF_LANDMARKS = {
     "export unknown": ("export {data} --format cocoa -o {new}/a.json", 2, "Did you mean 'coco'?"),
     "export volume": ("export {data} --format slicer -o {new}/a", 2, "states no geometry"),
     "import into": ("import {data} --into {data}", 0, "0 changed, 8 are as they were"),
-    "suggest": ("suggest {run} {image} -o {new}/next", 2, "each of them is annotated already"),
+    "suggest": ("suggest {run} {image} -o {new}/next", 2, "all of them are annotated already"),
     "weightmaps": ("weightmaps {here}/images", 2, ""),
 }
 

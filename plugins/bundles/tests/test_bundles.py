@@ -257,7 +257,7 @@ def test_a_calibration_comes_with_it(trained, tmp_path, capsys):
 
     write_calibration(tmp_path / "others.json", Calibration("px", {"tip": one}))
     (tmp_path / "text.json").write_text("[1]")
-    for name, reason in (("others", "has no landmark '0'"), ("text", "is no calibration of this version")):
+    for name, reason in (("others", "has no landmark '0'"), ("text", "is not a calibration of this version")):
         arguments = ("-o", tmp_path / f"{name}.lnb", "--calibration", tmp_path / f"{name}.json")
         assert trained.lannunet("bundle", "create", trained.out, *arguments) == 2
         assert reason in capsys.readouterr().err

@@ -142,7 +142,7 @@ def test_a_check_by_command_of_what_writes_no_or_reads_no_or_is_broken(
     assert path.read_bytes() == before
     code, said = check("sleap")
     assert code == 0
-    assert "name an example" in said
+    assert "set `example` to a file" in said
     assert "2 passed, 0 failed, 4 not claimed" in check("dicom-sr")[1]
     code, said = check("sleap", "--set", "file=a")
     assert (code, "has no setting file, but example." in said) == (2, True)

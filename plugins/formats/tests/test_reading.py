@@ -501,7 +501,7 @@ def changed(content, *path, value):
         (
             "k.json",
             changed(COCO, "annotations", 0, "keypoints", value=[1, "x", 2] * 3),
-            "k.json, image a0.png: .* are no coordinates",
+            "k.json, image a0.png: .* are not coordinates",
         ),
         ("l.json", changed(LABELME, "shapes", 1, "label", value="tip"), "l.json: tip is placed twice"),
         (
@@ -556,7 +556,7 @@ def changed(content, *path, value):
             "s.json, task 4: has 2 annotations",
         ),
         ("d.csv", DLC_ANIMALS.replace("20.25,,", "20.25,1,2"), "d.csv, line 5: shows 2 individuals"),
-        ("d.csv", DLC.replace("20.25", "n/a"), "d.csv, line 4: .* are no coordinates"),
+        ("d.csv", DLC.replace("20.25", "n/a"), "d.csv, line 4: .* are not coordinates"),
         ("d.csv", DLC.replace("20.25,,", "20.25"), "d.csv, line 4: has 5 cells under 7 columns"),
         (
             "t.tps",
@@ -573,7 +573,7 @@ def changed(content, *path, value):
         (
             "w.csv",
             LONG.replace("\t", ",").replace("10.5", "here"),
-            r"w\.csv, line 2: \['here', '20.25'\] are no coordinates",
+            r"w\.csv, line 2: \['here', '20.25'\] are not coordinates",
         ),
         ("w.csv", LONG.replace("\t", ",").replace("eye", "tip"), "w.csv, line 3: tip is placed twice"),
     ],
@@ -595,7 +595,7 @@ def test_what_is_wrong_is_said_in_one_sentence(file, content, said, place, pictu
     (("coordinateUnits",), "cm", "v0.mrk.json: its coordinates are in cm"),
     (("controlPoints",), None, 'v0.mrk.json: "controlPoints" is missing'),
     (("controlPoints", 0, "positionStatus"), "lost", "v0.mrk.json, point tip: its status is lost, should be"),
-    (("type",), "Curve", "says nothing of any landmark in its images.*a markup of type Curve is left out"),
+    (("type",), "Curve", "annotates no landmark of any image.*a markup of type Curve is left out"),
 ])  # fmt: skip
 def test_wrong_markups(path, value, said, tmp_path, volumes):
     (tmp_path / "v0.mrk.json").write_text(json.dumps(changed(SLICER, "markups", 0, *path, value=value)))

@@ -122,7 +122,7 @@ def test_annotations_that_changed_before_a_resume(project, capsys, split):
     project.annotations[split][0]["coordinates"][0][0] += 1
     assert project.train("--resume") == (0 if split == "testing" else 2)
     said = capsys.readouterr().err
-    assert ("is not what the run began with" in said) == (split != "testing")
+    assert ("differs from the run's start" in said) == (split != "testing")
 
 
 def test_annotations_that_moved_before_a_resume(project):

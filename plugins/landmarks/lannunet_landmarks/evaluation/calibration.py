@@ -332,8 +332,8 @@ def read_calibration(path: Path) -> Calibration:
         landmarks = {terminal_text(name): _of_file(entry) for name, entry in content.landmarks.items()}
         if content.lannunet_calibration == BEFORE:
             echo(
-                f"warning: {path}: was written by an earlier version, whose confidences had another meaning. "
-                "Its regions are valid; confidence is not calibrated, and there are no bins. Make it again with "
+                f"warning: {path}: was written by an earlier version, whose confidences had another "
+                "meaning. Its regions are valid; confidence is not calibrated, and there are no bins. Make it again with "
                 "`lannunet calibrate`.",
                 err=True,
             )

@@ -113,7 +113,7 @@ def _calibration_charts(calibration: Mapping[str, Any]) -> list[Chart]:
     charts = [
         make_chart(
             "Coverage of the regions",
-            "Share of true points in their regions; the line is the coverage that the calibration guarantees.",
+            "Share of true points in their regions; the line is the guaranteed coverage.",
             lambda axis: _draw_reliability(axis, rows),
         )
     ]

@@ -113,7 +113,7 @@ FAULTS = {
         "labels_decode_back",
         "[::-1], -1)",
         ", -1)",
-        "the axes the other way round",
+        "the axes are in reverse order",
     ),
     "labels rounded": (
         "labels",
@@ -127,7 +127,7 @@ FAULTS = {
         "labels_decode_back",
         "/ torch.tensor(image_size) - 0.5",
         "/ torch.tensor(image_size)",
-        "half a pixel lost",
+        "shifted by half a pixel",
     ),
     "label for a missing landmark": (
         "labels",
@@ -299,7 +299,7 @@ FAULTS = {
         "decodes_to_the_point",
         "for axis in axes]",
         "for axis in axes[::-1]]",
-        "the axes the other way round",
+        "the axes are in reverse order",
     ),
     "decoder rounds": (
         "decode",

@@ -175,9 +175,9 @@ BAD = {
     "group": (replaced(["group_by"], 3), r'"group_by" is 3; it must be a field'),
     "group of none": (
         replaced(["group_by"], r"^x(\d)"),
-        r"group_by.* is no field .* nor in every image path",
+        r"group_by.* is not a field .* nor every image path",
     ),
-    "no pattern": (replaced(["group_by"], "("), r'group_by.*"\(" is no field of the samples, nor a regular'),
+    "no pattern": (replaced(["group_by"], "("), r'group_by.*"\(" is not a field of the samples, nor a regular'),
     "duplicate": (replaced(["validation", 0, "id"], "a"), r'id "a" occurs twice'),
     "no id": (replaced(["training", 1, "id"], KeyError), r'sample 2 of training: "id" is missing'),
     "no image": (replaced(["training", 1, "image"], KeyError), r'sample "b" of training: "image" is missing'),
@@ -207,9 +207,9 @@ BAD = {
         replaced(["training", 0, "coordinates", 2, 1], float("inf")),
         r'"a" of training: landmark 2 is \[5, inf\], which is not finite',
     ),
-    "beyond any image": (
+    "outside of any image": (
         replaced(["training", 0, "coordinates", 2, 1], 1e300),
-        r'"a" of training: landmark 2 is \[5, 1e\+300\], which is not finite, or beyond any image',
+        r'"a" of training: landmark 2 is \[5, 1e\+300\], which is not finite, or outside of any image',
     ),
     "not a number": (
         replaced(["training", 0, "coordinates", 2, 1], float("nan")),

@@ -140,8 +140,8 @@ def test_what_has_no_world_is_said(system, image, said, tmp_path):
 
 
 @pytest.mark.parametrize(("written", "said"), [
-    ({"at": [1, 2, 3], "occluded": "yes"}, 'landmark 0 is {"at": .* an object says'),
-    ({"at": [1, 2, 3], "hidden": True}, "landmark 0 is .* an object says"),
+    ({"at": [1, 2, 3], "occluded": "yes"}, 'landmark 0 is {"at": .* an object must be'),
+    ({"at": [1, 2, 3], "hidden": True}, "landmark 0 is .* an object must be"),
     ({"occluded": True}, "landmark 0 is .* must be a list of numbers"),
 ])  # fmt: skip
 def test_an_occluded_point_is_spelt_in_one_way(written, said, tmp_path):

@@ -95,7 +95,7 @@ def test_the_folder_has_the_queue_and_predictions_to_start_from(trained, pool, t
 def test_what_cannot_be_suggested_is_said(trained, tmp_path, capsys):
     images, out = trained.folder / "images", tmp_path / "out"
     assert trained.lannunet("suggest", trained.out, images, "-o", out) == 2
-    assert "each of them is annotated already" in capsys.readouterr().err
+    assert "all of them are annotated already" in capsys.readouterr().err
     assert trained.lannunet("suggest", trained.out, images, "-o", out, "--format", "sleap") == 2
     assert "is only read; written are" in capsys.readouterr().err
     assert not out.exists()

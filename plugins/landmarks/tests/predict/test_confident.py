@@ -39,7 +39,7 @@ def test_a_run_calibrates_on_its_validation_images(calibrated):
         assert group["confidence"] == pytest.approx(confidence.mean(), abs=1e-4)
         assert group["within"] == pytest.approx(within.mean())
     page = (calibrated.out / "report.html").read_text()
-    for words in ("probability of lying within 12", "Confidence and truth", "Error against confidence"):
+    for words in ("probability of lying within 12", "Confidence and accuracy", "Error against confidence"):
         assert words in page
 
 
@@ -121,7 +121,7 @@ def test_a_calibration_of_the_version_before_keeps_its_regions(calibrated, tmp_p
     made.write_text(json.dumps(content))
     image = calibrated.folder / calibrated.annotations["testing"][0]["image"]
     assert calibrated.lannunet("predict", calibrated.out, image, "-o", out, "--calibration", made) == 0
-    assert "is of an earlier version" in capsys.readouterr().err
+    assert "was written by an earlier version" in capsys.readouterr().err
     row = calibrated.rows(out)[0]
     assert float(row["radius_px"]) > 0
     assert row["confidence_radius_px"] == "12"  # the model's own

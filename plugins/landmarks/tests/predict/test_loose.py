@@ -91,7 +91,7 @@ def test_inputs_are_no_target(trained, tmp_path, capsys):
         shutil.copy(trained.folder / one["image"], scans)
     for flags in ((), ("--overwrite",)):
         assert trained.lannunet("predict", trained.out, scans, "-o", scans, *flags) == 2
-        assert "is where the images lie" in capsys.readouterr().err
+        assert "is the folder of the images" in capsys.readouterr().err
     assert len(list(scans.iterdir())) == 2
 
     out, debug = tmp_path / "out", ("--set", "inference.debug=true")

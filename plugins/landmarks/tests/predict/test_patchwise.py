@@ -60,7 +60,7 @@ def test_strides_of_outputs():
     assert output_strides(stack(nn.MaxPool2d((2, 3)), three()), 1, (33, 20)) == (3, 2)
     assert output_strides(stack(nn.MaxPool2d(8, ceil_mode=True)), 1, (100, 36)) == (8, 8)
     for size, output in (((100, 96), "12×12"), ((36, 32), "4×4")):
-        with pytest.raises(UserError, match=f"an output of {output} is no whole fraction"):
+        with pytest.raises(UserError, match=f"an output of {output} is not a whole fraction"):
             output_strides(stack(nn.MaxPool2d(8)), 1, size)
 
 

@@ -217,7 +217,7 @@ def test_a_model_that_was_not_calibrated_is_refused(few_pictures, capsys):
     save_checkpoint(model, content)
     image = few_pictures.folder / few_pictures.annotations["testing"][0]["image"]
     assert few_pictures.lannunet("predict", model, image, "-o", few_pictures.folder / "found") == 2
-    assert "has not learned what tells that a landmark is there" in capsys.readouterr().err
+    assert "has no threshold of presence" in capsys.readouterr().err
 
 
 def test_a_model_to_start_from_decides_nothing_in_training(few_pictures):

@@ -1,9 +1,8 @@
-"""The LannU-Net core: the engine that runs tasks and plugins, and knows none of them.
+"""The LannU-Net core: the engine that runs tasks and plugins, and depends on none of them.
 
-What is listed in `__init__.pyi`, by subject, is the whole public API: what tasks and plugins may import, and
-what is promised to them. Each name is imported when it is first asked for, so that `import lannunet_core` is
-quick. Beside it there is `lannunet_core.testing`, the conformance kit.
-"""
+The public API is what `__init__.pyi` lists by subject: tasks and plugins may import it, and it is kept
+stable. Each name is imported when it is first used, so that `import lannunet_core` is fast. The conformance
+kit is `lannunet_core.testing`."""
 
 import lazy_loader
 

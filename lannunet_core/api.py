@@ -1,8 +1,7 @@
-"""What a program does with LannU-Net: the functions that the distribution `lannunet` offers under that name.
+"""The Python API: the functions that the distribution `lannunet` exports.
 
-No verb writes a file but `train`, which trains into the configuration's output folder. What is wrong with
-what the caller gives is a `UserError`, a run that cannot go on a `RunFailed`; both are `LannunetError`s.
-"""
+Only `train` writes files, into the configuration's output folder. Wrong input raises a `UserError`, a run
+that cannot continue a `RunFailed`; both are `LannunetError`s."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ AnyPath = str | PathLike[str]
 A = TypeVar("A")
 
 DEFAULT_GB = 4.0
-SHARE_OF_GPU = 0.8  # the rest is the driver's, and what fragments
+SHARE_OF_GPU = 0.8  # the rest is for the driver and fragmentation
 
 
 class Model(Generic[A]):
@@ -72,17 +71,17 @@ class Model(Generic[A]):
         progress: Listener | None = None,
         **options: Any,
     ) -> Any:
-        """What the model finds in an image, or in each of a list; no file is written.
+        """Predict an image, or each image of a list; no file is written.
 
         Args:
             images: A NumPy array or tensor ([z,] y, x), with channels first, or last where the last axis has
                 4 or fewer; an image of Pillow or SimpleITK; a path; or a list of them.
-            spacing: mm per pixel, one number or (x, y[, z]), of images that do not say it themselves.
-            progress: Called with what is being done, how many steps are done, and of how many.
-            options: Of the model's task.
+            spacing: mm per pixel, one number or (x, y[, z]), of images that do not state it themselves.
+            progress: Called with a title, the number of finished steps, and their total.
+            options: Options of the model's task.
 
         Raises:
-            UserError: An image cannot be read, or is not of the kind that the model was trained on.
+            UserError: An image cannot be read, or does not match the images that the model was trained on.
         """
         several = isinstance(images, (list, tuple))
         with telling_progress(progress or _nothing):
@@ -91,7 +90,7 @@ class Model(Generic[A]):
 
 
 def _nothing(title: str, done: int, total: int) -> None:
-    """Progress that nobody asked for."""
+    """Progress without a listener."""
 
 
 @overload
@@ -126,18 +125,18 @@ def load(
     plugins: Sequence[AnyPath] = (),
     device: str = "auto",
 ) -> Model[Any]:
-    """A trained model, for use.
+    """Load a trained model.
 
     Args:
         model: A run's folder, a model file, or the folder of a cross-validated run.
-        answer: The class of its answers, which type checkers then know.
-        also: Additional models that predict together with it.
-        tta: Whether to predict mirrored images too; None: as the model's configuration says.
-        plugins: Files with plugins that you trust; their code runs.
-        device: auto (the best there is), cpu, cuda, cuda:1 or mps.
+        answer: The class of its predictions, for type checkers.
+        also: Additional models of an ensemble.
+        tta: Whether to predict mirrored images too; None: as configured in the model.
+        plugins: Trusted plugin files; their code runs.
+        device: auto (the best available), cpu, cuda, cuda:1 or mps.
 
     Raises:
-        UserError: It is not a model, its plugins are missing, or it returns something else.
+        UserError: The path is not a model, its plugins are missing, or it has another class of predictions.
     """
     path = Path(model)
     task = task_of_model(path)
@@ -161,8 +160,8 @@ class Trained:
     """A finished run.
 
     Attributes:
-        folder: Holds its model, which `load` takes, its tables and its report.
-        results: What its task returns of the evaluated split.
+        folder: Folder with its model, which `load` takes, its tables and its report.
+        results: The task's results of the evaluated split.
     """
 
     folder: Path
@@ -180,16 +179,16 @@ def train(
     """Train, and evaluate with the best model.
 
     Args:
-        config: The path of a YAML; nested dicts, whose relative paths start at the working folder; what
-            `plan` gave; or a configuration that is loaded.
+        config: Path of a YAML; nested dicts, whose relative paths start at the working folder; a `Plan`; or a
+            loaded configuration.
         resume: Continue with the run in the output folder.
-        overwrite: Replace it.
-        plugins: Files with plugins that you trust; their code runs.
-        progress: As in `Model.predict`; None: bars on the terminal.
+        overwrite: Replace the run in the output folder.
+        plugins: Trusted plugin files; their code runs.
+        progress: Listener as in `Model.predict`; None: bars on the terminal.
 
     Raises:
         UserError: The configuration or the data are wrong.
-        RunFailed: It cannot go on.
+        RunFailed: The run cannot continue.
     """
     import yaml
 
@@ -221,16 +220,16 @@ def plan(
     gpu: bool | None = None,
     extensions: Sequence[str] = (),
 ) -> Plan:
-    """A configuration that trains on a data set, with the reason of each choice; `str` of it is the YAML.
+    """A configuration for training on a data set, with the reason of each choice; its `str` is the YAML.
 
     Args:
-        data: A folder or file that a task knows.
-        folder: Where relative paths in it start.
-        task: The task; None: the one that knows such data sets.
+        data: A folder or file that a task recognises.
+        folder: Folder that relative paths in it start at.
+        task: Name of the task; None: the task that recognises the data set.
         architecture: The plugin that provides the network; None: the task's default.
-        memory_gb: That a training step may take; None: 4, or most of the GPU's.
-        minutes: Of training; None: as the data suggest.
-        gpu: Plan for a GPU or for the CPU; None: for what is here.
+        memory_gb: Memory of a training step; None: 4, or most of the GPU's.
+        minutes: Minutes of training; None: chosen from the data.
+        gpu: Plan for a GPU or for the CPU; None: for this machine.
         extensions: Plugins to train with, by name.
     """
     from lannunet_core.config.choosing import default_architecture
@@ -259,29 +258,30 @@ def plan(
 
 
 def read_dataset(path: AnyPath, *, task: str | None = None) -> Any:
-    """A data set as its task reads it; see `plan` for which task."""
+    """Read a data set with its task; see `plan` for the choice of the task."""
     return task_of_dataset(Path(path), task).read_dataset(Path(path))
 
 
 def evaluate(predictions: Any, truth: Any, *, task: str | None = None, **options: Any) -> dict[str, Any]:
-    """The figures of predictions against annotations, as in `summary.json`.
+    """The metrics of predictions against annotations, as in `summary.json`.
 
     Args:
-        predictions: The return value of `Model.predict` for several images, or a file that the task knows.
+        predictions: The return value of `Model.predict` for several images, or a file that the task
+            recognises.
         truth: The annotations of these images in their order, or a data set.
-        task: Whose they are; None: as the answers, or the data set, say.
-        options: Of the task.
+        task: Name of the task; None: chosen by the predictions, or the data set.
+        options: Options of the task.
     """
     first = predictions[0] if isinstance(predictions, Sequence) and predictions else None
     named = task or getattr(first, "task", None)
     if named is None and not isinstance(truth, (str, PathLike)):
-        raise UserError("evaluate: say whose predictions these are, as in task='NAME'.")
+        raise UserError("evaluate: name the task of these predictions, as in task='NAME'.")
     found = tasks.find(named, "task") if named else task_of_dataset(Path(truth))
     return found.evaluate(predictions, truth, **options)
 
 
 def task_of_dataset(dataset: Path, named: str | None = None) -> Task:
-    """The task that is named, or the one that knows such a data set."""
+    """The named task, or the task that recognises the data set."""
     if named:
         return tasks.find(named, "task")
     every = tasks.every()

@@ -1,12 +1,12 @@
-"""The ways in which a run, or a call from Python, ends that are not our bugs."""
+"""The exceptions for errors that are not bugs of the core."""
 
 
 class LannunetError(Exception):
-    """Base of what LannU-Net raises on purpose; anything else is a bug of ours, or of a plugin."""
+    """Base class of intentional errors; any other exception is a bug of the core, or of a plugin."""
 
 
 class UserError(LannunetError):
-    """The user's input is wrong. The message says what, where and what to do; exit code 2."""
+    """The user's input is wrong. The message states what, where and what to do; exit code 2."""
 
 
 class RunFailed(LannunetError):

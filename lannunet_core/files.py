@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves the old file or the new one, never half; names that become paths."""
+"""Write files atomically: a crash leaves the old file or the new one; check names that become paths."""
 
 import os
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ LONGEST_NAME = 200  # bytes; file systems allow 255, and suffixes are added
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside `target`; on success flush it to disk and rename it over `target`.
+    """Yield a temporary path beside `target`; on success flush it to disk and rename it to `target`.
 
-    On an exception the temporary file is removed and `target` is left as it was. In a locked folder a file
-    that is none of ours is not replaced (see `record`).
+    On an exception the temporary file is removed and `target` is unchanged. In a locked folder, a file
+    that LannU-Net did not write is not replaced (see `record`).
     """
     note(target)
-    # Beside the target, since a rename is atomic only within a file system; libraries choose by the suffix.
+    # Beside the target, as a rename is atomic only within a file system; libraries depend on the suffix.
     temporary = target.with_name(f"{TEMPORARY}{os.getpid()}-{target.name}")
     try:
         yield temporary
@@ -27,7 +27,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(target)
     except OSError as error:
-        if error.filename in (None, str(temporary)):  # that of a full disk names no file
+        if error.filename in (None, str(temporary)):  # an error of a full disk names no file
             error.filename, error.filename2 = str(target), None
         raise
     finally:
@@ -36,29 +36,27 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 def write_text(target: Path, text: str) -> None:
     with atomic_path(target) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="replace")  # a path may hold any byte
+        temporary.write_text(text, encoding="utf-8", errors="replace")  # a path may contain any byte
 
 
 def refuse_existing(target: Path, option: str = "-o") -> None:
-    """Refuse a file to write, named by an option, that is there already or has no folder.
+    """Raise a UserError for an output file that exists already or has no folder.
 
     Raises:
-        UserError: It is, or has none.
+        UserError: It exists, or has no folder.
     """
     if os.path.lexists(target):
-        raise UserError(
-            f"{target}: there is such a file already. Choose another name ({option}), or remove it."
-        )
+        raise UserError(f"{target}: the file exists already. Choose another name ({option}), or remove it.")
     if not target.parent.is_dir():
         raise UserError(
-            f"{target}: there is no folder {target.parent}. Make it, or choose another name ({option})."
+            f"{target}: there is no folder {target.parent}. Create it, or choose another name ({option})."
         )
 
 
 def inside(folder: Path, name: str, where: str) -> Path:
-    """The path of what is called `name` in `folder`.
+    """The path of `name` in `folder`.
 
-    Ids and names come from other people's data sets and models: every writer and remover gets its paths here.
+    Ids and names come from third-party data sets and models: every writer and remover gets its paths here.
 
     Args:
         folder: The folder that the path must stay in.
@@ -66,7 +64,7 @@ def inside(folder: Path, name: str, where: str) -> Path:
         where: The file or key that gives the name, for messages.
 
     Raises:
-        UserError: The name leads out of the folder, or cannot name a file.
+        UserError: The name leads out of the folder, or is not a valid file name.
     """
     if not names_a_file(name):
         raise UserError(f"{where}: {name[:80]!r} cannot name a file in {folder}; choose another name.")

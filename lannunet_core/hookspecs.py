@@ -1,13 +1,12 @@
-"""The whole contract between the core, its tasks and their plugins.
+"""The contract between the core, its tasks and their plugins.
 
-A plugin implements a hook by a method of the same name under `@hookimpl`, taking only the arguments it needs.
+A plugin implements a hook as a method of the same name with `@hookimpl`, taking only the arguments it needs.
 Shapes: B batch, C channels, N landmarks, K classes, D dimensions (2 or 3), S spatial sizes ([z,] y, x), L
 supervised resolutions. Points and `*_size` arguments are (x, y[, z]); tensors are (…, [z,] y, x).
 
-Hooks with a single result ask the plugins from the last listed extension down to the defaults of the task;
-the first result counts. Collecting hooks gather the results of all. Which task asks for a hook is said by the
-heading that it stands under; a task may provide specifications of its own beside these.
-"""
+For a hook with a single result, plugins are called from the last listed extension down to the task's
+defaults; the first result is used. Collecting hooks gather the results of all. The headings below name the
+task that calls a hook; a task may provide additional specifications."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ Specified = TypeVar("Specified", bound=Callable[..., Any])
 
 
 def asked_in(*tasks: str) -> Callable[[Specified], Specified]:
-    """Says which tasks ask for a hook; without it, every task does."""
+    """Names the tasks that call a hook; without it, every task does."""
 
     def mark(specification: Specified) -> Specified:
         specification.lannunet_tasks = tasks  # type: ignore[attr-defined]
@@ -43,11 +42,11 @@ def asked_in(*tasks: str) -> Callable[[Specified], Specified]:
     return mark
 
 
-# What hooks give and get, in every task --------------------------------------------------------------------
+# Arguments and results of hooks, in every task -----------------------------------------------------------
 
 
 class Loss(Protocol):
-    """The return value of the hook `loss`. An `nn.Module` where it has parameters or buffers.
+    """The return value of the hook `loss`. It is an `nn.Module` if it has parameters or buffers.
 
     A loss that averages over its batch uses `sum_over_processes`, for runs on several devices.
     """
@@ -57,23 +56,23 @@ class Loss(Protocol):
 
         Args:
             outputs: The network's outputs.
-            labels: What was made of the batch; `labels["extra"]` are the additional fields of its samples.
+            labels: The labels of the batch; `labels["extra"]` are the additional fields of its samples.
         """
 
     def activation(self, outputs: Any) -> Any:
-        """Raw outputs to maps: 0 is background and 1 as certain as a perfect label's peak."""
+        """Convert raw outputs to maps: 0 is background, 1 is the peak of a perfect label."""
 
 
 class TrainingStep(Protocol):
-    """What the `training_step` hook is given: one batch, and what a step is made of.
+    """The argument of the hook `training_step`: one batch, and the parts of a step.
 
     Attributes:
-        batch: On the device, augmented.
-        epoch: Of the run, from 0.
-        number: Of the batch in its epoch, from 0.
-        module: Network, loss and what else is learned (`module.network`, `module.loss`), as it was set up for
-            the device.
-        optimizers: Those that `optimizer_and_scheduler` returned.
+        batch: Batch on the device, augmented.
+        epoch: Epoch of the run, from 0.
+        number: Number of the batch in its epoch, from 0.
+        module: Network, loss and other learned parts (`module.network`, `module.loss`), set up for the
+            device.
+        optimizers: Optimizers that `optimizer_and_scheduler` returned.
     """
 
     batch: Mapping[str, Any]
@@ -83,7 +82,7 @@ class TrainingStep(Protocol):
     optimizers: Sequence[Any]
 
     def losses(self, batch: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
-        """The terms of the run's loss for a batch, this step's unless another is given."""
+        """The terms of the run's loss for a batch, by default this step's."""
 
     def backward(self, total: Tensor) -> None:
         """Backward pass; over the batches of `solver.accumulate`, gradients are averaged."""
@@ -91,34 +90,34 @@ class TrainingStep(Protocol):
     def update(self, *optimizers: Any) -> None:
         """Clip gradients (`solver.clip_gradient_norm`), step, reset gradients, and step the schedulers.
 
-        Does so once in `solver.accumulate` batches. Of the optimizers given, else of all.
+        It acts once per `solver.accumulate` batches, on the given optimizers, by default on all.
         """
 
     def usual(self) -> dict[str, Tensor]:
-        """The core's own step: losses, backward, update. Gives a closure to optimizers that need one."""
+        """The core's own step: losses, backward, update. It passes a closure to optimizers that need one."""
 
 
 class Sampling(Protocol):
-    """The return value of the hook `sampling`. Travels to loader workers, so it pickles."""
+    """The return value of the hook `sampling`. It is sent to loader workers, so it must pickle."""
 
     @property
     def output_size(self) -> tuple[int, ...]:
-        """Size (x, y[, z]) of what is cut."""
+        """Size (x, y[, z]) of a training sample."""
 
     @property
     def centre(self) -> Callable[..., Floats]:
-        """Where the centre of the next sample lies, in pixels (D,) of the image it is cut from.
+        """The centre of the next sample, in pixels (D,) of the image it is cut from.
 
-        A method that takes, by name, those of these arguments that it needs.
+        The value is a method that takes those of these arguments that it needs, by name.
 
         Args:
             rng: A NumPy generator that belongs to this draw.
-            image_size: (x, y[, z]).
-            transform: What was drawn for this sample: `transform.to_source(points, centre, output_size)` says
-                which image pixel an output pixel will show.
+            image_size: Size of the image, (x, y[, z]).
+            transform: The transform that was drawn for this sample: `transform.to_source(points, centre,
+                output_size)` returns the image pixel that an output pixel shows.
             sample: The data set's entry: a `lannunet_landmarks.Sample`, or a
-                `lannunet_segmentation.PreparedCase`, which knows the voxels of each class and those that are
-                annotated.
+                `lannunet_segmentation.PreparedCase`, which provides the voxels of each class and the
+                annotated voxels.
             affine: (D + 1, D + 1) from pixels of the image to original pixels.
             epoch: Of the run, from 0.
             landmarks: `task: landmarks`. (N, D) in pixels of the image; NaN where there is no point.
@@ -127,30 +126,31 @@ class Sampling(Protocol):
 
 
 class Augmenter(Protocol):
-    """The return value of the hook `augmenter`. Travels to loader workers, so it pickles."""
+    """The return value of the hook `augmenter`. It is sent to loader workers, so it must pickle."""
 
     def __call__(
         self, image: NDArray[Any], drawn: Drawn, centre: Floats, output_size: Sequence[int]
     ) -> NDArray[np.float32]:
-        """Apply what a scheme drew for one sample.
+        """Apply the draw of a scheme to one sample.
 
         Args:
             image: (C, *S) floats, normalised.
             drawn: The draw.
-            centre: (D,) source pixel (x, y[, z]) that is cut around; (S − 1) / 2 for a whole image.
-            output_size: (x, y[, z]).
+            centre: (D,) source pixel (x, y[, z]) at the centre of the sample; (S − 1) / 2 for a whole image.
+            output_size: Size of the sample, (x, y[, z]).
 
         Returns:
-            (C, *output) float32, 0 outside of the source. A point of the source is at
-            `drawn.spatial.to_output` in it.
+            (C, *output) float32, 0 outside of the source. `drawn.spatial.to_output` maps a point of the
+            source to it.
         """
 
 
 class Normalisation(Protocol):
-    """What a name of `normalisations` builds. Travels to loader workers, so it pickles."""
+    """The object that a function of `normalisations` builds. It is sent to loader workers, so it must
+    pickle."""
 
     def __call__(self, channel: NDArray[np.float32]) -> NDArray[np.float32]:
-        """One channel (*S) of an image as the network sees it; what lies outside of the image is 0."""
+        """Normalise one channel (*S) of an image; the image is later padded with 0."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,8 @@ class ReportPart:
     """A part of the report that a plugin provides.
 
     Attributes:
-        title: Its heading.
-        text: What it shows, in a sentence.
+        title: Heading of the part.
+        text: Description in one sentence.
         figure: A matplotlib Figure; None: there is none.
         picture: (y, x, 3) of uint8; None: there is none.
     """
@@ -172,16 +172,16 @@ class ReportPart:
 
 @dataclass(frozen=True)
 class Event:
-    """What `observe` is notified of.
+    """The argument of the hook `observe`.
 
     Attributes:
-        name: `start`, `batch` (once the losses of a training step are read, by when `module` has taken the
-            next one too, except at the end of an epoch), `epoch`, `end` or `failure`.
+        name: `start`, `batch` (once the losses of a training step are read; by then `module` has taken the
+            next step too, except at the end of an epoch), `epoch`, `end` or `failure`.
         output_dir: The run's folder.
-        values: Numbers and names of the moment: at the start what `run.json` says and `epoch`, how many
-            epochs are done (those before a resume); `epoch`, `batch` and the loss's `terms` of a batch; the
-            losses and the learning rate of an epoch; the summary at the end; the error's text at a failure.
-        module: Network, loss and what else is learned (`module.network`, `module.loss`).
+        values: Numbers and names: at the start the content of `run.json` and `epoch`, the number of finished
+            epochs (before a resume); `epoch`, `batch` and the loss's `terms` of a batch; the losses and the
+            learning rate of an epoch; the summary at the end; the error's text at a failure.
+        module: Network, loss and other learned parts (`module.network`, `module.loss`).
     """
 
     name: Literal["start", "batch", "epoch", "end", "failure"]
@@ -195,27 +195,27 @@ class Event:
 
 @hookspec(firstresult=True)
 def network() -> nn.Module | None:
-    """The network to train. The one hook that a new architecture needs; asked for once a run.
+    """The network to train. The only hook that a new architecture needs; called once per run.
 
     Returns:
         A module that maps an image (B, C, *S) to one tensor (B, N, *S), or to a list of them with the finest
         resolution first, or to any nest of tensors that the same plugin's labels, loss and decoding
-        understand. Levels and their sizes are read from its outputs: maps may be coarser than the image, and
-        tensors without spatial axes are no levels.
+        accept. Levels and their sizes are read from its outputs: maps may be coarser than the image, and
+        tensors without spatial axes are not levels.
     """
 
 
 @hookspec
 def network_inputs(batch: Mapping[str, Any]) -> Mapping[str, Any]:  # type: ignore[empty-body]
-    """Additional inputs of the network, asked for before each forward pass (collecting).
+    """Additional inputs of the network, requested before each forward pass (collecting).
 
     Args:
-        batch: As collated and augmented. `image` is (B, C, *S), also when it is mirrored or cut into patches;
-            `affine` (B, D + 1, D + 1) says where its pixels lie in the original image; `extra` has the
+        batch: Batch as collated and augmented. `image` is (B, C, *S), also if it is mirrored or cut into
+            patches; `affine` (B, D + 1, D + 1) maps its pixels to the original image; `extra` has the
             additional fields of the samples, and is empty for standalone images.
 
     Returns:
-        What `network` is called with by name, beside the image.
+        Keyword arguments of `network`, in addition to the image.
     """
 
 
@@ -223,8 +223,8 @@ def network_inputs(batch: Mapping[str, Any]) -> Mapping[str, Any]:  # type: igno
 def initial_weights(network: nn.Module) -> None:
     """Load pretrained weights into the network, in place (collecting).
 
-    Called once, when a training begins; not when one goes on, and not when a trained model is used, which
-    has its own weights.
+    Called once, when a training begins; not when it is resumed, and not for inference with a trained model,
+    which has its own weights.
 
     Args:
         network: The return value of `network`.
@@ -235,112 +235,112 @@ def initial_weights(network: nn.Module) -> None:
 def optimizer_and_scheduler(
     module: nn.Module, solver: SolverConfig, base_lr: float, total_steps: int
 ) -> tuple[Any, Any] | None:
-    """The optimizer over all learnable parameters, and a scheduler or None; asked for once a run.
+    """The optimizer over all learnable parameters, and a scheduler or None; called once per run.
 
     Either may be a list of several. A scheduler is stepped after each step of its optimizer; one that waits
-    for a plateau, after each validation, with the figure of `trainer.monitor`. In a run that was
-    shortened (`solver.shortened`) it is stepped several times at once, so that it is through at the end.
+    for a plateau, after each validation, with the value of `trainer.monitor`. In a run that was
+    shortened (`solver.shortened`) it is stepped several times at once, so that it finishes at the end.
 
     Args:
-        module: Holds the network, the label parameters and the loss; optimise `module.parameters()`.
+        module: Module with the network, the label parameters and the loss; optimise `module.parameters()`.
         solver: The `solver` section.
         base_lr: `solver.base_lr`, with `auto` resolved for the configured optimizer.
-        total_steps: How many optimizer steps the run takes.
+        total_steps: Number of optimizer steps of the run.
     """
 
 
 @hookspec(firstresult=True)
 def training_step(step: TrainingStep) -> Mapping[str, Tensor] | None:
-    """One training step, of which the core's own is `step.usual()`.
+    """One training step; `step.usual()` is the core's own.
 
     Args:
-        step: The batch, and what a step is made of.
+        step: The batch, and the parts of a step.
 
     Returns:
-        Named terms, each a scalar, to be recorded.
+        Named terms, each a scalar, which are recorded.
     """
 
 
 @hookspec(firstresult=True)
 def loss() -> Loss | None:
-    """The loss, asked for once a run; see `Loss`."""
+    """The loss, called once per run; see `Loss`."""
 
 
 @hookspec
 def losses() -> Mapping[str, Callable[[], Loss]]:  # type: ignore[empty-body]
-    """Additional names for `solver.loss_function`, each with what builds it (collecting)."""
+    """Additional names for `solver.loss_function`, each with a function that builds it (collecting)."""
 
 
 @hookspec(firstresult=True)
 def sampling() -> Sampling | None:
-    """Where training samples are cut from their image, asked for once a run; see `Sampling`."""
+    """The positions of training samples in their images, called once per run; see `Sampling`."""
 
 
 @hookspec(firstresult=True)
 def training_order(samples: Sequence[Any]) -> Callable[..., Sequence[int]] | None:
-    """Which training samples per epoch has, and in which order; asked for once a run.
+    """The training samples of each epoch, and their order; called once per run.
 
-    If no plugin implements the hook, each sample is shown as often, in an order that is drawn again for each
+    If no plugin implements the hook, samples are drawn uniformly, in an order that is drawn again for each
     round.
 
     Args:
-        samples: The entries of the training split, as `Sampling.centre` gets them.
+        samples: The entries of the training split, as passed to `Sampling.centre`.
 
     Returns:
-        A function that takes, by name, those that it needs of `epoch` (from 0), `count` (how many samples the
-        epoch shows) and `rng` (a NumPy generator of that epoch), and returns `count` indices of `samples`. It
-        must be a function of these alone, or a resumed run is another one.
+        A function that takes those that it needs of `epoch` (from 0), `count` (the number of samples in the
+        epoch) and `rng` (a NumPy generator of that epoch), by name, and returns `count` indices of `samples`.
+        It must be a function of these alone, so that a resumed run is identical.
     """
 
 
 @hookspec
 def normalisations() -> Mapping[str, Callable[[], Normalisation]]:  # type: ignore[empty-body]
-    """Additional names for the key `normalisation`, each with what builds it (collecting)."""
+    """Additional names for the key `normalisation`, each with a function that builds it (collecting)."""
 
 
 @hookspec
 def augmentations() -> Mapping[str, Callable[[], Scheme]]:  # type: ignore[empty-body]
-    """Additional names for `sampler.data_aug`, each with what builds its `Scheme` (collecting)."""
+    """Additional names for `sampler.data_aug`, each with a function that builds its `Scheme` (collecting)."""
 
 
 @hookspec(firstresult=True)
 def augmenter() -> Augmenter | None:
-    """What applies the augmentation in the loader's workers; see `Augmenter`.
+    """The object that applies the augmentation in the loader's workers; see `Augmenter`.
 
-    Asked for where `sampler.data_aug_package` names this plugin. Without, the core augments whole batches on
+    Called if `sampler.data_aug_package` names this plugin. Otherwise the core augments whole batches on
     the run's device, in torch.
     """
 
 
 @hookspec
 def metrics(predictions: Sequence[Any]) -> Mapping[str, float]:  # type: ignore[empty-body]
-    """Named metrics of this plugin's own, for the summary of an evaluated split (collecting).
+    """Named metrics of this plugin, for the summary of an evaluated split (collecting).
 
     Args:
-        predictions: Those of the task: a `lannunet_landmarks.Prediction` an image, a
-            `lannunet_segmentation.SegmentedCase` a case.
+        predictions: Predictions of the task: one `lannunet_landmarks.Prediction` per image, or one
+            `lannunet_segmentation.SegmentedCase` per case.
     """
 
 
 @hookspec
 def validation_metrics(predictions: Sequence[Any]) -> Mapping[str, float]:  # type: ignore[empty-body]
-    """Named metrics of this plugin's own at each validation (collecting).
+    """Named metrics of this plugin at each validation (collecting).
 
-    They are recorded with the epoch. `trainer.monitor` may name one to choose the best model by and to stop
-    early: the lower, the better; with a minus before its name, the higher.
+    They are recorded with the epoch. `trainer.monitor` may name one, for choosing the best model and for
+    early stopping: lower is better; with a minus before its name, higher is better.
 
     Args:
-        predictions: Of the validation split: a `lannunet_landmarks.Prediction` an image, a
-            `lannunet_segmentation.SegmentedImage` a case.
+        predictions: Predictions of the validation split: one `lannunet_landmarks.Prediction` per image, or
+            one `lannunet_segmentation.SegmentedImage` per case.
     """
 
 
 @hookspec(firstresult=True)
 def postprocess(prediction: Any) -> Any | None:
-    """One prediction, changed after the model made it. If no plugin implements the hook, it stays as it is.
+    """Change one prediction of the model. If no plugin implements the hook, it is unchanged.
 
     Args:
-        prediction: Of the task: a `lannunet_landmarks.Prediction`, or a
+        prediction: Prediction of the task: a `lannunet_landmarks.Prediction`, or a
             `lannunet_segmentation.SegmentedImage` with the label map (*S) of a case.
 
     Returns:
@@ -350,15 +350,15 @@ def postprocess(prediction: Any) -> Any | None:
 
 @hookspec(firstresult=True)
 def postprocess_all(predictions: Sequence[Any]) -> Sequence[Any] | None:
-    """All predictions of a split, changed together after each was. If no plugin implements the hook, they
-    stay as they are.
+    """Change all predictions of a split together, after `postprocess`. If no plugin implements the hook, they
+    are unchanged.
 
     Args:
-        predictions: Of the task: a `lannunet_landmarks.Prediction` an image, a
-            `lannunet_segmentation.SegmentedCase`, whose label file may be written again, a case.
+        predictions: Predictions of the task: one `lannunet_landmarks.Prediction` per image, or one
+            `lannunet_segmentation.SegmentedCase` per case, whose label file may be rewritten.
 
     Returns:
-        As many, in the same order.
+        The same number of predictions, in the same order.
     """
 
 
@@ -367,35 +367,33 @@ def report(predictions: Sequence[Any]) -> Sequence[ReportPart]:  # type: ignore[
     """Additional parts of the report: figures and pictures (collecting).
 
     Args:
-        predictions: As `metrics` gets them.
+        predictions: As passed to `metrics`.
     """
 
 
 @hookspec
 def observe(event: Event) -> None:
-    """Told of a run's start, each batch, each epoch's end, its end and its failure: for trackers and the
-    like.
+    """Receive notifications of a run's start, each batch, each epoch's end, its end and its failure, for
+    trackers for example.
 
-    What it raises at the start ends the run, before anything is trained. Later, the training is worth more
-    than its record: the run goes on, a warning names the plugin and the cause, and the other plugins are
-    notified.
-    """
+    An exception at the start ends the run, before anything is trained. A later one does not, as the training
+    is worth more than its record: a warning names the plugin and the cause, and the other plugins are still
+    notified."""
 
 
 @hookspec(firstresult=True)
 def debug_sample(batch: Mapping[str, Any], labels: Mapping[str, Any], folder: Path) -> bool | None:
     """With `sampler.debug`: write pictures of a training batch and its labels to `folder`.
 
-    Asked for each batch until the answer is True: answer False to see the next one too.
+    Called for each batch until it returns True: return False to get the next one too.
 
     Args:
-        batch: As the network gets it. `batch["before"]` has what it was made of: the `image` before
-            augmentation (`task: segmentation`: the part that the patch shows), the `landmarks` and `states`
-            there (`task: landmarks`) or the `label` (`task: segmentation`), the exact `transform` (a `Drawn`
-            each, elastic part and intensity operations included) and the `centre` (B, D) that was cut around,
-            in its pixels.
-        labels: What was made of it.
-        folder: Made if need be.
+        batch: The batch as the network gets it. `batch["before"]` has its source: the `image` before
+            augmentation (`task: segmentation`: the part that the patch shows), its `landmarks` and `states`
+            (`task: landmarks`) or its `label` (`task: segmentation`), the exact `transform` (a `Drawn` each,
+            with elastic part and intensity operations) and the `centre` (B, D) of the sample, in its pixels.
+        labels: The labels of the batch.
+        folder: Created if need be.
     """
 
 
@@ -406,16 +404,16 @@ EvaluationMode = Literal["scale_heatmap_first", "scale_pred_coords", "use_input_
 
 
 class State(IntEnum):
-    """What is known of one landmark in one sample. Missing is not zero."""
+    """The annotation of one landmark in one sample. Missing is not zero."""
 
     VISIBLE = 0
-    """Annotated, and inside what the network sees."""
+    """Annotated, and inside the network's input."""
     OUTSIDE = 1
     """Annotated, but moved out by crop, patch or augmentation: a known negative."""
     ABSENT = 2
     """Annotated as `"absent"`: a known negative."""
     UNLABELLED = 3
-    """Nobody looked (`null`): contributes nothing to loss or metrics."""
+    """Unlabelled (`null`): contributes nothing to loss or metrics."""
 
 
 @runtime_checkable
@@ -423,24 +421,25 @@ class SigmaLoss(Loss, Protocol):
     """A `Loss` that can also learn the labels' widths (`solver.regress_sigma`)."""
 
     def learn_sigma(self, widths: Callable[[], Tensor], start: float, weight: float) -> None:
-        """Called once, when they are to be learned: labels then hold `sigmas` as `generate_labels` got them.
+        """Called once, if widths are to be learned: labels then hold `sigmas` as passed to `generate_labels`.
 
-        Of the loss by itself most are drawn to 0 or to infinity; docs/learned_sigma.md derives what to
+        The minimum of most losses alone is a width of 0 or infinity; docs/learned_sigma.md derives what to
         minimise.
 
         Args:
-            widths: Gives the present ones in input pixels: (N,), or (N, D, D), symmetric, under `covariance`.
-            start: What all started with.
+            widths: Returns the current widths in input pixels: (N,), or (N, D, D), symmetric, under
+                `covariance`.
+            start: Initial width of all.
             weight: `solver.regress_sigma_loss_weight`.
         """
 
 
 @runtime_checkable
 class StridedLoss(Loss, Protocol):
-    """A `Loss` whose activation depends on how coarse the maps are.
+    """A `Loss` whose activation depends on the resolution of the maps.
 
     Attributes:
-        stride: Input pixels to a pixel of the finest maps; set before each activation.
+        stride: Input pixels per pixel of the finest maps; set before each activation.
     """
 
     stride: float
@@ -454,7 +453,7 @@ class Coordinates:
         points: (B, N, D) in input pixels; NaN where the map is flat.
         confidence: (B, N) in 0 … 1, higher is more certain; 0 where the map is flat.
         covariance: (B, N, D, D) in input pixels², or None.
-        presence: (B, N) the probability that the landmark is in the image at all, or None.
+        presence: (B, N) the probability that the landmark is in the image, or None.
     """
 
     points: Tensor
@@ -464,7 +463,7 @@ class Coordinates:
 
 
 Decoder = Callable[..., Coordinates]
-"""Takes the arguments of `get_coords_from_heatmap` by keyword, but `image_size`: the core sees to coarser
+"""Takes the arguments of `get_coords_from_heatmap` by keyword, except `image_size`: the core handles coarser
 maps."""
 
 
@@ -481,25 +480,25 @@ def generate_labels(
     lambda_scale: float,
     sample: Mapping[str, Any],
 ) -> dict[str, Any] | None:
-    """The labels of one batch, made on the run's device; gradients reach `sigmas`.
+    """The labels of one batch, computed on the run's device; gradients reach `sigmas`.
 
     Args:
-        landmarks: (B, N, D) in pixels of the tensor that the network sees; NaN where there is no point.
+        landmarks: (B, N, D) in pixels of the network's input; NaN where there is no point.
         states: (B, N) of `State`.
         corner: (B, D) first pixel of the sample in the image it was cut from, for information.
-        image_size: (x, y[, z]) of the tensor that the network sees.
+        image_size: Size (x, y[, z]) of the network's input.
         sigmas: (L, N) width of each landmark's Gaussian, in pixels of each level. With `solver.regress_sigma:
-            covariance` it is (L, N, D, D): symmetric positive definite matrices, the squares of which are the
-            covariances, in x, y[, z]. `gaussian_heatmaps` takes both, and a multiple of either is as much
-            wider. Gradients reach either when they are learned.
+            covariance` it is (L, N, D, D): symmetric positive definite matrices, the square roots of the
+            covariances, in x, y[, z]. `gaussian_heatmaps` accepts both; multiplying either scales the width.
+            Gradients reach both if they are learned.
         num_res_levels: L.
         level_sizes: Size (x, y[, z]) of each of the network's outputs, finest first.
         lambda_scale: The peak of a heatmap.
-        sample: The whole collated batch: what a dataset or an extension added is in it.
+        sample: The whole collated batch, with everything that a data set or an extension added.
 
     Returns:
         A dict of tensors (or lists of them, one per level) with at least `state` (B, N), and `weight` (B, N)
-        where landmarks are weighed.
+        if landmarks have weights.
     """
 
 
@@ -515,35 +514,35 @@ def get_coords_from_heatmap(
     """Coordinates from one batch of activated maps.
 
     Args:
-        heatmaps: What the loss's `activation` made of the network's outputs.
+        heatmaps: The network's outputs after the loss's `activation`.
         affine: (B, D + 1, D + 1) float64 from input pixels to original pixels.
         original_sizes: (B, D) int64 sizes (x, y[, z]) of the original images.
         evaluation_mode: `scale_heatmap_first` decodes at the original resolution, the others at the input's.
-        image_size: (x, y[, z]) of the tensor that the network saw; maps may be coarser.
+        image_size: Size (x, y[, z]) of the network's input; maps may be coarser.
     """
 
 
 @asked_in("landmarks")
 @hookspec
 def decoders() -> Mapping[str, Callable[[], Decoder]]:  # type: ignore[empty-body]
-    """Additional names for `inference.decoder`, each with what builds it (collecting)."""
+    """Additional names for `inference.decoder`, each with a function that builds it (collecting)."""
 
 
 @asked_in("landmarks")
 @hookspec(firstresult=True)
 def stitch_heatmap(patches: Iterable[tuple[Any, Sequence[tuple[int, ...]]]], windows: Any) -> Any | None:
-    """The outputs for a whole image from those for patches of it, with `patchify_and_stitch`.
+    """The outputs for a whole image from those of its patches, with `patchify_and_stitch`.
 
-    What normalises over the whole map, the loss's `activation`, comes after it.
+    The loss's `activation`, which normalises over the whole map, is applied to the result.
 
     Args:
-        patches: To be gone through once: the network's raw outputs in float32 for a batch of patches, and
-            these patches' first pixels (x, y[, z]) in the image. Add them up as they come: an image has more
-            of them than fit into memory. Nothing is computed before they are asked for.
-        windows: Where all patches lie, and what the pixels of each should weigh.
+        patches: An iterable that can be read once: the network's raw outputs in float32 for a batch of
+            patches, and these patches' first pixels (x, y[, z]) in the image. Sum them one by one: an image
+            has more of them than fit into memory. Each is computed when it is requested.
+        windows: Positions of all patches, and the weights of their pixels.
 
     Returns:
-        What the loss's `activation` takes, for one image: a nest of tensors (1, K, *S).
+        The argument of the loss's `activation` for one image: a nest of tensors (1, K, *S).
     """
 
 
@@ -560,29 +559,28 @@ def debug_prediction(
 
 @runtime_checkable
 class BalancedLoss(Loss, Protocol):
-    """A `Loss` that depends on how often each class is."""
+    """A `Loss` that depends on the frequency of each class."""
 
     def balance(self, voxels: Sequence[int]) -> None:
         """Called once before training.
 
         Args:
-            voxels: (K,) how many voxels of the training cases are annotated as each class.
+            voxels: (K,) number of annotated voxels of each class in the training cases.
         """
 
 
 @dataclass(frozen=True)
 class ExtraMap:
-    """An additional spatial array of each case, from a plugin's `extra_maps` hook. Pickles.
+    """An additional spatial array of each case, from a plugin's `extra_maps` hook. It must pickle.
 
     Attributes:
-        name: Unique within the run.
-        role: What the task does with it: `weight` and `mask` are multiplied into `labels["weight"]`, `label`
-            is only brought along.
+        name: Unique name within the run.
+        role: Use in the task: `weight` and `mask` are multiplied into `labels["weight"]`, `label` is only
+            passed along.
         interpolation: How it is resampled and augmented.
         fill: Its value outside of the image.
         paths: The file of each training case, by its id: one number per voxel, (*S) or (1, *S), in the grid
-            of
-            the case's image file (of a preprocessed folder: in that of the preprocessed image). Other cases
+            of the case's image file (of a preprocessed folder: of the preprocessed image). Other cases
             may have a weight or mask too, for their weighted Dice.
     """
 

@@ -1,1 +1,2 @@
-"""Augmentation: a scheme draws a small transform; `on_device` (torch) or a plugin's `augmenter` applies."""
+"""Augmentation: a scheme draws a small transform; `on_device` (torch) or a plugin's `augmenter` applies
+it."""

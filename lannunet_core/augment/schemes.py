@@ -1,9 +1,8 @@
-"""The augmentation schemes: what each draws, in which order, with which probability.
+"""The augmentation schemes: what each draws, in which order, and with which probability.
 
-A scheme is drawn in a loader's worker from a generator of its own, so that it is a function of (seed, epoch,
-sample). Seen from the image, a draw rotates about the centre, scales, shears, translates, mirrors, and then
-deforms elastically; the intensity operations follow in their listed order.
-"""
+A scheme is drawn in a loader's worker from its own random generator, so that it is a function of (seed,
+epoch, sample). A draw rotates the image about its centre, scales, shears, translates, mirrors, and then
+deforms it elastically; the intensity operations follow in their listed order."""
 
 from __future__ import annotations
 
@@ -30,8 +29,8 @@ class IntensityOp:
     """One drawn operation on the pixel values.
 
     Attributes:
-        name: As in `intensity`: of its `FILTERS` or `NOISE`.
-        seed: Where its noise starts from; the result is a function of the operation and the image alone.
+        name: Name in `FILTERS` or `NOISE` of `intensity`.
+        seed: Seed of its noise; the result is a function of the operation and the image alone.
     """
 
     name: str
@@ -41,13 +40,13 @@ class IntensityOp:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """What a scheme drew for one sample. It pickles small.
+    """The draw of a scheme for one sample. Its pickle is small.
 
     Attributes:
-        spatial: Where each pixel comes from.
-        intensity: Operations on the pixel values, in their order. One of a plugin's own is any callable that
-            takes an image (C, *S) and gives one of the same shape, on the image's device, and pickles; random
-            numbers are drawn before, by the scheme.
+        spatial: Source of each output pixel.
+        intensity: Operations on the pixel values, in their order. A plugin's operation is any picklable
+            callable that takes an image (C, *S) and returns one of the same shape, on the image's device; its
+            random numbers are drawn before, by the scheme.
     """
 
     spatial: SpatialTransform
@@ -55,16 +54,17 @@ class Drawn:
 
 
 class Scheme(Protocol):
-    """An augmentation. It travels to the loader's workers, so it pickles."""
+    """An augmentation. It is sent to the loader's workers, so it must pickle."""
 
     @property
     def draw(self) -> Callable[..., Drawn]:
-        """Draw the augmentation of one sample: a method that takes, by name, what it needs of these.
+        """Draw the augmentation of one sample: a method that takes those of these arguments that it needs, by
+        name.
 
         Args:
             rng: A NumPy generator that belongs to this draw.
-            size: (x, y[, z]) that the sample will have.
-            sample: The data set's entry; None where a scheme is inspected before a run.
+            size: Size (x, y[, z]) of the sample.
+            sample: The data set's entry; None if a scheme is inspected before a run.
             epoch: Epoch of the run, from 0.
         """
 
@@ -75,12 +75,12 @@ class RandomAffine:
 
     Attributes:
         probability: Probability of drawing any of it.
-        rotation: Degrees either way; in 3D about each axis, z first, then y, then x.
+        rotation: Degrees in either direction; in 3D about each axis, z first, then y, then x.
         scale: Factor of all axes together.
-        scale_each: Further factor of each axis alone.
-        translation: Share of the output's size either way, each axis.
-        translation_pixels: Output pixels either way, each axis.
-        shear: Degrees either way: x by y, and in 3D also x by z and y by z.
+        scale_each: Additional factor of each axis.
+        translation: Share of the output's size in either direction, per axis.
+        translation_pixels: Output pixels in either direction, per axis.
+        shear: Degrees in either direction: x by y, and in 3D also x by z and y by z.
     """
 
     probability: float = 1.0
@@ -112,7 +112,7 @@ class RandomAffine:
 
 @dataclass(frozen=True)
 class RandomElastic:
-    """An elastic deformation with imgaug's alpha and sigma in pixels; `Elastic` cuts large alphas."""
+    """An elastic deformation with imgaug's alpha and sigma in pixels; `Elastic` limits large alphas."""
 
     alpha: Range
     sigma: Range
@@ -126,7 +126,7 @@ class RandomElastic:
 
 @dataclass(frozen=True)
 class RandomIntensity:
-    """An intensity operation. Of its parameters, a tuple is a range and a list what is chosen from."""
+    """An intensity operation. A tuple parameter is a range, a list is a set to choose from."""
 
     name: str
     parameters: Mapping[str, Range | list[float]]
@@ -172,7 +172,8 @@ class RandomScheme:
             mirror[1] = -1
             forward, shift = mirror[:, None] * forward, mirror * shift
         elastic = self.elastic.draw(rng, size) if self.elastic else None
-        # An image is made by asking each output pixel where it comes from: the inverse of what moves content.
+        # The image is resampled from the source position of each output pixel: the inverse of the content's
+        # move.
         linear: Floats = np.linalg.inv(forward).astype(np.float64)
         intensity = tuple(operation for step in self.intensity for operation in step.draw(rng))
         return Drawn(SpatialTransform(linear, -linear @ shift, elastic), intensity)
@@ -183,7 +184,7 @@ _AFFINE_COMPLEX = RandomScheme(
 )
 _BLURS = (
     RandomIntensity("gaussian_blur", {"sigma": (0, 0.2)}),
-    # Odd sizes only: a window of even size moves the picture by half a pixel.
+    # Odd sizes only: a window of even size moves the image by half a pixel.
     RandomIntensity("mean_blur", {"size": [3, 5]}),
     RandomIntensity("median_blur", {"size": [3, 5]}),
     RandomIntensity("average_pooling", {"size": [2]}),
@@ -240,9 +241,9 @@ SCHEMES: dict[str, Callable[[], Scheme]] = {
     name: lambda scheme=scheme: scheme  # type: ignore[misc]
     for name, scheme in _BUILT_IN.items()
 }
-"""The schemes by name; what `sampler.data_aug` takes, besides those of plugins."""
+"""The schemes by name; values of `sampler.data_aug`, besides those of plugins."""
 
 
 def make_scheme(name: str, extra: Mapping[str, Callable[[], Scheme]] | None = None) -> Scheme:
-    """The scheme of a name, whatever its case and punctuation; `extra` ones win over the built-in ones."""
+    """The scheme with this name, in any case and punctuation; `extra` ones override the built-in ones."""
     return choose("sampler.data_aug", name, {**SCHEMES, **(extra or {})})()

@@ -1,4 +1,4 @@
-"""The spatial part of an augmentation, exact for points and the same for the pixels of an image."""
+"""The spatial part of an augmentation, exact for points and identical for the pixels of an image."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lannunet_core.types import Floats
 
 @dataclass(frozen=True, eq=False)
 class SpatialTransform:
-    """Which pixel of the source an output pixel q shows:
+    """The source position of an output pixel q:
 
         source = centre + offset + linear · (q' + u(q')),    q' = q − (output_size − 1) / 2
 
-    `centre` is where the sample is cut from its image. Points are (x, y[, z]), pixel centres at integers.
+    `centre` is the centre of the sample in its image. Points are (x, y[, z]), pixel centres at integers.
 
     Attributes:
         linear: (D, D).
@@ -43,16 +43,16 @@ class SpatialTransform:
         return still and self.elastic is None
 
     def to_source(self, points: Floats, centre: Floats, output_size: Sequence[int]) -> Floats:
-        """Where in the source the output pixels `points` (…, D) come from; NaN stays NaN."""
+        """The source positions of the output pixels `points` (…, D); NaN stays NaN."""
         relative = points - (np.asarray(output_size) - 1) / 2
         return centre + self.offset + (relative + self._displacement(relative)) @ self.linear.T
 
     def to_output(self, points: Floats, centre: Floats, output_size: Sequence[int]) -> Floats:
-        """Where in the output the source pixels `points` (…, D) are shown; NaN stays NaN."""
+        """The output positions of the source pixels `points` (…, D); NaN stays NaN."""
         moved = (points - centre - self.offset) @ np.linalg.inv(self.linear).T
         relative = moved
         # u is a contraction, so iterating q' = moved − u(q') converges from anywhere: 32 steps divide the
-        # error by 10^12, and what is left is less than the last step.
+        # error by 10^12, and the remaining error is smaller than the last step.
         for _ in range(32):
             following = moved - self._displacement(relative)
             step = np.max(np.abs(np.nan_to_num(following - relative)), initial=0.0)
@@ -62,7 +62,7 @@ class SpatialTransform:
         return relative + (np.asarray(output_size) - 1) / 2
 
     def source_box(self, centre: Floats, output_size: Sequence[int]) -> tuple[Floats, Floats]:
-        """The lowest and the highest source point (D,) that any output pixel may show."""
+        """The lowest and the highest source position (D,) of any output pixel."""
         half = (np.asarray(output_size) - 1) / 2
         if self.elastic is not None:
             half = half + np.abs(self.elastic.control).max()  # a B-spline stays within its coefficients

@@ -1,4 +1,4 @@
-"""The command `lannunet`. Each sub-command lives in a module of its own, imported when it is called.
+"""The command `lannunet`. Each sub-command is a module, imported when it is called.
 
 `lannunet_core/cli/<name>.py` has `command`, a function, or `app`, a typer app of several.
 """
@@ -30,8 +30,8 @@ COMMANDS = {
     "plugins": "See, write, check, install and uninstall plugins.",
 }
 BEFORE = {"out": "output", "output-dir": "output"}
-"""Options of every command that had another name once, and have it still."""
-HYPHEN = "\u2011"  # at which no line is folded
+"""Earlier names of options, which every command still accepts."""
+HYPHEN = "\u2011"  # non-breaking: lines are not folded at it
 given: list[str] = []
 """The words of the command that runs."""
 
@@ -88,7 +88,7 @@ class Lannunet(LazyGroup):
             return super().invoke(ctx)
 
 
-_context: Any = TyperCommand.context_class  # of click, which newer versions of typer contain
+_context: Any = TyperCommand.context_class  # click's, which newer versions of typer include
 
 
 class WholeWords(_context.formatter_class):  # type: ignore[misc, name-defined]
@@ -133,10 +133,10 @@ def options(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line; ends with SystemExit: 0 done, 1 the run failed, 2 the user's input is wrong."""
+    """Run the command line; ends with SystemExit: 0 done, 1 the run failed, 2 the user's input is wrong."""
     warnings.formatwarning = _plain_warning  # type: ignore[assignment]
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # not every terminal can show every character
+        if isinstance(stream, io.TextIOWrapper):  # some terminals cannot show every character
             stream.reconfigure(errors="replace")
     given[:] = sys.argv[1:] if arguments is None else arguments
     typer.main.get_command(app)(args=arguments, prog_name="lannunet")
@@ -148,7 +148,7 @@ def _core_command(name: str) -> Any:
 
 
 def _help(command: Installed) -> str:
-    """The first line of its docstring, read from its source: nothing is imported for a list."""
+    """The first line of its docstring, read from its source without importing it."""
     with contextlib.suppress(SourceError):
         if text := first_line(command.value):
             return text
@@ -161,14 +161,14 @@ def _installed_command(name: str) -> Any:
     found = command.load_as("The command")
     if not callable(found):
         raise UserError(
-            f"The command {command} is no function or typer app: '{command.value}' is {found!r}. "
+            f"The command {command} is not a function or typer app: '{command.value}' is {found!r}. "
             f"{command.remedy}"
         )
     return found
 
 
 def as_click(name: str, command: Any) -> Any:
-    """A function is one command, a typer app a group of them, however few."""
+    """A function becomes one command, a typer app a group of commands, even of one."""
     parent = typer.Typer(add_completion=False, rich_markup_mode=None)
     parent.callback()(lambda: None)
     if isinstance(command, typer.Typer):
@@ -184,7 +184,7 @@ def _warn_of_taken_names(*names: str) -> None:
         if command.name in names and command.name in COMMANDS:
             echo(
                 f"Warning: {command.distribution} {command.version} provides a command '{command.name}'; it "
-                f"is ignored, the name is the core's own.",
+                f"is ignored, as the name belongs to the core.",
                 err=True,
             )
 
@@ -192,7 +192,7 @@ def _warn_of_taken_names(*names: str) -> None:
 def _plain_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any
 ) -> str:
-    """What is meant for users says so in one line; the others keep the place that they come from."""
+    """Warnings for users are one line; others keep the place in the code."""
     if category in (UserWarning, PluginWarning):
         return f"Warning: {message}\n"
     return f"{filename}:{lineno}: {category.__name__}: {message}\n"

@@ -26,7 +26,7 @@ Config = Annotated[Path, typer.Argument(help="The run's YAML.")]
 
 @app.command()
 def check(config: Config, overrides: Overrides = None, plugins: PluginFiles = None) -> None:
-    """Say all that is wrong with a configuration."""
+    """Check a configuration, and report all errors."""
     loaded = _load(config, overrides, plugins)
     for stage in filter(None, (loaded, loaded.refine)):
         tasks.find(stage.run.task).check(stage)
@@ -49,7 +49,7 @@ def schema(
 
 @app.command()
 def explain(config: Config, overrides: Overrides = None, plugins: PluginFiles = None) -> None:
-    """Print every value that a run would use, where it comes from, and who implements each hook."""
+    """Print every value that a run would use, its source, and the plugins that implement each hook."""
     loaded = _load(config, overrides, plugins)
     for value in entries(loaded.resolved(), "", Path(), {}):
         key = ".".join(value.path)
@@ -59,7 +59,7 @@ def explain(config: Config, overrides: Overrides = None, plugins: PluginFiles = 
     for key, why in loaded.idle.items():
         if key not in loaded.replaced:
             _show(key, "-", why)
-    echo("\nHooks, and who is asked, in this order:")
+    echo("\nHooks, and the plugins that implement them, in the order of the calls:")
     for hook, asked in tasks.asked_of(loaded):
         echo(f"  {hook}: {', '.join(f'{name} {version}' for name, version in asked) or 'nobody'}")
 
@@ -69,7 +69,7 @@ def import_(
     old: Annotated[Path, typer.Argument(help="A YAML of LaNNU-Net.")],
     out: Annotated[Path | None, typer.Option("--output", "-o", help="Write ours to this file.")] = None,
 ) -> None:
-    """Rewrite a LaNNU-Net YAML, with its own defaults spelled out where ours differ."""
+    """Convert a LaNNU-Net YAML, with its own defaults written out where ours differ."""
     if out:
         refuse_existing(out)
     text, dropped = tasks.find(DEFAULT_TASK).import_config(old)
@@ -79,11 +79,11 @@ def import_(
         typer.echo(text, nl=False)
         return
     write_text(out, text)
-    echo(f"{out} is written. `lannunet config check {out}` says whether it can run.")
+    echo(f"{out} is written. `lannunet config check {out}` checks whether it can run.")
 
 
 def _usable_plugins() -> list[tuple[InstalledPlugin, Look]]:
-    """Those that a run can name, inspected in processes of their own; the others are named on stderr."""
+    """Plugins that a run can name, inspected in separate processes; the others are listed on stderr."""
     found, usable = [], []
     for name in dict.fromkeys(plugin.name for plugin in discovery.installed()):
         try:

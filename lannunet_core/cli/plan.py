@@ -11,12 +11,12 @@ from lannunet_core.telling import echo
 
 
 def command(
-    dataset: Annotated[Path, typer.Argument(help="The data set: a folder or a file that a task knows.")],
+    dataset: Annotated[Path, typer.Argument(help="The data set: a folder or file that a task recognises.")],
     out: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The YAML to write; else NAME.yaml right here.")
+        Path | None, typer.Option("--output", "-o", help="The YAML to write; else NAME.yaml in this folder.")
     ] = None,
     task: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The task; else the one that knows such data sets.")
+        str | None, typer.Option(metavar="NAME", help="The task; else the one that recognises the data set.")
     ] = None,
     architecture: Annotated[
         str | None, typer.Option(metavar="NAME", help="Plugin that provides the network; else the task's.")
@@ -26,11 +26,11 @@ def command(
         typer.Option(min=0.25, help="Memory that a training step may take; else 4, or most of the GPU's."),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0.05, help="Minutes of training; else as the data suggests.")
+        float | None, typer.Option(min=0.05, help="Minutes of training; else chosen from the data.")
     ] = None,
     gpu: Annotated[
         bool | None,
-        typer.Option("--gpu/--no-gpu", help="Plan for a GPU or for the CPU; else for what is here."),
+        typer.Option("--gpu/--no-gpu", help="Plan for a GPU or for the CPU; else for this machine."),
     ] = None,
     plugins: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Train with this extension, such as sparse.")

@@ -1,4 +1,4 @@
-"""`lannunet plugins`: each of its commands lives in a module of its own, imported when it is called."""
+"""`lannunet plugins`: each of its commands is a module, imported when it is called."""
 
 import importlib
 from typing import Any
@@ -29,4 +29,4 @@ class Plugins(LazyGroup):
 
 
 app = typer.Typer(cls=Plugins, no_args_is_help=True, help="See, write, check, install and uninstall plugins.")
-app.callback()(lambda: None)  # of its own it has no command
+app.callback()(lambda: None)  # it has no command of its own

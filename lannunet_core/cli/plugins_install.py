@@ -15,13 +15,13 @@ def command(
     specs: Annotated[
         list[str],
         typer.Argument(
-            metavar="SPEC...", help="What pip takes: names, files, folders, addresses; its options too."
+            metavar="SPEC...", help="Arguments of pip: names, files, folders, addresses; also its options."
         ),
     ],
 ) -> None:
-    """Install plugins with pip, into the Python that runs lannunet, and say what they brought.
+    """Install plugins with pip, into the Python that runs lannunet, and list what they provide.
 
-    Options of pip follow `--`: lannunet plugins install -- --upgrade lannunet-my-model
+    Put options of pip after `--`: lannunet plugins install -- --upgrade lannunet-my-model
     """
     before = discovery.scan()
     pip("install", *specs)
@@ -30,7 +30,7 @@ def command(
     after = discovery.scan()
     new = set(after.everything) - set(before.everything)
     if not new:
-        echo("No new plugin: what was asked for was there already, or provides none.")
+        echo("No new plugin: the packages were installed already, or provide none.")
     for plugin in filter(new.__contains__, after.plugins):
         echo(f"Plugin {plugin} is installed: lannunet plugins show {plugin.name}")
         visible = plugin in discovery.installed()

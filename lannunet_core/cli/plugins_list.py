@@ -13,14 +13,13 @@ from lannunet_core.testing import listing
 def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Also import each plugin, in a process of its own.")
+        bool, typer.Option("--check", help="Also import each plugin, in a separate process.")
     ] = False,
 ) -> None:
-    """List the installed plugins, tasks and file formats, and what is wrong with them, without running any.
+    """List the installed plugins, tasks and file formats, with their errors, without running any.
 
-    With --check each is imported and asked for its network, its loss and whatever else needs no data, in a
-    process of its own that can do no harm.
-    """
+    With --check each is imported and asked for its network, its loss and everything else that needs no data,
+    in a separate process that can do no harm."""
     found = discovery.installed()
     rows = listing.checked_rows(found) if check else listing.static_rows(found)
     scanned = discovery.scan()

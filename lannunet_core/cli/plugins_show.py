@@ -18,9 +18,9 @@ def command(
     name: Annotated[str, typer.Argument(help="The plugin or task, by any of its names.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Describe one plugin: what it is, its settings, its hooks and what it requires.
+    """Describe one plugin: its settings, its hooks and its requirements.
 
-    It is inspected in a process of its own that can do no harm. Of a task it is said who provides it.
+    It is inspected in a separate process that can do no harm. For a task its distribution is shown.
     """
     every = listing.registered_rows("task", discovery.scan().tasks)
     tasks = [row for row in every if plain(row["name"]) == plain(name)]

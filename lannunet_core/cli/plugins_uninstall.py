@@ -17,7 +17,7 @@ def command(
     name: Annotated[str, typer.Argument(help="A plugin, by any of its names, or its distribution.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Uninstall the distribution that provides a plugin, however broken it is."""
+    """Uninstall the distribution that provides a plugin, even a broken one."""
     distribution = owner(name)
     provided = [str(found) for found in discovery.scan().everything if found.distribution == distribution]
     what = f"{distribution}, which provides {', '.join(provided)}" if provided else distribution
@@ -34,10 +34,10 @@ def command(
 
 
 def owner(name: str) -> str:
-    """The distribution that goes by this name, or that provides what goes by it.
+    """The distribution with this name, or the one that provides a plugin, task or command with it.
 
     Raises:
-        UserError: There is none with a plugin, task, command or image formats, or several.
+        UserError: There is none, or several.
     """
     scan = discovery.scan()
     by_own_name = {one.distribution for one in scan.everything if plain(one.distribution) == plain(name)}
@@ -49,7 +49,7 @@ def owner(name: str) -> str:
         return found[0]
     if found:
         raise UserError(
-            f"'{name}' is brought by {' and by '.join(found)}. Name the distribution to uninstall."
+            f"'{name}' is provided by {' and by '.join(found)}. Name the distribution to uninstall."
         )
     installed = ", ".join(str(plugin) for plugin in scan.plugins) or "none"
     message = f"No installed distribution provides a plugin '{name}'. Installed: {installed}."

@@ -17,20 +17,21 @@ def command(
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     out: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
     also: Annotated[
-        list[Path] | None, typer.Option(help="An additional model; all predict together (repeatable).")
+        list[Path] | None, typer.Option(help="An additional model of an ensemble (repeatable).")
     ] = None,
     folds: Annotated[
         str | None,
-        typer.Option(metavar="0-4", help="Of a cross-validated run only these; all of them by default."),
+        typer.Option(metavar="0-4", help="Folds of a cross-validated run to use; all of them by default."),
     ] = None,
     spacing: Annotated[
-        float | None, typer.Option(min=1e-6, help="mm per pixel, for images whose files do not say.")
+        float | None, typer.Option(min=1e-6, help="mm per pixel, for images whose files do not state it.")
     ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="What lannunet calibrate wrote: add regions, calibrate confidence.")
+        Path | None,
+        typer.Option(help="A calibration of lannunet calibrate: adds regions, calibrates confidence."),
     ] = None,
     coverage: Annotated[
-        float | None, typer.Option(help="With which probability; the model's inference.coverage by default.")
+        float | None, typer.Option(help="Coverage of the regions; the model's inference.coverage by default.")
     ] = None,
     tta: Annotated[
         bool | None,
@@ -42,19 +43,21 @@ def command(
         bool, typer.Option("--save-probabilities", help="Also write class probabilities (CASE.npz).")
     ] = False,
     postprocess: Annotated[
-        bool, typer.Option("--postprocess", help="As lannunet evaluate --runs found to help.")
+        bool, typer.Option("--postprocess", help="Apply what lannunet evaluate --runs found to help.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto (the best there is), cpu, cuda, cuda:1 or mps.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto (the best available), cpu, cuda, cuda:1 or mps.")
+    ] = "auto",
     format: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Write results in a further format, such as dicom-seg.")
+        str | None, typer.Option(metavar="NAME", help="Also write results in this format, such as dicom-seg.")
     ] = None,
     plugins: PluginFiles = None,
     overwrite: Annotated[bool, typer.Option(help="Replace results in the output folder.")] = False,
 ) -> None:
-    """Predict standalone images with a trained model, whose task says what is written."""
+    """Predict standalone images with a trained model; its task defines the output files."""
     if coverage is not None and not 0 < coverage < 1:
         raise UserError(
-            f"--coverage: {coverage:g} is no probability. Give a number between 0 and 1, as in 0.9."
+            f"--coverage: {coverage:g} is not a probability. Give a number between 0 and 1, as in 0.9."
         )
 
     models, files = tuple(also or ()), tuple(plugins or ())

@@ -67,7 +67,7 @@ def command(
 
 
 def _require_plugins_of_run(config: Path, overrides: list[str]) -> None:
-    """Where the plugins of the run to continue with are missing, its run.json knows what to install."""
+    """If plugins of the run to be resumed are missing, refer to its run.json, which names them."""
     folder = written_output_dir(config, overrides)
     description = folder / "run.json" if folder else None
     if description and description.is_file():

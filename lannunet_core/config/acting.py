@@ -1,4 +1,4 @@
-"""A key acts, or is refused where a user sets it: which do nothing in a run, and what becomes of them."""
+"""Keys without effect: each key acts, or is refused where a user sets it."""
 
 from collections.abc import Mapping, Sequence
 from functools import reduce
@@ -11,15 +11,15 @@ from lannunet_core.errors import UserError
 from lannunet_core.plugins import manager
 
 Idle = Mapping[str, tuple[str, str]]
-"""Keys that do nothing in a run, each with the reason, and the key whose value that is (empty: a plugin)."""
+"""Keys without effect in a run, each with the reason, and the key whose value causes it (empty: a plugin)."""
 Replaced = Mapping[str, str | tuple[str, ...]]
 
 
 def replaced_keys(plugin: type, replaced: Replaced) -> dict[str, str]:
-    """The keys that mean nothing once this plugin is chosen, each with the hook that replaces it.
+    """The keys without a meaning once this plugin is chosen, each with the hook that replaces it.
 
-    A plugin still inspects a key where its answer takes an argument of the key's name, or of its section's.
-    """
+    A plugin may still use a key if the object that its hook returns takes an argument of the key's or
+    section's name."""
     found = {}
     for hook, taken in manager.plain_arguments(plugin).items():
         keys = replaced.get(hook, ())
@@ -30,7 +30,7 @@ def replaced_keys(plugin: type, replaced: Replaced) -> dict[str, str]:
 
 
 def idle_keys(run: RunConfig, plugins: Sequence[ChosenPlugin], replaced: Replaced) -> Idle:
-    """The keys that do nothing in a run, whether they are set or not. The architecture comes first."""
+    """The keys without effect in a run, whether they are set or not. The architecture comes first."""
     answered = {
         key: f"the plugin {plugin.installed} replaces its default (hook '{hook}')"
         for plugin in plugins
@@ -46,7 +46,7 @@ def idle_keys(run: RunConfig, plugins: Sequence[ChosenPlugin], replaced: Replace
     idle = {}
     for key, cause in because.items():
         value = reduce(lambda inner, part: inner[part], cause.split("."), values)
-        idle[key] = (f"it does nothing beside {cause}: {inline_yaml(value)}", cause)
+        idle[key] = (f"it has no effect with {cause}: {inline_yaml(value)}", cause)
     return idle | {key: (why, "") for key, why in answered.items()}
 
 
@@ -58,15 +58,14 @@ def acting(
     *,
     recorded: bool,
 ) -> dict[KeyPath, Value]:
-    """The values without those that do nothing.
+    """The values without those that have no effect.
 
-    Such a one is an error, but left out where a plugin suggests it, a run wrote it down (`recorded`), the
-    command line overrules it, or a second stage uses it (`later`: where its keys are written); and where it
-    is LaNNU-Net's, with a warning.
-    """
+    Such a value is an error, but it is left out if a plugin suggests it, a run recorded it (`recorded`), the
+    command line overrides it, or a second stage uses it (`later`: places of its keys). Those of LaNNU-Net are
+    left out with a warning."""
     wrong, kept = [], {}
     for path, value in values.items():
-        # A plugin may suggest what it returns itself: other parts of the run inspect it.
+        # A plugin may suggest a key that its own hook replaces: other parts of the run read it.
         if value.key not in idle or (value.entry.suggested and not idle[value.key][1]):
             kept[path] = value
             continue

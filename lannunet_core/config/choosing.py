@@ -1,4 +1,4 @@
-"""Which plugins a configuration names, found and imported."""
+"""Find and import the plugins that a configuration names."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from lannunet_core.plugins.installed import InstalledPlugin
 from lannunet_core.task import Task
 
 TORCH = "torch"
-"""`sampler.data_aug_package` of the core itself."""
+"""Value of `sampler.data_aug_package` for the core."""
 
 Values = Mapping[KeyPath, Value]
 Classes = dict[InstalledPlugin, type[Plugin]]
@@ -25,11 +25,11 @@ Classes = dict[InstalledPlugin, type[Plugin]]
 
 @dataclass(frozen=True)
 class Files:
-    """Plugins in files of their own.
+    """Plugins in single files.
 
     Attributes:
-        added: Those of `--plugin`: an architecture takes the configuration's place, extensions come last.
-        any_named: Whether the configuration may name files; a model of others may name those added only.
+        added: Files of `--plugin`: an architecture replaces the configuration's, extensions come last.
+        any_named: Whether the configuration may name files; a third-party model may name only the added ones.
     """
 
     added: Sequence[Path] = ()
@@ -41,7 +41,7 @@ class Chosen:
     """The plugins of a run, the architecture first, each with its class."""
 
     classes: Classes
-    named: Sequence[str]  # as the configuration names the extensions
+    named: Sequence[str]  # names of the extensions in the configuration
     warnings: tuple[str, ...]
 
 
@@ -49,7 +49,7 @@ def choose_plugins(values: Values, task: Task, files: Files) -> Chosen:
     """Find and import what `model.architecture`, `trainer.plugins` and `sampler.data_aug_package` name.
 
     Raises:
-        UserError: One is not installed, or cannot be imported.
+        UserError: A plugin is not installed, or cannot be imported.
     """
     choice, choices = values.get(("model", "architecture")), values.get(("trainer", "plugins"))
     added: Classes = {plugin: plugin.load() for plugin in map(plugin_of, files.added)}
@@ -69,7 +69,7 @@ def choose_plugins(values: Values, task: Task, files: Files) -> Chosen:
     if package is not None and package not in classes:
         classes[package] = _load_class(package, values["sampler", "data_aug_package"])
     warnings = tuple(
-        f"{plugin.path}: is no installed plugin but a file, and its code runs"
+        f"{plugin.path}: is not an installed plugin but a file, and its code runs"
         for plugin in classes
         if isinstance(plugin, FilePlugin)
     )
@@ -77,25 +77,25 @@ def choose_plugins(values: Values, task: Task, files: Files) -> Chosen:
 
 
 def name_of(plugin: InstalledPlugin) -> str:
-    """How a configuration names a plugin."""
+    """The name of a plugin in a configuration."""
     return str(plugin.path) if isinstance(plugin, FilePlugin) else plugin.name
 
 
 def suggestions(chosen: Chosen, task: str, path: Path) -> list[Entry]:
-    """The keys that plugins set where the user does not, the last one's word last.
+    """The keys that plugins set if the user does not; the last plugin wins.
 
     Raises:
-        UserError: One sets what is the user's alone.
+        UserError: A plugin sets a key that only the user may set.
     """
     entries = []
     for plugin, plugin_class in chosen.classes.items():
         if plugin_class.tasks is not None and task not in plugin_class.tasks:
-            continue  # it is refused soon
+            continue  # an error is raised for it later
         for key, value in ask_class(plugin, plugin_class.suggestions, task).items():
             if key in ("model.architecture", "trainer.plugins") or "." not in key:
                 raise UserError(
-                    f"Plugin {plugin} suggests a value for '{key}', which is the user's alone. Update "
-                    f"{plugin.distribution}, or tell its author."
+                    f"Plugin {plugin} suggests a value for '{key}', which only the user may set. Update "
+                    f"{plugin.distribution}, or report it to its author."
                 )
             source = f"suggested by plugin {plugin}"
             entries.append(Entry(tuple(key.split(".")), value, source, path.parent, {}, True))
@@ -103,7 +103,7 @@ def suggestions(chosen: Chosen, task: str, path: Path) -> list[Entry]:
 
 
 def default_architecture(task: Task) -> str:
-    """The architecture of a configuration that names none; empty where the task has no default."""
+    """The architecture of a configuration that names none; empty if the task has no default."""
     section = section_of(task.config.model_fields["model"])
     default = section.model_fields["architecture"].default if section else None
     return default if isinstance(default, str) else ""
@@ -113,17 +113,17 @@ def _find(value: Value | None, default: str, task: Task, files: Files) -> Instal
     name = value.value if value else default
     if value is None and not default:
         raise UserError(
-            f"model.architecture: is left out, and task {task.name} has no default; name the plugin that "
+            f"model.architecture: is missing, and task {task.name} has no default; name the plugin that "
             f"provides the network. Installed: {', '.join(p.name for p in discovery.installed()) or 'none'}."
         )
     try:
         if value and isinstance(name, str) and name.endswith(".py"):
             return _in_file(name, value, files)
-        # What is no name is left for validation to refuse.
+        # A value that is not a name is refused by the validation.
         return discovery.find(name if isinstance(name, str) else default)
-    except (UserError, OSError, RuntimeError) as error:  # a name may be too long for a file, or of no user
+    except (UserError, OSError, RuntimeError) as error:  # a name may be too long for a path, or name no user
         raise UserError(
-            f"{value.at if value else f'model.architecture is left out, so {default}'}: {error}"
+            f"{value.at if value else f'model.architecture is missing, so {default}'}: {error}"
         ) from None
 
 
@@ -134,7 +134,7 @@ def _in_file(name: str, value: Value, files: Files) -> FilePlugin:
         if plain(path.stem) == plain(Path(name).stem):
             return plugin_of(path)
     raise UserError(
-        f"the model was made with the file {name}, whose code is not run unasked. If you have it, and trust "
+        f"the model was made with the file {name}, whose code is not run automatically. If you have and trust "
         f"it: --plugin {Path(name).name}"
     )
 
@@ -154,7 +154,7 @@ def _load_class(plugin: InstalledPlugin, value: Value | None) -> type[Plugin]:
 
 
 def _augmentation_package(value: Value | None) -> InstalledPlugin | None:
-    """The plugin that `sampler.data_aug_package` names; None: the core's own way."""
+    """The plugin that `sampler.data_aug_package` names; None: the core."""
     if value is None or not isinstance(value.value, str) or plain(value.value) == TORCH:
         return None
     try:

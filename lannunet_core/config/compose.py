@@ -1,4 +1,5 @@
-"""A run's configuration: the core's schema and those of the chosen plugins as one, and what the user set."""
+"""A run's configuration: the core's schema combined with those of the chosen plugins, and the user's
+values."""
 
 import functools
 import json
@@ -45,19 +46,19 @@ from lannunet_core.plugins.references import ADDRESS
 from lannunet_core.task import Task
 
 Section = tuple[InstalledPlugin, type[PluginConfig]]
-"""A plugin and the model of its settings."""
+"""A plugin and the model class of its settings."""
 
 
 def load_config(path: Path, overrides: Sequence[str] = (), plugins: Sequence[Path] = ()) -> LoadedConfig:
     """Read and validate a configuration.
 
     Args:
-        path: The YAML file. Relative paths in it start at its folder.
-        overrides: `key=value` each; relative paths in them start at the working folder.
-        plugins: Files with a plugin each, beside those that the configuration names.
+        path: The YAML file. Relative paths in it are relative to its folder.
+        overrides: `key=value` each; relative paths in them are relative to the working folder.
+        plugins: Plugin files, in addition to those that the configuration names.
 
     Raises:
-        UserError: All that is wrong with it, one line each.
+        UserError: The configuration is wrong; one line per error.
     """
     repeated: list[Repeated] = []
     written = _written(path, overrides, repeated)
@@ -70,7 +71,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), plugins: Sequence[Pat
 
 
 def load_values(values: Mapping[str, Any], plugins: Sequence[Path] = ()) -> LoadedConfig:
-    """The same of nested dicts, whose relative paths start at the working folder."""
+    """As `load_config`, from nested dicts, whose relative paths are relative to the working folder."""
     try:
         plain_values = json.loads(json.dumps(values, default=os.fspath))
     except (TypeError, ValueError, RecursionError) as error:
@@ -82,7 +83,7 @@ def load_values(values: Mapping[str, Any], plugins: Sequence[Path] = ()) -> Load
 
 
 def written_output_dir(path: Path, overrides: Sequence[str] = ()) -> Path | None:
-    """`output.output_dir` of a configuration that need not be valid; None where it is not given."""
+    """`output.output_dir` of a configuration that need not be valid; None if it is not given."""
     value = _spelled(_written(path, overrides)).get(("output", "output_dir"))
     if value is None or not isinstance(value.value, str):
         return None
@@ -100,10 +101,10 @@ def load_resolved(
     plugins: Sequence[Path] = (),
     lines: dict[Place, int] | None = None,
 ) -> LoadedConfig:
-    """Validate what `LoadedConfig.resolved` gave, from the file `where`; keys that do nothing are left out.
+    """Validate the result of `LoadedConfig.resolved`, from the file `where`; idle keys are left out.
 
-    Of plugins in files, only those in `plugins` are run, whatever the configuration names. Messages name the
-    `lines` of keys, where they are known.
+    Only plugin files in `plugins` are run, whatever the configuration names. Messages show the
+    `lines` of keys, if they are known.
     """
     files = Files(tuple(plugins), any_named=False)
     try:
@@ -127,7 +128,7 @@ def composed(
 
 
 def _with_sections(core: type[RunConfig], section: str, plugins: Iterable[Section]) -> tuple[Any, Any]:
-    """A section of the core's with those of plugins in it, as `create_model` takes a field."""
+    """A section of the core with those of plugins added, as `create_model` takes a field."""
     own = section_of(core.model_fields[section])
     assert own is not None
     taken = {plain(name): name for name in own.model_fields}
@@ -138,7 +139,7 @@ def _with_sections(core: type[RunConfig], section: str, plugins: Iterable[Sectio
                 f"Plugin {installed} cannot be used: its settings would be {section}.{installed.name}, "
                 f"and the core has a key {section}.{key}. Its author has to give it another name."
             )
-        # The name of a plugin need not be an identifier, so it is the alias.
+        # The name of a plugin may not be an identifier, so it is the alias.
         spellings = Spellings(plain(name) for name in installed.names)
         description = f"Settings of the plugin {installed.name} ({installed.distribution})."
         fields[_field_name(index)] = (
@@ -153,7 +154,7 @@ def _field_name(index: int) -> str:
     return f"plugin_{index}"
 
 
-_composed = functools.cache(composed)  # so that configurations of the same plugins are of one class
+_composed = functools.cache(composed)  # so that configurations of the same plugins share a class
 
 
 def _load(
@@ -179,7 +180,7 @@ def _load(
         meant = [one for one in _before(model, path) if not values.keys() & _above(one.path)]
         values |= {one.path: one for one in meant}
     if ("task",) in values and isinstance(values["task",].value, str):
-        values["task",] = replace(values["task",], value=task.name)  # whatever its spelling
+        values["task",] = replace(values["task",], value=task.name)  # in canonical spelling
     sections = [("model", architecture.name), *(("trainer", plugin.name) for plugin in extensions)]
 
     def settled(values: Mapping[KeyPath, Value]) -> tuple[RunConfig, list[ChosenPlugin]]:
@@ -202,7 +203,7 @@ def _load(
     replaced = task.defaults.replaced
     idle = idle_keys(run, chosen, replaced)
     later = second.given if second else {}
-    off = values.get(("refine",))  # by the command line: what was for the second stage stays
+    off = values.get(("refine",))  # from the command line; settings for the second stage are kept
     recorded = recorded or (off is not None and not off.entry.lines)
     kept = acting(values, idle, later, warnings, recorded=recorded)
     if len(kept) < len(values):
@@ -226,18 +227,18 @@ def _load(
 
 
 def _spelled(written: list[Entry]) -> dict[KeyPath, Value]:
-    """What counts of the entries, under the core's spelling of their keys."""
+    """The effective entries, under the core's spelling of their keys."""
     return _merge(Value(canonical(entry.path, RunConfig)[0], entry.value, entry) for entry in written)
 
 
 def _translated(
     written: list[Entry], task: Task, model: type[RunConfig], warnings: list[str]
 ) -> Iterator[Value]:
-    """Each entry under our key; what means nothing here goes into `warnings`."""
+    """Each entry under our key; entries without a meaning here are added to `warnings`."""
     if theirs := next((entry for entry in written if entry.lines and entry.path[0].isupper()), None):
         warnings.append(
-            f"{theirs.source}: LaNNU-Net's keys are understood, but what is left out takes our defaults, "
-            "and relative paths start at this file. `lannunet config import` spells out LaNNU-Net's defaults."
+            f"{theirs.source}: LaNNU-Net's keys are accepted, but missing keys get our defaults, and relative "
+            "paths start at this file. `lannunet config import` writes out LaNNU-Net's defaults."
         )
     for entry in written:
         path, found = canonical(entry.path, model)
@@ -250,17 +251,17 @@ def _translated(
             warnings.append(f"{entry.where()}: {'.'.join(entry.path)}: {note}.")
         translated = found is None and canonical(tuple(key.split(".")), model)[1] is not None
         if found and section_of(found) and value is None:
-            continue  # `solver:` with nothing below it
+            continue  # an empty section such as `solver:`
         yield Value(tuple(key.split(".")) if translated else path, value, entry)
 
 
 def _above(path: KeyPath) -> set[KeyPath]:
-    """A key's path, and those of the sections that it is in."""
+    """A key's path, and the paths of the sections that contain it."""
     return {path[:depth] for depth in range(1, len(path) + 1)}
 
 
 def _before(model: type[BaseModel], source: Path, above: KeyPath = ()) -> Iterator[Value]:
-    """What a recorded configuration means by leaving out keys that came later."""
+    """Values for keys that a recorded configuration lacks because they were added later."""
     for name, field_ in model.model_fields.items():
         path, section = (*above, key_of(name, field_)), section_of(field_)
         if section is not None:
@@ -271,7 +272,7 @@ def _before(model: type[BaseModel], source: Path, above: KeyPath = ()) -> Iterat
 
 
 def _convert(values: dict[KeyPath, Value], task: Task, path: Path, warnings: list[str]) -> None:
-    """What a predecessor's file counts in other units than ours."""
+    """Convert values that LaNNU-Net defines in other units."""
     foreign = {value.key for value in values.values() if is_foreign(value.entry.path[-1], value.path[-1])}
     if not foreign:
         return
@@ -287,7 +288,7 @@ def _convert(values: dict[KeyPath, Value], task: Task, path: Path, warnings: lis
 
 
 def _merge(values: Iterable[Value]) -> dict[KeyPath, Value]:
-    """Later values replace earlier ones, as an override does; a file may give each only once."""
+    """Later values replace earlier ones, like an override; a file may give each only once."""
     merged: dict[KeyPath, Value] = {}
     sections: set[KeyPath] = set()
     for value in values:
@@ -314,7 +315,7 @@ def _validate(
         for key in value.path[:-1]:
             inner = inner.setdefault(key, {})
         inner[value.path[-1]] = value.value
-    for section, name in plugin_sections:  # also those left out: a plugin may have keys that must be set
+    for section, name in plugin_sections:  # also missing ones: a plugin may have required keys
         if isinstance(data.setdefault(section, {}), dict):
             data[section].setdefault(name, {})
     try:
@@ -326,22 +327,22 @@ def _validate(
 def _settled(
     run: RunConfig, values: Mapping[KeyPath, Value], folder: Path, architecture: str, extensions: list[str]
 ) -> RunConfig:
-    """With absolute paths, and names in their canonical spelling."""
+    """The configuration with absolute paths, and names in their canonical spelling."""
 
     def absolute(value: Any, path: KeyPath) -> Any:
         if isinstance(value, Path) and not ADDRESS.match(value.as_posix()):
             start = next((values[path[:n]].entry.folder for n in (2, 3, 4) if path[:n] in values), folder)
-            # Not `resolve`: a symbolic link stays as the user wrote it.
+            # Not `resolve`: symbolic links are kept as the user wrote them.
             place = Path(os.path.abspath(start / os.path.expanduser(value)))  # noqa: PTH100, PTH111
-            if UNWRITABLE.search(str(place)):  # neither YAML nor a model's file could name it
+            if UNWRITABLE.search(str(place)):  # neither YAML nor a model file could store it
                 raise UserError(
                     f"{'.'.join(path)}: {place} has a name in it that is not UTF-8. Rename that folder, or "
-                    "move what lies there."
+                    "move its content."
                 )
             if "\\" in str(value) and os.sep == "/" and not place.exists():
                 at = next((values[path[:n]].at for n in (2, 3, 4) if path[:n] in values), ".".join(path))
                 raise UserError(
-                    f"{at}: {value} has backslashes, which part no folders here; write / in their place."
+                    f"{at}: {value} has backslashes, which do not separate folders here; write / instead."
                 )
             return place
         if isinstance(value, BaseModel):
@@ -366,7 +367,7 @@ def _settled(
 
 
 def _check_names(loaded: LoadedConfig, task: Task, values: Mapping[KeyPath, Value]) -> None:
-    """Refuse names that are not the task's own where no plugin of the run can bring them."""
+    """Raise a UserError for names that neither the task nor a plugin of the run provides."""
     wrong = []
     hooks = {hook for plugin in loaded.plugins for hook in manager.implemented_hooks(plugin.plugin_class)}
     for key, name in tasks.foreign_names(loaded, task):

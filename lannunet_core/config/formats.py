@@ -1,4 +1,4 @@
-"""The data set of a run, in the task's own format or in that of a plugin."""
+"""Open the data set of a run, in the task's own format or in that of a plugin."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -10,13 +10,14 @@ from lannunet_core.names import choose
 from lannunet_core.plugins.hooks import ask_class
 
 AUTO = "auto"
-"""`dataset.format` of the task itself."""
+"""Value of `dataset.format` for the task's own format."""
 
 
 def open_in_format(loaded: LoadedConfig, own: Callable[..., Any], names: Iterable[str] = ()) -> Any:
-    """The data set that a configuration names; `own` opens the task's format, as `Plugin.data_formats` do.
+    """Open the data set of a configuration; `own` opens the task's format, with the signature of
+    `data_formats`.
 
-    `names` are those of further formats that it opens.
+    `names` are those of additional formats that `own` opens.
 
     Raises:
         UserError: No plugin of the run provides the format, or the data are wrong.

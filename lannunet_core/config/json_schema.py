@@ -1,4 +1,4 @@
-"""One JSON schema of a configuration, for editors, with the sections of plugins that were inspected."""
+"""One JSON schema of a configuration, for editors, with the sections of inspected plugins."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,11 +13,11 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema(tasks: Sequence[Task], plugins: Iterable[tuple[InstalledPlugin, Look]]) -> dict[str, Any]:
-    """The schema of any run of these tasks with these plugins, each with what an inspection of it found."""
+    """The schema of any run of these tasks with these plugins, each with the result of its inspection."""
     plugins = list(plugins)
     definitions: dict[str, Any] = {}
     schema: dict[str, Any] = {}
-    # The default task is what is left when no other is named.
+    # The default task applies if no other is named.
     for task in sorted(tasks, key=lambda task: task.name != DEFAULT_TASK):
         own = _of_task(task, plugins)
         definitions |= own.pop("$defs")
@@ -52,7 +52,7 @@ def _of_task(task: Task, plugins: Iterable[tuple[InstalledPlugin, Look]]) -> dic
 
 
 def _renamed(part: Any, prefix: str) -> Any:
-    """A schema whose definitions bear a prefix: tasks call their sections alike."""
+    """A schema with prefixed names of definitions, as tasks use the same names for their sections."""
     if isinstance(part, list):
         return [_renamed(one, prefix) for one in part]
     if not isinstance(part, dict):
@@ -72,6 +72,6 @@ def _keys(schema: Mapping[str, Any], section: str) -> dict[str, Any]:
 
 
 def _suggest(key: dict[str, Any], names: Iterable[str]) -> None:
-    """Editors complete these names; others are allowed, in other spellings or of other plugins."""
+    """Editors complete these names; others are allowed, in other spellings or from other plugins."""
     kinds = key.pop("anyOf", None) or [{"type": key.pop("type")}]
     key["anyOf"] = [{"enum": list(names)}, *kinds]

@@ -1,4 +1,4 @@
-"""A configuration that was read and found valid."""
+"""A configuration after reading and validation."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lannunet_core.plugins.from_file import FilePlugin
 from lannunet_core.plugins.installed import InstalledPlugin
 
 STAGE_SECTIONS = ("sampler", "solver", "trainer", "model")
-"""What a second stage may have of its own."""
+"""Sections that a second stage may have."""
 
 
 @dataclass(frozen=True)
 class ChosenPlugin:
-    """A plugin that the run uses, imported, with its validated section."""
+    """A plugin of the run, imported, with its validated section."""
 
     installed: InstalledPlugin
     plugin_class: type[Plugin]
@@ -30,14 +30,14 @@ class LoadedConfig:
     """A validated configuration.
 
     Attributes:
-        run: The task's part, with absolute paths; the plugins' sections are in it too.
+        run: The task's part, with absolute paths and the plugins' sections.
         architecture: The plugin that provides the network.
         extensions: The plugins applied on top of it, in listed order.
-        path: The file, or where else it comes from.
-        given: Where each key that was set is written (`my.yaml:4`, `--set …`), by its dotted path.
-        warnings: What the user should know.
-        replaced: Keys that mean nothing in this run, each with the plugin that replaces their default.
-        idle: Keys that do nothing in this run for whatever reason, each with the reason.
+        path: Path of the file, or another source.
+        given: Place of each key that was set (`my.yaml:4`, `--set …`), by its dotted path.
+        warnings: Messages for the user.
+        replaced: Keys without a meaning in this run, each with the plugin that replaces their default.
+        idle: Keys without effect in this run, each with the reason.
         refine: The second stage, a run of its own.
         fixed: Keys of a second stage that its first stage sets.
     """
@@ -59,17 +59,17 @@ class LoadedConfig:
 
     @property
     def files(self) -> list[Path]:
-        """Of those plugins that are no distributions but files."""
+        """Files of the plugins that are not distributions."""
         return [plugin.installed.path for plugin in self.plugins if isinstance(plugin.installed, FilePlugin)]
 
     def named(self, key: str) -> list[str]:
-        """The name, or the names, that a dotted key has."""
+        """The name, or names, in the value of a dotted key."""
         section, name = key.split(".")
         found = getattr(getattr(self.run, section), name)
         return [found] if isinstance(found, str) else list(found)
 
     def resolved(self) -> dict[str, Any]:
-        """Every value that acts, as plain data, which `load_config` (YAML) and `load_resolved` read back."""
+        """Every effective value, as plain data, which `load_config` (YAML) and `load_resolved` can read."""
         data = self.run.model_dump(mode="json", by_alias=True)
         for key in self.idle:
             _remove(data, tuple(key.split(".")))

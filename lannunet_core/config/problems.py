@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in the user's terms: where, what was found, what is allowed."""
+"""Errors of a configuration, for users: the place, the value found, and the allowed values."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from lannunet_core.names import did_you_mean
 from lannunet_core.plugins import discovery
 from lannunet_core.plugins.installed import InstalledPlugin
 
-MOST = 20  # that are reported at once
+MOST = 20  # reported at once
 
 
 @dataclass(frozen=True)
 class Value:
-    """An entry of the user's under our spelling of its path."""
+    """An entry of the user under our spelling of its path."""
 
     path: KeyPath
     value: Any
@@ -34,7 +34,7 @@ class Value:
 
 
 def is_foreign(written: str, ours: str) -> bool:
-    """Whether a key is written as LaNNU-Net has it: in upper case, or with another name than ours."""
+    """Whether a key is written as in LaNNU-Net: in upper case, or with a name that differs from ours."""
     return written.isupper() or written.casefold() != ours.casefold()
 
 
@@ -45,13 +45,13 @@ def problems(
     values: Mapping[KeyPath, Value],
     path: Path,
 ) -> list[str]:
-    """A line for each key with something wrong: where, what was found, what is allowed."""
+    """A line for each wrong key: the place, the value found, and the allowed values."""
     by_place: dict[Place, list[Any]] = {}
     found = error.errors(include_url=False, include_context=False)
     for problem in found[:MOST]:
         by_place.setdefault(_place(problem, data), []).append(problem)
     for place in list(by_place):
-        # A list whose items are wrong is also said to be too short.
+        # pydantic reports a list with wrong items also as too short.
         if any(len(other) > len(place) and other[: len(place)] == place for other in by_place):
             by_place[place] = [problem for problem in by_place[place] if problem["type"] != "too_short"]
     lines = [
@@ -63,7 +63,7 @@ def problems(
 
 
 def _place(problem: Any, data: Any) -> Place:
-    """Where in the YAML: without what pydantic appends to say which alternative of a type it tried."""
+    """The place in the YAML, without the alternatives of a type that pydantic appends."""
     place: list[str | int] = []
     for part in problem["loc"]:
         if (isinstance(data, dict) and part in data) or (isinstance(data, list) and part in range(len(data))):

@@ -1,6 +1,6 @@
-"""What the configurations of all tasks have in common, in LaNNU-Net's words, lower-case.
+"""The common part of all tasks' configurations, with LaNNU-Net's keys in lower case.
 
-A task derives its sections from these, and its `RunConfig` from ours. Importing this must not import torch.
+Tasks derive their sections and their `RunConfig` from these. Importing this must not import torch.
 """
 
 import os
@@ -31,9 +31,9 @@ from lannunet_core.names import plain
 KeyPath = tuple[str, ...]
 
 DEFAULT_TASK = "landmarks"
-"""The task of a configuration that names none, as LaNNU-Net's do."""
+"""The task of a configuration that names none, such as LaNNU-Net's."""
 MOST_PIXELS = 2**30
-LONGEST_PATH = 2000  # characters; what is written below it is longer
+LONGEST_PATH = 2000  # characters; files below it have longer paths
 ESCAPES = "in double quotes a backslash begins an escape: write / in its place, or single quotes"
 
 SCHEME_NAMES = (
@@ -41,7 +41,7 @@ SCHEME_NAMES = (
     *("AffineComplexElasticLight", "AffineComplexElasticBlur", "AffineComplexElasticBlurSharp"),
     *("payer19", "thaler21", "CenterCropOnly", "None"),
 )
-"""The core's own names for `sampler.data_aug`."""
+"""The core's values of `sampler.data_aug`."""
 
 
 def holdable(size: tuple[int, ...]) -> tuple[int, ...]:
@@ -62,7 +62,7 @@ def _path(path: Any) -> Any:
         len(name.encode("utf-8", "replace")) > 255 for name in Path(text).parts
     ):
         raise PydanticCustomError(
-            "path", "should be a path that a system can hold, each name of at most 255 bytes"
+            "path", "should be a path that the system supports, each name of at most 255 bytes"
         )
     if text.startswith("~") and os.path.expanduser(text) == text:  # noqa: PTH111  (which does not raise)
         raise PydanticCustomError("path", "should be a path; there is no such user")
@@ -75,7 +75,7 @@ LEAST_SIDE = 8
 
 
 def _stack(size: Any, validate: Callable[[Any], tuple[int, ...]]) -> tuple[int, ...]:
-    """A volume may be a stack of few slices: along one axis it may have fewer pixels."""
+    """Volumes may have few slices: fewer pixels are allowed along one axis."""
     sides = size if isinstance(size, list | tuple) and all(type(side) is int for side in size) else ()
     if len(sides) != 3 or not 0 < min(sides) < LEAST_SIDE:
         return validate(size)
@@ -98,9 +98,11 @@ class Section(BaseModel):
 
 
 class DatasetConfig(Section):
-    """Where the data are; the rest is keys of the task."""
+    """The data; additional keys belong to the task."""
 
-    format: str = Field("auto", description="auto: the task's own, or by the content; or a format by name.")
+    format: str = Field(
+        "auto", description="auto: the task's own, or recognised by content; or a format by name."
+    )
 
 
 class SamplerConfig(Section):
@@ -127,7 +129,7 @@ class SolverConfig(Section):
     )
     shortened: tuple[tuple[StrictInt, StrictInt], ...] = Field(
         (),
-        description="Recorded where a run got too slow for budget_minutes; [[40, 70]]: after epoch 40 its "
+        description="Recorded if a run got too slow for budget_minutes; [[40, 70]]: after epoch 40 its "
         "end was set to 70.",
     )
     mini_batch_size: StrictInt = Field(150, ge=1, le=1000000, description="Batches per epoch.")
@@ -141,16 +143,16 @@ class SolverConfig(Section):
         15, ge=1, description="Stop after this many validations without a better value of trainer.monitor."
     )
     deep_supervision: StrictBool = Field(True, description="Supervise coarser resolutions too.")
-    num_res_supervisions: StrictInt = Field(5, ge=1, le=10, description="How many resolutions.")
+    num_res_supervisions: StrictInt = Field(5, ge=1, le=10, description="Number of resolutions.")
     loss_function: str = Field(description="Loss, by name.")
     clip_gradient_norm: Annotated[StrictFloat, Field(gt=0)] | None = Field(
-        12.0, description="The greatest norm of the gradients; null: any."
+        12.0, description="Largest norm of the gradients; null: unlimited."
     )
     accumulate: StrictInt = Field(
         1, ge=1, le=1000, description="Batches whose gradients are averaged for one step."
     )
-    auto_mixed_precision: StrictBool = Field(True, description="Mixed precision where the device has it.")
-    seed: StrictInt = Field(0, ge=0, description="All random numbers follow from it.")
+    auto_mixed_precision: StrictBool = Field(True, description="Mixed precision if the device supports it.")
+    seed: StrictInt = Field(0, ge=0, description="Seed of all random numbers.")
 
     @field_validator("shortened")
     @classmethod
@@ -158,7 +160,7 @@ class SolverConfig(Section):
         after, end = 0, info.data.get("max_epochs", "auto")
         for row in rows if end != "auto" else ():
             if not after < row[0] < row[1] < end:
-                raise ValueError(f"which is no record of a run of {end} epochs; remove the key")
+                raise ValueError(f"which is not a record of a run of {end} epochs; remove the key")
             after, end = row
         return rows
 
@@ -170,22 +172,22 @@ class TrainerConfig(Section):
     device: str = Field(
         "auto",
         pattern=DEVICE,
-        description="auto (the best there is), cpu, cuda, cuda:1 or mps.",
+        description="auto (the best available), cpu, cuda, cuda:1 or mps.",
     )
     devices: Annotated[StrictInt, Field(ge=1, le=1024)] | tuple[Index, ...] | Auto = Field(
         "auto",
-        description="Devices a machine, each with a process that trains on its share of every batch, or the "
+        description="Devices per machine, each with a process that trains on its share of every batch, or the "
         "numbers of GPUs, as in [0, 2]; auto: one, or as torchrun or srun started the processes.",
     )
     num_nodes: StrictInt = Field(
-        1, ge=1, le=4096, description="Machines, when torchrun or srun starts the processes."
+        1, ge=1, le=4096, description="Machines, if torchrun or srun starts the processes."
     )
     validate_every: StrictInt = Field(10, ge=1, description="Validate every N epochs, and after the last.")
     monitor: str = Field(
         "validation_error",
         pattern="^-?[^-].*$",
-        description="The metric that the best model is chosen by, and early stopping: the lower, the better; "
-        "with a minus before its name, the higher.",
+        description="The metric for choosing the best model and for early stopping: lower is better; "
+        "with a minus before its name, higher is better.",
     )
     inference_only: StrictBool = Field(False, description="Skip training; evaluate `model.checkpoint`.")
     plugins: list[str] = Field([], description="Extensions applied on top of the architecture, by name.")
@@ -198,7 +200,7 @@ class TrainerConfig(Section):
 
     @property
     def processes(self) -> int:
-        """How many the keys ask for; auto: one."""
+        """The number of processes that the keys request; auto: one."""
         return self.devices_per_node * self.num_nodes
 
     @field_validator("devices")
@@ -216,23 +218,23 @@ class ModelConfig(Section):
 
 
 class InferenceConfig(Section):
-    split: Literal["training", "validation", "testing"] = Field("testing", description="What to evaluate.")
+    split: Literal["training", "validation", "testing"] = Field("testing", description="Split to evaluate.")
 
 
 class OutputConfig(Section):
     output_dir: File = Field(description="Folder of this run's results.")
     provenance: Literal["names", "full"] = Field(
-        "names", description="Reports and models hold names of files; full: their paths, and the command."
+        "names", description="Reports and models contain names of files; full: their paths, and the command."
     )
 
 
 class RunConfig(Section):
-    """A run's whole configuration, without the sections of its plugins (those are composed into it)."""
+    """A run's whole configuration, without the sections of its plugins (which are composed into it)."""
 
     def idle_keys(self, replaced: Collection[str]) -> dict[str, str]:
-        """The keys that do nothing beside the value of another one, each with that one; all dotted.
+        """The keys without effect because of another key's value, each with that key; all dotted.
 
-        The values of keys that are `replaced`, in whose place a plugin answers, say nothing.
+        The values of `replaced` keys are ignored, as a plugin implements their hooks.
         """
         found = {}
         if self.solver.max_epochs != "auto":
@@ -243,25 +245,25 @@ class RunConfig(Section):
             found["solver.num_res_supervisions"] = "solver.deep_supervision"
         return found
 
-    task: str = Field(DEFAULT_TASK, description="What to learn.")
+    task: str = Field(DEFAULT_TASK, description="Name of the task.")
     dataset: DatasetConfig = Field(description="Images and annotations.")
     sampler: SamplerConfig = Field(description="How samples are made.")
     solver: SolverConfig = Field(description="How the network is trained.")
     trainer: TrainerConfig = Field(description="The training loop.")
     model: ModelConfig = Field(description="The network.")
     inference: InferenceConfig = Field(description="Prediction.")
-    output: OutputConfig = Field(description="Where results go.")
+    output: OutputConfig = Field(description="Output files.")
 
 
 def key_of(field_name: str, field: FieldInfo) -> str:
-    """How a field is spelled in YAML."""
+    """The spelling of a field in YAML."""
     return field.alias or field_name
 
 
 def before(field: FieldInfo) -> Any:
-    """What a configuration meant that a run recorded before the key was there.
+    """The value of a key in configurations that were recorded before it existed.
 
-    A key that came with another behaviour says so by `json_schema_extra={"before": value}`; for others it is
+    A key whose default changed the behaviour declares `json_schema_extra={"before": value}`; for others it is
     the default.
     """
     extra = field.json_schema_extra
@@ -270,15 +272,15 @@ def before(field: FieldInfo) -> Any:
 
 
 def section_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of a section's keys; None for a key that holds a value."""
+    """The model class of a section; None for a key that holds a value."""
     found = field.annotation
     return found if isinstance(found, type) and issubclass(found, BaseModel) else None
 
 
 def canonical(path: KeyPath, model: type[BaseModel]) -> tuple[KeyPath, FieldInfo | None]:
-    """Our spelling of a key path written in any case, with the field that it ends in; None: no such key.
+    """Our spelling of a key path written in any case, with the field of its last key; None: no such key.
 
-    What follows the first unknown key, or a key that holds a value, is left as it is written.
+    Parts after the first unknown key, or after a key that holds a value, are unchanged.
     """
     spelled: list[str] = []
     section: type[BaseModel] | None = model
@@ -298,7 +300,7 @@ def canonical(path: KeyPath, model: type[BaseModel]) -> tuple[KeyPath, FieldInfo
 
 
 class Spellings(tuple[str, ...]):
-    """Beside a plugin's section: its additional names, in the form in which names are compared."""
+    """Metadata of a plugin's section: its additional names, in the form in which names are compared."""
 
 
 def _is_spelling(key: str, name: str, field: FieldInfo) -> bool:

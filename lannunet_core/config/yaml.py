@@ -16,12 +16,12 @@ Place = tuple[str | int, ...]
 """Keys and list indices that lead to a value."""
 
 MOST_BYTES = 2**18
-DEEPEST = 20  # keys that lead to a value
-MOST_VALUES = 20_000  # with what aliases repeat
+DEEPEST = 20  # keys in a path
+MOST_VALUES = 20_000  # including those repeated by aliases
 
 
 Repeated = tuple[str, int, int]
-"""A key in upper case that is given again, its line and that of the next; the last counts, as LaNNU-Net's."""
+"""A repeated upper-case key, its line and that of the repetition; the last one is used, as in LaNNU-Net."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Entry:
         path: The keys that lead to it, as written.
         value: A scalar, a list, or an empty mapping.
         source: The file's name, or the override.
-        folder: What relative paths start from: the file's folder, for an override the working folder.
+        folder: Folder that relative paths start at: the file's, for an override the working folder.
         lines: Line of each key and list item, by its path; empty for an override.
-        suggested: Whether it is a plugin's suggestion rather than the user's word.
+        suggested: Whether it is a plugin's suggestion, not the user's value.
     """
 
     path: KeyPath
@@ -57,10 +57,10 @@ def read_yaml(path: Path, repeated: list[Repeated] | None = None) -> list[Entry]
 
     Args:
         path: The file.
-        repeated: Keys in upper case that are given more than once are added to it; None: they are ignored.
+        repeated: List to which repeated upper-case keys are added; None: they are ignored.
 
     Raises:
-        UserError: It cannot be read, is not YAML, is no mapping, or has a key twice.
+        UserError: It cannot be read, is not YAML, is not a mapping, or has a key twice.
     """
     try:
         with path.open("rb") as file:
@@ -117,7 +117,7 @@ def parse(text: str, source: str, repeated: list[Repeated] | None = None) -> tup
         return UserError(f"{source}{place}: {problem}")
 
     def weigh(node: yaml.Node) -> int:
-        """How many values a node holds, with what its aliases repeat."""
+        """The number of values in a node, including those repeated by its aliases."""
         if id(node) not in weights:
             inner = [] if isinstance(node, yaml.ScalarNode) else node.value
             parts = [part for one in inner for part in (one if isinstance(one, tuple) else (one,))]
@@ -137,11 +137,9 @@ def parse(text: str, source: str, repeated: list[Repeated] | None = None) -> tup
         try:
             value = loader.construct_object(node)
         except (ValueError, LookupError, AttributeError):
-            raise fail(
-                node.start_mark, f"'{node.value:.60}' is not what it looks like, or its tag says."
-            ) from None
+            raise fail(node.start_mark, f"'{node.value:.60}' does not match its form, or its tag.") from None
         if isinstance(value, int) and abs(value) >= 2**63:
-            raise fail(node.start_mark, f"'{node.value:.60}' is larger than any number here.")
+            raise fail(node.start_mark, f"'{node.value:.60}' is larger than any allowed number.")
         return legible(value, node) if isinstance(value, str) else value
 
     def build_mapping(node: yaml.MappingNode, path: Place) -> dict[str, Any]:
@@ -157,7 +155,7 @@ def parse(text: str, source: str, repeated: list[Repeated] | None = None) -> tup
                 if repeated is not None:
                     repeated.append((name, first[name], line))
             first[name] = line
-        loader.flatten_mapping(node)  # `<<: *defaults`; what the mapping itself says comes last
+        loader.flatten_mapping(node)  # `<<: *defaults`; keys of the mapping itself come last
         data = {}
         for name, (key_node, value_node) in {word(key): (key, value) for key, value in node.value}.items():
             here = (*path, name)
@@ -172,10 +170,12 @@ def parse(text: str, source: str, repeated: list[Repeated] | None = None) -> tup
 
     def legible(value: str, node: yaml.Node) -> str:
         if UNWRITABLE.search(value):
-            raise fail(node.start_mark, f"{value!r:.60} holds a character that no file can have; {ESCAPES}.")
+            raise fail(
+                node.start_mark, f"{value!r:.60} contains a character that no file can have; {ESCAPES}."
+            )
         return value
 
-    if text.count("[") + text.count("{") > MOST_BRACKETS:  # a nest of them takes long before it is refused
+    if text.count("[") + text.count("{") > MOST_BRACKETS:  # parsing deep nests takes long
         raise UserError(f"{source}: is nested too deeply: it holds over {MOST_BRACKETS} brackets.")
     try:
         loader = _Loader(text)
@@ -198,9 +198,9 @@ def parse(text: str, source: str, repeated: list[Repeated] | None = None) -> tup
         ) from None
     except RecursionError:
         raise UserError(
-            f"{source}: is nested too deeply, or a YAML alias (*name) stands within what it repeats."
+            f"{source}: is nested too deeply, or a YAML alias (*name) is inside the node that it repeats."
         ) from None
-    except (ValueError, OverflowError) as error:  # of an escape or a directive, which PyYAML does not inspect
+    except (ValueError, OverflowError) as error:  # from escapes and directives, which PyYAML does not check
         raise UserError(f"{source}: this is not YAML: {error}; {ESCAPES}.") from None
 
 
@@ -215,7 +215,7 @@ UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class _Loader(yaml.SafeLoader):
-    """As YAML 1.2 in what surprises: 1e-3 is a number, 2024-01-31 is text."""
+    """Follows YAML 1.2 in two points: 1e-3 is a number, 2024-01-31 is text."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -233,7 +233,7 @@ _Loader.add_implicit_resolver(
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes the words that `_Loader` would take for something else."""
+    """Quotes the words that `_Loader` would not read as text."""
 
 
 _Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers

@@ -177,7 +177,10 @@ BAD = {
         replaced(["group_by"], r"^x(\d)"),
         r"group_by.* is not a field .* nor every image path",
     ),
-    "no pattern": (replaced(["group_by"], "("), r'group_by.*"\(" is not a field of the samples, nor a regular'),
+    "no pattern": (
+        replaced(["group_by"], "("),
+        r'group_by.*"\(" is not a field of the samples, nor a regular',
+    ),
     "duplicate": (replaced(["validation", 0, "id"], "a"), r'id "a" occurs twice'),
     "no id": (replaced(["training", 1, "id"], KeyError), r'sample 2 of training: "id" is missing'),
     "no image": (replaced(["training", 1, "image"], KeyError), r'sample "b" of training: "image" is missing'),

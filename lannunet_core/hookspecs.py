@@ -146,8 +146,7 @@ class Augmenter(Protocol):
 
 
 class Normalisation(Protocol):
-    """The object that a function of `normalisations` builds. It is sent to loader workers, so it must
-    pickle."""
+    """A normalisation that `normalisations` builds. It is sent to loader workers, so it must pickle."""
 
     def __call__(self, channel: NDArray[np.float32]) -> NDArray[np.float32]:
         """Normalise one channel (*S) of an image; the image is later padded with 0."""
@@ -350,8 +349,7 @@ def postprocess(prediction: Any) -> Any | None:
 
 @hookspec(firstresult=True)
 def postprocess_all(predictions: Sequence[Any]) -> Sequence[Any] | None:
-    """Change all predictions of a split together, after `postprocess`. If no plugin implements the hook, they
-    are unchanged.
+    """Change all predictions of a split, after `postprocess`. Without an implementation, they are unchanged.
 
     Args:
         predictions: Predictions of the task: one `lannunet_landmarks.Prediction` per image, or one
@@ -373,8 +371,7 @@ def report(predictions: Sequence[Any]) -> Sequence[ReportPart]:  # type: ignore[
 
 @hookspec
 def observe(event: Event) -> None:
-    """Receive notifications of a run's start, each batch, each epoch's end, its end and its failure, for
-    trackers for example.
+    """Receive the events of a run: start, each batch, each epoch's end, end and failure. For trackers.
 
     An exception at the start ends the run, before anything is trained. A later one does not, as the training
     is worth more than its record: a warning names the plugin and the cause, and the other plugins are still
@@ -463,8 +460,7 @@ class Coordinates:
 
 
 Decoder = Callable[..., Coordinates]
-"""Takes the arguments of `get_coords_from_heatmap` by keyword, except `image_size`: the core handles coarser
-maps."""
+"""Takes the arguments of `get_coords_from_heatmap` by keyword, except `image_size`."""
 
 
 @asked_in("landmarks")

@@ -12,12 +12,12 @@ Named = TypeVar("Named")
 
 
 def plain(name: str) -> str:
-    """The form in which names are compared: `My-Net`, `mynet` and `My Net` are one."""
+    """The form in which names are compared: `My-Net`, `mynet` and `My Net` are equal."""
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """` Did you mean 'my-net'?`, or nothing where no known name is close."""
+    """` Did you mean 'my-net'?`, or "" if no known name is similar."""
     spelled = {plain(other): other for other in known}
     nearest = get_close_matches(plain(name), spelled, n=1)
     return f" Did you mean '{spelled[nearest[0]]}'?" if nearest else ""
@@ -28,7 +28,7 @@ def is_among(name: str, known: Iterable[str]) -> bool:
 
 
 def choose(key: str, name: str, known: Mapping[str, Named]) -> Named:
-    """What a name, in any spelling, stands for; `key` is where the configuration has it.
+    """The value of a name, in any spelling; `key` is its place in the configuration.
 
     Raises:
         UserError: There is no such name.
@@ -51,7 +51,7 @@ def dotted(nest: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def without_places(value: Any) -> Any:
-    """Plain data with the name alone instead of each absolute path."""
+    """Plain data with the last component of each absolute path."""
     if isinstance(value, Mapping):
         return {key: without_places(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -61,7 +61,7 @@ def without_places(value: Any) -> Any:
 
 
 def fold_numbers(folds: str) -> list[int]:
-    """`0-4` and `0,2,4`, or both."""
+    """Parse `0-4`, `0,2,4`, or both."""
     numbers: list[int] = []
     for word in folds.split(","):
         ends = re.fullmatch("([0-9]+)(?:-([0-9]+))?", word.strip())

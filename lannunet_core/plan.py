@@ -15,23 +15,23 @@ from lannunet_core.plugins.hooks import ask_class
 from lannunet_core.plugins.installed import InstalledPlugin
 
 LINE = 110
-MULTIPLE = 32  # pixels that a side is a multiple of, for a network of which nothing is known
-PRODUCTS_A_PIXEL, NUMBERS_A_PIXEL = 3e5, 1000.0  # the same: a wide U-Net's
+MULTIPLE = 32  # sides are multiples of it, for an architecture that offers no networks
+PRODUCTS_A_PIXEL, NUMBERS_A_PIXEL = 3e5, 1000.0  # of a wide U-Net, for the same architectures
 
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """What `lannunet plan` was asked for.
+    """The request of `lannunet plan`.
 
     Attributes:
         dataset: The data set.
-        folder: Where the YAML will be: relative paths in it start there.
-        memory_gb: That a training step may take.
-        minutes: Minutes of training; None: as the data suggest.
+        folder: Folder of the YAML: relative paths in it start there.
+        memory_gb: Memory of a training step.
+        minutes: Minutes of training; None: chosen from the data.
         gpu: Plan for a GPU, not for CPU cores.
-        gpu_name: Name of the GPU that was found; empty: none was found, or none is wanted.
+        gpu_name: Name of the GPU that was found; empty: there is none, or none is wanted.
         architecture: The plugin that provides the network, and its class.
-        extensions: Plugins to train with, and their classes; each may have a say.
+        extensions: Plugins to train with, and their classes; each may set keys.
     """
 
     dataset: Path
@@ -45,13 +45,12 @@ class PlanRequest:
 
     @property
     def root(self) -> str:
-        """The data set as the YAML names it."""
+        """The path of the data set in the YAML."""
         path = self.dataset
         return (path if path.is_absolute() else Path(os.path.relpath(path, self.folder))).as_posix()
 
     def networks(self, asked: NetworkRequest) -> Sequence[PlannedNetwork]:
-        """What the architecture offers, the most capable first; one guess, without settings, where it is
-        silent.
+        """The networks that the architecture offers, the most capable first; else an estimate.
 
         Raises:
             UserError: It offers a network for other dimensions.
@@ -62,17 +61,17 @@ class PlanRequest:
             raise UserError(
                 f"the architecture {self.architecture[0].name} offers a network for "
                 f"{'×'.join(map(str, other[0]))} where images have {len(asked.sides)} dimensions. Plan for "
-                "another architecture, or tell its author."
+                "another architecture, or report it to its author."
             )
         return found
 
     def offered(self, asked: NetworkRequest) -> Sequence[PlannedNetwork]:
-        """The same; nothing where it is silent."""
+        """The networks that the architecture offers, if any."""
         plugin, found = self.architecture
         return ask_class(plugin, found.networks, asked)
 
     def choices_of_extensions(self, image_size: Sequence[float], patch_size: Sequence[int]) -> "list[Choice]":
-        """What the extensions set in their sections; see `Plugin.plan`."""
+        """The keys that the extensions set in their sections; see `Plugin.plan`."""
         return [
             Choice(f"trainer.{plugin.name}.{key}", *chosen)
             for plugin, found in self.extensions.items()
@@ -85,9 +84,9 @@ class Choice:
     """A line of the configuration.
 
     Attributes:
-        key: Such as `solver.budget_minutes`.
+        key: Dotted key, such as `solver.budget_minutes`.
         value: A number, a string, or a list of them.
-        reason: Why; may be empty.
+        reason: Reason; may be empty.
     """
 
     key: str
@@ -100,8 +99,8 @@ class Plan:
     """A configuration with its reasons.
 
     Attributes:
-        about: What was found, a paragraph each.
-        choices: In the order in which they are written.
+        about: Properties of the data, one paragraph each.
+        choices: The keys, in the order in which they are written.
     """
 
     about: tuple[str, ...]
@@ -133,9 +132,9 @@ class Plan:
 
 
 def guessed_network(request: NetworkRequest) -> PlannedNetwork:
-    """Of an architecture that says nothing: with its own settings, and as costly as a wide U-Net.
+    """A network of unknown cost: with the default settings, and as costly as a wide U-Net.
 
-    A multiple of 32 divides each side; where it is shorter, the largest power of two that fits into it.
+    Each side is a multiple of 32; a shorter side is rounded up to a power of two that fits into it.
     """
     size = []
     for side in request.sides:

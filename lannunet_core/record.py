@@ -1,7 +1,7 @@
-"""Folders that a run or a prediction writes: one process at a time, and only what a record lists is replaced.
+"""Output folders: one process writes at a time, and only files in a record are replaced.
 
-A folder is locked before the first result is written. From then on every file that is written there is
-listed in its record first, and a file that the record does not list is never overwritten.
+A folder is locked before the first result is written. From then on every file is added to the folder's
+record before it is written, and a file that is not in the record is never overwritten.
 """
 
 import os
@@ -17,9 +17,9 @@ from lannunet_core.run.processes import is_first
 if TYPE_CHECKING:
     from filelock import SoftFileLock
 
-RECORD = ".lannunet-files"  # a path a line, relative to the folder
+RECORD = ".lannunet-files"  # one path per line, relative to the folder
 LOCK = ".lannunet-lock"
-TEMPORARY = ".lannunet-"  # how the names of half-written files begin
+TEMPORARY = ".lannunet-"  # prefix of unfinished files
 
 
 @dataclass(frozen=True)
@@ -34,27 +34,27 @@ _locked: dict[Path, _Lock] = {}
 
 @contextmanager
 def releasing() -> Iterator[None]:
-    """Let go, at the end, of the folders that are locked inside; without it that is at the process's end."""
+    """At the end, release the folders that are locked within; otherwise the process's end releases them."""
     before = set(_locked)
     try:
         yield
     finally:
-        for folder in sorted(_locked.keys() - before, reverse=True):  # those inside others first
+        for folder in sorted(_locked.keys() - before, reverse=True):  # inner folders first
             held = _locked.pop(folder)
             held.lock.release()
             for made in held.made:
-                with suppress(OSError):  # something was written there
+                with suppress(OSError):  # it is not empty
                     made.rmdir()
 
 
 def lock_folder(folder: Path) -> None:
-    """Make a folder, keep other processes out of it, and remove what a dead one left half-written there.
+    """Create a folder, lock it for this process, and remove unfinished files of a dead process.
 
-    The lock is a file that is made exclusively, which works on a network share too. One that a dead process
-    left behind does not count.
+    The lock is a file that is created exclusively, which also works on network shares. A lock of a dead
+    process is ignored.
 
     Raises:
-        UserError: Another process writes there.
+        UserError: Another process uses the folder.
     """
     from filelock import SoftFileLock, Timeout
 
@@ -76,7 +76,7 @@ def lock_folder(folder: Path) -> None:
 
 
 def earlier_results(folder: Path) -> list[Path]:
-    """The files that runs of ours wrote into a folder: those that its record lists, and that exist."""
+    """The existing files in a folder's record."""
     if not (folder / RECORD).is_file():
         return []
     lines = (folder / RECORD).read_text(encoding="utf-8", errors="replace").splitlines()
@@ -86,7 +86,7 @@ def earlier_results(folder: Path) -> list[Path]:
 
 
 def remove_recorded(folder: Path) -> None:
-    """Remove the recorded files, and the folders that are empty then."""
+    """Remove the recorded files, and the folders that become empty."""
     for path in earlier_results(folder):
         path.unlink()
         for parent in path.parents:
@@ -99,17 +99,17 @@ def remove_recorded(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the half-written files that a dead process left in a locked folder."""
+    """Remove unfinished files of a dead process from a locked folder."""
     for place in {folder, *(path.parent for path in earlier_results(folder))}:
         for half in place.glob(f"{TEMPORARY}[0-9]*-*"):
             half.unlink()
 
 
 def note(target: Path) -> None:
-    """List a file that is about to be written in the record of the locked folder that it lies in, if any.
+    """Add a file that is about to be written to the record of its locked folder, if it is in one.
 
     Raises:
-        UserError: There is such a file already, and it is none of ours.
+        UserError: The file exists, and is not in the record.
     """
     target = _absolute(target)
     folder = next((parent for parent in target.parents if parent in _locked), None)
@@ -117,7 +117,7 @@ def note(target: Path) -> None:
         return
     if os.path.lexists(target):
         raise UserError(
-            f"{target}: this file is none that lannunet wrote, so it is not replaced. Move it away, or name "
+            f"{target}: lannunet did not write this file, so it is not replaced. Move it away, or name "
             "another folder."
         )
     with (folder / RECORD).open("a", encoding="utf-8") as record:

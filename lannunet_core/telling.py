@@ -37,7 +37,7 @@ def echo(message: str = "", err: bool = False) -> None:
 
 
 def terminal_columns(err: bool = False) -> int:
-    """The width of the terminal that shows stdout or stderr; 0: there is none."""
+    """The width of the terminal behind stdout or stderr; 0: there is none."""
     shown = "COLUMNS" in os.environ or (sys.stderr if err else sys.stdout).isatty()
     return shutil.get_terminal_size((0, 0)).columns if shown else 0
 

@@ -93,7 +93,7 @@ def test_missing_yaml(project, refused):
 def test_dimensions_of_the_input_size(project, refused):
     project.set(sampler={"input_size": [32, 32, 32]})
     project.write()
-    refused("sampler.input_size", "[32, 32, 32]", project.json, "one a dimension")
+    refused("sampler.input_size", "[32, 32, 32]", project.json, "one per dimension")
 
 
 def test_number_of_dimensions_of_an_image(project, refused):

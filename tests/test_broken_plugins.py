@@ -71,22 +71,22 @@ BROKEN = {
     "misspells": Broken(
         GOOD + "    @hookimpl\n    def generate_label(self): ...\n",
         "P.generate_label: there is no hook 'generate_label'; did you mean 'generate_labels'?",
-        "Update broken-misspells, or tell its author.",
+        "Update broken-misspells, or report it to its author.",
     ),
     "asks": Broken(
         GOOD + "    @hookimpl\n    def generate_labels(self, landmark): ...\n",
         "P.generate_labels: 'landmark' is not an argument of this hook.",
-        "Did you mean 'landmarks'? Update broken-asks, or tell its author.",
+        "Did you mean 'landmarks'? Update broken-asks, or report it to its author.",
     ),
     "answers": Broken(
         GOOD.replace("return nn", "return 3, nn"),
         "The hook 'network' must return a torch.nn.Module, but the result was tuple",
-        "update it, or tell its author",
+        "update it, or report it to its author",
     ),
     "unconfigured": Broken(
         HEAD + "class P(Plugin):\n    class Config:\n        width = 3\n" + NETWORK,
         "its Config is not a pydantic model derived from lannunet_core.PluginConfig",
-        "Update broken-unconfigured, or tell its author.",
+        "Update broken-unconfigured, or report it to its author.",
     ),
     # What is lacking often shows only when a hook is called.
     "lacks_late": Broken(

@@ -40,7 +40,7 @@ def test_from_one_environment_to_another(wheels_to_train, build_wheel, fresh_env
     said = some.call(*predict, cwd=here, code=2).stderr
     assert said == (
         "Error: wings.lnb: needs lannunet-landmarks, which is not installed; and lannunet-unet, which is not "
-        "installed. To go on: lannunet plugins install 'lannunet-landmarks>=0.1' 'lannunet-unet>=0.1'\n"
+        "installed. To continue: lannunet plugins install 'lannunet-landmarks>=0.1' 'lannunet-unet>=0.1'\n"
     )
 
     whole = fresh_environment(core, architecture, task, images, report, bundles)

@@ -68,7 +68,7 @@ def test_missing(trained_by_plugins, version, capsys):
         f"Error: {project.out}: it was trained with "
         "plugin 'Tiny' (strangers-net 1.3), which is not installed; and with "
         "plugin 'names' (strangers-net 1.3), which is not installed. "
-        "To go on: lannunet plugins install strangers-net==1.3\n"
+        "To continue: lannunet plugins install strangers-net==1.3\n"
     )
     assert not (project.folder / "found").exists()
 

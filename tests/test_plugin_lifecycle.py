@@ -52,6 +52,6 @@ def test_from_nothing_to_a_model_and_back(lannunet, build_wheel, project):
     assert lannunet("predict", "out", "images", "-o", "again", code=2) == (
         "Error: out: it was trained with plugin 'my-model' (lannunet-my-model 0.1.0), "
         "which is not installed. "
-        "To go on: lannunet plugins install lannunet-my-model==0.1.0\n"
+        "To continue: lannunet plugins install lannunet-my-model==0.1.0\n"
     )
     assert not (project.folder / "again").exists()

@@ -1,2 +1,1 @@
-"""Augmentation: a scheme draws a small transform; `on_device` (torch) or a plugin's `augmenter` applies
-it."""
+"""Augmentation: a scheme draws a small transform; `on_device` (torch) or an `augmenter` applies it."""

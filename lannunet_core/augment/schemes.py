@@ -58,8 +58,7 @@ class Scheme(Protocol):
 
     @property
     def draw(self) -> Callable[..., Drawn]:
-        """Draw the augmentation of one sample: a method that takes those of these arguments that it needs, by
-        name.
+        """Draw the augmentation of one sample: a method that takes, by name, what it needs of these.
 
         Args:
             rng: A NumPy generator that belongs to this draw.

@@ -27,8 +27,7 @@ def command(
         float | None, typer.Option(min=1e-6, help="mm per pixel, for images whose files do not state it.")
     ] = None,
     calibration: Annotated[
-        Path | None,
-        typer.Option(help="A calibration of lannunet calibrate: adds regions, calibrates confidence."),
+        Path | None, typer.Option(help="File of lannunet calibrate: adds regions, calibrates confidence.")
     ] = None,
     coverage: Annotated[
         float | None, typer.Option(help="Coverage of the regions; the model's inference.coverage by default.")
@@ -45,9 +44,7 @@ def command(
     postprocess: Annotated[
         bool, typer.Option("--postprocess", help="Apply what lannunet evaluate --runs found to help.")
     ] = False,
-    device: Annotated[
-        str, typer.Option(help="auto (the best available), cpu, cuda, cuda:1 or mps.")
-    ] = "auto",
+    device: Annotated[str, typer.Option(help="auto (the best one), cpu, cuda, cuda:1 or mps.")] = "auto",
     format: Annotated[
         str | None, typer.Option(metavar="NAME", help="Also write results in this format, such as dicom-seg.")
     ] = None,

@@ -134,8 +134,8 @@ def _in_file(name: str, value: Value, files: Files) -> FilePlugin:
         if plain(path.stem) == plain(Path(name).stem):
             return plugin_of(path)
     raise UserError(
-        f"the model was made with the file {name}, whose code is not run automatically. If you have and trust "
-        f"it: --plugin {Path(name).name}"
+        f"the model was made with the file {name}, whose code is not run automatically. If you have and "
+        f"trust it: --plugin {Path(name).name}"
     )
 
 

@@ -1,5 +1,4 @@
-"""A run's configuration: the core's schema combined with those of the chosen plugins, and the user's
-values."""
+"""A run's configuration: the schemas of the core and of the chosen plugins, and the user's values."""
 
 import functools
 import json
@@ -237,8 +236,8 @@ def _translated(
     """Each entry under our key; entries without a meaning here are added to `warnings`."""
     if theirs := next((entry for entry in written if entry.lines and entry.path[0].isupper()), None):
         warnings.append(
-            f"{theirs.source}: LaNNU-Net's keys are accepted, but missing keys get our defaults, and relative "
-            "paths start at this file. `lannunet config import` writes out LaNNU-Net's defaults."
+            f"{theirs.source}: LaNNU-Net's keys are accepted, but missing keys get our defaults, and "
+            "relative paths start at this file. `lannunet config import` writes out LaNNU-Net's defaults."
         )
     for entry in written:
         path, found = canonical(entry.path, model)

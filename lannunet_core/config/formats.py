@@ -14,8 +14,7 @@ AUTO = "auto"
 
 
 def open_in_format(loaded: LoadedConfig, own: Callable[..., Any], names: Iterable[str] = ()) -> Any:
-    """Open the data set of a configuration; `own` opens the task's format, with the signature of
-    `data_formats`.
+    """Open the data set of a configuration; `own` opens the task's format, as `Plugin.data_formats` do.
 
     `names` are those of additional formats that `own` opens.
 

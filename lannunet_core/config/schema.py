@@ -100,9 +100,7 @@ class Section(BaseModel):
 class DatasetConfig(Section):
     """The data; additional keys belong to the task."""
 
-    format: str = Field(
-        "auto", description="auto: the task's own, or recognised by content; or a format by name."
-    )
+    format: str = Field("auto", description="auto: the task's own, or by the content; or a format by name.")
 
 
 class SamplerConfig(Section):
@@ -176,7 +174,7 @@ class TrainerConfig(Section):
     )
     devices: Annotated[StrictInt, Field(ge=1, le=1024)] | tuple[Index, ...] | Auto = Field(
         "auto",
-        description="Devices per machine, each with a process that trains on its share of every batch, or the "
+        description="Devices per machine, each with a process that trains on its share of every batch, or "
         "numbers of GPUs, as in [0, 2]; auto: one, or as torchrun or srun started the processes.",
     )
     num_nodes: StrictInt = Field(

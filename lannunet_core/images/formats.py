@@ -1,4 +1,4 @@
-"""Image formats, found by the entry-point group `lannunet.image_formats`; `lannunet-images` provides ours."""
+"""Image formats, from the entry-point group `lannunet.image_formats`; `lannunet-images` provides ours."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,19 +15,18 @@ from lannunet_core.plugins.formats import registered
 class ImageFormat:
     """How the files of a format are recognised and read.
 
-    What a reader raises becomes one sentence with the file's name: a `UserError` as it is, anything else as a
-    damaged file.
+    A `UserError` of a reader is shown unchanged; any other exception is reported as a damaged file.
 
     Attributes:
-        name: For messages.
-        suffixes: Lower-case, with their dot, the usual one first.
-        matches: Whether a file is of this format, by its first 4096 bytes.
-        stated: (path, dimensions) → what the header states, compared with the file before memory is taken
-            (`lannunet_images.check_claim`); for 2 or 3 dimensions, or None where both would do.
+        name: Name in messages.
+        suffixes: Suffixes in lower case, with their dot, the usual one first.
+        matches: Whether a file has this format, by its first 4096 bytes.
+        stated: (path, dimensions) → the content of the header, checked against the file before memory is
+            allocated (`lannunet_images.check_claim`); for 2 or 3 dimensions, or None if either is possible.
         pixels: (path, dimensions) → (C, [z,] y, x), whole numbers or floats.
-        by_name_too: Files often have no suffix, and those that have it are of this format whatever their
-            first bytes are: DICOM.
-        series: path → which volume a file is a slice of, "" where it does not say.
+        by_name_too: Whether a file's suffix decides, whatever its first bytes are, and files may lack a
+            suffix: DICOM.
+        series: path → the volume that a file is a slice of, "" if the file does not state it.
     """
 
     name: str
@@ -40,10 +39,10 @@ class ImageFormat:
 
 
 def image_formats() -> tuple[ImageFormat, ...]:
-    """The installed formats, in the order in which they are asked."""
+    """The installed formats, in the order in which they are tried."""
     return registered("image_formats", ImageFormat)
 
 
 def image_suffixes() -> tuple[str, ...]:
-    """Of the installed formats."""
+    """The suffixes of the installed formats."""
     return tuple(suffix for one in image_formats() for suffix in one.suffixes)

@@ -1,4 +1,4 @@
-"""What image files say of themselves, and what is read from them."""
+"""The content of image files and of their headers."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,10 +10,10 @@ from lannunet_core.types import Floats
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the voxels of a medical file lie in the patient, as many axes as the file has (at most 3).
+    """The position of a medical file's voxels in the patient, with as many axes as the file (at most 3).
 
     Attributes:
-        spacing: mm per voxel; 1 where the file does not say.
+        spacing: mm per voxel; 1 if the file does not state it.
         origin: World position of the first voxel, x to the left, y to the back, z up.
         direction: (axes, axes): its columns are the unit vectors along the file's axes. They are not
             perpendicular where the file is sheared.
@@ -26,13 +26,13 @@ class Placement:
 
 @dataclass(frozen=True)
 class Header:
-    """What an image file says of itself.
+    """The header of an image file.
 
     Attributes:
-        size: (x, y[, z]) in pixels.
+        size: Size (x, y[, z]) in pixels.
         channels: C.
-        spacing: mm per pixel (x, y[, z]); None where the file states none.
-        placement: Where its voxels lie; None for the formats that say nothing.
+        spacing: mm per pixel (x, y[, z]); None: the file states none.
+        placement: Position of its voxels; None: the format has none.
     """
 
     size: tuple[int, ...]
@@ -47,7 +47,7 @@ class Image:
 
     Attributes:
         pixels: (C, [z,] y, x) in the file's own number type.
-        spacing: mm per pixel (x, y[, z]); None where the file states none.
+        spacing: mm per pixel (x, y[, z]); None: the file states none.
     """
 
     pixels: NDArray[Any]
@@ -56,12 +56,12 @@ class Image:
 
 @dataclass(frozen=True)
 class Stated:
-    """A header before it is known whether a picture or a volume is wanted.
+    """A header before it is decided whether a 2D image or a volume is wanted.
 
     Attributes:
-        size: Along the file's axes, x first.
+        size: Size along the file's axes, x first.
         channels: C.
-        spacing: mm per pixel of each axis; None for those that the file does not state.
+        spacing: mm per pixel of each axis; None for axes without a value in the file.
         placement: See `Header`.
     """
 

@@ -1,4 +1,4 @@
-"""What a network answers: one tensor, a list of resolutions with the finest first, or any nest of tensors."""
+"""Outputs of networks: one tensor, a list of resolutions with the finest first, or any nest of tensors."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ def spatial_size(tensor: Tensor) -> tuple[int, ...]:
 def level_sizes_of(outputs: Any, dimensions: int | None = None) -> list[tuple[int, ...]]:
     """Sizes (x, y[, z]) of a network's outputs, finest first; those of the first tensors for other nests.
 
-    With `dimensions` (D), only of tensors (B, K, *S) that have a place in the image.
+    With `dimensions` (D), only those of tensors (B, K, *S) with spatial axes.
     """
     if isinstance(outputs, Tensor):
         spatial = dimensions is None or outputs.ndim == 2 + dimensions

@@ -1,7 +1,6 @@
 """Image files of every installed format as arrays (C, [z,] y, x), x to the right and y down.
 
-The format is recognised by the file's first bytes; the suffix only decides where they are silent (DICOM
-without its preamble).
+The format is recognised by the file's first bytes, else by the suffix (DICOM without its preamble).
 """
 
 import re
@@ -15,14 +14,14 @@ from lannunet_core.images.formats import ImageFormat, image_formats, image_suffi
 from lannunet_core.images.header import Header, Image, Placement, Stated
 from lannunet_core.plugins import missing
 
-APPLE_DOUBLE = b"\0\x05\x16\x07"  # what macOS notes about a file, as ._NAME beside it
+APPLE_DOUBLE = b"\0\x05\x16\x07"  # macOS metadata of a file, stored as ._NAME beside it
 
 
 def image_format(path: Path) -> str:
     """The name of a file's format, by its content.
 
     Raises:
-        UserError: The file cannot be opened, or is of no installed format.
+        UserError: The file cannot be opened, or its format is not installed.
     """
     return _format(path).name
 
@@ -36,7 +35,7 @@ def image_header(path: Path, dimensions: int) -> Header:
 
 
 def image_placement(path: Path) -> Placement | None:
-    """Where a file says that its voxels lie; None for the formats that say nothing."""
+    """The position of a file's voxels; None: the format has none."""
     with _reading(path) as of:
         return of.stated(path, None).placement
 
@@ -47,7 +46,7 @@ def read_image(path: Path, dimensions: int) -> Image:
     An alpha channel is dropped; a palette is resolved to RGB; the components of a vector image and the fourth
     axis of a volume are channels; a volume of one slice is a picture where `dimensions` is 2. An array of
     D + 1 axes holds its channels first, or last where only the last axis has 4 or fewer entries. A DICOM file
-    where 0 is white (MONOCHROME1) is turned round, so that bright means bright.
+    where 0 is white (MONOCHROME1) is inverted.
 
     Raises:
         UserError: The file is damaged, of no supported format, or of another dimension.
@@ -57,12 +56,12 @@ def read_image(path: Path, dimensions: int) -> Image:
         size, channels = _layout(stated.size, stated.channels, dimensions)
         pixels = of.pixels(path, dimensions)
         if pixels.dtype.kind not in "iuf":
-            raise ValueError(f"it holds numbers of type {pixels.dtype}, no grey values")
+            raise ValueError(f"it holds numbers of type {pixels.dtype}, which are not grey values")
         return Image(pixels.reshape(channels, *size[::-1]), _spacing(stated, dimensions))
 
 
 def series_of(path: Path) -> str:
-    """The series whose slice a file is; "" where it says none, or is damaged (reading it says so)."""
+    """The series of a slice; "" if the file states none, or is damaged (reported on reading)."""
     try:
         of = _format(path)
     except UserError:
@@ -73,7 +72,7 @@ def series_of(path: Path) -> str:
 def _format(path: Path) -> ImageFormat:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise UserError(f"{path}: is a folder or a device, no image file.")  # a pipe would wait for ever
+            raise UserError(f"{path}: is a folder or a device, not an image file.")  # a pipe would block
         with path.open("rb") as file:
             head = file.read(4096)
     except (OSError, ValueError) as error:
@@ -83,7 +82,7 @@ def _format(path: Path) -> ImageFormat:
     if found := next((one for one in image_formats() if one.matches(head)), None):
         return found
     if head.startswith(APPLE_DOUBLE):
-        raise UserError(f"{path}: is a note of macOS about another file, no image. Remove it.")
+        raise UserError(f"{path}: is metadata of macOS about another file, not an image. Remove it.")
     suffix = _suffix(path)
     known = next((one for one in image_formats() if suffix in one.suffixes), None)
     if known and known.by_name_too:
@@ -111,7 +110,7 @@ def _suffix(path: Path) -> str:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[ImageFormat]:
-    """The file's format; what goes wrong is said of the file."""
+    """The file's format; errors within are reported with the file's name."""
     of = _format(path)
     try:
         yield of
@@ -119,22 +118,22 @@ def _reading(path: Path) -> Iterator[ImageFormat]:
         raise UserError(f"{path}: {error}") from None
     except MemoryError:
         raise UserError(f"{path}: this {of.name} image does not fit into memory.") from None
-    except Exception as error:  # a damaged file makes the libraries raise anything
+    except Exception as error:  # libraries raise any exception on damaged files
         raise UserError(
             f"{path}: damaged or unusual {of.name} image: {_cause(error)}. Copy or convert it again."
         ) from None
 
 
 def _cause(error: Exception) -> str:
-    """What a library says, without control characters: its text may quote the file."""
-    # SimpleITK's text is several lines of C++; the last one says what is wrong.
+    """A library's message without control characters, as it may quote the file."""
+    # SimpleITK's message is several lines of C++; the last one has the reason.
     lines = str(error).strip().splitlines() or [type(error).__name__]
     cause = re.sub(r"(\x1b|\\x1b)\[[0-9;]*[A-Za-z]", "", lines[-1].rpartition("): ")[2])
     return "".join(filter(str.isprintable, cause)).strip(" .")[:200] or type(error).__name__
 
 
 def _layout(size: tuple[int, ...], channels: int, dimensions: int) -> tuple[tuple[int, ...], int]:
-    """Size (x, y[, z]) and channels as D dimensions take them: single slices and a fourth axis folded."""
+    """Size (x, y[, z]) and channels for D dimensions, without single slices; a fourth axis is channels."""
     while len(size) > dimensions and size[-1] == 1:
         size = size[:-1]
     if len(size) == dimensions + 1 == 4 and channels == 1:

@@ -1,1 +1,1 @@
-"""Finding plugins, choosing those of a run, and calling their hooks."""
+"""Find plugins, choose those of a run, and call their hooks."""

@@ -1,4 +1,4 @@
-"""What a plugin author imports. Needs neither torch nor NumPy.
+"""The names that a plugin author imports. Needs neither torch nor NumPy.
 
 A complete plugin:
 
@@ -28,12 +28,12 @@ hookimpl = pluggy.HookimplMarker("lannunet")
 
 
 class PluginConfig(BaseModel):
-    """Base of a plugin's settings: unknown keys are refused, values do not change during a run."""
+    """Base of a plugin's settings: unknown keys are refused, values are constant during a run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def idle_keys(self, task: str) -> Mapping[str, str]:
-        """The keys that do nothing beside the value of another one, each with that one.
+        """The keys without effect because of another key's value, each with that key.
 
         Keys of this section by their name (`{"radius": "shape"}`), others dotted (`{"model.gauss_sigma":
         "model.architecture"}`). A user who sets one is asked to remove it.
@@ -43,19 +43,19 @@ class PluginConfig(BaseModel):
 
 @dataclass(frozen=True)
 class RunInfo:
-    """A read-only description of the run that a plugin serves.
+    """A read-only description of the run of a plugin.
 
     Attributes:
-        task: Its name.
+        task: Name of the task.
         dimensions: D, 2 or 3.
         in_channels: C, channels of the image.
-        outputs: Names of the network's output channels, in their order: of what is located, or of classes.
+        outputs: Names of the network's output channels, in their order: landmarks, or classes.
         input_size: Size of the tensor that the network is trained on, (x, y[, z]).
-        spacing: mm per input pixel (x, y[, z]), the training set's median; None where unknown.
+        spacing: mm per input pixel (x, y[, z]), the training set's median; None: unknown.
         supervised_resolutions: How many resolutions to supervise, 1 without deep supervision.
         device: `cpu`, `cuda` or `mps`.
         seed: The run's seed.
-        regions: Where outputs may overlap, the label values of each, as it is written first; else empty.
+        regions: For overlapping outputs, the label values of each, the written one first; else empty.
     """
 
     task: str
@@ -71,7 +71,7 @@ class RunInfo:
 
 
 class ImageReader(Protocol):
-    """Reads the image files of one suffix. It travels to loader workers, so it pickles."""
+    """Reads the image files of one suffix. It is sent to loader workers, so it must pickle."""
 
     def __call__(self, path: Path) -> tuple[Any, Sequence[float] | None]:
         """An image file's pixels (C, [z,] y, x), a NumPy array, and mm per pixel (x, y[, z]) or None."""
@@ -79,10 +79,10 @@ class ImageReader(Protocol):
 
 @dataclass(frozen=True)
 class NetworkRequest:
-    """What an architecture is asked to fit, by `lannunet plan`.
+    """The request of `lannunet plan` for networks of an architecture.
 
     Attributes:
-        sides: About how large an image or patch is, (x, y[, z]).
+        sides: Approximate size of an image or patch, (x, y[, z]).
         spacing: mm per pixel (x, y[, z]); ones where unknown.
         in_channels: C.
         outputs: N.
@@ -96,13 +96,13 @@ class NetworkRequest:
 
 @dataclass(frozen=True)
 class PlannedNetwork:
-    """A network that an architecture offers, and what it costs.
+    """A network that an architecture offers, and its cost.
 
     Attributes:
-        size: Of the image or patch that it is trained on, (x, y[, z]): about what was asked for.
+        size: Size (x, y[, z]) of the image or patch that it is trained on, close to the requested one.
         settings: The keys of the architecture's section, each with its value and the reason.
         products: Multiplications of a forward pass of one sample.
-        numbers: Numbers that a forward pass of one sample keeps for the backward one.
+        numbers: Numbers that a forward pass of one sample stores for the backward pass.
     """
 
     size: tuple[int, ...]
@@ -112,13 +112,13 @@ class PlannedNetwork:
 
 
 class Plugin:
-    """Base class of a plugin. The core makes one instance a run.
+    """Base class of a plugin. The core creates one instance per run.
 
     Attributes:
-        tasks: Names of those that the plugin serves; a run of another one refuses it before anything is made.
-            None: every task.
+        tasks: Names of the tasks that the plugin supports; other tasks' runs refuse it before anything is
+            created. None: every task.
         config: The validated section of the run's YAML, an instance of the class's own `Config`.
-        run: What is known of the run.
+        run: Description of the run.
     """
 
     Config: ClassVar[type[PluginConfig]] = PluginConfig
@@ -126,50 +126,48 @@ class Plugin:
 
     @classmethod
     def suggestions(cls, task: str) -> Mapping[str, Any]:
-        """Values for keys of the configuration where the user gives none, such as `{"solver.base_lr": 1e-3}`.
+        """Values for keys that the user does not set, such as `{"solver.base_lr": 1e-3}`.
 
-        Asked before anything else. What the user sets wins; of two plugins, the one listed last.
+        It is called before anything else. The user's values win; of two plugins, the one listed last.
         """
         return {}
 
     @classmethod
     def image_readers(cls) -> Mapping[str, ImageReader]:
-        """Readers of image files that the core does not read, or reads otherwise, by suffix (`.img`)."""
+        """Readers of image files that the core does not read, or reads differently, by suffix (`.img`)."""
         return {}
 
     @classmethod
     def data_formats(cls, task: str) -> Mapping[str, Callable[..., Any]]:
-        """Additional names for `dataset.format`, each with what opens such a data set.
+        """Additional names for `dataset.format`, each with a function that opens such a data set.
 
-        It takes, by name, what it needs of `config` (the `dataset` section), `fold` (of `trainer`) and
-        `settings` (the plugin's own section), and returns the data set as the task knows it.
-        """
+        The function takes, by name, those that it needs of `config` (the `dataset` section), `fold` (of
+        `trainer`) and `settings` (the plugin's own section), and returns the data set in the task's form."""
         return {}
 
     @classmethod
     def plan(cls, image_size: Sequence[float], patch_size: Sequence[int]) -> Mapping[str, tuple[Any, str]]:
-        """What `lannunet plan` sets in this extension's section, each key with its value and the reason.
+        """Keys that `lannunet plan` sets in this extension's section, each with its value and the reason.
 
         Args:
-            image_size: Of the median image, resampled as planned, (x, y[, z]).
-            patch_size: As planned, (x, y[, z]).
+            image_size: Size of the median image, resampled as planned, (x, y[, z]).
+            patch_size: Planned size of a patch, (x, y[, z]).
         """
         return {}
 
     @classmethod
     def networks(cls, request: NetworkRequest) -> Sequence[PlannedNetwork]:
-        """What `lannunet plan` chooses from for this architecture, the most capable network first.
+        """The networks that `lannunet plan` can choose from for this architecture, the most capable first.
 
-        If no plugin implements the hook, it plans with the defaults of the architecture's settings, and
-        guesses what a step costs.
-        """
+        If the plugin has none, the plan uses the default settings of the architecture, and estimates the cost
+        of a step."""
         return ()
 
     @classmethod
     def notes(cls, name: str, config: Any) -> Sequence[str]:
-        """What to tell, before a run, a user who lists this extension by `name`, with this section.
+        """Messages before a run for users who list this extension by `name`, with this section.
 
-        Such as what the program that an additional name comes from does otherwise.
+        For example, differences from the program that an additional name comes from.
         """
         return ()
 

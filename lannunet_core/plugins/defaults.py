@@ -1,4 +1,4 @@
-"""The answers at the bottom of every run. They use nothing that a plugin cannot use; a task adds its own."""
+"""The default hook implementations of every run. They use nothing that a plugin cannot use."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ SGD_WEIGHT_DECAY = 3e-5
 
 
 class Defaults:
-    """Registered at the bottom of every run; a task derives its own.
+    """Default implementations, called last in every run; a task derives its own.
 
     Attributes:
-        hooks: The run's hooks, set when they are built: all are asked for names.
-        replaced: The key of the configuration that chooses among the answers to a hook, or the keys that its
-            default answer inspects, by hook.
+        hooks: The run's hooks, set when they are built: they provide names.
+        replaced: By hook, the key of the configuration that chooses its result, or the keys that its default
+            implementation reads.
     """
 
     replaced: ClassVar[dict[str, str | tuple[str, ...]]] = {
@@ -61,7 +61,7 @@ class Defaults:
         return optimizer, PolySchedule(optimizer, total_steps, solver.decay_policy == "fine_tune")
 
     def parameter_groups(self, module: nn.Module, base_lr: float) -> list[dict[str, Any]]:
-        """What the optimizer is made of: all learnable parameters, in one group unless the task has more."""
+        """Parameter groups of the optimizer: all learnable parameters, in one group by default."""
         return [{"params": list(module.parameters())}]
 
     @hookimpl

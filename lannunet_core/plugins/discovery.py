@@ -1,4 +1,4 @@
-"""What is installed (plugins, tasks, commands, file formats), by metadata alone: none is imported."""
+"""The installed plugins, tasks, commands and file formats, from metadata alone: none is imported."""
 
 import functools
 import os
@@ -23,13 +23,13 @@ Claimed = TypeVar("Claimed", bound=Installed)
 
 @dataclass(frozen=True)
 class Scan:
-    """Everything that this environment's metadata says, disabled plugins included.
+    """The entry points in this environment's metadata, including disabled plugins.
 
     Attributes:
-        plugins: By distribution, in its own order.
-        tasks: By name.
-        commands: By name.
-        formats: By kind, `image_formats` and those of tasks, and by name.
+        plugins: Plugins by distribution, in its own order.
+        tasks: Tasks, sorted by name.
+        commands: Commands, sorted by name.
+        formats: File formats by kind, `image_formats` and those of tasks, sorted by name.
         problems: Distributions whose entry points cannot be read.
     """
 
@@ -47,10 +47,10 @@ class Scan:
 
 @functools.cache
 def scan() -> Scan:
-    """Reads the metadata of every installed distribution, once a process (`scan.cache_clear()` forgets it).
+    """Read the metadata of every installed distribution, once per process (`scan.cache_clear()` repeats it).
 
-    The first of two distributions of one name counts, as it does for imports: an editable installation is
-    listed twice where its source folder is on the path.
+    Of two distributions with one name the first is used, as in imports: an editable installation is
+    listed twice if its source folder is on the path.
     """
     plugins: list[InstalledPlugin] = []
     registered: list[tuple[str, Installed]] = []
@@ -90,7 +90,7 @@ def scan() -> Scan:
 
 
 def installed() -> tuple[InstalledPlugin, ...]:
-    """The installed plugins without those that LANNUNET_DISABLE_PLUGINS names."""
+    """The installed plugins, except those in LANNUNET_DISABLE_PLUGINS."""
     disabled = {plain(name) for name in os.environ.get(DISABLE_VARIABLE, "").split(",")}
     return tuple(plugin for plugin in scan().plugins if disabled.isdisjoint(map(plain, plugin.names)))
 
@@ -99,14 +99,14 @@ def find(name: str) -> InstalledPlugin:
     """The plugin of this name, in any spelling.
 
     Raises:
-        UserError: There is none, or several lay claim to the name.
+        UserError: There is none, or several claim the name.
     """
     claims = [plugin for plugin in installed() if plugin.answers_to(name)]
     if claims:
         return only(f"The plugin name '{name}'", claims)
     for plugin in scan().plugins:
         if plugin.answers_to(name):
-            raise UserError(f"Plugin {plugin} is hidden: {DISABLE_VARIABLE} names it. Take it out of there.")
+            raise UserError(f"Plugin {plugin} is hidden: {DISABLE_VARIABLE} names it. Remove it there.")
     spelled = [known for plugin in installed() for known in plugin.names]
     raise UserError(
         " ".join(
@@ -121,7 +121,7 @@ def find(name: str) -> InstalledPlugin:
 
 
 def only(what: str, claims: Sequence[Claimed]) -> Claimed:
-    """The one of `claims` that there may be, as distributions of one name do not know of each other."""
+    """The only item of `claims`; several are an error."""
     if len(claims) > 1:
         raise UserError(
             f"{what} is claimed by {' and by '.join(one.claim for one in claims)}. Uninstall one of them: "
@@ -136,7 +136,7 @@ def is_installed(name: str) -> bool:
 
 
 def canonical_name(name: str) -> str:
-    """A plugin's own name for any spelling of its names; the plain spelling where it is not installed."""
+    """A plugin's canonical name for any spelling of its names; the plain spelling if it is not installed."""
     return next((plugin.name for plugin in installed() if plugin.answers_to(name)), plain(name))
 
 
@@ -148,8 +148,7 @@ def _plugins_of(entries: list[Installed], requirements: list[str]) -> list[Insta
     requires_core = _requirement_on_core(requirements) if entries else None
     plugins = []
     for spellings in by_class.values():
-        # Build tools sort entry points: the name that the distribution bears is the canonical one, else the
-        # shortest.
+        # Build tools sort entry points: the name of the distribution is the canonical one, else the shortest.
         distribution = plain(spellings[0].distribution)
         own = {distribution, distribution.removeprefix("lannunet")}
         shortest = min(spellings, key=lambda entry: len(entry.name))
@@ -159,7 +158,7 @@ def _plugins_of(entries: list[Installed], requirements: list[str]) -> list[Insta
     return plugins
 
 
-# As nearly all write it; packaging, which reads the others, takes a sixth of the time of `lannunet --help`.
+# The usual form; packaging, which parses all forms, takes a sixth of the time of `lannunet --help`.
 PLAIN = re.compile(r"lannunet-core *\(?((?:[<>]=?|[=!~]=) *\d[\d.]*(?:, *(?:[<>]=?|[=!~]=) *\d[\d.]*)*)\)?")
 
 

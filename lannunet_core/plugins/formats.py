@@ -14,9 +14,9 @@ Format = TypeVar("Format")
 
 @functools.cache
 def registered(group: str, kind: type[Format]) -> tuple[Format, ...]:
-    """What entry points of a group are: objects of one kind, or lists of them.
+    """The objects that the entry points of a group refer to, single ones or lists.
 
-    A warning names what cannot be loaded. `registered.cache_clear()` forgets all.
+    A warning names those that cannot be loaded. `registered.cache_clear()` repeats the search.
 
     Args:
         group: `image_formats` for entry points of the group `lannunet.image_formats`.
@@ -31,7 +31,7 @@ def registered(group: str, kind: type[Format]) -> tuple[Format, ...]:
             if not all(isinstance(one, kind) for one in found):
                 package = kind.__module__.partition(".")[0]
                 raise UserError(
-                    f"{what} {entry} cannot be used: '{entry.value}' is no list of "
+                    f"{what} {entry} cannot be used: '{entry.value}' is not a list of "
                     f"{package}.{kind.__name__}. {entry.remedy}"
                 )
             formats += found

@@ -1,8 +1,7 @@
-"""A plugin in a file of its own, to try an idea without a package.
+"""A plugin in a single file, to try an idea without a package.
 
-Such a file is code that runs: it is named by the user, in a YAML or with `--plugin`, and never by a model of
-others.
-"""
+Such a file is code that runs: only the user names it, in a YAML or with `--plugin`, never a third-party
+model."""
 
 import importlib.util
 import inspect
@@ -15,12 +14,12 @@ from lannunet_core.plugins.api import Plugin
 from lannunet_core.plugins.installed import InstalledPlugin, import_object
 
 FILE = "file"
-"""Stands where the name of a distribution would."""
+"""Replaces the name of a distribution."""
 
 
 @dataclass(frozen=True)
 class FilePlugin(InstalledPlugin):
-    """The one plugin that a file holds; it bears the file's name."""
+    """The only plugin in a file, with the file's name."""
 
     @property
     def path(self) -> Path:
@@ -32,7 +31,7 @@ class FilePlugin(InstalledPlugin):
     def load(self) -> type[Plugin]:
         module, folder = self.path.stem, str(self.path.parent)
         if folder not in sys.path:
-            sys.path.append(folder)  # a loader's worker finds it by its name
+            sys.path.append(folder)  # so that a loader's worker can import it
         found = importlib.util.find_spec(module)
         if found is None or found.origin is None or Path(found.origin).resolve() != self.path.resolve():
             raise UserError(
@@ -52,12 +51,12 @@ def plugin_of(path: Path) -> FilePlugin:
     """The plugin in a file.
 
     Raises:
-        UserError: There is no such file, or its name is none of a module.
+        UserError: There is no such file, or its name is not a module name.
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such file.")
     if not path.stem.isidentifier():
         raise UserError(
-            f"{path}: a file with a plugin is named as a Python module, of letters, digits and _."
+            f"{path}: the name of a plugin file must be a Python module name, of letters, digits and _."
         )
     return FilePlugin(path.stem, FILE, "0", str(path.absolute()))

@@ -1,8 +1,7 @@
-"""A run's hooks as typed methods, derived from their specifications, and calling them.
+"""A run's hooks as typed methods, derived from their specifications.
 
-`run.hooks.network()` has the arguments and the answer of `hookspecs.network`. A plugin's first result to each
-hook is checked for its kind.
-"""
+`run.hooks.network()` has the arguments and the return type of `hookspecs.network`. The kind of a plugin's
+first result for each hook is checked."""
 
 from __future__ import annotations
 
@@ -31,17 +30,17 @@ Arguments = Mapping[str, Any]
 
 
 class WrongAnswer(UserError):
-    """A plugin returned from a hook something of another kind than the hook returns."""
+    """A plugin's hook returned a result of the wrong kind."""
 
 
 class Hook(ABC, Generic[P, R]):
-    """A hook, as a method of `Hooks` that has the arguments and the answer of its specification.
+    """A hook, as a method of `Hooks` with the arguments and the return type of its specification.
 
     Args:
-        spec: Its specification.
-        expected: The right kind of answer, in words; may depend on the arguments.
-        fits: Whether an answer is of that kind, given the answer and the arguments; of a collecting hook,
-            whether a value of an answer (a mapping), or an item of it (a list), is.
+        spec: Specification of the hook.
+        expected: Description of the expected result; may depend on the arguments.
+        fits: Whether a result is of the expected kind, given the result and the arguments; for a collecting
+            hook, whether a value of a result (a mapping), or an item of it (a list), is.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class Hook(ABC, Generic[P, R]):
 
     def __get__(self, hooks: Hooks, owner: type[Hooks]) -> Callable[P, R]:
         def ask(*args: P.args, **arguments: P.kwargs) -> R:
-            # pluggy takes arguments by name, and only warns of one that is missing.
+            # pluggy matches arguments by name, and only warns about a missing one.
             given = self.signature.bind(*args, **arguments).arguments
             return cast(R, self.checked(hooks, given, hooks.call(self.name, given)))
 
@@ -63,7 +62,7 @@ class Hook(ABC, Generic[P, R]):
 
     @abstractmethod
     def checked(self, hooks: Hooks, given: Arguments, found: Any) -> Any:
-        """The answer, from what pluggy found."""
+        """The result, from what pluggy returned."""
 
     def wrong(self, hooks: Hooks, given: Arguments, answer: Any) -> WrongAnswer:
         expected = self.expected if isinstance(self.expected, str) else self.expected(given)
@@ -81,7 +80,7 @@ class One(Hook[P, R]):
 
 
 class Merged(Hook[P, R]):
-    """A collecting hook whose answers map names to something; two answers with one name are an error."""
+    """A collecting hook whose results are mappings by name; a name in two results is an error."""
 
     def checked(self, hooks: Hooks, given: Arguments, found: Any) -> Any:
         merged: dict[str, Any] = {}
@@ -94,7 +93,7 @@ class Merged(Hook[P, R]):
 
 
 class Every(Hook[P, R]):
-    """A collecting hook whose answers are lists; items of one `name` are an error."""
+    """A collecting hook whose results are lists; two items with one `name` are an error."""
 
     def checked(self, hooks: Hooks, given: Arguments, found: Any) -> Any:
         every: list[Any] = []
@@ -135,10 +134,10 @@ def _is_terms(answer: Any, _: Arguments) -> bool:
 
 
 class Hooks:
-    """The hooks of every task; a task adds those that it alone asks for.
+    """The hooks of every task; a task adds its own.
 
     Attributes:
-        checked: Those whose first result was of the right kind.
+        checked: Hooks whose first result was of the right kind.
     """
 
     network = One(hookspecs.network, "a torch.nn.Module", _is_network)
@@ -192,7 +191,7 @@ class Hooks:
         self.checked: set[str] = set()
 
     def initial_weights(self, network: Any) -> bool:
-        """Asks each plugin; whether there was one."""
+        """Call each plugin; return whether there was one."""
         self.call("initial_weights", {"network": network})
         return self.answered("initial_weights")
 
@@ -201,7 +200,7 @@ class Hooks:
         return bool(getattr(self._manager.hook, hook).get_hookimpls())
 
     def observe(self, event: hookspecs.Event) -> None:
-        """Tells each plugin. One that fails ends the run only before its first step (see `hookspecs`)."""
+        """Notify each plugin. One that fails ends the run only before its first step (see `hookspecs`)."""
         if not is_first():
             return
         plugins = dict.fromkeys(impl.plugin for impl in self._manager.hook.observe.get_hookimpls())
@@ -218,10 +217,10 @@ class Hooks:
                 failed = plugin_failed(plugin._installed, where, error)
                 if event.name == "start":
                     raise failed from error
-                warnings.warn(f"{failed} The run goes on.", PluginWarning, 3)
+                warnings.warn(f"{failed} The run continues.", PluginWarning, 3)
 
     def call(self, hook: str, arguments: Arguments) -> Any:
-        """The result of pluggy for a hook; an error in a plugin is reported as the plugin's."""
+        """The result of pluggy for a hook; an error in a plugin is attributed to the plugin."""
         caller = getattr(self._manager.hook, hook)
         try:
             return caller(**arguments)
@@ -235,12 +234,12 @@ class Hooks:
             raise plugin_failed(plugin, f"in its hook '{hook}'", error) from error
 
     def answering(self, hook: str) -> InstalledPlugin | None:
-        """The plugin whose answer to a hook counts; None: the core or the task itself."""
+        """The plugin whose result for a hook is used; None: the core or the task itself."""
         *_, answer = [impl for impl in getattr(self._manager.hook, hook).get_hookimpls() if not impl.wrapper]
         return _plugin_of(answer)
 
     def refused_optimizer(self, error: Exception, what: str, plugin: InstalledPlugin | None) -> UserError:
-        """What torch refuses of the optimizer or scheduler that a plugin (None: the core) made."""
+        """The error for an optimizer or scheduler of a plugin (None: the core) that torch refuses."""
         impls = self._manager.hook.optimizer_and_scheduler.get_hookimpls()
         (made,) = [impl for impl in impls if _plugin_of(impl) is plugin]
         taken = {"solver.optimizer": {"solver"}, "solver.base_lr": {"solver", "base_lr"}}
@@ -248,8 +247,8 @@ class Hooks:
         if plugin is not None and getattr(made.plugin, "_has_settings", False):
             keys.append(f"{'model' if plugin is self.answering('network') else 'trainer'}.{plugin.name}")
         cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        remedies = [f"set {' or '.join(keys)} otherwise"] if keys else []
-        remedies += [f"update {plugin.distribution} or tell its author"] if plugin else []
+        remedies = [f"change {' or '.join(keys)}"] if keys else []
+        remedies += [f"update {plugin.distribution} or report it to its author"] if plugin else []
         whose = f"plugin {plugin}" if plugin else "solver.optimizer"
         return UserError(
             f"{whose}: its optimizer or scheduler cannot {what} ({cause}); {', or '.join(remedies)}."
@@ -260,13 +259,13 @@ class Hooks:
         got = "None" if answer is None else f"{type(answer).__name__}: {shown}"
         return WrongAnswer(
             f"The hook '{hook}' must return {expected}, but the result was {got}. "
-            f"It is implemented by {self._who(hook)}: update it, or tell its author."
+            f"It is implemented by {self._who(hook)}: update it, or report it to its author."
         )
 
     def refuse_twice(self, hook: str, names: Sequence[str]) -> None:
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UserError(
-                f"The hook '{hook}' is answered with the name '{twice[0]}' more than once, by some of "
+                f"The hook '{hook}' returned the name '{twice[0]}' more than once, from "
                 f"{self._who(hook)}. Choose one of them."
             )
 
@@ -276,14 +275,14 @@ class Hooks:
 
 
 def ask_class(plugin: InstalledPlugin, method: Callable[..., R], *arguments: Any) -> R:
-    """What a class method of a plugin answers; an error is reported as the plugin's."""
+    """Call a class method of a plugin; an error is attributed to the plugin."""
     with telling_of(plugin, f"in its class method '{method.__name__}'"):
         return method(*arguments)
 
 
 @contextmanager
 def telling_of(plugin: InstalledPlugin, where: str) -> Iterator[None]:
-    """An error that arises within is reported as the plugin's, unless it is one of ours."""
+    """An error that is raised within is attributed to the plugin, unless it is a `LannunetError`."""
     try:
         yield
     except (UserError, RunFailed, KeyboardInterrupt):
@@ -295,7 +294,7 @@ def telling_of(plugin: InstalledPlugin, where: str) -> Iterator[None]:
 def plugin_failed(plugin: InstalledPlugin, where: str, error: BaseException) -> RunFailed:
     cause, remedy = cause_and_remedy(error, plugin.distribution, plugin.value.partition(":")[0])
     return RunFailed(
-        f"Plugin {plugin} failed {where}: {cause}. To go on, {remedy} (lannunet --debug shows where)."
+        f"Plugin {plugin} failed {where}: {cause}. To continue, {remedy} (lannunet --debug shows where)."
     )
 
 
@@ -305,7 +304,7 @@ def _plugin_of(impl: pluggy.HookImpl) -> InstalledPlugin | None:
 
 
 def _raised_by(caller: pluggy.HookCaller, error: BaseException) -> InstalledPlugin | None:
-    """The plugin in whose answer an error arose; None: in the core's own."""
+    """The plugin whose implementation raised an error; None: the core's own."""
     answering: dict[CodeType, InstalledPlugin | None] = {}
     for impl in caller.get_hookimpls():
         function = inspect.unwrap(getattr(impl.function, "__func__", impl.function))

@@ -1,6 +1,6 @@
-"""A plugin, a command or a task that some distribution registers, and importing it.
+"""A plugin, a command or a task that a distribution registers, and its import.
 
-A broken one is an entry like any other. Only loading imports, and turns what that raises into one message.
+Broken ones are listed like others. Only loading imports them, and turns any exception into one message.
 """
 
 import contextlib
@@ -20,18 +20,18 @@ SLOW_IMPORT_SECONDS = 5.0
 
 
 class PluginWarning(UserWarning):
-    """What a user or an author should know of a plugin that works nevertheless."""
+    """A message for users or authors about a plugin that still works."""
 
 
 @dataclass(frozen=True)
 class Installed:
-    """What a distribution registers: a plugin, a task, or a sub-command of `lannunet`.
+    """An entry point of a distribution: a plugin, a task, or a sub-command of `lannunet`.
 
     Attributes:
-        name: As spelled in the entry point; of a plugin, the canonical one.
+        name: Name of the entry point; for a plugin, the canonical one.
         distribution: The distribution's name.
         version: The distribution's version.
-        value: Where it is, `module:attribute`.
+        value: Its location, `module:attribute`.
     """
 
     name: str
@@ -44,15 +44,15 @@ class Installed:
 
     @property
     def claim(self) -> str:
-        """Which it is of several of one name."""
+        """Identifies it among several with one name."""
         return f"{self.distribution} {self.version} ({self.value})"
 
     @property
     def remedy(self) -> str:
-        return f"Update {self.distribution}, or tell its author."
+        return f"Update {self.distribution}, or report it to its author."
 
     def load_as(self, kind: str) -> Any:
-        """Imports what is registered, called `kind` in messages."""
+        """Import the registered object, called `kind` in messages."""
         return import_object(f"{kind} {self}", self.distribution, self.value)
 
 
@@ -62,7 +62,7 @@ class InstalledPlugin(Installed):
 
     Attributes:
         aliases: Additional names of the same class.
-        requires_core: What the distribution requires of `lannunet-core`, such as `>=0.1,<0.2`, or None.
+        requires_core: Requirement of the distribution on `lannunet-core`, such as `>=0.1,<0.2`, or None.
     """
 
     aliases: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ class InstalledPlugin(Installed):
         return is_among(name, self.names)
 
     def unmet_requirement(self) -> str | None:
-        """What is wrong with the core's version for this plugin, or None."""
+        """Why the core's version does not suit this plugin, or None."""
         from packaging.specifiers import SpecifierSet
 
         if SpecifierSet(self.requires_core or "").contains(__version__, prereleases=True):
@@ -88,10 +88,10 @@ class InstalledPlugin(Installed):
         )
 
     def load(self) -> type[Plugin]:
-        """Imports the plugin's class.
+        """Import the plugin's class.
 
         Raises:
-            UserError: The class cannot be had, whatever the reason, or is not a plugin.
+            UserError: The class cannot be imported, or is not a plugin.
         """
         if problem := self.unmet_requirement():
             raise UserError(f"Plugin {self} cannot be used: {problem}.")
@@ -111,12 +111,12 @@ class InstalledPlugin(Installed):
 
 
 def import_object(what: str, distribution: str, value: str) -> Any:
-    """The object at `module:attribute`; what the import prints goes to stderr."""
+    """The object at `module:attribute`; output of the import goes to stderr."""
     module_name, _, attribute = value.partition(":")
     stdout = _ToStderr()
     started = time.monotonic()
     try:
-        # It stands in for a text stream: a plugin may keep it, in a log handler for instance.
+        # It replaces a text stream: a plugin may keep it, in a log handler for instance.
         with contextlib.redirect_stdout(cast("IO[str]", stdout)):
             found: Any = importlib.import_module(module_name)
             for part in attribute.split("."):
@@ -125,7 +125,8 @@ def import_object(what: str, distribution: str, value: str) -> Any:
         raise
     except BaseException as error:
         cause, remedy = cause_and_remedy(error, distribution, module_name)
-        raise UserError(f"{what} cannot be imported from '{value}': {cause}. To go on, {remedy}.") from error
+        message = f"{what} cannot be imported from '{value}': {cause}. To continue, {remedy}."
+        raise UserError(message) from error
     if stdout.written:
         warnings.warn(f"{what} prints while it is imported; this went to stderr.", PluginWarning, 3)
     if (seconds := time.monotonic() - started) > SLOW_IMPORT_SECONDS:
@@ -134,12 +135,12 @@ def import_object(what: str, distribution: str, value: str) -> Any:
 
 
 def cause_and_remedy(error: BaseException, distribution: str, module: str) -> tuple[str, str]:
-    """What a plugin's code raised in one line, and what its user can do."""
-    # The message of an error may have many lines; the first says what it is.
+    """The error of a plugin's code in one line, and a remedy for its user."""
+    # The message of an error may have many lines; the first one is the most important.
     said = str(error).strip().partition("\n")[0]
     cause = f"{type(error).__name__}: {said}" if said else type(error).__name__
     if not (isinstance(error, ModuleNotFoundError) and error.name):
-        return cause, f"update or reinstall {distribution}, or tell its author"
+        return cause, f"update or reinstall {distribution}, or report it to its author"
     if module == error.name or module.startswith(error.name + "."):
         return cause, f"install {distribution} again"
     return cause, f"install the missing '{error.name}', or {distribution} again with its dependencies"

@@ -1,4 +1,4 @@
-"""What starts runs on several devices, side by side, or as jobs of a cluster."""
+"""Launchers of runs on several devices, in parallel, or as jobs of a cluster."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,22 +10,22 @@ from lannunet_core.plugins import discovery, missing
 
 
 class TrainRequest(NamedTuple):
-    """What `lannunet train` was asked for."""
+    """The request of `lannunet train`."""
 
-    words: Sequence[str]  # of the whole command
+    words: Sequence[str]  # the whole command
     config: Path
     overrides: Sequence[str]  # KEY=VALUE
-    plugins: Sequence[Path]  # files with plugins that the user trusts
-    folds: str | None  # as given; None: the configuration's one
+    plugins: Sequence[Path]  # trusted plugin files
+    folds: str | None  # as given; None: the configured fold
     overwrite: bool
     loaded: LoadedConfig  # with the overrides
-    argument: str  # what follows the colon of --submit
+    argument: str  # the text after the colon of --submit
 
 
 def launcher(name: str, option: str, group: str = "launchers") -> Any:
     """The entry point of this name in the group `lannunet.launchers` or `lannunet.schedulers`.
 
-    It is a function (TrainRequest) → exit code, except `processes`, which has such a one as `start`.
+    It is a function (TrainRequest) → exit code; `processes` has such a function as its attribute `start`.
     """
     every = discovery.scan().formats.get(group, ())
     if not (found := [one for one in every if one.name == name]):

@@ -1,7 +1,7 @@
-"""The plugins of one run: what they implement, whether they go together, and putting them together.
+"""The plugins of one run: the hooks that they implement, their compatibility, and the manager.
 
-Every run has a manager of its own, so that two runs in one process do not see each other. It cannot be
-pickled and never travels to loader workers.
+Every run has its own manager, so that two runs in one process do not affect each other. It cannot be
+pickled and is never sent to loader workers.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Spec:
     """A hook's specification.
 
     Attributes:
-        single: Whether one answer counts.
-        arguments: What is given.
-        tasks: Those that ask for it; empty: every task.
+        single: Whether only one result is used.
+        arguments: Arguments of the hook.
+        tasks: Tasks that call it; empty: every task.
     """
 
     single: bool
@@ -65,16 +65,16 @@ def specs_of(*namespaces: ModuleType) -> Specs:
 
 
 SPECS = specs_of(hookspecs)
-"""Those of the core."""
+"""The core's specifications."""
 
 
 def implemented_hooks(plugin: type) -> dict[str, bool]:
-    """The hooks that a class implements, and whether in wrapper form (one that only changes an answer)."""
+    """The hooks that a class implements, and whether as a wrapper (which only changes a result)."""
     return {name: _is_wrapper(options) for name, _, options in _implementations(plugin)}
 
 
 def plain_arguments(plugin: type) -> dict[str, set[str]]:
-    """The hooks that a class answers itself, each with the arguments that it takes."""
+    """The hooks that a class implements without a wrapper, each with the arguments that it takes."""
     return {
         name: set(inspect.signature(function).parameters)
         for name, function, options in _implementations(plugin)
@@ -83,11 +83,11 @@ def plain_arguments(plugin: type) -> dict[str, set[str]]:
 
 
 def check(plugins: Sequence[ChosenPlugin], task: str, specs: Specs = SPECS) -> None:
-    """Inspects the chosen classes, the architecture's first, before anything is made of them.
+    """Check the chosen classes, the architecture first, before any is instantiated.
 
     Raises:
-        UserError: A hook is misspelt or asks for what it is not given, a plugin does not serve the run's
-            task, or plugins contradict each other.
+        UserError: A hook is misspelt or has an unknown argument, a plugin does not support the run's
+            task, or plugins conflict.
     """
     architecture, *extensions = plugins
     for plugin in plugins:
@@ -100,16 +100,16 @@ def check(plugins: Sequence[ChosenPlugin], task: str, specs: Specs = SPECS) -> N
             way_out = "choose another architecture" if is_first else "remove it there"
             raise UserError(
                 f"{key}: plugin {plugin.installed} does not serve `task: {task}`; it serves "
-                f"{' and '.join(served)}. To go on, {way_out}, or set `task: {served[0]}`."
+                f"{' and '.join(served)}. To continue, {way_out}, or set `task: {served[0]}`."
             )
         hooks = [hook for hook in implemented_hooks(plugin.plugin_class) if hook in specs]
         if hooks and not any(specs[hook].asked_in(task) for hook in hooks):
             raise UserError(
-                f"trainer.plugins: plugin {plugin.installed} would do nothing: `task: {task}` does not "
-                f"ask for {' and '.join(hooks)}, which is all that it implements. Remove it there."
+                f"trainer.plugins: plugin {plugin.installed} would have no effect: `task: {task}` does not "
+                f"call {' and '.join(hooks)}, which is all that it implements. Remove it there."
             )
     if "network" not in implemented_hooks(architecture.plugin_class):
-        # An author's likely slip: the method is there, its mark is not.
+        # A common mistake of authors: the method exists without the decorator.
         unmarked = hasattr(architecture.plugin_class, "network")
         hint = " (its method 'network' lacks @hookimpl)" if unmarked else ""
         raise UserError(
@@ -122,7 +122,7 @@ def check(plugins: Sequence[ChosenPlugin], task: str, specs: Specs = SPECS) -> N
         if spec.single and len(plain) > 1:
             what = "provide a network" if hook == "network" else f"implement the hook '{hook}'"
             raise UserError(
-                f"Plugins {' and '.join(plain)} both {what}, and only one can count. Choose one of them "
+                f"Plugins {' and '.join(plain)} both {what}, and only one can be used. Choose one of them "
                 f"(a plugin that only changes another's answer uses @hookimpl(wrapper=True))."
             )
 
@@ -130,9 +130,9 @@ def check(plugins: Sequence[ChosenPlugin], task: str, specs: Specs = SPECS) -> N
 def answers(
     loaded: LoadedConfig, defaults: type, specs: Specs = SPECS
 ) -> list[tuple[str, list[tuple[str, str]]]]:
-    """For each hook of the run's task the names and versions of those who answer, as they are asked.
+    """For each hook of the run's task the names and versions of the plugins that implement it, in call order.
 
-    Those that wrap others' answers are asked before those that answer, the defaults of the task last.
+    Wrappers come first, the defaults of the task last.
     """
     hooks = [
         (implemented_hooks(plugin.plugin_class), (plugin.installed.name, plugin.installed.version))
@@ -153,24 +153,24 @@ def assemble(
     hooks: type[H],
     further_specs: Sequence[ModuleType] = (),
 ) -> H:
-    """The hooks of plugins that were checked before; the last is asked first, the defaults last.
+    """The hooks of plugins that passed `check`; the last plugin is called first, the defaults last.
 
     Args:
         plugins: The architecture first.
-        run: What they receive.
-        defaults: Answers at the bottom; its `hooks` are set.
-        hooks: What is made.
+        run: Description of the run for plugins.
+        defaults: Default implementations; their `hooks` are set.
+        hooks: Class of the result.
         further_specs: Modules with a task's own specifications.
 
     Raises:
-        RunFailed: A plugin cannot be made.
+        RunFailed: A plugin cannot be instantiated.
     """
     manager = pluggy.PluginManager("lannunet")
     for namespace in (hookspecs, *further_specs):
         manager.add_hookspecs(namespace)
     manager.register(defaults, CORE)
     for plugin in plugins:
-        with telling_of(plugin.installed, "when it is made for a run"):
+        with telling_of(plugin.installed, "when it is created for a run"):
             instance = plugin.plugin_class(plugin.config, run)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -183,7 +183,7 @@ def assemble(
 
 
 class _Registered:
-    """What pluggy sees of a plugin: its hook methods."""
+    """The view of a plugin for pluggy: its hook methods."""
 
     def __init__(self, installed: InstalledPlugin, plugin: Plugin) -> None:
         self._installed = installed
@@ -214,10 +214,10 @@ def _is_wrapper(options: Mapping[str, Any]) -> bool:
 
 
 def check_class(installed: InstalledPlugin, plugin_class: type[Plugin], specs: Specs = SPECS) -> None:
-    """Inspects how a class implements its hooks.
+    """Check how a class implements its hooks.
 
     Raises:
-        UserError: A hook is misspelt or asks for what it is not given, or `tasks` is no tuple of names.
+        UserError: A hook is misspelt or has an unknown argument, or `tasks` is not a tuple of names.
     """
     tasks: object = plugin_class.tasks
     if tasks is not None and not (
@@ -225,7 +225,7 @@ def check_class(installed: InstalledPlugin, plugin_class: type[Plugin], specs: S
     ):
         raise UserError(
             f"Plugin {installed}: {plugin_class.__qualname__}.tasks is {tasks!r}, should be a tuple of "
-            f"tasks' names, or None for every task. {installed.remedy}"
+            f"task names, or None for every task. {installed.remedy}"
         )
     for hook, function, options in _implementations(plugin_class):
         where = f"Plugin {installed}, {function.__qualname__}"
@@ -237,7 +237,7 @@ def check_class(installed: InstalledPlugin, plugin_class: type[Plugin], specs: S
                 f"Hooks: {', '.join(specs)}. {installed.remedy}"
             )
         allowed = specs[hook].arguments
-        # pluggy provides by name what is asked for without a default, and silently nothing else.
+        # pluggy passes arguments without a default by name, and silently ignores others.
         for parameter in inspect.signature(function).parameters.values():
             if parameter.name == "self":
                 continue
@@ -248,14 +248,14 @@ def check_class(installed: InstalledPlugin, plugin_class: type[Plugin], specs: S
                 hint = "" if known else did_you_mean(parameter.name, allowed)
                 raise UserError(
                     f"{where}: '{parameter}' {problem}. "
-                    f"It may ask for: {', '.join(allowed) or 'nothing'}.{hint} {installed.remedy}"
+                    f"Allowed are: {', '.join(allowed) or 'none'}.{hint} {installed.remedy}"
                 )
         if options.get("tryfirst") or options.get("trylast"):
             raise UserError(
-                f"{where}: tryfirst and trylast are not allowed; the run's configuration gives the order. "
+                f"{where}: tryfirst and trylast are not allowed; the run's configuration defines the order. "
                 f"{installed.remedy}"
             )
         if _is_wrapper(options) and not inspect.isgeneratorfunction(function):
             raise UserError(
-                f"{where}: a hook in wrapper form must yield once, and return the answer. {installed.remedy}"
+                f"{where}: a hook wrapper must yield once, and return the result. {installed.remedy}"
             )

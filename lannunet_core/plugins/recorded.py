@@ -1,4 +1,4 @@
-"""The plugins that a model was trained with, against those that are installed."""
+"""Compare the plugins that a model was trained with and the installed ones."""
 
 import shlex
 import warnings
@@ -12,21 +12,21 @@ from lannunet_core.plugins.installed import InstalledPlugin, PluginWarning
 
 
 def require(recorded: Sequence[Mapping[str, str]], where: str) -> None:
-    """Sees that a model finds the plugins that it was trained with.
+    """Check that the plugins that a model was trained with are installed.
 
-    Another major version (of 0.x: another minor one) may build another network or read a map differently.
+    Another major version (for 0.x: minor version) may build another network or decode maps differently.
 
     Args:
         recorded: Each plugin's `name`, `distribution` and `version`.
         where: The model, for messages.
 
     Raises:
-        UserError: Some are missing, or of another major version; it says what to install.
+        UserError: Some are missing, or have another major version; the message says what to install.
     """
     problems, pins = [], []
     for plugin in recorded:
         if plugin["distribution"] == FILE:
-            continue  # named by its path, which is inspected where the configuration is read
+            continue  # named by its path, which is checked when the configuration is read
         named = f"plugin '{plugin['name']}' ({plugin['distribution']} {plugin['version']})"
         here = _same(plugin, discovery.installed())
         if here is not None and _major(here.version) == _major(plugin["version"]):
@@ -35,18 +35,18 @@ def require(recorded: Sequence[Mapping[str, str]], where: str) -> None:
         if here is not None and _is_promised(here, plugin["version"]):
             continue
         if here is None and _same(plugin, discovery.scan().plugins):
-            problems.append(f"{named}, which {discovery.DISABLE_VARIABLE} hides: take it out of there")
+            problems.append(f"{named}, which {discovery.DISABLE_VARIABLE} hides: remove it there")
             continue
         pins.append(shlex.quote(f"{plugin['distribution']}=={plugin['version'].partition('+')[0]}"))
         if here is not None:
-            problems.append(f"{named}, but {here.version} is installed, which need not understand it")
+            problems.append(f"{named}, but {here.version} is installed, which may not be compatible")
             continue
         problems.append(f"{named}, which is not installed")
         if rivals := [other for other in discovery.installed() if other.answers_to(plugin["name"])]:
             remedy = f"lannunet plugins uninstall {rivals[0].distribution}"
             problems[-1] += f" (here {rivals[0]} has its name: {remedy})"
     if problems:
-        remedy = f" To go on: lannunet plugins install {' '.join(dict.fromkeys(pins))}" if pins else ""
+        remedy = f" To continue: lannunet plugins install {' '.join(dict.fromkeys(pins))}" if pins else ""
         raise UserError(f"{where}: it was trained with {'; and with '.join(problems)}.{remedy}")
 
 
@@ -58,7 +58,7 @@ def _same(plugin: Mapping[str, str], installed: Sequence[InstalledPlugin]) -> In
 
 
 def _major(version: str) -> tuple[int | str, ...]:
-    """What two versions share that go together; every version is its own that is no version."""
+    """The part that compatible versions share; an invalid version is compatible only with itself."""
     from packaging.version import InvalidVersion, Version
 
     try:
@@ -69,7 +69,7 @@ def _major(version: str) -> tuple[int | str, ...]:
 
 
 def _is_promised(here: InstalledPlugin, version: str) -> bool:
-    """A later version of ours reads what an earlier one wrote: docs/compatibility.md."""
+    """A later first-party version reads models of an earlier one: docs/compatibility.md."""
     now, then = _major(here.version), _major(version)
     return is_among(here.distribution, missing.ours()) and len(now) == len(then) > 1 and now > then
 

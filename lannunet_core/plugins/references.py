@@ -1,4 +1,4 @@
-"""Models that are named by an address, or come as a bundle: plugins fetch and open them."""
+"""Models that are named by an address, or are bundles: plugins fetch and open them."""
 
 import re
 from pathlib import Path
@@ -6,15 +6,14 @@ from pathlib import Path
 from lannunet_core.errors import UserError
 from lannunet_core.plugins import discovery, missing
 
-ADDRESS = re.compile(r"(\w\w+):/")  # of two slashes a path keeps one
+ADDRESS = re.compile(r"(\w\w+):/")  # paths reduce two slashes to one
 
 
 def located(model: Path) -> Path:
-    """Where a model lies on this machine: a model file, or a folder like a run's.
+    """The local path of a model: a model file, or a folder like a run's.
 
-    Entry points of the group `lannunet.model_formats` are functions that give it for the path that names the
-    model; they bear the scheme of its address (`https`), or its suffix (`lnb`).
-    """
+    Entry points of the group `lannunet.model_formats` are functions that return it for the path that names
+    the model; their names are the scheme of its address (`https`), or its suffix (`lnb`)."""
     address = ADDRESS.match(model.as_posix())
     kind = address[1] if address else model.suffix[1:].lower()
     openers = [one for one in discovery.scan().formats.get("model_formats", ()) if one.name == kind]

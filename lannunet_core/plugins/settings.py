@@ -12,9 +12,9 @@ SIGNS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusive
 
 @dataclass(frozen=True)
 class Setting:
-    """One key as in YAML (dotted in an inner section), and its type in words, with its bounds.
+    """One key as in YAML (dotted in an inner section), and a description of its type and bounds.
 
-    The default is None also where it is required.
+    The default is None also if the key is required.
     """
 
     key: str
@@ -29,7 +29,7 @@ class Setting:
 
 
 def settings(schema: Schema) -> list[Setting]:
-    """The keys of a model's JSON schema (as pydantic writes it), in its order."""
+    """The keys of a model's JSON schema (from pydantic), in its order."""
     definitions = schema.get("$defs", {})
 
     def resolved(part: Schema) -> Schema:
@@ -69,7 +69,7 @@ def settings(schema: Schema) -> list[Setting]:
 
 
 def _count(array: Schema) -> str:
-    """How many items, with a space behind it; empty where it does not matter."""
+    """The number of items, followed by a space; empty if it is not fixed."""
     lengths = dict.fromkeys(str(array[key]) for key in ("minItems", "maxItems") if key in array)
     if not lengths:
         return ""

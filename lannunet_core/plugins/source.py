@@ -1,4 +1,4 @@
-"""What a plugin's source says about it, found and parsed without running any of it."""
+"""Read properties of a plugin from its source, without running it."""
 
 import ast
 import importlib.util
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class SourceError(Exception):
-    """The source cannot be found or read; the message says why."""
+    """The source cannot be found or read; the message has the reason."""
 
 
 def hooks_in_source(value: str) -> list[str]:
@@ -22,7 +22,7 @@ def hooks_in_source(value: str) -> list[str]:
 
 
 def first_line(value: str) -> str:
-    """The first line of the docstring of the function at `module:function`; empty where it has none.
+    """The first line of the docstring of the function at `module:function`; empty if it has none.
 
     Raises:
         SourceError: There is no such module, or its source does not parse.
@@ -41,7 +41,7 @@ def _hooks(module: str, found: ast.ClassDef) -> list[str]:
             try:
                 hooks += _hooks(*_find_class(module, base.id))
             except (SourceError, RecursionError):
-                continue  # a base from elsewhere, whose source may not exist (a compiled or built-in class)
+                continue  # a base without source here (a compiled or built-in class)
     for node in found.body:
         if isinstance(node, ast.FunctionDef):
             hooks += [_hook_name(node, mark) for mark in node.decorator_list if _is_mark(mark)]
@@ -86,7 +86,7 @@ def _parse(file: Path) -> ast.Module:
 
 
 def _locate(module: str) -> Path:
-    """The module's source file. `find_spec` would import the parents of a dotted name: step through them."""
+    """The module's source file. `find_spec` imports the parents of a dotted name, so each is searched."""
     top, *parts = module.split(".")
     try:
         spec = importlib.util.find_spec(top)

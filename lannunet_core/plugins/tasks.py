@@ -20,10 +20,10 @@ def find(name: str, where: str = "task") -> Task:
 
     Args:
         name: As in `task:`.
-        where: The place that names it, for messages.
+        where: Place of the name, for messages.
 
     Raises:
-        UserError: There is none, or several lay claim to the name, or it cannot be had.
+        UserError: There is none, several claim the name, or it cannot be imported.
     """
     installed = discovery.scan().tasks
     claims = [task for task in installed if plain(task.name) == plain(name)]
@@ -37,7 +37,7 @@ def find(name: str, where: str = "task") -> Task:
 
 
 def every() -> list[Task]:
-    """All installed tasks but those that cannot be loaded, which a warning names."""
+    """All installed tasks, except those that cannot be loaded, which a warning names."""
     loaded = []
     for task in discovery.scan().tasks:
         try:
@@ -49,10 +49,10 @@ def every() -> list[Task]:
 
 @functools.cache
 def load(installed: Installed) -> Task:
-    """The task's one object.
+    """Create the object of a task.
 
     Raises:
-        UserError: Its class cannot be had, whatever the reason, or is no task.
+        UserError: Its class cannot be imported, or is not a task.
     """
     found = installed.load_as("The task")
     if not (isinstance(found, type) and issubclass(found, Task)):
@@ -66,7 +66,7 @@ def load(installed: Installed) -> Task:
 
 
 def specs_asked(task: Task) -> Specs:
-    """The specifications that hold in a run of a task: the core's and the task's own."""
+    """The specifications of a task's runs: the core's and the task's own."""
     return specs_of(hookspecs, *task.hookspecs)
 
 
@@ -82,13 +82,13 @@ def foreign_names(loaded: LoadedConfig, task: Task) -> list[tuple[str, str]]:
 
 
 def check_names(loaded: LoadedConfig, describe: Callable[[], RunInfo]) -> None:
-    """Refuse names that the task does not know, and that no plugin of the run provides.
+    """Raise a UserError for names that neither the task nor a plugin of the run provides.
 
-    The plugins are made, and asked, only where a name is not the task's own.
+    The plugins are created only if a name is not the task's own.
 
     Args:
         loaded: The configuration.
-        describe: Gives what plugins receive of the run.
+        describe: Returns the description of the run for plugins.
 
     Raises:
         UserError: There is such a name.
@@ -106,7 +106,7 @@ def check_names(loaded: LoadedConfig, describe: Callable[[], RunInfo]) -> None:
 
 
 def asked_of(loaded: LoadedConfig) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Who implements each hook of a run, by name and version, in the order in which they are asked."""
+    """The plugins that implement each hook of a run, by name and version, in call order."""
     task = find(loaded.run.task)
     return answers(loaded, task.defaults, specs_asked(task))
 

@@ -21,11 +21,10 @@ from lannunet_core.run.workers import TURN, packed, start_worker
 def collate(
     items: Sequence[Mapping[str, Any]], fills: Mapping[str, float] = MappingProxyType({})
 ) -> dict[str, Any]:
-    """One batch: tensors stacked, mappings in the same way, everything else in lists.
+    """One batch: tensors and mappings of them are stacked, everything else is collected in lists.
 
-    Tensors of different sizes get on their far sides what augmentation finds outside of them anyway: the
-    value that `fills` has for their key, else 0.
-    """
+    Tensors of different sizes are padded at their far ends with the fill value of augmentation: the value in
+    `fills` for their key, else 0."""
     batch: dict[str, Any] = {}
     for key, first in items[0].items():
         values = [item[key] for item in items]
@@ -49,15 +48,14 @@ def _stack(tensors: Sequence[Tensor], fill: float) -> Tensor:
 
 
 Order = Callable[..., Sequence[int]]
-"""As the hook `training_order` returns it."""
+"""Return type of the hook `training_order`."""
 
 
 class EpochOrder(Sampler[list[tuple[int, int, int]]]):
-    """Batches of (epoch, draw, index), a function of (seed, epoch) only; of each this process's share.
+    """Batches of (epoch, draw, index), a function of (seed, epoch) only; this process's share of each.
 
-    Epochs have a fixed number of batches and cut an endless row of permutations, so that every sample is used
-    equally often. `order` may say instead which of the `length` samples per epoch has.
-    """
+    Epochs have a fixed number of batches from an endless sequence of permutations, so that every sample is
+    used equally often. `order` may choose other samples of the `length` ones for each epoch."""
 
     def __init__(
         self, length: int, batch_size: int, batches: int, seed: int, order: Order | None = None
@@ -72,7 +70,7 @@ class EpochOrder(Sampler[list[tuple[int, int, int]]]):
         self.set_position(0)
 
     def set_position(self, epoch: int, batch: int = 0) -> None:
-        """What the next iteration gives: an epoch, from one of its batches on."""
+        """Set the start of the next iteration: an epoch and one of its batches."""
         self.epoch = epoch
         self.first = batch
 
@@ -91,22 +89,23 @@ class EpochOrder(Sampler[list[tuple[int, int, int]]]):
         indices = np.asarray(call_accepting(order, epoch=self.epoch, count=count, rng=rng))
         if indices.shape != (count,) or indices.min() < 0 or indices.max() >= self.length:
             raise UserError(
-                f"The function that the hook 'training_order' answered must give {count} indices of "
-                f"{self.length} samples, but gave {np.array2string(indices, threshold=6)}. Tell its author."
+                f"The function that the hook 'training_order' returned must return {count} indices of "
+                f"{self.length} samples, but returned {np.array2string(indices, threshold=6)}. "
+                "Report it to its author."
             )
         return lambda draw: int(indices[draw])
 
     def _permuted(self, draw: int) -> int:
         wanted, position = divmod(self.epoch * self.batches * self.batch_size + draw, self.length)
         if wanted != self._number:
-            # The last number keeps these apart from the samples' own generators.
+            # The last number distinguishes these generators from the samples'.
             self._permutation = np.random.default_rng([self.seed, wanted, 0, 1]).permutation(self.length)
             self._number = wanted
         return int(self._permutation[position])
 
 
 def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """Move a batch's tensors; float64 matrices go as they are, except where the device has no float64."""
+    """Move a batch's tensors; float64 matrices keep their type, unless the device has no float64."""
 
     def moved(value: Tensor) -> Tensor:
         exact = value.float() if device.type == "mps" and value.dtype == torch.float64 else value
@@ -126,7 +125,7 @@ def make_loader(
     fills: Mapping[str, float] = MappingProxyType({}),
     **options: Any,
 ) -> DataLoader[Any]:
-    """A loader for `loaded_batches`; `fills` as `collate` takes it, `options` as torch's DataLoader does."""
+    """A loader for `loaded_batches`; `fills` is an argument of `collate`, `options` of torch's DataLoader."""
     return DataLoader(
         dataset,
         num_workers=workers,
@@ -135,6 +134,6 @@ def make_loader(
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
         worker_init_fn=start_worker,
-        generator=torch.Generator(),  # the loader's own draws must not move the global generator
+        generator=torch.Generator(),  # so that the loader does not change the global generator
         **options,
     )

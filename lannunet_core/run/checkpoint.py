@@ -1,8 +1,7 @@
-"""Model files. They hold tensors and plain values only, and load without executing anything.
+"""Model files. They contain tensors and plain values only, and load without executing anything.
 
-A model for use is a safetensors file whose metadata hold the rest as JSON; a state to continue from is
-torch's.
-"""
+A model for inference is a safetensors file with the other fields as JSON in its metadata; a training state is
+in torch's format."""
 
 import json
 from collections.abc import Mapping
@@ -34,17 +33,17 @@ METADATA = "lannunet"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained model with everything that is needed to use it, or to go on training it.
+    """A trained model with everything that is needed to use it, or to resume its training.
 
     Attributes:
-        config: Resolved.
-        run: The `RunInfo` that the plugins were made with.
-        plugins: Name, distribution and version of the plugins that answered.
-        learned: Plain values beside the weights that the task learned (see `Session.learned`).
-        sizing: How long the run trains (see `sizing.Sizing`), so that a resumed one measures nothing again.
-        provenance: What run.json says, with who implements each hook.
-        progress: Where training stood (see `loop.Progress`). It and what follows are empty in a model that is
-            only for use.
+        config: Resolved configuration.
+        run: The `RunInfo` of the plugins.
+        plugins: Name, distribution and version of the plugins.
+        learned: Plain values that the task learned in addition to the weights (see `Session.learned`).
+        sizing: Length of the run (see `sizing.Sizing`), so that a resumed run need not measure again.
+        provenance: Content of run.json, with the plugins that implement each hook.
+        progress: State of the training (see `loop.Progress`). It and the following fields are empty in a
+            model for inference.
         scaler: The gradient scaler of 16-mixed; otherwise empty.
     """
 
@@ -72,12 +71,12 @@ def plugin_versions(loaded: LoadedConfig) -> list[dict[str, str]]:
 
 
 def best_model(folder: Path) -> Path | None:
-    """The best model of a run's folder; None where there is none."""
+    """The best model of a run's folder; None: there is none."""
     return next((folder / name for name in (BEST_MODEL, BEST_MODEL_BEFORE) if (folder / name).exists()), None)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a model for use (`.safetensors`), or a state to continue from; see `output.provenance`.
+    """Write a model for inference (`.safetensors`), or a training state; see `output.provenance`.
 
     In a run of several processes the first one writes.
     """
@@ -86,7 +85,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     if checkpoint.config.get("output", {}).get("provenance") != "full":
         config, provenance = without_places((checkpoint.config, checkpoint.provenance))
         checkpoint = replace(checkpoint, config=config, provenance=provenance)
-    # Through Python's file, whose errors (a full disk) say what they are.
+    # Through a Python file, whose errors (a full disk) have clear messages.
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         if path.suffix == BEST_MODEL.suffix:
             file.write(as_safetensors(checkpoint))
@@ -99,7 +98,7 @@ def as_safetensors(checkpoint: Checkpoint) -> bytes:
 
     rest = asdict(checkpoint)
     state = rest.pop("learner")
-    # A copy of each: tensors that share memory are refused.
+    # Copies, as tensors that share memory are refused.
     tensors = {
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in state.items()
@@ -110,7 +109,7 @@ def as_safetensors(checkpoint: Checkpoint) -> bytes:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a model file, or that of a run's folder (its best model)."""
+    """Read a model file, or the best model of a run's folder."""
     path = located(path)
     if path.is_dir():
         path = best_model(path) or path / BEST_MODEL
@@ -120,12 +119,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise UserError(f"{path}: has a name in it that is not UTF-8, which models need. Rename that folder.")
     try:
         content = read_safetensors(path) if path.suffix == BEST_MODEL.suffix else read_pickled(path)
-    except Exception as error:  # a damaged file makes it raise anything
-        # Not in the library's words, which say how to load it unsafely.
+    except Exception as error:  # a damaged file raises any exception
+        # Not the library's message, which explains how to load it unsafely.
         damaged = "it is damaged, or holds more than tensors and plain values"
         reason = error.strerror if isinstance(error, OSError) else damaged
         raise UserError(
-            f"{path}: cannot be loaded safely ({reason}). Use a model that lannunet train wrote."
+            f"{path}: cannot be loaded safely ({reason}). Use a model that `lannunet train` wrote."
         ) from error
     if isinstance(made := content.pop("format", None), int) and made > FORMAT:
         raise UserError(
@@ -137,17 +136,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
         checkpoint = TypeAdapter(Checkpoint).validate_python(content)
         TypeAdapter(RunInfo).validate_python(checkpoint.run)
         [(one["name"], one["distribution"], one["version"]) for one in checkpoint.plugins].pop()
-    except (TypeError, ValueError, LookupError):  # other entries, or of other types
+    except (TypeError, ValueError, LookupError):  # other fields, or fields of other types
         raise UserError(
-            f"{path}: not a model of this version of LannU-Net; train it again with lannunet train."
+            f"{path}: not a model of this version of LannU-Net; train it again with `lannunet train`."
         ) from None
-    with suppress(UserError):  # where it is alone, names are all that is known
+    with suppress(UserError):  # without its run, only the names are known
         return replace(checkpoint, config=with_places(checkpoint.config, path.parent.parent / "config.yaml"))
     return checkpoint
 
 
 def with_places(config: dict[str, Any], run: Path) -> dict[str, Any]:
-    """A model's configuration with the places of its files, which `config.yaml` of its run keeps."""
+    """A model's configuration with the paths of its files, which are in `config.yaml` of its run."""
     known = {entry.path: entry.value for entry in read_yaml(run)}
 
     def placed(value: Any, *keys: str) -> Any:
@@ -160,7 +159,7 @@ def with_places(config: dict[str, Any], run: Path) -> dict[str, Any]:
 
 
 def read_safetensors(path: Path) -> dict[str, Any]:
-    """The fields of a `Checkpoint` and its `format`; something else where that is another one."""
+    """The fields of a `Checkpoint` and its `format`; other content if the file has another format."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt", device="cpu") as file:
@@ -170,12 +169,12 @@ def read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def read_pickled(path: Path) -> dict[str, Any]:
-    """The same, of torch's format."""
+    """As `read_safetensors`, for torch's format."""
     content = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(content, dict):
         return {}
     content["format"] = content.pop(METADATA, None)
-    if "presence" in content:  # as core 0.1.0 kept it
+    if "presence" in content:  # format of core 0.1.0
         presence = content.pop("presence")
         content["learned"] = {"presence": presence} if presence else {}
     return content
@@ -190,10 +189,10 @@ def load_weights(
     *,
     transfer: bool = False,
 ) -> None:
-    """Put a checkpoint's weights into a learner of the same architecture; messages name it by `path`.
+    """Load a checkpoint's weights into a learner of the same architecture; messages name it by `path`.
 
-    With `transfer` also those of a model with other outputs, channels or dimensions: what has another shape
-    is left as it is, and said.
+    With `transfer`, models with other outputs, channels or dimensions are accepted: weights of another shape
+    are left unchanged, which is reported.
     """
     theirs = checkpoint.run_info()
     same = [("architecture", checkpoint.plugins[0]["name"], architecture)]
@@ -217,12 +216,12 @@ def load_weights(
         reason = " ".join(str(error).split())
         raise UserError(
             f"{path}: its weights do not fit this {architecture}; set model.{architecture} and "
-            f"the input size as they were then ({reason[:300]})."
+            f"the input size to the values of its training ({reason[:300]})."
         ) from error
 
 
 def fitting(theirs: Mapping[str, Any], own: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Those weights that have the same name and shape in both, the others of `own`."""
+    """The weights with the same name and shape in both models, and the others of `own`."""
 
     def fits(name: str) -> bool:
         return name in theirs and getattr(theirs[name], "shape", ()) == getattr(own[name], "shape", ())

@@ -1,4 +1,4 @@
-"""Whether it is the size of its input that a network cannot take: then it takes another one nearby."""
+"""Find a nearby input size that a network accepts, if the size is what it fails on."""
 
 import math
 from collections.abc import Mapping
@@ -10,21 +10,21 @@ from torch import Tensor, nn
 from lannunet_core.images.nests import map_tensors, spatial_size
 
 ERRORS = (RuntimeError, ValueError, AssertionError)
-"""What layers raise on tensors that do not fit together, and networks that inspect their input."""
+"""Exceptions of layers on tensors that do not fit, and of networks that check their input."""
 POWERS = (1, 2, 4, 8, 16, 32, 64)
-MOST_PIXELS = 2**18  # of an input that is only tried; more where the one that failed had about as many
+MOST_PIXELS = 2**18  # of an input for trying; more if the one that failed had about as many
 
 
 def nearby_size(network: nn.Module, image: Tensor, inputs: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """A size (x, y[, z]) near that of an image (B, C, *S) that a network takes: multiples of a power of two.
+    """A size (x, y[, z]) near that of an image (B, C, *S) that a network accepts, of multiples of 2^k.
 
-    None: the network fails with these too, or does not fail with an empty image of the same size, so that the
-    size is not what it fails of.
+    None: the network fails with these too, or accepts an empty image of the original size, so that the
+    size is not the cause.
 
     Args:
-        network: It failed with these arguments.
+        network: A network that failed with these arguments.
         image: Its first argument.
-        inputs: The others, by name; those of the image's size are tried with it.
+        inputs: The other arguments, by name; those of the image's size are resized with it.
     """
     size = spatial_size(image)
     for power in POWERS:

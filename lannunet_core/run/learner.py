@@ -1,5 +1,4 @@
-"""The one module that is optimised: network, loss and what else a task learns, so that each is wrapped,
-optimised, checkpointed and resumed alike."""
+"""The module that is optimised, wrapped, saved and resumed: network, loss and other learned parts."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -18,18 +17,17 @@ from lannunet_core.run.memory import out_of_memory
 
 
 class Unrounded:
-    """A batch that passes through Fabric's wrapper as it is.
+    """A batch that Fabric's wrapper leaves unchanged.
 
-    Under mixed precision the wrapper rounds every tensor that it sees, and 8 bits are half a pixel of a
-    coordinate beyond 128.
-    """
+    Under mixed precision the wrapper rounds every tensor, and 8 bits are half a pixel of a coordinate beyond
+    128."""
 
     def __init__(self, batch: Mapping[str, Any]) -> None:
         self.batch = batch
 
 
 class Learner(nn.Module):
-    """Network and loss of a run; a task says what the labels are, and adds what else is learned."""
+    """Network and loss of a run; a task defines the labels, and adds other learned parts."""
 
     def __init__(self, hooks: Hooks) -> None:
         super().__init__()
@@ -39,10 +37,10 @@ class Learner(nn.Module):
 
     @abstractmethod
     def labels(self, batch: Mapping[str, Any], outputs: Any) -> dict[str, Any]:
-        """What the loss compares the network's outputs with."""
+        """The labels that the loss compares with the network's outputs."""
 
     def figures(self) -> dict[str, Any]:
-        """What else is learned, for the row of an epoch."""
+        """Values of other learned parts, for the row of an epoch."""
         return {}
 
     def outputs(self, batch: Mapping[str, Any]) -> Any:
@@ -53,7 +51,7 @@ class Learner(nn.Module):
         """The network's outputs for an image (B, C, *S) and its additional inputs.
 
         Raises:
-            UserError: The network cannot take an image of this size.
+            UserError: The network does not accept an image of this size.
         """
         try:
             return self.network(image, **inputs)
@@ -68,16 +66,16 @@ class Learner(nn.Module):
             ) from error
 
     def advice(self, size: tuple[int, ...], nearest: tuple[int, ...]) -> tuple[str, str]:
-        """What gives the network an input of `size` (x, y[, z]), and what to do, as it takes `nearest`."""
+        """The key that sets the input size (x, y[, z]), and the advice to use `nearest`."""
         return "dataset", f"Give images of another size, such as {list(nearest)}."
 
     def try_size(self, run: RunInfo) -> None:
-        """Refuse a size of training samples that the network cannot take, before there is one.
+        """Raise a UserError for a training size that the network does not accept, before the first sample.
 
-        What additional inputs there are is known only then.
+        Networks with additional inputs are not checked, as these are unknown before the first sample.
 
         Raises:
-            UserError: It cannot.
+            UserError: The network does not accept it.
         """
         if self.hooks.answered("network_inputs"):
             return
@@ -87,7 +85,7 @@ class Learner(nn.Module):
             self.run_network(torch.zeros(1, run.in_channels, *reversed(run.input_size), device=device))
 
     def forward(self, given: Mapping[str, Any] | Unrounded) -> dict[str, Tensor]:
-        """A training batch to its loss terms; labels and loss in float32, outside of autocast."""
+        """Compute the loss terms of a training batch; labels and loss in float32, outside of autocast."""
         batch = given.batch if isinstance(given, Unrounded) else given
         outputs = self.outputs(batch)
         with torch.autocast(batch["image"].device.type, enabled=False):
@@ -99,9 +97,9 @@ class Learner(nn.Module):
         return {"extra": batch.get("extra", {}), **self.labels(batch, outputs)}
 
     def activate(self, outputs: Any, image_size: tuple[int, ...]) -> Any:
-        """Raw outputs for an image of `image_size` (x, y[, z]) to activated maps in float32."""
+        """Convert raw outputs for an image of `image_size` (x, y[, z]) to activated maps in float32."""
         return self.loss.activation(map_tensors(outputs, Tensor.float))
 
     def maps(self, batch: Mapping[str, Any]) -> Any:
-        """A batch to activated maps in float32."""
+        """Compute the activated maps of a batch in float32."""
         return self.activate(self.outputs(batch), spatial_size(batch["image"]))

@@ -1,4 +1,4 @@
-"""The training loop. Where it stands is a small record, so that a run goes on exactly where it stopped."""
+"""The training loop. Its state is a small record, so that a run resumes exactly where it stopped."""
 
 import math
 import signal
@@ -35,21 +35,21 @@ from lannunet_core.task import TrainingSet, Validated
 from lannunet_core.telling import echo, terminal_text
 
 VALIDATION_ERROR = "validation_error"
-MOST_NAMES = 8  # in a line
+MOST_NAMES = 8  # per line
 
 
 @dataclass
 class Progress:
-    """Where a training run stands.
+    """The state of a training run.
 
     Attributes:
-        epoch: Epochs finished.
-        step: Batches finished of the epoch under way.
+        epoch: Finished epochs.
+        step: Finished batches of the current epoch.
         sums: Sums of the loss terms over those batches.
-        seconds: They took.
-        best_error: The best of the monitored figure so far, negative where a higher one is better.
-        best_epoch: The epoch it was measured after.
-        stale: Validations since.
+        seconds: Duration of those batches.
+        best_error: Best value of the monitored metric so far, negative if higher is better.
+        best_epoch: Epoch of that value.
+        stale: Validations since then.
         history: One row per epoch.
     """
 
@@ -69,7 +69,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def stop_requested() -> Iterator[Callable[[], int]]:
-    """Turn the first signal to stop into its number, so that no step is torn; a second one ends at once."""
+    """Turn the first stop signal into its number, so that a step is completed; a second one stops at once."""
     asked = 0
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -87,22 +87,22 @@ def stop_requested() -> Iterator[Callable[[], int]]:
 
 
 def seed_step(seed: int, epoch: int, step: int, rank: int = 0) -> None:
-    """Dropout and the like are a function of (seed, epoch, step), so that a resumed run draws the same."""
-    words = [seed, epoch, step, *([rank] if rank else [])]  # a run in one process draws as it always did
+    """Make dropout etc. a function of (seed, epoch, step), so that a resumed run draws the same numbers."""
+    words = [seed, epoch, step, *([rank] if rank else [])]  # unchanged for a run in one process
     torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1)[0]))
 
 
 class Training:
-    """Trains a learner to the end of its run.
+    """Trains a learner until the end of its run.
 
     Args:
-        session: What is trained, and how; the hooks `training_step` and `observe` are asked here.
+        session: Session of the run; its hooks `training_step` and `observe` are called here.
         order: The batch sampler of `loader`.
         optimizers: The return value of `optimizer_and_scheduler`: one, or several.
-        schedulers: The same, or None.
-        validate: The present figures, see `Validated`.
-        checkpoint: Makes the part of a checkpoint that does not change.
-        record: Writes a new `sizing` beside the results.
+        schedulers: Schedulers that it returned, or None.
+        validate: Computes the current metrics, see `Validated`.
+        checkpoint: Builds the constant part of a checkpoint.
+        record: Writes a changed `sizing` to the run's folder.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class Training:
             with stop_requested() as asked:
 
                 def stopping() -> int:
-                    return now().most(asked())  # a signal may reach one process of several
+                    return now().most(asked())  # a signal may reach only one of several processes
 
                 while self.progress.epoch < self.sizing.end and self.progress.stale < self.patience:
                     self.train_epoch(stopping)
@@ -175,8 +175,8 @@ class Training:
 
     def train_epoch(self, stopping: Callable[[], int]) -> None:
         progress = self.progress
-        self.whole = True  # gradients that wait for an update are not saved
-        torch.backends.cudnn.benchmark = True  # batches of training are all of one size
+        self.whole = True  # False: accumulated gradients are pending, which are not saved
+        torch.backends.cudnn.benchmark = True  # training batches have one size
         self.learner.train()
         self.order.set_position(progress.epoch, progress.step)
         self.started = time.monotonic() - progress.seconds
@@ -235,13 +235,13 @@ class Training:
                 step.take()
         except Exception:
             for one in (*self.unread, step):
-                one.values()  # what failed may come of a loss before that is not a number
+                one.values()  # the failure may be due to an earlier loss that is not a number
             raise
 
     def read_losses(self, bar: terminal.Bar, but: int = 0) -> None:
-        """Read the losses of the steps taken, except the latest ones, which keep the device busy.
+        """Read the losses of the finished steps, except the latest ones, which keep the device busy.
 
-        All losses are read before a model is saved, so a model that NaN has reached is never written.
+        All losses are read before a model is saved, so a model with NaN is never written.
         """
         progress = self.progress
         while len(self.unread) > but:
@@ -255,7 +255,7 @@ class Training:
             self.hooks.observe(event=Event("batch", self.folder, at, self.learner))
 
     def draw(self, batch: Mapping[str, Any], folder: Path) -> None:
-        self.learner.eval()  # looking on changes no running statistics and draws no dropout
+        self.learner.eval()  # pictures must not change running statistics or draw dropout
         with torch.no_grad():
             labels = self.learner.labels(batch, self.learner.outputs(batch))
         self.learner.train()
@@ -343,13 +343,13 @@ class Training:
         return time.strftime("%H:%M" if left < 43_200 else "%a %H:%M", time.localtime(time.time() + left))
 
     def judge(self, validated: Mapping[str, float | Sequence[str]]) -> None:
-        """Keep the model if it is the best so far by the monitored figure."""
+        """Save the model if it is the best so far by the monitored metric."""
         progress, name = self.progress, self.monitor.removeprefix("-")
         figures = {key: value for key, value in validated.items() if not isinstance(value, Sequence)}
         if name not in figures:
             raise UserError(
-                f"trainer.monitor: there is no figure '{name}' at a validation; there are "
-                f"{', '.join(figures)}. Name one of them, with a minus where the higher is the better."
+                f"trainer.monitor: there is no metric '{name}' at a validation; there are "
+                f"{', '.join(figures)}. Name one of them, with a minus if higher is better."
             )
         value = -figures[name] if self.monitor.startswith("-") else figures[name]
         better = value < progress.best_error
@@ -371,7 +371,7 @@ class Training:
         )
 
     def save_latest(self) -> None:
-        """A state to continue from: everything that training reads."""
+        """Save the state for a resume: everything that training reads."""
         save_checkpoint(
             self.folder / "checkpoints" / "latest.pt",
             self.checkpoint(
@@ -386,6 +386,6 @@ class Training:
 
 
 def shortened(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
+    """The first names, and the number of the others."""
     more = len(names) - MOST_NAMES
     return terminal_text(", ".join(names[:MOST_NAMES])) + (f" and {more} more" if more > 0 else "")

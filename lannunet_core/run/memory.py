@@ -1,4 +1,4 @@
-"""Where a device, or the host, has no memory left."""
+"""Errors of a device, or the host, that is out of memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,11 +7,11 @@ import torch
 
 from lannunet_core.errors import RunFailed
 
-SAID = ("out of memory", "you tried to allocate", "ALLOC_FAILED")  # by allocators, cuDNN and cuBLAS
+SAID = ("out of memory", "you tried to allocate", "ALLOC_FAILED")  # messages of allocators, cuDNN and cuBLAS
 
 
 def out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error, or the one that it was raised from, is an allocator's that has nothing left."""
+    """Whether an error, or its cause, is an allocator's that is out of memory."""
     if error is None or isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
         return error is not None
     said = isinstance(error, RuntimeError) and any(words in str(error) for words in SAID)
@@ -20,7 +20,7 @@ def out_of_memory(error: BaseException | None) -> bool:
 
 @contextmanager
 def naming_memory(remedy: str) -> Iterator[None]:
-    """Within, running out of memory ends the run with one sentence."""
+    """Turn an out-of-memory error within into one sentence that ends the run."""
     try:
         yield
     except Exception as error:

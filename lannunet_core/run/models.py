@@ -1,4 +1,4 @@
-"""Trained models, found and opened for use."""
+"""Find and open trained models."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,18 +27,18 @@ def open_model(
     device: str | Fabric = "auto",
     task: str | None = None,
 ) -> S:
-    """A trained model on the device.
+    """Open a trained model on the device.
 
     Args:
         path: A model file or a run's folder.
-        start: Makes a session, as `Task.start_session` does.
-        change: Of the model's configuration, before anything is made of it.
-        plugins: Files with plugins that the user trusts.
-        device: As `trainer.device`, or that of another model.
-        task: What the model has to be for; None: any task.
+        start: Starts a session, like `Task.start_session`.
+        change: Changes the model's configuration before it is used.
+        plugins: Trusted plugin files.
+        device: As `trainer.device`, or the device of another model.
+        task: Required task of the model; None: any task.
 
     Raises:
-        UserError: Plugins of the model are missing, or of another major version; or its task is another.
+        UserError: Plugins of the model are missing, or have another major version; or it has another task.
     """
     trained = load_checkpoint(path)
     found = trained.run_info().task
@@ -63,6 +63,6 @@ def folds_of(folder: Path) -> list[Path]:
 
 
 def models_of(path: Path) -> list[Path]:
-    """The model that a path names, or those of all folds where it is a cross-validated run."""
+    """The model at a path, or those of all folds of a cross-validated run."""
     path = located(path)
     return [path] if path.is_file() or best_model(path) else folds_of(path) or [path]

@@ -1,5 +1,4 @@
-"""A run's folder: inspected early, claimed when the input is known to be right, described by run.json and
-config.yaml."""
+"""A run's folder: checked early, claimed once the input is valid, described by run.json and config.yaml."""
 
 import json
 import os
@@ -28,7 +27,7 @@ from lannunet_core.record import RECORD, earlier_results, lock_folder, remove_re
 from lannunet_core.run.checkpoint import plugin_versions
 from lannunet_core.run.processes import is_first
 
-CENTRES_FILE = "centres.csv"  # what the first of two stages found in all splits
+CENTRES_FILE = "centres.csv"  # predictions of the first of two stages in all splits
 SECOND_STAGE_FOLDER = "refine"
 RUN_FILES = (
     *("run.json", "config.yaml", "metrics.jsonl", "predictions.csv", "predictions.xlsx"),
@@ -39,13 +38,13 @@ RUN_FOLDERS = ("checkpoints", "debug", "failure", "predictions", METHODS_FOLDER,
 
 
 def refuse_folder(folder: Path, key: str, ways_out: str | None) -> None:
-    """Lock a folder for what this process will write; no result in it is changed.
+    """Lock a folder for this process's output; existing results are not changed.
 
-    Messages name the setting `key`, and the `ways_out` where there is a run; None: it may be there.
+    Messages name the setting `key`, and the `ways_out` if the folder has a run; None: it may have one.
 
     Raises:
-        UserError: It cannot be written, or another process writes there, or it holds a run, or third-party
-            files that are called as a run's are.
+        UserError: It cannot be written, another process uses it, or it holds a run, or third-party
+            files with names that a run uses.
     """
     if not is_first():
         return
@@ -61,30 +60,28 @@ def refuse_folder(folder: Path, key: str, ways_out: str | None) -> None:
     for path in (folder / name for name in (*RUN_FILES, *RUN_FOLDERS)):
         held = any(path in (one, *one.parents) for one in ours) or (path / RECORD).exists()
         there = any(path.iterdir()) if path.is_dir() else path.exists()
-        if there and not held and path.name not in ("debug", "failure"):  # plugins write there as they like
+        if there and not held and path.name not in ("debug", "failure"):  # plugins write freely there
             raise UserError(
-                f"{key}: {path} is none that lannunet wrote, and a run would write there; move it away, or "
+                f"{key}: lannunet did not write {path}, and a run would write there; move it away, or "
                 "name another folder."
             )
 
 
 def refuse_to_empty(folder: Path, key: str, models: Iterable[Path]) -> None:
-    """Refuse to make room in a folder where models (files, runs' folders) lie that are to be read."""
+    """Raise a UserError if a folder to be emptied contains models that are to be read."""
     removed = {
         path.resolve() for place in (folder, folder / SECOND_STAGE_FOLDER) for path in earlier_results(place)
     }
     for model in models:
         file = model / "checkpoints" if model.is_dir() else model
         if any(path.is_relative_to(file.resolve()) for path in removed):
-            raise UserError(
-                f"{key}: {model} lies in {folder}, which --overwrite empties; name another folder."
-            )
+            raise UserError(f"{key}: {model} is in {folder}, which --overwrite empties; name another folder.")
 
 
 def claim_folder(folder: Path, *, resume: bool = False) -> None:
-    """Make a run's folder; empty it of an earlier run that is not resumed.
+    """Create a run's folder; remove an earlier run that is not resumed.
 
-    Only files that a run's record lists are removed: whatever else lies in the folder stays.
+    Only files in a run's record are removed: all other files are kept.
     """
     lock_folder(folder)
     for place in (folder / SECOND_STAGE_FOLDER, folder) if is_first() else ():
@@ -92,13 +89,13 @@ def claim_folder(folder: Path, *, resume: bool = False) -> None:
             sweep(place)
             if not resume:
                 remove_recorded(place)
-                for name in RUN_FOLDERS:  # made, and nothing was written there
+                for name in RUN_FOLDERS:  # created, and still empty
                     with suppress(OSError):
                         (place / name).rmdir()
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit of the working folder and whether it has changes; None where it is no repository."""
+    """Commit of the working folder and whether it has changes; None: it is not a repository."""
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)
@@ -111,7 +108,7 @@ def git_state() -> dict[str, Any] | None:
 
 
 def provenance(loaded: LoadedConfig, run: RunInfo, device: torch.device, **more: Any) -> dict[str, Any]:
-    """Everything that a reader needs to know where a result came from, as `output.provenance` says."""
+    """The origin of a result, in the detail that `output.provenance` sets."""
     full = loaded.run.output.provenance == "full"
     libraries = ("lannunet-core", "torch", "numpy", "scipy", "lightning-fabric")
     readers = [one.distribution for of_kind in discovery.scan().formats.values() for one in of_kind]

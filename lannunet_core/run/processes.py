@@ -1,4 +1,4 @@
-"""The processes of a run: one, or one per device, where lannunet-cluster joins those that were started."""
+"""The processes of a run: one, or one per device, which lannunet-cluster connects."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -15,35 +15,35 @@ T = TypeVar("T")
 
 
 class Processes:
-    """What a run asks of its processes, here the only one; `lannunet_cluster.joined` is the other answer."""
+    """The process group of a run, here of one process; `lannunet_cluster.joined` implements several."""
 
-    rank, world, local = 0, 1, 1  # its number (0 writes and prints), how many there are, and on this machine
+    rank, world, local = 0, 1, 1  # its number (0 writes and prints), the number of all, and on this machine
 
     def make_fabric(self, **options: Any) -> "Fabric":
         from lightning_fabric import Fabric
         from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
-        # Fabric would look for SLURM itself, and warn where srun is installed.
+        # Fabric would detect SLURM itself, and warn if srun is installed.
         return Fabric(plugins=[LightningEnvironment()], **options)
 
     def gathered(self, items: Sequence[T]) -> list[T]:
         return list(items)
 
     def most(self, value: int) -> int:
-        """The greatest value of all processes."""
+        """The largest value over all processes."""
         return value
 
     def sum(self, value: "Tensor") -> "Tensor":
         return value
 
     def average_gradients(self, optimizers: Sequence[Any]) -> None:
-        """Average those of a step that did not go through the wrapped module."""
+        """Average the gradients of a step that did not use the wrapped module."""
 
     def share_statistics(self, learner: "nn.Module", device: str) -> None:
-        """Make batch normalisation one of the whole batch, in place."""
+        """Make batch normalisation use the whole batch, in place."""
 
     def lost(self, error: BaseException) -> bool:
-        """Whether an error reports that another process ended or hangs."""
+        """Whether an error means that another process ended or hangs."""
         return False
 
 
@@ -55,14 +55,14 @@ def now() -> Processes:
 
 
 def started() -> bool:
-    """Whether torchrun, srun or `lannunet train` started this process, and others beside it."""
-    # A batch script of SLURM has variables of its job as well, but is no task of a step.
+    """Whether torchrun, srun or `lannunet train` started this process as one of several."""
+    # A batch script of SLURM has variables of its job as well, but is not a task of a step.
     return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1
 
 
 @contextmanager
 def taking_part(trainer: "TrainerConfig") -> Iterator[None]:
-    """Be one of the processes that were started for a run."""
+    """Join the processes that were started for a run."""
     from lannunet_core.plugins.launchers import launcher
 
     global _now
@@ -77,35 +77,35 @@ def taking_part(trainer: "TrainerConfig") -> Iterator[None]:
 
 
 def is_first() -> bool:
-    """Whether this process writes and prints; a run in one process has no other."""
+    """Whether this process writes and prints; true in a run with one process."""
     return _now.rank == 0
 
 
 def share(items: Sequence[T]) -> Sequence[T]:
-    """The part of a work that this process of a run does."""
+    """This process's share of the items."""
     begin, end = (len(items) * rank // _now.world for rank in (_now.rank, _now.rank + 1))
     return items[begin:end]
 
 
 def gathered(items: Sequence[T]) -> list[T]:
-    """The items that all processes of a run made of their `share`, in its order. Every process calls it."""
+    """The results of all processes for their `share`, in its order. Every process must call it."""
     return _now.gathered(items)
 
 
 def from_first(value: T) -> T:
-    """The value of the first process of a run, once all processes have called this."""
+    """The value of the first process of a run, once all processes have called this function."""
     return _now.gathered([value])[0]
 
 
 def sum_over_processes(value: "Tensor") -> "Tensor":
-    """The sum of a tensor over the processes of a run, the tensor itself where there is one.
+    """The sum of a tensor over the processes of a run; the tensor itself if there is one process.
 
-    Each process of a run on several devices has its share of a batch, and gradients are averaged over them.
-    A loss that takes sums over its batch takes them through this function, normalisers too: its value and
-    its gradients are then those of the whole batch, however the annotations are spread. Every process has to
-    call it in the same way, whatever is in its share.
+    Each process of a run on several devices has its share of a batch, and gradients are averaged over them. A
+    loss that sums over its batch, also for normalisers, must use this function: its value and its gradients
+    are then those of the whole batch, whatever the distribution of annotations. Every process has to call it
+    in the same way, whatever its share contains.
 
     Args:
-        value: Of any shape, the same in all processes.
+        value: Tensor of any shape, equal in all processes.
     """
     return _now.sum(value)

@@ -10,15 +10,15 @@ from typing import Protocol
 from lannunet_core.telling import echo
 
 Listener = Callable[[str, int, int], None]
-"""Called with a title, how many steps are done, and of how many."""
+"""Called with a title, the number of finished steps, and their total."""
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
 class Bar(Protocol):
-    """What `bar` gives."""
+    """The value of `progress_bar`."""
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """This many more steps are done; `note` stands beside them until there is another."""
+        """Add finished steps; `note` is shown beside them until the next note."""
 
 
 class ToldBar:
@@ -33,7 +33,7 @@ class ToldBar:
 
 
 class PlainBar:
-    """Says a line every ten seconds, and one at the end where it took over a second."""
+    """Prints a line every ten seconds, and one at the end if it took over a second."""
 
     def __init__(self, title: str, total: int) -> None:
         self.title, self.total, self.done, self.note = title, total, 0, ""
@@ -58,7 +58,7 @@ class PlainBar:
 
 @contextmanager
 def telling_progress(listener: Listener | None) -> Iterator[None]:
-    """Bars within, in this thread, call a function instead of showing themselves; None: they show."""
+    """Bars within, in this thread, call a function instead of being shown; None: they are shown."""
     before = _listener.set(listener)
     try:
         yield
@@ -68,7 +68,7 @@ def telling_progress(listener: Listener | None) -> Iterator[None]:
 
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Bar]:
-    """A bar with the time left, taken away when it is done; without a terminal, plain lines."""
+    """A bar with the time left, removed at the end; without a terminal, plain lines."""
     if listener := _listener.get():
         yield ToldBar(listener, title, total)
         return

@@ -245,7 +245,7 @@ def with_sizing(requested: Mapping[str, Any], sizing: Sizing, base_lr: float | N
     solver["shortened"] = [list(one) for one in sizing.shortened]
     if "validate_every" in trainer:  # else nothing is validated
         trainer["validate_every"] = sizing.validate_every
-    solver.pop("budget_minutes", None)  # it does nothing beside a number of epochs
+    solver.pop("budget_minutes", None)  # without effect if the number of epochs is set
     if solver.get("base_lr") == "auto":  # else it was given, or a plugin's optimizer has one of its own
         solver["base_lr"] = base_lr
     return resolved  # type: ignore[no-any-return]

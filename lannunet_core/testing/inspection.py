@@ -103,7 +103,7 @@ class _Process:
 
     def result(self) -> Look:
         plugin = self.plugin
-        remedy = f"Update or reinstall {plugin.distribution}, or tell its author."
+        remedy = f"Update or reinstall {plugin.distribution}, or report it to its author."
         try:
             code = self.process.wait(max(0.0, self.started + TIME_LIMIT - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -181,7 +181,7 @@ def look_here(plugin: InstalledPlugin, further: str | None) -> Look:
         except Exception as error:
             cause, remedy = cause_and_remedy(error, plugin.distribution, plugin.value.partition(":")[0])
             seen.problems.append(
-                f"Plugin {plugin}: its Config cannot be described: {cause}. To go on, {remedy}."
+                f"Plugin {plugin}: its Config cannot be described: {cause}. To continue, {remedy}."
             )
     seen.warnings.extend(dict.fromkeys(str(warning.message) for warning in caught))
     return seen

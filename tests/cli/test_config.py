@@ -141,7 +141,7 @@ def test_explain_shows_values_with_their_place_and_who_answers(config, capsys, d
         "solver.loss_function: - # replaced by plugin 'toyloss' (toys 3.1)",
     ):
         assert line in lines
-    hooks = lines[lines.index("Hooks, and who is asked, in this order:") + 1 :]
+    hooks = lines[lines.index("Hooks, and the plugins that implement them, in the order of the calls:") + 1 :]
     assert "loss: toyloss 3.1, lannunet-core 0.1.0" in hooks
     assert "network: unet 0.1.0" in hooks
     assert "observe: nobody" in hooks

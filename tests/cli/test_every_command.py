@@ -62,7 +62,11 @@ OUTPUT: {OUTPUT_DIR: out}
 
 ALIKE = {
     "config check": ("config check {yaml}", 0, "run.yaml: OK ('unet' (lannunet-unet "),
-    "config explain": ("config explain {yaml}", 0, "Hooks, and who is asked, in this order:"),
+    "config explain": (
+        "config explain {yaml}",
+        0,
+        "Hooks, and the plugins that implement them, in the order of the calls:",
+    ),
     "config schema": ("config schema -o {new}/schema.json", 0, ""),
     "train again": ("train {yaml}", 2, "--overwrite"),
     "train overwrite": ("train {yaml} --overwrite --set output.output_dir={new}/out", 0, "report"),
@@ -72,7 +76,7 @@ ALIKE = {
     "plan for a GPU": ("plan {data} -o {new}/planned.yaml --gpu --minutes 3", 0, "Train it with"),
     "predict": ("predict {run} {image} -o {new}/found", 0, "found"),
     "predict no model": ("predict {here}/nowhere.safetensors {image} -o {new}/found", 2, "no such model"),
-    "predict coverage": ("predict {run} {image} -o {new}/found --coverage 2", 2, "is no probability"),
+    "predict coverage": ("predict {run} {image} -o {new}/found --coverage 2", 2, "is not a probability"),
     "bundle create": ("bundle create {run} -o {new}/model.lnb", 0, "model.lnb"),
     "bundle show": ("bundle show {yaml}", 2, "run.yaml"),
     "bundle verify": ("bundle verify {here}/nowhere.lnb", 2, "nowhere.lnb"),
@@ -109,7 +113,7 @@ OF_LANDMARKS = {
     ),
     "export unknown": ("export {data} --format cocoa -o {new}/a.json", 2, "Did you mean 'coco'?"),
     "export volume": ("export {data} --format slicer -o {new}/a", 2, "states no geometry"),
-    "import into": ("import {data} --into {data}", 0, "0 changed, 8 are as they were"),
+    "import into": ("import {data} --into {data}", 0, "0 changed, 8 are unchanged"),
     "suggest": ("suggest {run} {image} -o {new}/next", 2, "all of them are annotated already"),
     "weightmaps": ("weightmaps {here}/images", 2, ""),
 }

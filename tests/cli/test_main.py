@@ -157,7 +157,7 @@ def test_broken_command_of_others_harms_only_itself(distribution, capsys):
     assert "'broken' (acme-tools 1.0) cannot be imported" in shown
     assert "SystemExit" in shown
     assert run("odd") == 2
-    assert "no function or typer app" in capsys.readouterr().err
+    assert "not a function or typer app" in capsys.readouterr().err
 
 
 def test_core_names_cannot_be_taken(distribution, capsys):

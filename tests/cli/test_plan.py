@@ -147,7 +147,7 @@ def test_a_gpu_is_found(project, folder, tmp_path, monkeypatch, data):
         assert run(data, "-o", tmp_path / "planned.yaml", *options) == 0
         return (tmp_path / "planned.yaml").read_text()
 
-    assert "# The GPU found here: Some GPU; up to 8 GB are planned with." in planned()
+    assert "# The GPU found here: Some GPU; the plan uses up to 8 GB." in planned()
     assert "Some GPU; up to 2 GB" in planned("--gpu", "--memory-gb", 2)
     assert "on a GPU" in planned() or "a GPU may make" in planned()
     on_cpu = planned("--no-gpu")

@@ -113,7 +113,7 @@ def test_broken_ones_are_installed_and_uninstalled_like_others(lannunet, wheel):
 
     code, _, errors = lannunet("plugins", "uninstall", "broken", "-y")
     assert code == 2
-    assert "'broken' is brought by broken-net and by claimant. Name the distribution" in errors
+    assert "'broken' is provided by broken-net and by claimant. Name the distribution" in errors
     assert lannunet("plugins", "uninstall", "claimant", "-y")[0] == 0
     code, said, _ = lannunet("plugins", "uninstall", "broken", "-y")
     assert (code, said.splitlines()[-1]) == (0, "broken-net is uninstalled.")
@@ -123,7 +123,7 @@ def test_what_pip_refuses_ends_with_its_output(lannunet, wheel, tmp_path):
     code, _, errors = lannunet("plugins", "install", tmp_path / "nothing.whl")
     assert code == 1
     assert "nothing.whl" in errors
-    assert errors.splitlines()[-1] == "Error: pip install failed (exit code 1); what it says is above."
+    assert errors.splitlines()[-1] == "Error: pip install failed (exit code 1); its output is above."
     entry_points = "[lannunet.plugins]\nahead = ahead:Net\n"
     ahead = wheel("ahead", NET, entry_points, requires=["lannunet-core>=99"])
     code, said, errors = lannunet("plugins", "install", "--", "--no-index", ahead)

@@ -394,9 +394,9 @@ def test_each_has_its_line_and_the_reason(write):
     with pytest.raises(UserError) as refused:
         load_config(path)
     assert str(refused.value).replace(str(path), "run.yaml").splitlines() == [
-        "run.yaml:4: sampler.patch.jitter: found 3, but it does nothing beside sampler.sample_mode: full. "
+        "run.yaml:4: sampler.patch.jitter: found 3, but it has no effect with sampler.sample_mode: full. "
         "Remove this key.",
-        "run.yaml:5: solver.budget_minutes: found 30, but it does nothing beside solver.max_epochs: 2. "
+        "run.yaml:5: solver.budget_minutes: found 30, but it has no effect with solver.max_epochs: 2. "
         "Remove this key.",
     ]
 
@@ -459,9 +459,9 @@ def test_a_plugin_says_which_keys_do_nothing(write, distribution):
     with pytest.raises(UserError) as refused:
         load_config(path)
     assert sorted(str(refused.value).replace(str(path), "run.yaml").splitlines()) == [
-        "run.yaml:3: trainer.shapes.radius: found 2, but it does nothing beside trainer.Shapes.shape: "
+        "run.yaml:3: trainer.shapes.radius: found 2, but it has no effect with trainer.Shapes.shape: "
         "square. Remove this key.",
-        "run.yaml:4: model.gauss_sigma: found 3, but it does nothing beside trainer.Shapes.shape: square. "
+        "run.yaml:4: model.gauss_sigma: found 3, but it has no effect with trainer.Shapes.shape: square. "
         "Remove this key.",
     ]
     assert load_config(path, ["trainer.shapes.shape=round"]).extensions[0].config.radius == 2

@@ -384,7 +384,7 @@ def test_several_mistakes_are_told_at_once(refusal):
     assert sorted(lines) == [
         "--set solver.mini_batch_size=0: solver.mini_batch_size: found 0, should be greater than or "
         "equal to 1.",
-        "my.yaml: output: is missing. Where results go.",
+        "my.yaml: output: is missing. Output files.",
         "my.yaml:1: dataset.src_targets: is missing. The JSON of annotations, a folder of foldK.json, or "
         "annotations of another format.",
         "my.yaml:3: solver.base_lr: found -1, should be greater than 0 or 'auto'.",

@@ -64,7 +64,7 @@ def test_a_format_of_a_stranger_is_as_good_as_ours(install, tmp_path):
 def test_what_is_no_list_of_formats_is_named_and_left_out(install, tmp_path):
     install("NO_FORMATS")
     with pytest.warns(
-        PluginWarning, match="'strange_rasters:NO_FORMATS' is no list of lannunet_core.ImageFormat"
+        PluginWarning, match="'strange_rasters:NO_FORMATS' is not a list of lannunet_core.ImageFormat"
     ):
         known = formats.image_suffixes()
     assert ".png" in known

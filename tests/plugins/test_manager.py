@@ -212,7 +212,7 @@ def test_an_observer_that_fails_is_named_and_the_run_goes_on(event, error):
     told = []
     hooks = built(Net, Watching, Failing)  # the failing one is notified first
     with pytest.warns(
-        PluginWarning, match=rf"'failing' \(lannunet-failing 2.0\) .*'{event}'.*{error}.*run goes on"
+        PluginWarning, match=rf"'failing' \(lannunet-failing 2.0\) .*'{event}'.*{error}.*run continues"
     ):
         hooks.observe(event=Event(event, Path(), {"told": told, "error": error}, nn.Identity()))
     assert told == ["watching"]
@@ -375,11 +375,11 @@ def test_a_plugin_that_does_not_serve_the_task():
 
     assert refused(Masks) == (
         "model.architecture: plugin 'masks' (lannunet-masks 1.0) does not serve `task: landmarks`; it serves "
-        "segmentation. To go on, choose another architecture, or set `task: segmentation`."
+        "segmentation. To continue, choose another architecture, or set `task: segmentation`."
     )
     assert refused(Net, Patches) == (
         "trainer.plugins: plugin 'patches' (lannunet-patches 2.0) does not serve `task: landmarks`; it "
-        "serves segmentation. To go on, remove it there, or set `task: segmentation`."
+        "serves segmentation. To continue, remove it there, or set `task: segmentation`."
     )
 
 
@@ -392,8 +392,8 @@ def test_a_plugin_whose_hooks_the_task_does_not_ask_for():
         pass
 
     assert refused(Net, Masks) == (
-        "trainer.plugins: plugin 'masks' (lannunet-masks 2.0) would do nothing: `task: landmarks` does not "
-        "ask for get_segmentation, which is all that it implements. Remove it there."
+        "trainer.plugins: plugin 'masks' (lannunet-masks 2.0) would have no effect: `task: landmarks` does not "
+        "call get_segmentation, which is all that it implements. Remove it there."
     )
     check([chosen(Net), chosen(Both), chosen(Plugin)], "landmarks")
 
@@ -408,7 +408,7 @@ def test_hooks_take_arguments_in_their_order_too():
 @pytest.mark.parametrize("tasks", ["landmarks", (), ["landmarks"], (1,)])
 def test_tasks_that_are_none(tasks):
     wrong = type("Wrong", (Net,), {"tasks": tasks})
-    assert f"Wrong.tasks is {tasks!r}, should be a tuple of tasks' names" in refused(wrong)
+    assert f"Wrong.tasks is {tasks!r}, should be a tuple of task names" in refused(wrong)
 
 
 LABELLED = {
@@ -512,7 +512,7 @@ def test_what_a_plugin_raises_in_a_hook_is_a_message_that_names_it():
 
     named = r"Plugin 'crashing' (lannunet-crashing 1.0) failed in its hook"
     message = failure(RunFailed, Crashing, Around)
-    assert f"{named} 'network': ValueError: bad width. To go on, update or reinstall" in message
+    assert f"{named} 'network': ValueError: bad width. To continue, update or reinstall" in message
     assert "install the missing 'not_there_at_all'" in failure(RunFailed, Crashing, hook="loss")
     assert f"{named} 'sampling': SystemExit: 3" in failure(RunFailed, Crashing, hook="sampling")
 
@@ -553,7 +553,9 @@ def test_a_plugin_that_cannot_be_made_is_named():
             raise OSError("no licence")
 
     message = failure(RunFailed, Unmakable)
-    assert "Plugin 'unmakable' (lannunet-unmakable 1.0) failed when it is made for a run: OSError" in message
+    assert (
+        "Plugin 'unmakable' (lannunet-unmakable 1.0) failed when it is created for a run: OSError" in message
+    )
 
 
 def test_every_hook_has_a_typed_method_in_each_task_that_asks_for_it():

@@ -46,8 +46,8 @@ def test_another_major_version_is_refused(distribution, then, now):
     with pytest.raises(UserError) as error:
         require([record(then)], "model.pt")
     assert str(error.value) == (
-        f"model.pt: it was trained with plugin 'Acme' (acme-nets {then}), but {now} is installed, which need "
-        f"not understand it. To go on: lannunet plugins install {quoted(then)}"
+        f"model.pt: it was trained with plugin 'Acme' (acme-nets {then}), but {now} is installed, which may "
+        f"not be compatible. To continue: lannunet plugins install {quoted(then)}"
     )
 
 
@@ -63,7 +63,7 @@ def test_missing_ones_are_named_together(distribution):
     assert str(error.value) == (
         "model.pt: it was trained with plugin 'Acme' (acme-nets 0.3+g12), which is not installed; and with "
         "plugin 'Other' (other-net 2.1), which is not installed. "
-        "To go on: lannunet plugins install acme-nets==0.3 other-net==2.1"
+        "To continue: lannunet plugins install acme-nets==0.3 other-net==2.1"
     )
 
 
@@ -78,5 +78,5 @@ def test_the_name_in_another_distribution_is_not_the_same(distribution):
 def test_a_hidden_one_says_so(distribution, monkeypatch):
     distribution("acme-nets", {"Acme": "m:A"}, version="1.4.2")
     monkeypatch.setenv("LANNUNET_DISABLE_PLUGINS", "acme")
-    with pytest.raises(UserError, match=r"which LANNUNET_DISABLE_PLUGINS hides: take it out of there\.$"):
+    with pytest.raises(UserError, match=r"which LANNUNET_DISABLE_PLUGINS hides: remove it there\.$"):
         require([record()], "model.pt")

@@ -174,7 +174,7 @@ def test_settings_that_an_optimizer_refuses(optimizers, segmentation_project):
     assert "unexpected keyword argument 'epsilon'" in said
     assert keys in said
     said = optimizers("fixed")  # it reads no key
-    assert "Invalid learning rate: -1.0); update rates or tell its author." in said
+    assert "Invalid learning rate: -1.0); update rates or report it to its author." in said
     said = optimizers("buggy", code=1)
     assert "Plugin 'buggy' (rates 1.0) failed in its hook 'optimizer_and_scheduler': AttributeError" in said
     said = optimizers("settled", cycle=3)

@@ -393,7 +393,7 @@ def test_lannunets_own_yaml_trains(project, capsys):
         "OUTPUT: {OUTPUT_DIR: theirs}\n"
     )
     assert project.lannunet("train", project.folder / "theirs.yaml") == 0
-    assert "LaNNU-Net's keys are understood" in capsys.readouterr().err
+    assert "LaNNU-Net's keys are accepted" in capsys.readouterr().err
     assert len(project.rows(project.folder / "theirs")) == 4
 
 

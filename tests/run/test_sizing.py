@@ -180,5 +180,5 @@ def test_a_shortened_run_goes_through_all_of_its_plan(epochs, updates, data):
 def test_a_record_of_another_run_is_refused(project, capsys, rows):
     settings = ("--set", "solver.max_epochs=6", "--set", f"solver.shortened={rows}")
     assert project.train(*settings) == 2
-    assert "which is no record of a run of" in capsys.readouterr().err
+    assert "which is not a record of a run of" in capsys.readouterr().err
     assert not project.out.exists()

@@ -53,7 +53,7 @@ def require(manifest: Manifest, path: Path) -> None:
         lacking.append(text)
     if lacking:
         raise UserError(
-            f"{path}: needs {'; and '.join(problems)}. To go on: "
+            f"{path}: needs {'; and '.join(problems)}. To continue: "
             f"lannunet plugins install {' '.join(map(shlex.quote, lacking))}"
         )
 

@@ -262,7 +262,7 @@ def test_what_it_needs_is_named_with_the_command(tmp_path, bundle):
         opening.open_bundle(bundle)
     assert re.fullmatch(
         r".*a\.lnb: needs lannunet-wings, which is not installed; and torch>=99, and \S+ is installed. "
-        r"To go on: lannunet plugins install 'lannunet-wings>=1.2,<2' 'torch>=99'",
+        r"To continue: lannunet plugins install 'lannunet-wings>=1.2,<2' 'torch>=99'",
         str(error.value),
     )
     assert not (tmp_path / "cache").exists()

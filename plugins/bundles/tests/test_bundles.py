@@ -166,7 +166,7 @@ def test_models_that_do_not_go_together_are_refused(trained, tmp_path):
     with pytest.raises(UserError, match=r"the name of a bundle ends in \.lnb"):
         create_bundle(models[:1], tmp_path / "a.zip")
     (tmp_path / "there.lnb").touch()
-    with pytest.raises(UserError, match="there is such a file already"):
+    with pytest.raises(UserError, match="the file exists already"):
         create_bundle(models[:1], tmp_path / "there.lnb")
     assert [path.name for path in tmp_path.glob("*.lnb")] == ["there.lnb"]
 
@@ -192,7 +192,7 @@ def test_code_is_never_in_it_and_runs_only_where_it_is_named(project, tmp_path, 
     assert project.train() == 0
     bundle = tmp_path / "idea.lnb"
     assert project.lannunet("bundle", "create", project.out, "-o", bundle) == 2
-    assert "whose code is not run unasked" in capsys.readouterr().err
+    assert "whose code is not run automatically" in capsys.readouterr().err
     assert not bundle.exists()
     assert project.lannunet("bundle", "create", project.out, "-o", bundle, "--plugin", idea) == 0
     manifest, _ = verified(bundle)
@@ -202,7 +202,7 @@ def test_code_is_never_in_it_and_runs_only_where_it_is_named(project, tmp_path, 
     predict = ("predict", bundle, project.folder / "images", "-o")
     assert project.lannunet(*predict, tmp_path / "a") == 2
     said = capsys.readouterr().err
-    assert "was made with the file idea.py, whose code is not run unasked" in said
+    assert "was made with the file idea.py, whose code is not run automatically" in said
     assert "--plugin idea.py" in said
     assert project.lannunet(*predict, tmp_path / "b", "--plugin", idea) == 0
 
@@ -291,7 +291,7 @@ def test_a_zoo(trained, bundle, tmp_path, capsys):
     (zoo / "index.json").unlink()
     (zoo / ".lannunet-files").unlink()
     assert trained.lannunet("bundle", "index", zoo) == 2
-    assert "is none that lannunet wrote" in capsys.readouterr().err
+    assert "lannunet did not write" in capsys.readouterr().err
 
 
 def test_what_a_card_can_say(trained, tmp_path, capsys):

@@ -147,7 +147,7 @@ def test_two_samples_of_one_image_in_a_run_are_no_contradiction(copy, tmp_path):
 
 def test_wrong_runs(pooled, crossed, tmp_path, capsys):
     for arguments, message in (
-        (("--runs", tmp_path), "no folder of a run"),
+        (("--runs", tmp_path), "is not the folder of a run"),
         (("--runs", crossed.out / "fold0", "--fold", 0), "leave out"),
         ((crossed.out / "fold0",), "give predictions and their annotations"),
         (("--runs", crossed.out / "fold0", "-o", crossed.out / "fold0"), "Name another folder"),
@@ -197,7 +197,7 @@ def test_evaluated_with_a_calibration(pooled, crossed, tmp_path, capsys):
     capsys.readouterr()
     command = ("evaluate", csv, crossed.json, "--calibration", calibration, "-o", tmp_path / "out")
     assert crossed.lannunet(*command) == 0
-    assert "regions that are to hold 90.0% of the true points hold" in capsys.readouterr().out
+    assert "regions for 90.0% of the true points contain" in capsys.readouterr().out
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())["calibration"]
     assert summary["overall"]["cases"] == 4
     rows = crossed.rows(tmp_path / "out")

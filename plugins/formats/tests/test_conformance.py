@@ -99,7 +99,7 @@ def test_a_strangers_format_is_found_listed_used_and_checked(install, make_proje
     assert "points in lines cannot hold which of 8 images" in capsys.readouterr().err
     project.set(dataset={"src_targets": "all.pts"}, solver={"max_epochs": 1, "mini_batch_size": 1})
     assert project.train() == 0
-    assert "says no lists, so its images are split by their ids" in capsys.readouterr().err
+    assert "has no lists, so its images are split by their ids" in capsys.readouterr().err
     assert {row["landmark"] for row in project.rows()} == {"0", "1"}
     project.set(dataset={"format": "PTS"})
     project.write()

@@ -326,7 +326,7 @@ def test_a_folder_of_labelme_may_hold_folders_and_other_json(place, pictures):
     ]
     assert "1 JSON that are not LabelMe's are left out" in said.notes[1]
     place("set/two/again.json", LABELME)
-    with pytest.raises(UserError, match=r"again\.json: is of the image .*a0\.png, as .*a0\.JSON is"):
+    with pytest.raises(UserError, match=r"again\.json: has the same image .*a0\.png as .*a0\.JSON"):
         load_dataset(dataset_section(folder, pictures), -1)
 
 

@@ -150,6 +150,6 @@ def normalised(normalise: Normalisation, channel: NDArray[np.float32]) -> NDArra
     if found.shape != channel.shape or not np.isfinite(found).all():
         raise UserError(
             f"a normalisation of a plugin gives {found.shape} numbers for a channel of {channel.shape}, or "
-            "some that are not finite. Choose another, or tell its author."
+            "some that are not finite. Choose another, or report it to its author."
         )
     return found.astype(np.float32)

@@ -31,5 +31,5 @@ def test_what_of_a_folder_is_an_image(tmp_path):
 def test_a_pipe_is_refused_rather_than_waited_for(tmp_path):
     os.mkfifo(tmp_path / "image.png")
     for path in (tmp_path / "image.png", tmp_path):
-        with pytest.raises(UserError, match="is a folder or a device, no image file"):
+        with pytest.raises(UserError, match="is a folder or a device, not an image file"):
             image_format(path)

@@ -189,7 +189,7 @@ def test_a_documented_yaml_loads_unchanged(write):
     assert run.dataset.landmarks == [0, 1, 2, 3]
     assert loaded.architecture.installed.name == "unet"
     (warning,) = loaded.warnings
-    assert "what is left out takes our defaults" in warning
+    assert "missing keys get our defaults" in warning
     assert "lannunet config import" in warning
 
 
@@ -217,8 +217,7 @@ def test_what_means_nothing_is_named_with_its_line_and_the_rest_is_understood(wr
         "38: MODEL.GPFLOW.KERN is ignored: there is no such model.",
         "40: SSH.AUTO_AMEND_PATHS is ignored: paths are used as they are written.",
         "11: SOLVER.EARLY_STOPPING_PATIENCE: 15 validations; LaNNU-Net counts epochs, 150.",
-        "29: SAMPLER.PATCH.CENTRED_PATCH_JITTER is ignored: it does nothing beside sampler.sample_mode: "
-        "full.",
+        "29: SAMPLER.PATCH.CENTRED_PATCH_JITTER is ignored: it has no effect with sampler.sample_mode: full.",
     ]
 
 
@@ -238,7 +237,7 @@ def test_the_scheme_of_segmentation_is_replaced_in_so_many_words(write):
     assert loaded.run.sampler.data_aug == "AffineComplex"
     (warning,) = loaded.warnings
     assert warning.endswith(
-        "sampler.data_aug: nnunet is the scheme of segmentation; AffineComplex takes its place."
+        "sampler.data_aug: nnunet is the scheme of segmentation; AffineComplex replaces it."
     )
 
 
@@ -370,7 +369,7 @@ def test_the_import_lists_what_it_dropped_and_why_but_no_secret(write):
         "SAMPLER.PATCH.CENTRED_PATCH_JITTER",
     ]
     assert dropped[-2] == ("NONSENSE.A", "LaNNU-Net has no such key")
-    assert dropped[-1][1] == "it does nothing beside sampler.sample_mode: full"
+    assert dropped[-1][1] == "it has no effect with sampler.sample_mode: full"
     for key, why in dropped:
         assert f"#   {key}: {why}\n" in text
     assert "secret" not in text
@@ -427,7 +426,7 @@ def test_of_a_key_given_twice_the_last_counts_and_the_others_are_named(write):
         "7: OUTPUT.VERBOSE is ignored: it had no effect.",
         " output.output_dir: /output/ is LaNNU-Net's default; it is left out here.",
     ]
-    assert "LaNNU-Net's keys are understood" in loaded.warnings[2]
+    assert "LaNNU-Net's keys are accepted" in loaded.warnings[2]
     text, dropped = import_config(path)
     assert dropped[:2] == [
         ("OUTPUT in line 5", "line 7 gives it again"),
@@ -449,10 +448,10 @@ def test_what_its_phdnet_has_of_a_unet_is_ignored(write):
     loaded = load_config(path)
     assert loaded.architecture.config.maxpool_factor == 3
     assert loaded.run.solver.deep_supervision  # as if it were left out
-    assert loaded.warnings[0].startswith(f"{path}: LaNNU-Net's keys are understood")
+    assert loaded.warnings[0].startswith(f"{path}: LaNNU-Net's keys are accepted")
     answered, beside = (
         "the plugin 'phdnet' (lannunet-phdnet 0.1.0) replaces its default (hook 'loss')",
-        ("it does nothing beside model.architecture: phdnet"),
+        ("it has no effect with model.architecture: phdnet"),
     )
     assert told(loaded, path) == [
         "3: MODEL.UNET.INIT_FEATURES is ignored: the run has another architecture.",

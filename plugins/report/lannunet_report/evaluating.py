@@ -178,7 +178,7 @@ def task_of_run(run: Path) -> str:
     """The task of a run, by its folder's configuration."""
     path = run / "config.yaml"
     if not path.is_file():
-        raise UserError(f"{run}: is no folder of a run (it has no config.yaml).")
+        raise UserError(f"{run}: is not the folder of a run (it has no config.yaml).")
     for entry in read_yaml(path):
         if entry.path == ("task",):
             return str(entry.value)

@@ -333,8 +333,8 @@ def read_calibration(path: Path) -> Calibration:
         if content.lannunet_calibration == BEFORE:
             echo(
                 f"warning: {path}: was written by an earlier version, whose confidences had another "
-                "meaning. Its regions are valid; confidence is not calibrated, and there are no bins. Make it again with "
-                "`lannunet calibrate`.",
+                "meaning. Its regions are valid; confidence is not calibrated, and there are no bins. Make "
+                "it again with `lannunet calibrate`.",
                 err=True,
             )
             landmarks = {name: replace(one, cuts=EMPTY, bounds=EMPTY) for name, one in landmarks.items()}

@@ -83,12 +83,12 @@ def test_without_output_nothing_is_written(tmp_path, annotations, predictions):
         ("b,0,1,1,1\nb,1,1,1,1\n", "sample 'c' of testing"),
         ("b,0,1,1,1\nc,0,1,1,1\n", "there is no landmark '1'; it holds 0"),
         ("b,0,1,1,1\nb,1,1,1,1\nc,0,1,1,1\n", "landmark '1' of 'c' is missing"),
-        ("b,0,1,1,1\nb,1,1,1,1\nd,0,1,1,1\nd,1,1,1,1\n", "'d' is no sample of testing"),
+        ("b,0,1,1,1\nb,1,1,1,1\nd,0,1,1,1\nd,1,1,1,1\n", "'d' is not a sample of testing"),
         ("b,0,one,1,1\n", "line 2, column 'x': 'one' is not a number"),
         ("b,0,\x1b[31mone,1,1\n", r"column 'x': '\x1b[31mone' is not a number"),
         ("b,0,1e400,1,1\n", "line 2, column 'x': '1e400' is not finite"),
         ("b,0,1e300,1,1\n", "line 2, column 'x': '1e300' is not finite, or larger than any image"),
-        ("b,0,1,1," + "9" * 140_000 + "\n", "is no CSV (field larger than field limit"),
+        ("b,0,1,1," + "9" * 140_000 + "\n", "is not CSV (field larger than field limit"),
         ("", "holds no predictions"),
     ],
 )
@@ -189,7 +189,7 @@ def test_files_of_others_stay(tmp_path, annotations, predictions, capsys, name):
     options = ("--root", tmp_path, "-o", theirs)
     assert run(predictions, truth, *options) == 2
     said = capsys.readouterr()
-    assert f"{theirs / name} is none that lannunet wrote" in said.err and not said.out
+    assert f"lannunet did not write {theirs / name}" in said.err and not said.out
     assert [path.name for path in theirs.iterdir()] == [name]
     (theirs / name).rename(tmp_path / f"moved_{name}")
     for _ in range(2):  # what an evaluation wrote is ours

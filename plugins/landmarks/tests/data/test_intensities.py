@@ -82,4 +82,4 @@ def test_its_numbers_are_one_a_channel(tmp_path, capsys):
     assert "sampler.clip: has 2 entries" in capsys.readouterr().err
     project.set(sampler={"normalisation": "zscore"})
     assert project.train() == 2
-    assert "it does nothing beside sampler.normalisation" in capsys.readouterr().err
+    assert "it has no effect with sampler.normalisation" in capsys.readouterr().err

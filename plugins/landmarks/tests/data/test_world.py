@@ -113,7 +113,7 @@ def test_a_picture_that_is_one_slice_lies_in_its_plane(tmp_path):
     world = to_world(np.array([[2.0, 4.0]]), "LPS", path, IMAGE_FILES, "")
     np.testing.assert_allclose(world, [[2, 2, 5]], atol=1e-9)
     np.testing.assert_allclose(to_pixels(world, "LPS", path, 2, IMAGE_FILES, ""), [[2, 4]], atol=1e-9)
-    with pytest.raises(UserError, match=r"a point lies 0\.75 slices beside the one slice of"):
+    with pytest.raises(UserError, match=r"a point lies 0\.75 slices away from the single slice of"):
         to_pixels(world - [[0, 3, 0]], "LPS", path, 2, IMAGE_FILES, "")
     content = {
         "coordinate_system": "LPS",

@@ -93,6 +93,6 @@ def test_errors_bin_by_bin():
 
 def test_the_line_that_is_printed(capsys):
     print_coverage(summary_of(TWENTY, [[19, 191]]))
-    assert capsys.readouterr().out == ("regions that are to hold 90.0% of the true points hold 50.0% of 2\n")
+    assert capsys.readouterr().out == ("regions for 90.0% of the true points contain 50.0% of 2\n")
     print_coverage(summary_of(TWENTY, np.empty((0, 2))))
     assert capsys.readouterr().out == ""

@@ -55,9 +55,9 @@ def test_the_id_comes_first(capsys):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["7.png", "9.png"], r"'9\.png' is no sample of testing \(by their file name\)"),
-        (["7", "9"], r"'9' is no sample of testing\. Choose"),
-        (["a/1.png", "b/1.png"], r"'a/1\.png' is no sample of testing"),
+        (["7.png", "9.png"], r"'9\.png' is not a sample of testing \(by their file name\)"),
+        (["7", "9"], r"'9' is not a sample of testing\. Choose"),
+        (["a/1.png", "b/1.png"], r"'a/1\.png' is not a sample of testing"),
     ],
 )
 def test_what_is_of_none(names, message):

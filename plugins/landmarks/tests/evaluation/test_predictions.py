@@ -154,7 +154,7 @@ def test_a_file_of_other_software_needs_four_columns(tmp_path):
         ("id,landmark,x,y\na,tip,1,inf\n", "line 2, column 'y': 'inf' is not finite"),
         ("id,landmark,x,y\na,tip,1,\n", "line 2: give all of x, y"),
         ("id,landmark,x,y\na,tip,1,2,3\n", "line 2: there are 5 cells under 4 columns"),
-        ("id,landmark,x,y\na,tip,1,2\na,tip,1,2\n", "line 3: landmark 'tip' of 'a' is there twice"),
+        ("id,landmark,x,y\na,tip,1,2\na,tip,1,2\n", "line 3: landmark 'tip' of 'a' occurs twice"),
         ("id,landmark,x,y\na,tip,1,2\na,heel,1,2\nb,tip,1,2\n", "landmark 'heel' of 'b' is missing"),
     ],
 )

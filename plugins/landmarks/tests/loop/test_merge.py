@@ -186,7 +186,7 @@ def test_the_command(annotations, project, capsys):
     assert project.lannunet("import", table, "--into", annotations) == 0
     said = capsys.readouterr().out
     assert "a: tip moved by 2.50 mm\n1 landmarks moved, by 2.50 mm in the median and 2.50 at most" in said
-    assert "1 images are new (in its training list), 1 changed, 0 are as they were" in said
+    assert "1 images are new (in its training list), 1 changed, 0 are unchanged" in said
     backup = Path(said.strip().splitlines()[-1].removeprefix("backup of the previous version: "))
     assert backup.read_bytes() == before
     (told,) = json.loads(annotations.read_text())["training"][0]["annotated"]

@@ -100,4 +100,4 @@ def test_what_cannot_be_suggested_is_said(trained, tmp_path, capsys):
     assert "is only read; written are" in capsys.readouterr().err
     assert not out.exists()
     assert trained.lannunet("suggest", trained.out, images, "-o", images) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err

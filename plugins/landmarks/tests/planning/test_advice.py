@@ -71,7 +71,7 @@ def test_a_plugin_that_fails_to_say_its_costs_is_named(bare, monkeypatch):
 
     monkeypatch.setattr(UNetPlugin, "networks", classmethod(networks))
     assert (
-        "plugin 'unet' (lannunet-unet 0.1.0) fails where it says what its networks cost (TypeError: no size)"
+        "plugin 'unet' (lannunet-unet 0.1.0) fails when it estimates the cost of its networks (TypeError: no size)"
         in told(bare)
     )
 

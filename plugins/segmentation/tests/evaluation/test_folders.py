@@ -138,7 +138,7 @@ def test_wrong_folders(folders, tmp_path, capsys):
         ((*folders, "-o", folders[0]), "Name another folder"),
         ((*folders, "--radii", "2"), "--radii: means nothing"),
         (folders[:1], "give predictions and their annotations"),
-        (("--runs", tmp_path), "no folder of a run"),
+        (("--runs", tmp_path), "is not the folder of a run"),
     ):
         assert evaluate(*arguments) == 2
         assert said in capsys.readouterr().err

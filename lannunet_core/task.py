@@ -1,4 +1,4 @@
-"""What a task is: one object that says what is learned, from which data, and what comes of it.
+"""The definition of a task: its data, its labels, and its results.
 
 A task is found by its entry point in the group `lannunet.tasks` and chosen by `task:` in the YAML:
 
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
     from lannunet_core.testing.bench import Bench
 
 Validated = float | Mapping[str, float | Sequence[str]] | None
-"""The validation error, whose unit does not matter; beside other figures it is `validation_error`; None where
-there is nothing to validate on. A list of names, such as of what has not been learned yet, is reported and
-recorded with them."""
+"""The validation error, in any unit, named `validation_error` if there are other metrics; None: there is
+nothing to validate on. A list of names, such as landmarks that are not learned yet, is printed and recorded
+with them."""
 
 
 class TrainingSet(Protocol):
-    """A data set whose items are asked for by (epoch, draw, index). Its items travel from loader workers."""
+    """A data set indexed by (epoch, draw, index). Its items are sent from loader workers."""
 
     @property
     def sampling(self) -> Sampling:
-        """Where samples are cut."""
+        """The positions of samples in their images."""
 
     @property
     def entries(self) -> Sequence[Any]:
@@ -54,45 +54,45 @@ class TrainingSet(Protocol):
 
     @property
     def fills(self) -> Mapping[str, float]:
-        """What lies beyond a smaller item of a batch, by key; 0 where nothing is said."""
+        """Padding values of smaller items in a batch, by key; 0 by default."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, place: tuple[int, int, int]) -> dict[str, Any]: ...
 
     def on_device(self, batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-        """A collated batch as the network gets it: moved, and augmented unless the workers did so."""
+        """A collated batch on the device, as the network gets it, augmented unless the workers did so."""
 
 
 S = TypeVar("S", bound="Session", contravariant=True)
 
 
 class Work(Protocol[S]):
-    """What a task provides to a run: its data, its samples, how far off a model is, and its results."""
+    """The task's part of a run: its data, its samples, its validation and its results."""
 
     def describe(self, device: str) -> RunInfo:
-        """What plugins receive of the run."""
+        """The description of the run for plugins."""
 
     def read(self, session: S) -> None:
-        """Read all that the run will use, so that what is damaged is not found after hours of training."""
+        """Read everything that the run will use, so that damaged files are found before the training."""
 
     def training_samples(self, session: S) -> TrainingSet: ...
 
     def validation(self, session: S) -> Callable[[], Validated] | None:
-        """Gives the model's present error; None: nothing is held out."""
+        """A function that returns the model's current error; None: there is no validation data."""
 
     def evaluate(
         self, session: S, history: list[dict[str, Any]], resolved: dict[str, Any], description: dict[str, Any]
     ) -> dict[str, Any]:
-        """Predict the evaluated split, write all results, and answer the summary."""
+        """Predict the evaluated split, write all results, and return the summary."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What a second stage is read from.
+    """The configuration of a second stage.
 
     Attributes:
-        entries: Of its configuration.
+        entries: Entries of its configuration.
         fixed: The keys that the first stage sets.
     """
 
@@ -102,23 +102,23 @@ class Stage:
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """What `lannunet predict` was asked for.
+    """The request of `lannunet predict`.
 
     Attributes:
         model: A model file, a run's folder, or the folder of a cross-validated run.
         images: Image files, and folders of them.
-        folder: Where results go.
-        also: Additional models, to predict together with the first.
-        spacing: mm per pixel where the files do not say.
-        calibration: What `lannunet calibrate` wrote.
-        coverage: The probability with which a region is to hold the truth.
-        tta: Whether to predict mirrored images too; None: as the model's configuration says.
+        folder: Folder of the results.
+        also: Additional models of an ensemble.
+        spacing: mm per pixel, for files that do not state it.
+        calibration: File of `lannunet calibrate`.
+        coverage: The probability with which a region contains the truth.
+        tta: Whether to predict mirrored images too; None: as configured in the model.
         overwrite: Replace earlier results there.
-        plugins: Files with plugins that the user trusts.
-        save_probabilities: Also write those of all outputs.
-        postprocess: Post-process as a cross-validation of the model has shown to help.
+        plugins: Trusted plugin files.
+        save_probabilities: Also write the probabilities of all outputs.
+        postprocess: Apply the post-processing that helped in a cross-validation of the model.
         device: As `trainer.device`.
-        format: A further format of results, by a name of the task.
+        format: Additional format of results, by a name of the task.
     """
 
     model: Path
@@ -137,43 +137,42 @@ class PredictRequest:
     format: str | None = None
 
     def refuse(self, task: str, *names: str) -> None:
-        """Refuse options that mean nothing in a task."""
+        """Raise a UserError for options without a meaning in a task."""
         for name in names:
             if getattr(self, name) not in (None, (), False):
                 option = name.replace("_", "-")
                 raise UserError(
-                    f"--{option}: means nothing for {self.model}, of `task: {task}`; leave it out."
+                    f"--{option}: has no meaning for {self.model}, of `task: {task}`; leave it out."
                 )
 
 
 class Predictor(Protocol):
-    """A trained model, loaded once; `lannunet.load` gives it to users. Several threads may call it."""
+    """A trained model, loaded once; `lannunet.load` returns it. Several threads may call it."""
 
     @property
     def session(self) -> Session:
-        """Says what the model is: task, outputs, channels, dimensions."""
+        """The session of the model: task, outputs, channels, dimensions."""
 
     def predict(self, images: Sequence[Any], spacing: float | Sequence[float] | None) -> Sequence[Any]:
-        """An answer for each image, without a file; a task may take additional options by name.
+        """Predict each image, without writing a file; a task may take additional options by name.
 
         Args:
             images: NumPy arrays, tensors, Pillow's or SimpleITK's images, or paths.
-            spacing: mm per pixel (x, y[, z]) of those that do not say it themselves.
+            spacing: mm per pixel (x, y[, z]) of images that do not state it themselves.
         """
 
 
 class Task(ABC):
-    """Base class of a task; one object serves every run.
+    """Base class of a task; one object is used for every run.
 
     Attributes:
-        name: As in `task:`, set when it is loaded.
-        config: Its configuration. Its `model` section says the default architecture, if there is one.
-        hooks: The hooks that its runs ask for, typed.
-        defaults: The defaults at the bottom.
-        error_unit: Unit of the validation error, for people; empty: it has none.
-        hookspecs: Modules with specifications of its own, beside the core's.
-        names: Keys that choose by name, each with the hook with which plugins provide additional names, and
-            the task's own.
+        name: Value of `task:`, set when it is loaded.
+        config: Class of its configuration; its `model` section may have a default architecture.
+        hooks: Hooks that its runs call, typed.
+        defaults: Default implementations.
+        error_unit: Unit of the validation error in messages; empty: it has none.
+        hookspecs: Modules with its own specifications, in addition to the core's.
+        names: Keys whose value is a name, each with the hook for additional names, and the task's own names.
     """
 
     name: str
@@ -187,7 +186,7 @@ class Task(ABC):
     # The configuration
 
     def translate(self, key: str, value: Any, foreign: bool) -> tuple[str, Any, str | None]:
-        """Our key and value for one of a predecessor's, and what to tell the user, if anything.
+        """Our key and value for one of a predecessor, and a message for the user, or None.
 
         Args:
             key: Dotted, lower-case.
@@ -197,11 +196,11 @@ class Task(ABC):
         return key, value, None
 
     def convert(self, values: Mapping[str, Any], foreign: Collection[str]) -> Mapping[str, tuple[Any, str]]:
-        """Our values for what a predecessor's YAML counts in other units, each with a remark that follows it.
+        """Convert values that a predecessor's YAML defines in other units, each with a remark.
 
         Args:
-            values: By our spelling of their keys, dotted.
-            foreign: The keys of those that are written in upper case; there are some.
+            values: Values by our dotted keys.
+            foreign: The keys that are written in upper case, at least one.
         """
         return {}
 
@@ -210,61 +209,64 @@ class Task(ABC):
         return None
 
     def import_config(self, path: Path) -> tuple[str, list[tuple[str, str]]]:
-        """A predecessor's YAML as ours, and the keys that were dropped, each with the reason."""
+        """Convert a predecessor's YAML to ours; also return the keys that were dropped, each with the
+        reason."""
         raise UserError(f"task {self.name} imports no configurations of other programs.")
 
     def stage(
         self, written: Sequence[Entry], values: Mapping[KeyPath, Value], first: RunConfig, path: Path
     ) -> Stage:
-        """What a second stage (the key `refine`) is read from.
+        """The configuration of a second stage (the key `refine`).
 
         Args:
             written: All entries of the configuration.
-            values: Those that count, by our spelling of their keys.
+            values: The effective ones, by our spelling of their keys.
             first: The first stage's configuration.
-            path: Of the configuration, for messages.
+            path: Path of the configuration, for messages.
         """
         raise UserError(f"{path}: refine: task {self.name} has no second stage.")
 
     @abstractmethod
     def check(self, loaded: LoadedConfig) -> None:
-        """Open the data set's own files, and refuse what `lannunet train` would before its first image.
+        """Open the data set's own files, and raise the errors that `lannunet train` would raise before an
+        image.
 
-        `check_names` does so for names.
+        `check_names` does the same for names.
 
         Raises:
-            UserError: Something named in the configuration does not exist, or does not go together.
+            UserError: Something in the configuration does not exist, or is inconsistent.
         """
 
     # A run
 
     @abstractmethod
     def start_session(self, loaded: LoadedConfig, run: RunInfo, fabric: Fabric) -> Session:
-        """Plugins, network and loss of a run; the same seed gives the same weights."""
+        """Start a run with plugins, network and loss; the same seed gives the same weights."""
 
     @abstractmethod
     def train(self, loaded: LoadedConfig, *, resume: bool = False, overwrite: bool = False) -> Any:
         """Train as configured, then evaluate with the best model.
 
-        With `resume` it continues with the run in the output folder, with `overwrite` it replaces it.
+        With `resume` the run in the output folder is continued, with `overwrite` it is replaced.
         """
 
     def as_trained(self, loaded: LoadedConfig, recorded: Mapping[str, Any]) -> LoadedConfig:
-        """The configuration with what a run decides at its start, as a finished run recorded it."""
+        """The configuration with the values that a run determines at its start, from a finished run's
+        record."""
         return loaded
 
     def check_fold(self, loaded: LoadedConfig) -> None:  # noqa: B027  (most tasks have none)
-        """Refuse a fold of a cross-validation that cannot be trained, before the first one is."""
+        """Raise a UserError for a fold that cannot be trained, before the first fold is trained."""
 
     def after_folds(self, folders: Sequence[Path], base: Path) -> str | None:
-        """What to tell the user after a cross-validation."""
+        """A message for the user after a cross-validation."""
         return None
 
     # A model in use
 
     @abstractmethod
     def predict(self, request: PredictRequest) -> Any:
-        """Predict images with a trained model, and write what was found."""
+        """Predict images with a trained model, and write the results."""
 
     def load(
         self,
@@ -275,25 +277,25 @@ class Task(ABC):
         plugins: Sequence[Path] = (),
         device: str = "auto",
     ) -> Predictor:
-        """A trained model for use from Python; the arguments are those of `PredictRequest`."""
-        raise UserError(f"{model}: task {self.name} predicts on the command line alone.")
+        """Load a trained model for Python; the arguments are those of `PredictRequest`."""
+        raise UserError(f"{model}: task {self.name} predicts only on the command line.")
 
-    # Beside runs
+    # Outside of runs
 
     def read_dataset(self, path: Path) -> Any:
-        """A data set of its own format."""
+        """Open a data set of its own format."""
         raise UserError(f"{path}: task {self.name} reads no data set by itself.")
 
     def evaluate(self, predictions: Any, truth: Any) -> dict[str, Any]:
-        """The figures of predictions, as its predictors answer them or in files, against annotations."""
-        raise UserError(f"task {self.name} evaluates runs alone.")
+        """The metrics of predictions, from its predictors or from files, against annotations."""
+        raise UserError(f"task {self.name} evaluates only runs.")
 
     def recognises(self, dataset: Path) -> bool:
-        """Whether a path looks like one of its data sets, for `lannunet plan`."""
+        """Whether a path seems to be one of its data sets, for `lannunet plan`."""
         return False
 
     def dataset_name(self, dataset: Path) -> str:
-        """What to call a YAML that is planned for a data set."""
+        """The name of a planned YAML for a data set."""
         return dataset.resolve().stem
 
     def plan(self, request: PlanRequest) -> Plan:
@@ -301,5 +303,6 @@ class Task(ABC):
         raise UserError(f"task {self.name} makes no plans.")
 
     def bench(self) -> Bench | None:
-        """What plugins are tried in by the conformance kit, with the task's suites; None: they are not."""
+        """The runs in which the conformance kit tests plugins, with the task's test classes; None: no
+        tests."""
         return None

@@ -1,4 +1,4 @@
-"""How a command ends: with a sentence and an exit code for what its user, or the machine, did wrong."""
+"""Messages on the terminal, and the end of a command: a sentence and an exit code for each kind of error."""
 
 import contextlib
 import os
@@ -16,12 +16,12 @@ from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.record import releasing
 
 MISTAKEN = (PermissionError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
-"""What is wrong with a path that the user gave; other errors of the system are the machine's."""
+"""Errors of a path that the user gave; other system errors are the machine's."""
 ACTS = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")  # on a terminal
 
 
 def terminal_text(value: object) -> str:
-    """A value in one line; characters that move, colour or hide text are spelt out, as in `\\x1b`."""
+    """A value in one line; characters that move, colour or hide text are escaped, as in `\\x1b`."""
     return ACTS.sub(lambda found: found.group().encode("unicode_escape").decode(), str(value))
 
 
@@ -56,21 +56,21 @@ def fold(line: str, width: int, indent: int = 2) -> str:
 
 @contextlib.contextmanager
 def telling_errors(debug: bool = False) -> Iterator[None]:
-    """What `lannunet` does around a command, for programs with a name of their own.
+    """Handle errors like `lannunet` does around a command, for programs with a name of their own.
 
     Folders that were locked within are released.
 
     Args:
-        debug: Show where in the code an error arose, instead of the sentence.
+        debug: Show where in the code an error arose, instead of the message.
 
     Raises:
-        SystemExit: With 2 for a `UserError` or a path that is wrong, 1 for a `RunFailed` or another error of
+        SystemExit: With 2 for a `UserError` or a wrong path, 1 for a `RunFailed` or another error of
             the system, 128 and the signal's number for Ctrl-C, SIGTERM and SIGHUP.
     """
     try:
         with releasing(), ended_by_signals():
             yield
-    except BrokenPipeError:  # anyone who read what is printed has gone; click ends quietly
+    except BrokenPipeError:  # the reader of the output has gone; click ends quietly
         raise
     except (UserError, RunFailed, OSError) as error:
         if debug:
@@ -88,7 +88,7 @@ def telling_errors(debug: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a command as Ctrl-C does, so that what it began is tidied up."""
+    """Make SIGTERM and SIGHUP end a command like Ctrl-C, so that it cleans up."""
 
     def end(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt(number)

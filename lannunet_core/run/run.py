@@ -1,4 +1,4 @@
-"""A run of any task from its configuration to its results: what `lannunet train` does."""
+"""A run of any task, from its configuration to its results: `lannunet train`."""
 
 import json
 import math
@@ -47,15 +47,14 @@ from lannunet_core.telling import echo
 
 BASE_LR = {"adamw": 2e-3, "sgd": 0.01}
 W = TypeVar("W", bound=Work[Any])
-MEASURING_EPOCH = 2**31  # its random numbers are no other epoch's
+MEASURING_EPOCH = 2**31  # a number that no real epoch has, for its random numbers
 
 
 def carry_out(loaded: LoadedConfig, open_work: Callable[[], W], *, resume: bool, overwrite: bool) -> W:
-    """A run of any task, from its configuration to its results.
+    """Run a task, from its configuration to its results.
 
-    `open_work` reads what the data set says of itself. With `resume` it continues with the run in the output
-    folder, with `overwrite` it replaces it.
-    """
+    `open_work` opens the data set. With `resume` the run in the output folder is continued, with `overwrite`
+    it is replaced."""
     with releasing():
         return _carry_out(loaded, open_work, resume, overwrite)
 
@@ -95,13 +94,13 @@ def _carry_out(loaded: LoadedConfig, open_work: Callable[[], W], resume: bool, o
     try:
         session.hooks.observe(event=Event("start", folder, {**description, "epoch": done}, session.learner))
     except BaseException:
-        claim_folder(folder, resume=resume)  # nothing has been trained: leave nothing behind
+        claim_folder(folder, resume=resume)  # nothing was trained: leave no files
         raise
     try:
         if training is not None:
             with naming_memory(needs):
                 training.run()
-            from_first(None)  # it has written the best model
+            from_first(None)  # the file of the best model exists now
             start_from(session, training.best_path)
         history = training.progress.history if training is not None else []
         summary = work.evaluate(session, history, resolved, description)
@@ -122,7 +121,7 @@ def parameters_of(session: Session) -> int:
 
 
 def say_start(session: Session, training: Training | None, device: str) -> None:
-    """What runs, where and how long, before it does."""
+    """Print a summary of the run before it starts: device, plan and folder."""
     architecture = session.loaded.architecture.installed.name
     echo(f"{architecture}: {parameters_of(session):,} parameters, on {device}")
     if training is not None:
@@ -136,9 +135,9 @@ def say_start(session: Session, training: Training | None, device: str) -> None:
 
 
 def start_from(session: Session, path: Path, *, same_plugins: bool = False, transfer: bool = False) -> None:
-    """Put the weights of a model file, or of a run's folder, into the session's learner; see `load_weights`.
+    """Load the weights of a model file, or of a run's folder, into the session's learner; see `load_weights`.
 
-    With `same_plugins`, plugins that the model and this run both name have to be of compatible versions.
+    With `same_plugins`, plugins that the model and this run both name must have compatible versions.
     """
     trained = load_checkpoint(path)
     if same_plugins:
@@ -152,7 +151,7 @@ def start_from(session: Session, path: Path, *, same_plugins: bool = False, tran
 def prepare_training(
     session: Session, work: Work[Any], resume: bool
 ) -> tuple[Training, dict[str, Any], dict[str, Any]]:
-    """Everything between a session and its first step, its resolved configuration and its provenance."""
+    """Set up the training, and return it with the resolved configuration and the provenance."""
     config, run, fabric = session.config, session.run, session.fabric
     hooks, learner = session.hooks, session.learner
     solver, folder = config.solver, config.output.output_dir
@@ -166,7 +165,7 @@ def prepare_training(
         refuse_changes(earlier, session.loaded, latest)
     elif config.model.checkpoint is not None:
         start_from(session, config.model.checkpoint, transfer=True)
-        session.recall({})  # what it learned of its own predictions says nothing of these
+        session.recall({})  # its calibrations do not apply to the new model
     elif hooks.initial_weights(network=learner.network):
         echo("the network starts from a plugin's initial weights")
     if validation is None and config.trainer.monitor != VALIDATION_ERROR:
@@ -176,12 +175,12 @@ def prepare_training(
         )
     for key in ("trainer.validate_every", "solver.early_stopping_patience"):
         if validation is None and earlier is None and (at := session.loaded.given.get(key)):
-            echo(f"warning: {at}: {key} does nothing: nothing is held out that is annotated.", err=True)
+            echo(f"warning: {at}: {key} has no effect: there is no annotated validation sample.", err=True)
     samples = work.training_samples(session)
     if solver.data_loader_batch_size_train < now().world:
         raise UserError(
-            f"solver.data_loader_batch_size_train: {now().world} processes share a batch, which is of "
-            f"{solver.data_loader_batch_size_train} samples. Raise it, or take fewer devices."
+            f"solver.data_loader_batch_size_train: {now().world} processes share a batch of "
+            f"{solver.data_loader_batch_size_train} samples. Raise it, or use fewer devices."
         )
     claim_folder(folder, resume=resume)
     sizing, workers = from_first(measure(session, samples, validation, earlier))
@@ -197,7 +196,7 @@ def prepare_training(
     optimizers, schedulers = hooks.optimizer_and_scheduler(
         module=learner, solver=solver, base_lr=base_lr, total_steps=sizing.max_epochs * updates
     )
-    # An optimizer that evaluates the loss again would see one batch of several.
+    # An optimizer that evaluates the loss again would get one batch of several.
     if solver.accumulate > 1 and any(map(needs_closure, several(optimizers))):
         raise UserError(
             f"solver.accumulate: {solver.accumulate} batches cannot be one step of an optimizer that "
@@ -238,20 +237,20 @@ def prepare_training(
 
 
 def with_sizing(requested: Mapping[str, Any], sizing: Sizing, base_lr: float | None) -> dict[str, Any]:
-    """A configuration with what was measured instead of each `auto`: a repeat is the same run."""
+    """A configuration with the measured value of each `auto`, so that a repetition is the same run."""
     resolved = json.loads(json.dumps(requested))
     solver, trainer = resolved["solver"], resolved["trainer"]
     solver["max_epochs"], solver["mini_batch_size"] = sizing.max_epochs, sizing.mini_batch_size
     solver["shortened"] = [list(one) for one in sizing.shortened]
-    if "validate_every" in trainer:  # else nothing is validated
+    if "validate_every" in trainer:  # absent without validation
         trainer["validate_every"] = sizing.validate_every
     solver.pop("budget_minutes", None)  # without effect if the number of epochs is set
-    if solver.get("base_lr") == "auto":  # else it was given, or a plugin's optimizer has one of its own
+    if solver.get("base_lr") == "auto":  # otherwise it is given, or belongs to a plugin's optimizer
         solver["base_lr"] = base_lr
     return resolved  # type: ignore[no-any-return]
 
 
-FREE_TO_CHANGE = {  # what a resumed run does with its samples does not depend on these
+FREE_TO_CHANGE = {  # keys that do not influence the training of a resumed run
     "sampler.num_workers",
     "sampler.patch.centres",
     "sampler.debug",
@@ -268,10 +267,10 @@ FREE_SECTIONS = ("output.", "refine.")
 
 
 def refuse_changes(trained: Checkpoint, loaded: LoadedConfig, where: Path) -> None:
-    """A resumed run is the same run: only what does not change its training may differ.
+    """Raise a UserError unless a resumed run has the same training configuration.
 
-    Its configuration may be given as it was, or as the run resolved it. A key that an earlier version did not
-    have was as `before` says; one that this version does not have any more says nothing.
+    The configuration may be as given, or as the run resolved it. A key that an earlier version did not
+    have has its `before` value; a key that this version no longer has is ignored.
     """
     new = dict(dotted(tasks.find(loaded.run.task).as_trained(loaded, trained.config).resolved()))
     old, solver = dict(dotted(trained.config)), trained.config["solver"]
@@ -285,7 +284,7 @@ def refuse_changes(trained: Checkpoint, loaded: LoadedConfig, where: Path) -> No
         for key, value in new.items()
         if value not in (old[key], settled.get(key, old[key]))
         and key not in FREE_TO_CHANGE
-        and without_places(value) != old[key]  # of a model that is not in its run's folder
+        and without_places(value) != old[key]  # for a model outside of its run's folder
     ]
     if changed := sorted(key for key in changed if not key.startswith(FREE_SECTIONS)):
         rows = "; ".join(f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in changed)
@@ -300,7 +299,7 @@ def measure(
     validation: Callable[[], Validated] | None,
     earlier: Checkpoint | None,
 ) -> tuple[Sizing, int]:
-    """Resolve `max_epochs: auto` and `num_workers: auto` by a few trial steps that leave no trace."""
+    """Resolve `max_epochs: auto` and `num_workers: auto` with a few trial steps, which are then undone."""
     config, learner, fabric = session.config, session.learner, session.fabric
     workers = config.sampler.num_workers
     sized = Sizing(**earlier.sizing) if earlier is not None else None
@@ -334,9 +333,9 @@ def measure(
         validating = time.perf_counter() - started
         seconds = max(loading / workers, using) if workers else loading + using
         sized = size_run(config, seconds, validating)
-        validated = "" if validation is None else f", {validating:.1f} s a validation"
+        validated = "" if validation is None else f", {validating:.1f} s per validation"
         echo(
-            f"{seconds:.2f} s a batch{validated}: {sized.max_epochs} epochs of "
+            f"{seconds:.2f} s per batch{validated}: {sized.max_epochs} epochs of "
             f"{sized.mini_batch_size} batches fit into {config.solver.budget_minutes:g} minutes",
         )
     learner.load_state_dict(before)

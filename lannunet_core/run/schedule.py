@@ -4,15 +4,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 EXPONENT = 0.9
-WARM_UP, FINE_TUNING = 0.1, 0.25  # of a trained model: share of the run, and of the learning rate
+WARM_UP, FINE_TUNING = 0.1, 0.25  # for fine-tuning: share of the run, and of the learning rate
 
 
 class PolySchedule(LRScheduler):
     """The learning rate times (1 − progress)^0.9 (Chen et al. 2017, DeepLab).
 
-    It inspects the optimizer's groups as they are at each step, so groups may be added after it is made. A
-    group with the entry `hold` has a rate of 0 for that share of `total_steps`; `fine_tune` warms up to ¼.
-    """
+    It reads the optimizer's groups at each step, so groups may be added later. A group with the entry `hold`
+    has a rate of 0 for that share of `total_steps`; `fine_tune` warms up to ¼."""
 
     def __init__(self, optimizer: Optimizer, total_steps: int, fine_tune: bool = False) -> None:
         self.total_steps, self.fine_tune = total_steps, fine_tune

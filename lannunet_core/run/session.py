@@ -1,4 +1,4 @@
-"""What a run, or a model in use, is made of: plugins and network on a device."""
+"""The parts of a run, or of a model in use: plugins and network on a device."""
 
 import logging
 import re
@@ -22,7 +22,7 @@ Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 
 @dataclass
 class Session:
-    """What a run, or a model in use, is made of; a task may derive its own."""
+    """The parts of a run, or of a model in use; a task may derive its own."""
 
     loaded: LoadedConfig
     run: RunInfo
@@ -35,7 +35,7 @@ class Session:
         return self.loaded.run
 
     def memory_needs(self) -> str:
-        """What to set for a training that takes less memory."""
+        """Advice for a training that needs less memory."""
         solver, size = self.config.solver, self.run.input_size
         key, _ = self.learner.advice(size, size)
         return (
@@ -44,21 +44,21 @@ class Session:
         )
 
     def learned(self) -> dict[str, Any]:
-        """Plain values beside the weights that are kept in the model's file."""
+        """Plain values that are stored in the model file with the weights."""
         return {}
 
     def recall(self, learned: dict[str, Any]) -> None:
-        """Take such values from a model's file; an empty one where it starts a training."""
+        """Restore such values from a model file; empty if it is the start of a new training."""
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether this processor multiplies in bfloat16, as far as the system tells."""
+    """Whether this processor multiplies in bfloat16, as far as the system reports."""
     described = Path("/proc/cpuinfo")
     return described.exists() and bool({"avx512_bf16", "amx_bf16"} & set(described.read_text().split()))
 
 
 def accelerator_of(device: str, key: str = "trainer.device") -> str:
-    """The kind of the device that `trainer.device`, or another `key`, names; auto: the best there is.
+    """The kind of the device that `trainer.device`, or another `key`, names; auto: the best available.
 
     Raises:
         UserError: There is no such device.
@@ -70,14 +70,14 @@ def accelerator_of(device: str, key: str = "trainer.device") -> str:
         return "mps" if there["mps"] else "cuda" if cuda else "cpu"
     if not re.match(DEVICE, device) or int(number or 0) >= there[kind]:
         raise UserError(
-            f"{key}: there is no {device} here; PyTorch {torch.__version__} finds {cuda} CUDA devices. Give "
+            f"{key}: there is no {device} here; PyTorch {torch.__version__} finds {cuda} CUDA devices. Set it to "
             "auto, cpu, cuda, cuda:1 or mps, or install a PyTorch for the device."
         )
     return kind
 
 
 def training_precision(config: RunConfig, kind: str | None = None) -> Precision:
-    """Mixed precision where it is asked for and the device has it. Prediction is always in float32."""
+    """Mixed precision if it is configured and the device supports it. Prediction is always in float32."""
     kind = kind or accelerator_of(config.trainer.device)
     if not config.solver.auto_mixed_precision or kind == "mps":
         return "32-true"
@@ -89,16 +89,16 @@ def training_precision(config: RunConfig, kind: str | None = None) -> Precision:
 
 
 def make_fabric(config: RunConfig, device: str | None = None) -> Fabric:
-    """The device of a run; in a run of several processes this one's, joined to the others.
+    """The device of a run; for several processes, this one's, connected to the others.
 
     Args:
-        config: The run's, or a model's.
-        device: What `--device` says of a model in use; None: what the configuration says.
+        config: Configuration of the run, or of a model.
+        device: Value of `--device` for a model in use; None: the configured device.
 
     Raises:
         UserError: There is no such device.
     """
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # run.json tells device and precision
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # run.json has device and precision
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     trainer = config.trainer
     kind = accelerator_of(trainer.device) if device is None else accelerator_of(device, "--device")

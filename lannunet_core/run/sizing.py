@@ -1,4 +1,4 @@
-"""How long a run trains, and with how many loader workers: measured before it, and held against the clock."""
+"""Length of a run and number of loader workers: measured at the start, and adjusted to the clock."""
 
 import math
 import os
@@ -15,20 +15,20 @@ MOST_WORKERS = 16
 MEASURED_BATCHES = 6
 WARM_UP = 2
 TRIAL_BATCHES = WARM_UP + MEASURED_BATCHES
-SHARE_FOR_TRAINING = 0.97  # of the budget; the rest is checkpoints and what the clock does not see
+SHARE_FOR_TRAINING = 0.97  # of the budget; the rest is for checkpoints and unmeasured work
 LEAST_EPOCHS = 5
-BEYOND = 1.1  # of the budget: a run that would take more is shortened
-FEW_BATCHES = 100  # in fewer, none of the recipes here has learned anything
+BEYOND = 1.1  # of the budget: a run that would take longer is shortened
+FEW_BATCHES = 100  # with fewer, none of the default networks has learned anything
 
 
 @dataclass(frozen=True)
 class Sizing:
-    """How long a run trains, with every `auto` resolved."""
+    """The length of a run, with every `auto` resolved."""
 
     max_epochs: int  # as planned
     mini_batch_size: int  # batches per epoch
     validate_every: int  # epochs; the last one is always validated
-    budget: float | None = None  # seconds to keep; None: any
+    budget: float | None = None  # seconds to keep; None: unlimited
     shortened: Sequence[Sequence[int]] = ()  # as `solver.shortened`
 
     @property
@@ -37,9 +37,9 @@ class Sizing:
         return self.shortened[-1][1] if self.shortened else self.max_epochs
 
     def planned(self, update: int, updates: int) -> int:
-        """Where in the plan of `max_epochs` a run stands after an update, of which an epoch has `updates`.
+        """The position in the plan of `max_epochs` after an update, with `updates` per epoch.
 
-        A shortened run goes through the rest of the plan faster, and is through at its end as well.
+        A shortened run goes through the rest of the plan faster, and reaches its end too.
         """
         start, place, speed = 0, 0.0, 1.0
         for epoch, end in self.shortened:
@@ -73,10 +73,10 @@ def seconds_per_batch(batches: Iterable[Any], use: Callable[[Any], None]) -> tup
 
 
 def workers_for(loading: float, using: float) -> int:
-    """Loader processes that keep up with the device; none where loading costs next to nothing."""
+    """The number of loader processes that keep up with the device; none if loading is nearly free."""
     if loading < 0.05 * using:
         return 0
-    cores = available_cores() // now().local  # of this process
+    cores = available_cores() // now().local  # for this process
     return min(math.ceil(loading / max(using, 1e-6)), max(cores - 1, 1), MOST_WORKERS)
 
 
@@ -84,15 +84,15 @@ def size_run(config: RunConfig, step: float, validation: float) -> Sizing:
     """Fit a run into `solver.budget_minutes`, by the seconds of a `step` (with loading) and a `validation`.
 
     Returns:
-        As configured, except that `max_epochs: auto` is resolved; an epoch is shortened where fewer than five
-        would fit, and validations come at least five times a run.
+        The configured values, with `max_epochs: auto` resolved; an epoch is shortened if fewer than five
+        would fit, and there are at least five validations per run.
     """
     solver = config.solver
     if solver.max_epochs != "auto":
         every = config.trainer.validate_every
         return Sizing(solver.max_epochs, solver.mini_batch_size, every, shortened=solver.shortened)
     seconds = solver.budget_minutes * 60 * SHARE_FOR_TRAINING
-    # Five validations are certain; more come only where validations are a small part of their epochs.
+    # Five validations are guaranteed; more are added only if they take a small part of their epochs.
     steps = max(int((seconds - LEAST_EPOCHS * validation) / step), LEAST_EPOCHS)
     batches = min(solver.mini_batch_size, max(steps // LEAST_EPOCHS, 1))
     epochs = max(steps // batches, 1)
@@ -102,7 +102,7 @@ def size_run(config: RunConfig, step: float, validation: float) -> Sizing:
 
 
 def seconds_left(sizing: Sizing, history: Sequence[Mapping[str, Any]]) -> float:
-    """Of a run, by the medians of its latest epochs: a lasting disturbance counts, a short one not."""
+    """The remaining seconds of a run, by the medians of its latest epochs: robust to short disturbances."""
     seconds = typical = 0.0
     window = max(3, sizing.end // 8)
     for validated in (False, True):
@@ -118,7 +118,7 @@ def seconds_left(sizing: Sizing, history: Sequence[Mapping[str, Any]]) -> float:
 
 
 def within_budget(sizing: Sizing, history: Sequence[Mapping[str, Any]]) -> Sizing:
-    """The same, or with an earlier end (of one epoch more at least) where batches became too slow."""
+    """The sizing, or one with an earlier end (at least one epoch more) if batches became too slow."""
     done, left = len(history), seconds_left(sizing, history)
     remaining = (sizing.budget or 0) - sum(row["seconds"] for row in history)
     late = left - remaining > (BEYOND - 1) * (sizing.budget or math.inf)
@@ -129,9 +129,9 @@ def within_budget(sizing: Sizing, history: Sequence[Mapping[str, Any]]) -> Sizin
 
 
 def too_short(config: RunConfig, sizing: Sizing) -> str | None:
-    """What to tell of a run that ends before a network has learned anything; None: it may be long enough."""
+    """A warning about a run that ends before a network has learned anything; None: it may be long enough."""
     batches, solver = sizing.max_epochs * sizing.mini_batch_size, config.solver
-    if batches >= FEW_BATCHES or config.model.checkpoint is not None:  # what was trained before may need few
+    if batches >= FEW_BATCHES or config.model.checkpoint is not None:  # fine-tuning may need few
         return None
     few = f"{'one batch is' if batches == 1 else f'{batches} batches are'} too few to learn much"
     if solver.max_epochs == "auto":

@@ -1,4 +1,4 @@
-"""One training step: what the hook `training_step` is given."""
+"""One training step: the argument of the hook `training_step`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ QUEUED = ("cuda",)  # devices on which a copy to the host can be queued
 
 
 class Run(Protocol):
-    """What a step needs of the training that it belongs to; module and optimizers are set up by Fabric.
+    """The training that a step belongs to; module and optimizers are set up by Fabric.
 
-    `clip` is the greatest norm of an optimizer's gradients; None: any. With `own_step` a plugin provides the
-    training step.
-    """
+    `clip` is the largest norm of an optimizer's gradients; None: unlimited. `own_step`: a plugin implements
+    the training step."""
 
     module: Any
     optimizers: list[Any]
@@ -41,21 +40,21 @@ class Run(Protocol):
 
 
 class Numbers:
-    """The values of loss terms, copied to the host behind the work that a device has been given until now.
+    """The values of loss terms, copied to the host after the work that is queued on the device.
 
-    The host waits for them only where they are read: between two training steps nothing else makes it wait.
+    The host waits for them only when they are read: nothing else between two training steps makes it wait.
     """
 
     def __init__(self, terms: Mapping[str, Any]) -> None:
         tensors = {name: term.detach() for name, term in terms.items() if isinstance(term, Tensor)}
-        if now().world > 1:  # their means, so that all processes end where one loss is not a number
+        if now().world > 1:  # means over processes, so that all stop if one loss is not a number
             plain = {name: float(term) for name, term in terms.items() if name not in tensors}
             every = gathered([plain]) if plain else []
             terms = {**terms, **{name: sum(one[name] for one in every) / len(every) for name in plain}}
             means = sum_over_processes(torch.stack(list(tensors.values()))) / now().world if tensors else ()
             tensors = dict(zip(tensors, means, strict=True))
         queued = any(term.device.type in QUEUED for term in tensors.values())
-        # Copies on the host too: a plugin may write over what it returned.
+        # Copies on the host too: a plugin may overwrite what it returned.
         copies = {name: term.to("cpu", non_blocking=queued, copy=True) for name, term in tensors.items()}
         self._terms = {**terms, **copies}
         self._copied = torch.cuda.Event() if queued else None  # type: ignore[no-untyped-call]
@@ -69,13 +68,13 @@ class Numbers:
 
 
 class Step:
-    """See `hookspecs.TrainingStep`; `share` is what the batch counts of an update, `last`: it is its last.
+    """See `hookspecs.TrainingStep`; `share` is the weight of the batch in an update, `last`: it is its last.
 
-    Its values are read when the next step is under way, so that a device need not wait for the host.
+    Its values are read during the next step, so that a device need not wait for the host.
     """
 
-    stepped = False  # its optimizers have begun to
-    planned = 1  # steps of the schedulers that an update stands for; more in a run that was shortened
+    stepped = False  # whether its optimizers have started their step
+    planned = 1  # scheduler steps per update; more in a shortened run
 
     def __init__(
         self, run: Run, batch: Mapping[str, Any], epoch: int, number: int, share: float, last: bool
@@ -120,14 +119,15 @@ class Step:
         return terms
 
     def take(self) -> None:
-        """Ask the hook, and keep what it answered."""
+        """Call the hook, and keep its result."""
         terms = self.run.hooks.training_step(step=self)
         if terms is not self._latest:
             self._copied.append((self.batch, Numbers(terms)))
         self._latest = None
 
     def values(self) -> dict[str, float]:
-        """What the hook answered, as numbers; ends the run where one, or any loss of the step, is none."""
+        """The hook's result as numbers; the run ends if one of them, or any loss of the step, is not
+        finite."""
         values: dict[str, float] = {}
         for batch, copied in self._copied:
             values = copied.read()
@@ -175,19 +175,19 @@ def total(terms: Mapping[str, Tensor]) -> Tensor:
 
 
 def plain(optimizer: Any) -> Optimizer:
-    """Without Fabric's wrapper."""
+    """The optimizer without Fabric's wrapper."""
     inner: Optimizer = getattr(optimizer, "optimizer", optimizer)
     return inner
 
 
 def needs_closure(optimizer: Optimizer) -> bool:
-    """Whether its step evaluates the loss again, as that of LBFGS does."""
+    """Whether its step evaluates the loss again, as in LBFGS."""
     closure = inspect.signature(type(optimizer).step).parameters.get("closure")
     return closure is not None and closure.default is closure.empty
 
 
 def several(answer: Any) -> list[Any]:
-    """What a hook returns as one or several."""
+    """One or several values of a hook, as a list."""
     if answer is None:
         return []
     return list(answer) if isinstance(answer, list | tuple) else [answer]

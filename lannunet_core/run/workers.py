@@ -1,4 +1,4 @@
-"""Processes that load batches: what they receive at their start, and waiting for what they give."""
+"""Loader processes: their start and end, and waiting for their batches."""
 
 import ctypes
 import multiprocessing
@@ -20,13 +20,13 @@ from lannunet_core.errors import RunFailed, UserError
 from lannunet_core.telling import echo
 
 SHARED_MEMORY = Path("/dev/shm")
-TURN = 1.0  # seconds of waiting, after which workers and signals are inspected
-LIMIT = 600.0  # seconds that a batch may take
+TURN = 1.0  # seconds between checks of workers and signals
+LIMIT = 600.0  # seconds for one batch
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class WorkersLost(RunFailed):
-    """Workers cannot be started, ended, or give nothing; the message says what to do."""
+    """Workers cannot be started, ended, or hang; the message states a remedy."""
 
     def __init__(self, what: str) -> None:
         super().__init__(
@@ -37,7 +37,7 @@ class WorkersLost(RunFailed):
 
 
 def start_worker(number: int = 0) -> None:
-    """Called first in every worker. Signals reach the whole group; the main process says when workers end."""
+    """Called first in every worker. Signals reach the whole group; the main process ends the workers."""
     for one in SIGNALS:
         signal.signal(one, signal.SIG_IGN)
     if sys.platform == "linux":
@@ -45,16 +45,17 @@ def start_worker(number: int = 0) -> None:
         ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
         parent = multiprocessing.parent_process()
         if parent is not None and os.getppid() != parent.pid:
-            os._exit(1)  # it ended before it was asked for its signal
+            os._exit(1)  # the parent ended before the signal was registered
 
 
 def end_workers(loader: DataLoader[Any]) -> None:
-    """End persistent workers now, those that hang after a `TURN`; torch would wait ten seconds for each."""
+    """End persistent workers now, and kill those that hang after a `TURN`; torch would wait ten seconds
+    each."""
     iterator: Any = loader._iterator
     if iterator is not None and loader.num_workers > 0:
         late = threading.Timer(TURN, lambda: [worker.kill() for worker in iterator._workers])
         late.start()
-        iterator._shutdown_workers()  # there is no public way
+        iterator._shutdown_workers()  # there is no public method
         late.cancel()
     loader._iterator = None
 
@@ -62,12 +63,12 @@ def end_workers(loader: DataLoader[Any]) -> None:
 def loaded_batches(
     loader: Iterable[dict[str, Any]], stopping: Callable[[], bool] = lambda: False
 ) -> Iterator[dict[str, Any]]:
-    """The batches of a loader; a user's mistake found in a worker comes without the worker's traceback.
+    """The batches of a loader; a `UserError` in a worker is raised without the worker's traceback.
 
-    Ends early when `stopping` while no batch is there.
+    Ends early when `stopping` is true and no batch is ready.
 
     Raises:
-        WorkersLost: One died, or none gives anything for ten minutes.
+        WorkersLost: One died, or no batch came for ten minutes.
     """
     on_death = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
     try:
@@ -75,7 +76,7 @@ def loaded_batches(
     except OSError as error:
         raise WorkersLost(f"Loader workers cannot be started ({error.strerror})") from error
     if on_death is not None and signal.getsignal(signal.SIGCHLD) is not on_death:
-        # torch's own would raise wherever the main process is, in the middle of a step too.
+        # torch's own handler would raise anywhere in the main process, also in the middle of a step.
         signal.signal(signal.SIGCHLD, on_death)
     waited, told = 0.0, False
     while not (waited and stopping()):
@@ -85,7 +86,7 @@ def loaded_batches(
             return
         except UserError as error:
             raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
-        except (RuntimeError, EOFError, OSError) as error:  # what a dead worker sent may be gone with it
+        except (RuntimeError, EOFError, OSError) as error:  # memory of a dead worker may be lost with it
             if "DataLoader timed out" in str(error) and waited < LIMIT:
                 waited += TURN
                 continue
@@ -101,12 +102,12 @@ def loaded_batches(
 
 
 def packed(batch: dict[str, Any]) -> dict[str, Any]:
-    """In a worker whose shared memory is short: arrays instead of tensors, which go through a pipe."""
+    """In a worker with little shared memory: convert tensors to arrays, which go through a pipe."""
     worker = get_worker_info()
     if worker is None or not SHARED_MEMORY.exists():
         return batch
     size = sum(value.nbytes for value in batch.values() if isinstance(value, Tensor))
-    waiting = 2 * worker.num_workers + 2  # batches at once, prefetched ones too
+    waiting = 2 * worker.num_workers + 2  # batches at the same time, including prefetched ones
     if shutil.disk_usage(SHARED_MEMORY).free > waiting * size:
         return batch
     return _each(batch, lambda value: value.numpy() if isinstance(value, Tensor) else value)

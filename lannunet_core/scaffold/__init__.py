@@ -1,4 +1,4 @@
-"""Writing a plugin package from templates: what `lannunet plugins new` does once it knows the answers."""
+"""Write a plugin package from templates: `lannunet plugins new`, given the answers to its questions."""
 
 import importlib.util
 import json
@@ -31,17 +31,17 @@ FILES = {
     "tests/test_conformance.py": "test_conformance.py",
     "tests/test_network.py": "test_network.py",
 }
-"""What is written, and the name of its template, `.template` left out."""
+"""The files of a package, and the name of the template of each, without `.template`."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a new package is called.
+    """The names of a new package.
 
     Attributes:
         name: The plugin's name, as in `model.architecture`.
-        distribution: What one pip-installs.
-        package: What one imports.
+        distribution: Name for pip.
+        package: Name for imports.
         description: One line.
         author: May be empty.
     """
@@ -69,17 +69,17 @@ def defaults(name: str) -> Answers:
 
 
 def check_name(name: str) -> None:
-    """Raises UserError for what cannot be a plugin's name, or is one's already."""
+    """Raise a UserError for a name that is not valid, or that a plugin has already."""
     if not re.fullmatch(r"[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])?", name):
         raise UserError(
-            f"'{name}' is no name for a plugin: take letters, digits and hyphens, a letter first (my-model)."
+            f"'{name}' is not a plugin name: use letters, digits and hyphens, a letter first (my-model)."
         )
     sections = (section_of(task.config.model_fields["model"]) for task in tasks.every())
     taken = [key for section in (ModelConfig, *sections) if section for key in section.model_fields]
     keys = {plain(key): key for key in taken}
     if plain(name) in keys:
         raise UserError(
-            f"'{name}' is no name for a plugin: its settings would be model.{name}, and the core has a key "
+            f"'{name}' is not a possible plugin name: its settings would be model.{name}, and the core has a key "
             f"model.{keys[plain(name)]}. Choose another."
         )
     for plugin in discovery.installed():
@@ -88,15 +88,15 @@ def check_name(name: str) -> None:
 
 
 def check_package(answers: Answers) -> None:
-    """Raises UserError for names of distribution and package that are no such names, or taken here."""
+    """Raise a UserError for names of distribution and package that are not valid, or exist already."""
     package, distribution = answers.package, answers.distribution
     if not package.isidentifier() or keyword.iskeyword(package):
-        raise UserError(f"'{package}' is no name for a Python package: take letters, digits and underscores.")
+        raise UserError(f"'{package}' is not a package name: use letters, digits and underscores.")
     if importlib.util.find_spec(package) is not None:
         raise UserError(f"There is a Python module '{package}' already. Choose another name for the package.")
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", distribution):
         raise UserError(
-            f"'{distribution}' is no name for a distribution: take letters, digits and hyphens, as in "
+            f"'{distribution}' is not a distribution name: use letters, digits and hyphens, as in "
             f"lannunet-my-model."
         )
     installed = {plain(found.metadata["Name"] or ""): found for found in metadata.distributions()}
@@ -107,7 +107,7 @@ def check_package(answers: Answers) -> None:
 
 
 def write_package(answers: Answers, folder: Path) -> list[Path]:
-    """Write a complete plugin package into a new folder, and answer its files, relative to the folder.
+    """Write a complete plugin package into a new folder, and return its files, relative to the folder.
 
     Raises:
         UserError: The folder exists.
@@ -116,7 +116,7 @@ def write_package(answers: Answers, folder: Path) -> list[Path]:
         raise UserError(f"{folder} exists already. Choose another folder with -o, or remove it.")
     words = {
         **vars(answers),
-        "description": json.dumps(answers.description),  # a string of JSON is one of TOML
+        "description": json.dumps(answers.description),  # a JSON string is a TOML string
         "summary": answers.description,
         "class_name": answers.class_name,
         "authors": f"authors = [{{ name = {json.dumps(answers.author)} }}]\n" if answers.author else "",
@@ -133,7 +133,8 @@ def write_package(answers: Answers, folder: Path) -> list[Path]:
 
 
 def core_requirement(version: str) -> str:
-    """What a plugin written today is made for: hooks change with a major version, and with a 0.x one."""
+    """The requirement of a new plugin on the core: hooks change with major versions, and with minor ones of
+    0.x."""
     major, minor = (int(part) for part in re.findall(r"\d+", version)[:2])
     above = f"{major + 1}" if major else f"0.{minor + 1}"
     return f"lannunet-core>={major}.{minor},<{above}"

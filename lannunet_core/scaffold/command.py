@@ -1,4 +1,4 @@
-"""`lannunet plugins new NAME`: a plugin package that works as it is."""
+"""`lannunet plugins new NAME`: write a working plugin package."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +10,8 @@ from lannunet_core.scaffold import check_name, check_package, defaults, write_pa
 from lannunet_core.telling import echo
 
 QUESTIONS = {
-    "distribution": "Distribution (what one pip-installs)",
-    "package": "Package (what one imports)",
+    "distribution": "Distribution (the name for pip)",
+    "package": "Package (the name for imports)",
     "description": "Description, in one line",
     "author": "Author",
 }
@@ -19,7 +19,7 @@ QUESTIONS = {
 
 def command(
     name: Annotated[str, typer.Argument(help="The plugin's name, as in model.architecture: my-model.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Take the default of every question.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Use the default for every question.")] = False,
     out: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The new folder; named like the distribution by default."),

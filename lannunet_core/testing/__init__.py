@@ -1,4 +1,4 @@
-"""Whether a plugin keeps its contracts.
+"""The conformance kit: tests of a plugin against its contracts.
 
 An author's test file is a class or two:
 
@@ -8,12 +8,12 @@ An author's test file is a class or two:
         plugin = "my-model"
         config = {"features": 8}
 
-`Subject` says which attributes there are. pytest runs the class as it is, `run(TestMyModel())` does so
-without pytest, and `lannunet plugins check my-model` runs the same on an installed plugin.
+The attributes are those of `Subject`. pytest runs the class; `run(TestMyModel())` runs it without pytest, and
+`lannunet plugins check my-model` does so for an installed plugin.
 
-A plugin is tried in every installed task that it serves. For hooks that one task alone asks for, the task has
-test classes of its own, in its package; it provides them, and the runs that plugins are tried in, with a
-`Bench`. The functions here are what checks and benches are made of.
+A plugin is tested in every installed task that it supports. For hooks that only one task calls, the task has
+its own test classes, in its package; its `Bench` provides them, and the runs in which plugins are tested. The
+functions here are for writing checks and benches.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Checks of a network in the runs of every task: what it returns, and in which shapes. Each docstring is the
+"""Checks of a network in the runs of every task: its outputs and their shapes. Each docstring states the
 contract.
 
 Labels, loss and reading are those of the run: the task's, or the plugin's own. Shapes: B batch, C channels,
@@ -30,16 +30,16 @@ from lannunet_core.testing.running import (
 from lannunet_core.testing.subject import Kind, Subject, bench_of, refuses
 
 VARIATIONS = ((1, 1, 1), (2, 3, 2), (3, 1, 5))
-"""Batch size, channels, and how many things are to be found."""
+"""Batch size, channels, and number of outputs."""
 
 
 def two_dimensions(subject: Subject) -> None:
-    """In 2D it works, or says with a UserError that it does not."""
+    """It works in 2D, or raises a UserError."""
     _dimensions(subject, 2, subject.supports_2d)
 
 
 def three_dimensions(subject: Subject) -> None:
-    """In 3D it works, or says with a UserError that it does not."""
+    """It works in 3D, or raises a UserError."""
     _dimensions(subject, 3, subject.supports_3d)
 
 
@@ -57,7 +57,7 @@ def _dimensions(subject: Subject, dimensions: int, claim: bool | None) -> None:
 
 
 def shapes_and_dtypes(subject: Subject) -> None:
-    """Any batch size, channels and number of outputs give finite float32 outputs that the task can read."""
+    """Any batch size, number of channels and outputs give finite float32 outputs that the task accepts."""
     for kind in subject.kinds():
         bench = bench_of(kind.task)
         for count, channels, things in VARIATIONS:
@@ -87,14 +87,14 @@ def _check_tensors(outputs: Any, count: int, where: str) -> None:
 
 
 def check_levels(outputs: Any, image: Tensor, wanted: int, each: str, where: str) -> None:
-    """That outputs are one tensor (B, N, *S), or a list of them with the finest first.
+    """Check that outputs are one tensor (B, N, *S), or a list of them with the finest first.
 
     Args:
         outputs: Outputs of a network.
         image: (B, C, *S).
         wanted: N.
-        each: What there is a map of: "class".
-        where: Begins the message.
+        each: What one map is for, such as "class".
+        where: Start of the message.
 
     Raises:
         Broken: They are not.
@@ -119,7 +119,7 @@ def check_levels(outputs: Any, image: Tensor, wanted: int, each: str, where: str
 
 
 def is_whole_part(size: tuple[int, ...], image_size: tuple[int, ...]) -> bool:
-    """Whether maps of `size` have one pixel for every this many of an image, along each axis."""
+    """Whether maps of `size` have 1/n of an image's pixels along each axis, with one n."""
     return all(
         0 < side <= full and side in (full // round(full / side), -(-full // round(full / side)))
         for side, full in zip(size, image_size, strict=True)
@@ -127,7 +127,7 @@ def is_whole_part(size: tuple[int, ...], image_size: tuple[int, ...]) -> bool:
 
 
 def mixed_precision(subject: Subject) -> None:
-    """The network runs under autocast, as it does on a GPU."""
+    """The network runs under autocast, as on a GPU."""
     for kind in subject.kinds():
         session = build(subject, kind)
         batch = make_batch(session)
@@ -145,7 +145,8 @@ def mixed_precision(subject: Subject) -> None:
 
 
 def deep_supervision(subject: Subject) -> None:
-    """Asked for several resolutions the network gives several, finest first; asked for one it gives one."""
+    """With several supervised resolutions the network returns several, finest first; with one it returns
+    one."""
     own_outputs = subject.supports_deep_supervision is None and any(
         subject.has_own_outputs(task) for task in subject.served_tasks()
     )
@@ -169,7 +170,7 @@ def deep_supervision(subject: Subject) -> None:
 
 
 def other_sizes(subject: Subject) -> None:
-    """A network made for one size takes others: it is trained on patches and used on whole images."""
+    """A network built for one size accepts others: it is trained on patches and used on whole images."""
     if subject.supports_patches is False:
         raise NotClaimed("other image sizes are not claimed")
     for kind in subject.kinds():

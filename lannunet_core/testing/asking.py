@@ -1,4 +1,5 @@
-"""Asking a plugin what needs no data, for `lannunet plugins list --check`, in the plugin's own process."""
+"""Call a plugin's hooks that need no data, for `lannunet plugins list --check`, in the plugin's own
+process."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from lannunet_core.task import Task
 
 
 def wrong_answers(plugin: InstalledPlugin, plugin_class: type[Plugin], served: Sequence[Task]) -> list[str]:
-    """What is wrong with the answers to invented runs of its tasks in 2D and 3D, if one is not right."""
+    """Errors in the plugin's results for made-up runs of its tasks in 2D and 3D."""
     try:
         chosen = ChosenPlugin(plugin, plugin_class, plugin_class.Config())
     except ValidationError:
@@ -46,11 +47,11 @@ def wrong_answers(plugin: InstalledPlugin, plugin_class: type[Plugin], served: S
             hooks = manager.assemble([chosen], run, task.defaults(config, run), task.hooks, task.hookspecs)
             for hook, spec in tasks.specs_asked(task).items():
                 if hook in plain_answers and not spec.arguments and spec.asked_in(task.name):
-                    getattr(hooks, hook)()  # what can be asked without data
+                    getattr(hooks, hook)()  # hooks without arguments
         except (WrongAnswer, RunFailed) as error:
             problems.append(str(error))
         except UserError:
-            pass  # it does not do such runs
+            pass  # it does not support such runs
         else:
             return []
     return problems[:1]

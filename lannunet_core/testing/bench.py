@@ -1,9 +1,8 @@
-"""What a task provides to the conformance kit: the small runs in which plugins are tried, and what it asks of
-them beside what holds in every task.
+"""The task's part of the conformance kit: the small runs in which plugins are tested, and the checks that
+only this task has.
 
-A task's `bench()` returns an object of a class derived from `Bench`. What it does not provide is not tested.
-Shapes: B batch, C channels, S spatial sizes ([z,] y, x).
-"""
+A task's `bench()` returns an object of a class derived from `Bench`. Methods without an override are not
+tested. Shapes: B batch, C channels, S spatial sizes ([z,] y, x)."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from lannunet_core.run.session import Session
 
 
 class Tested(Protocol):
-    """What a bench knows of the plugin under test; see `Subject`."""
+    """The plugin under test, as a bench sees it; see `Subject`."""
 
     decoding_error: float
 
@@ -36,13 +35,13 @@ class Tested(Protocol):
 
 @dataclass(frozen=True)
 class Goal:
-    """When a tiny problem counts as learned.
+    """The condition under which a tiny problem counts as learned.
 
     Attributes:
-        figure: Which figure says so.
-        unit: Behind it, with its space; may be empty.
-        value: What it has to reach.
-        rises: Whether it is better when it is higher.
+        figure: Name of the metric.
+        unit: Unit with a leading space; may be empty.
+        value: Value to be reached.
+        rises: Whether higher is better.
     """
 
     figure: str
@@ -56,11 +55,11 @@ class Partial:
     """A batch of which parts should have no gradient: its second sample, and others.
 
     Attributes:
-        what: What these parts are, in words: "a pixel without annotation".
+        what: Description of these parts: "a pixel without annotation".
         batch: The batch.
-        silent: Part of a gradient by one of the network's outputs, (B, …), that of the other parts; None:
-            it has none.
-        labels: What is applied on top of the labels of the batch.
+        silent: Function from the gradient of a network's output, (B, …), to that of the other parts; None:
+            there is none.
+        labels: Labels that replace those of the batch.
     """
 
     what: str
@@ -71,13 +70,13 @@ class Partial:
 
 @dataclass(frozen=True)
 class Source:
-    """What a sample is cut from.
+    """The image that a sample is cut from.
 
     Attributes:
-        what: In words: "an image with two points".
+        what: Description: "an image with two points".
         size: (x, y[, z]).
-        complete: Whether there is everything on it that the task looks for; others have to be sampled too.
-        offered: The arguments of `centre` that depend on the source alone, `sample` and those of the task.
+        complete: Whether it has everything that the task needs; incomplete images have to be sampled too.
+        offered: Arguments of `centre` that depend on the source alone, `sample` and those of the task.
     """
 
     what: str
@@ -87,12 +86,12 @@ class Source:
 
 
 class Bench(ABC):
-    """Makes the small runs of one task. One object serves every run.
+    """Creates the small runs of one task. One object is used for every run.
 
     Attributes:
-        label_hooks: The hooks that make labels. Where a plugin answers one, or `loss`, only it knows what its
-            outputs mean.
-        goal: When a tiny problem counts as learned; None: not tested.
+        label_hooks: Hooks that make labels. If a plugin implements one, or `loss`, only the plugin knows the
+            meaning of its outputs.
+        goal: Condition for a tiny problem to count as learned; None: not tested.
     """
 
     label_hooks: ClassVar[tuple[str, ...]] = ()
@@ -102,14 +101,14 @@ class Bench(ABC):
 
     @abstractmethod
     def config(self, size: tuple[int, ...]) -> dict[str, Any]:
-        """What a YAML has to say in this task, beside task, architecture and folder.
+        """The required YAML of this task, without task, architecture and folder.
 
         Args:
             size: Size of the images (x, y[, z]).
         """
 
     def configuration(self, size: tuple[int, ...], keys: Mapping[str, Any]) -> dict[str, Any]:
-        """The same with additional keys, dotted."""
+        """As `config`, with additional dotted keys."""
         found = self.config(size)
         for key, value in keys.items():
             *path, last = key.split(".")
@@ -121,7 +120,7 @@ class Bench(ABC):
 
     @abstractmethod
     def outputs(self, count: int) -> tuple[str, ...]:
-        """Names of the network's outputs where `count` things are to be found."""
+        """Names of the network's outputs for `count` objects."""
 
     @abstractmethod
     def make_batch(self, session: Session, count: int, seed: int) -> dict[str, Any]:
@@ -130,47 +129,48 @@ class Bench(ABC):
         Args:
             session: Session of the run.
             count: B.
-            seed: Other numbers, other samples.
+            seed: Seed of the samples.
         """
 
     def prepare(self, session: Session) -> None:  # noqa: B027
-        """Do what a run does between the start of its session and its first step."""
+        """Do the work of a run between the start of its session and its first step."""
 
-    # What comes of an image
+    # Outputs
 
     def maps(self, session: Session, batch: Mapping[str, Any]) -> Any:
-        """What prediction makes of a batch, before it is read. The module is in evaluation mode."""
+        """The maps of a batch, before they are decoded. The module is in evaluation mode."""
         return session.learner.maps(batch)
 
     def check_outputs(self, session: Session, outputs: Any, batch: Any, where: str) -> None:  # noqa: B027
-        """That the network's outputs are what the task's own labels and losses take.
+        """Check that the task's own labels and losses accept the network's outputs.
 
         Args:
             session: Session of the run.
             outputs: Outputs of the network.
             batch: The batch.
-            where: Begins a message.
+            where: Start of a message.
 
         Raises:
             Broken: They are not.
         """
 
     def check_maps(self, tested: Tested, session: Session, maps: Any, batch: Any, where: str) -> None:  # noqa: B027
-        """That what prediction makes of a batch's images can be read as the task reads it.
+        """Check that the task can decode the maps of a batch's images.
 
         Raises:
             Broken: It cannot.
         """
 
     def check_perfect_maps(self, tested: Tested, session: Session, maps: Any, batch: Any, where: str) -> None:  # noqa: B027
-        """That activated maps of perfect outputs lie where they should: 0 is background, 1 is certain.
+        """Check that the activated maps of perfect outputs have the right values: 0 is background, 1 is
+        certain.
 
         Raises:
             Broken: They do not.
         """
 
     def check_found(self, tested: Tested, session: Session, maps: Any, batch: Any, where: str) -> None:  # noqa: B027
-        """That activated maps of perfect outputs, when they are read, give what the batch is labelled with.
+        """Check that the activated maps of perfect outputs are decoded to the labels of the batch.
 
         Raises:
             Broken: They do not.

@@ -209,8 +209,7 @@ class Task(ABC):
         return None
 
     def import_config(self, path: Path) -> tuple[str, list[tuple[str, str]]]:
-        """Convert a predecessor's YAML to ours; also return the keys that were dropped, each with the
-        reason."""
+        """Convert a predecessor's YAML to ours; also return the dropped keys, each with the reason."""
         raise UserError(f"task {self.name} imports no configurations of other programs.")
 
     def stage(
@@ -228,8 +227,7 @@ class Task(ABC):
 
     @abstractmethod
     def check(self, loaded: LoadedConfig) -> None:
-        """Open the data set's own files, and raise the errors that `lannunet train` would raise before an
-        image.
+        """Open the data set's own files, and raise the errors that `lannunet train` would raise.
 
         `check_names` does the same for names.
 
@@ -251,8 +249,7 @@ class Task(ABC):
         """
 
     def as_trained(self, loaded: LoadedConfig, recorded: Mapping[str, Any]) -> LoadedConfig:
-        """The configuration with the values that a run determines at its start, from a finished run's
-        record."""
+        """The configuration with the values that a finished run determined at its start."""
         return loaded
 
     def check_fold(self, loaded: LoadedConfig) -> None:  # noqa: B027  (most tasks have none)
@@ -303,6 +300,5 @@ class Task(ABC):
         raise UserError(f"task {self.name} makes no plans.")
 
     def bench(self) -> Bench | None:
-        """The runs in which the conformance kit tests plugins, with the task's test classes; None: no
-        tests."""
+        """The task's runs and test classes for the conformance kit; None: plugins are not tested in it."""
         return None

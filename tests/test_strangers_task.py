@@ -115,7 +115,7 @@ def test_a_program_loads_its_model(classes, monkeypatch):
 
     assert classes.train() == 0
     loose = sorted((classes.folder / "classes" / "testing" / "left").iterdir())
-    with pytest.raises(UserError, match="predicts on the command line alone"):
+    with pytest.raises(UserError, match="predicts only on the command line"):
         api.load(classes.out)
     monkeypatch.setattr(type(tasks.find("classification")), "load", load)
     found = api.load(classes.out).predict([np.asarray(Image.open(path)) for path in loose])

@@ -126,8 +126,7 @@ class Step:
         self._latest = None
 
     def values(self) -> dict[str, float]:
-        """The hook's result as numbers; the run ends if one of them, or any loss of the step, is not
-        finite."""
+        """The hook's result as numbers; the run ends if any, or any loss of the step, is not finite."""
         values: dict[str, float] = {}
         for batch, copied in self._copied:
             values = copied.read()

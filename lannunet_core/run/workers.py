@@ -49,8 +49,7 @@ def start_worker(number: int = 0) -> None:
 
 
 def end_workers(loader: DataLoader[Any]) -> None:
-    """End persistent workers now, and kill those that hang after a `TURN`; torch would wait ten seconds
-    each."""
+    """End persistent workers now, and kill those that hang; torch would wait ten seconds for each."""
     iterator: Any = loader._iterator
     if iterator is not None and loader.num_workers > 0:
         late = threading.Timer(TURN, lambda: [worker.kill() for worker in iterator._workers])

@@ -79,8 +79,8 @@ def check_name(name: str) -> None:
     keys = {plain(key): key for key in taken}
     if plain(name) in keys:
         raise UserError(
-            f"'{name}' is not a possible plugin name: its settings would be model.{name}, and the core has a key "
-            f"model.{keys[plain(name)]}. Choose another."
+            f"'{name}' is not a possible plugin name: its settings would be model.{name}, and the core has a "
+            f"key model.{keys[plain(name)]}. Choose another."
         )
     for plugin in discovery.installed():
         if plugin.answers_to(name):

@@ -29,15 +29,14 @@ def command(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="A setting of the plugin, for a small model say; of a format: example=FILE.",
+            help="A setting of the plugin, for example for a small model; for a format: example=FILE.",
         ),
     ] = None,
 ) -> None:
-    """Check that a plugin, or a format that a task reads, keeps its contracts, without pytest.
+    """Check that a plugin, or a format that a task reads, fulfils its contracts, without pytest.
 
-    What a plugin refuses with a message (3D, say), or does not offer, is not claimed and no failure. Ends
-    with exit code 1 where a check fails.
-    """
+    Features that a plugin refuses with a message (3D, for example), or does not have, are not claimed, which
+    is not a failure. The exit code is 1 if a check fails."""
     if not any(plugin.answers_to(name) for plugin in discovery.installed()) and (of := format_entry(name)):
         finish(f"Format {of[1]}", check_format(*of, overrides or []))
         return
@@ -91,7 +90,7 @@ def check_format(kind: str, entry: Installed, overrides: list[str]) -> list[Resu
 
 
 def check(plugin: str, settings: dict[str, Any]) -> list[Result]:
-    """The results of all checks of an installed plugin, with a progress bar meanwhile."""
+    """The results of all checks of an installed plugin, with a progress bar."""
     from lannunet_core.testing import Result
     from lannunet_core.testing.suites import plan
 
@@ -117,7 +116,7 @@ def run_all(what: str, planned: list[Planned]) -> list[Result]:
 
 
 def settings_from(overrides: list[str], config: type[PluginConfig]) -> dict[str, Any]:
-    """The plugin's section of a YAML with what `--set` says."""
+    """The plugin's section of a YAML, from `--set`."""
     from pydantic import ValidationError
 
     settings: dict[str, Any] = {}

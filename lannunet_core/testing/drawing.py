@@ -1,4 +1,4 @@
-"""Small images with something on them, for benches to make their batches of."""
+"""Small synthetic images, from which benches build their batches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BLOB = 2.0  # width of what is drawn, in pixels
+BLOB = 2.0  # width of blobs, in pixels
 
 
 def gaussians(points: Tensor, size: tuple[int, ...], sigma: float = BLOB) -> Tensor:
@@ -20,7 +20,7 @@ def gaussians(points: Tensor, size: tuple[int, ...], sigma: float = BLOB) -> Ten
 
 
 def draw_points(size: tuple[int, ...], count: int, points: int, seed: int = 0) -> Tensor:
-    """Points (B, N, D) float32 away from the border, and from pixel centres: rounding any of them shows."""
+    """Points (B, N, D) float32 away from the border, and from pixel centres, so that rounding is detected."""
     rng = np.random.default_rng([seed, *size])
     margin = np.minimum(8, np.array(size) // 4)
     pixel = rng.integers(margin, np.array(size) - margin, (count, points, len(size)))
@@ -30,12 +30,12 @@ def draw_points(size: tuple[int, ...], count: int, points: int, seed: int = 0) -
 
 
 def draw_noise(size: tuple[int, ...], count: int, channels: int, seed: int = 0) -> Tensor:
-    """What images lie on: (B, C, *S)."""
+    """The background of images: (B, C, *S)."""
     return 0.1 * torch.randn(count, channels, *reversed(size), generator=torch.Generator().manual_seed(seed))
 
 
 def batch_of(image: Tensor) -> dict[str, Any]:
-    """A batch with images (B, C, *S) and what a batch of any task tells of them."""
+    """A batch with images (B, C, *S) and the keys that every task's batches have."""
     count, dimensions = len(image), image.ndim - 2
     return {
         "image": image,

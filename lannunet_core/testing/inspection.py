@@ -1,6 +1,6 @@
-"""Looking at plugins in processes of their own, so that nothing they do reaches this one.
+"""Inspect plugins in separate processes, so that they cannot affect this one.
 
-A plugin may raise, hang, end the interpreter or write where it likes: the process that asked gets an answer.
+A plugin may raise, hang, end the interpreter or write anywhere: the inspecting process still gets a result.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lannunet_core.plugins.installed import InstalledPlugin, PluginWarning, caus
 TIME_LIMIT = 60.0
 """Seconds for one plugin; the libraries that it imports may be slow to load from a network drive."""
 
-# It sees the path that we see, before anything but the interpreter is imported.
+# The process gets our sys.path before anything but the interpreter is imported.
 PROGRAM = (
     "import os, sys; sys.path[:] = sys.argv[1].split(os.pathsep); "
     "from lannunet_core.testing.inspection import answer; answer(sys.argv[2])"
@@ -37,16 +37,16 @@ PROGRAM = (
 
 @dataclass(frozen=True)
 class Look:
-    """What a plugin turned out to be.
+    """The result of inspecting a plugin.
 
     Attributes:
-        description: First paragraph of the class's docstring; empty where it has none.
-        schema: JSON schema of its Config, with references into `#/$defs/<folded name>.…`; None: it has not
-            come so far.
-        tasks: Those that it serves.
-        hooks: What it implements, under the present names.
+        description: First paragraph of the class's docstring; empty if it has none.
+        schema: JSON schema of its Config, with references into `#/$defs/<folded name>.…`; None: it was not
+            reached.
+        tasks: Tasks that it supports.
+        hooks: Hooks that it implements, under their current names.
         problems: Why it cannot be used.
-        warnings: What else a user or an author should know.
+        warnings: Other messages for users and authors.
     """
 
     description: str = ""
@@ -58,12 +58,12 @@ class Look:
 
 
 def look(plugins: Sequence[InstalledPlugin], *, further: str | None = None) -> list[Look]:
-    """Inspects each plugin, several at a time.
+    """Inspect each plugin, several at a time.
 
     Args:
-        plugins: Which.
-        further: Where there is a function (`module:function`) that finds further problems, given the plugin,
-            its class, and the tasks that it serves.
+        plugins: Plugins to inspect.
+        further: Path of a function (`module:function`) that finds additional problems, given the plugin,
+            its class, and the tasks that it supports.
     """
     seen: list[Look] = []
     running: deque[_Process] = deque()
@@ -82,13 +82,13 @@ def _progress(plugins: Sequence[InstalledPlugin]) -> Iterable[InstalledPlugin]:
     from rich.console import Console
     from rich.progress import track
 
-    return track(plugins, "looking at plugins", transient=True, console=Console(stderr=True))
+    return track(plugins, "inspecting plugins", transient=True, console=Console(stderr=True))
 
 
 class _Process:
     def __init__(self, plugin: InstalledPlugin, further: str | None) -> None:
         self.plugin = plugin
-        # Not pipes: what a plugin leaves running may hold those open.
+        # Not pipes, which processes of the plugin may hold open.
         self.answer: IO[bytes] = TemporaryFile()  # noqa: SIM115
         self.said: IO[bytes] = TemporaryFile()  # noqa: SIM115
         self.started = time.monotonic()
@@ -107,7 +107,7 @@ class _Process:
         try:
             code = self.process.wait(max(0.0, self.started + TIME_LIMIT - time.monotonic()))
         except subprocess.TimeoutExpired:
-            return Look(problems=[f"Plugin {plugin} has not answered within {TIME_LIMIT:g} s. {remedy}"])
+            return Look(problems=[f"Plugin {plugin} did not respond within {TIME_LIMIT:g} s. {remedy}"])
         self.answer.seek(0)
         try:
             return Look(**json.load(self.answer))
@@ -123,33 +123,33 @@ class _Process:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends it, and with it what the plugin may have started."""
+        """End the process, and its children."""
         try:
             if hasattr(os, "killpg"):
                 os.killpg(self.process.pid, signal.SIGKILL)
             else:
                 self.process.kill()
         except (ProcessLookupError, PermissionError):
-            pass  # it has ended, and left nothing
+            pass  # it has ended without children
         self.process.wait()
         self.answer.close()
         self.said.close()
 
 
 def answer(request: str) -> None:
-    """What the process does."""
+    """Main function of the process."""
     stdout = os.dup(1)
-    os.dup2(2, 1)  # whatever a plugin writes there goes to stderr
+    os.dup2(2, 1)  # a plugin's output goes to stderr
     asked = json.loads(request)
     plugin = InstalledPlugin(**{**asked["plugin"], "aliases": tuple(asked["plugin"]["aliases"])})
     seen = look_here(plugin, asked["further"])
     with open(stdout, "w", encoding="utf-8") as file:  # noqa: PTH123
         json.dump(asdict(seen), file)
-    os._exit(0)  # threads and exit handlers of the plugin get no say
+    os._exit(0)  # without the plugin's threads and exit handlers
 
 
 def look_here(plugin: InstalledPlugin, further: str | None) -> Look:
-    """Inspects a plugin in this process."""
+    """Inspect a plugin in this process."""
     from lannunet_core.config.compose import composed
     from lannunet_core.plugins import manager, tasks
 

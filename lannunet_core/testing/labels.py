@@ -1,4 +1,4 @@
-"""Checks of the labels that a run makes of a batch. Each docstring is the contract."""
+"""Checks of the labels of a batch. Each docstring states the contract."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lannunet_core.testing.subject import Kind, Subject, bench_of
 
 
 def labels_decode_back(subject: Subject) -> None:
-    """What a perfect network would answer, activated and read, gives back what the batch is labelled with."""
+    """The outputs of a perfect network, activated and decoded, give the labels of the batch."""
     for kind in subject.kinds():
         bench, session = bench_of(kind.task), build(subject, kind)
         batch = make_batch(session)
@@ -25,7 +25,7 @@ def labels_decode_back(subject: Subject) -> None:
 
 
 def labels_are_a_function_of_the_batch(subject: Subject) -> None:
-    """The same batch gives the same labels, and no global generator is drawn from."""
+    """The same batch gives the same labels, and no global random generator is used."""
     for kind in subject.kinds():
         session = build(subject, kind)
         batch = make_batch(session)
@@ -37,7 +37,7 @@ def labels_are_a_function_of_the_batch(subject: Subject) -> None:
 
 
 def check_finite(labels: Mapping[str, Any], kind: Kind, when: str = "") -> None:
-    """Raises `Broken` for labels that are NaN or infinite."""
+    """Raise `Broken` for labels that are NaN or infinite."""
     for key, value in labels.items():
         if not all(torch.isfinite(tensor).all() for tensor in tensors(value)):
             raise Broken(f"in {kind} labels['{key}'] has values that are NaN or infinite{when}")

@@ -1,4 +1,4 @@
-"""What is said of each installed plugin, as plain data."""
+"""Descriptions of installed plugins, as plain data."""
 
 import contextlib
 import json
@@ -15,11 +15,11 @@ from lannunet_core.telling import terminal_columns
 from lannunet_core.testing.inspection import Look, look
 
 WRONG_ANSWERS = "lannunet_core.testing.asking:wrong_answers"
-"""What the conformance kit finds without data."""
+"""Function that finds errors without data, for the inspection."""
 
 
 def static_rows(plugins: Sequence[InstalledPlugin]) -> list[dict[str, Any]]:
-    """From metadata and source, without running any of them."""
+    """Descriptions from metadata and source, without running any plugin."""
     rows = []
     for plugin in plugins:
         row = from_metadata(plugin)
@@ -35,20 +35,20 @@ def static_rows(plugins: Sequence[InstalledPlugin]) -> list[dict[str, Any]]:
 
 
 def _specs_of_tasks() -> set[str]:
-    """The hooks of tasks that provide specifications of their own; for these alone, tasks are imported."""
+    """The hooks of tasks with their own specifications; only for these, tasks are imported."""
     from lannunet_core.plugins import tasks
 
     return {hook for task in tasks.every() for hook in tasks.specs_asked(task)}
 
 
 def checked_rows(plugins: Sequence[InstalledPlugin]) -> list[dict[str, Any]]:
-    """From what each answers in a process of its own, too."""
+    """Descriptions that include the results of inspections in separate processes."""
     looks = look(plugins, further=WRONG_ANSWERS)
     return [seen_row(plugin, seen) for plugin, seen in zip(plugins, looks, strict=True)]
 
 
 def from_metadata(plugin: InstalledPlugin) -> dict[str, Any]:
-    """What metadata says of one; its hooks are left out."""
+    """A description from metadata, without hooks."""
     unmet = plugin.unmet_requirement()
     problems = [unmet] if unmet else []
     others = [other for other in discovery.installed() if other != plugin]
@@ -66,9 +66,9 @@ def from_metadata(plugin: InstalledPlugin) -> dict[str, Any]:
 
 
 def seen_row(plugin: InstalledPlugin, seen: Look) -> dict[str, Any]:
-    """What metadata and an inspection of one say of it."""
+    """A description from metadata and an inspection."""
     row = from_metadata(plugin)
-    if plugin.unmet_requirement() is None:  # else it has not been imported, and says the same again
+    if plugin.unmet_requirement() is None:  # otherwise it was not imported, and has the same problem again
         row["problems"] += seen.problems
     row["hooks"] = seen.hooks
     if not seen.hooks:
@@ -78,19 +78,19 @@ def seen_row(plugin: InstalledPlugin, seen: Look) -> dict[str, Any]:
 
 
 def in_order(hooks: Iterable[str]) -> list[str]:
-    """As the contract has them; what it does not have comes last."""
+    """Hooks in the order of the contract; unknown ones come last."""
     present = set(hooks)
     return [*(hook for hook in SPECS if hook in present), *sorted(present - SPECS.keys())]
 
 
 def source(distribution: str) -> str:
-    """`editable`, `wheel`, or `local`: a folder that was installed or lies on the path."""
+    """`editable`, `wheel`, or `local`: a folder that was installed or is on the path."""
     found = metadata.distribution(distribution)
     try:
         url = json.loads(found.read_text("direct_url.json") or "{}")
         folder = url.get("dir_info")
         editable = folder is not None and folder.get("editable")
-    except (ValueError, AttributeError):  # it is not what installers write
+    except (ValueError, AttributeError):  # not in the form that installers write
         folder = editable = None
     if editable:
         return "editable"
@@ -98,13 +98,13 @@ def source(distribution: str) -> str:
 
 
 def registered_rows(kind: str, installed: Sequence[Installed]) -> list[dict[str, Any]]:
-    """What metadata say of each installed task, or other `kind` of which one bears a name."""
+    """Descriptions of installed tasks, or of another `kind` of entry points, from metadata."""
     return [
         {
             **_identity(one),
             "value": one.value,
             "problems": [
-                f"the {kind} '{one.name}' is also brought by {other.claim}: uninstall one of them"
+                f"the {kind} '{one.name}' is also provided by {other.claim}: uninstall one of them"
                 for other in installed
                 if other != one and plain(other.name) == plain(one.name)
             ],
@@ -119,7 +119,7 @@ def _identity(one: Installed) -> dict[str, Any]:
 
 
 def table(rows: Sequence[dict[str, Any]], *head: str) -> list[str]:
-    """The rows of plugins or of tasks as lines below a head, each followed by its problems."""
+    """The rows of plugins or tasks as lines below a head, each followed by its problems."""
     cells = [[row["name"], f"{row['distribution']} {row['version']}", row["source"]] for row in rows]
     for row, cell in zip(rows, cells, strict=True):
         if "hooks" in row:
@@ -136,7 +136,8 @@ def table(rows: Sequence[dict[str, Any]], *head: str) -> list[str]:
 
 
 def aligned(rows: Sequence[Sequence[str]], indent: int = 0) -> list[str]:
-    """One text per row, the first of which is the head: columns, or a line per cell on a narrow terminal."""
+    """One text per row, the first of which is the head: columns, or one line per cell on a narrow
+    terminal."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     room, margin = terminal_columns(), " " * indent
     if not room or indent + sum(widths) + 2 * (len(widths) - 1) <= room:

@@ -1,4 +1,4 @@
-"""Checks of `loss` and `losses`. Each docstring is the contract."""
+"""Checks of `loss` and `losses`. Each docstring states the contract."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lannunet_core.testing.subject import Kind, Subject, bench_of
 
 
 def terms_are_named_scalars(subject: Subject) -> None:
-    """The loss returns a dict of names to scalar tensors, finite; their sum is minimised."""
+    """The loss returns a dict from names to finite scalar tensors; their sum is minimised."""
     for kind in subject.kinds():
         for count, things in ((1, 1), (2, 3)):
             session = build(subject, kind, things=things)
@@ -69,7 +69,7 @@ def unlabelled_contributes_nothing(subject: Subject) -> None:
 
 
 def weights_count(subject: Subject) -> None:
-    """What has the weight 0 is as good as not labelled."""
+    """Weight 0 is equivalent to no label."""
     for kind in subject.kinds():
         session = build(subject, kind)
         for partial in bench_of(kind.task).weightless(session):
@@ -78,7 +78,7 @@ def weights_count(subject: Subject) -> None:
 
 
 def nothing_labelled_is_finite(subject: Subject) -> None:
-    """A batch in which nothing is labelled, or nothing is to be found, gives a finite loss and gradient."""
+    """A batch without labels, or without objects, gives a finite loss and gradient."""
     for kind in subject.kinds():
         session = build(subject, kind)
         for what, batch in bench_of(kind.task).empty(subject, session).items():
@@ -96,7 +96,7 @@ def nothing_labelled_is_finite(subject: Subject) -> None:
 
 
 def activation_is_a_map(subject: Subject) -> None:
-    """The activation makes maps: 0 is background and 1 as certain as a perfect label's peak."""
+    """The activation gives maps: 0 is background and 1 is the peak of a perfect label."""
     for kind in subject.kinds():
         bench, session = bench_of(kind.task), build(subject, kind)
         batch = make_batch(session)
@@ -109,7 +109,7 @@ def activation_is_a_map(subject: Subject) -> None:
 
 
 def loss_is_a_function(subject: Subject) -> None:
-    """The same outputs and labels give the same loss and maps, and no global generator is drawn from."""
+    """The same outputs and labels give the same loss and maps, and no global random generator is used."""
     for kind in subject.kinds():
         session, labels, outputs = _noise(subject, kind)
         with isolated(), untouched("the loss"):
@@ -133,18 +133,18 @@ def learnable_loss_is_a_module(subject: Subject) -> None:
         if isinstance(value, (Tensor, nn.Module))
     ]
     if held:
-        raise Broken(f"{type(loss).__name__} holds {', '.join(held)} and is no nn.Module")
+        raise Broken(f"{type(loss).__name__} holds {', '.join(held)} and is not an nn.Module")
 
 
 def free_batch(session: Session, batch: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-    """Labels of a batch, and outputs of noise to differentiate by."""
+    """Labels of a batch, and outputs of noise that gradients can be taken of."""
     outputs = outputs_of(session, batch)
     labels = map_tensors(labels_of(session, batch, outputs), Tensor.detach)
     return labels, free_outputs(outputs)
 
 
 def gradient_of(session: Session, outputs: Any, labels: dict[str, Any]) -> list[Tensor] | None:
-    """With respect to each output, zeros where one is not used; None where the loss has no graph."""
+    """The gradient of each output, zeros for unused ones; None: the loss has no graph."""
     total = torch.stack(list(_terms(session, outputs, labels).values())).sum()
     if not total.requires_grad:
         return None
@@ -154,7 +154,7 @@ def gradient_of(session: Session, outputs: Any, labels: dict[str, Any]) -> list[
 
 
 def _noise(subject: Subject, kind: Kind) -> tuple[Session, dict[str, Any], Any]:
-    """A session, the labels of a batch, and outputs of noise to differentiate by."""
+    """A session, the labels of a batch, and outputs of noise that gradients can be taken of."""
     session = build(subject, kind)
     return session, *free_batch(session, make_batch(session))
 
@@ -165,7 +165,7 @@ def _terms(session: Session, outputs: Any, labels: dict[str, Any]) -> Any:
 
 
 def _not_silent(session: Session, partial: Partial, second: str) -> str:
-    """Which part of a batch teaches though it should not, if any."""
+    """The part of a batch that has a gradient although it should not; empty: none."""
     labels, outputs = free_batch(session, partial.batch)
     gradient = gradient_of(session, outputs, {**labels, **partial.labels})
     if gradient is None:

@@ -3,10 +3,9 @@
     [tool.mypy]
     plugins = ["lannunet_core.mypy"]
 
-A method under `@hookimpl` takes only the arguments that it needs, in any order, which no signature of a base
-class can say. With this, a hook that does not exist, an argument that a hook does not have or that is
-annotated with another type, and an answer of another type are errors. Wrappers are not checked.
-"""
+A method with `@hookimpl` takes only the arguments that it needs, in any order, which the signature of a base
+class cannot express. This plugin reports hooks that do not exist, arguments that a hook does not have or that
+are annotated with another type, and results of another type. Wrappers are not checked."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ Context = FunctionContext | MethodContext
 
 class HookPlugin(Plugin):
     def get_additional_deps(self, file: MypyFile) -> list[tuple[int, str, int]]:
-        """The specifications are read wherever something of the core is imported."""
+        """Load the specifications wherever the core is imported."""
         imported = [name for node in file.imports for name in _modules(node)]
         ours = any(name.partition(".")[0] == "lannunet_core" for name in imported)
         return [(10, MODULE, -1)] if ours and file.fullname != MODULE else []
@@ -73,7 +72,7 @@ class HookPlugin(Plugin):
             elif not is_subtype(types[known], type_):
                 fail(f'Argument "{name}" of the hook "{hook}" is {shown(types[known])}, not {shown(type_)}')
         if not is_subtype(marked.ret_type, spec.ret_type):
-            fail(f'The hook "{hook}" answers {shown(spec.ret_type)}, not {shown(marked.ret_type)}')
+            fail(f'The hook "{hook}" returns {shown(spec.ret_type)}, not {shown(marked.ret_type)}')
 
     def _spec(self, hook: str) -> CallableType | None:
         symbol = self.lookup_fully_qualified(f"{MODULE}.{hook}") if hook in SPECS else None

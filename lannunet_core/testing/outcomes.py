@@ -1,4 +1,4 @@
-"""What a check finds: a contract that is broken, or one that is not claimed."""
+"""Outcomes of a check: a broken contract, or one that is not claimed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ class Broken(AssertionError):
 
 
 class NotClaimed(SkipTest):
-    """The contract is about something that the plugin does not claim. pytest and unittest report a skip."""
+    """The contract is about a feature that the plugin does not claim. pytest and unittest report a skip."""
 
 
 def claimed(flag: bool | None, works: bool, what: str, reason: str = "") -> None:
-    """Raises `Broken` for what is claimed and does not work, `NotClaimed` for what is not claimed."""
+    """Raise `Broken` if a claimed feature does not work, `NotClaimed` if it is not claimed."""
     if works:
         return
     if flag:

@@ -1,4 +1,4 @@
-"""Checks of every plugin: its package, its name and its configuration. Each docstring is the contract."""
+"""Checks of every plugin: its package, its name and its configuration. Each docstring states the contract."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def is_found_by_name(subject: Subject) -> None:
     installed = subject.installed()
     if plain(installed.name) != plain(subject.plugin):
         raise Broken(
-            f"'{subject.plugin}' is only an alias: the plugin's own name, under which its settings stand, is "
+            f"'{subject.plugin}' is only an alias: the plugin's own name, which its settings have, is "
             f"'{installed.name}'. Test it under that name"
         )
     installed.load()
 
 
 def says_which_core_it_is_for(subject: Subject) -> None:
-    """The distribution requires the versions of lannunet-core that it is made for."""
+    """The distribution declares the versions of lannunet-core that it supports."""
     installed = subject.installed()
     if installed.requires_core is None:
         raise Broken(
@@ -56,7 +56,8 @@ def says_which_core_it_is_for(subject: Subject) -> None:
 
 
 def imports_without_torch(subject: Subject) -> None:
-    """The plugin's module and its Config import without torch and the like, and print nothing."""
+    """The plugin's module and its Config import without torch and other heavy libraries, and print
+    nothing."""
     value = subject.installed().value
     arguments = [json.dumps(sys.path), value, json.dumps(HEAVY)]
     ended = subprocess.run([sys.executable, "-c", IMPORT, *arguments], capture_output=True, text=True)
@@ -72,7 +73,7 @@ def imports_without_torch(subject: Subject) -> None:
 
 
 def config_is_valid_by_default(subject: Subject) -> None:
-    """Config() works, satisfies its own rules, and is the same after it was written and read."""
+    """Config() works, satisfies its own rules, and is unchanged after writing and reading."""
     config = subject.plugin_class().Config
     try:
         default = config()
@@ -104,7 +105,7 @@ def config_describes_every_field(subject: Subject) -> None:
 
 
 def config_refuses_unknown_keys(subject: Subject) -> None:
-    """Config refuses a key that it does not know, so that a user's slip is found."""
+    """Config refuses unknown keys, so that mistakes of users are found."""
     config = subject.plugin_class().Config
     try:
         config.model_validate({**config().model_dump(by_alias=True), "no_such_key": 1})
@@ -114,7 +115,7 @@ def config_refuses_unknown_keys(subject: Subject) -> None:
 
 
 def hooks_are_those_of_the_core(subject: Subject) -> None:
-    """Hooks are spelled right and ask for arguments that there are; the name is no key of a configuration."""
+    """Hooks are spelled right and take existing arguments; the name is not a key of a configuration."""
     installed, plugin_class = subject.installed(), subject.plugin_class()
     beside = ("suggestions", "image_readers", "data_formats")
     brings = any(

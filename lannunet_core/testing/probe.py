@@ -1,4 +1,4 @@
-"""A small architecture that extensions are tested on, where their author names no other."""
+"""A small architecture for testing extensions whose author names no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The global generators of random numbers: seeding them for a while, and finding out who draws from them."""
+"""The global random generators: seed them temporarily, and detect code that uses them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lannunet_core.testing.outcomes import Broken
 
 @contextmanager
 def isolated(seed: int = 0) -> Iterator[None]:
-    """Seed the three global generators, and put them back as they were."""
+    """Seed the three global generators, and restore their states at the end."""
     before = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -29,7 +29,7 @@ def isolated(seed: int = 0) -> Iterator[None]:
 
 
 def global_generators() -> dict[str, bytes]:
-    """The state of each, comparable."""
+    """The state of each generator, comparable."""
     return {
         "torch": torch.get_rng_state().numpy().tobytes(),
         "numpy.random": pickle.dumps(np.random.get_state()),  # noqa: NPY002
@@ -39,7 +39,7 @@ def global_generators() -> dict[str, bytes]:
 
 @contextmanager
 def untouched(what: str, *, but: tuple[str, ...] = ()) -> Iterator[None]:
-    """Finds out whether `what` draws from a global generator other than `but`."""
+    """Raise `Broken` if `what` uses a global generator other than `but`."""
     before = global_generators()
     yield
     after = global_generators()
@@ -47,5 +47,5 @@ def untouched(what: str, *, but: tuple[str, ...] = ()) -> Iterator[None]:
     if moved:
         raise Broken(
             f"{what} draws from, or seeds, the global generator of {' and of '.join(moved)}, "
-            "so a run does not follow from its seed"
+            "so a run is not a function of its seed"
         )

@@ -18,7 +18,7 @@ from lannunet_core.types import Floats
 if TYPE_CHECKING:
     from lannunet_core.run.session import Session
 
-BASE_LR = 2e-3  # what `solver.base_lr: auto` means for AdamW
+BASE_LR = 2e-3  # value of `solver.base_lr: auto` for AdamW
 FINE_STEPS = 300
 
 
@@ -26,29 +26,29 @@ def make_batch(session: Session, count: int = 2, seed: int = 0) -> dict[str, Any
     """A collated batch of the run's task, everything labelled.
 
     Args:
-        session: Of the run.
+        session: Session of the run.
         count: B.
-        seed: Other numbers, other samples.
+        seed: Seed of the samples.
     """
     return bench_of(session.run.task).make_batch(session, count, seed)
 
 
 def build(subject: Subject, kind: Kind, **options: Any) -> Session:
-    """A session, with the global generators put back."""
+    """Build a session, and restore the global generators."""
     with isolated():
         return subject.session(kind.dimensions, task=kind.task, **options)
 
 
 class Training:
-    """A training on one batch, in steps as a run takes them.
+    """A training on one batch, with the same steps as a run.
 
     Args:
-        session: Of the run.
+        session: Session of the run.
         batch: The batch.
-        total_steps: How many there will be.
+        total_steps: Number of steps.
     """
 
-    own_step = True  # which matters in several processes alone
+    own_step = True  # only used with several processes
 
     def __init__(self, session: Session, batch: Mapping[str, Any], total_steps: int) -> None:
         solver = session.config.solver
@@ -71,7 +71,7 @@ class Training:
 
 
 def train(session: Session, batch: Mapping[str, Any], steps: int) -> Iterator[int]:
-    """Training steps on one batch; their numbers, from 1. Random numbers follow from the number."""
+    """Take training steps on one batch; yields their numbers, from 1, which also seed the random numbers."""
     training = Training(session, batch, steps)
     for number in range(1, steps + 1):
         with isolated(number):
@@ -99,13 +99,13 @@ def tensors(nest: Any) -> list[Tensor]:
 
 
 def labels_of(session: Session, batch: Mapping[str, Any], outputs: Any) -> dict[str, Any]:
-    """What the loss compares outputs with."""
+    """The labels that the loss compares outputs with."""
     with isolated():
         return session.learner.loss_labels(batch, outputs)
 
 
 def free_outputs(outputs: Any, fill: float | None = None) -> Any:
-    """Outputs of the same shapes that can be differentiated by; noise where there is no `fill`."""
+    """Outputs of the same shapes that gradients can be taken of; noise if there is no `fill`."""
     generator = torch.Generator().manual_seed(0)
 
     def free(tensor: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ def free_outputs(outputs: Any, fill: float | None = None) -> Any:
 
 
 def perfect_outputs(subject: Subject, session: Session, batch: Mapping[str, Any]) -> Any:
-    """The outputs of a perfect network: as the author gives them, or what minimises the loss."""
+    """The outputs of a perfect network: given by the author, or those that minimise the loss."""
     outputs = outputs_of(session, batch)
     labels = map_tensors(labels_of(session, batch, outputs), Tensor.detach)
     given = subject.perfect_outputs(labels, outputs)
@@ -136,7 +136,7 @@ def perfect_outputs(subject: Subject, session: Session, batch: Mapping[str, Any]
 
 
 def minimise(loss: Callable[[], Tensor], leaves: list[Tensor]) -> None:
-    """Move `leaves` to the minimum of `loss`, whatever its scale and however little some of them weigh."""
+    """Move `leaves` to the minimum of `loss`, for any scale and for small weights of some of them."""
 
     def gradient() -> float:
         coarse.zero_grad()
@@ -146,7 +146,7 @@ def minimise(loss: Callable[[], Tensor], leaves: list[Tensor]) -> None:
         total.backward()  # type: ignore[no-untyped-call]
         return float(total.detach())
 
-    # Finds the scale, of which Adam knows nothing; Adam gives each number its own step.
+    # The first optimizer finds the scale; Adam then gives each number its own step size.
     coarse = torch.optim.LBFGS(leaves, max_iter=20, line_search_fn="strong_wolfe")
     coarse.step(gradient)  # type: ignore[no-untyped-call]
     fine = torch.optim.Adam(leaves, lr=0.5, betas=(0.9, 0.99), eps=1e-12)
@@ -164,7 +164,7 @@ def activate(session: Session, outputs: Any, batch: Mapping[str, Any]) -> Any:
 
 
 def maps_of(session: Session, batch: Mapping[str, Any]) -> Any:
-    """What prediction makes of a batch."""
+    """The activated maps of a batch in prediction."""
     session.learner.eval()
     with isolated(), torch.no_grad():
         return bench_of(session.run.task).maps(session, batch)
@@ -179,7 +179,7 @@ def shown(point: Floats | Tensor) -> str:
 
 
 def describe(nest: Any) -> str:
-    """A nest in words: its shapes."""
+    """A description of a nest: its shapes."""
     if isinstance(nest, Tensor):
         return f"{tuple(nest.shape)} {str(nest.dtype).removeprefix('torch.')}"
     if isinstance(nest, Mapping):

@@ -1,4 +1,4 @@
-"""Checks of `sampling`. Each docstring is the contract."""
+"""Checks of `sampling`. Each docstring states the contract."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DRAWS = 20
 
 
 def sampling_is_complete(subject: Subject) -> None:
-    """The answer has `output_size` (x, y[, z]) in whole pixels, and `centre` asks for what there is."""
+    """The object has `output_size` (x, y[, z]) in whole pixels, and `centre` takes existing arguments."""
     for kind, sampling, sources in _sampled(subject):
         there = _arguments(sources[0], 0)
         for name, parameter in inspect.signature(sampling.centre).parameters.items():
@@ -44,10 +44,10 @@ def samples_show_their_image(subject: Subject) -> None:
 
 
 def sampling_draws_from_rng_only(subject: Subject) -> None:
-    """A centre is a function of its arguments: random numbers are those of `rng` alone."""
+    """A centre is a function of its arguments: its random numbers come from `rng` alone."""
     for kind, sampling, (source, *_) in _sampled(subject):
         drawn = []
-        for seed in (1, 2):  # of the global generators
+        for seed in (1, 2):  # seeds of the global generators
             with isolated(seed), untouched("sampling"):
                 drawn.append([_centre(sampling, source, draw) for draw in range(DRAWS)])
         if not np.array_equal(drawn[0], drawn[1]):
@@ -55,7 +55,7 @@ def sampling_draws_from_rng_only(subject: Subject) -> None:
 
 
 def sampling_pickles(subject: Subject) -> None:
-    """What travels to the loader's workers pickles, and samples there as it does here."""
+    """The object pickles for the loader's workers, and samples in the same way there."""
     for kind, sampling, (source, *_) in _sampled(subject):
         try:
             travelled = pickle.loads(pickle.dumps(sampling))
@@ -71,7 +71,7 @@ def sampling_pickles(subject: Subject) -> None:
 
 
 def sampling_does_without_labels(subject: Subject) -> None:
-    """What lacks some or all of its labels is sampled too, and what is given stays as it was."""
+    """Images that lack some or all of their labels are sampled too, and arguments are not changed."""
     for kind, sampling, sources in _sampled(subject):
         for source in sources:
             if not source.complete:
@@ -118,14 +118,14 @@ def _check_shown(kind: Kind, sampling: Sampling, source: Source) -> None:
 
 
 def _turned(kind: Kind) -> SpatialTransform:
-    """By 30 degrees between x and y, and a little smaller."""
+    """A rotation by 30 degrees between x and y, and a slightly smaller scale."""
     linear = np.eye(kind.dimensions)
     linear[:2, :2] = 1.1 * np.array([[np.cos(0.5), -np.sin(0.5)], [np.sin(0.5), np.cos(0.5)]])
     return SpatialTransform(linear, np.zeros(kind.dimensions))
 
 
 def _sampled(subject: Subject) -> Iterator[tuple[Kind, Sampling, list[Source]]]:
-    """For each kind of run the sampling, and what samples are cut from: in the first there is everything."""
+    """For each kind of run the sampling, and the images to sample: the first one is complete."""
     tried = False
     for kind in subject.kinds():
         sampling = build(subject, kind).hooks.sampling()
@@ -135,7 +135,7 @@ def _sampled(subject: Subject) -> Iterator[tuple[Kind, Sampling, list[Source]]]:
                 tried = True
                 yield kind, sampling, list(sources)
     if not tried:
-        raise NotClaimed("no task that it serves says what samples are cut from")
+        raise NotClaimed("no task that it supports provides images to sample")
 
 
 def _check_size(kind: Kind, sampling: Sampling) -> None:

@@ -1,4 +1,5 @@
-"""What a plugin is tested in: small runs of every shape that it claims, in every task that it serves."""
+"""The runs in which a plugin is tested: small ones of every shape that it claims, in every task it
+supports."""
 
 from __future__ import annotations
 
@@ -43,30 +44,29 @@ class Kind:
 class Subject:
     """A plugin under test. An author's test class sets these attributes.
 
-    It is tested in all installed tasks that it serves, as its own `tasks` say, and that have a bench.
+    It is tested in all installed tasks that it supports (its own `tasks`), and that have a bench.
 
     Attributes:
-        plugin: Its entry-point name.
-        config: Its section of the YAML; a small model makes quick tests.
+        plugin: Entry-point name.
+        config: Section in the YAML; a small model makes fast tests.
         architecture: For an extension, the installed architecture that it is applied on top of; None: a small
-            one of the kit's own.
-        task: Only this one of its tasks; None: each.
+            one of the kit.
+        task: Only this one of its tasks; None: all.
         loss_function: `solver.loss_function`, for a plugin that provides additional names.
-        choices: Other keys of the YAML that choose by name what a plugin provides, dotted:
+        choices: Other dotted keys of the YAML whose value is a name that the plugin provides:
             `{"inference.decoder": "mine"}`.
-        supports_2d: Whether it does images. True claims it; False says that it does not, and then it must say
-            so itself with a UserError; None takes such a UserError for an answer.
+        supports_2d: Whether it supports images. True claims it; False states that it does not, and then it
+            must raise a UserError; None accepts either.
         supports_3d: Whether the plugin supports 3D, as for 2D.
-        supports_patches: Whether its network takes other image sizes than that of the run.
-        supports_deep_supervision: Whether its network gives several resolutions when the run asks for them.
+        supports_patches: Whether its network accepts other image sizes than that of the run.
+        supports_deep_supervision: Whether its network returns several resolutions if the run requests them.
         supports_weights: Whether its loss reads `labels["weight"]`.
-        supports_learned_sigma: Whether its labels carry gradients to `sigmas`, in tasks that give them.
+        supports_learned_sigma: Whether its labels pass gradients to `sigmas`, in tasks that have them.
         size_2d: Image size (x, y) of the tests.
         size_3d: Volume size (x, y, z) of the tests.
         overfit_steps: Optimizer steps in which four images must be learned.
-        overfit_goals: The figure by which they count as learned, by task; the bench's own where a task is
-            left out.
-        decoding_error: Pixels by which perfect outputs may miss points that they locate.
+        overfit_goals: The metric by which they count as learned, by task; by default the bench's own.
+        decoding_error: Largest distance in pixels of decoded perfect outputs from their points.
     """
 
     plugin: str
@@ -88,11 +88,11 @@ class Subject:
     decoding_error: float = 0.1
 
     def perfect_outputs(self, labels: Mapping[str, Any], outputs: Any) -> Any:
-        """What a perfect network would have answered; None stands for what minimises the plugin's own loss.
+        """The outputs of a perfect network; None: those that minimise the plugin's own loss are used.
 
         Args:
-            labels: Those that the run made.
-            outputs: What the network did answer: the same nest, shapes and dtypes are wanted.
+            labels: Labels of the run.
+            outputs: Outputs of the network: the result must have the same nest, shapes and dtypes.
         """
         return None
 
@@ -103,7 +103,7 @@ class Subject:
         return self.installed().load()
 
     def chosen(self) -> dict[str, str]:
-        """What is chosen by name, by the key of the YAML."""
+        """The chosen names, by the key of the YAML."""
         named = {"solver.loss_function": self.loss_function} if self.loss_function else {}
         return {**self.choices, **named}
 
@@ -116,7 +116,8 @@ class Subject:
         )
 
     def has_own_outputs(self, task: str) -> bool:
-        """Whether labels or loss of its runs are not the task's: then only they know what outputs mean."""
+        """Whether its runs use other labels or losses than the task's, so that only they define the
+        outputs."""
         named = "solver.loss_function" in self.chosen() and self.answers("losses")
         return named or self.answers("loss", *bench_of(task).label_hooks)
 
@@ -130,17 +131,17 @@ class Subject:
         supervised: int = 3,
         seed: int = 0,
     ) -> Session:
-        """A run's plugins, network and loss, built as `lannunet train` builds them, on the CPU.
+        """A run's plugins, network and loss, built like in `lannunet train`, on the CPU.
 
-        The global random numbers are moved as the plugin moves them.
+        The global random generators are changed only by the plugin.
 
         Args:
             dimensions: D.
-            task: The first that is served, if left out.
+            task: Name of the task; None: the first that is supported.
             channels: C.
-            things: How many there are to be found.
+            things: Number of objects to be found.
             supervised: Resolutions.
-            seed: The run's.
+            seed: Seed of the run.
         """
 
         from lannunet_core.config.loaded import LoadedConfig
@@ -179,11 +180,11 @@ class Subject:
         return session
 
     def served_tasks(self) -> tuple[str, ...]:
-        """Those that are installed with a bench, and that both the plugin and its architecture serve.
+        """The tasks that are installed with a bench, and that both the plugin and its architecture support.
 
         Raises:
-            Broken: There is no task that both could serve.
-            NotClaimed: There is none that is installed with a bench.
+            Broken: There is no task that both could support.
+            NotClaimed: None of them is installed with a bench.
         """
         classes = [chosen.plugin_class for chosen in self._plugins()]
         tried = [task.name for task in tasks.every() if task.bench() is not None]
@@ -201,10 +202,10 @@ class Subject:
         return served
 
     def kinds(self) -> Iterator[Kind]:
-        """The kinds of runs that the plugin works in; that these are those it claims is a check.
+        """The kinds of runs that the plugin works in; another check compares them with its claims.
 
         Raises:
-            NotClaimed: It serves none of the tasks.
+            NotClaimed: It supports none of the tasks.
         """
         failures = self.failures
         if None not in failures.values():
@@ -219,16 +220,16 @@ class Subject:
         self.tried = None
 
     tried: Kind | None = None
-    """Which kind of run is being tested."""
+    """The kind of run that is being tested."""
 
     @cached_property
     def failures(self) -> dict[Kind, Exception | None]:
-        """Of every kind of run: all checks ask, and building each takes a while."""
+        """The failure of every kind of run, cached as all checks need it and building takes a while."""
         kinds = [Kind(task, dimensions) for task in self.served_tasks() for dimensions in (2, 3)]
         return {kind: self.failure(kind) for kind in kinds}
 
     def failure(self, kind: Kind) -> Exception | None:
-        """What building such a run and looking at one image raises."""
+        """The exception of building such a run and predicting one image, or None."""
         try:
             with isolated(), torch.no_grad():
                 session = self.session(kind.dimensions, task=kind.task)
@@ -239,7 +240,7 @@ class Subject:
         return None
 
     def _plugins(self) -> list[ChosenPlugin]:
-        """The architecture, then the extension if the plugin is one."""
+        """The architecture, and the extension if the plugin is one."""
         from lannunet_core.config.loaded import ChosenPlugin
 
         def chosen(installed: InstalledPlugin, config: Mapping[str, Any]) -> ChosenPlugin:
@@ -258,18 +259,18 @@ class Subject:
 
 
 def bench_of(task: str) -> Bench:
-    """The bench of an installed task, which has one."""
+    """The bench of an installed task that has one."""
     bench = tasks.find(task).bench()
     assert bench is not None, f"task {task} has no bench"
     return bench
 
 
 def tasks_of(subject: Subject) -> list[Task]:
-    """All installed tasks that the plugin serves, whether they have a bench or not."""
+    """All installed tasks that the plugin supports, with or without a bench."""
     served = subject.plugin_class().tasks
     return [task for task in tasks.every() if served is None or task.name in served]
 
 
 def refuses(failure: Exception) -> bool:
-    """Whether a plugin says that it does not do such a run."""
+    """Whether the failure means that a plugin does not support such a run."""
     return isinstance(failure, UserError) and not isinstance(failure, WrongAnswer)

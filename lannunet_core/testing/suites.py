@@ -1,4 +1,4 @@
-"""The test classes that an author derives from, and running them without pytest."""
+"""The test classes for authors to derive from, and running them without pytest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def as_test(check: Check) -> Callable[[Any], None]:
 
 
 class Conformance(Subject):
-    """What holds for every plugin."""
+    """The contract of every plugin."""
 
     test_is_found_by_name = as_test(package.is_found_by_name)
     test_says_which_core_it_is_for = as_test(package.says_which_core_it_is_for)
@@ -39,7 +39,7 @@ class Conformance(Subject):
 
 
 class ArchitectureConformance(Conformance):
-    """The contract of a plugin that provides a network, with the labels, loss and reading it runs with."""
+    """The contract of a plugin that provides a network, with the labels, loss and decoding of its runs."""
 
     test_two_dimensions = as_test(architecture.two_dimensions)
     test_three_dimensions = as_test(architecture.three_dimensions)
@@ -75,7 +75,7 @@ class LossConformance(Conformance):
 
 
 class SamplingConformance(Conformance):
-    """What holds for a plugin that implements `sampling`."""
+    """The contract of a plugin that implements `sampling`."""
 
     test_sampling_is_complete = as_test(sampling.sampling_is_complete)
     test_samples_show_their_image = as_test(sampling.samples_show_their_image)
@@ -90,7 +90,7 @@ SUITES: Mapping[str, type[Conformance]] = {
     "losses": LossConformance,
     "sampling": SamplingConformance,
 }
-"""The suite for each hook that has one in every task; a task's bench has more."""
+"""The suite of each hook that has one in every task; a task's bench adds others."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,10 @@ class Result:
     """The outcome of one check.
 
     Attributes:
-        check: Its name, `test_` left out; with the name that was chosen where several are tested.
-        contract: What is asked for.
-        outcome: What came of it.
-        message: What was found, or why it was not checked; empty where it passed.
+        check: Name without `test_`; with the chosen name if several are tested.
+        contract: Contract of the check.
+        outcome: Outcome of the check.
+        message: What was found, or why it was not checked; empty if it passed.
     """
 
     check: str
@@ -123,7 +123,7 @@ def checks_of(suite: type[Any]) -> list[str]:
 
 
 def run_one(suite: Any, name: str, about: str = "") -> Result:
-    """Run one test; whatever it raises is its outcome. `about` stands beside the check's name."""
+    """Run one test; any exception is its outcome. `about` is shown beside the check's name."""
     suite.tried = None
     test = getattr(suite, name)
     check = name.removeprefix("test_") + (f" ({about})" if about else "")
@@ -145,14 +145,14 @@ Planned = tuple[Any, str, str]
 
 
 def plan(plugin: str, settings: Mapping[str, Any]) -> list[Planned]:
-    """Every check of an installed plugin once, of the suites for the hooks that it implements.
+    """All checks of an installed plugin, each once, from the suites of the hooks that it implements.
 
-    They are the core's suites and those of the installed tasks that it serves. Nothing is claimed: what the
-    plugin refuses with a message counts as not claimed.
+    They are the core's suites and those of the installed tasks that it supports. Nothing is claimed: features
+    that the plugin refuses with a message count as not claimed.
 
     Args:
-        plugin: Its name.
-        settings: Its section of the YAML.
+        plugin: Name of the plugin.
+        settings: Section of the YAML.
     """
     hooks = manager.implemented_hooks(discovery.find(plugin).load())
     unclaimed = {name: None for name in vars(Subject) if name.startswith("supports_")}
@@ -177,7 +177,7 @@ def plan(plugin: str, settings: Mapping[str, Any]) -> list[Planned]:
         for name in checks_of(type(tested)):
             if hasattr(Conformance, name):
                 planned.setdefault((None, "", name), (tested, name, ""))
-            elif (None, about, name) not in planned:  # else it is checked in every task
+            elif (None, about, name) not in planned:  # otherwise it is checked in every task
                 planned.setdefault((tested.task, about, name), (tested, name, about))
     return list(planned.values())
 
@@ -202,7 +202,7 @@ def brought(suite: Subject, hook: str, served: list[Task]) -> list[tuple[str, st
 
 
 def _served(suite: Subject) -> list[Task]:
-    """The tasks that it is tried in; none where there is none."""
+    """The tasks that it is tested in; empty: none."""
     try:
         return [tasks.find(name) for name in suite.served_tasks()]
     except NotClaimed:

@@ -1,4 +1,4 @@
-"""Checks of how a network learns, in the runs of every task. Each docstring is the contract."""
+"""Checks of the training of a network, in the runs of every task. Each docstring states the contract."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def gradients_reach_every_parameter(subject: Subject) -> None:
             assert gradient is not None
             if not torch.isfinite(gradient).all():
                 raise Broken(f"the gradient of '{name}' is NaN or infinite in {kind}")
-            # A bias before a normalisation has none, and is no fault.
+            # A bias before a normalisation has no gradient, which is correct.
             alive = parameter.ndim < 2 or bool(gradient.any())
             reached[name] = reached.get(name, False) or alive
 
@@ -47,7 +47,7 @@ def gradients_reach_every_parameter(subject: Subject) -> None:
             told = partial(note, name=name, kind=kind, reached=reached)
             hooks.append(parameter.register_post_accumulate_grad_hook(told))  # type: ignore[no-untyped-call]
         for _ in train(session, make_batch(session), steps=3):
-            pass  # three, because zero-initialised layers pass on nothing at first
+            pass  # three, because zero-initialised layers pass on no gradient at first
         for hook in hooks:
             hook.remove()
         for name in learned:
@@ -67,7 +67,7 @@ def overfits_a_tiny_problem(subject: Subject) -> None:
             _overfit(subject, kind)
             tried.add(kind.task)
     if not tried:
-        raise NotClaimed("no task that it serves says when something is learned")
+        raise NotClaimed("no task that it supports defines when something is learned")
 
 
 def _overfit(subject: Subject, kind: Kind) -> None:
@@ -96,10 +96,11 @@ def _overfit(subject: Subject, kind: Kind) -> None:
 
 
 def same_seed_same_result(subject: Subject) -> None:
-    """The same seed gives the same weights and the same training: random numbers are torch's, seeded ones."""
+    """The same seed gives the same weights and the same training: random numbers are torch's, with its
+    seed."""
     kind = next(iter(subject.kinds()))
     built, trained, moved = [], [], []
-    for seed in (1, 2):  # of the global generators, which must not matter
+    for seed in (1, 2):  # seeds of the global generators, which must not matter
         with isolated(seed):
             with untouched("building the plugin", but=("torch",)):
                 session = subject.session(kind.dimensions, task=kind.task)
@@ -119,7 +120,7 @@ def same_seed_same_result(subject: Subject) -> None:
 
 
 def prediction_is_deterministic(subject: Subject) -> None:
-    """In evaluation mode the same image gives the same maps, and no generator is drawn from."""
+    """In evaluation mode the same image gives the same maps, and no random generator is used."""
     for kind in subject.kinds():
         session = build(subject, kind)
         batch = make_batch(session)
@@ -132,11 +133,11 @@ def prediction_is_deterministic(subject: Subject) -> None:
 
 
 def images_do_not_mix(subject: Subject) -> None:
-    """In evaluation mode an image's maps do not depend on the others of its batch."""
+    """In evaluation mode an image's maps do not depend on the other images of its batch."""
     for kind in subject.kinds():
         session = build(subject, kind)
         batch = make_batch(session, count=3)
-        for _ in train(session, batch, steps=1):  # running statistics are no longer those of the start
+        for _ in train(session, batch, steps=1):  # changes running statistics
             pass
         factors = torch.tensor([1.0, 5.0, 0.2]).reshape(-1, *[1] * (kind.dimensions + 1))
         others = {**batch, "image": batch["image"] * factors}
@@ -152,7 +153,7 @@ def images_do_not_mix(subject: Subject) -> None:
 
 
 def state_survives_save_and_load(subject: Subject) -> None:
-    """After saving and loading the weights, in a new process say, the maps are the same."""
+    """After saving and loading the weights, for example in a new process, the maps are the same."""
     for kind in subject.kinds():
         session, other = build(subject, kind), build(subject, kind, seed=1)
         batch = make_batch(session)
@@ -188,7 +189,7 @@ def state_survives_save_and_load(subject: Subject) -> None:
 
 
 def unlabelled_does_not_matter(subject: Subject) -> None:
-    """What stands where nothing is annotated changes neither loss nor gradient."""
+    """Values at places without annotation change neither loss nor gradient."""
     for kind in subject.kinds():
         session = build(subject, kind)
         for what, first, second in bench_of(kind.task).equal(session):
@@ -207,7 +208,7 @@ def unlabelled_does_not_matter(subject: Subject) -> None:
 
 
 def batches_without_labels(subject: Subject) -> None:
-    """A batch in which nothing is labelled gives a finite loss and a finite gradient."""
+    """A batch without labels gives a finite loss and a finite gradient."""
     for kind in subject.kinds():
         session = build(subject, kind)
         for what, batch in bench_of(kind.task).empty(subject, session).items():
@@ -220,7 +221,7 @@ def batches_without_labels(subject: Subject) -> None:
 
 
 def optimizer_holds_every_parameter(subject: Subject) -> None:
-    """The optimizer holds every parameter that is to be learned, those of labels and loss included."""
+    """The optimizer holds every learnable parameter, including those of labels and loss."""
     session = build(subject, next(iter(subject.kinds())))
     optimizers, _ = session.hooks.optimizer_and_scheduler(
         module=session.learner, solver=session.config.solver, base_lr=1e-3, total_steps=10
@@ -246,7 +247,7 @@ def first_sample(batch: Mapping[str, Any]) -> dict[str, Any]:
 def _loss_and_gradient(session: Session, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """The loss and the norm of its gradient."""
     learner = session.learner
-    learner.eval()  # no dropout, which would tell equal passes apart
+    learner.eval()  # no dropout, which would make equal passes differ
     learner.zero_grad()
     with isolated():
         total = torch.stack(list(learner(batch).values())).sum()
@@ -274,7 +275,7 @@ def _difference(a: Tensor, b: Tensor) -> float:
 
 
 def _unsaved(module: nn.Module) -> Iterator[str]:
-    """Tensors and modules that a module keeps where its state does not see them."""
+    """Tensors and modules of a module that are missing in its state."""
     for name, part in module.named_modules():
         for key, value in vars(part).items():
             held = value if isinstance(value, (list, tuple)) else [value]

@@ -137,9 +137,9 @@ def test_an_existing_folder_is_left_alone(new, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("2net", "'2net' is no name for a plugin: take letters"),
-        ("my model", "is no name for a plugin"),
-        ("net/", "is no name for a plugin"),
+        ("2net", "'2net' is not a plugin name: take letters"),
+        ("my model", "is not a plugin name"),
+        ("net/", "is not a plugin name"),
         ("U-Net", "The name 'U-Net' is taken by the plugin 'unet' (lannunet-unet"),
         ("Gauss_Sigma", "the core has a key model.gauss_sigma"),
         ("core", "There is a Python module 'lannunet_core' already"),

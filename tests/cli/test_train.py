@@ -32,7 +32,7 @@ def test_nothing_is_said_of_validations_that_are_not_there(make_project, capsys)
     project.set(solver={"max_epochs": "auto", "budget_minutes": 0.05})
     assert project.train() == 0
     printed = capsys.readouterr().out
-    assert " s a batch: " in printed and "a validation" not in printed
+    assert " s per batch: " in printed and "per validation" not in printed
     assert "kept: the model of the last epoch" in printed
 
 

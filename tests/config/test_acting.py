@@ -384,7 +384,7 @@ def test_validations_where_nothing_is_held_out(make_project, capsys):
     assert project.train() == 0
     said = capsys.readouterr().err
     for key in ("trainer.validate_every", "solver.early_stopping_patience"):
-        assert f": {key} does nothing: nothing is held out that is annotated." in said
+        assert f": {key} has no effect: there is no annotated validation sample." in said
     assert project.lannunet("train", project.out / "config.yaml", "--resume") == 0
     assert "does nothing" not in capsys.readouterr().err  # nobody set them
 

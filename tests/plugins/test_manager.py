@@ -392,8 +392,8 @@ def test_a_plugin_whose_hooks_the_task_does_not_ask_for():
         pass
 
     assert refused(Net, Masks) == (
-        "trainer.plugins: plugin 'masks' (lannunet-masks 2.0) would have no effect: `task: landmarks` does not "
-        "call get_segmentation, which is all that it implements. Remove it there."
+        "trainer.plugins: plugin 'masks' (lannunet-masks 2.0) would have no effect: `task: landmarks` does "
+        "not call get_segmentation, which is all that it implements. Remove it there."
     )
     check([chosen(Net), chosen(Both), chosen(Plugin)], "landmarks")
 

@@ -54,7 +54,7 @@ def test_its_length_is_a_number_of_batches(tmp_path, few_pictures, monkeypatch, 
     assert run(tmp_path / "demo") == 0
     printed = capsys.readouterr().out
     assert f"training takes 3 batches of {demo.PICTURES} pictures" in printed
-    assert "s a batch" not in printed  # nothing is measured
+    assert "s per batch" not in printed  # nothing is measured
     assert len((tmp_path / "demo" / "metrics.jsonl").read_text().splitlines()) == 3
 
 

@@ -71,8 +71,8 @@ def test_a_plugin_that_fails_to_say_its_costs_is_named(bare, monkeypatch):
 
     monkeypatch.setattr(UNetPlugin, "networks", classmethod(networks))
     assert (
-        "plugin 'unet' (lannunet-unet 0.1.0) fails when it estimates the cost of its networks (TypeError: no size)"
-        in told(bare)
+        "plugin 'unet' (lannunet-unet 0.1.0) fails when it estimates the cost of its networks "
+        "(TypeError: no size)" in told(bare)
     )
 
 

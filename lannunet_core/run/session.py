@@ -70,8 +70,8 @@ def accelerator_of(device: str, key: str = "trainer.device") -> str:
         return "mps" if there["mps"] else "cuda" if cuda else "cpu"
     if not re.match(DEVICE, device) or int(number or 0) >= there[kind]:
         raise UserError(
-            f"{key}: there is no {device} here; PyTorch {torch.__version__} finds {cuda} CUDA devices. Set it "
-            "to auto, cpu, cuda, cuda:1 or mps, or install a PyTorch for the device."
+            f"{key}: there is no {device} here; PyTorch {torch.__version__} finds {cuda} CUDA devices. Set "
+            "it to auto, cpu, cuda, cuda:1 or mps, or install a PyTorch for the device."
         )
     return kind
 

@@ -92,7 +92,7 @@ def test_models_are_trained_once_under_the_same_conditions(project, capsys, tmp_
         ("-o a.html", "give the folders of runs"),
         ("run --data points.json --models unet -o a.html", "give the folders of runs"),
         ("--data points.json -o a.html", "give the folders of runs"),
-        ("--data points.json --models , -o a.html", "names none"),
+        ("--data points.json --models , -o a.html", "is empty"),
         ("--data points.json --models unet,UNet -o a.html", "'unet' is named twice"),
         ("run other -o a.png", "should end in .html"),
     ],

@@ -122,7 +122,7 @@ OF_SEGMENTATION = {
     "config import": ("config import {yaml}", 2, "run.yaml:11: LaNNU-Net has no task 'segmentation'"),
     "evaluate": ("evaluate {results} {truth} -o {new}/figures", 0, "agreement with the annotation"),
     "evaluate run": ("evaluate --runs {run}", 0, "agreement with the annotation"),
-    "evaluate radii": ("evaluate {results} {truth} --radii 2", 2, "--radii: means nothing for"),
+    "evaluate radii": ("evaluate {results} {truth} --radii 2", 2, "--radii: has no meaning for"),
     "calibrate": ("calibrate {results} -o {new}/calibration.json", 2, "is a folder"),
     "calibrate cases": (
         "calibrate {run}/cases.csv -o {new}/calibration.json",
@@ -136,7 +136,7 @@ OF_SEGMENTATION = {
     "predict calibration": (
         "predict {run} {image} -o {new}/found --calibration {yaml}",
         2,
-        "--calibration: means nothing for",
+        "--calibration: has no meaning for",
     ),
     "weightmaps": ("weightmaps --help", 0, "weight maps"),
 }

@@ -1,4 +1,4 @@
-"""What the report of a task is made of: a page, its charts and pictures, and figures with their intervals."""
+"""Parts of a task's report: the page, its charts and pictures, and metrics with their intervals."""
 
 import lazy_loader
 

@@ -1,14 +1,14 @@
-"""Statistics with 95 % intervals over whole images or cases, since the figures of one are not independent.
+"""Statistics with 95 % intervals over whole images or cases, as the values of one are not independent.
 
 - The mean, and the logarithm of the standard deviation: bootstrap-t (Efron 1981; Efron and Tibshirani 1993,
-  ch. 12.5), whose draws are divided by their own standard error, that of a ratio of sums over images. At ten
-  images its intervals hold the mean of normal, exponential and mildly log-normal errors in 94 to 95 %, of
-  log-normal(0, 1) ones in 90 % of simulations; percentiles do in 80 to 89 %, BCa in 82 to 89 %. Below
-  `LEAST_DRAWN` images most draws repeat an image, and Student's t takes its place.
+  ch. 12.5): the draws are divided by their own standard error, that of a ratio of sums over images. In
+  simulations with ten images its intervals contain the mean of normal, exponential and mildly log-normal
+  errors in 94 to 95 %, of log-normal(0, 1) ones in 90 %; percentiles in 80 to 89 %, BCa in 82 to 89 %. Below
+  `LEAST_DRAWN` images most draws repeat an image, and Student's t is used instead.
 - The median: expanded percentiles of the draws (Hesterberg 2015, What teachers should know about the
   bootstrap, sec. 5.1).
-- Rates: Clopper and Pearson's interval (1934) at the number of independent figures that would vary as the
-  images do (Korn and Graubard 1998); that is the number of images where all or none are within.
+- Rates: Clopper and Pearson's interval (1934) at the number of independent values with the same variance
+  (Korn and Graubard 1998); that is the number of images if all or none are within.
 
 One image has no interval.
 """
@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from lannunet_core import Floats
 
 DRAWS = 1000
-LEFT_OUT = 0.05  # by an interval
+LEFT_OUT = 0.05  # probability outside of an interval
 LEAST_DRAWN = 5
-# Of the resampling weights held at once: draws × errors of int64.
+# Limit of the resampling weights in memory: draws × errors of int64.
 CHUNK_ELEMENTS = 4_000_000
 
 
 def bootstrap_weights(images: int, seed: int) -> NDArray[np.int64] | None:
-    """(draws, images) how often each image is in each draw; None without images."""
+    """(draws, images) the multiplicity of each image in each draw; None without images."""
     generator = np.random.default_rng(seed)
     return generator.multinomial(images, np.full(images, 1 / images), size=DRAWS) if images else None
 
@@ -44,11 +44,11 @@ def bootstrap_statistics(
     """Mean, median, sd and detection rates of `errors` (E,), each with its interval.
 
     Args:
-        errors: Or other figures; NaN where there is none, as of a point that was not found.
+        errors: Errors or other values; NaN for a missing one, as of a point that was not found.
         image: (E,) the image of each.
         weights: Result of `bootstrap_weights`.
         radii: Radii of the detection rates.
-        limits: Between what such figures can be.
+        limits: Range of possible values.
 
     Returns:
         `mean`, `median` and `sd`, `mean_ci95` and so on, and rows of `detection_rates`.
@@ -57,7 +57,7 @@ def bootstrap_statistics(
     value: dict[str, float] = dict.fromkeys(("mean", "median", "sd"), np.nan)
     ends: dict[str, Floats] = {}
     if found.any() and weights is not None:
-        shift = float(errors[found].mean())  # keeps differences of squares accurate
+        shift = float(errors[found].mean())  # makes differences of squares accurate
         sums = _sums(errors[found] - shift, image[found])
         images = sums.shape[1]
         mean, error, log_sd, log_error = _statistics(sums, np.ones((1, images)))[:, 0].tolist()
@@ -85,7 +85,7 @@ def bootstrap_statistics(
 
 
 def _sums(errors: Floats, image: NDArray[np.int64]) -> Floats:
-    """(3, images) of each image with figures: how many, their sum, and that of their squares."""
+    """(3, images) of each image with values: their number, their sum, and the sum of their squares."""
     image = np.unique(image, return_inverse=True)[1]
     return np.stack([np.bincount(image, weights=errors**power) for power in range(3)])
 
@@ -109,16 +109,16 @@ def _statistics(sums: Floats, weights: NDArray[Any]) -> Floats:
 
 
 def studentised(drawn: Floats, estimate: float, spreads: Floats, error: float, images: int) -> Floats:
-    """The ends of an interval, as what is to be added to the estimate.
+    """The ends of an interval, relative to the estimate.
 
     Args:
         drawn: (draws,) the estimates of the draws.
-        estimate: That of the images themselves.
-        spreads: (draws,) the standard errors of the draws; one of one image alone has none, and says nothing.
-        error: That of the estimate.
-        images: How many there are.
+        estimate: Estimate from the images themselves.
+        spreads: (draws,) the standard errors of the draws; a draw of a single image has none, and is ignored.
+        error: Standard error of the estimate.
+        images: Number of images.
     """
-    if not error > 0:  # all images say the same
+    if not error > 0:  # all images have the same value
         return np.zeros(2)
     if images < LEAST_DRAWN:
         from scipy.stats import t as student
@@ -132,7 +132,7 @@ def studentised(drawn: Floats, estimate: float, spreads: Floats, error: float, i
 
 
 def expanded(images: int) -> Floats:
-    """The quantiles of the draws between which 95 % lie: draws of few images vary less than they do."""
+    """The quantiles of the draws that contain 95 %: draws of few images vary less than the statistic."""
     from scipy.stats import norm, t as student
 
     wide = np.sqrt(images / (images - 1)) * student.ppf(LEFT_OUT / 2, images - 1)
@@ -140,7 +140,7 @@ def expanded(images: int) -> Floats:
 
 
 def _medians(errors: Floats, weights: NDArray[np.int64]) -> Floats:
-    """(draws,) the medians of ascending `errors` (E,), weighted (draws, E); NaN where a draw has none."""
+    """(draws,) the medians of ascending `errors` (E,), weighted (draws, E); NaN for a draw without errors."""
     running = weights.cumsum(axis=1)
     total = running[:, -1]
     middle = [

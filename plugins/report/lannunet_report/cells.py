@@ -1,4 +1,4 @@
-"""Text of others (ids, names) in tables, which spreadsheets open."""
+"""Third-party text (ids, names) in tables, which spreadsheets open."""
 
 import re
 
@@ -7,11 +7,11 @@ FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")
 
 
 def spreadsheet_text(value: object) -> str:
-    """A text for a cell of a table; an apostrophe goes before what a spreadsheet would calculate."""
+    """A text for a cell of a table; an apostrophe precedes what a spreadsheet would evaluate."""
     text = ACTS.sub(lambda found: found.group().encode("unicode_escape").decode(), str(value))
     return f"'{text}" if FORMULA.match(text) else text
 
 
 def from_spreadsheet(cell: str) -> str:
-    """The text that `spreadsheet_text` put into a cell."""
+    """The original text of a cell of `spreadsheet_text`."""
     return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell

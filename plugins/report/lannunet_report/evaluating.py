@@ -1,6 +1,6 @@
-"""`lannunet evaluate`: the figures of predictions against annotations, of whatever task they are.
+"""`lannunet evaluate`: metrics of predictions against annotations, for every task.
 
-A task registers what it evaluates as an entry point of the group `lannunet.prediction_formats`.
+A task registers its evaluation as an entry point of the group `lannunet.prediction_formats`.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ class SplitName(str, Enum):
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What `lannunet evaluate` was asked for.
+    """The request of `lannunet evaluate`.
 
     Attributes:
-        paths: Predictions and annotations; the folders of runs where these are pooled.
+        paths: Predictions and annotations; or the folders of runs to be pooled.
         runs: Whether they are the folders of runs.
         output: Folder for tables and a report; None: no file is written.
-        calibration: What `lannunet calibrate` wrote.
-        coverage: The probability with which its regions are to hold the truth.
-        split: What of a data set was predicted.
-        root: Folder that the paths of images are relative to.
-        fold: Which of the folds of annotations.
-        landmarks: Which landmarks.
-        radii: Of success detection rates.
-        full: Whether the report has pictures of all cases, however large it gets.
+        calibration: File of `lannunet calibrate`.
+        coverage: The probability with which its regions contain the truth.
+        split: The predicted split of a data set.
+        root: Folder that image paths are relative to.
+        fold: Fold of the annotations.
+        landmarks: Indices of landmarks.
+        radii: Radii of success detection rates.
+        full: Whether the report has pictures of all cases, regardless of its size.
     """
 
     paths: Sequence[Path]
@@ -53,22 +53,22 @@ class EvaluationRequest:
     full: bool = False
 
     def refuse(self, task: str, *names: str) -> None:
-        """Refuse options that mean nothing in a task."""
+        """Raise a UserError for options without a meaning in a task."""
         for name in names:
             if getattr(self, name) is not None:
                 raise UserError(
-                    f"--{name}: means nothing for {self.paths[0]}, of `task: {task}`; leave it out."
+                    f"--{name}: has no meaning for {self.paths[0]}, of `task: {task}`; leave it out."
                 )
 
 
 @dataclass(frozen=True)
 class PredictionFormat:
-    """What a task evaluates.
+    """A task's evaluation of predictions.
 
     Attributes:
-        task: As in `task:`.
-        takes: Whether predictions and annotations, two paths, are its own.
-        evaluate: Evaluates them, or the runs of its task, and prints what it found.
+        task: Value of `task:`.
+        takes: Whether predictions and annotations, two paths, belong to the task.
+        evaluate: Evaluates them, or the runs of its task, and prints the results.
     """
 
     task: str
@@ -90,23 +90,23 @@ def command(
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder for tables, summary.json, report.html; made if need be."),
+        typer.Option("--output", "-o", help="Folder for tables, summary.json and report.html."),
     ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="What lannunet calibrate wrote: add regions, and see if they hold.")
+        Path | None, typer.Option(help="File of lannunet calibrate: add regions, and check their coverage.")
     ] = None,
     coverage: Annotated[
         float | None,
-        typer.Option(help="Probability with which a region is to hold the true point; 0.9 by default."),
+        typer.Option(help="Probability with which a region contains the true point; 0.9 by default."),
     ] = None,
     split: Annotated[
-        SplitName | None, typer.Option(help="What the predictions are of; testing by default.")
+        SplitName | None, typer.Option(help="Split of the predictions; testing by default.")
     ] = None,
     root: Annotated[
         Path | None, typer.Option(help="Folder that image paths are relative to; the JSON's own by default.")
     ] = None,
     fold: Annotated[
-        int | None, typer.Option(help="Which foldK.json of a folder, 0 by default; -1: a plain file.")
+        int | None, typer.Option(help="K of foldK.json in a folder, 0 by default; -1: a plain file.")
     ] = None,
     landmarks: Annotated[
         str | None, typer.Option(help="Indices of the annotated landmarks to evaluate, as in 0,3,4.")
@@ -118,7 +118,7 @@ def command(
         ),
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="The report has pictures of all cases, however large it gets.")
+        bool, typer.Option("--full", help="Put pictures of all cases into the report, whatever its size.")
     ] = False,
 ) -> None:
     """Evaluate predictions: errors of landmarks, or Dice and surface distances of label maps."""
@@ -139,10 +139,10 @@ def command(
 
 
 def format_of(request: EvaluationRequest) -> PredictionFormat:
-    """Of the task that predictions, or runs, are of.
+    """The format of the task of predictions, or of runs.
 
     Raises:
-        UserError: They are of none that is installed.
+        UserError: No installed task evaluates them.
     """
     known: tuple[PredictionFormat, ...] = registered("prediction_formats", PredictionFormat)
     if request.runs:
@@ -151,7 +151,7 @@ def format_of(request: EvaluationRequest) -> PredictionFormat:
             if one.task == task:
                 return one
         raise UserError(
-            f"{request.paths[0]}: is of task '{task}', which pools no runs here (those do: "
+            f"{request.paths[0]}: is of task '{task}', which cannot pool runs (these can: "
             f"{', '.join(one.task for one in known)})."
         )
     if len(request.paths) != 2:
@@ -165,7 +165,7 @@ def format_of(request: EvaluationRequest) -> PredictionFormat:
 
 
 def runs_of(path: Path) -> list[Path]:
-    """The run that a folder holds, or those of all folds where it is a cross-validated run."""
+    """The run in a folder, or those of all folds of a cross-validated run."""
     folds = [
         one for one in path.glob("fold*") if one.name[4:].isdecimal() and (one / "config.yaml").is_file()
     ]
@@ -175,11 +175,11 @@ def runs_of(path: Path) -> list[Path]:
 
 
 def task_of_run(run: Path) -> str:
-    """The task of a run, by its folder's configuration."""
+    """The task of a run, from the configuration in its folder."""
     path = run / "config.yaml"
     if not path.is_file():
         raise UserError(f"{run}: is not the folder of a run (it has no config.yaml).")
     for entry in read_yaml(path):
         if entry.path == ("task",):
             return str(entry.value)
-    raise UserError(f"{path}: is not what a run of this version writes (task). Name another.")
+    raise UserError(f"{path}: was not written by a run of this version (task). Name another.")

@@ -1,6 +1,6 @@
-"""What the pages of results have in common: their frame, pictures and charts.
+"""The common parts of result pages: their frame, pictures and charts.
 
-A page needs nothing but itself: pictures are embedded JPEGs, charts are SVG whose ink follows the page's
+A page is self-contained: pictures are embedded JPEGs, charts are SVG whose ink follows the page's
 colour scheme.
 """
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 CASES_A_GROUP = 4
 PICTURE_PIXELS = 560
-INK = "#010203"  # stands for the page's text colour in a chart
-BLUE, ORANGE, GREEN = "#2f6fde", "#f2a33a", "#0b9b78"  # apart in lightness too
+INK = "#010203"  # placeholder for the page's text colour in a chart
+BLUE, ORANGE, GREEN = "#2f6fde", "#f2a33a", "#0b9b78"  # which also differ in lightness
 MOST_NAMES = 12  # curves of a chart, beyond which a legend would hide them
 LONGEST_NAME = 22  # characters beside a chart
 WIDTH = 3.7  # inches of a chart
-POINTS_AS_PIXELS = 2000  # beyond this many, a chart's points are one picture rather than as many elements
+POINTS_AS_PIXELS = 2000  # a chart with more points draws them as one picture, not as elements
 
 T = TypeVar("T")
 Chart = dict[str, Any]
@@ -45,10 +45,10 @@ Curves = dict[str, tuple[list[float], list[float]]]
 def write_page(
     path: Path, template: Path | None, config: Mapping[str, Any], provenance: Mapping[str, Any], **values: Any
 ) -> None:
-    """Write the page that the file `template` makes of `values`; it may extend `page.html.j2`.
+    """Write the page that the file `template` makes from `values`; it may extend `page.html.j2`.
 
     `title` and `charts` are among them; the configuration and the provenance end every page, with the names
-    of files alone unless `output.provenance` says otherwise. Without a template they are all there is.
+    of files only unless `output.provenance` is full. Without a template the page has no other parts.
     """
     if config.get("output", {}).get("provenance") != "full":
         config, provenance = without_places((config, provenance))
@@ -85,7 +85,7 @@ def _as_yaml(values: Mapping[str, Any]) -> str:
 def best_middle_worst(ranked: Sequence[T]) -> tuple[Sequence[T], Sequence[T], Sequence[T]]:
     """Up to `CASES_A_GROUP` from the start, from the middle, and from the end (last one first) of `ranked`.
 
-    No one is in two of them.
+    The three do not overlap.
     """
     count = len(ranked)
     size = min(CASES_A_GROUP, math.ceil(count / 3))
@@ -96,7 +96,7 @@ def best_middle_worst(ranked: Sequence[T]) -> tuple[Sequence[T], Sequence[T], Se
 
 
 def jpeg_url(shown: NDArray[np.uint8], pixels: int = PICTURE_PIXELS) -> str:
-    """A picture (H, W, 3) as a data URI, no larger than the page shows it."""
+    """A picture (H, W, 3) as a data URI, not larger than the page shows it."""
     from PIL import Image
 
     picture = Image.fromarray(np.ascontiguousarray(shown))
@@ -144,12 +144,12 @@ def plugin_charts(parts: Sequence[ReportPart]) -> list[Chart]:
 
 
 def monitor_of(config: Mapping[str, Any]) -> str:
-    """The figure that the best model was chosen by, with a minus where the higher is the better."""
+    """The metric that chose the best model, with a minus if higher is better."""
     return str(config.get("trainer", {}).get("monitor", "validation_error"))
 
 
 def kept_epoch(history: Sequence[Mapping[str, Any]], monitor: str) -> dict[str, Any] | None:
-    """Which epoch's model was kept: `epoch`, `last`, `value` and `figure`; None where none was validated."""
+    """The epoch of the kept model: `epoch`, `last`, `value` and `figure`; None: there was no validation."""
     name, sign = monitor.removeprefix("-"), -1 if monitor.startswith("-") else 1
     known = [row for row in history if isinstance(row.get(name), (int, float)) and math.isfinite(row[name])]
     if not known:
@@ -164,9 +164,9 @@ def training_charts(
     panels: Sequence[tuple[str, str, str]],
     monitor: str = "validation_error",
 ) -> list[Chart]:
-    """A chart for each panel (word, title, scale) of what in `history` has the word in its name.
+    """A chart for each panel (word, title, scale), of the columns of `history` with the word in their name.
 
-    A line marks the epoch that was kept, by the figure of `monitor` (see `kept_epoch`).
+    A line marks the kept epoch, by the metric of `monitor` (see `kept_epoch`).
     """
     rows = [dict(dotted(row)) for row in history]
     kept = kept_epoch(history, monitor)
@@ -179,17 +179,17 @@ def training_charts(
 
 
 def short_name(name: str) -> str:
-    """A name that leaves its chart room."""
+    """A shortened name that leaves enough room for its chart."""
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def box_height(names: Sequence[str]) -> float:
-    """Inches that a chart of boxes takes."""
+    """Height of a chart of boxes, in inches."""
     return 0.9 + 0.26 * max(len(names), 4)
 
 
 def draw_boxes(axis: Axes, values: Floats, names: Sequence[str], label: str, log: bool = False) -> None:
-    """One box a column of `values` (images, N), with its points; the names stand beside them.
+    """One box per column of `values` (images, N), with its points and its name.
 
     On a logarithmic axis a value of 0 is drawn at its left end.
     """
@@ -220,11 +220,11 @@ def draw_boxes(axis: Axes, values: Floats, names: Sequence[str], label: str, log
 
 
 def _curves(rows: Sequence[Mapping[str, Any]], word: str) -> Curves:
-    """Epochs and values of each finite figure whose name holds `word`."""
+    """Epochs and values of each finite column whose name contains `word`."""
     curves: Curves = {}
     for number, row in enumerate(rows):
         for key, value in row.items():
-            # Under "sigma." are names of outputs, which may hold any word.
+            # Below "sigma." are names of outputs, which may contain any word.
             found = word in key and (word == "sigma") == key.startswith("sigma.")
             if found and isinstance(value, (int, float)) and math.isfinite(value):
                 epochs, values = curves.setdefault(key, ([], []))
@@ -251,7 +251,7 @@ def _draw_curves(axis: Axes, curves: Curves, scale: str, label: str, kept: int |
 
 
 def log_axis(axis: Axis) -> None:
-    """A logarithmic axis with plain numbers; powers of ten would be typeset, which takes longest of all."""
+    """A logarithmic axis with plain numbers; typesetting powers of ten would take most of the time."""
     from matplotlib.ticker import LogFormatter
 
     class Plain(LogFormatter):
@@ -265,7 +265,7 @@ def log_axis(axis: Axis) -> None:
 
 
 def _svg(figure: Figure, salt: str) -> str:
-    """The figure as an <svg> element; `salt` keeps the ids of several charts on one page apart."""
+    """The figure as an <svg> element; `salt` makes the ids of several charts on one page distinct."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
@@ -274,7 +274,7 @@ def _svg(figure: Figure, salt: str) -> str:
     with matplotlib.rc_context({"svg.hashsalt": salt}):
         for axis in figure.axes:
             axis.set_facecolor("none")
-        figure.set_dpi(160)  # of what is drawn as pixels
+        figure.set_dpi(160)  # for parts that are drawn as pixels
         canvas: Any = FigureCanvasSVG(figure)  # untyped
         canvas.print_svg(buffer, metadata=nothing)  # `savefig` draws twice
     text = buffer.getvalue()

@@ -1,7 +1,7 @@
-"""Cases to look through on a page: layers that toggle at once, slices that scroll, pictures within a budget.
+"""The case viewer of a page: layers to toggle, slices to scroll, pictures within a size budget.
 
 The page holds a record of each case (JSON), which `viewer.js` draws. Pictures are WebP; the slices of a plane
-are one picture, stacked. Marks and outlines are numbers and paths in pixels of the image.
+are stacked in one picture. Marks and outlines are numbers and paths in pixels of the image.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from lannunet_core import Floats
 T = TypeVar("T")
 
 PAGE_BYTES = 5_000_000
-FOR_PICTURES = 3_800_000  # of them; the rest is tables and charts
+FOR_PICTURES = 3_800_000  # bytes; the rest is for tables and charts
 LARGE, SMALL = 640, 288  # pixels of a picture's longer side
 SHARE_OF_LARGE = 0.5  # of the budget
-MOST_SLICES = 24  # of a plane
+MOST_SLICES = 24  # per plane
 QUALITY = 72
 LETTERS = (("L", "R"), ("P", "A"), ("S", "I"))  # where x, y and z of the patient (LPS) point to and come from
 NAMES = ("sagittal", "coronal", "axial")
@@ -33,24 +33,24 @@ NAMES = ("sagittal", "coronal", "axial")
 
 @dataclass(frozen=True)
 class Plane:
-    """A picture, or the slices of a volume across one axis.
+    """A picture, or the slices of a volume perpendicular to one axis.
 
     Attributes:
-        axis: Which of (x, y, z) the slices are counted along; None: a picture.
-        slices: Their indices.
-        start: The one to show first.
-        href: The slices below each other, as a data URI.
-        size: (width, height) of one in pixels of the image.
-        scale: (x, y) of a pixel as it is shown.
-        flipped: Whether the last row is shown on top, as where z points up.
-        name: Such as `axial`; empty: not known.
-        letters: Of the patient, at (left, right, top, bottom); None: not known.
-        heat: A layer for each slice, stacked too; None: there is none.
-        heat_box: (x, y, width, height) that it covers, in pixels of the image.
+        axis: Axis of (x, y, z) that the slices are numbered along; None: a picture.
+        slices: Indices of the slices.
+        start: Slice to show first.
+        href: The stacked slices, as a data URI.
+        size: (width, height) of a slice in pixels of the image.
+        scale: (x, y) size of a pixel on the page.
+        flipped: Whether the last row is shown at the top, as if z points up.
+        name: Name, such as `axial`; empty: unknown.
+        letters: Letters of the patient's directions at (left, right, top, bottom); None: unknown.
+        heat: Stacked heatmaps of the slices; None: there are none.
+        heat_box: (x, y, width, height) that a heatmap covers, in pixels of the image.
         shapes: For each slice, for each class in it: its `index` and the paths of `predicted`, `target`.
-        ignored: For each slice, the path of what is not annotated.
+        ignored: For each slice, the path of the region without annotation.
         window: (x, y, width, height) in pixels of the image, shown enlarged: beside a picture, or instead of
-            a whole plane; None: nothing.
+            a whole plane; None: none.
     """
 
     axis: int | None
@@ -71,13 +71,13 @@ class Plane:
 
 @dataclass(frozen=True)
 class CaseView:
-    """A case as the page shows it.
+    """A case on the page.
 
     Attributes:
         planes: One picture, or three planes.
         marks: Landmarks: `name`, `text`, `prediction` and `target` (x, y[, z] or None), `radius` of its
             region along x, y[, z] (or None), and `figure` beside its name.
-        focus: The mark to begin with; None: none.
+        focus: Index of the first selected mark; None: none.
     """
 
     planes: Sequence[Plane]
@@ -101,13 +101,13 @@ class CaseView:
 def case_views(
     cases: Sequence[T], view: Callable[[T, bool], CaseView], first: int, limit: float | None
 ) -> list[Markup | None]:
-    """The records of cases, as JSON for the page; None for those that there is no room for.
+    """The records of cases, as JSON for the page; None for those that exceed the budget.
 
     Args:
-        cases: Those that matter most first.
-        view: Makes one, with large pictures or with small ones.
-        first: How many may have large ones.
-        limit: Bytes; None: all have large ones.
+        cases: Cases, the most important ones first.
+        view: Creates a view, with large or with small pictures.
+        first: Largest number of cases with large pictures.
+        limit: Bytes; None: all cases have large pictures.
     """
     found: list[Markup | None] = []
     left = float("inf") if limit is None else limit
@@ -116,7 +116,7 @@ def case_views(
         if left <= 0:
             found.append(None)
             continue
-        text = view(case, large).as_json().replace("<", "\\u003c")  # ends no script
+        text = view(case, large).as_json().replace("<", "\\u003c")  # cannot end a script element
         left -= len(text.encode())
         found.append(Markup(text) if left > 0 else None)
     return found
@@ -139,7 +139,7 @@ def picture_size(large: bool) -> int:
 
 
 def stacked_url(pictures: Sequence[NDArray[np.uint8]], longest: int = LARGE) -> str:
-    """Pictures of one size (H, W, 3 or 4) below each other, none larger than is shown."""
+    """Pictures of one size (H, W, 3 or 4), stacked, not larger than they are shown."""
     from PIL import Image
 
     height, width = pictures[0].shape[:2]
@@ -155,14 +155,14 @@ def stacked_url(pictures: Sequence[NDArray[np.uint8]], longest: int = LARGE) -> 
 
 
 def heat_colours(heat: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Maps (H, W) from 0 to 255 as colours (H, W, 4), dark red to yellow, clear where they are 0."""
+    """Maps (H, W) from 0 to 255 as colours (H, W, 4), dark red to yellow, transparent at 0."""
     share = heat.astype(np.float32) / 255
     colours = np.stack([0.45 + 0.55 * share, share**1.5, 0.1 * share, 0.85 * np.sqrt(share)], axis=-1)
     return np.asarray((colours * 255).round(), np.uint8)
 
 
 def chosen_slices(size: int, wanted: Sequence[float], large: bool) -> list[int]:
-    """Indices of slices: through what is wanted, and between them evenly where pictures are large."""
+    """Indices of slices: through the wanted positions, and evenly between them if pictures are large."""
     places = [int(np.clip(round(place), 0, size - 1)) for place in wanted if np.isfinite(place)]
     found = set(list(dict.fromkeys(places))[:MOST_SLICES]) or {size // 2}
     if large:
@@ -175,8 +175,8 @@ def letters_of(direction: Floats | None, horizontal: int, vertical: int, flipped
 
     Args:
         direction: (3, 3) the columns are the unit vectors of x, y and z in the patient (LPS); None: unknown.
-        horizontal: Which of (x, y, z) points to the right.
-        vertical: Which points down, unless `flipped`.
+        horizontal: Axis of (x, y, z) that points to the right.
+        vertical: Axis that points down, unless `flipped`.
         flipped: Whether it points up.
     """
     if direction is None or direction.shape != (3, 3):
@@ -187,19 +187,19 @@ def letters_of(direction: Floats | None, horizontal: int, vertical: int, flipped
 
 
 def plane_name(direction: Floats | None, axis: int) -> str:
-    """What doctors call the plane across an axis of the image."""
+    """The medical name of the plane perpendicular to an axis of the image."""
     if direction is None or direction.shape != (3, 3):
         return ""
     return NAMES[int(np.abs(direction[:, axis]).argmax())]
 
 
 def points_up(direction: Floats | None) -> bool:
-    """Whether the axis z of an image points to the patient's head; so it is taken where nobody knows."""
+    """Whether the axis z of an image points to the patient's head; True if unknown."""
     return direction is None or direction.shape != (3, 3) or _ends(direction[:, 2])[0] != "I"
 
 
 def _ends(vector: Floats) -> tuple[str, str]:
-    """Where a direction of the image points to in the patient, and where it comes from."""
+    """The patient's directions that a direction of the image points to, and comes from."""
     axis = int(np.abs(vector).argmax())
     to, come = LETTERS[axis]
     return (to, come) if vector[axis] > 0 else (come, to)

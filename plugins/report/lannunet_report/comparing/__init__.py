@@ -1,1 +1,1 @@
-"""Runs side by side: the same cases, paired differences, and what models do under the same conditions."""
+"""Comparison of runs: the same cases, paired differences, and training under the same conditions."""

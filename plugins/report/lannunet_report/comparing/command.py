@@ -12,7 +12,7 @@ from lannunet_core import UserError, echo, refuse_existing
 
 def command(
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The page to write; figures go into a .json beside it.")
+        Path, typer.Option("--output", "-o", help="The page to write; its numbers go into a .json beside it.")
     ],
     runs: Annotated[
         list[Path] | None,
@@ -27,13 +27,13 @@ def command(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Runs of each, which differ in the seed.")] = 3,
     minutes: Annotated[
-        float | None, typer.Option(min=0.05, help="Minutes of training a run; else as the data suggest.")
+        float | None, typer.Option(min=0.05, help="Minutes of training per run; else chosen from the data.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier page.")] = False,
 ) -> None:
     """Compare runs, or train models and compare them, with intervals.
 
-    Either task: landmarks by their radial error, label maps by Dice.
+    For both tasks: landmarks by their radial error, label maps by Dice.
     """
     runs = runs or []
     if (data is None) is not bool(runs) or (data is None) is not (models is None):
@@ -55,7 +55,7 @@ def command(
     if data is not None and models is not None:
         words = [word.strip() for word in models.split(",") if word.strip()]
         if not words:
-            raise UserError("--models: names none. Give plugins, as in unet,phdnet.")
+            raise UserError("--models: is empty. Give plugins, as in unet,phdnet.")
         groups = train_models(data, words, seeds, minutes, output.with_suffix(""))
         title = f"Models on {data.resolve().stem}"
     else:
@@ -72,7 +72,7 @@ def command(
 
 
 def distinct_names(runs: list[Path]) -> list[str]:
-    """The least ends of paths that tell them apart.
+    """The shortest ends of paths that distinguish them.
 
     Raises:
         UserError: Two are the same folder.

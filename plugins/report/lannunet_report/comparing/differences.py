@@ -1,10 +1,9 @@
 """Paired differences with 95 % intervals.
 
-One run against another: the bootstrap of `bootstrap_statistics` over whole cases. Several seeds of each:
-the difference of a seed and a case is μ + seed + case + rest, both drawn at random, so that the interval
-holds for other seeds and other cases. Its variance is that of the two-way random-effects model (as of readers
-and cases in Obuchowski and Rockette 1995; Hillis 2007), its degrees of freedom are Satterthwaite's (1946).
-"""
+For single runs: the bootstrap of `bootstrap_statistics` over whole cases. For several seeds: the difference
+of a seed and a case is μ + seed + case + rest, both drawn at random, so that the interval applies to other
+seeds and other cases. Its variance is that of the two-way random-effects model (as of readers and cases in
+Obuchowski and Rockette 1995; Hillis 2007), its degrees of freedom are Satterthwaite's (1946)."""
 
 from __future__ import annotations
 
@@ -21,11 +20,11 @@ SEED = 0
 
 
 def mean_with_interval(values: Floats) -> dict[str, Any]:
-    """The mean of figures or differences (runs, cases, outputs) and its interval; NaN is left out.
+    """The mean of values or differences (runs, cases, outputs) and its interval; NaN is ignored.
 
     Returns:
-        `mean` and `ci95` (None where they cannot be had), `pairs`: how many values of a run are known, and
-        with several runs `sd_of_seeds`: how their means differ.
+        `mean` and `ci95` (None if not available), `pairs`: the number of known values of a run, and
+        for several runs `sd_of_seeds`: the standard deviation of their means.
     """
     known = np.isfinite(values)
     runs, cases, _ = values.shape
@@ -47,7 +46,8 @@ def mean_with_interval(values: Floats) -> dict[str, Any]:
 
 
 def crossed_interval(values: Floats) -> list[float] | None:
-    """The 95 % interval of the mean of values (seeds, cases), both drawn; None where one is alone."""
+    """The 95 % interval of the mean of values (seeds, cases), both random; None: there is only one of
+    either."""
     from scipy.stats import t as student
 
     seeds, cases = values.shape
@@ -68,15 +68,15 @@ def crossed_interval(values: Floats) -> list[float] | None:
 
 
 def figures_of(group: Group, figure: int) -> dict[str, Any]:
-    """A group's own mean of a figure: `overall`, and `per_output` by name."""
+    """A group's own mean of a metric: `overall`, and `per_output` by name."""
     return _blocks(group.values(figure), group.runs[0].outputs)
 
 
 def differences_of(other: Group, base: Group, figure: int) -> dict[str, Any]:
-    """How much more a group has of a figure than another, output by output: `overall`, `per_output`.
+    """The difference of a metric between two groups, for each output: `overall`, `per_output`.
 
-    A value counts where both know it. Seeds are paired in their order; one run is compared with each seed.
-    """
+    A value is used if both groups have it. Seeds are paired in their order; one run is compared with each
+    seed."""
     return _blocks(other.values(figure) - base.values(figure), base.runs[0].outputs)
 
 
@@ -90,21 +90,21 @@ def _blocks(values: Floats, outputs: Sequence[str]) -> dict[str, Any]:
 
 
 def verdict(block: dict[str, Any], figure: Figure) -> str:
-    """`better`, `worse`, or `unclear` where the interval holds 0, or there is none."""
+    """`better`, `worse`, or `unclear` if the interval contains 0, or there is none."""
     if block["ci95"] is None or block["ci95"][0] <= 0 <= block["ci95"][1]:
         return "unclear"
     return "better" if (block["mean"] > 0) is figure.higher_is_better else "worse"
 
 
 def cases_of(other: Group, base: Group) -> list[dict[str, Any]]:
-    """Each case's mean of the first figure in both groups, those that got worse first.
+    """Each case's mean of the first metric in both groups, the largest deterioration first.
 
-    What one of the two did not find, of outputs that the other did, counts before any difference.
+    Outputs that only one of the groups found take precedence over any difference.
 
     Returns:
-        Rows of `id`, `base`, `other` and `difference` (None where they share nothing), `lost` and `gained`
-        (names of outputs that only one has in all seeds), and `output`: the one that got worse the most.
-    """
+        Rows of `id`, `base`, `other` and `difference` (None without a common output), `lost` and `gained`
+        (names of outputs that only one has in all seeds), and `output`: the one with the largest
+        deterioration."""
     figure = base.runs[0].figures[0]
     ours, theirs = other.values(0), base.values(0)
     has, had = (np.asarray(np.isfinite(of).all(axis=0)) for of in (ours, theirs))

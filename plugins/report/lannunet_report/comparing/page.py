@@ -1,4 +1,4 @@
-"""The page and the figures of a comparison."""
+"""The page and the numbers of a comparison."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ MOST_DRAWN = 60  # outputs in a chart
 
 
 def write_comparison(path: Path, groups: Sequence[Group], title: str) -> dict[str, Any]:
-    """Write the page to `path` and the figures to a `.json` beside it, which are returned.
+    """Write the page to `path` and the numbers to a `.json` beside it, and return them.
 
     Args:
-        path: Ends in `.html`.
-        groups: Two or more; the others are compared with the first.
-        title: The page's heading.
+        path: Path that ends in `.html`.
+        groups: At least two; the others are compared with the first.
+        title: Heading of the page.
 
     Returns:
-        `runs` (a row a group), `figures` (by title: each group's own `overall` and `per_output`),
-        `differences` (a row a further group: `name`, `figures` by title with `verdict`, `cases`), `notes`.
+        `runs` (one row per group), `figures` (by title: each group's own `overall` and `per_output`),
+        `differences` (one row per other group: `name`, `figures` by title with `verdict`, `cases`), `notes`.
 
     Raises:
         UserError: The runs cannot be compared.
@@ -94,7 +94,7 @@ def digits_of(figure: Figure) -> int:
 
 
 def print_comparison(comparison: dict[str, Any]) -> None:
-    """The overall figures and differences, as a table for each figure."""
+    """Print the overall values and differences, one table per metric."""
     for note in comparison["notes"]:
         echo(f"note: {note}")
     names = [row["name"] for row in comparison["runs"]]
@@ -131,7 +131,7 @@ def _differences_chart(comparison: dict[str, Any], figure: Figure) -> Chart:
     side = "right" if figure.higher_is_better else "left"
     return make_chart(
         f"Difference in {figure.name}",
-        f"To {comparison['base']}; the {side} of 0 is better. Lines hold the mean with probability 95 %.",
+        f"Relative to {comparison['base']}; the {side} of 0 is better. Lines are 95 % intervals of the mean.",
         partial(_draw_differences, blocks=blocks, outputs=outputs, figure=figure),
         height=1.2 + 0.22 * len(outputs) * max(len(blocks), 1),
     )

@@ -1,4 +1,4 @@
-"""What a run found, in the form in which runs of every task are compared."""
+"""The results of a run, in a common form for comparing runs of every task."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lannunet_core import Floats, UserError, registered, terminal_text
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of every case and output.
+    """One metric of every case and output.
 
     Attributes:
-        name: Such as `Dice`.
-        unit: Such as `mm`; empty: it has none.
-        higher_is_better: Else the lower is.
-        values: (cases, outputs), NaN where there is none.
-        share: Whether each value is 0 or 1, and a mean of them a rate.
+        name: Name, such as `Dice`.
+        unit: Unit, such as `mm`; empty: it has none.
+        higher_is_better: Whether higher is better, otherwise lower is.
+        values: (cases, outputs), NaN for missing ones.
+        share: Whether each value is 0 or 1, so that their mean is a rate.
     """
 
     name: str
@@ -39,14 +39,14 @@ class Figure:
 
 @dataclass(frozen=True)
 class Results:
-    """What a run found in the cases of a split.
+    """The results of a run for the cases of a split.
 
     Attributes:
-        cases: Their ids.
-        outputs: The names of landmarks or classes.
-        figures: The first one ranks the cases.
-        truth: What was annotated in each case, as a text that differs where annotations do.
-        split: That was evaluated; empty: not known.
+        cases: Ids of the cases.
+        outputs: Names of landmarks or classes.
+        figures: Metrics; the first one ranks the cases.
+        truth: The annotation of each case, as a text that is equal for equal annotations.
+        split: The evaluated split; empty: unknown.
     """
 
     cases: tuple[str, ...]
@@ -56,7 +56,7 @@ class Results:
     split: str = ""
 
     def of(self, cases: Sequence[str], outputs: Sequence[str]) -> Results:
-        """The same of some cases and outputs, in their order."""
+        """The results of some cases and outputs, in this order."""
         rows = [self.cases.index(case) for case in cases]
         columns = [self.outputs.index(name) for name in outputs]
         return replace(
@@ -72,13 +72,13 @@ class Results:
 
 @dataclass(frozen=True)
 class ResultFormat:
-    """How a task's results are read; an entry point of the group `lannunet.result_formats`.
+    """A reader of a task's results; an entry point of the group `lannunet.result_formats`.
 
     Attributes:
-        task: Its name.
-        file: The table in a run's folder.
-        read: Gives what is in a folder that has it.
-        same_split: Keys (`section.key=value`) with which runs of any seed train and test on the same cases.
+        task: Name of the task.
+        file: Name of the table in a run's folder.
+        read: Reads a folder with this table.
+        same_split: Keys (`section.key=value`) that make runs with any seed train and test on the same cases.
     """
 
     task: str
@@ -92,13 +92,13 @@ def result_formats() -> tuple[ResultFormat, ...]:
 
 
 def read_results(run: Path) -> Results:
-    """The final results of a run's folder, of a cross-validated one those of all folds.
+    """The final results in a run's folder; for a cross-validated run those of all folds.
 
     Raises:
         UserError: There are none.
     """
     if not run.is_dir():
-        raise UserError(f"{run}: is no folder. Give folders of runs.")
+        raise UserError(f"{run}: is not a folder. Give folders of runs.")
     folds = sorted(path for path in run.glob("fold*") if path.name[4:].isdecimal())
     if folds and not any((run / one.file).is_file() for one in result_formats()):
         return _joined(run, [read_results(fold) for fold in folds])
@@ -111,7 +111,7 @@ def read_results(run: Path) -> Results:
 
 
 def _final(run: Path) -> Path:
-    """Where the final results are, which the summary of a first stage says."""
+    """The folder of the final results, which the summary of a first stage names."""
     try:
         final = (run / json.loads((run / "summary.json").read_text(encoding="utf-8"))["final"]).resolve()
     except (OSError, ValueError, LookupError, TypeError):
@@ -142,12 +142,12 @@ def _joined(run: Path, folds: Sequence[Results]) -> Results:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in their seed alone, or one run.
+    """Runs that differ only in their seed, or one run.
 
     Attributes:
-        name: On the page.
-        runs: Of the same cases and outputs.
-        about: What else is known, by name, such as how long they trained.
+        name: Name on the page.
+        runs: Results with the same cases and outputs.
+        about: Other properties by name, such as the training time.
     """
 
     name: str
@@ -160,10 +160,10 @@ class Group:
 
 
 def aligned(groups: Sequence[Group]) -> tuple[list[Group], list[str]]:
-    """The groups on the cases and outputs that all of them have, and what is to be said of the others.
+    """The groups with the cases and outputs that all of them have, and notes about the others.
 
     Raises:
-        UserError: They share none, or their figures differ.
+        UserError: They have none in common, or their metrics differ.
     """
     runs = [(group, run) for group in groups for run in group.runs]
     first = runs[0][1]

@@ -46,17 +46,17 @@ class Model:
 def train_models(
     data: Path, words: Sequence[str], seeds: int, minutes: float | None, folder: Path
 ) -> list[Group]:
-    """Train each model with each seed, and read what they found.
+    """Train each model with each seed, and read the results.
 
-    `folder` gets MODEL.yaml, a plan for the model unless it is there already, and a run in MODEL/seedN.
+    `folder` gets MODEL.yaml, a plan for the model unless the file exists, and a run in MODEL/seedN.
     Finished runs are skipped, an interrupted one is resumed.
 
     Args:
-        data: The data set, of a task that says how its results are compared.
+        data: Data set of a task whose results can be compared.
         words: The models, by name or file.
-        seeds: How many: 0, 1, ….
-        minutes: Of training a run; None: as planned for the data.
-        folder: For plans and runs; made if need be.
+        seeds: Number of seeds: 0, 1, ….
+        minutes: Minutes of training per run; None: as planned for the data.
+        folder: Folder for plans and runs; created if need be.
 
     Raises:
         UserError: Something named does not exist, or a finished run was trained with other settings.
@@ -88,7 +88,7 @@ def train_models(
             own += [] if minutes is None else [f"solver.budget_minutes={minutes:g}"]
             files = [] if model.file is None else [model.file]
             runs[seed, model.name] = load_config(yaml, [*own, *known[0].same_split], files)
-    for loaded in runs.values():  # what is wrong with the last one is found before the first is trained
+    for loaded in runs.values():  # errors of the last one are found before the first is trained
         task.check(loaded)
     done = {key for key, loaded in runs.items() if finished(loaded)}
     for number, (key, loaded) in enumerate(sorted(runs.items()), start=1):
@@ -122,7 +122,8 @@ def finished(loaded: LoadedConfig) -> bool:
 
 
 def about_runs(runs: Sequence[Path]) -> dict[str, Any]:
-    """What runs of one configuration took: `parameters`, and medians of `minutes` and `epochs`, if known."""
+    """The cost of runs with one configuration: `parameters`, and medians of `minutes` and `epochs`, if
+    known."""
     about: dict[str, Any] = {}
     try:
         described = [json.loads((run / "run.json").read_text(encoding="utf-8")) for run in runs]

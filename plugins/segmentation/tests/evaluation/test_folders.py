@@ -136,7 +136,7 @@ def test_wrong_folders(folders, tmp_path, capsys):
     for arguments, said in (
         ((tmp_path / "empty", folders[1]), "holds no label map"),
         ((*folders, "-o", folders[0]), "Name another folder"),
-        ((*folders, "--radii", "2"), "--radii: means nothing"),
+        ((*folders, "--radii", "2"), "--radii: has no meaning"),
         (folders[:1], "give predictions and their annotations"),
         (("--runs", tmp_path), "is not the folder of a run"),
     ):

@@ -177,7 +177,7 @@ def test_options_of_other_tasks_are_refused(segmentation, capsys):
     for option in (("--spacing", 2), ("--calibration", known), ("--coverage", 0.9)):
         assert segmentation.lannunet("predict", segmentation.out, image, "-o", out, *option) == 2
         error = capsys.readouterr().err
-        assert f"{option[0]}: means nothing" in error
+        assert f"{option[0]}: has no meaning" in error
         assert "`task: segmentation`" in error
         assert not out.exists()
     assert segmentation.lannunet("predict", segmentation.out, image, "-o", out, "--tta") == 0

@@ -281,9 +281,7 @@ def check_text(path):
     return load_config(path)
 
 
-@pytest.mark.parametrize(
-    "sizes", [((64, 48),), ((24, 28, 16),), ((800, 600),)], ids=["2D", "3D", "large"]
-)
+@pytest.mark.parametrize("sizes", [((64, 48),), ((24, 28, 16),), ((800, 600),)], ids=["2D", "3D", "large"])
 def test_a_plan_is_a_configuration(make_project, sizes):
     project = make_project(sizes=sizes, landmarks=3)
     project.annotations["landmark_names"] = ["eye left", "nose", "eye right"]

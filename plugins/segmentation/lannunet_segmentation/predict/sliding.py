@@ -30,8 +30,7 @@ from lannunet_segmentation.data.cutting import cut_box
 
 Inputs = Callable[[Tensor, Tensor], Mapping[str, Any]]
 """Additional inputs of the network, by name, for patches (B, C, *P) and the affines (B, D + 1, D + 1) from
-their
-pixels to those of the image that they are cut from."""
+their pixels to those of the image that they are cut from."""
 PatchScores = Callable[[Tensor, Sequence[Sequence[int]]], Tensor]
 """The scores (B, K, *P) float32 of patches (B, C, *P), given their first pixels (x, y[, z]) in the image."""
 

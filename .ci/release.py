@@ -17,7 +17,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FILES = ("pyproject.toml", "plugins/*/pyproject.toml", "CITATION.cff", "conda/recipe.yaml")
+FILES = (
+    *("pyproject.toml", "plugins/*/pyproject.toml", "plugins/*/README.md"),
+    *("CITATION.cff", "conda/recipe.yaml", "mkdocs.yml"),
+)
 VERSION = re.compile(r'^( *version(?: =|:) ")([^"]+)', re.MULTILINE)
 ADDRESS = re.compile(r'^(Homepage = ")([^"]+)', re.MULTILINE)
 RANGE = re.compile(r"(lannunet[\w-]*(?:\[\w+\])?)>=[\d.]+,<[\d.]+")

@@ -1,4 +1,4 @@
-"""The pictures of the documentation: the report, a prediction, the terminal; so that they stay true.
+"""The pictures of the documentation: a report and three of its cases.
 
     python -m benchmarks.pictures [--demo runs/demo] [--out docs/pictures]
 
@@ -7,48 +7,22 @@ Runs `lannunet demo` unless its folder exists. Chromium makes the picture of the
 """
 
 import argparse
+import base64
 import io
-import os
+import json
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-from PIL import Image
-from rich.console import Console
-from rich.text import Text
+from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).parents[1]
-WIDTH = 100  # characters of the terminal
 PAGE = (1000, 1250)  # pixels of the report that are shown
-LINES = 45  # of a command's output that are shown
-STYLE = re.compile(r"<style.*?</style>", re.DOTALL)
-DRAWING = re.compile(r"<svg.*?</svg>", re.DOTALL)
-
-
-def terminal(folder: Path, path: Path) -> None:
-    """An SVG of a terminal in which a data set is planned, checked and trained for a few batches."""
-    console = Console(record=True, width=WIDTH, file=io.StringIO())
-    for command in (
-        "plan data/dataset.json -o my.yaml --minutes 1 --no-gpu",
-        "config check my.yaml",
-        "train my.yaml --set output.output_dir=terminal --overwrite",
-    ):
-        ended = subprocess.run(
-            [sys.executable, "-m", "lannunet_core", *command.split()],
-            cwd=folder,
-            env={**os.environ, "COLUMNS": str(WIDTH)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=True,
-        )
-        lines = ended.stdout.replace(str(folder.resolve()), ".").splitlines()
-        console.print(f"$ lannunet {command}", style="bold")
-        console.print(Text("\n".join(lines if len(lines) <= LINES else ["…", *lines[-LINES:]])))
-    path.write_text(console.export_svg(title="lannunet"), encoding="utf-8")
+SIDE = 240  # pixels of a case
+COLOURS = {"target": "#2ecc71", "prediction": "#3b82f6"}
+RECORD = re.compile(r'<script type="application/json" data-case="\d+">(.*?)</script>', re.DOTALL)
 
 
 def photograph(page: Path, size: tuple[int, int], path: Path) -> None:
@@ -62,18 +36,23 @@ def photograph(page: Path, size: tuple[int, int], path: Path) -> None:
 
 
 def predictions(page: Path, path: Path) -> None:
-    """Three cases of a report next to each other: predicted and annotated points."""
-    text = page.read_text(encoding="utf-8")
-    shown = [svg for svg in DRAWING.findall(text) if "data:image/jpeg" in svg]
-    with tempfile.TemporaryDirectory() as folder:
-        only = Path(folder) / "page.html"
-        cells = "".join(f'<div style="width:240px;float:left">{svg}</div>' for svg in shown[:3])
-        style = "".join(STYLE.findall(text))
-        only.write_text(
-            f'<meta charset="utf-8">{style}<body style="margin:0;padding:0;max-width:none">{cells}',
-            encoding="utf-8",
-        )
-        photograph(only, (720, 240), path)
+    """The best, a median and the worst case of a report: predicted points blue, annotated ones green."""
+    records = [json.loads(text) for text in RECORD.findall(page.read_text(encoding="utf-8"))]
+    row = Image.new("RGB", (3 * SIDE, SIDE), "white")
+    for place, number in enumerate((-1, len(records) // 2, 0)):  # the page begins with the worst
+        (plane,) = records[number]["planes"]
+        encoded = base64.b64decode(plane["href"].partition(",")[2])
+        scale = SIDE / max(plane["size"])
+        size = tuple(round(scale * side) for side in plane["size"])
+        picture = Image.open(io.BytesIO(encoded)).convert("RGB").resize(size)
+        draw = ImageDraw.Draw(picture)
+        for mark in records[number]["marks"]:
+            for kind, colour in COLOURS.items():
+                if mark[kind] is not None:
+                    x, y = (scale * (at + 0.5) for at in mark[kind])
+                    draw.ellipse((x - 3, y - 3, x + 3, y + 3), outline=colour, width=2)
+        row.paste(picture, (place * SIDE, 0))
+    row.convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(path, optimize=True)
 
 
 def main() -> None:
@@ -86,7 +65,6 @@ def main() -> None:
     chosen.out.mkdir(parents=True, exist_ok=True)
     photograph(chosen.demo / "report.html", PAGE, chosen.out / "report.png")
     predictions(chosen.demo / "report.html", chosen.out / "predictions.png")
-    terminal(chosen.demo, chosen.out / "terminal.svg")
 
 
 if __name__ == "__main__":

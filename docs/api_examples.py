@@ -32,7 +32,16 @@ from lannunet_core import (
     hookspec,
     telling_progress,
 )
-from lannunet_core.testing import ArchitectureConformance, Bench, Result, bench_of, make_batch, maps_of, run
+from lannunet_core.testing import (
+    ArchitectureConformance,
+    Bench,
+    Result,
+    SamplingConformance,
+    bench_of,
+    make_batch,
+    maps_of,
+    run,
+)
 
 
 def train_and_predict(yaml: Path, image: Path) -> lannunet.Landmarks:
@@ -76,7 +85,7 @@ def predict_with_progress(predictor: Predictor, images: list[np.ndarray]) -> lis
 
 
 def failed_checks(plugin: str) -> list[Result]:
-    suite = type("Suite", (ArchitectureConformance,), {"plugin": plugin})()
+    suite = type("Suite", (SamplingConformance,), {"plugin": plugin})()
     return [result for result in run(suite) if result.outcome == "failed"]
 
 

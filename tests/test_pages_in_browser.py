@@ -143,9 +143,13 @@ def test_every_layer_is_shown_and_hidden(browser, report, width):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_every_case_opens_zooms_and_scrolls(browser, report, width):
+def test_every_case_opens_zooms_and_scrolls(request, browser, report, width):
     found = browser.run(report, LOOK_THROUGH, width)
+    of = request.node.callspec.params["report"]
     assert found
+    for case in found:
+        assert bool(case["told"]) == of.startswith("landmarks")
+        assert (case["frames"], len(case["scrolled"])) == ((3, 3) if of.endswith("3D") else (1, 0))
     for case in found:
         assert case["id"] == case["named"]
         assert case["zoomed"] and all(case["told"]) and all(case["scrolled"])

@@ -50,7 +50,7 @@ def test_what_an_index_shows_of_a_distribution(folder):
 
 def test_all_distributions_are_of_one_version(release):
     assert release.problems() == []
-    assert len(release.rewritten("1.0.0", "https://lannunet.example")) == len(DISTRIBUTIONS) + 2
+    assert len(release.rewritten("1.0.0", "https://lannunet.example")) == 2 * len(DISTRIBUTIONS) + 2
 
 
 def test_one_command_sets_the_version_everywhere(release, tmp_path):
@@ -62,6 +62,8 @@ def test_one_command_sets_the_version_everywhere(release, tmp_path):
     assert release.main(["version", "1.2.0"], tmp_path) == 0
     assert release.main(["address", "https://somewhere.example.org/"], tmp_path) == 0
     assert release.main(["check", "--public", "--tag", "v1.2.0"], tmp_path) == 0
+    assert "site_url: https://somewhere.example.org/docs/" in (tmp_path / "mkdocs.yml").read_text()
+    assert not any("lannunet.example" in path.read_text() for path in tmp_path.rglob("*.*") if path.is_file())
     assert release.problems(tag="v1.2.1", root=tmp_path) == ["the tag is v1.2.1 and the version 1.2.0"]
     for path in tmp_path.rglob("*.toml"):
         assert project(path.parent)["version"] == "1.2.0"

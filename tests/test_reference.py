@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from lannunet_landmarks import gaussian_heatmaps
+from lannunet_segmentation import Geometry, SegmentedCase
 
 from lannunet_core import State
 from lannunet_core.plugins import tasks
@@ -50,6 +51,13 @@ def test_the_reference_has_every_command_and_error(reference):
     assert "## Plugin\n" in pages["reference/lannunet_core.md"]
 
 
+def test_every_example_is_called_here(examples):
+    tested = Path(__file__).read_text()
+    own = [name for name, of in vars(examples).items() if getattr(of, "__module__", "") == "api_examples"]
+    assert len(own) > 10
+    assert [name for name in own if f"examples.{name}" not in tested] == []
+
+
 def test_a_run_from_python(examples, project):
     project.write()
     found = examples.train_and_predict(project.yaml, project.folder / "images" / "testing6.png")
@@ -75,6 +83,7 @@ def test_records(examples):
 def test_the_conformance_kit(examples):
     assert examples.is_a_goal_set("landmarks")
     assert examples.maps_of_a_small_run("unet", "landmarks").ndim == 4
+    assert examples.failed_checks("sparse") == []
 
 
 def test_losses_and_decoders(examples):
@@ -84,6 +93,14 @@ def test_losses_and_decoders(examples):
     assert {name for name, value in terms.items() if value.ndim == 0} == {"awl", "bce_topk"}
     for found in examples.points(heatmaps):
         assert found.flatten().tolist() == pytest.approx([5, 4], abs=0.1)
+
+
+def test_a_class_is_removed_from_a_prediction(examples, tmp_path):
+    path = tmp_path / "a.png"
+    sitk.WriteImage(sitk.GetImageFromArray(np.array([[0, 1, 2], [1, 2, 2]], np.uint8)), str(path))
+    geometry = Geometry((3, 2), (1.0, 1.0), (0.0, 0.0), (1.0, 0.0, 0.0, 1.0), 2)
+    examples.without_class_1(SegmentedCase("a", (path,), path, None, geometry=geometry))
+    assert sitk.GetArrayFromImage(sitk.ReadImage(str(path))).tolist() == [[0, 0, 2], [0, 2, 2]]
 
 
 def test_images(examples, tmp_path):

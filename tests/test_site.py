@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import click
@@ -92,6 +93,14 @@ def test_no_link_is_dead(page):
             assert anchor in anchors(target.read_text()), link
 
 
+def test_every_test_that_a_page_names_is_there():
+    texts = [reason for page in pages() for reason, _, _ in BLOCK.findall(page.read_text())]
+    texts.append((DOCS / "reliability.md").read_text())
+    named = {path for text in texts for path in re.findall(r"\b(?:tests|plugins|docs)/[\w./-]*\w", text)}
+    assert len(named) > 20
+    assert sorted(path for path in named if not (ROOT / path).exists()) == []
+
+
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_block_is_run_or_says_why_not(page, tmp_path):
     name = str(page.relative_to(ROOT))
@@ -118,8 +127,13 @@ def check_commands(code: str) -> None:
                 check_words(words[1:])
 
 
+@cache
+def root_command():
+    return typer.main.get_command(cli.app)
+
+
 def check_words(words: list[str]) -> None:
-    command = typer.main.get_command(cli.app)
+    command = root_command()
     context = click.Context(command, info_name="lannunet")
     while hasattr(command, "resolve_command") and words and not words[0].startswith("-"):
         _, command, words = command.resolve_command(context, words)

@@ -54,8 +54,7 @@ def same_after_resume(project, *, stop_after=1) -> None:
     assert rows == project.rows(project.folder / "resumed")
 
 
-# Additional information of a sample
-# --------------------------------------------------------------------------
+# Additional information of a sample -----------------------------------------------------------------------
 
 WEIGHED = '''
 class Stranger(Plugin):
@@ -115,8 +114,7 @@ def test_fields_of_every_kind_reach_the_loss(install, project):
     assert set(extra["site"]) <= {"a", "b"}
 
 
-# Additional inputs of the network
-# ----------------------------------------------------------------------------
+# Additional inputs of the network -------------------------------------------------------------------------
 
 AGED = '''
 class Stranger(Plugin):

@@ -90,8 +90,7 @@ def predict(project, images=None) -> list[np.ndarray]:
     return labels_in(folder)
 
 
-# Additional information of a case
-# ----------------------------------------------------------------------------
+# Additional information of a case -------------------------------------------------------------------------
 
 WEIGHED = '''
 class Stranger(Plugin):
@@ -152,8 +151,7 @@ def test_a_field_of_dataset_json_weighs_the_loss(install, project):
     assert "age" not in rows(project)[0]
 
 
-# Additional inputs of the network
-# ----------------------------------------------------------------------------
+# Additional inputs of the network -------------------------------------------------------------------------
 
 AGED = '''
 class Stranger(Plugin):

@@ -210,7 +210,7 @@ class Failing(Plugin):
 @pytest.mark.parametrize("event", ["epoch", "end", "failure"])
 def test_an_observer_that_fails_is_named_and_the_run_goes_on(event, error):
     told = []
-    hooks = built(Net, Watching, Failing)  # the failing one is reported first
+    hooks = built(Net, Watching, Failing)  # the failing one is notified first
     with pytest.warns(
         PluginWarning, match=rf"'failing' \(lannunet-failing 2.0\) .*'{event}'.*{error}.*run goes on"
     ):

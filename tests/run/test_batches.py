@@ -77,7 +77,7 @@ def test_a_loader(workers):
 # Order
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     length=st.integers(1, 40),
     size=st.integers(1, 9),

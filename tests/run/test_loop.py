@@ -361,11 +361,7 @@ def mixed(config):
 
 
 def test_backward_runs_outside_autocast(project, workshop, monkeypatch):
-    monkeypatch.setattr(
-        run,
-        "make_fabric",
-        lambda config: now().make_fabric(accelerator="cpu", devices=1, precision="bf16-mixed"),
-    )
+    monkeypatch.setattr(run, "make_fabric", mixed)
     project.set(model={"architecture": "probe"})
     del project.config["model"]["unet"]
     assert project.train() == 0
@@ -391,11 +387,7 @@ class Looking(Plugin):
 
 
 def test_coordinates_are_not_rounded_by_mixed_precision(project, distribution, monkeypatch):
-    monkeypatch.setattr(
-        run,
-        "make_fabric",
-        lambda config: now().make_fabric(accelerator="cpu", devices=1, precision="bf16-mixed"),
-    )
+    monkeypatch.setattr(run, "make_fabric", mixed)
     distribution("looking", {"looking": "looking:Looking"}, {"looking.py": LABELS_SEEN})
     project.set(trainer={"plugins": ["looking"]})
     assert project.train() == 0

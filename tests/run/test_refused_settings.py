@@ -93,7 +93,7 @@ def test_a_kernel_larger_than_the_input(project, refused):
 
 
 def test_an_image_of_another_size_than_the_patches(make_project, distribution, capsys):
-    """Trained on patches that fit; the images, inspected whole, do not."""
+    """Trained on patches that fit; the images, predicted whole, do not."""
     distribution("strange-nets", {"odd": "odd:Odd"}, {"odd.py": STRANGER})
     project = make_project(sizes=((70, 66),))
     project.config["model"] = {"architecture": "odd"}
@@ -173,7 +173,7 @@ def test_settings_that_an_optimizer_refuses(optimizers, segmentation_project):
     said = optimizers("settled", of=segmentation_project(size=(24, 20), ending=".png"), word="epsilon")
     assert "unexpected keyword argument 'epsilon'" in said
     assert keys in said
-    said = optimizers("fixed")  # it inspects no key
+    said = optimizers("fixed")  # it reads no key
     assert "Invalid learning rate: -1.0); update rates or tell its author." in said
     said = optimizers("buggy", code=1)
     assert "Plugin 'buggy' (rates 1.0) failed in its hook 'optimizer_and_scheduler': AttributeError" in said

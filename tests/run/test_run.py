@@ -380,7 +380,7 @@ def test_evaluation_modes(evaluated, trained):
 
 def test_debug_pictures(evaluated):
     folder = evaluated("debug", debug=True)
-    assert {path.name for path in (folder / "debug").iterdir()} == {"testing6.png"}  # of the first batch
+    assert {path.name for path in (folder / "debug").iterdir()} == {"testing6.png", "testing7.png"}
 
 
 def test_lannunets_own_yaml_trains(project, capsys):

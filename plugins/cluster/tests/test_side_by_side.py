@@ -29,6 +29,9 @@ def test_a_fold_that_fails_does_not_stop_the_others(crossed):
     (crossed.folder / "folds" / "fold0.json").write_text("{}")
     ended = crossed.start("train", crossed.yaml, "--folds", "0-1", "--submit", "local:1")
     assert ended.returncode == 1
+    assert "fold 0 failed (2)" in ended.stdout and "fold 1 is done" in ended.stdout
+    assert "folds 0 are not done" in ended.stderr
+    assert (crossed.out / "fold1" / "report.html").exists()
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def convert(values: Mapping[str, Any], foreign: Collection[str]) -> dict[str, tu
             found[key] = values[key], note
     members = "inference.ensemble_checkpoints"
     if members in foreign and values[members] and not values.get("inference.ensemble_inference"):
-        found[members] = [], "are read: LaNNU-Net inspects them with ENSEMBLE_INFERENCE: True only"
+        found[members] = [], "are read: LaNNU-Net reads them with ENSEMBLE_INFERENCE: True only"
     if not {"output", "output.output_dir"} & values.keys():
         found["output.output_dir"] = OUTPUT_DIR, "is LaNNU-Net's default; it is left out here"
     return found

@@ -8,7 +8,7 @@ from lannunet_core.testing import ArchitectureConformance, Subject
 
 class PHDNet(Subject):
     plugin = "phdnet"
-    supports_deep_supervision = False  # it inspects patches of one size
+    supports_deep_supervision = False  # its patches have one size
     supports_learned_sigma = None  # it is the task that leaves no gradient where a sigma is under a patch
 
     def perfect_outputs(self, labels: Mapping[str, Any], outputs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Trained models, opened for use: one, or several that inspect the same images together."""
+"""Trained models, opened for use: one, or several that predict the same images together."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def open_model(
             loaded = replace(loaded, run=loaded.run.model_copy(update={"inference": inference}))
         if cast(RunConfig, loaded.run).sampler.sample_mode == "patch_centred" and centres is None:
             raise UserError(
-                f"{path}: inspects patches around the predictions of another model, so it cannot predict "
-                "alone; give the folder of the run in two stages that it belongs to."
+                f"{path}: was trained on patches around the predictions of another model, so it cannot "
+                "predict alone; give the folder of the run in two stages that it belongs to."
             )
         return loaded
 

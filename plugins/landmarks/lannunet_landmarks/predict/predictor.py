@@ -28,6 +28,7 @@ from lannunet_landmarks.hooks import LandmarkHooks
 from lannunet_landmarks.types import Heat, Prediction, Sample
 
 MOST_HEAT = {2: 96, 3: 40}  # pixels of a map for the eye, along its longest side
+PICTURES = 12  # images with debug pictures, in whole batches
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def predict(
         batches: Batches of an `EvaluationSamples` loader.
         samples: What the batches' `index` counts.
         mode: Where to decode; the result is in original pixels, in input pixels for `use_input_size`.
-        debug_folder: Where to write pictures of the first batch's maps; None: nowhere.
+        debug_folder: Where to write pictures of the maps of the first `PICTURES` images; None: nowhere.
         done: Told how many samples each batch held.
     """
     predictions: dict[str, list[Prediction]] = {}
@@ -112,15 +113,15 @@ def predict(
         with torch.inference_mode():  # in float32: half precision would cost tenths of a pixel
             located = locate(moved, mode)
             heat = strongest(located.maps, moved["image"], len(samples[0].states))
-        first = not predictions
+        pictured = len(next(iter(predictions.values()), ()))
         for number, (method, found) in enumerate(located.methods.items()):
             every = in_original(batch, samples, found, located, mode)
             if number == 0 and heat is not None:
                 affines = [None if mode == "use_input_size" else one for one in batch["affine"].numpy()]
                 every = map(with_heat, every, heat[0], [heat[1]] * len(affines), affines)
             predictions.setdefault(method, []).extend(every)
-        if debug_folder is not None and first:
-            drawn = next(iter(predictions.values()))
+        if debug_folder is not None and pictured < PICTURES:
+            drawn = next(iter(predictions.values()))[pictured:]
             hooks.debug_prediction(batch=moved, heatmaps=located.maps, predictions=drawn, folder=debug_folder)
         done(len(batch["index"]))
     return predictions

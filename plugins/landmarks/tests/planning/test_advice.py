@@ -1,4 +1,4 @@
-"""What a run that nobody planned is reported, and which are reported nothing."""
+"""Which advice a run without a plan prints, and which runs print none."""
 
 from pathlib import Path
 

@@ -237,7 +237,7 @@ def test_without_predictions_the_run_says_that_it_starts_from_the_annotations(pr
     image = project.folder / project.annotations["testing"][0]["image"]
     assert project.lannunet("predict", project.out, image, "-o", project.folder / "new") == 2
     error = capsys.readouterr().err
-    assert "inspects patches around the predictions of another model" in error
+    assert "was trained on patches around the predictions of another model" in error
 
 
 @pytest.mark.parametrize(

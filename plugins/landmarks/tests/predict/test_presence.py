@@ -58,17 +58,32 @@ def figures(project):
     return json.loads((project.out / "summary.json").read_text())
 
 
-@pytest.fixture
-def pictures(make_project):
-    """A project on pictures, some of whose landmarks are missing."""
-    project = make_project(landmarks=LANDMARKS, splits={"training": 1, "validation": 1, "testing": 1})
+def on_pictures(project, training, others):
+    """The project on pictures, some of whose landmarks are missing."""
     project.set(
         sampler={"input_size": [SIDE, SIDE], "data_aug": "None"},
         solver={"mini_batch_size": 40, "max_epochs": 2, "data_loader_batch_size_train": 8},
         inference={"presence": True},
     )
-    write_pictures(project, {"training": 60, "validation": 30, "testing": 30}, missing=True)
+    counts = {"training": training, "validation": others, "testing": others}
+    write_pictures(project, counts, missing=True)
     return project
+
+
+@pytest.fixture
+def blank(make_project):
+    return make_project(landmarks=LANDMARKS, splits={"training": 1, "validation": 1, "testing": 1})
+
+
+@pytest.fixture
+def pictures(blank):
+    return on_pictures(blank, 60, 30)
+
+
+@pytest.fixture
+def few_pictures(blank):
+    """For what does not depend on what is learned."""
+    return on_pictures(blank, 8, 8)
 
 
 numbers = st.lists(st.floats(0, 1, width=16), min_size=1, max_size=8).map(np.array)
@@ -77,11 +92,11 @@ numbers = st.lists(st.floats(0, 1, width=16), min_size=1, max_size=8).map(np.arr
 @given(visible=numbers, absent=numbers)
 def test_no_threshold_decides_better(visible, absent):
     def wrong(at):
-        return (visible < at).sum() + (absent >= at).sum()
+        return (visible < at[:, None]).sum(1) + (absent >= at[:, None]).sum(1)
 
     found = threshold(visible, absent)
     assert 0 < found < 1
-    assert wrong(found) <= min(map(wrong, np.linspace(1e-6, 1 - 1e-6, 2**13 + 1)))
+    assert wrong(np.array([found]))[0] <= wrong(np.linspace(1e-6, 1 - 1e-6, 2**13 + 1)).min()
 
 
 def test_a_threshold_lies_in_the_middle_of_the_gap():
@@ -177,11 +192,11 @@ def test_in_a_run_and_with_its_model(pictures, capsys):
     assert [row["present"] for row in pictures.rows(found)] == [row["present"] for row in rows]
 
 
-def test_a_flat_map_is_no_landmark(pictures, workshop):
-    pictures.set(trainer={"plugins": ["blind"]}, solver={"max_epochs": 1, "mini_batch_size": 1})
-    assert pictures.train() == 0
-    assert {(row["x"], row["present"]) for row in pictures.rows()} == {("", "false")}
-    presence = figures(pictures)["overall"]["presence"]
+def test_a_flat_map_is_no_landmark(few_pictures, workshop):
+    few_pictures.set(trainer={"plugins": ["blind"]}, solver={"max_epochs": 1, "mini_batch_size": 1})
+    assert few_pictures.train() == 0
+    assert {(row["x"], row["present"]) for row in few_pictures.rows()} == {("", "false")}
+    presence = figures(few_pictures)["overall"]["presence"]
     assert (presence["precision"], presence["sensitivity"], presence["specificity"]) == (None, 0, 1)
 
 
@@ -192,50 +207,50 @@ def test_without_missing_landmarks_there_is_nothing_to_calibrate(project, capsys
     assert not project.out.exists()
 
 
-def test_a_model_that_was_not_calibrated_is_refused(pictures, capsys):
-    pictures.set(solver={"max_epochs": 1, "mini_batch_size": 1}, inference={"presence": False})
-    assert pictures.train() == 0
-    model = pictures.out / "checkpoints" / "best.safetensors"
+def test_a_model_that_was_not_calibrated_is_refused(few_pictures, capsys):
+    few_pictures.set(solver={"max_epochs": 1, "mini_batch_size": 1}, inference={"presence": False})
+    assert few_pictures.train() == 0
+    model = few_pictures.out / "checkpoints" / "best.safetensors"
     content = load_checkpoint(model)
     assert "present_from" not in content.learned
     content.config["inference"]["presence"] = True  # as after an interruption
     save_checkpoint(model, content)
-    image = pictures.folder / pictures.annotations["testing"][0]["image"]
-    assert pictures.lannunet("predict", model, image, "-o", pictures.folder / "found") == 2
+    image = few_pictures.folder / few_pictures.annotations["testing"][0]["image"]
+    assert few_pictures.lannunet("predict", model, image, "-o", few_pictures.folder / "found") == 2
     assert "has not learned what tells that a landmark is there" in capsys.readouterr().err
 
 
-def test_a_model_to_start_from_decides_nothing_in_training(pictures):
+def test_a_model_to_start_from_decides_nothing_in_training(few_pictures):
     """Its thresholds are those of its own confidences: they must not choose the best epoch."""
-    pictures.set(solver={"max_epochs": 1, "mini_batch_size": 4})
-    assert pictures.train() == 0
-    start = pictures.folder / "start.safetensors"
-    content = load_checkpoint(pictures.out)
+    few_pictures.set(solver={"max_epochs": 1, "mini_batch_size": 4})
+    assert few_pictures.train() == 0
+    start = few_pictures.folder / "start.safetensors"
+    content = load_checkpoint(few_pictures.out)
     assert len(content.learned["present_from"]) == LANDMARKS
     found = []
     for learned in ({}, {"present_from": [0.999] * LANDMARKS}):
         save_checkpoint(start, replace(content, learned=learned))
-        pictures.set(model={"checkpoint": start.name})
-        assert pictures.train("--overwrite") == 0
-        found.append([row["validation_error"] for row in pictures.metrics()])
+        few_pictures.set(model={"checkpoint": start.name})
+        assert few_pictures.train("--overwrite") == 0
+        found.append([row["validation_error"] for row in few_pictures.metrics()])
     assert found[0] == found[1]
 
 
-def test_a_model_in_use_decides_by_what_it_learned(pictures, capsys):
+def test_a_model_in_use_decides_by_what_it_learned(few_pictures, capsys):
     """On images of which none is known that tell how to."""
-    pictures.set(solver={"max_epochs": 1, "mini_batch_size": 4})
-    assert pictures.train() == 0
-    rows = pictures.rows()
-    pictures.annotations["validation"] = []
-    again = pictures.folder / "again"
-    use = {"model.checkpoint": pictures.out, "trainer.inference_only": "true", "output.output_dir": again}
+    few_pictures.set(solver={"max_epochs": 1, "mini_batch_size": 4})
+    assert few_pictures.train() == 0
+    rows = few_pictures.rows()
+    few_pictures.annotations["validation"] = []
+    again = few_pictures.folder / "again"
+    use = {"model.checkpoint": few_pictures.out, "trainer.inference_only": "true", "output.output_dir": again}
     words = [word for key, value in use.items() for word in ("--set", f"{key}={value}")]
-    assert pictures.train(*words) == 0
-    assert pictures.rows(again) == rows
+    assert few_pictures.train(*words) == 0
+    assert few_pictures.rows(again) == rows
     capsys.readouterr()
 
-    model = pictures.out / "checkpoints" / "best.safetensors"
+    model = few_pictures.out / "checkpoints" / "best.safetensors"
     save_checkpoint(model, replace(load_checkpoint(model), learned={}))
-    assert pictures.train(*words, "--overwrite") == 2
+    assert few_pictures.train(*words, "--overwrite") == 2
     assert 'inference.presence: "validation" of' in capsys.readouterr().err
-    assert pictures.rows(again) == rows
+    assert few_pictures.rows(again) == rows

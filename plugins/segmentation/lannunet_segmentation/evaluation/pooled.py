@@ -70,9 +70,8 @@ def write_postprocessing(
         for case in cases:
             bar.advance()
             labels, target = read_label_maps(case, dataset)
-            if target is None or not (target != IGNORE).any():
+            if target is None or not (known := target != IGNORE).any():
                 continue
-            known = target != IGNORE
             found.append(
                 [
                     [
@@ -84,8 +83,8 @@ def write_postprocessing(
                     for tried in (labels, keep_largest(labels, classes))
                 ]
             )
-    pairs = np.array(found, np.float64).reshape(-1, 2, len(names))
-    pairs = np.where(np.isfinite(pairs).all(axis=1, keepdims=True), pairs, np.nan)
+    dice = np.array(found, np.float64).reshape(-1, 2, len(names))
+    pairs = np.where(np.isfinite(dice).all(axis=1, keepdims=True), dice, np.nan)
     means = [
         [float(np.nanmean(column)) if np.isfinite(column).any() else None for column in rows.T]
         for rows in pairs.swapaxes(0, 1)

@@ -143,8 +143,7 @@ def load(
     task = task_of_model(path)
     if answer is not None and getattr(answer, "task", task.name) != task.name:
         raise UserError(f"{path}: is a model of task {task.name}, which returns no {answer.__name__}.")
-    more = {} if device == "auto" else {"device": device}  # not every task has this argument
-    return Model(task.load(path, also=_paths(also), tta=tta, plugins=_paths(plugins), **more))
+    return Model(task.load(path, also=_paths(also), tta=tta, plugins=_paths(plugins), device=device))
 
 
 def task_of_model(path: Path) -> Task:

@@ -278,7 +278,7 @@ def sampling() -> Sampling | None:
 
 @hookspec(firstresult=True)
 def training_order(samples: Sequence[Any]) -> Callable[..., Sequence[int]] | None:
-    """Which training samples per epoch has, and in which order; asked for once a run.
+    """Which training samples an epoch has, and in which order; asked for once a run.
 
     If no plugin implements the hook, each sample is shown as often, in an order that is drawn again for each
     round.
@@ -581,9 +581,8 @@ class ExtraMap:
         interpolation: How it is resampled and augmented.
         fill: Its value outside of the image.
         paths: The file of each training case, by its id: one number per voxel, (*S) or (1, *S), in the grid
-            of
-            the case's image file (of a preprocessed folder: in that of the preprocessed image). Other cases
-            may have a weight or mask too, for their weighted Dice.
+            of the case's image file (of a preprocessed folder: in that of the preprocessed image). Other
+            cases may have a weight or mask too, for their weighted Dice.
     """
 
     name: str

@@ -31,8 +31,6 @@ COMMANDS = {
 }
 BEFORE = {"out": "output", "output-dir": "output"}
 """Options of every command that had another name once, and have it still."""
-given: list[str] = []
-"""The words of the command that runs."""
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the YAML.")
@@ -120,7 +118,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not every terminal can show every character
             stream.reconfigure(errors="replace")
-    given[:] = sys.argv[1:] if arguments is None else arguments
     typer.main.get_command(app)(args=arguments, prog_name="lannunet")
 
 

@@ -12,12 +12,13 @@ from lannunet_core.plugins import discovery, missing
 class TrainRequest(NamedTuple):
     """What `lannunet train` was asked for."""
 
-    words: Sequence[str]  # of the whole command
     config: Path
     overrides: Sequence[str]  # KEY=VALUE
     plugins: Sequence[Path]  # files with plugins that the user trusts
     folds: str | None  # as given; None: the configuration's one
+    resume: bool
     overwrite: bool
+    debug: bool
     loaded: LoadedConfig  # with the overrides
     argument: str  # what follows the colon of --submit
 

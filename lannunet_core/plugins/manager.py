@@ -237,7 +237,7 @@ def check_class(installed: InstalledPlugin, plugin_class: type[Plugin], specs: S
                 f"Hooks: {', '.join(specs)}. {installed.remedy}"
             )
         allowed = specs[hook].arguments
-        # pluggy provides by name what is asked for without a default, and silently nothing else.
+        # pluggy passes by name what is asked for without a default, and silently nothing else.
         for parameter in inspect.signature(function).parameters.values():
             if parameter.name == "self":
                 continue

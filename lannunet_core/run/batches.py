@@ -56,7 +56,7 @@ class EpochOrder(Sampler[list[tuple[int, int, int]]]):
     """Batches of (epoch, draw, index), a function of (seed, epoch) only; of each this process's share.
 
     Epochs have a fixed number of batches and cut an endless row of permutations, so that every sample is used
-    equally often. `order` may say instead which of the `length` samples per epoch has.
+    equally often. `order` may say instead which of the `length` samples an epoch has.
     """
 
     def __init__(

@@ -50,8 +50,7 @@ class LandmarkSession(Session):
     learner: LandmarkLearner
     presence: Sequence[float] | None = None
     """The least probability of being there (without one, raw confidence) with which each landmark is treated
-    as present in an
-    image; None: not known."""
+    as present in an image; None: not known."""
     calibrations: tuple[ConfidenceCalibration, ...] = ()
     """What makes probabilities of its confidences, one after the other."""
     centres: Centres | None = None

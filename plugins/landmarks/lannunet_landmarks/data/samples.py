@@ -42,6 +42,7 @@ from lannunet_core import (
     State,
     UserError,
     call_accepting,
+    on_this_machine,
     to_device,
 )
 from lannunet_landmarks.data.annotations import check_inside
@@ -93,7 +94,8 @@ class PreparedImages:
         resize: `letterbox` or `stretch`.
         cache_data: Whether `preload` keeps images.
         dtype: Precision of all images, kept or read again, so that a run does not depend on which fit.
-        budget_bytes: How much memory they may take; None: half of what is available at `preload`.
+        budget_bytes: How much memory they may take; None: half of what is available at
+            `preload`, which the processes of a run on a machine share.
         reference: The image that `channels` was read from, for messages; None: the first of `samples`.
         files: What reads images.
         normalisations: As `prepare_image` takes them.
@@ -156,7 +158,8 @@ class PreparedImages:
         """
         budget = 0
         if self.cache_data:
-            budget = available_memory() // 2 if self.budget_bytes is None else self.budget_bytes
+            fair = available_memory() // (2 * on_this_machine())
+            budget = fair if self.budget_bytes is None else self.budget_bytes
         # Each thread keeps for itself what it took and gave back.
         first = self._bytes(self.samples[0]) if self.samples else 0
         threads = min(max(IN_FLIGHT // max(first, 1), 1), READING_THREADS)

@@ -86,8 +86,7 @@ class LandmarkGraph(nn.Module):
 
 class MapsGraph(nn.Module):
     """Image, and spacing in the same way → the activated maps (1, K, *S), the affine (D + 1, D + 1) from
-    input
-    pixels to original pixels, and the image's size (D,)."""
+    input pixels to original pixels, and the image's size (D,)."""
 
     def __init__(self, session: LandmarkSession) -> None:
         super().__init__()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -126,11 +127,12 @@ class ImageFiles:
         if len(series) == 1:
             named, taken = [folder], slices_in(folder)
         else:
-            named, taken = [folder / uid for uid in volumes], sum(volumes.values(), [])
+            named, taken = [folder / uid for uid in volumes], [*chain(*volumes.values())]
             print(f"{terminal_text(folder)}: holds {len(series)} DICOM series; these are volumes:")
             for uid, slices in volumes.items():
-                title = terminal_text(title_of(slices[0]) or "without a title")
-                print(f"  {terminal_text(image_name(folder / uid))}: {title}, {len(slices)} files", flush=True)
+                title = title_of(slices[0]) or "without a title"
+                name = image_name(folder / uid)
+                print(terminal_text(f"  {name}: {title}, {len(slices)} files"), flush=True)
         others = set(files) - set(taken)
         return [*named, *(file for file in files if file in others)]
 

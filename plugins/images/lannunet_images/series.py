@@ -83,7 +83,7 @@ class Series:
 
 
 def folder_of(path: Path) -> Path | None:
-    """The folder that holds what a path names, if that may be DICOM slices; None: it is a file, or nothing."""
+    """The folder of what a path names, if that may be DICOM slices; None: it is a file, or nothing."""
     if path.is_dir():
         return path
     named = UID.fullmatch(path.name) and not path.exists() and path.parent.is_dir()
@@ -248,7 +248,7 @@ def _check_one_series(where: str, slices: Sequence[Slice]) -> None:
     if len(found) > 1:
         named = [
             f"{terminal_text(members[0].title or 'without a title')[:60]} ({len(members)} files, "
-            f"such as {terminal_text(members[0].path.name)}, of {terminal_text(series) or 'no UID'})"
+            f"such as {terminal_text(members[0].path.name)}, UID {terminal_text(series) or 'missing'})"
             for series, members in list(found.items())[:4]
         ]
         raise UserError(

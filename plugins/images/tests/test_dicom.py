@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from lannunet_images import IMAGE_FILES
 
 from lannunet_core.errors import UserError
 from lannunet_core.images.reader import image_header, image_placement, read_image, series_of

@@ -90,7 +90,7 @@ def write_study(folder, **more):
 def test_two_series_in_a_folder_are_named(tmp_path):
     write_study(tmp_path / "study")
     refused(
-        "2 DICOM series", "venous (6 files, such as venous000.dcm, of 1.2.3)", "scout (6 files",
+        "2 DICOM series", "venous (6 files, such as venous000.dcm, UID 1.2.3)", "scout (6 files",
         f"Name one by its UID ({tmp_path}/study/1.2.", "folder of its own",
         call=lambda: IMAGE_FILES.read(tmp_path / "study", 3),
     )  # fmt: skip

@@ -116,6 +116,8 @@ def merge(
         known = (landmarks_of(path, content, entry) for entry, _ in entries)
         names = next((list(marks) for marks in known if marks), content.get("landmark_names") or [])
         moved = in_system(named(corrected), content.get("coordinate_system", "pixel"), files)
+        if not names:  # a list of images, none of which is annotated yet
+            names = content["landmark_names"] = list(moved.names)
         if unknown := [name for name in moved.names if name not in names]:
             raise UserError(
                 f"{path}: has no landmark '{terminal_text(unknown[0])}'; it has "

@@ -92,6 +92,18 @@ def test_coordinates_that_are_no_annotation_are_not_made_one(annotations):
     assert entry["coordinates"] == [[0, 0], None] and "has_annotation" not in entry
 
 
+def test_a_list_of_images_gets_its_landmarks(annotations):
+    images = [
+        {"id": str(n), "image": f"images/im{n}.png", "coordinates": None, "has_annotation": False}
+        for n in range(2)
+    ]
+    annotations.write_text(json.dumps({"testing": images}))
+    merge(annotations, corrected(annotations.parent, 1, tip=(1, 2)), by="anna")
+    content = json.loads(annotations.read_text())
+    assert content["landmark_names"] == list(NAMES)
+    assert [one["coordinates"] for one in content["testing"]] == [None, [[1, 2], None]]
+
+
 @pytest.mark.parametrize(
     "change, words",
     [

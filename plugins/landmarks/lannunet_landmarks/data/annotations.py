@@ -13,7 +13,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, cast
 
 import numpy as np
-from lannunet_images import IMAGE_FILES, ImageFiles, is_inside
+from lannunet_images import IMAGE_FILES, ImageFiles, is_inside, is_series
 from pydantic import ValidationError
 
 from lannunet_core import LoadedConfig, State, UserError, image_format, open_in_format, terminal_text
@@ -382,7 +382,7 @@ def _flip_pairs(
 
 
 def _check_images(samples: Sequence[Sample], files: ImageFiles) -> None:
-    missing = [sample for sample in samples if not _is_image(sample.image, files)]
+    missing = [sample for sample in samples if not _is_image(sample.image)]
     if missing:
         first = missing[0]
         image = f"{terminal_text(first.image):.300}"
@@ -400,11 +400,9 @@ def _check_images(samples: Sequence[Sample], files: ImageFiles) -> None:
             image_format(sample.image)  # a known content under a strange name is fine
 
 
-def _is_image(path: Path, files: ImageFiles) -> bool:
-    """Whether it is a file, or a folder of DICOM slices."""
-    if os.path.isdir(path):  # noqa: PTH112  (never raises)
-        return files.knows(path)
-    return os.path.isfile(path)  # noqa: PTH113
+def _is_image(path: Path) -> bool:
+    """Whether it is a file, or DICOM slices."""
+    return os.path.isfile(path) or is_series(path)  # noqa: PTH113  (never raises)
 
 
 def _groups(path: Path, content: Mapping[str, Any]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lannunet_images import IMAGE_FILES, ImageFiles, slices_in
+from lannunet_images import IMAGE_FILES, ImageFiles, image_name, is_series
 
 from lannunet_core import (
     BEST_MODEL,
@@ -108,31 +108,35 @@ def loose_samples(images: Sequence[Path], run: RunInfo, readers: ImageFiles = IM
     for path in images:
         if path.is_dir():
             files += images_in(path, run.dimensions, readers)
-        elif path.exists():
+        elif path.exists() or is_series(path):
             files.append(path)
         else:
             raise UserError(f"{terminal_text(path)}: there is no such image or folder.")
     files = list(dict.fromkeys(files))
     for folder in dict.fromkeys(file.parent for file in files):
-        check_series(folder, [file for file in files if file.parent == folder], run.dimensions, readers)
+        readers.check_series(folder, [file for file in files if file.parent == folder], run.dimensions)
     ids = map(terminal_text, named_apart(files))
     return [unannotated(name, file, run) for name, file in zip(ids, files, strict=True)]
 
 
 def named_apart(files: Sequence[Path]) -> list[str]:
-    """The files' names; of those that share one, the path below the folder that holds all files."""
-    often = Counter(file.name for file in files)
+    """The images' names; of those that share one, the path below the folder that holds all files."""
+    names = [image_name(file) for file in files]
+    often = Counter(names)
     if max(often.values(), default=1) == 1:
-        return [file.name for file in files]
+        return names
     absolute = [file.absolute() for file in files]
     shared = Path(os.path.commonpath([file.parent for file in absolute]))
-    return [file.name if often[file.name] == 1 else str(file.relative_to(shared)) for file in absolute]
+    return [
+        name if often[name] == 1 else str(file.relative_to(shared))
+        for name, file in zip(names, absolute, strict=True)
+    ]
 
 
 def images_in(folder: Path, dimensions: int, readers: ImageFiles) -> list[Path]:
     """The images of a folder, whatever their kinds; what else lies there is named, except for hidden files.
 
-    Where DICOM slices in it are a volume, the folder stands for them.
+    DICOM slices are volumes where these are wanted.
 
     Raises:
         UserError: There are none.
@@ -148,25 +152,10 @@ def images_in(folder: Path, dimensions: int, readers: ImageFiles) -> list[Path]:
         )
     if left := [path.name for path in found if path not in images and path.suffix.lower() not in PIXELS]:
         print(f"warning: {folder}: left out, as they are not images: {shown(left)}", file=sys.stderr)
-    if readers.is_series(images, dimensions):
-        own = folder if folder.name not in ("", "..") else folder.resolve()
-        return [own, *sorted(images - set(slices_in(folder)))]
-    return sorted(images)
+    return readers.volumes(folder, sorted(images)) if dimensions == 3 else sorted(images)
 
 
 def shown(names: Sequence[str]) -> str:
     return ", ".join(map(terminal_text, names[:5])) + (
         f" and {len(names) - 5} more" if len(names) > 5 else ""
     )
-
-
-def check_series(folder: Path, files: Sequence[Path], dimensions: int, readers: ImageFiles) -> None:
-    """Refuse slices where the model takes volumes; say that they are slices where it takes pictures."""
-    slices = readers.largest_series(files)
-    if len(slices) < 2:
-        return
-    text = f"{terminal_text(folder)}: {len(slices)} files are slices of one DICOM series"
-    if dimensions == 2:
-        print(f"warning: {text}; each is predicted as an image of its own.", file=sys.stderr)
-    elif readers.is_series(slices, dimensions):
-        raise UserError(f"{text}. Name the folder, which is read as one volume.")

@@ -2,7 +2,8 @@
 
 The public API is what `__init__.pyi` lists by subject: tasks and plugins may import it, and it is kept
 stable. Each name is imported when it is first used, so that `import lannunet_core` is fast. The conformance
-kit is `lannunet_core.testing`."""
+kit is `lannunet_core.testing`.
+"""
 
 import lazy_loader
 

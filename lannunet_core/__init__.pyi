@@ -144,10 +144,12 @@ from .run.processes import (
     from_first as from_first,
     gathered as gathered,
     is_first as is_first,
+    on_this_machine as on_this_machine,
     share as share,
     sum_over_processes as sum_over_processes,
 )
 from .run.schedule import PolySchedule as PolySchedule
+from .run.sizing import available_cores as available_cores
 from .run.batches import (
     EpochOrder as EpochOrder,
     collate as collate,

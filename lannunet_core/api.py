@@ -1,7 +1,8 @@
 """The Python API: the functions that the distribution `lannunet` exports.
 
 Only `train` writes files, into the configuration's output folder. Wrong input raises a `UserError`, a run
-that cannot continue a `RunFailed`; both are `LannunetError`s."""
+that cannot continue a `RunFailed`; both are `LannunetError`s.
+"""
 
 from __future__ import annotations
 
@@ -142,8 +143,7 @@ def load(
     task = task_of_model(path)
     if answer is not None and getattr(answer, "task", task.name) != task.name:
         raise UserError(f"{path}: is a model of task {task.name}, which returns no {answer.__name__}.")
-    more = {} if device == "auto" else {"device": device}  # not every task has this argument
-    return Model(task.load(path, also=_paths(also), tta=tta, plugins=_paths(plugins), **more))
+    return Model(task.load(path, also=_paths(also), tta=tta, plugins=_paths(plugins), device=device))
 
 
 def task_of_model(path: Path) -> Task:
@@ -179,8 +179,7 @@ def train(
     """Train, and evaluate with the best model.
 
     Args:
-        config: Path of a YAML; nested dicts, whose relative paths start at the working folder; a `Plan`; or a
-            loaded configuration.
+        config: Path of a YAML; nested dicts, with paths relative to the working folder; or a `plan`.
         resume: Continue with the run in the output folder.
         overwrite: Replace the run in the output folder.
         plugins: Trusted plugin files; their code runs.
@@ -266,8 +265,7 @@ def evaluate(predictions: Any, truth: Any, *, task: str | None = None, **options
     """The metrics of predictions against annotations, as in `summary.json`.
 
     Args:
-        predictions: The return value of `Model.predict` for several images, or a file that the task
-            recognises.
+        predictions: What `Model.predict` returned for several images, or a file that the task recognises.
         truth: The annotations of these images in their order, or a data set.
         task: Name of the task; None: chosen by the predictions, or the data set.
         options: Options of the task.

@@ -6,7 +6,8 @@ supervised resolutions. Points and `*_size` arguments are (x, y[, z]); tensors a
 
 For a hook with a single result, plugins are called from the last listed extension down to the task's
 defaults; the first result is used. Collecting hooks gather the results of all. The headings below name the
-task that calls a hook; a task may provide additional specifications."""
+task that calls a hook; a task may provide additional specifications.
+"""
 
 from __future__ import annotations
 
@@ -70,8 +71,7 @@ class TrainingStep(Protocol):
         batch: Batch on the device, augmented.
         epoch: Epoch of the run, from 0.
         number: Number of the batch in its epoch, from 0.
-        module: Network, loss and other learned parts (`module.network`, `module.loss`), set up for the
-            device.
+        module: Network, loss and other learned parts (`module.network`, `module.loss`), set up by Fabric.
         optimizers: Optimizers that `optimizer_and_scheduler` returned.
     """
 
@@ -116,8 +116,7 @@ class Sampling(Protocol):
             transform: The transform that was drawn for this sample: `transform.to_source(points, centre,
                 output_size)` returns the image pixel that an output pixel shows.
             sample: The data set's entry: a `lannunet_landmarks.Sample`, or a
-                `lannunet_segmentation.PreparedCase`, which provides the voxels of each class and the
-                annotated voxels.
+                `lannunet_segmentation.PreparedCase`, which provides the voxels of each class.
             affine: (D + 1, D + 1) from pixels of the image to original pixels.
             epoch: Of the run, from 0.
             landmarks: `task: landmarks`. (N, D) in pixels of the image; NaN where there is no point.
@@ -140,8 +139,7 @@ class Augmenter(Protocol):
             output_size: Size of the sample, (x, y[, z]).
 
         Returns:
-            (C, *output) float32, 0 outside of the source. `drawn.spatial.to_output` maps a point of the
-            source to it.
+            (C, *output) float32, 0 outside of the source; `drawn.spatial.to_output` maps points to it.
         """
 
 
@@ -279,8 +277,7 @@ def sampling() -> Sampling | None:
 def training_order(samples: Sequence[Any]) -> Callable[..., Sequence[int]] | None:
     """The training samples of each epoch, and their order; called once per run.
 
-    If no plugin implements the hook, samples are drawn uniformly, in an order that is drawn again for each
-    round.
+    If no plugin implements the hook, samples are drawn uniformly, in an order drawn for each round.
 
     Args:
         samples: The entries of the training split, as passed to `Sampling.centre`.
@@ -374,8 +371,8 @@ def observe(event: Event) -> None:
     """Receive the events of a run: start, each batch, each epoch's end, end and failure. For trackers.
 
     An exception at the start ends the run, before anything is trained. A later one does not, as the training
-    is worth more than its record: a warning names the plugin and the cause, and the other plugins are still
-    notified."""
+    is worth more than its record: a warning names the plugin, and the other plugins are still notified.
+    """
 
 
 @hookspec(firstresult=True)
@@ -420,12 +417,10 @@ class SigmaLoss(Loss, Protocol):
     def learn_sigma(self, widths: Callable[[], Tensor], start: float, weight: float) -> None:
         """Called once, if widths are to be learned: labels then hold `sigmas` as passed to `generate_labels`.
 
-        The minimum of most losses alone is a width of 0 or infinity; docs/learned_sigma.md derives what to
-        minimise.
+        The minimum of most losses alone is a width of 0 or infinity; see docs/learned_sigma.md.
 
         Args:
-            widths: Returns the current widths in input pixels: (N,), or (N, D, D), symmetric, under
-                `covariance`.
+            widths: Returns the current widths in input pixels: (N,), or (N, D, D) under `covariance`.
             start: Initial width of all.
             weight: `solver.regress_sigma_loss_weight`.
         """
@@ -571,8 +566,7 @@ class ExtraMap:
 
     Attributes:
         name: Unique name within the run.
-        role: Use in the task: `weight` and `mask` are multiplied into `labels["weight"]`, `label` is only
-            passed along.
+        role: `weight` and `mask` are multiplied into `labels["weight"]`, `label` is only passed along.
         interpolation: How it is resampled and augmented.
         fill: Its value outside of the image.
         paths: The file of each training case, by its id: one number per voxel, (*S) or (1, *S), in the grid
@@ -641,8 +635,7 @@ def extra_maps(dataset: Any, folder: Path) -> Sequence[ExtraMap]:  # type: ignor
 
     Args:
         dataset: The `lannunet_segmentation.SegmentationDataset`, with its cases and their files.
-        folder: For maps that the plugin makes itself, beside the folders of runs, which share it; may not
-            exist yet.
+        folder: For maps that the plugin makes; beside the folders of runs, which share it; may not exist.
 
     Returns:
         Each map, with the file of each training case.

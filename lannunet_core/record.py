@@ -50,8 +50,7 @@ def releasing() -> Iterator[None]:
 def lock_folder(folder: Path) -> None:
     """Create a folder, lock it for this process, and remove unfinished files of a dead process.
 
-    The lock is a file that is created exclusively, which also works on network shares. A lock of a dead
-    process is ignored.
+    The lock is an exclusively created file, which works on network shares. That of a dead process is ignored.
 
     Raises:
         UserError: Another process uses the folder.

@@ -2,8 +2,7 @@
 
 A task is found by its entry point in the group `lannunet.tasks` and chosen by `task:` in the YAML:
 
-    [project.entry-points."lannunet.tasks"]
-    boxes = "my_package.task:Boxes"
+    [project.entry-points."lannunet.tasks"] boxes = "my_package.task:Boxes"
 
 The module of the class imports without torch; a method imports what it needs when it is called.
 """

@@ -26,18 +26,16 @@ def terminal_text(value: object) -> str:
 
 
 def echo(message: str = "", err: bool = False) -> None:
-    """Print a message to stdout, or to stderr if `err`.
+    """Print a message to stdout, or to stderr if `err`; on a terminal its lines are folded at spaces.
 
-    On a terminal, and where COLUMNS is set, lines are folded at spaces. A longer path, name or command in
-    backticks overflows its line, so that it can be copied.
+    A longer path, name or command in backticks overflows its line, so that it can be copied.
     """
-    stream = sys.stderr if err else sys.stdout
-    width = terminal_columns(err)
-    print("\n".join(fold(line, width) for line in message.split("\n")), file=stream, flush=True)
+    lines = (fold(line, terminal_columns(err)) for line in message.split("\n"))
+    print("\n".join(lines), file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def terminal_columns(err: bool = False) -> int:
-    """The width of the terminal behind stdout or stderr; 0: there is none."""
+    """The width of the terminal behind stdout or stderr, or COLUMNS; 0: there is none."""
     shown = "COLUMNS" in os.environ or (sys.stderr if err else sys.stdout).isatty()
     return shutil.get_terminal_size((0, 0)).columns if shown else 0
 
@@ -48,10 +46,8 @@ def fold(line: str, width: int, indent: int = 2) -> str:
         return line
     hanging = " " * (len(line) - len(line.lstrip()) + indent)
     kept = re.sub("`[^`]*`", lambda code: code.group().replace(" ", "\xa0"), line)
-    folded = textwrap.wrap(
-        kept, width, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False
-    )
-    return "\n".join(folded).replace("\xa0", " ")
+    whole = {"break_long_words": False, "break_on_hyphens": False}
+    return "\n".join(textwrap.wrap(kept, width, subsequent_indent=hanging, **whole)).replace("\xa0", " ")
 
 
 @contextlib.contextmanager

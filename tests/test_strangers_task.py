@@ -97,10 +97,10 @@ def test_it_trains_predicts_and_reports(classes):
 class InMemory:
     """What a task's `load` returns."""
 
-    def __init__(self, model, plugins):
+    def __init__(self, model, plugins, device):
         from classification.work import start_session
 
-        self.session = open_model(model, start_session, plugins=plugins)
+        self.session = open_model(model, start_session, plugins=plugins, device=device)
 
     def predict(self, images, spacing=None):
         from classification.work import predicted
@@ -110,8 +110,8 @@ class InMemory:
 
 
 def test_a_program_loads_its_model(classes, monkeypatch):
-    def load(self, model, *, also=(), tta=None, plugins=()):
-        return InMemory(model, plugins)
+    def load(self, model, *, also=(), tta=None, plugins=(), device="auto"):
+        return InMemory(model, plugins, device)
 
     assert classes.train() == 0
     loose = sorted((classes.folder / "classes" / "testing" / "left").iterdir())
@@ -120,6 +120,8 @@ def test_a_program_loads_its_model(classes, monkeypatch):
     monkeypatch.setattr(type(tasks.find("classification")), "load", load)
     found = api.load(classes.out).predict([np.asarray(Image.open(path)) for path in loose])
     assert {one["class"] for one in found} == {"left"}
+    with pytest.raises(UserError, match="--device: there is no cuda:99 here"):
+        api.load(classes.out, device="cuda:99")
 
 
 def test_it_goes_on_where_it_stopped(classes):

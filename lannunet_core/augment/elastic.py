@@ -18,7 +18,8 @@ cannot fold. Here coefficients are limited to `CONTRACTION` of that bound: large
 see `largest_alpha`. So u is a contraction, its inverse can be iterated, and a spot of a few pixels keeps its
 centroid within half a pixel of its moved point. The published ranges of the schemes reach far beyond it: for
 alpha 0-50 with sigma 2-5, 86 % of the draws in 2D are reduced, to a quarter of their strength on average.
-Folding begins at 2.5 times the limit, so no scaling could apply the drawn strength."""
+Folding begins at 2.5 times the limit, so no scaling could apply the drawn strength.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 A scheme is drawn in a loader's worker from its own random generator, so that it is a function of (seed,
 epoch, sample). A draw rotates the image about its centre, scales, shears, translates, mirrors, and then
-deforms it elastically; the intensity operations follow in their listed order."""
+deforms it elastically; the intensity operations follow in their listed order.
+"""
 
 from __future__ import annotations
 

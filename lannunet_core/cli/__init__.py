@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import io
 import sys
+import textwrap
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,9 +32,6 @@ COMMANDS = {
 }
 BEFORE = {"out": "output", "output-dir": "output"}
 """Earlier names of options, which every command still accepts."""
-HYPHEN = "\u2011"  # non-breaking: lines are not folded at it
-given: list[str] = []
-"""The words of the command that runs."""
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the YAML.")
@@ -88,23 +86,6 @@ class Lannunet(LazyGroup):
             return super().invoke(ctx)
 
 
-_context: Any = TyperCommand.context_class  # click's, which newer versions of typer include
-
-
-class WholeWords(_context.formatter_class):  # type: ignore[misc, name-defined]
-    """Help that is folded at spaces only, not at the hyphens of names and options."""
-
-    def write_text(self, text: str) -> None:
-        super().write_text(text.replace("-", HYPHEN))
-
-    def write_dl(self, rows: Any, *widths: Any, **named: Any) -> None:
-        super().write_dl([tuple(cell.replace("-", HYPHEN) for cell in row) for row in rows], *widths, **named)
-
-    def write(self, string: str) -> None:
-        super().write(string.replace(HYPHEN, "-"))
-
-
-_context.formatter_class = WholeWords
 app = typer.Typer(
     cls=Lannunet,
     no_args_is_help=True,
@@ -135,10 +116,10 @@ def options(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends with SystemExit: 0 done, 1 the run failed, 2 the user's input is wrong."""
     warnings.formatwarning = _plain_warning  # type: ignore[assignment]
+    textwrap.TextWrapper.wordsep_re = textwrap.TextWrapper.wordsep_simple_re  # names stay whole in help
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # some terminals cannot show every character
             stream.reconfigure(errors="replace")
-    given[:] = sys.argv[1:] if arguments is None else arguments
     typer.main.get_command(app)(args=arguments, prog_name="lannunet")
 
 

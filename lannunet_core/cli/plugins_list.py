@@ -19,7 +19,8 @@ def command(
     """List the installed plugins, tasks and file formats, with their errors, without running any.
 
     With --check each is imported and asked for its network, its loss and everything else that needs no data,
-    in a separate process that can do no harm."""
+    in a separate process that can do no harm.
+    """
     found = discovery.installed()
     rows = listing.checked_rows(found) if check else listing.static_rows(found)
     scanned = discovery.scan()

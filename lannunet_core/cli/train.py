@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lannunet_core import api
-from lannunet_core.cli import Overrides, PluginFiles, given
+from lannunet_core.cli import Overrides, PluginFiles
 from lannunet_core.config.compose import load_config, written_output_dir
 from lannunet_core.errors import UserError
 from lannunet_core.plugins import recorded
@@ -16,6 +16,7 @@ from lannunet_core.run.processes import started, taking_part
 
 
 def command(
+    context: typer.Context,
     config: Annotated[Path, typer.Argument(help="The run's YAML.")],
     overrides: Overrides = None,
     folds: Annotated[
@@ -53,7 +54,10 @@ def command(
             _require_plugins_of_run(config, overrides)
         raise
     name, _, argument = (submit or "").partition(":")
-    request = TrainRequest(given, config, overrides, plugins or [], folds, overwrite, loaded, argument)
+    debug = context.find_root().params["debug"]
+    request = TrainRequest(
+        config, overrides, plugins or [], folds, resume, overwrite, debug, loaded, argument
+    )
     if submit is not None:
         raise typer.Exit(launcher(name, "--submit", "schedulers")(request))
     trainer = loaded.run.trainer

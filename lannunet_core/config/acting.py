@@ -18,8 +18,8 @@ Replaced = Mapping[str, str | tuple[str, ...]]
 def replaced_keys(plugin: type, replaced: Replaced) -> dict[str, str]:
     """The keys without a meaning once this plugin is chosen, each with the hook that replaces it.
 
-    A plugin may still use a key if the object that its hook returns takes an argument of the key's or
-    section's name."""
+    A plugin may still use a key if the object of its hook takes an argument with the key's name.
+    """
     found = {}
     for hook, taken in manager.plain_arguments(plugin).items():
         keys = replaced.get(hook, ())
@@ -61,8 +61,8 @@ def acting(
     """The values without those that have no effect.
 
     Such a value is an error, but it is left out if a plugin suggests it, a run recorded it (`recorded`), the
-    command line overrides it, or a second stage uses it (`later`: places of its keys). Those of LaNNU-Net are
-    left out with a warning."""
+    command line overrides it, or a second stage uses it (`later`); and if it is LaNNU-Net's, with a warning.
+    """
     wrong, kept = [], {}
     for path, value in values.items():
         # A plugin may suggest a key that its own hook replaces: other parts of the run read it.

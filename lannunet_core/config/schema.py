@@ -261,8 +261,7 @@ def key_of(field_name: str, field: FieldInfo) -> str:
 def before(field: FieldInfo) -> Any:
     """The value of a key in configurations that were recorded before it existed.
 
-    A key whose default changed the behaviour declares `json_schema_extra={"before": value}`; for others it is
-    the default.
+    A key that changed the behaviour has `json_schema_extra={"before": value}`; for others it is the default.
     """
     extra = field.json_schema_extra
     changed = isinstance(extra, dict) and "before" in extra

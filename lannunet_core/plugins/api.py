@@ -5,15 +5,12 @@ A complete plugin:
     from lannunet_core import Plugin, hookimpl
 
     class TinyNet(Plugin):
-        @hookimpl
-        def network(self):
-            from torch import nn
-            return nn.Conv2d(self.run.in_channels, len(self.run.outputs), 9, padding=4)
+        @hookimpl def network(self):
+            from torch import nn return nn.Conv2d(self.run.in_channels, len(self.run.outputs), 9, padding=4)
 
 and in its pyproject.toml:
 
-    [project.entry-points."lannunet.plugins"]
-    tiny = "my_package:TinyNet"
+    [project.entry-points."lannunet.plugins"] tiny = "my_package:TinyNet"
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -142,7 +139,8 @@ class Plugin:
         """Additional names for `dataset.format`, each with a function that opens such a data set.
 
         The function takes, by name, those that it needs of `config` (the `dataset` section), `fold` (of
-        `trainer`) and `settings` (the plugin's own section), and returns the data set in the task's form."""
+        `trainer`) and `settings` (the plugin's own section), and returns the data set in the task's form.
+        """
         return {}
 
     @classmethod
@@ -159,8 +157,8 @@ class Plugin:
     def networks(cls, request: NetworkRequest) -> Sequence[PlannedNetwork]:
         """The networks that `lannunet plan` can choose from for this architecture, the most capable first.
 
-        If the plugin has none, the plan uses the default settings of the architecture, and estimates the cost
-        of a step."""
+        If the plugin has none, the plan uses the architecture's default settings, and estimates the cost.
+        """
         return ()
 
     @classmethod

@@ -26,8 +26,7 @@ class Defaults:
 
     Attributes:
         hooks: The run's hooks, set when they are built: they provide names.
-        replaced: By hook, the key of the configuration that chooses its result, or the keys that its default
-            implementation reads.
+        replaced: By hook, the key that chooses its result, or the keys that its default implementation reads.
     """
 
     replaced: ClassVar[dict[str, str | tuple[str, ...]]] = {

@@ -1,7 +1,7 @@
 """A plugin in a single file, to try an idea without a package.
 
-Such a file is code that runs: only the user names it, in a YAML or with `--plugin`, never a third-party
-model."""
+Such a file is code that runs: only the user names it, in a YAML or with `--plugin`, never a model.
+"""
 
 import importlib.util
 import inspect

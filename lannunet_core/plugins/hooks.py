@@ -1,7 +1,8 @@
 """A run's hooks as typed methods, derived from their specifications.
 
 `run.hooks.network()` has the arguments and the return type of `hookspecs.network`. The kind of a plugin's
-first result for each hook is checked."""
+first result for each hook is checked.
+"""
 
 from __future__ import annotations
 

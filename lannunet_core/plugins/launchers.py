@@ -12,12 +12,13 @@ from lannunet_core.plugins import discovery, missing
 class TrainRequest(NamedTuple):
     """The request of `lannunet train`."""
 
-    words: Sequence[str]  # the whole command
     config: Path
     overrides: Sequence[str]  # KEY=VALUE
     plugins: Sequence[Path]  # trusted plugin files
     folds: str | None  # as given; None: the configured fold
+    resume: bool
     overwrite: bool
+    debug: bool
     loaded: LoadedConfig  # with the overrides
     argument: str  # the text after the colon of --submit
 

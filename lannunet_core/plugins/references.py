@@ -13,7 +13,8 @@ def located(model: Path) -> Path:
     """The local path of a model: a model file, or a folder like a run's.
 
     Entry points of the group `lannunet.model_formats` are functions that return it for the path that names
-    the model; their names are the scheme of its address (`https`), or its suffix (`lnb`)."""
+    the model; their names are the scheme of its address (`https`), or its suffix (`lnb`).
+    """
     address = ADDRESS.match(model.as_posix())
     kind = address[1] if address else model.suffix[1:].lower()
     openers = [one for one in discovery.scan().formats.get("model_formats", ()) if one.name == kind]

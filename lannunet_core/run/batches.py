@@ -24,7 +24,8 @@ def collate(
     """One batch: tensors and mappings of them are stacked, everything else is collected in lists.
 
     Tensors of different sizes are padded at their far ends with the fill value of augmentation: the value in
-    `fills` for their key, else 0."""
+    `fills` for their key, else 0.
+    """
     batch: dict[str, Any] = {}
     for key, first in items[0].items():
         values = [item[key] for item in items]
@@ -55,7 +56,8 @@ class EpochOrder(Sampler[list[tuple[int, int, int]]]):
     """Batches of (epoch, draw, index), a function of (seed, epoch) only; this process's share of each.
 
     Epochs have a fixed number of batches from an endless sequence of permutations, so that every sample is
-    used equally often. `order` may choose other samples of the `length` ones for each epoch."""
+    used equally often. `order` may choose other samples of the `length` ones for each epoch.
+    """
 
     def __init__(
         self, length: int, batch_size: int, batches: int, seed: int, order: Order | None = None

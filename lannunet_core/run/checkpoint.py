@@ -1,7 +1,7 @@
 """Model files. They contain tensors and plain values only, and load without executing anything.
 
-A model for inference is a safetensors file with the other fields as JSON in its metadata; a training state is
-in torch's format."""
+A model for inference is a safetensors file with the other fields as JSON; a training state is torch's.
+"""
 
 import json
 from collections.abc import Mapping
@@ -42,8 +42,7 @@ class Checkpoint:
         learned: Plain values that the task learned in addition to the weights (see `Session.learned`).
         sizing: Length of the run (see `sizing.Sizing`), so that a resumed run need not measure again.
         provenance: Content of run.json, with the plugins that implement each hook.
-        progress: State of the training (see `loop.Progress`). It and the following fields are empty in a
-            model for inference.
+        progress: State of the training (see `loop.Progress`); empty for inference, as are the fields below.
         scaler: The gradient scaler of 16-mixed; otherwise empty.
     """
 

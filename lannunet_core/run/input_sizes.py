@@ -18,8 +18,7 @@ MOST_PIXELS = 2**18  # of an input for trying; more if the one that failed had a
 def nearby_size(network: nn.Module, image: Tensor, inputs: Mapping[str, Any]) -> tuple[int, ...] | None:
     """A size (x, y[, z]) near that of an image (B, C, *S) that a network accepts, of multiples of 2^k.
 
-    None: the network fails with these too, or accepts an empty image of the original size, so that the
-    size is not the cause.
+    None: the network fails with these too, or accepts an empty image of the original size.
 
     Args:
         network: A network that failed with these arguments.

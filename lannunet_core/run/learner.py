@@ -19,8 +19,8 @@ from lannunet_core.run.memory import out_of_memory
 class Unrounded:
     """A batch that Fabric's wrapper leaves unchanged.
 
-    Under mixed precision the wrapper rounds every tensor, and 8 bits are half a pixel of a coordinate beyond
-    128."""
+    Under mixed precision the wrapper rounds every tensor, and coordinates beyond 128 to half a pixel.
+    """
 
     def __init__(self, batch: Mapping[str, Any]) -> None:
         self.batch = batch

@@ -92,6 +92,17 @@ def seed_step(seed: int, epoch: int, step: int, rank: int = 0) -> None:
     torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1)[0]))
 
 
+@contextmanager
+def measured_kernels() -> Iterator[None]:
+    """Within, cuDNN measures which kernels are fastest for each size: batches of training are all of one."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
 class Training:
     """Trains a learner until the end of its run.
 
@@ -176,7 +187,6 @@ class Training:
     def train_epoch(self, stopping: Callable[[], int]) -> None:
         progress = self.progress
         self.whole = True  # False: accumulated gradients are pending, which are not saved
-        torch.backends.cudnn.benchmark = True  # training batches have one size
         self.learner.train()
         self.order.set_position(progress.epoch, progress.step)
         self.started = time.monotonic() - progress.seconds
@@ -185,7 +195,7 @@ class Training:
         if progress.history:
             title += f", the last ends at about {self.clock_at_end()}"
         alone, step = now().world == 1, None
-        with terminal.progress_bar(title, self.sizing.mini_batch_size) as bar:
+        with terminal.progress_bar(title, self.sizing.mini_batch_size) as bar, measured_kernels():
             bar.advance(progress.step)
             try:
                 for loaded in loaded_batches(self.loader, lambda: alone and self.whole and stopping() > 0):
@@ -234,14 +244,14 @@ class Training:
             with self.fabric.no_backward_sync(self.module, enabled=self.own_step or not step.last):
                 step.take()
         except Exception:
-            for one in (*self.unread, step):
+            for one in (*self.unread, step) if now().world == 1 else ():  # several would wait for each other
                 one.values()  # the failure may be due to an earlier loss that is not a number
             raise
 
     def read_losses(self, bar: terminal.Bar, but: int = 0) -> None:
         """Read the losses of the finished steps, except the latest ones, which keep the device busy.
 
-        All losses are read before a model is saved, so a model with NaN is never written.
+        All losses are read before a model is saved, and its weights then, so NaN is never written.
         """
         progress = self.progress
         while len(self.unread) > but:
@@ -253,6 +263,12 @@ class Training:
             bar.advance(1, f"loss {sum(values.values()):.4g}")
             at = {"epoch": step.epoch + 1, "batch": step.number + 1, "terms": values}
             self.hooks.observe(event=Event("batch", self.folder, at, self.learner))
+        if not but and not all(bool(one.isfinite().all()) for one in self.learner.parameters()):
+            raise RunFailed(
+                f"weights are not numbers after epoch {progress.epoch + 1}, batch {progress.step}, though "
+                "its loss is: a gradient of the loss is not. Inspect the loss, or lower solver.base_lr"
+                f"{self.other_precision}."
+            )
 
     def draw(self, batch: Mapping[str, Any], folder: Path) -> None:
         self.learner.eval()  # pictures must not change running statistics or draw dropout
@@ -289,7 +305,6 @@ class Training:
         }
         progress.epoch, progress.step, progress.sums, progress.seconds = progress.epoch + 1, 0, {}, 0.0
         last = progress.epoch == self.sizing.end
-        torch.backends.cudnn.benchmark = False
         if last or progress.epoch % self.sizing.validate_every == 0:
             found = from_first(self.validate())
             if found is not None:

@@ -81,6 +81,11 @@ def is_first() -> bool:
     return _now.rank == 0
 
 
+def on_this_machine() -> int:
+    """How many processes of a run share this machine's memory and cores."""
+    return _now.local
+
+
 def share(items: Sequence[T]) -> Sequence[T]:
     """This process's share of the items."""
     begin, end = (len(items) * rank // _now.world for rank in (_now.rank, _now.rank + 1))

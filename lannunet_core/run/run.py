@@ -53,8 +53,8 @@ MEASURING_EPOCH = 2**31  # a number that no real epoch has, for its random numbe
 def carry_out(loaded: LoadedConfig, open_work: Callable[[], W], *, resume: bool, overwrite: bool) -> W:
     """Run a task, from its configuration to its results.
 
-    `open_work` opens the data set. With `resume` the run in the output folder is continued, with `overwrite`
-    it is replaced."""
+    `open_work` opens the data set. With `resume` a run in the folder is continued, with `overwrite` replaced.
+    """
     with releasing():
         return _carry_out(loaded, open_work, resume, overwrite)
 

@@ -11,7 +11,8 @@ class PolySchedule(LRScheduler):
     """The learning rate times (1 − progress)^0.9 (Chen et al. 2017, DeepLab).
 
     It reads the optimizer's groups at each step, so groups may be added later. A group with the entry `hold`
-    has a rate of 0 for that share of `total_steps`; `fine_tune` warms up to ¼."""
+    has a rate of 0 for that share of `total_steps`; `fine_tune` warms up to ¼.
+    """
 
     def __init__(self, optimizer: Optimizer, total_steps: int, fine_tune: bool = False) -> None:
         self.total_steps, self.fine_tune = total_steps, fine_tune

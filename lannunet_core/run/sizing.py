@@ -52,6 +52,7 @@ class Sizing:
 
 
 def available_cores() -> int:
+    """Those that this process may use, which a cluster's job may have fewer of than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

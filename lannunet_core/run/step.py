@@ -24,8 +24,8 @@ QUEUED = ("cuda",)  # devices on which a copy to the host can be queued
 class Run(Protocol):
     """The training that a step belongs to; module and optimizers are set up by Fabric.
 
-    `clip` is the largest norm of an optimizer's gradients; None: unlimited. `own_step`: a plugin implements
-    the training step."""
+    `clip` is the largest norm of an optimizer's gradients; None: unlimited. `own_step`: it is a plugin's.
+    """
 
     module: Any
     optimizers: list[Any]
@@ -99,8 +99,7 @@ class Step:
     def update(self, *optimizers: Any) -> None:
         if not self.last:
             return
-        if now().world > 1 and self.run.own_step:
-            now().average_gradients(list(map(plain, optimizers or self.optimizers)))
+        self._average(optimizers or self.optimizers)
         self.stepped = True
         for optimizer in optimizers or self.optimizers:
             if (clip := self.run.clip) is not None:
@@ -143,13 +142,18 @@ class Step:
             found.append(self.losses())
             loss = total(found[-1])
             self.fabric.backward(loss)
-            return loss
+            self._average(self.optimizers)
+            return sum_over_processes(loss.detach()) / now().world  # one that searches does the same in all
 
         self.stepped = True
         for optimizer in self.optimizers:
             optimizer.step(closure)
         self._step_schedulers(self.optimizers)
         return found[0]
+
+    def _average(self, optimizers: Sequence[Any]) -> None:
+        if now().world > 1 and self.run.own_step:
+            now().average_gradients(list(map(plain, optimizers)))
 
     def _step_schedulers(self, optimizers: Sequence[Any]) -> None:
         stepped = [plain(optimizer) for optimizer in optimizers]

@@ -2,7 +2,8 @@
 only this task has.
 
 A task's `bench()` returns an object of a class derived from `Bench`. Methods without an override are not
-tested. Shapes: B batch, C channels, S spatial sizes ([z,] y, x)."""
+tested. Shapes: B batch, C channels, S spatial sizes ([z,] y, x).
+"""
 
 from __future__ import annotations
 

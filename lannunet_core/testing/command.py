@@ -36,7 +36,8 @@ def command(
     """Check that a plugin, or a format that a task reads, fulfils its contracts, without pytest.
 
     Features that a plugin refuses with a message (3D, for example), or does not have, are not claimed, which
-    is not a failure. The exit code is 1 if a check fails."""
+    is not a failure. The exit code is 1 if a check fails.
+    """
     if not any(plugin.answers_to(name) for plugin in discovery.installed()) and (of := format_entry(name)):
         finish(f"Format {of[1]}", check_format(*of, overrides or []))
         return

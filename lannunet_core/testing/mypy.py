@@ -5,7 +5,8 @@
 
 A method with `@hookimpl` takes only the arguments that it needs, in any order, which the signature of a base
 class cannot express. This plugin reports hooks that do not exist, arguments that a hook does not have or that
-are annotated with another type, and results of another type. Wrappers are not checked."""
+are annotated with another type, and results of another type. Wrappers are not checked.
+"""
 
 from __future__ import annotations
 

@@ -77,6 +77,13 @@ def test_models_are_trained_once_under_the_same_conditions(project, capsys, tmp_
     ]
     assert len(ids) == 4 and all(one == ids[0] for one in ids)  # one split
 
+    other = shutil.copytree(project.raw, tmp_path / "other") if not of_landmarks else tmp_path / "other.json"
+    if of_landmarks:
+        shutil.copy(data, other)
+    # Plans of an earlier comparison are not taken for another data set's.
+    assert project.lannunet(*words[:2], other, *words[3:], "-o", page, "--overwrite") == 2
+    assert "unet.yaml: trains on other data than --data" in capsys.readouterr().err
+
     shutil.rmtree(tmp_path / "compare" / own.stem / "seed1")  # as if it had not come so far
     page.unlink()
     page.with_suffix(".json").unlink()

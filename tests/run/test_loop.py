@@ -455,9 +455,20 @@ def test_a_loss_that_is_not_a_number(project, workshop, capsys):
     image = project.folder / project.annotations["testing"][0]["image"]
     assert project.lannunet("predict", project.out, image, "-o", project.folder / "found") == 0
 
+    assert not torch.backends.cudnn.benchmark  # which predictions of this process would inherit
     told = workshop().events
     assert [event.name for event in told] == ["start", *["batch"] * 3, "epoch", "batch", "failure"]
     assert "epoch 2, batch 2" in told[-1].values["error"]
+
+
+def test_a_gradient_that_is_not_a_number(project, workshop, capsys):
+    """In the last batch, after which there is no loss that would show it."""
+    project.set(trainer={"plugins": ["losses"]}, solver={"loss_function": "silent"})
+    assert project.train() == 1
+    assert "weights are not numbers after epoch 2, batch 3" in capsys.readouterr().err
+    for name in ("latest.pt", "best.safetensors"):
+        kept = checkpoint.load_checkpoint(project.out / "checkpoints" / name).learner
+        assert all(torch.isfinite(value).all() for value in kept.values())
 
 
 def test_what_a_worker_refuses_comes_without_its_traceback(project, workshop, capsys):

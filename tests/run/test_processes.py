@@ -196,6 +196,40 @@ def test_gradients_of_a_plugin_s_own_step_are_averaged(distribution, make_projec
     assert len({one["loss"] for one in alone}) == 5
 
 
+SEARCHING = '''
+"""An optimizer that evaluates the loss as often as its value says."""
+
+from torch.optim import LBFGS
+
+from lannunet_core import Plugin, hookimpl
+
+
+class Searching(Plugin):
+    @hookimpl
+    def optimizer_and_scheduler(self, module):
+        return LBFGS(module.parameters(), lr=0.1, max_iter=4, line_search_fn="strong_wolfe"), None
+'''
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plugins", [["searching"], ["searching", "witness"]])
+def test_an_optimizer_that_searches_takes_the_same_steps_in_all(
+    distribution, make_project, tmp_path, monkeypatch, plugins
+):
+    """Also where a plugin is asked for the training step, and so nothing else averages gradients."""
+    distribution("searching", {"searching": "searching:Searching"}, {"searching.py": SEARCHING})
+    distribution("witness", {"witness": "witness:Witness"}, {"witness.py": WITNESS})
+    monkeypatch.setenv("WITNESS", str(tmp_path / "batches"))
+    project = make_project(splits={"training": 4, "testing": 1})
+    project.set(solver=EXACT | {"max_epochs": 3}, trainer={"plugins": plugins})
+    assert project.train() == 0
+    alone = project.metrics()
+    ended = project.start_processes(2, "--overwrite")
+    assert [process.returncode for process in ended] == [0, 0], [process.stderr for process in ended]
+    for one, two in zip(alone, project.metrics(), strict=True):
+        assert two["terms"] == pytest.approx(one["terms"], rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("trainer", "told"),
     [

@@ -22,7 +22,7 @@ SECONDS = 30.0  # without a byte
 TRIES = 3
 PIECE = 1 << 18
 
-_fetched: dict[str, Path] = {}
+_fetched: dict[tuple[str, str], Path] = {}  # by address and hash
 
 
 def fetch(model: Path) -> Path:
@@ -48,8 +48,9 @@ def fetched_file(model: Path) -> Path:
         raise UserError(f"{address}: is not fetched without encryption; give its https address.")
     name = unquote(parts.path.rpartition("/")[2])
     target = inside(cache_folder("downloads"), f"{digest[:16]}-{name}", address)
-    if address in _fetched and _fetched[address].is_file():
-        return _fetched[address]
+    known = _fetched.get((address, digest))
+    if known is not None and known.is_file():
+        return known
     with FileLock(f"{target}.lock"):
         if not (target.is_file() and is_right(target, digest)):
             part = target.with_name(f"{target.name}.part")
@@ -62,7 +63,7 @@ def fetched_file(model: Path) -> Path:
                     "use it before you know why."
                 )
             part.replace(target)
-    _fetched[address] = target
+    _fetched[address, digest] = target
     return target
 
 

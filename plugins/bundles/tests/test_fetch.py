@@ -39,6 +39,15 @@ def test_another_process_checks_what_is_kept(server, monkeypatch):
     assert len(server.ranges) == 2
 
 
+def test_another_hash_is_another_model(server):
+    """Also of an address that this process fetched before."""
+    first = address(server)
+    assert fetch(first).read_bytes() == CONTENT
+    second = address(server, CONTENT[::-1])
+    assert fetch(second).read_bytes() == CONTENT[::-1]
+    assert fetch(first).read_bytes() == CONTENT
+
+
 def test_an_interruption_is_gone_on_from(server):
     model = address(server)
     server.cut = [100_000, 250_000]

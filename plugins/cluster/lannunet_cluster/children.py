@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import IO, Any
 
-from lannunet_core import TrainRequest
+from lannunet_core import TrainRequest, available_cores
 
 RUN_ID, OURS = "TORCHELASTIC_RUN_ID", "lannunet"
 """What torchrun gives its processes, and what it is in those that `lannunet train` started."""
@@ -76,23 +76,20 @@ def children() -> Iterator[Children]:
             process.wait()
 
 
-def fold_words(request: TrainRequest, folds: str) -> list[str]:
-    """The command for some of its folds."""
-    return [*_words(request), "--folds", folds, *(["--overwrite"] if request.overwrite else [])]
-
-
-def resumed_words(request: TrainRequest) -> list[str]:
-    """The command for a run that may have begun."""
-    return [*_words(request), "--overwrite" if request.overwrite else "--resume"]
-
-
-def _words(request: TrainRequest) -> list[str]:
-    settings = [word for setting in request.overrides for word in ("--set", setting)]
-    plugins = [word for plugin in request.plugins for word in ("--plugin", str(plugin))]
-    return ["train", str(request.config), *settings, *plugins]
+def command_words(request: TrainRequest) -> list[str]:
+    """The command that asks for what a request does."""
+    return [
+        *(["--debug"] if request.debug else []),
+        "train",
+        str(request.config),
+        *(word for setting in request.overrides for word in ("--set", setting)),
+        *(word for plugin in request.plugins for word in ("--plugin", str(plugin))),
+        *([] if request.folds is None else ["--folds", request.folds]),
+        *(f"--{name}" for name in ("resume", "overwrite") if getattr(request, name)),
+    ]
 
 
 def cores_each(count: int) -> dict[str, str]:
-    """Share the cores of the machine, unless the user said how many threads there are."""
-    threads = max((os.cpu_count() or 1) // count, 1)
+    """Share the cores that there are, unless the user said how many threads there are."""
+    threads = max(available_cores() // count, 1)
     return {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(threads)}

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import IO
 
-from lannunet_cluster.children import LOST, OURS, RUN_ID, TURN, children, cores_each
+from lannunet_cluster.children import LOST, OURS, RUN_ID, TURN, children, command_words, cores_each
 from lannunet_core import Processes, RunFailed, TrainerConfig, TrainRequest
 
-GRACE = 30.0  # seconds to save and end in, once one process has failed
+GRACE = 30.0  # seconds for the first process, which saves, to end in once another one has failed
+AFTER = 3.0  # seconds for the others, once the first one has ended
 
 
 class Devices:
@@ -64,18 +65,20 @@ def in_processes(request: TrainRequest) -> int:
         started = stack.enter_context(children())
         nowhere = stack.enter_context(tempfile.TemporaryFile())
         complaints = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(count)]
+        words = command_words(request)
         for rank in range(count):
             quiet = (nowhere, complaints[rank]) if rank > 0 else ()
-            started.start(request.words, shared | dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)), *quiet)
+            started.start(words, shared | dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)), *quiet)
         return outcome(exit_codes(started.started), complaints)
 
 
 def exit_codes(started: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
-    """None of those that have not ended within `GRACE` after the first failure."""
+    """None of those that have not ended within `GRACE`, or `AFTER`, after the first failure."""
     failed = None
     while True:
         codes = [process.poll() for process in started]
-        if None not in codes or (failed is not None and time.monotonic() - failed > GRACE):
+        limit = GRACE if codes[0] is None else AFTER
+        if None not in codes or (failed is not None and time.monotonic() - failed > limit):
             return codes
         if failed is None and any(codes):
             failed = time.monotonic()

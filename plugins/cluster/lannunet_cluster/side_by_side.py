@@ -8,14 +8,14 @@ from collections import deque
 from contextlib import ExitStack
 from pathlib import Path
 
-from lannunet_cluster.children import TURN, children, cores_each, fold_words
+from lannunet_cluster.children import TURN, children, command_words, cores_each
 from lannunet_core import RunFailed, TrainRequest, UserError, echo, fold_numbers
 
 
 def side_by_side(request: TrainRequest) -> int:
     """Train each fold in a process of its own, N at once, each on a device of its own.
 
-    What a process prints goes to a file beside the output folder.
+    What a process prints is appended to a file beside the output folder.
 
     Returns:
         0; as many folds as fit are trained where one fails.
@@ -43,9 +43,10 @@ def side_by_side(request: TrainRequest) -> int:
                     device = names[slot % len(names)]
                     log = log_of(request, fold)
                     log.parent.mkdir(parents=True, exist_ok=True)
-                    file = stack.enter_context(log.open("wb"))
+                    file = stack.enter_context(log.open("ab"))  # after what an earlier call wrote
                     echo(f"fold {fold} on {device}: {log}")
-                    words = [*fold_words(request, str(fold)), "--set", f"trainer.device={device}"]
+                    settings = [*request.overrides, f"trainer.device={device}"]
+                    words = command_words(request._replace(folds=str(fold), overrides=settings))
                     running[slot] = fold, started.start(words, cores_each(slots), file, file), log
             for slot, (fold, process, log) in list(running.items()):
                 if (code := process.poll()) is not None:
@@ -57,11 +58,11 @@ def side_by_side(request: TrainRequest) -> int:
             time.sleep(TURN)
     if failed:
         raise RunFailed(
-            f"folds {', '.join(map(str, failed))} are not done: the files above say why. The same command "
-            "continues with what is left."
+            f"folds {', '.join(map(str, failed))} are not done: the files above say why. The same command"
+            f"{', without --overwrite,' if request.overwrite else ''} continues with what is left."
         )
     with children() as started:  # all are finished now: it says so, and what to do with them
-        return started.start(fold_words(request, request.folds), {}).wait()
+        return started.start(command_words(request._replace(overwrite=False)), {}).wait()
 
 
 def devices(wanted: str) -> list[str]:

@@ -8,7 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from lannunet_cluster.children import fold_words, resumed_words
+from lannunet_cluster.children import command_words
 from lannunet_core import TrainRequest, UserError, echo, fold_numbers, refuse_existing, write_text
 
 MARGIN = 1.5  # of the budget: reading, validation and prediction come on top
@@ -21,8 +21,13 @@ def write_script(request: TrainRequest) -> int:
     """Write the script beside the output folder; the user edits its head, and submits it.
 
     Raises:
-        UserError: There is another one.
+        UserError: There is another one, or each start of a job would replace what the one before made.
     """
+    if request.overwrite:
+        raise UserError(
+            "--overwrite: SLURM may start a job more than once, and each start would begin again. Remove the "
+            "earlier results, or name another output.output_dir."
+        )
     output = request.loaded.run.output.output_dir
     path = output.with_name(f"{output.name}.sbatch")
     text = script(request)
@@ -58,7 +63,8 @@ def script(request: TrainRequest) -> str:
         "open-mode": "append",
     }
     lines = [f"#SBATCH --{key}={value}" for key, value in head.items()]
-    words = resumed_words(request) if request.folds is None else fold_words(request, FOLD)
+    of_job = request._replace(resume=True) if request.folds is None else request._replace(folds=FOLD)
+    words = command_words(of_job)
     command = " ".join(word if word == FOLD else shlex.quote(word) for word in words)
     start = "exec srun --kill-on-bad-exit=1" if several else "exec"
     return "\n".join(

@@ -14,8 +14,13 @@ def crossed(make_project):
 
 @pytest.mark.slow
 def test_folds_side_by_side(crossed):
-    ended = crossed.start("train", crossed.yaml, "--folds", "0-1", "--submit", "local:2")
+    mine = crossed.folder / "out-fold0.log"
+    mine.write_text("mine\n")
+    words = ("--folds", "0-1", "--submit", "local:2", "--overwrite")
+    ended = crossed.start("train", crossed.yaml, *words)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert mine.read_text().startswith("mine\n")
+    assert ended.stdout.count("is finished") == 2 and "epoch" not in ended.stdout  # none is trained twice
     for fold in (0, 1):
         assert (crossed.out / f"fold{fold}" / "report.html").exists()
         assert "epoch 1/1" in (crossed.folder / f"out-fold{fold}.log").read_text()

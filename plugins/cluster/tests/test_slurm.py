@@ -90,6 +90,12 @@ def test_a_script_that_was_changed_is_kept(crossed, out, capsys):
     assert out.with_name("out.sbatch").read_text() == "mine"
 
 
+def test_a_job_that_starts_again_replaces_nothing(crossed, out, capsys):
+    assert crossed.train("--folds", "0-1", "--submit", "slurm", "--overwrite") == 2
+    assert "more than once" in capsys.readouterr().err
+    assert not out.with_name("out.sbatch").exists()
+
+
 def test_a_cluster_that_nothing_here_knows(crossed, capsys):
     assert crossed.train("--folds", "0-1", "--submit", "moon") == 2
     assert "installed: local, slurm" in capsys.readouterr().err

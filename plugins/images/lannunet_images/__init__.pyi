@@ -8,6 +8,8 @@ from .files import (
 
 from .series import (
     Series as Series,
+    image_name as image_name,
+    is_series as is_series,
     read_series as read_series,
     slices_in as slices_in,
 )

@@ -150,4 +150,4 @@ def series_of(path: Path) -> str:
         reader.ReadImageInformation()
     except (RuntimeError, ValueError, OSError, UserError):
         return ""
-    return str(reader.GetMetaData(SERIES)) if reader.HasMetaDataKey(SERIES) else ""
+    return str(reader.GetMetaData(SERIES)).strip(" \0") if reader.HasMetaDataKey(SERIES) else ""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from lannunet_core import (
     Placement,
     UserError,
     ask_class,
+    echo,
     image_format,
     image_formats,
     image_header,
@@ -23,8 +25,16 @@ from lannunet_core import (
     image_suffixes,
     read_image,
     series_of,
+    terminal_text,
 )
-from lannunet_images.series import Series, read_series, slices_in
+from lannunet_images.series import (
+    Series,
+    folder_of,
+    image_name,
+    read_series,
+    slices_in,
+    title_of,
+)
 
 
 def has_any_name(path: Path) -> bool:
@@ -66,25 +76,25 @@ class ImageFiles:
     def knows(self, path: Path) -> bool:
         """Whether a file of a folder is an image, by its suffix; DICOM, which often has none, by content.
 
-        A folder is one where DICOM slices are in it. Hidden files are none: macOS puts a ._x.png beside x.png
-        on disks of other systems.
+        A folder is one where DICOM slices are in it, see `read_series`. Hidden files are none: macOS puts a
+        ._x.png beside x.png on disks of other systems.
         """
         if path.name.startswith("."):
             return False
-        if path.is_dir():
+        if folder_of(path) is not None:
             return bool(slices_in(path))
         return path.name.lower().endswith(self.suffixes) or has_any_name(path)
 
     def read(self, path: Path, dimensions: int) -> Image:
         """An image's pixels and spacing, see `read_image`; of a folder of DICOM slices, `read_series`."""
-        if path.is_dir():
+        if folder_of(path) is not None:
             return _volume(path, dimensions).read()
         reader = self.reader(path)
         return read_image(path, dimensions) if reader is None else self._read_by(reader, path, dimensions)
 
     def header(self, path: Path, dimensions: int) -> Header:
         """Size, channels and spacing, see `image_header`."""
-        if path.is_dir():
+        if folder_of(path) is not None:
             return _volume(path, dimensions).header
         reader = self.reader(path)
         if reader is None:
@@ -94,26 +104,66 @@ class ImageFiles:
 
     def placement(self, path: Path) -> Placement | None:
         """Where the voxels lie, see `image_placement`; None too for what a plugin reads."""
-        if path.is_dir():
+        if folder_of(path) is not None:
             return read_series(path).header.placement
         return None if self.reader(path) else image_placement(path)
 
     def parts(self, path: Path) -> tuple[Path, ...]:
-        """The files that an image is made of: the slices of a folder, else the file itself."""
-        return read_series(path).files if path.is_dir() else (path,)
+        """The files that an image is made of: the slices of a volume, else the file itself."""
+        return read_series(path).files if folder_of(path) is not None else (path,)
 
-    def is_series(self, files: Iterable[Path], dimensions: int) -> bool:
-        """Whether files of one folder hold the slices of a volume, where one is wanted."""
-        slices = self.largest_series(files) if dimensions == 3 else []
-        return len(slices) > 1 and self.header(slices[0], 3).size[2] == 1
+    def volumes(self, folder: Path, files: Sequence[Path]) -> list[Path]:
+        """The images that the files of a folder are, where volumes are wanted.
 
-    def largest_series(self, files: Iterable[Path]) -> list[Path]:
-        """The slices of the volume that most of the files belong to; none where no file says so."""
-        of: dict[str, list[Path]] = {}
+        The slices of a DICOM series are one, which is named by the folder; where more series are in it, each
+        by FOLDER/SeriesInstanceUID, and all are listed. Every other file is an image of its own.
+        """
+        series = self._series(files)
+        volumes = {uid: slices for uid, slices in series.items() if self._are_slices(slices)}
+        if not volumes:
+            return list(files)
+        if folder.name in ("", ".."):
+            folder = folder.resolve()
+        if len(series) == 1:
+            named, taken = [folder], slices_in(folder)
+        else:
+            named, taken = [folder / uid for uid in volumes], [*chain(*volumes.values())]
+            echo(f"{terminal_text(folder)}: holds {len(series)} DICOM series; these are volumes:")
+            for uid, slices in volumes.items():
+                title = title_of(slices[0]) or "without a title"
+                name = image_name(folder / uid)
+                echo(terminal_text(f"  {name}: {title}, {len(slices)} files"))
+        others = set(files) - set(taken)
+        return [*named, *(file for file in files if file in others)]
+
+    def check_series(self, folder: Path, files: Sequence[Path], dimensions: int) -> None:
+        """Refuse slices of a volume where volumes are wanted; say that they are some where pictures are.
+
+        Args:
+            folder: Holds the files.
+            files: Those that are named one by one.
+            dimensions: D of what is wanted.
+        """
+        slices = max(self._series(files).values(), key=len, default=[])
+        if len(slices) < 2:
+            return
+        text = f"{terminal_text(folder)}: {len(slices)} files are slices of one DICOM series"
+        if dimensions == 2:
+            echo(f"warning: {text}; each is predicted as an image of its own.", err=True)
+        elif self._are_slices(slices):
+            raise UserError(f"{text}. Name the folder, which is read as one volume.")
+
+    def _series(self, files: Iterable[Path]) -> dict[str, list[Path]]:
+        """The files of each DICOM series, by its UID."""
+        found: dict[str, list[Path]] = {}
         for path in files:
             if self.reader(path) is None and (series := series_of(path)):
-                of.setdefault(series, []).append(path)
-        return max(of.values(), key=len, default=[])
+                found.setdefault(series, []).append(path)
+        return found
+
+    def _are_slices(self, files: Sequence[Path]) -> bool:
+        """Whether files of a series are a volume together, rather than a volume each."""
+        return len(files) > 1 and self.header(files[0], 3).size[2] == 1
 
     def reader(self, path: Path) -> ImageReader | None:
         """What a plugin reads a file with; None: an installed format does."""
@@ -141,12 +191,12 @@ class ImageFiles:
         return Image(pixels, None if spacing is None else tuple(float(step) for step in spacing))
 
 
-def _volume(folder: Path, dimensions: int) -> Series:
+def _volume(path: Path, dimensions: int) -> Series:
     if dimensions != 3:
         raise UserError(
-            f"{folder}: is a folder, which is read as a volume, where 2D is needed. Name its files."
+            f"{path}: is a folder, which is read as a volume, where 2D is needed. Name its files."
         )
-    return read_series(folder)
+    return read_series(path)
 
 
 IMAGE_FILES = ImageFiles()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lannunet_core import Header, Image, ImageReader, Placement, UserError
 from lannunet_images.arrays import channels_first
 from lannunet_images.files import ImageFiles
+from lannunet_images.series import is_series
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def given_images(
     for number, image in enumerate(images):
         if isinstance(image, (str, PathLike)):
             path = Path(image)
-            if not path.is_file() and not files.knows(path):
+            if not path.is_file() and not is_series(path):
                 raise UserError(f"{path}: there is no such image file.")
         else:
             path = Path(f"<image {number}>")

@@ -34,15 +34,21 @@ class Room:
     def in_batches(
         self, items: Sequence[Item], wanted: int, use: Callable[[Sequence[Item]], Result]
     ) -> Iterator[tuple[Result, Sequence[Item]]]:
-        """Yield what `use` returns per batch, and the batch: `wanted` items, or as many as fit in memory."""
+        """Yield what `use` returns per batch, and the batch: `wanted` items, or as many as fit in memory.
+
+        Raises:
+            RunFailed: Not even one fits.
+        """
         first, short = 0, False
         while first < len(items):
             chosen = items[first : first + min(self.at_once or wanted, wanted)]
             try:
                 result = use(chosen)
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error) or len(chosen) == 1:
+            except Exception as error:  # a plugin's as well, which it may be the cause of
+                if not out_of_memory(error):
                     raise
+                if len(chosen) == 1:
+                    raise no_room("not even one at a time fits") from error
             else:
                 if short:
                     echo(f"memory is short: {self.at_once} at a time from here on, not {wanted}")
@@ -67,7 +73,7 @@ class Room:
                 if window == size:
                     raise
                 raise no_room(f"the network takes no windows of {_times(window)} ({error})") from None
-            except (RuntimeError, MemoryError) as error:
+            except Exception as error:  # a plugin's as well, which it may be the cause of
                 if not out_of_memory(error):
                     raise
             else:

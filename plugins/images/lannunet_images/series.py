@@ -1,8 +1,12 @@
-"""A folder of DICOM slices as one volume: in the order of their places, each place once, without a gap."""
+"""DICOM slices as a volume: in the order of their places, each place once, without a gap.
+
+A folder of slices is named as a file is. Where it holds several series, FOLDER/SeriesInstanceUID names one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +27,7 @@ from lannunet_core import (
 )
 from lannunet_images import dicom
 
+UID = re.compile(r"(?=.{3,64}$)[0-9]+(\.[0-9]+)+")
 POSITION, ORIENTATION = "0020|0032", "0020|0037"
 TITLE = "0008|103e"
 TURNED = 1e-3
@@ -77,30 +82,83 @@ class Series:
         return Image(np.concatenate(slices, 1), self.header.spacing)
 
 
-def slices_in(folder: Path) -> list[Path]:
-    """The DICOM files of a folder."""
-    return sorted(path for path in folder.iterdir() if path.is_file() and _is_dicom(path))
+def folder_of(path: Path) -> Path | None:
+    """The folder of what a path names, if that may be DICOM slices; None: it is a file, or nothing."""
+    if path.is_dir():
+        return path
+    named = UID.fullmatch(path.name) and not path.exists() and path.parent.is_dir()
+    return path.parent if named else None
 
 
-def read_series(folder: Path) -> Series:
-    """The volume of a folder's DICOM slices.
+def is_series(path: Path) -> bool:
+    """Whether a path names DICOM slices: a folder of them, or one of the series in a folder."""
+    try:
+        return folder_of(path) is not None and bool(slices_in(path))
+    except (OSError, ValueError):  # it is too long, or cannot be a path
+        return False
+
+
+def image_name(path: Path) -> str:
+    """What an image is called: as its file or folder is, and a series in a folder FOLDER_UID."""
+    if path.exists() or folder_of(path) is None:
+        return path.name
+    return f"{path.parent.resolve().name}_{path.name}"
+
+
+def slices_in(path: Path) -> list[Path]:
+    """The DICOM files of a folder, or of the series FOLDER/SeriesInstanceUID."""
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if file.is_file() and _is_dicom(file))
+    return list(series_in(path.parent).get(path.name, ()))
+
+
+def series_in(folder: Path) -> Mapping[str, tuple[Path, ...]]:
+    """The DICOM files of a folder by SeriesInstanceUID; "" where one states none, or is damaged."""
+    return _series_in(_dated(slices_in(folder)))
+
+
+def read_series(path: Path) -> Series:
+    """The volume of DICOM slices.
 
     A slice that is there twice, pixel for pixel, counts once, which is said.
+
+    Args:
+        path: Their folder, or FOLDER/SeriesInstanceUID where it holds several series.
 
     Raises:
         UserError: The files are not the slices of one series, or a slice is missing.
     """
-    files = slices_in(folder)
-    return _read_series(folder, tuple((path, path.stat().st_mtime_ns) for path in files))
+    return _read_series(path, _dated(slices_in(path)))
+
+
+def title_of(path: Path) -> str:
+    """The SeriesDescription of a slice; empty where there is none."""
+    return _slice(path).title
+
+
+Dated = tuple[tuple[Path, int], ...]
+
+
+def _dated(files: Sequence[Path]) -> Dated:
+    """Files with the times at which they were written: what was read of them holds until these change."""
+    return tuple((path, path.stat().st_mtime_ns) for path in files)
 
 
 @lru_cache(maxsize=64)
-def _read_series(folder: Path, dated: tuple[tuple[Path, int], ...]) -> Series:
-    where = terminal_text(folder)
+def _series_in(dated: Dated) -> Mapping[str, tuple[Path, ...]]:
+    found: dict[str, list[Path]] = {}
+    for path, _ in dated:
+        found.setdefault(dicom.series_of(path), []).append(path)
+    return {series: tuple(files) for series, files in found.items()}
+
+
+@lru_cache(maxsize=64)
+def _read_series(path: Path, dated: Dated) -> Series:
+    where = terminal_text(path)
     if len(dated) < 2:
-        count = len(dated) or "no"
+        count, kind = len(dated) or "no", "folder" if path.is_dir() else "series"
         raise UserError(
-            f"{where}: is a folder with {count} DICOM file{'s' * (not dated)}, no series of slices. Name an "
+            f"{where}: is a {kind} with {count} DICOM file{'s' * (not dated)}, no series of slices. Name an "
             "image file, or the folder of a series."
         )
     slices = [_slice(path) for path, _ in dated]
@@ -189,13 +247,14 @@ def _check_one_series(where: str, slices: Sequence[Slice]) -> None:
         found.setdefault(one.series, []).append(one)
     if len(found) > 1:
         named = [
-            f"{terminal_text(members[0].title or series or 'without a UID')[:60]} ({len(members)} files, "
-            f"such as {terminal_text(members[0].path.name)})"
+            f"{terminal_text(members[0].title or 'without a title')[:60]} ({len(members)} files, "
+            f"such as {terminal_text(members[0].path.name)}, UID {terminal_text(series) or 'missing'})"
             for series, members in list(found.items())[:4]
         ]
         raise UserError(
-            f"{where}: holds {len(found)} DICOM series: {', '.join(named)}. Put each into a folder of its "
-            "own."
+            f"{where}: holds {len(found)} DICOM series, and one volume is needed: {', '.join(named)}. Name "
+            f"one by its UID ({where}/{terminal_text(next(filter(None, found), 'UID'))}), or put each into a "
+            "folder of its own."
         )
 
 

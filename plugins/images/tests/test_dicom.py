@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
-from lannunet_images import IMAGE_FILES
 
 from lannunet_core.errors import UserError
-from lannunet_core.images.reader import image_header, image_placement, read_image
+from lannunet_core.images.reader import image_header, image_placement, read_image, series_of
 from tests.fixtures.images import dicom
 
 GREY = np.arange(10 * 13, dtype=np.uint16).reshape(10, 13)
@@ -115,4 +114,4 @@ def test_an_element_longer_than_the_file_takes_no_memory(tmp_path, monkeypatch, 
     with pytest.raises(UserError, match=r"image\.dcm: .*(an element claims 2147483647 of|is no element)"):
         read_image(path, 2)
     monkeypatch.setattr("SimpleITK.ImageFileReader.ReadImageInformation", lambda _: pytest.fail("took it"))
-    assert IMAGE_FILES.largest_series([path]) == []
+    assert series_of(path) == ""

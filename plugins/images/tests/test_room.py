@@ -54,9 +54,26 @@ def test_what_fits_is_taken_as_asked(capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_where_not_even_one_fits_the_allocator_is_heard():
-    with pytest.raises(torch.cuda.OutOfMemoryError):
+def test_where_not_even_one_fits_smaller_windows_are_taken(capsys):
+    """Or, where there are none to take, one sentence says so."""
+    with pytest.raises(RunFailed, match="not enough memory to predict: not even one at a time fits"):
         list(Room().in_batches(range(4), 4, Allocator(0).take))
+    room = Room()
+
+    def in_batches(size):
+        return next(room.in_batches(range(2), 2, Allocator(2 if size == (32, 64) else 0).take))[0]
+
+    assert room.in_windows((64, 64), in_batches) == 0
+    assert "windows of 32×64, not of 64×64" in capsys.readouterr().out
+
+
+def test_a_plugin_that_needs_too_much_is_no_other_case():
+    def failing(items):
+        if len(items) > 1:
+            raise RunFailed("Plugin x failed.") from REFUSALS[0]
+        return items[0]
+
+    assert [found for found, _ in Room().in_batches(range(3), 2, failing)] == [0, 1, 2]
 
 
 def test_another_error_is_not_taken_for_it():

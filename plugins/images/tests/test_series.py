@@ -1,10 +1,12 @@
 """A folder of DICOM slices, written by pydicom, as one volume."""
 
+from pathlib import Path
+
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from lannunet_images import IMAGE_FILES, read_series
+from lannunet_images import IMAGE_FILES, image_name, is_series, read_series
 
 from lannunet_core.errors import UserError
 from tests.fixtures.dicom import STEP, write_series
@@ -76,13 +78,64 @@ def test_two_slices_at_one_place_that_differ_are_refused(tmp_path):
     refused("slice003.dcm and twice003.dcm", call=lambda: IMAGE_FILES.read(tmp_path / "ct", 3))
 
 
+def write_study(folder, **more):
+    """Two series in one folder; their volumes by SeriesInstanceUID."""
+    rng = np.random.default_rng(0)
+    drawn = {f"1.2.{n}": rng.integers(0, 2000, (COUNT, 10, 14)).astype(np.uint16) for n in (3, 4)}
+    for title, (uid, volume) in zip(("venous", "scout"), drawn.items(), strict=True):
+        write_series(folder, COUNT, title=title, prefix=title, uid=uid, volume=volume, **more)
+    return drawn
+
+
 def test_two_series_in_a_folder_are_named(tmp_path):
-    for title in ("venous", "scout"):
-        write_series(tmp_path / "study", COUNT, title=title, prefix=title)
+    write_study(tmp_path / "study")
     refused(
-        "2 DICOM series", "venous (6 files", "scout (6 files", "folder of its own",
+        "2 DICOM series", "venous (6 files, such as venous000.dcm, UID 1.2.3)", "scout (6 files",
+        f"Name one by its UID ({tmp_path}/study/1.2.", "folder of its own",
         call=lambda: IMAGE_FILES.read(tmp_path / "study", 3),
     )  # fmt: skip
+
+
+def test_one_of_the_series_is_named_by_its_uid(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "study"
+    drawn = write_study(folder, without=())
+    for uid, volume in drawn.items():
+        np.testing.assert_array_equal(IMAGE_FILES.read(folder / uid, 3).pixels[0], volume)
+        assert IMAGE_FILES.header(folder / uid, 3).size == volume.shape[::-1]
+        np.testing.assert_allclose(IMAGE_FILES.placement(folder / uid).spacing, (0.5, 0.75, STEP))
+        assert {path.name[:-7] for path in IMAGE_FILES.parts(folder / uid)} < {"venous", "scout"}
+        assert IMAGE_FILES.knows(folder / uid) and is_series(folder / uid)
+        assert image_name(folder / uid) == f"study_{uid}"
+    monkeypatch.chdir(folder)
+    assert image_name(Path("1.2.3")) == "study_1.2.3"
+    assert not is_series(folder / "1.2.5") and not is_series(tmp_path / "none/1.2.3")
+    refused("with no DICOM file", call=lambda: IMAGE_FILES.read(folder / "1.2.5", 3))
+    (folder / "venous003.dcm").unlink()
+    refused(
+        "study/1.2.3: a slice is missing between venous002.dcm and venous004.dcm",
+        call=lambda: IMAGE_FILES.read(folder / "1.2.3", 3),
+    )
+    (folder / "1.2.3").write_bytes(b"a file of that name")  # is what it says it is
+    assert not is_series(folder / "1.2.3") and image_name(folder / "1.2.3") == "1.2.3"
+
+
+def test_the_volumes_of_a_folder(tmp_path, capsys):
+    """Each series of several slices; what else lies there is an image of its own."""
+    folder = tmp_path / "study"
+    write_study(folder)
+    write_series(folder, 1, title="localizer", prefix="one")
+    (folder / "z.mha").write_bytes(b"")
+    others = [folder / "one000.dcm", folder / "z.mha"]
+    assert IMAGE_FILES.volumes(folder, sorted(folder.iterdir())) == [
+        folder / "1.2.4", folder / "1.2.3", *others,
+    ]  # fmt: skip
+    said = capsys.readouterr().out
+    assert "holds 3 DICOM series" in said
+    assert "study_1.2.3: venous, 6 files" in said and "study_1.2.4: scout, 6 files" in said
+    for path in folder.glob("[so]*.dcm"):
+        path.unlink()
+    assert IMAGE_FILES.volumes(folder, sorted(folder.iterdir())) == [folder, others[1]]
+    assert not capsys.readouterr().out
 
 
 def change(**values):

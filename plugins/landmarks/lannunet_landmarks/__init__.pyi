@@ -90,6 +90,7 @@ from .evaluation.predictions import (
 # The loop with an annotator
 from .loop.merge import (
     Merged as Merged,
+    annotated_in as annotated_in,
     merge as merge,
 )
 from .loop.suggest import (

@@ -142,7 +142,8 @@ def translate(key: str, value: Any, foreign: bool = True) -> tuple[str, Any, str
     """Our key and value for a key with a meaning here, and a message for the user, or None.
 
     LaNNU-Net's parser reads the word None as null, as we do for keys where null is allowed. `foreign` keys
-    are in upper case."""
+    are in upper case.
+    """
     key = RENAMED.get(key, key)
     if foreign and key.startswith(SETTINGS):  # settings of the run's own architecture are known, and stay
         return f"another.{key}", value, None

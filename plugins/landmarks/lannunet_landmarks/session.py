@@ -78,7 +78,8 @@ class LandmarkSession(Session):
         """The number of images that are predicted at once.
 
         On a CPU it is one by default: the maps of several exceed its caches, and exceed the size from which
-        on the allocator requests memory from the system again for each layer."""
+        on the allocator requests memory from the system again for each layer.
+        """
         given = self.config.solver.data_loader_batch_size_eval
         on_cpu = self.fabric.device.type == "cpu"
         return 1 if given == "auto" and on_cpu else self.patches_at_once

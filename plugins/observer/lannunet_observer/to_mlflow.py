@@ -5,6 +5,7 @@ The client rather than `mlflow.start_run`: that keeps one run a process, and a p
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,12 @@ from lannunet_core import UserError
 from lannunet_observer.tracker import Start
 
 PARAMETERS_A_CALL, LONGEST_PARAMETER = 100, 6000  # limits of MLflow's interface
+METRICS_A_CALL, LONGEST_NAME = 1000, 250
+
+
+def mlflow_name(name: str) -> str:
+    """A name that MLflow takes: letters, digits and `_ - . /`, spaces; others as `_` and their code."""
+    return re.sub(r"[^\w\-. /]", lambda found: f"_{ord(found.group()):x}", name)[:LONGEST_NAME]
 
 
 class MLflow:
@@ -31,15 +38,17 @@ class MLflow:
         except MlflowException as error:
             raise UserError(f"trainer.observer.trackers: mlflow: {error}") from error
         if given.known is None:  # they cannot be written twice
-            parameters = [Param(key, str(value)[:LONGEST_PARAMETER]) for key, value in given.config.items()]
+            parameters = [
+                Param(mlflow_name(key), str(value)[:LONGEST_PARAMETER]) for key, value in given.config.items()
+            ]
             for first in range(0, len(parameters), PARAMETERS_A_CALL):
                 self._client.log_batch(self.run, params=parameters[first : first + PARAMETERS_A_CALL])
 
     def log(self, figures: Mapping[str, float], epoch: int) -> None:
         now = int(time.time() * 1000)
-        self._client.log_batch(
-            self.run, metrics=[Metric(name, value, now, epoch) for name, value in figures.items()]
-        )
+        metrics = [Metric(mlflow_name(name), value, now, epoch) for name, value in figures.items()]
+        for first in range(0, len(metrics), METRICS_A_CALL):
+            self._client.log_batch(self.run, metrics=metrics[first : first + METRICS_A_CALL])
 
     def results(self, figures: Mapping[str, float], pictures: Sequence[Path], report: Path) -> None:
         self.log(figures, epoch=0)

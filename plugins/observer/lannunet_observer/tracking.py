@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -90,24 +91,32 @@ class Trackers:
     def log(self, row: Mapping[str, float]) -> None:
         """Log an epoch: the losses, the learning rate, and figures of a validation."""
         figures = {key: value for key, value in row.items() if key != "epoch"}
-        for tracker in self._trackers:
-            tracker.log(figures, int(row["epoch"]))
+        self._in_each(lambda tracker: tracker.log(figures, int(row["epoch"])))
 
     def end(self, event: Event, predictions: Sequence[Any]) -> None:
         """Log the results of a run that ended, and end it in the trackers."""
         from lannunet_observer.pictures import draw_predictions
 
         figures = {f"summary/{key}": value for key, value in scalars(event.values).items()}
+        report = event.output_dir / "report.html"
         with TemporaryDirectory() as folder:
-            pictures = draw_predictions(predictions, Path(folder), event.output_dir)
-            for tracker in self._trackers:
-                tracker.results(figures, pictures, event.output_dir / "report.html")
-            self.close(failed=False)  # while what is uploaded is there
+            try:
+                pictures = draw_predictions(predictions, Path(folder), event.output_dir)
+                self._in_each(lambda tracker: tracker.results(figures, pictures, report))
+            finally:
+                self.close(failed=False)  # while what is uploaded is there
 
     def close(self, failed: bool) -> None:
-        for tracker in self._trackers:
-            tracker.close(failed)
-        self._trackers = []
+        try:
+            self._in_each(lambda tracker: tracker.close(failed))
+        finally:
+            self._trackers = []
+
+    def _in_each(self, do: Callable[[Tracker], None]) -> None:
+        """Do something in all trackers, also after one that fails; its error is raised then."""
+        with ExitStack() as stack:
+            for tracker in reversed(self._trackers):
+                stack.callback(do, tracker)
 
 
 def known_runs(path: Path) -> dict[str, str]:

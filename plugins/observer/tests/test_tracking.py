@@ -217,6 +217,54 @@ def test_what_was_logged_is_read_back(tracker, offline, tmp_path):
         assert not any(SECRET.encode() in content for content in contents), path
 
 
+def test_mlflow_takes_any_name_and_any_number_of_figures(offline, tmp_path):
+    pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    from lannunet_observer.to_mlflow import MLflow
+    from lannunet_observer.tracker import Start
+    from mlflow.tracking import MlflowClient
+
+    many = {f"summary/{number}": float(number) for number in range(1200)}
+    tracked = MLflow(Start("hands", "first", tmp_path, {"dataset.classes.T1+C": 1}, None))
+    tracked.log(many | {"summary/per_landmark/Gonion (left)/mm": 2.5, "α'": 1.5}, 1)
+    found = MlflowClient().get_run(tracked.run).data
+    assert len(found.metrics) == 1202 and found.metrics["summary/1199"] == 1199
+    assert found.metrics["summary/per_landmark/Gonion _28left_29/mm"] == 2.5
+    assert found.params == {"dataset.classes.T1_2bC": "1"}
+
+
+def test_a_tracker_that_fails_keeps_no_other_from_its_results(tmp_path, monkeypatch):
+    from lannunet_observer import tracking
+
+    class Told:
+        run = "a"
+
+        def __init__(self, fails):
+            self.fails, self.told = fails, []
+
+        def log(self, figures, epoch):
+            self.told.append("log")
+            if self.fails:
+                raise ConnectionError("the server is down")
+
+        def results(self, figures, pictures, report):
+            self.told.append("results")
+            if self.fails:
+                raise ConnectionError("the server is down")
+
+        def close(self, failed):
+            self.told.append("close")
+
+    both = {"mlflow": Told(fails=True), "wandb": Told(fails=False)}
+    monkeypatch.setattr(tracking, "start", lambda name, given: both[name])
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    trackers = tracking.Trackers(["mlflow", "wandb"], "hands", tmp_path, 0)
+    with pytest.raises(ConnectionError):
+        trackers.log({"epoch": 1, "loss": 2.0})
+    with pytest.raises(ConnectionError):
+        trackers.end(Event("end", tmp_path, {"overall": {}}, nn.Identity()), [])
+    assert [one.told for one in both.values()] == [["log", "results", "close"]] * 2
+
+
 @pytest.mark.parametrize(
     ("tracker", "variables", "said"),
     [

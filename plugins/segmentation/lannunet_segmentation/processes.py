@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import TypeVar
 
-from lannunet_core import RunFailed
+from lannunet_core import RunFailed, available_cores
 
 SIGNALS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
 Item = TypeVar("Item")
@@ -33,7 +33,7 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], jobs: in
     Raises:
         RunFailed: A process was killed.
     """
-    jobs = min(jobs or os.cpu_count() or 1, len(items))
+    jobs = min(jobs or available_cores(), len(items))
     if jobs <= 1:
         yield from map(work, items)
         return

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 THRESHOLD = 0.5
-"""The probability from which on a voxel is of a region."""
+"""The probability above which a voxel is of a region."""
 
 
 def regions_of(run: RunInfo) -> tuple[Region, ...]:

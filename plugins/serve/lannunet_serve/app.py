@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from lannunet_core import UserError
+from lannunet_core import RunFailed, UserError
 from lannunet_serve.guard import LARGEST_BODY, Guard, TooLarge, too_large
-from lannunet_serve.looking import Model, points_of
+from lannunet_serve.looking import Model, keep_upload, points_of
 from lannunet_serve.monai import monai_routes
 from lannunet_serve.pictures import labels_png, plane_png
 from lannunet_serve.store import Conflict, Served, Store
@@ -37,7 +37,12 @@ def make_app(model: Model, store: Store, token: str, largest: int = LARGEST_BODY
         Route("/images/{key}/labels", page.labels),
         *monai_routes(model, store),
     ]
-    handlers: dict[Any, Any] = {UserError: refused, TooLarge: over_size, Conflict: conflicting}
+    handlers: dict[Any, Any] = {
+        UserError: refused,
+        RunFailed: failed,
+        TooLarge: over_size,
+        Conflict: conflicting,
+    }
     return Guard(Starlette(routes=routes, exception_handlers=handlers), token, largest)
 
 
@@ -50,6 +55,10 @@ def static(name: str) -> Any:
 
 def refused(request: Request, error: Exception) -> Response:
     return PlainTextResponse(str(error), 422)
+
+
+def failed(request: Request, error: Exception) -> Response:
+    return PlainTextResponse(str(error), 500)
 
 
 def over_size(request: Request, error: Exception) -> Response:
@@ -77,12 +86,9 @@ class Page:
         return JSONResponse({"task": about.task, "dimensions": about.dimensions, **self.store.state()})
 
     async def upload(self, request: Request) -> Response:
-        served = await self.store.upload(request.query_params.get("name", ""), request.stream())
-        try:
-            await run_in_threadpool(self.model.look, served)
-        except UserError:
-            self.store.remove(served)
-            raise
+        served = await keep_upload(
+            self.model, self.store, request.query_params.get("name", ""), request.stream()
+        )
         return JSONResponse({"key": served.key, "name": served.name}, 201)
 
     def image(self, request: Request) -> Response:
@@ -112,8 +118,7 @@ class Page:
             raise UserError(f"The landmarks cannot be read ({type(error).__name__}).") from error
         if len(points) != len(self.store.names):
             raise UserError(f"{len(points)} landmarks are given, {len(self.store.names)} are known.")
-        await run_in_threadpool(self.store.save, served, points, before)
-        return JSONResponse({"saved": self.store.points_of(served)})
+        return JSONResponse({"saved": await run_in_threadpool(self.store.save, served, points, before)})
 
     def plane(self, request: Request) -> Response:
         pixels = self.model.look(self.served(request)).image.pixels

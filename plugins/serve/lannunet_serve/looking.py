@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from lannunet_images import IMAGE_FILES
+from starlette.concurrency import run_in_threadpool
 
-from lannunet_core import Image, Placement, api
-from lannunet_serve.store import Served
+from lannunet_core import Image, Placement, UserError, api
+from lannunet_serve.store import Served, Store
 
 REMEMBERED = 4  # images: a volume may take a gigabyte
 
@@ -58,6 +60,21 @@ class Model:
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
             return self._known[served.key]
+
+
+async def keep_upload(model: Model, store: Store, name: str, body: AsyncIterator[bytes]) -> Served:
+    """Keep an uploaded image that the model can take.
+
+    Raises:
+        UserError: It cannot.
+    """
+    served = await store.upload(name, body)
+    try:
+        await run_in_threadpool(model.look, served)
+    except UserError:
+        store.remove(served)
+        raise
+    return served
 
 
 def points_of(found: Any) -> list[dict[str, Any]]:

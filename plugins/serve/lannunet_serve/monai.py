@@ -24,7 +24,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from lannunet_core import UserError
-from lannunet_serve.looking import Looked, Model, points_of
+from lannunet_serve.looking import Looked, Model, keep_upload, points_of
 from lannunet_serve.store import Served, Store
 
 NAME, STRATEGY = "lannunet", "queue"
@@ -107,13 +107,7 @@ class MonaiLabel:
             while part := await file.read(1 << 20):
                 yield part
 
-        served = await self.store.upload(Path(file.filename or "").name, parts())
-        try:
-            await run_in_threadpool(self.model.look, served)
-        except UserError:
-            self.store.remove(served)
-            raise
-        return served
+        return await keep_upload(self.model, self.store, Path(file.filename or "").name, parts())
 
     def named(self, request: Request) -> Served:
         key = request.query_params.get("image", "")
@@ -166,7 +160,7 @@ def label_file(looked: Looked) -> bytes:
 
     found = looked.found
     labels = found.labels if hasattr(found, "labels") else balls(found.points, looked.image.pixels.shape[1:])
-    image = sitk.GetImageFromArray(np.asarray(labels, np.uint8))
+    image = sitk.GetImageFromArray(labels.astype(np.uint8 if labels.max() < 256 else np.uint16))
     if (placed := looked.placement) is not None and len(placed.spacing) == labels.ndim:
         image.SetSpacing([float(step) for step in placed.spacing])  # type: ignore[no-untyped-call]
         image.SetOrigin([float(value) for value in placed.origin])  # type: ignore[no-untyped-call]
@@ -177,9 +171,9 @@ def label_file(looked: Looked) -> bytes:
         return path.read_bytes()
 
 
-def balls(points: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def balls(points: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.uint16]:
     """A label map (*S) with a ball around each point (N, D); the first landmark is 1."""
-    labels = np.zeros(shape, np.uint8)
+    labels = np.zeros(shape, np.uint16)
     grid = np.stack(np.meshgrid(*[np.arange(-2, 3)] * len(shape), indexing="ij"), -1).reshape(-1, len(shape))
     grid = grid[np.linalg.norm(grid, axis=1) <= BALL]
     for value, point in enumerate(points, 1):

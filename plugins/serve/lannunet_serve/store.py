@@ -6,16 +6,22 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lannunet_landmarks import Annotated, Annotations, Mark, merge, read_content, without_suffix
+from lannunet_landmarks import (
+    Annotated,
+    Annotations,
+    Mark,
+    annotated_in,
+    merge,
+    read_content,
+    without_suffix,
+)
 
 from lannunet_core import UserError, names_a_file
-
-SPLITS = ("training", "validation", "testing")
 
 
 class Conflict(Exception):
@@ -57,20 +63,20 @@ class Store:
         self.into, self.uploads, self.by, self.names = into, uploads, by, tuple(names)
         self._turn = threading.Lock()
         self._kept = False
-        if into.exists() and (system := self._content().get("coordinate_system", "pixel")) != "pixel":
-            raise UserError(
-                f"{into}: counts mm of {system}; the page counts pixels. Convert it first: "
-                f"lannunet import {into} -o pixels.json --coordinate-system pixel"
-            )
+        self._made: set[str] = set()  # keys of the files that this session made
+        if into.exists():
+            system = read_content(into, -1).json.get("coordinate_system", "pixel")
+            if system != "pixel":
+                raise UserError(
+                    f"{into}: counts mm of {system}; the page counts pixels. Convert it first: "
+                    f"lannunet import {into} -o pixels.json --coordinate-system pixel"
+                )
         self.images: dict[str, Served] = {}
         for name, path in queue:
             self.add(name, path)
 
-    def _content(self) -> dict[str, Any]:
-        return dict(read_content(self.into, -1).json)
-
     def add(self, name: str, path: Path) -> Served:
-        key = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
+        key = key_of(path)
         return self.images.setdefault(key, Served(key, name, path))
 
     async def upload(self, name: str, body: AsyncIterator[bytes]) -> Served:
@@ -98,6 +104,7 @@ class Store:
                 path = self.uploads / (name if number == 1 else f"{stem}-{number}{name[len(stem) :]}")
                 if not path.exists():
                     partial.replace(path)
+                    self._made.add(key_of(path))
                     break
                 if hashlib.sha256(path.read_bytes()).digest() == digest.digest():
                     break
@@ -106,31 +113,25 @@ class Store:
         return self.add(path.name, path)
 
     def remove(self, image: Served) -> None:
-        """Forget an uploaded file that is no image after all."""
-        if image.path.parent == self.uploads:
+        """Forget an uploaded image that the model cannot take; a file that was there before stays."""
+        self.images.pop(image.key, None)
+        if image.key in self._made:
             image.path.unlink(missing_ok=True)
-            self.images.pop(image.key, None)
 
-    def saved(self) -> dict[Path, tuple[list[str], Any]]:
-        """Landmark names and coordinates, as they are written, of each annotated image of the JSON."""
-        if not self.into.exists():
-            return {}
-        content, found = self._content(), {}
-        for entry in (entry for split in SPLITS for entry in content.get(split, [])):
-            if entry.get("coordinates") is not None and entry.get("has_annotation", True):
-                names = content.get("landmark_names") or [str(n) for n in range(len(entry["coordinates"]))]
-                found[(self.into.parent / entry["image"]).resolve()] = (names, entry["coordinates"])
-        return found
+    def saved(self, images: Iterable[Served]) -> dict[str, list[Any]]:
+        """The landmarks in the order of `names` of those images that the JSON has annotated, by key."""
+        keys = {one.path: one.key for one in images}
+        found = annotated_in(self.into, list(keys))
+        return {keys[path]: self._ordered(known) for path, known in found.items()}
+
+    def _ordered(self, known: Mapping[str, Any]) -> list[Any]:
+        return [known.get(name) for name in self.names]
 
     def points_of(self, image: Served) -> list[Any] | None:
         """The saved landmarks of an image in the order of `names`; None: it is not annotated."""
-        known = self.saved().get(image.path.resolve())
-        if known is None:
-            return None
-        by_name = dict(zip(known[0], known[1], strict=True))
-        return [by_name.get(name) for name in self.names]
+        return self.saved([image]).get(image.key)
 
-    def save(self, image: Served, points: Sequence[Any], before: Any) -> None:
+    def save(self, image: Served, points: Sequence[Any], before: Any) -> list[Any] | None:
         """Merge the landmarks of an image into the JSON.
 
         Args:
@@ -138,6 +139,9 @@ class Store:
             points: As the JSON writes them: `[x, y]`, `{"at": [x, y], "occluded": true}`, `"absent"`, or None
                 for unlabelled ones, which stay as they are.
             before: What the JSON had when the image was opened, as `points_of` gave it.
+
+        Returns:
+            What the JSON has now.
 
         Raises:
             Conflict: The JSON has something else by now.
@@ -147,21 +151,27 @@ class Store:
         if not marks:
             raise UserError("Nothing is annotated; place a landmark, or mark it absent.")
         one = Annotated(image.path, marks, id=without_suffix(image.name))
-        with self._turn:
-            if json.dumps(self.points_of(image)) != json.dumps(before):
+
+        def check(known: Mapping[str, Any]) -> None:
+            # Browsers write 10.0 as 10, so values are compared, not texts.
+            if (self._ordered(known) if known else None) != before:
                 raise Conflict
-            done = merge(self.into, Annotations(self.names, (one,)), by=self.by, keep=not self._kept)
+
+        with self._turn:
+            done = merge(
+                self.into, Annotations(self.names, (one,)), by=self.by, check=check, keep=not self._kept
+            )
             self._kept = self._kept or done.backup is not None
+        return self.points_of(image)
 
     def state(self) -> Mapping[str, Any]:
         """What the page lists."""
-        saved = self.saved()
+        saved = self.saved(self.images.values())
         return {
             "into": self.into.name,
             "names": self.names,
             "images": [
-                {"key": one.key, "name": one.name, "saved": one.path.resolve() in saved}
-                for one in self.images.values()
+                {"key": one.key, "name": one.name, "saved": one.key in saved} for one in self.images.values()
             ],
         }
 
@@ -179,4 +189,11 @@ def _mark(point: Any) -> Mark:
     numbers = place if isinstance(place, list) else []
     if len(numbers) not in (2, 3) or not all(type(number) in (int, float) for number in numbers):
         raise UserError(f"{json.dumps(point)[:80]} is no landmark.")
-    return Mark(tuple(float(number) for number in numbers), occluded=occluded)
+    try:
+        return Mark(tuple(float(number) for number in numbers), occluded=occluded)
+    except OverflowError:
+        raise UserError(f"{json.dumps(point)[:80]} is no landmark.") from None
+
+
+def key_of(path: Path) -> str:
+    return hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]

@@ -1,22 +1,26 @@
 """Who may ask, and what is saved: real requests to a real server."""
 
+import asyncio
 import io
 import json
+import shutil
 import signal
 import socket
 import threading
 import time
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from lannunet_serve.app import make_app
-from lannunet_serve.looking import Model
-from lannunet_serve.store import Store
+from lannunet_serve.looking import Looked, Model, keep_upload
+from lannunet_serve.monai import label_file
+from lannunet_serve.store import Conflict, Store
 from PIL import Image
 
-from lannunet_core import UserError, api
+from lannunet_core import Image as Pixels, RunFailed, UserError, api
 
 
 def images(server):
@@ -152,6 +156,7 @@ def test_a_body_of_unknown_length_is_counted(tmp_path, call):
         b'{"points": [[NaN, 2], null], "before": null}',
         b'{"points": [[1e999, 2], null], "before": null}',
         b'{"points": [[true, 2], null], "before": null}',
+        b'{"points": [[1%s, 2], null], "before": null}' % (b"0" * 400),
         b'{"points": 3, "before": null}',
         b"[" * 100_000,
     ],
@@ -250,6 +255,61 @@ def test_a_session_keeps_one_backup(tmp_path, image):
     (backup,) = tmp_path.glob("*.bak")
     assert backup.read_bytes() == before
     assert second.points_of(served) == [[6, 1], [2, 2]]
+
+
+def test_a_copy_of_an_annotated_image_is_known(tmp_path, image):
+    """Under another path: its landmarks are not replaced unseen, and numbers come as browsers write them."""
+    target = tmp_path / "c.json"
+    entry = {"id": "a", "image": "image.png", "coordinates": [[10.0, 20.0], "absent"]}
+    target.write_text(json.dumps({"landmark_names": ["tip", "root"], "training": [entry]}))
+    copy = shutil.copy(image, tmp_path / "copy.png")
+    store = Store(target, tmp_path / "images", [("copy.png", copy)], "anna", ("tip", "root"))
+    (served,) = store.images.values()
+    assert store.state()["images"][0]["saved"] is True
+    with pytest.raises(Conflict):
+        store.save(served, [[1, 1], [2, 2]], None)
+    assert store.save(served, [[11, 20], None], [[10, 20], "absent"]) == [[11, 20], "absent"]
+    (merged,) = json.loads(target.read_text())["training"]
+    assert (merged["id"], merged["image"]) == ("a", "image.png")
+
+
+def test_a_file_of_an_earlier_session_is_not_removed(tmp_path):
+    """Where the model of this one cannot take it."""
+    earlier = tmp_path / "images" / "volume.nii.gz"
+    earlier.parent.mkdir()
+    earlier.write_bytes(b"a volume")
+
+    class Flat:
+        def look(self, served):
+            raise UserError("has 3 dimensions")
+
+    async def body():
+        yield b"a volume"
+
+    store = Store(tmp_path / "c.json", earlier.parent, [], "anna", ("tip",))
+    with pytest.raises(UserError, match="3 dimensions"):
+        asyncio.run(keep_upload(Flat(), store, "volume.nii.gz", body()))
+    assert earlier.read_bytes() == b"a volume" and not store.images
+
+
+def test_memory_that_is_short_is_one_sentence(tmp_path, image, call):
+    class Full:
+        def look(self, served):
+            raise RunFailed("There is not enough memory to predict.")
+
+    store = Store(tmp_path / "c.json", tmp_path / "images", [("image.png", image)], "anna", ("tip",))
+    status, body, _ = call(make_app(Full(), store, "token"), "GET", f"images/{next(iter(store.images))}")
+    assert (status, body) == (500, b"There is not enough memory to predict.")
+
+
+@pytest.mark.parametrize("count", [2, 300])
+def test_a_label_map_has_room_for_every_landmark(tmp_path, count):
+    points = np.stack([np.arange(count) * 8.0 + 3, np.full(count, 4.0)], axis=1)
+    image = Pixels(np.zeros((1, 9, count * 8 + 8), np.float32), None)
+    path = tmp_path / "label.nii.gz"
+    path.write_bytes(label_file(Looked(image, SimpleNamespace(points=points), None)))
+    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(path))).squeeze()
+    assert [labels[4, int(x)] for x, _ in points] == list(range(1, count + 1))
 
 
 def test_a_label_map_is_shown(tmp_path, call, kept):

@@ -13,7 +13,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, cast
 
 import numpy as np
-from lannunet_images import IMAGE_FILES, ImageFiles, is_inside
+from lannunet_images import IMAGE_FILES, ImageFiles, is_inside, is_series
 from pydantic import ValidationError
 
 from lannunet_core import LoadedConfig, State, UserError, image_format, open_in_format, terminal_text
@@ -219,6 +219,41 @@ def image_path(root: Path, image: str) -> Path:
     return path if "\\" not in image or os.path.lexists(path) else root / PureWindowsPath(image).as_posix()
 
 
+def entries_of(path: Path, content: Mapping[str, Any], root: Path) -> list[tuple[dict[str, Any], Path]]:
+    """The samples of all lists of a JSON, each with its image.
+
+    Raises:
+        UserError: One has no id or image.
+    """
+    _check_lists(path, content)
+    return [
+        (entry, _image(_where(path, split, position, entry), entry, root))
+        for split in SPLITS
+        for position, entry in enumerate(content.get(split, []))
+    ]
+
+
+def landmarks_of(path: Path, content: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What is written of each landmark of an entry, by name; empty where it is not annotated.
+
+    Raises:
+        UserError: It has more or fewer than the JSON has names.
+    """
+    if not is_annotated(entry):
+        return {}
+    points, where = entry["coordinates"], f'{path}, sample "{terminal_text(entry["id"])}"'
+    if not isinstance(points, list):
+        raise UserError(f'{where}: "coordinates" is {shown(points)}; it must be a list, a landmark each.')
+    names = content.get("landmark_names")
+    names = [str(index) for index in range(len(points))] if names is None else names
+    if not isinstance(names, list) or len(names) != len(points):
+        raise UserError(
+            f'{where}: has {len(points)} landmarks, and "landmark_names" is {shown(names)}. Write null for '
+            "one without annotation."
+        )
+    return {str(name): point for name, point in zip(names, points, strict=True)}
+
+
 def is_annotated(entry: Mapping[str, Any]) -> bool:
     return entry.get("coordinates") is not None and entry.get("has_annotation", True)
 
@@ -348,7 +383,7 @@ def _flip_pairs(
 
 
 def _check_images(samples: Sequence[Sample], files: ImageFiles) -> None:
-    missing = [sample for sample in samples if not _is_image(sample.image, files)]
+    missing = [sample for sample in samples if not _is_image(sample.image)]
     if missing:
         first = missing[0]
         image = f"{terminal_text(first.image):.300}"
@@ -366,11 +401,9 @@ def _check_images(samples: Sequence[Sample], files: ImageFiles) -> None:
             image_format(sample.image)  # known content with an unknown suffix is accepted
 
 
-def _is_image(path: Path, files: ImageFiles) -> bool:
-    """Whether the path is a file, or a folder of DICOM slices."""
-    if os.path.isdir(path):  # noqa: PTH112  (never raises)
-        return files.knows(path)
-    return os.path.isfile(path)  # noqa: PTH113
+def _is_image(path: Path) -> bool:
+    """Whether the path is a file, or DICOM slices."""
+    return os.path.isfile(path) or is_series(path)  # noqa: PTH113  (never raises)
 
 
 def _groups(path: Path, content: Mapping[str, Any]) -> dict[str, str]:

@@ -42,6 +42,7 @@ from lannunet_core import (
     State,
     UserError,
     call_accepting,
+    on_this_machine,
     to_device,
 )
 from lannunet_landmarks.data.annotations import check_inside
@@ -93,7 +94,8 @@ class PreparedImages:
         resize: `letterbox` or `stretch`.
         cache_data: Whether `preload` stores images.
         dtype: Precision of all images, stored or read again, so that results do not depend on the memory.
-        budget_bytes: Memory for the images; None: half of what is available at `preload`.
+        budget_bytes: Memory for the images; None: half of what is available at `preload`, shared by the
+            processes of a run on a machine.
         reference: Image that `channels` was read from, for messages; None: the first of `samples`.
         files: Reader of the images.
         normalisations: Normalisations by name, as for `prepare_image`.
@@ -156,7 +158,8 @@ class PreparedImages:
         """
         budget = 0
         if self.cache_data:
-            budget = available_memory() // 2 if self.budget_bytes is None else self.budget_bytes
+            fair = available_memory() // (2 * on_this_machine())
+            budget = fair if self.budget_bytes is None else self.budget_bytes
         # Memory that a thread has freed may stay with that thread.
         first = self._bytes(self.samples[0]) if self.samples else 0
         threads = min(max(IN_FLIGHT // max(first, 1), 1), READING_THREADS)

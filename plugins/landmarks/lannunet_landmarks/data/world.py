@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from lannunet_images import ImageFiles
+from lannunet_images import ImageFiles, is_series
 
 from lannunet_core import Floats, Header, Placement, UserError, terminal_text
 
@@ -75,7 +75,7 @@ def placement_of(image: Path, files: ImageFiles, where: str) -> Placement:
     Raises:
         UserError: The file states none, or does not exist.
     """
-    if not image.is_file():
+    if not image.is_file() and not is_series(image):
         raise UserError(
             f"{where}: image {terminal_text(image)} does not exist. Paths are relative to dataset.root."
         )

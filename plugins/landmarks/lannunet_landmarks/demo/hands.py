@@ -130,7 +130,8 @@ def baselines(dataset: LandmarkDataset, split: Split = "testing") -> dict[str, l
 
     "mean position" places a landmark at its mean position in the training images, relative to their size.
     "template matching" places it where the image correlates best (Lewis 1995, normalised cross-correlation)
-    with the average of the training images around the landmark."""
+    with the average of the training images around the landmark.
+    """
     from lannunet_landmarks.evaluation.mean_position import mean_position
 
     training = {sample.id: _grey(sample.image, dataset.dimensions) for sample in dataset.samples["training"]}

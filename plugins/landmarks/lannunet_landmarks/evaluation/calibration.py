@@ -15,7 +15,8 @@ infinite.
 Bins are Quantile Binning (Schobs et al. 2022): the held-out predictions are sorted by uncertainty and cut
 into groups of equal size; an isotonic regression of error on uncertainty is evaluated at the cuts. The
 uncertainty is the spread of the members of an ensemble (the root of the coordinates' variance) where it is
-known, else 1 − confidence."""
+known, else 1 − confidence.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The mean position of each landmark in the training images: a baseline that a model has to beat.
 
 Positions are relative to the image's size, (x + 0.5) / width, so that images of all sizes have equal weight.
-A model that is not better has not learned to find a landmark, however small its error is."""
+A model that is not better has not learned to find a landmark, however small its error is.
+"""
 
 from __future__ import annotations
 

@@ -54,7 +54,8 @@ def write_predictions(path: Path, predictions: Sequence[Prediction], landmark_na
     presence was decided, `present` follows the state, and then its probability, `presence`, if known. After a
     calibration, radius_mm (or _px), confidence_bin, bin_from_mm and bin_to_mm follow the confidence. The
     number of decimals is fixed (3 for pixels and mm, 4 for the confidence), so equal predictions give equal
-    files. Texts that a spreadsheet would evaluate begin with an apostrophe (see `spreadsheet_text`)."""
+    files. Texts that a spreadsheet would evaluate begin with an apostrophe (see `spreadsheet_text`).
+    """
     header, rows = _table(predictions, landmark_names)
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from math import isclose
@@ -16,14 +16,14 @@ from filelock import FileLock
 from lannunet_images import IMAGE_FILES, ImageFiles
 
 from lannunet_core import UserError, atomic_path, terminal_text, write_text
-from lannunet_landmarks.data.annotations import dataset_of, dataset_section, image_path
+from lannunet_landmarks.data.annotations import dataset_of, dataset_section, entries_of, landmarks_of
 from lannunet_landmarks.data.exchange import Content, named, own_content, written
 from lannunet_landmarks.data.exported import in_system
 from lannunet_landmarks.data.formats import Annotated, Annotations, relative_to
 from lannunet_landmarks.data.groups import contents
 from lannunet_landmarks.data.points import place_of
 from lannunet_landmarks.data.world import World, world_of
-from lannunet_landmarks.types import SPLITS, Split
+from lannunet_landmarks.types import Split
 
 HISTORY = "annotated"
 """The key of a sample that says when it was annotated, and by whom: a list of texts."""
@@ -89,7 +89,7 @@ def merge(
     by: str,
     split: Split = "training",
     files: ImageFiles = IMAGE_FILES,
-    check: Callable[[dict[str, Any]], None] = lambda entry: None,
+    check: Callable[[Mapping[str, Any]], None] = lambda before: None,
     keep: bool = True,
 ) -> Merged:
     """Merge corrected annotations into a JSON of ours, which is made where there is none.
@@ -104,7 +104,7 @@ def merge(
         by: Who annotated.
         split: The list for images that the JSON does not have.
         files: What reads images.
-        check: Called with the entry of each sample that the JSON has, as it is; may raise.
+        check: Called with what the JSON has of each image, by landmark, before it is changed; may raise.
         keep: Whether the JSON as it was is copied beside it, as `NAME.TIME.bak`.
 
     Raises:
@@ -112,8 +112,12 @@ def merge(
     """
     with _turn, FileLock(path.with_name(f".{path.name}.lock")):
         content = _read(path, corrected.names)
-        names = content.get("landmark_names") or [str(index) for index in range(_count(content))]
+        entries = entries_of(path, content, path.parent)
+        known = (landmarks_of(path, content, entry) for entry, _ in entries)
+        names = next((list(marks) for marks in known if marks), content.get("landmark_names") or [])
         moved = in_system(named(corrected), content.get("coordinate_system", "pixel"), files)
+        if not names:  # a list of images, none of which is annotated yet
+            names = content["landmark_names"] = list(moved.names)
         if unknown := [name for name in moved.names if name not in names]:
             raise UserError(
                 f"{path}: has no landmark '{terminal_text(unknown[0])}'; it has "
@@ -121,14 +125,13 @@ def merge(
             )
         done = Merged()
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        entries = [entry for of_split in SPLITS for entry in content.get(of_split, [])]
-        images = {id(entry): image_path(path.parent, str(entry["image"])) for entry in entries}
         marked = [one for one in moved.images if one.marks]
-        keys = contents([*images.values(), *(one.image for one in marked)])
-        by_image = {keys[images[id(entry)]]: entry for entry in entries}
-        taken = {str(entry["id"]) for entry in entries}
+        by_image = by_images(entries, [one.image for one in marked])
+        taken = {str(entry["id"]) for entry, _ in entries}
         for one in marked:
-            entry = by_image.get(keys[one.image])
+            entry, _ = by_image.get(one.image, (None, None))
+            before = {} if entry is None else landmarks_of(path, content, entry)
+            check(before)
             if entry is None:
                 if one.id in taken:
                     raise UserError(
@@ -137,14 +140,13 @@ def merge(
                     )
                 entry = {"id": one.id, "image": relative_to(one.image, path.parent), "coordinates": None}
                 content.setdefault(split, []).append(entry)
-                _annotate(entry, one, names)
+                _annotate(entry, one, names, before)
                 if one.spacing is not None:
                     entry["spacing"] = list(one.spacing)
                 done.added.append(str(one.id))
             else:
-                check(entry)
                 metric = _metric(entry, content, one.image, files)
-                changes = _annotate(entry, one, names, metric)
+                changes = _annotate(entry, one, names, before, metric)
                 if not changes:
                     done.same.append(str(entry["id"]))
                     continue
@@ -159,6 +161,40 @@ def merge(
         text = json.dumps(content, indent=1, ensure_ascii=False)
         write_text(path, text.encode("utf-8", "backslashreplace").decode())
         return done
+
+
+def by_images(
+    entries: Sequence[tuple[dict[str, Any], Path]], images: Sequence[Path]
+) -> dict[Path, tuple[dict[str, Any], Path]]:
+    """The entry, and its own image, of each of `images` that a JSON has: by path, else by the same bytes.
+
+    Args:
+        entries: Of the JSON, each with its image.
+        images: May be copies. Files are compared only where a path is not known.
+    """
+    by_path = {image.resolve(): (entry, image) for entry, image in entries}
+    found = {image: by_path[image.resolve()] for image in images if image.resolve() in by_path}
+    if left := [image for image in images if image not in found]:
+        keys = contents([*(image for _, image in entries), *left])
+        by_key = {keys[image]: (entry, image) for entry, image in entries}
+        found |= {image: by_key[keys[image]] for image in left if keys[image] in by_key}
+    return found
+
+
+def annotated_in(path: Path, images: Sequence[Path]) -> dict[Path, dict[str, Any]]:
+    """The landmarks, as written, of those of `images` that a JSON of ours has annotated: by image, then name.
+
+    Images are known as `merge` knows them: also under another path.
+
+    Raises:
+        UserError: The JSON is not ours, or damaged.
+    """
+    if not path.exists():
+        return {}
+    content = _read(path, ())
+    found = by_images(entries_of(path, content, path.parent), images)
+    known = {image: landmarks_of(path, content, entry) for image, (entry, _) in found.items()}
+    return {image: marks for image, marks in known.items() if marks}
 
 
 def back_up(path: Path) -> Path:
@@ -185,19 +221,15 @@ def _read(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
     return dict(found.json)
 
 
-def _count(content: Mapping[str, Any]) -> int:
-    points = (entry.get("coordinates") for split in SPLITS for entry in content.get(split, []))
-    return max((len(one) for one in points if isinstance(one, list)), default=0)
-
-
 def _annotate(
     entry: dict[str, Any],
     one: Annotated,
     names: list[str],
+    known: Mapping[str, Any],
     metric: Callable[[Any, Any], float | None] = lambda before, after: None,
 ) -> list[Change]:
     """Write the marks of an image into its entry; what changed."""
-    points = list(entry.get("coordinates") or [None] * len(names))
+    points = [known.get(name) for name in names]
     changes = []
     for index, name in enumerate(names):
         if name not in one.marks:

@@ -3,7 +3,8 @@
 If a loss makes the maps probabilities (`kl`), the raw confidence is the mass within `REACH` widths of the
 labels around the point: the network's own probability that the landmark lies there. The total mass of a map
 is the probability that the landmark is in the image, as the rest is the class "not here". The mass of other
-losses' maps has no meaning; there the decoder's confidence is kept, the height of the peak."""
+losses' maps has no meaning; there the decoder's confidence is kept, the height of the peak.
+"""
 
 from __future__ import annotations
 

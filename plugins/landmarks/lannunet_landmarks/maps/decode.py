@@ -85,7 +85,8 @@ def decode_dark(
     The map is blurred with a Gaussian as wide as the peak, and a Taylor expansion of the logarithm leads from
     the highest point to the vertex. The width is that of the peak at half its height (the paper uses the
     labels', which a trained network may not reproduce), and the highest point is that of the blurred map. The
-    kernel narrows towards the border, where a blurred map would be biased inwards."""
+    kernel narrows towards the border, where a blurred map would be biased inwards.
+    """
     peaks = locate(heatmaps, affine, original_sizes, evaluation_mode)
     sigma = widths(peaks.windows.values, peaks.value).clamp(max=WIDEST)
     to_border = peaks.points.minimum(torch.tensor(peaks.maps.shape[:0:-1]) - 1 - peaks.points)

@@ -9,7 +9,8 @@ reweighted least squares from a robust fit). First come Huber's weights, which b
 and converge from afar; then plain least squares over the pixels within five standard deviations. With
 Gaussian noise these are all pixels, so the result is the least-squares fit and as precise as the data allow.
 The standard deviation is that of the first stage's median absolute residual, and at least a share of the
-height: a network's map on a background of exact zeros is not Gaussian to that precision."""
+height: a network's map on a background of exact zeros is not Gaussian to that precision.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 It differs from `peaks.locate` in how candidates are found: first local maxima, then those that are the
 highest of their blocks, which needs no loop and no size that depends on the maps. The following steps share
-the code."""
+the code.
+"""
 
 from __future__ import annotations
 

@@ -49,7 +49,8 @@ class _AtLeastOne(torch.autograd.Function):
 
     The gradient of an eigendecomposition divides by differences of eigenvalues, which are 0 for a round
     Gaussian; the gradient of a matrix function needs only divided differences of the function (Daleckii and
-    Krein 1965)."""
+    Krein 1965).
+    """
 
     @staticmethod
     def forward(ctx: Any, matrices: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ All take the network's outputs (one tensor, or a list with the finest resolution
 (B, N), `heatmaps` (a list of (B, N, *S_l)) and, where there are weights, `weight` (B, N). A level's term is
 the weighted mean over the batch's labelled landmarks (weight 0 is equivalent to unlabelled, a common factor
 has no effect); levels have weights 1, ½, ¼ …, normalised to sum 1. `kl` and `mse` can learn the labels'
-widths too: `learned_sigma` derives their objective, whose second part is the term `sigma`."""
+widths too: `learned_sigma` derives their objective, whose second part is the term `sigma`.
+"""
 
 from __future__ import annotations
 
@@ -52,9 +53,9 @@ class SoftmaxCrossEntropy(nn.Module):
     @staticmethod
     def term(logits: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy (B, N). An all-zero target leaves −log p("not here"), as "not here" has logit 0."""
-        tiny = torch.finfo(target.dtype).tiny
-        expected = (target * logits).flatten(2).sum(-1) / target.flatten(2).sum(-1).clamp(min=tiny)
-        return log_partition(logits) - expected
+        mass = target.flatten(2).sum(-1)
+        mass = torch.where(mass > 0, mass, 1)  # scores / tiny overflow on the way back to a learned width
+        return log_partition(logits) - (target * logits).flatten(2).sum(-1) / mass
 
     def activation(self, outputs: Any) -> Tensor:
         """Probabilities of the positions, scaled so that a perfect label's peak is 1: (B, N, *S)."""

@@ -40,7 +40,8 @@ def exponential(matrices: Tensor) -> Tensor:
     """exp of symmetric matrices (…, D, D) of norms up to 10; differentiable.
 
     The Taylor series of a 64th of the matrix is squared six times (Higham, Functions of Matrices, 2008,
-    10.3)."""
+    10.3).
+    """
     part = matrices / 2**SQUARINGS
     one = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
     found = one.expand_as(matrices)

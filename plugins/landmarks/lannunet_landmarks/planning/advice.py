@@ -20,7 +20,8 @@ def advice(loaded: LoadedConfig, run: RunInfo, dataset: LandmarkDataset) -> str 
     """A message for a run on the CPU, on whole images, with few batches in its budget; None: no advice.
 
     Nothing is measured and no image is read: the cost of the network is estimated from its architecture's
-    figures. If the architecture has none for this network, there is no advice."""
+    figures. If the architecture has none for this network, there is no advice.
+    """
     config = cast(RunConfig, loaded.run)
     solver, sampler = config.solver, config.sampler
     if solver.max_epochs != "auto" or sampler.in_patches or config.model.checkpoint is not None:

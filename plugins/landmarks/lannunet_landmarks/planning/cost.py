@@ -69,7 +69,8 @@ def measured_speed() -> float:
 
     It is the processor time of a trial: two convolutions with the layers that most networks have between
     them, forward and backward. Processor time and rounding make a plan independent of other load on the
-    machine."""
+    machine.
+    """
     import torch
     from torch import nn
 

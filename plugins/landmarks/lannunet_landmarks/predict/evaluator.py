@@ -205,7 +205,8 @@ def mean_error(predictions: Sequence[Prediction]) -> float | None:
     """Mean radial error in pixels, None if nothing is annotated.
 
     The error of a landmark that was not found is the distance from the first pixel to the farthest
-    annotation."""
+    annotation.
+    """
     targets = np.concatenate([p.target for p in predictions if p.target is not None] or [np.empty((0, 1))])
     if not np.isfinite(targets).any():
         return None

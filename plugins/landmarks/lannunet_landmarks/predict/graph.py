@@ -2,7 +2,8 @@
 
 It computes the same as one pass of `LandmarkModel.predict`, as a single module of tensors. A decoder of a
 plugin, or any decoder but the default, stays outside: then the graph returns the activated maps, and the
-matrix to original pixels."""
+matrix to original pixels.
+"""
 
 from __future__ import annotations
 

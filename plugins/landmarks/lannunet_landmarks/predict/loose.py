@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lannunet_images import IMAGE_FILES, ImageFiles, slices_in
+from lannunet_images import IMAGE_FILES, ImageFiles, image_name, is_series
 
 from lannunet_core import (
     BEST_MODEL,
@@ -108,31 +108,35 @@ def loose_samples(images: Sequence[Path], run: RunInfo, readers: ImageFiles = IM
     for path in images:
         if path.is_dir():
             files += images_in(path, run.dimensions, readers)
-        elif path.exists():
+        elif path.exists() or is_series(path):
             files.append(path)
         else:
             raise UserError(f"{terminal_text(path)}: there is no such image or folder.")
     files = list(dict.fromkeys(files))
     for folder in dict.fromkeys(file.parent for file in files):
-        check_series(folder, [file for file in files if file.parent == folder], run.dimensions, readers)
+        readers.check_series(folder, [file for file in files if file.parent == folder], run.dimensions)
     ids = map(terminal_text, named_apart(files))
     return [unannotated(name, file, run) for name, file in zip(ids, files, strict=True)]
 
 
 def named_apart(files: Sequence[Path]) -> list[str]:
-    """The files' names; if two share a name, their paths below the common folder."""
-    often = Counter(file.name for file in files)
+    """The images' names; if two share a name, their paths below the common folder."""
+    names = [image_name(file) for file in files]
+    often = Counter(names)
     if max(often.values(), default=1) == 1:
-        return [file.name for file in files]
+        return names
     absolute = [file.absolute() for file in files]
     shared = Path(os.path.commonpath([file.parent for file in absolute]))
-    return [file.name if often[file.name] == 1 else str(file.relative_to(shared)) for file in absolute]
+    return [
+        name if often[name] == 1 else str(file.relative_to(shared))
+        for name, file in zip(names, absolute, strict=True)
+    ]
 
 
 def images_in(folder: Path, dimensions: int, readers: ImageFiles) -> list[Path]:
     """The images of a folder, of any format; other files are named in a warning, except hidden ones.
 
-    If DICOM slices in it form a volume, the folder is returned for them.
+    DICOM slices are joined to volumes if the model needs these.
 
     Raises:
         UserError: There are none.
@@ -148,25 +152,10 @@ def images_in(folder: Path, dimensions: int, readers: ImageFiles) -> list[Path]:
         )
     if left := [path.name for path in found if path not in images and path.suffix.lower() not in PIXELS]:
         echo(f"warning: {folder}: left out, as they are not images: {shown(left)}", err=True)
-    if readers.is_series(images, dimensions):
-        own = folder if folder.name not in ("", "..") else folder.resolve()
-        return [own, *sorted(images - set(slices_in(folder)))]
-    return sorted(images)
+    return readers.volumes(folder, sorted(images)) if dimensions == 3 else sorted(images)
 
 
 def shown(names: Sequence[str]) -> str:
     return ", ".join(map(terminal_text, names[:5])) + (
         f" and {len(names) - 5} more" if len(names) > 5 else ""
     )
-
-
-def check_series(folder: Path, files: Sequence[Path], dimensions: int, readers: ImageFiles) -> None:
-    """Raise an error for slices if the model needs volumes; warn about slices if it takes images."""
-    slices = readers.largest_series(files)
-    if len(slices) < 2:
-        return
-    text = f"{terminal_text(folder)}: {len(slices)} files are slices of one DICOM series"
-    if dimensions == 2:
-        echo(f"warning: {text}; each is predicted as an image of its own.", err=True)
-    elif readers.is_series(slices, dimensions):
-        raise UserError(f"{text}. Name the folder, which is read as one volume.")

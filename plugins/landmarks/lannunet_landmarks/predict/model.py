@@ -195,6 +195,7 @@ def recalibrate(session: LandmarkSession, known: Calibration | None) -> None:
     """Apply a calibration to a session's confidences, member by member.
 
     It is applied before members are combined, so that a disagreement of members lowers the calibrated
-    confidence."""
+    confidence.
+    """
     if known is not None and known.confidence is not None:
         session.calibrations = (*session.calibrations, known.confidence)

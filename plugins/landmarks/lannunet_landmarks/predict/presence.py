@@ -2,7 +2,8 @@
 
 Under `kl` it is the probability that the network has learned, the complement of "not here"; other losses do
 not learn one, and the raw confidence is used instead. The thresholds minimise the number of wrong decisions
-on the landmarks of the validation images."""
+on the landmarks of the validation images.
+"""
 
 from __future__ import annotations
 

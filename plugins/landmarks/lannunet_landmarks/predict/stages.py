@@ -1,7 +1,8 @@
 """A run in one stage, or in two: the second predicts on patches around the predictions of the first.
 
 The first stage is more accurate on images that it was trained on than on others. So the second stage is
-trained on patches that are moved by as much as the first stage errs on the validation images."""
+trained on patches that are moved by as much as the first stage errs on the validation images.
+"""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from lannunet_core.augment.schemes import Drawn, make_scheme
 from lannunet_core.augment.spatial import SpatialTransform
 from lannunet_core.errors import UserError
 from lannunet_core.hookspecs import State
+from lannunet_core.run import processes
 from lannunet_core.run.batches import EpochOrder, collate
 from lannunet_core.run.workers import loaded_batches
 
@@ -99,6 +100,14 @@ def test_kept_images_are_the_same_as_read_ones(samples):
     torch.testing.assert_close(kept[2].image, read[2].image, rtol=0, atol=0)
     with pytest.raises(UserError, match=r"0\.png: cannot be read"):
         read[0]
+
+
+def test_the_processes_of_a_machine_share_its_memory(samples, monkeypatch):
+    one = 4 * INPUT[0] * INPUT[1]
+    monkeypatch.setattr("lannunet_landmarks.data.samples.available_memory", lambda: 8 * one)
+    assert prepared(samples).preload() == 3
+    monkeypatch.setattr(processes._now, "local", 4)
+    assert prepared(samples).preload() == 1
 
 
 def test_twice_as_many_images_are_kept_in_half_precision(samples):

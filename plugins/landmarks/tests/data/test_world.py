@@ -17,6 +17,7 @@ from lannunet_landmarks.evaluation.summary import uncertainties
 from scipy.spatial.transform import Rotation
 
 from lannunet_core import Placement, State, UserError
+from tests.fixtures.dicom import write_series
 
 SIGNS = st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3)
 ANGLES = st.tuples(*[st.floats(-180, 180)] * 3)
@@ -123,6 +124,14 @@ def test_a_picture_that_is_one_slice_lies_in_its_plane(tmp_path):
     dataset = load_dataset(dataset_section(tmp_path / "a.json"), -1)
     assert dataset.dimensions == 2
     np.testing.assert_allclose(dataset.samples["testing"][0].coordinates, [[2, 4]], atol=1e-9)
+
+
+def test_dicom_slices_lie_in_the_world_too(tmp_path):
+    """A folder of them, and a series in it that is named by its UID."""
+    write_series(tmp_path / "ct", 4, uid="1.2.3")
+    for image in (tmp_path / "ct", tmp_path / "ct/1.2.3"):
+        points = to_pixels(np.array([[11.0, -17, 35]]), "LPS", image, 3, IMAGE_FILES, "here")
+        np.testing.assert_allclose(points, [[2, 4, 2]], atol=1e-6)
 
 
 @pytest.mark.parametrize(("system", "image", "said"), [

@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -80,6 +81,44 @@ def test_an_image_without_annotation_gets_one_and_stays_in_its_list(annotations)
     ]
     (entry,) = json.loads(annotations.read_text())["testing"]
     assert entry["coordinates"] == [[1, 2], [3, 4]] and "has_annotation" not in entry
+
+
+def test_coordinates_that_are_no_annotation_are_not_made_one(annotations):
+    content = json.loads(annotations.read_text())
+    content["testing"][0]["coordinates"] = [[0, 0], [7, 8]]  # such as a prediction, has_annotation is false
+    annotations.write_text(json.dumps(content))
+    merge(annotations, corrected(annotations.parent, 2, tip=(0, 0)), by="anna")
+    (entry,) = json.loads(annotations.read_text())["testing"]
+    assert entry["coordinates"] == [[0, 0], None] and "has_annotation" not in entry
+
+
+def test_a_list_of_images_gets_its_landmarks(annotations):
+    images = [
+        {"id": str(n), "image": f"images/im{n}.png", "coordinates": None, "has_annotation": False}
+        for n in range(2)
+    ]
+    annotations.write_text(json.dumps({"testing": images}))
+    merge(annotations, corrected(annotations.parent, 1, tip=(1, 2)), by="anna")
+    content = json.loads(annotations.read_text())
+    assert content["landmark_names"] == list(NAMES)
+    assert [one["coordinates"] for one in content["testing"]] == [None, [[1, 2], None]]
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"image": None}, 'sample "a" of training: "image" is missing'),
+        ({"id": None}, 'sample 1 of training: "id" is missing'),
+        ({"coordinates": [[10, 20]]}, 'sample "a": has 1 landmarks'),
+        ({"coordinates": 5}, 'sample "a": "coordinates" is 5'),
+    ],
+)
+def test_a_damaged_json_is_refused_in_a_sentence(annotations, change, words):
+    content = json.loads(annotations.read_text())
+    content["training"][0] |= change
+    annotations.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=re.escape(words)):
+        merge(annotations, corrected(annotations.parent, tip=(1, 2)), by="anna")
 
 
 def test_a_new_image_comes_into_training_and_a_copy_is_known(annotations):

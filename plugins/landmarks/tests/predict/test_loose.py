@@ -114,3 +114,21 @@ def test_a_folder_of_dicom_slices_is_one_volume(tmp_path):
     write_series(tmp_path / "gap", 5, without=[2])
     with pytest.raises(UserError, match=r"a slice is missing between slice001\.dcm and slice003\.dcm"):
         IMAGE_FILES.read(loose_samples([tmp_path / "gap"], run_of(3))[0].image, 3)
+
+
+def test_each_series_of_a_folder_is_a_sample(tmp_path):
+    volumes = {}
+    for place in ("a/ct", "b/ct"):
+        for uid in ("1.2.3", "1.2.4"):
+            path = tmp_path / place / uid
+            volumes[path] = write_series(tmp_path / place, 5, prefix=uid, uid=uid)
+    samples = loose_samples([tmp_path / "a/ct"], run_of(3))
+    assert [one.id for one in samples] == ["ct_1.2.3", "ct_1.2.4"]
+    assert [one.id for one in loose_samples([tmp_path / "a/ct/1.2.4"], run_of(3))] == ["ct_1.2.4"]
+    assert len(loose_samples([tmp_path / "a/ct"], run_of(2))) == 10
+    samples = loose_samples([tmp_path / "a/ct", tmp_path / "b/ct"], run_of(3))
+    assert [one.id for one in samples] == ["a/ct/1.2.3", "a/ct/1.2.4", "b/ct/1.2.3", "b/ct/1.2.4"]
+    for one in samples:
+        np.testing.assert_array_equal(IMAGE_FILES.read(one.image, 3).pixels[0], volumes[one.image])
+    with pytest.raises(UserError, match=r"no such image or folder"):
+        loose_samples([tmp_path / "a/ct/1.2.5"], run_of(3))

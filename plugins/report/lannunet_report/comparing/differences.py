@@ -3,7 +3,8 @@
 For single runs: the bootstrap of `bootstrap_statistics` over whole cases. For several seeds: the difference
 of a seed and a case is μ + seed + case + rest, both drawn at random, so that the interval applies to other
 seeds and other cases. Its variance is that of the two-way random-effects model (as of readers and cases in
-Obuchowski and Rockette 1995; Hillis 2007), its degrees of freedom are Satterthwaite's (1946)."""
+Obuchowski and Rockette 1995; Hillis 2007), its degrees of freedom are Satterthwaite's (1946).
+"""
 
 from __future__ import annotations
 
@@ -76,7 +77,8 @@ def differences_of(other: Group, base: Group, figure: int) -> dict[str, Any]:
     """The difference of a metric between two groups, for each output: `overall`, `per_output`.
 
     A value is used if both groups have it. Seeds are paired in their order; one run is compared with each
-    seed."""
+    seed.
+    """
     return _blocks(other.values(figure) - base.values(figure), base.runs[0].outputs)
 
 
@@ -104,7 +106,8 @@ def cases_of(other: Group, base: Group) -> list[dict[str, Any]]:
     Returns:
         Rows of `id`, `base`, `other` and `difference` (None without a common output), `lost` and `gained`
         (names of outputs that only one has in all seeds), and `output`: the one with the largest
-        deterioration."""
+        deterioration.
+    """
     figure = base.runs[0].figures[0]
     ours, theirs = other.values(0), base.values(0)
     has, had = (np.asarray(np.isfinite(of).all(axis=0)) for of in (ours, theirs))

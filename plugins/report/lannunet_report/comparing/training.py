@@ -59,7 +59,8 @@ def train_models(
         folder: Folder for plans and runs; created if need be.
 
     Raises:
-        UserError: Something named does not exist, or a finished run was trained with other settings.
+        UserError: Something named does not exist, a plan that is there is for other data, or a finished run
+            was trained with other settings.
     """
     models = [Model.of(word) for word in words]
     names = [model.name for model in models]
@@ -88,6 +89,8 @@ def train_models(
             own += [] if minutes is None else [f"solver.budget_minutes={minutes:g}"]
             files = [] if model.file is None else [model.file]
             runs[seed, model.name] = load_config(yaml, [*own, *known[0].same_split], files)
+    for name in names:
+        refuse_other_data(runs[0, name], data, folder / f"{name}.yaml")
     for loaded in runs.values():  # errors of the last one are found before the first is trained
         task.check(loaded)
     done = {key for key, loaded in runs.items() if finished(loaded)}
@@ -103,6 +106,17 @@ def train_models(
         Group(name, tuple(map(read_results, of_model)), about_runs(of_model))
         for name, of_model in folders.items()
     ]
+
+
+def refuse_other_data(loaded: LoadedConfig, data: Path, yaml: Path) -> None:
+    """Refuse a configuration that was there, such as an earlier comparison's, and trains on other data."""
+    wanted = data.resolve()
+    named = [Path(value).resolve() for value in vars(loaded.run.dataset).values() if isinstance(value, Path)]
+    if not any(path.is_relative_to(wanted) for path in named):
+        raise UserError(
+            f"{yaml}: trains on other data than --data {data}. Remove it, or give another --output, whose "
+            "folder has no such file."
+        )
 
 
 def finished(loaded: LoadedConfig) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lannunet_images import IMAGE_FILES, ImageFiles
+from lannunet_images import IMAGE_FILES, ImageFiles, is_series
 
 from lannunet_core import LoadedConfig, UserError, echo, inside, open_in_format, terminal_text
 from lannunet_segmentation.data import nnunet_v1, nnunet_v2
@@ -143,7 +143,7 @@ def _read_raw(folder: Path, files: ImageFiles) -> SegmentationDataset:
             raise UserError(f'{path}: "test" is {tests!r}, but must be a list of images.')
         testing = _listed_cases(folder, tests, "Ts", count, ending)
     elif isinstance(declared.get("dataset"), dict):
-        training, testing = _mapped_cases(folder, declared["dataset"], files), ()
+        training, testing = _mapped_cases(folder, declared["dataset"]), ()
     else:
         training, testing = _found_cases(folder, "Tr", count, ending), ()
         _say_left_out(folder / "imagesTr", ending, files)
@@ -280,7 +280,7 @@ def _listed_cases(
     return tuple(cases[name] for name in sorted(cases))
 
 
-def _mapped_cases(folder: Path, entries: Mapping[str, Any], readers: ImageFiles) -> tuple[Case, ...]:
+def _mapped_cases(folder: Path, entries: Mapping[str, Any]) -> tuple[Case, ...]:
     """The cases that a dataset.json of version 2 lists under `dataset`, wherever their files are."""
     cases = []
     where = folder / "dataset.json"
@@ -294,7 +294,7 @@ def _mapped_cases(folder: Path, entries: Mapping[str, Any], readers: ImageFiles)
             )
         paths = [folder / file for file in files]
         for path in paths:
-            if not _is_file(path) and not (path != paths[-1] and _is_series(path, readers)):
+            if not _is_file(path) and not (path != paths[-1] and is_series(path)):
                 raise UserError(f'{where}: lists {str(path)!r} for the case "{name}", but it does not exist.')
         cases.append(Case(name, tuple(paths[:-1]), paths[-1], _further(entry, MAPPED_KEYS)))
     return tuple(cases)
@@ -304,14 +304,6 @@ def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except (OSError, ValueError):  # it is too long, or cannot be a path
-        return False
-
-
-def _is_series(path: Path, readers: ImageFiles) -> bool:
-    """Whether it is a folder of DICOM slices, which are read as a volume."""
-    try:
-        return path.is_dir() and readers.knows(path)
-    except (OSError, ValueError):
         return False
 
 

@@ -22,6 +22,7 @@ from lannunet_segmentation.types import IGNORE, Case, Geometry, Labels, Segmenta
 
 INTEGER_TOLERANCE = 1e-3  # files of scaled numbers round
 PERPENDICULAR = 1e-6
+MOST_NAMED = 40  # classes in a message
 PICTURES = (".png", ".bmp", ".tif", ".tiff")
 VOLUMES = (".nii", ".nii.gz", ".mha", ".nrrd")  # no .mhd: its voxels are a second file
 
@@ -55,7 +56,8 @@ def as_labels(values: NDArray[Any], path: Path, dataset: SegmentationDataset) ->
     highest = len(dataset.class_names) - 1 if dataset.ignore is None else dataset.ignore
     for value in (values.min(), values.max()):
         if not IGNORE <= value <= highest:
-            names = ", ".join(f"{index} {name}" for index, name in enumerate(dataset.class_names))
+            known = [f"{index} {name}" for index, name in enumerate(dataset.class_names)]
+            names = ", ".join(known[:MOST_NAMED] + [f"… {known[-1]}"] * (len(known) > MOST_NAMED))
             more = "" if dataset.ignore is None else f", {dataset.ignore} ignore"
             raise UserError(
                 f"{path}: holds the label {value:g}, which is none of the classes ({names}{more}; −1 is not "

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lannunet_images import IMAGE_FILES, ImageFiles, slices_in
+from lannunet_images import IMAGE_FILES, ImageFiles, image_name, is_series
 
 from lannunet_core import UserError, echo, terminal_text
 from lannunet_segmentation.data.cases import CHANNEL, complete, file_ending, visible
@@ -25,7 +25,7 @@ def loose_cases(
     """Files for prediction as cases: those that differ only in their `_0000` are the channels of one.
 
     Args:
-        paths: Image files, and folders of them; a folder of DICOM slices is one volume.
+        paths: Image files, and folders of them; each series of DICOM slices in one is a volume.
         channels: C of the model.
         dimensions: D of the model.
         readers: What reads image files.
@@ -37,12 +37,12 @@ def loose_cases(
     folders: dict[Path, dict[Path, None]] = {}  # of each folder its files, once
     for path in paths:
         for file in _folder_files(path, dimensions, readers) if path.is_dir() else [path]:
-            if not file.exists():
+            if not file.exists() and not is_series(file):
                 raise UserError(f"{file}: does not exist.")
             folders.setdefault(file.parent, {})[file] = None
     cases: dict[str, Case] = {}
     for folder, files in sorted(folders.items()):
-        _check_series(folder, list(files), dimensions, readers)
+        readers.check_series(folder, list(files), dimensions)
         for name, found in _grouped(list(files), channels, readers).items():
             if name in cases:
                 raise UserError(
@@ -57,7 +57,7 @@ def loose_cases(
 
 def _grouped(files: Sequence[Path], channels: int, readers: ImageFiles) -> dict[str, dict[int, Path]]:
     """The files of one folder, by case and channel. A number that can be no channel belongs to the name."""
-    stems = {file: file.name.removesuffix(file_ending(file, readers)) for file in files}
+    stems = {file: image_name(file).removesuffix(file_ending(file, readers)) for file in files}
     all_stems = set(stems.values())
     grouped: dict[str, dict[int, Path]] = {}
     for file, stem in sorted(stems.items()):
@@ -78,7 +78,7 @@ def _grouped(files: Sequence[Path], channels: int, readers: ImageFiles) -> dict[
 
 
 def _folder_files(folder: Path, dimensions: int, readers: ImageFiles) -> list[Path]:
-    """The images of a folder; where DICOM slices in it are a volume, it stands for them."""
+    """The images of a folder; DICOM slices are volumes where these are wanted."""
     files = visible(folder)
     chosen = [file for file in files if readers.knows(file)]
     if not chosen:
@@ -91,20 +91,4 @@ def _folder_files(folder: Path, dimensions: int, readers: ImageFiles) -> list[Pa
     if left := [file.name for file in files if file not in used and file.suffix.lower() not in BESIDE]:
         names = ", ".join(left[:5]) + (f" and {len(left) - 5} others" if len(left) > 5 else "")
         echo(f"warning: {folder}: left out, as they are not images: {terminal_text(names)}", err=True)
-    if readers.is_series(chosen, dimensions):
-        slices = set(slices_in(folder))
-        own = folder if folder.name not in ("", "..") else folder.resolve()
-        return [own, *(file for file in chosen if file not in slices)]
-    return chosen
-
-
-def _check_series(folder: Path, files: Sequence[Path], dimensions: int, readers: ImageFiles) -> None:
-    """Refuse slices where the model takes volumes; say that they are slices where it takes pictures."""
-    slices = readers.largest_series(files)
-    if len(slices) < 2:
-        return
-    text = f"{terminal_text(folder)}: {len(slices)} files are slices of one DICOM series"
-    if dimensions == 2:
-        echo(f"warning: {text}; each is segmented as an image of its own.", err=True)
-    elif readers.is_series(slices, dimensions):
-        raise UserError(f"{text}. Name the folder, which is read as one volume.")
+    return readers.volumes(folder, chosen) if dimensions == 3 else chosen

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ import numpy as np
 from lannunet_images import IMAGE_FILES, ImageFiles
 from numpy.typing import NDArray
 
-from lannunet_core import ExtraMap, UserError, echo, inside, progress_bar
+from lannunet_core import ExtraMap, UserError, available_cores, echo, inside, progress_bar
 from lannunet_segmentation.data import preprocessed
 from lannunet_segmentation.data.arrays import layout, read_array, save_array
 from lannunet_segmentation.data.case_record import CaseRecord, FileState, read_record, write_record
@@ -379,4 +378,4 @@ def _fitting_jobs(todo: Sequence[_Job]) -> int:
         return 1
     from lannunet_images import available_memory
 
-    return max(1, min(os.cpu_count() or 1, available_memory() // max(sizes)))
+    return max(1, min(available_cores(), available_memory() // max(sizes)))

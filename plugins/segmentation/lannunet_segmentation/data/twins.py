@@ -45,9 +45,9 @@ def say_twins(training: Sequence[Case], others: Sequence[Case], split: str) -> N
 
 
 def _file(case: Case) -> Path:
-    """The first image, of a folder of DICOM slices the first of these."""
+    """The first image, of DICOM slices the first of these."""
     image = case.images[0]
-    return slices_in(image)[0] if image.is_dir() else image
+    return image if image.is_file() else slices_in(image)[0]
 
 
 def _beginning(path: Path) -> tuple[int, bytes]:

@@ -22,6 +22,8 @@ from lannunet_segmentation.types import Case, Region, SegmentationDataset, Segme
 
 HIGHEST = 32767  # that a label may be
 MOST_SHOWN = 5  # names in a message
+BESIDE = (".npz", ".dcm")
+"""What `lannunet predict` writes beside a label map: probabilities, and a DICOM segmentation."""
 
 
 def pair_folders(
@@ -93,10 +95,10 @@ def label_maps(folder: Path, files: Any = IMAGE_FILES) -> dict[str, Path]:
         for path in visible(folder)
         if files.knows(path)
     }
-    maps = {name for path, name in named.items() if path.suffix != ".npz"}
+    maps = {name for path, name in named.items() if path.suffix not in BESIDE}
     for path, name in named.items():
-        if path.suffix == ".npz" and name in maps:
-            continue  # probabilities, which predict saved beside the label map
+        if path.suffix in BESIDE and name in maps:
+            continue
         if name in found:
             raise UserError(f"{path}: is called as {found[name].name} is. Leave one of them there.")
         found[name] = path

@@ -100,8 +100,8 @@ def case_metrics(
         metrics.append(
             ClassMetrics(
                 index=index,
-                dice=_dice(p, t),
-                weighted_dice=None if weight is None else _dice(p, t, weight[box]),
+                dice=dice_of_masks(p, t),
+                weighted_dice=None if weight is None else dice_of_masks(p, t, weight[box]),
                 hausdorff95=hausdorff,
                 mean_surface_distance=mean,
                 predicted=int(p.sum()),
@@ -171,7 +171,8 @@ def surface_distances(
     return hausdorff, float(np.concatenate([there, back]).mean())
 
 
-def _dice(predicted: Mask, target: Mask, weight: NDArray[Any] | None = None) -> float:
+def dice_of_masks(predicted: Mask, target: Mask, weight: NDArray[Any] | None = None) -> float:
+    """Dice of two masks of one shape, voxels counted as often as `weight` says; NaN where both are empty."""
     if weight is None:
         both, each = int((predicted & target).sum()), int(predicted.sum()) + int(target.sum())
         return 2 * both / each if each else float("nan")

@@ -19,11 +19,12 @@ from lannunet_core import (
     write_text,
 )
 from lannunet_segmentation.evaluation.given import evaluate_cases, refuse_output
+from lannunet_segmentation.evaluation.metrics import dice_of_masks
 from lannunet_segmentation.evaluation.report import read_label_maps
 from lannunet_segmentation.opened import open_run
 from lannunet_segmentation.predict.postprocessing import KEY, POSTPROCESSING, keep_largest
 from lannunet_segmentation.predict.targets import PREDICTIONS, label_paths
-from lannunet_segmentation.types import IGNORE, Labels, SegmentationDataset, SegmentedCase
+from lannunet_segmentation.types import IGNORE, SegmentationDataset, SegmentedCase
 
 
 def evaluate_runs(runs: Sequence[Path], output: Path | None = None, full: bool = False) -> dict[str, Any]:
@@ -55,36 +56,40 @@ def write_postprocessing(
 ) -> dict[str, Any]:
     """Decide for each class whether its largest component is kept: where the mean Dice is higher so.
 
-    The mean is over the held-out cases in which the class is annotated or predicted.
+    Both means are over the same held-out cases: those in which the class is annotated, or is predicted where
+    there is annotation, of all components and of the largest.
 
     Args:
         base: Gets `postprocessing.json`, which holds the decision and both means.
         cases: The held-out cases of all folds.
         dataset: Their classes.
     """
+    names = dataset.class_names[1:]
     classes = range(1, len(dataset.class_names))
-    before: list[list[float]] = []
-    after: list[list[float]] = []
+    found: list[list[list[float]]] = []  # of each case: with all components, and with the largest
     with progress_bar("trying largest components", len(cases)) as bar:
         for case in cases:
             bar.advance()
             labels, target = read_label_maps(case, dataset)
-            if target is None or not (target != IGNORE).any():
+            if target is None or not (known := target != IGNORE).any():
                 continue
-            for found, tried in ((before, labels), (after, keep_largest(labels, classes))):
-                found.append(
+            found.append(
+                [
                     [
-                        _dice(tried, target, region.labels[0])
-                        if case.annotated is None or region.name in case.annotated
+                        dice_of_masks(tried[known] == index, target[known] == index)
+                        if case.annotated is None or name in case.annotated
                         else float("nan")
-                        for region in dataset.compared
+                        for index, name in enumerate(names, start=1)
                     ]
-                )
+                    for tried in (labels, keep_largest(labels, classes))
+                ]
+            )
+    dice = np.array(found, np.float64).reshape(-1, 2, len(names))
+    pairs = np.where(np.isfinite(dice).all(axis=1, keepdims=True), dice, np.nan)
     means = [
-        [float(np.nanmean(column)) if np.isfinite(column).any() else None for column in np.transpose(rows)]
-        for rows in (before, after)
+        [float(np.nanmean(column)) if np.isfinite(column).any() else None for column in rows.T]
+        for rows in pairs.swapaxes(0, 1)
     ]
-    names = dataset.class_names[1:]
     chosen = [
         name
         for name, plain, largest in zip(names, *means, strict=True)
@@ -92,7 +97,7 @@ def write_postprocessing(
     ]
     told = {
         KEY: chosen,
-        "cases": len(before),
+        "cases": len(found),
         "mean_dice": dict(zip(names, means[0], strict=True)),
         "mean_dice_of_largest_component": dict(zip(names, means[1], strict=True)),
     }
@@ -100,13 +105,6 @@ def write_postprocessing(
     helped = f"of {', '.join(chosen)}" if chosen else "of no class"
     echo(f"largest components help {helped}: {base / POSTPROCESSING}")
     return told
-
-
-def _dice(labels: Labels, target: Labels, index: int) -> float:
-    """Of the annotated voxels; NaN where neither has the class."""
-    p, t = labels[target != IGNORE] == index, target[target != IGNORE] == index
-    total = int(p.sum()) + int(t.sum())
-    return 2 * int((p & t).sum()) / total if total else float("nan")
 
 
 def pool(runs: Sequence[Path]) -> tuple[list[SegmentedCase], SegmentationDataset]:

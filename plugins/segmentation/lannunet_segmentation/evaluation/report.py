@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from lannunet_core import ReportPart, UserError, echo, progress_bar, write_text
 from lannunet_segmentation.data.cases import read_case
-from lannunet_segmentation.data.headers import states_spacing
+from lannunet_segmentation.data.headers import case_geometry, states_spacing
 from lannunet_segmentation.data.label_files import read_label
 from lannunet_segmentation.evaluation.case_views import case_view, classes_of
 from lannunet_segmentation.evaluation.metrics import compared_metrics
@@ -48,7 +48,6 @@ from lannunet_segmentation.types import (
     IGNORE,
     Case,
     CaseImage,
-    Geometry,
     Labels,
     SegmentationDataset,
     SegmentedCase,
@@ -155,8 +154,9 @@ def unit_of(cases: Sequence[SegmentedCase], dataset: SegmentationDataset) -> str
 
 def measure(case: SegmentedCase, dataset: SegmentationDataset, weight: Weight | None = None) -> MeasuredCase:
     """Compare one case with its annotation."""
-    predicted, stored = _predicted(case, dataset)
-    geometry = case.geometry or stored  # a picture's spacing is not in its label file
+    predicted = _predicted(case, dataset)
+    # Not that of the predicted file: pictures and arrays hold no spacing.
+    geometry = case.geometry or case_geometry(Case(case.id, case.images, None), dataset)
     counts = np.bincount(predicted[predicted > 0], minlength=len(dataset.class_names))
     voxels = tuple(int(counts[list(region.labels)].sum()) for region in dataset.compared)
     voxel = float(np.prod(geometry.spacing))
@@ -176,12 +176,12 @@ def measure(case: SegmentedCase, dataset: SegmentationDataset, weight: Weight | 
 
 def read_label_maps(case: SegmentedCase, dataset: SegmentationDataset) -> tuple[Labels, Labels | None]:
     """The predicted and the annotated label map (*S) of a case; None: it has no annotation."""
-    return _predicted(case, dataset)[0], _target(case, dataset)
+    return _predicted(case, dataset), _target(case, dataset)
 
 
-def _predicted(case: SegmentedCase, dataset: SegmentationDataset) -> tuple[Labels, Geometry]:
+def _predicted(case: SegmentedCase, dataset: SegmentationDataset) -> Labels:
     """What we wrote is read by us, whatever a plugin's reader makes of files of that suffix."""
-    return read_label(case.predicted, replace(dataset, files=IMAGE_FILES))
+    return read_label(case.predicted, replace(dataset, files=IMAGE_FILES))[0]
 
 
 def _stored(case: SegmentedCase, dataset: SegmentationDataset) -> CaseImage:
@@ -230,7 +230,7 @@ def _views(
     def view(number: int, large: bool) -> CaseView:
         case = measured[number].case
         placed = dataset.layout != "preprocessed" and dataset.files.placement(case.images[0]) is not None
-        return case_view(_stored(case, dataset), _predicted(case, dataset)[0], dataset, placed, large)
+        return case_view(_stored(case, dataset), _predicted(case, dataset), dataset, placed, large)
 
     wanted = list(dict.fromkeys([*first, *order]))
     views = case_views(wanted, view, len(first), None if full else FOR_PICTURES)

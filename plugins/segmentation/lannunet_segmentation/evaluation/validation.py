@@ -36,7 +36,8 @@ def validation_error(session: SegmentationSession, cases: Sequence[PreparedCase]
             label = case.label()
             assert label is not None
             place = Place(case.id, case.affine, case.spacing, case.extra_fields)
-            maps = scores_of([session], case.image(), place, mirrored=False)
+            folder = session.config.output.output_dir
+            maps = scores_of([session], case.image(), place, mirrored=False, scratch=folder)
             labels = hooks.get_segmentation(maps=maps.float()).numpy()
             made = SegmentedImage(
                 case.id,

@@ -19,8 +19,8 @@ SCHEME = "99LANNUNET"  # of codes that are a data set's own
 CODE, MEANING = 16, 64  # characters that a code's value and meaning may have
 
 
-def check_sources(cases: Sequence[Case], files: ImageFiles, folder: Path) -> list[Path]:
-    """The file of each case, if each is of DICOM images that a segmentation can refer to.
+def check_sources(cases: Sequence[Case], files: ImageFiles, folder: Path) -> dict[str, Path]:
+    """The file of each case by its id, if each is of DICOM images that a segmentation can refer to.
 
     Args:
         cases: What will be segmented.
@@ -34,7 +34,7 @@ def check_sources(cases: Sequence[Case], files: ImageFiles, folder: Path) -> lis
         raise UserError(
             f"--format {FORMAT}: needs highdicom. Install it with pip install 'lannunet-segmentation[dicom]'."
         )
-    targets = []
+    targets = {}
     for case in cases:
         parts = files.parts(case.images[0])
         if len(case.images) > 1 or image_format(parts[0]) != "DICOM":
@@ -47,7 +47,7 @@ def check_sources(cases: Sequence[Case], files: ImageFiles, folder: Path) -> lis
                 f"--format {FORMAT}: {case.images[0]} holds several frames, and only slices that are files "
                 "are referred to. Leave --format out."
             )
-        targets.append(inside(folder, f"{case.id}.dcm", str(case.images[0])))
+        targets[case.id] = inside(folder, f"{case.id}.dcm", str(case.images[0]))
     return targets
 
 

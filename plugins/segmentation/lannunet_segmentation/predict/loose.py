@@ -45,9 +45,9 @@ def predict(request: PredictRequest) -> list[SegmentedCase]:
     check_cases(cases, dataset)
     if request.format not in (None, FORMAT):
         raise UserError(f"--format: there is no format {request.format!r}; there is {FORMAT}.")
-    segs = check_sources(cases, session.files, folder) if request.format else []
+    segs = check_sources(cases, session.files, folder) if request.format else {}
     further = probability_paths(cases, folder) if request.save_probabilities else []
-    check_targets(cases, dataset, folder, folder, "--output", cases, [*further, *segs])
+    check_targets(cases, dataset, folder, folder, "--output", cases, [*further, *segs.values()])
     if request.postprocess and run.regions:
         raise UserError(f"--postprocess: is for classes, and {model} finds regions. Leave it out.")
     largest = read_postprocessing(model, run.outputs) if request.postprocess else ()
@@ -61,8 +61,9 @@ def predict(request: PredictRequest) -> list[SegmentedCase]:
         provenance(session.loaded, run, session.fabric.device, **used),
     )
     done = opened.write(dataset, folder, largest, request.save_probabilities)
-    for case, path in zip(done, segs, strict=False):
-        sources = session.files.parts(case.images[0])
-        write_dicom_seg(path, read_prediction(case), sources, dataset.compared)
+    for case in done:  # a plugin may have changed their order
+        if case.id in segs:
+            sources = session.files.parts(case.images[0])
+            write_dicom_seg(segs[case.id], read_prediction(case), sources, dataset.compared)
     echo(f"{len(done)} label maps: {folder}")
     return done

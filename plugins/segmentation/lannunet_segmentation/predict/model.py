@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import warnings
 from collections.abc import Sequence
@@ -132,7 +133,7 @@ class SegmentationModel:
         cases = [Case(str(number), (path,), None) for number, path in enumerate(paths)]
         dataset = self.dataset(cases, files, "")
         check_cases(cases, dataset)
-        found = []
+        found, scratch = [], Path(tempfile.gettempdir())
         with self._turn, progress_bar("segmenting given cases", len(cases)) as bar:
             for case in cases:
                 stored = read_case(case, dataset)
@@ -140,7 +141,7 @@ class SegmentationModel:
                 if probabilities:
                     kept = np.empty((len(run.outputs), *stored.pixels.shape[1:]), np.float32)
                     keep = partial(_store, kept)
-                labels = segment_case(self.members, case, stored, dataset, keep)
+                labels = segment_case(self.members, case, stored, dataset, keep, scratch=scratch)
                 found.append(Segmentation(labels, label_names(run), stored.geometry, kept, regions_of(run)))
                 bar.advance()
         return found

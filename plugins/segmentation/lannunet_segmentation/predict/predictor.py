@@ -30,7 +30,7 @@ from lannunet_segmentation.data.label_files import write_label
 from lannunet_segmentation.data.normalise import prepare_image
 from lannunet_segmentation.hooks import SegmentationHooks
 from lannunet_segmentation.predict.postprocessing import keep_largest
-from lannunet_segmentation.predict.probabilities import writing_probabilities
+from lannunet_segmentation.predict.probabilities import probability_paths, writing_probabilities
 from lannunet_segmentation.predict.resample import Keep, Part, mean_label_map
 from lannunet_segmentation.predict.sliding import Inputs, patch_scores, stitched_scores
 from lannunet_segmentation.predict.targets import label_paths
@@ -45,7 +45,7 @@ from lannunet_segmentation.types import (
     Settings,
 )
 
-SCORES_IN_MEMORY = 2 << 30  # bytes; larger ones go to a file
+SCORES_IN_MEMORY = 2 << 30  # bytes of all that are held at a time; more go to files
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,9 @@ def scores_of(
     image: NDArray[np.float32],
     place: Place,
     mirrored: bool = True,
+    *,
+    scratch: Path | None,
+    held: int = 1,
 ) -> Tensor:
     """The activated maps (K, *S) of a prepared image (C, *S), averaged over models with patches of one size.
 
@@ -94,11 +97,12 @@ def scores_of(
         image: As all of them see it.
         place: Of the image.
         mirrored: Whether those predict mirrored images too whose `inference.tta` says so.
+        scratch: The folder for a file with the maps where these are large; None: in memory.
+        held: How many such maps are held at a time.
     """
     first = sessions[0]
     run, config = first.run, first.config
     size = 2 * len(run.outputs) * int(np.prod(image.shape[1:]))
-    folder = config.output.output_dir
     members = [
         partial(
             patch_scores,
@@ -124,7 +128,7 @@ def scores_of(
             first.fabric.device,
             classes=len(run.outputs),
             batch_size=config.solver.data_loader_batch_size_eval,
-            scratch=folder if size > SCORES_IN_MEMORY and folder.is_dir() else None,
+            scratch=scratch if held * size > SCORES_IN_MEMORY else None,
             room=first.room,
         )
 
@@ -167,11 +171,13 @@ def segment_case(
     dataset: SegmentationDataset,
     keep: Keep | None = None,
     largest: Sequence[int] = (),
+    *,
+    scratch: Path,
 ) -> Labels:
     """The label map (*S) of a case as it is `stored`, by the mean of the members' class maps.
 
     The first member's plugins decide on the classes and post-process, after the largest components of the
-    classes `largest` were kept. For `keep` see `mean_label_map`.
+    classes `largest` were kept. For `keep` see `mean_label_map`, for `scratch` see `scores_of`.
     """
     hooks, geometry = members[0].session.hooks, stored.geometry
     alike: dict[Any, list[Member]] = {}  # those that see the same patches of the same prepared image
@@ -182,7 +188,8 @@ def segment_case(
         image, affine = prepare_image(stored, group[0].settings, dataset)
         spacing = np.abs(affine[:-1, :-1]).T @ geometry.spacing  # its axes may be turned
         place = Place(case.id, affine, spacing.tolist(), case.extra)
-        scores = scores_of([member.session for member in group], image, place)
+        sessions = [member.session for member in group]
+        scores = scores_of(sessions, image, place, scratch=scratch, held=len(alike))
         parts.append(Part(scores, affine, len(group) / len(members)))
     size = stored.pixels.shape[:0:-1]
     outside = None if members[0].session.run.regions else 0
@@ -218,20 +225,19 @@ def segment(
     """
     folder.mkdir(exist_ok=True)
     done = []
-    targets = label_paths(cases, dataset, folder)
+    targets, besides = label_paths(cases, dataset, folder), probability_paths(cases, folder)
     for path in targets:
         note(path)
     from_first(None)  # it has listed them in the folder's record
-    own = share(list(zip(cases, targets, strict=True)))
+    own = share(list(zip(cases, targets, besides, strict=True)))
     with progress_bar(f"segmenting {title} cases", len(own)) as bar:
-        for case, path in own:
+        for case, path, beside in own:
             stored = read_case(case, dataset)
             geometry = stored.geometry
             shape = (len(dataset.outputs), *stored.pixels.shape[1:])
-            beside = folder / f"{case.id}.npz"
             writing = writing_probabilities(beside, shape) if probabilities else nullcontext()
             with writing as keep:
-                labels = segment_case(members, case, stored, dataset, keep, largest)
+                labels = segment_case(members, case, stored, dataset, keep, largest, scratch=folder)
             write_label(path, labels, geometry)
             done.append(
                 SegmentedCase(case.id, case.images, path, case.label, case.extra, geometry, case.annotated)

@@ -39,7 +39,7 @@ def writing_probabilities(path: Path, shape: Sequence[int]) -> Iterator[Keep]:
         shape: (K, *S).
 
     Yields:
-            What takes them; see `Keep`.
+        What takes them; see `Keep`.
 
     Raises:
         RunFailed: There is no room for them.

@@ -91,7 +91,7 @@ def mean_label_map(
     )
     labels = whole[box]
     shape, classes = labels.shape, len(parts[0].scores)
-    plane = 4 * classes * math.prod(shape[1:])
+    plane = 4 * classes * math.prod((labels if keep is None else whole).shape[1:])
     thickness = max(SLAB_BYTES // plane, 1) if in_slabs() else shape[0]
     memory = torch.empty(classes, min(thickness, shape[0]), *shape[1:])
     for first in range(0, shape[0], thickness):

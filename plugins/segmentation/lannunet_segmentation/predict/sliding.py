@@ -30,8 +30,7 @@ from lannunet_segmentation.data.cutting import cut_box
 
 Inputs = Callable[[Tensor, Tensor], Mapping[str, Any]]
 """Additional inputs of the network, by name, for patches (B, C, *P) and the affines (B, D + 1, D + 1) from
-their
-pixels to those of the image that they are cut from."""
+their pixels to those of the image that they are cut from."""
 PatchScores = Callable[[Tensor, Sequence[Sequence[int]]], Tensor]
 """The scores (B, K, *P) float32 of patches (B, C, *P), given their first pixels (x, y[, z]) in the image."""
 
@@ -200,17 +199,17 @@ def half_precision(shape: Sequence[int], scratch: Path | None) -> Tensor:
     if scratch is None:
         return torch.zeros(*shape, dtype=torch.float16)
     count = math.prod(shape)
-    with tempfile.TemporaryFile(dir=scratch) as file:
-        try:
+    try:
+        with tempfile.TemporaryFile(dir=scratch) as file:
             # Room is taken now: writing to a mapping on a full disk would kill the process.
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, 2 * count)
             else:
                 file.truncate(2 * count)
-        except OSError as error:
-            raise RunFailed(
-                f"{scratch}: no room for {2 * count / 1e9:.1f} GB of class scores ({error.strerror}). "
-                "Free some space or choose another output folder."
-            ) from error
-        mapping = mmap.mmap(file.fileno(), 2 * count)
+            mapping = mmap.mmap(file.fileno(), 2 * count)
+    except OSError as error:
+        raise RunFailed(
+            f"{scratch}: no room for {2 * count / 1e9:.1f} GB of class scores ({error.strerror}). "
+            "Free some space or choose another output folder."
+        ) from error
     return torch.frombuffer(mapping, dtype=torch.float16, count=count).reshape(*shape)

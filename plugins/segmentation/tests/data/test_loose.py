@@ -112,6 +112,16 @@ def test_a_folder_of_dicom_slices_is_one_volume(tmp_path):
     refused("a slice is missing", call=lambda: loose_cases([tmp_path / "gap"], 1, 3))
 
 
+def test_each_series_of_a_folder_is_a_case(tmp_path):
+    for uid in ("1.2.3", "1.2.4"):
+        write_series(tmp_path / "ct", 4, prefix=uid, uid=uid)
+    cases = loose_cases([tmp_path / "ct"], 1, 3)
+    assert [case.id for case in cases] == ["ct_1.2.3", "ct_1.2.4"]
+    assert loose_cases([tmp_path / "ct/1.2.4"], 1, 3) == cases[1:]  # of the same name
+    assert len(loose_cases([tmp_path / "ct"], 1, 2)) == 8
+    refused("1.2.5: does not exist", call=lambda: loose_cases([tmp_path / "ct/1.2.5"], 1, 3))
+
+
 def test_a_folder_of_folders_says_so(tmp_path):
     write(tmp_path / "patient1/x.nii.gz", image_values(SIZE[::-1]))
     refused("no image", "patient1", call=lambda: loose_cases([tmp_path], 1, 3))

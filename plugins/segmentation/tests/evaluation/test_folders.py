@@ -131,6 +131,35 @@ def test_a_shift_is_said(folders, capsys):
     assert "lies 1 mm away" in capsys.readouterr().err
 
 
+def test_spacing_is_the_annotations_where_predictions_hold_none(folders, tmp_path):
+    for number in range(3):
+        (folders[0] / f"case{number}.nii.gz").unlink()
+        np.save(folders[0] / f"case{number}.npy", drawn(number))
+    assert evaluate(*folders, "-o", tmp_path / "out") == 0
+    table = rows(tmp_path / "out")
+    for number in range(3):
+        found, truth = (drawn(seed).astype(np.int16) for seed in (number, number + 10))
+        for wanted in case_metrics(found, truth, SPACING, (1, 2)):
+            row = table[f"case{number}", str(wanted.index)]
+            assert float(row["hausdorff95_mm"]) == pytest.approx(wanted.hausdorff95, abs=1e-4)
+
+
+def test_what_predict_writes_beside_a_label_map_is_no_further_case(folders, tmp_path):
+    assert evaluate(*folders, "-o", tmp_path / "plain") == 0
+    (folders[0] / "case0.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    np.savez(folders[0] / "case0.npz", probabilities=np.zeros(3))
+    assert evaluate(*folders, "-o", tmp_path / "out") == 0
+    assert rows(tmp_path / "out") == rows(tmp_path / "plain")
+
+
+def test_a_label_beyond_all_classes_is_one_sentence(folders, capsys):
+    """Without a `dataset.json` every number up to 32767 is a class."""
+    write(folders[1] / "case0.mha", drawn(3).astype(np.int32) * 30000)
+    assert evaluate(*folders) == 2
+    said = capsys.readouterr().err
+    assert "holds the label 60000" in said and len(said) < 2000
+
+
 def test_wrong_folders(folders, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     for arguments, said in (
@@ -225,3 +254,28 @@ def test_largest_components_are_kept_of_the_classes_that_they_help(tmp_path):
     assert told["mean_dice"] == {"stray": pytest.approx(54 / 55), "parts": 1.0, "none": None}
     assert told["mean_dice_of_largest_component"]["parts"] == pytest.approx(54 / 72)
     assert json.loads((tmp_path / "postprocessing.json").read_text()) == told
+
+
+def test_means_with_and_without_the_largest_component_are_of_the_same_cases(tmp_path):
+    """In the first case the largest component is where nothing is annotated, so that none is left to compare.
+
+    In the second it is worse than all components: it alone decides.
+    """
+    nothing = np.zeros((6, 10, 10), np.uint8)
+    hidden, stray = nothing.copy(), nothing.copy()
+    hidden[3:] = 2
+    stray[4:6, 1:6, 1:6] = stray[0, 0, 0] = 1
+    target = nothing.copy()
+    target[1:3, 1:4, 1:4] = target[5, 9, 9] = 1
+    found = target.copy()
+    found[1, 1, 1] = 0
+    for name, predicted, annotated in (("a", stray, hidden), ("b", found, target)):
+        write(tmp_path / "found" / f"{name}.mha", predicted)
+        write(tmp_path / "truth" / f"{name}.mha", annotated)
+    declared = {"labels": {"background": 0, "a": 1, "ignore": 2}, "channel_names": {"0": "CT"}}
+    (tmp_path / "truth" / "dataset.json").write_text(json.dumps(declared))
+    dataset, cases = pair_folders(tmp_path / "found", tmp_path / "truth")
+    told = write_postprocessing(tmp_path, cases, dataset)
+    assert told["largest_component"] == []
+    assert told["mean_dice"]["a"] == pytest.approx(36 / 37)
+    assert told["mean_dice_of_largest_component"]["a"] == pytest.approx(34 / 36)

@@ -4,10 +4,11 @@ import sys
 
 import highdicom
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 
-from tests.fixtures.dicom import STEP, write_series
+from tests.fixtures.dicom import OBLIQUE, STEP, write_series
 from tests.fixtures.nnunet import redeclare
 
 pytestmark = pytest.mark.usefixtures("without_charts")
@@ -22,9 +23,9 @@ def study(segmentation, tmp_path):
     volume = np.random.default_rng(0).integers(60, 140, (SLICES, 24, 20)).astype(np.uint16)
     volume[8:20, 8:16, 4:12] = 180
     more = {"volume": volume, "oblique": True}
-    for name, change in (("plain", {"without": [7]}), ("contrast", {"twice": [3]})):
+    for name, uid, change in (("plain", "1.2.3", {"without": [7]}), ("contrast", "1.2.4", {"twice": [3]})):
         write_series(tmp_path / name, SLICES, title=name, prefix=name, **change, **more)
-        write_series(tmp_path / "both", SLICES, title=name, prefix=name, **change, **more)
+        write_series(tmp_path / "both", SLICES, title=name, prefix=name, uid=uid, **change, **more)
     assert len(list((tmp_path / "both").iterdir())) == 2 * SLICES
     return segmentation
 
@@ -38,11 +39,25 @@ def test_a_folder_is_a_volume_or_one_sentence_and_comes_back_as_dicom_seg(
         return code, " ".join(capsys.readouterr().err.split())
 
     code, said = predict("both")
-    assert code == 2 and "2 DICOM series: contrast (31 files" in said and "plain (29 files" in said
+    assert code == 2 and "both/1.2.3: a slice is missing between plain006.dcm and plain008.dcm" in said
     code, said = predict("plain")
     assert code == 2 and "a slice is missing between plain006.dcm and plain008.dcm" in said
     code, said = predict("contrast", "--format", "dicom-seg")
     assert code == 0 and "there twice, and counted once: twice003.dcm" in said
+
+    # With the slice, each series is a case, whether both are predicted or one is named.
+    content = pydicom.dcmread(tmp_path / "both/plain006.dcm")
+    place = np.array(content.ImagePositionPatient, float)
+    place += OBLIQUE[:, 2] * STEP
+    content.ImagePositionPatient = [float(f"{value:.6f}") for value in place]
+    content.save_as(tmp_path / "both/plain007.dcm")
+    code, said = predict("both", "--format", "dicom-seg")
+    written = sorted(path.name for path in (tmp_path / "of_both").glob("both*"))
+    assert code == 0 and written == [f"both_1.2.{n}.{end}" for n in (3, 4) for end in ("dcm", "nii.gz")]
+    assert study.lannunet("predict", study.out, tmp_path / "both/1.2.4", "-o", tmp_path / "one") == 0
+    alone = (tmp_path / "of_contrast/contrast.nii.gz").read_bytes()
+    for folder in ("one", "of_both"):
+        assert (tmp_path / folder / "both_1.2.4.nii.gz").read_bytes() == alone
 
     label = sitk.ReadImage(str(tmp_path / "of_contrast/contrast.nii.gz"))
     labels = sitk.GetArrayFromImage(label)
@@ -81,13 +96,18 @@ def test_series_train_where_dataset_json_names_their_folders(segmentation):
     for number in range(3):
         path = segmentation.raw / f"imagesTr/Tr{number}_0000.nii.gz"
         volume = sitk.GetArrayFromImage(sitk.ReadImage(str(path))).astype(np.uint16)
-        write_series(segmentation.raw / f"dicom/Tr{number}", len(volume), volume=volume)
+        folder = segmentation.raw / f"dicom/Tr{number}"
+        write_series(folder, len(volume), volume=volume, uid=f"1.2.{number}")
         source = segmentation.raw / f"labelsTr/Tr{number}.nii.gz"
         label = sitk.ReadImage(str(source))
         label.SetSpacing((0.5, 0.75, STEP))
         label.SetOrigin((10, -20, 30))
         sitk.WriteImage(label, str(source))
-        entries[f"Tr{number}"] = {"images": [f"dicom/Tr{number}"], "label": f"labelsTr/Tr{number}.nii.gz"}
+        images = [f"dicom/Tr{number}"]
+        if number == 1:  # one of two series in its folder
+            write_series(segmentation.raw / images[0], 4, prefix="other")
+            images = [f"{images[0]}/1.2.{number}"]
+        entries[f"Tr{number}"] = {"images": images, "label": f"labelsTr/Tr{number}.nii.gz"}
     redeclare(segmentation.raw, dataset=entries, numTraining=3)
     segmentation.set(trainer={"fold": 0})
     segmentation.set(inference={"split": "validation"})

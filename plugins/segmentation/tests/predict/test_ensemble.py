@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from lannunet_segmentation.predict import predictor
 from lannunet_segmentation.predict.postprocessing import keep_largest
 from lannunet_segmentation.predict.probabilities import writing_probabilities
 from lannunet_segmentation.predict.resample import Part, label_map, mean_label_map
@@ -219,6 +220,39 @@ def test_what_a_grid_does_not_show_is_background(monkeypatch, slab_bytes):
     np.testing.assert_allclose(kept[2], mean, atol=1e-6)
     np.testing.assert_array_equal(labels, kept[2].argmax(0))
     assert not labels[0, 0] and kept[2][0, 0, 0] == 1
+
+
+def test_slabs_count_what_is_kept_of_the_whole_image(monkeypatch):
+    """Scores of the corner of an image: the rows that are kept have the image's width."""
+    from lannunet_segmentation.predict import resample
+
+    monkeypatch.setattr(resample, "SLAB_BYTES", 4 * 2 * 40 * 2)
+    kept = []
+    scores = torch.rand(2, 8, 5)
+    mean_label_map([Part(scores, np.eye(3))], (40, 30), keep=lambda rows, values: kept.append(values.nbytes))
+    assert max(kept) <= resample.SLAB_BYTES
+
+
+def test_large_scores_go_to_a_file_where_results_go(segmentation, tmp_path, monkeypatch):
+    """In the folder of the run, in that of the prediction, and for programs among temporary files."""
+    opened = []
+
+    def spy(*, dir, open_file=tempfile.TemporaryFile):
+        opened.append(Path(dir))
+        return open_file(dir=dir)
+
+    monkeypatch.setattr(predictor, "SCORES_IN_MEMORY", 1)
+    monkeypatch.setattr(tempfile, "TemporaryFile", spy)
+    segmentation.set(trainer={"fold": 0}, solver={"max_epochs": 1, "mini_batch_size": 1})
+    assert segmentation.train() == 0
+    # one case is held out, two are tested
+    assert opened == [segmentation.out, *[segmentation.out / "predictions"] * 2]
+    opened.clear()
+    assert segmentation.lannunet("predict", segmentation.out, scan(segmentation), "-o", tmp_path / "new") == 0
+    assert opened == [tmp_path / "new"]
+    opened.clear()
+    probabilities(segmentation.out, scan(segmentation))
+    assert opened == [Path(tempfile.gettempdir())]
 
 
 def test_folds_of_landmarks_too(trained, tmp_path):

@@ -1,8 +1,10 @@
 import errno
 import itertools
+import mmap
 import os
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -227,14 +229,17 @@ def test_the_temporary_file_has_no_name_and_lives_as_long_as_the_scores(tmp_path
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="only this asks for room beforehand")
-def test_a_full_disk_is_named_before_anything_is_predicted(tmp_path, monkeypatch):
-    def full(*_):
+@pytest.mark.parametrize(
+    ("module", "name"), [(tempfile, "TemporaryFile"), (os, "posix_fallocate"), (mmap, "mmap")]
+)
+def test_a_full_disk_is_named_before_anything_is_predicted(tmp_path, monkeypatch, module, name):
+    def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def network(patches):
         raise AssertionError
 
-    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(module, name, full)
     with pytest.raises(RunFailed, match=r"no room for 0.3 GB of class scores \(No space left on device\)"):
         predict_scores(
             network, np.zeros((1, 1000, 1000), np.float32), (8, 8), "cpu", classes=150, scratch=tmp_path

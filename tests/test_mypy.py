@@ -121,8 +121,8 @@ def test_a_right_plugin_has_no_error(said):
         ("def metric(", 'There is no hook "metric"; did you mean "metrics"?'),
         ("def observe(", 'The hook "observe" has no argument "events"; did you mean "event"?'),
         ("def debug_sample(", 'Argument "folder" of the hook "debug_sample" is "Path", not "str"'),
-        ("def metrics(", 'The hook "metrics" answers "Mapping[str, float]", not "Mapping[str, str]"'),
-        ("def sampling(", 'The hook "sampling" answers "Sampling | None", not "int"'),
+        ("def metrics(", 'The hook "metrics" returns "Mapping[str, float]", not "Mapping[str, str]"'),
+        ("def sampling(", 'The hook "sampling" returns "Sampling | None", not "int"'),
         ("def debug_prediction(", 'Argument "folder" of the hook "debug_prediction" must be a plain one'),
     ],
 )

@@ -130,7 +130,7 @@ def test_tasks_are_listed_with_their_distribution(distribution, capsys):
     assert ["boxes", "acme-tasks", "1.2", "local"] in [line.split() for line in lines]
     row = next(number for number, line in enumerate(lines) if line.startswith("landmarks "))
     assert lines[row + 1] == (
-        "  problem: the task 'landmarks' is also brought by acme-tasks 1.2 (m:Task): uninstall one of them"
+        "  problem: the task 'landmarks' is also provided by acme-tasks 1.2 (m:Task): uninstall one of them"
     )
 
 

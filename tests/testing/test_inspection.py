@@ -111,7 +111,7 @@ def test_reserved_name_is_a_problem(distribution):
 
 def test_one_that_hangs_is_ended_at_the_limit(seen, monkeypatch):
     monkeypatch.setattr(inspection, "TIME_LIMIT", 0.5)
-    assert "has not answered within 0.5 s" in problem(seen("import time\ntime.sleep(300)"))
+    assert "did not respond within 0.5 s" in problem(seen("import time\ntime.sleep(300)"))
 
 
 def test_what_it_leaves_running_does_not_hold_us_up(seen):

@@ -234,7 +234,7 @@ FAULTS = {
         "class Loss(nn.Module):\n    def forward",
         "class Loss:\n    def __init__(self):\n        self.width = nn.Parameter(torch.ones(1))\n\n"
         "    def __call__",
-        "Loss holds width and is no nn.Module",
+        "Loss holds width and is not an nn.Module",
     ),
     # sampling
     "global generator": (

@@ -1,6 +1,6 @@
 """Segmentation, also of partial annotations, as a LannU-Net task.
 
-What is listed in `__init__.pyi` is what plugins may import. Each name is imported when it is first asked for.
+Plugins may import the names that `__init__.pyi` lists. Each name is imported when it is first used.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""What `lannunet config check` inspects: the folder's own files, without an image."""
+"""The check of `lannunet config check`: the folder's own files, without reading an image."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from lannunet_segmentation.opened import open_run
 
 
 def check(loaded: LoadedConfig) -> None:
-    """Refuse what `lannunet train` would refuse before its first image.
+    """Raise the errors that `lannunet train` would raise before its first image.
 
     Raises:
-        UserError: What is wrong.
+        UserError: The configuration or the data set is wrong.
     """
     checkpoint = loaded.run.model.checkpoint
     if checkpoint and not located(checkpoint).exists():

@@ -108,7 +108,7 @@ def test_a_mistake_in_the_data_set_is_one_message(segmentation, capsys, spoil, s
 
 
 def test_a_folder_of_nothing_is_refused(segmentation, capsys):
-    for root, said in (("nowhere", "is no folder"), (".", "is no nnU-Net folder")):
+    for root, said in (("nowhere", "is not a folder"), (".", "is not an nnU-Net folder")):
         segmentation.set(dataset={"root": root})
         assert segmentation.train() == 2
         assert said in capsys.readouterr().err

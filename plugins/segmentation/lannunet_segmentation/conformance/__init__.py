@@ -1,4 +1,4 @@
-"""What plugins of the task are tried in by the conformance kit, and its suites.
+"""The runs in which the conformance kit tests plugins of the task, and its test classes.
 
     from lannunet_segmentation.conformance import ExtraMapsConformance
 

@@ -12,7 +12,7 @@ from lannunet_core import Session
 from lannunet_core.testing import Kind, Subject, batch_of, build, draw_noise, draw_points, gaussians, isolated
 from lannunet_segmentation.session import SegmentationSession
 
-BALL = 4.0  # radius of what is drawn for a class, in pixels
+BALL = 4.0  # radius of the ball of a class, in pixels
 
 
 def class_names(count: int) -> tuple[str, ...]:
@@ -21,12 +21,12 @@ def class_names(count: int) -> tuple[str, ...]:
 
 
 def start(subject: Subject, kind: Kind) -> SegmentationSession:
-    """A session with two classes beside the background."""
+    """A session with two classes in addition to the background."""
     return cast(SegmentationSession, build(subject, kind))
 
 
 def segmentation_batch(session: Session, count: int = 2, seed: int = 0) -> dict[str, Any]:
-    """A collated batch: a ball of its own brightness for each class, on noise."""
+    """A collated batch: each class is a ball with its own brightness, on noise."""
     run = session.run
     size, classes, dimensions = run.input_size, len(run.outputs), run.dimensions
     label = torch.zeros(count, *reversed(size), dtype=torch.int16)

@@ -1,4 +1,4 @@
-"""Small runs in which plugins are tried."""
+"""Small runs in which plugins are tested."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class SegmentationBench(Bench):
         wanted = (len(image), len(session.run.outputs), *image.shape[2:])
         if not isinstance(maps, Tensor) or tuple(maps.shape) != wanted:
             raise Broken(
-                f"{where}, the activated maps are {describe(maps)}, should be {wanted}: one map a class, "
+                f"{where}, the activated maps are {describe(maps)}, should be {wanted}: one map per class, "
                 "finest resolution"
             )
         if not torch.isfinite(maps).all():
@@ -85,7 +85,7 @@ class SegmentationBench(Bench):
         if wrong > 0.01:
             raise Broken(
                 f"{where}: perfect outputs give {wrong:.0%} of the annotated voxels another label; do loss, "
-                "activation and get_segmentation count the classes alike?"
+                "activation and get_segmentation number the classes in the same way?"
             )
 
     def hidden(self, batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class SegmentationBench(Bench):
         slices = drawn_label(_times(output, (1, 2, 1)), classes=2)
         slices[np.arange(len(slices)) != len(slices) // 3] = IGNORE
         labels["one slice annotated and a class absent"] = slices
-        voxel = np.full(np.maximum(output // 2, 1)[::-1], IGNORE, np.int16)  # less than a patch
+        voxel = np.full(np.maximum(output // 2, 1)[::-1], IGNORE, np.int16)  # smaller than a patch
         voxel[(0,) * dimensions] = 0
         labels["one voxel annotated"] = voxel
         names = {what.replace(" ", "_"): what for what in labels}
@@ -155,12 +155,12 @@ class SegmentationBench(Bench):
 
 
 def _are_voxels(maps: Any, label: Tensor) -> bool:
-    """Whether maps have the labels of single voxels; coarser ones do not."""
+    """Whether the labels of maps are single voxels, as opposed to coarser maps."""
     return not isinstance(maps, Tensor) or maps.shape[2:] == label.shape[1:]
 
 
 def _unknown(label: Tensor) -> Tensor:
-    """The second image of (B, *S), and the right half of the others."""
+    """A mask of the second image of (B, *S), and of the right half of the others."""
     unknown = torch.zeros(label.shape, dtype=torch.bool)
     unknown[..., label.shape[-1] // 2 :] = True
     unknown[1] = True
@@ -168,7 +168,7 @@ def _unknown(label: Tensor) -> Tensor:
 
 
 def _right_half(label: Tensor) -> Any:
-    """Of an output's gradient the pixels that show nothing but voxels of the right half."""
+    """A function that selects the gradient of pixels that show only voxels of the right half."""
     width = label.shape[-1]
 
     def silent(gradient: Tensor) -> Tensor | None:
@@ -180,5 +180,5 @@ def _right_half(label: Tensor) -> Any:
 
 
 def _times(size: Any, factors: tuple[int, ...]) -> tuple[int, ...]:
-    """Each axis another length."""
+    """A size with each axis multiplied by its factor."""
     return tuple((size * np.array(factors)[: len(size)] + np.arange(len(size))).tolist())

@@ -1,4 +1,4 @@
-"""Small nnU-Net folders, and cases prepared from them as a run prepares its own."""
+"""Small nnU-Net folders, and cases prepared from them as in a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ ENDING = ".nii.gz"
 
 
 def drawn_label(size: Sequence[int], classes: int = 3) -> Labels:
-    """A label (*S) of an image of `size` (x, y[, z]): stripes of each class but the background, along x."""
+    """A label (*S) of an image of `size` (x, y[, z]): stripes of each class except the background, along
+    x."""
     label = np.zeros(tuple(size)[::-1], np.int16)
     for value in range(1, classes):
         middle = size[0] * value // classes
@@ -63,7 +64,7 @@ def write_folder(folder: Path, labels: Mapping[str, Labels], classes: int = 3) -
 def prepared(
     dataset: SegmentationDataset, folder: Path, extra_maps: Sequence[ExtraMap] = ()
 ) -> dict[str, PreparedCase]:
-    """All training cases by their names; nothing is printed."""
+    """All training cases by their names, prepared silently."""
     settings = Settings(spacing=None, normalisation=("zscore",), clip=(None,))
     with redirect_stdout(io.StringIO()):
         cases = prepare_cases(dataset.training, dataset, settings, folder, extra_maps, jobs=1)
@@ -72,7 +73,7 @@ def prepared(
 
 @contextmanager
 def prepared_cases(labels: Mapping[str, Labels]) -> Iterator[dict[str, PreparedCase]]:
-    """Cases with these labels, for as long as their folder is there."""
+    """Cases with these labels, while their folder exists."""
     with TemporaryDirectory(prefix="lannunet-") as temporary:
         folder = Path(temporary) / "Dataset001_Conformance"
         write_folder(folder, labels)

@@ -1,4 +1,4 @@
-"""Checks of `get_segmentation`. Each docstring is the contract."""
+"""Checks of `get_segmentation`. Each docstring states the contract."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lannunet_segmentation.conformance.batches import start
 
 
 def labels_are_classes(subject: Subject) -> None:
-    """Of maps (K, *S) the answer is (*S) whole numbers, each the label of one of the K classes."""
+    """For maps (K, *S) the result is (*S) whole numbers, each the label of one of the K classes."""
     for kind in subject.kinds():
         session = start(subject, kind)
         maps = _maps(session)
@@ -29,7 +29,7 @@ def labels_are_classes(subject: Subject) -> None:
 
 
 def slabs_are_labelled_alone(subject: Subject) -> None:
-    """Slab after slab is labelled as all at once, twice the same, and no global generator is drawn from."""
+    """Labelling slab by slab equals labelling at once; it is deterministic, and uses no global generator."""
     for kind in subject.kinds():
         session = start(subject, kind)
         maps = _maps(session)
@@ -50,7 +50,7 @@ def slabs_are_labelled_alone(subject: Subject) -> None:
 
 
 def _maps(session: Session) -> Tensor:
-    """Random ones (K, *S) that sum to 1."""
+    """Random maps (K, *S) that sum to 1."""
     shape = (len(session.run.outputs), *reversed(session.run.input_size))
     noise = np.random.default_rng(0).normal(size=shape)
     return torch.from_numpy(3 * noise).float().softmax(0)

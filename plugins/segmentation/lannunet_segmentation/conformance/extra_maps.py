@@ -1,4 +1,4 @@
-"""Checks of `extra_maps`. Each docstring is the contract."""
+"""Checks of `extra_maps`. Each docstring states the contract."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ INTERPOLATIONS = ("linear", "nearest")
 
 
 class WithFiles(Conformance):
-    """What holds for every plugin, and a data set for it."""
+    """The contract of every plugin, and a data set for it."""
 
     def add_files(self, dataset: Path) -> None:
-        """Write what the plugin's `extra_maps` looks for in an nnU-Net folder, beside images and labels.
+        """Write the files that the plugin's `extra_maps` needs in an nnU-Net folder, beside images and
+        labels.
 
         Args:
             dataset: A folder of version 2 with imagesTr, labelsTr and dataset.json.
@@ -34,7 +35,7 @@ class WithFiles(Conformance):
 
 
 def maps_fit_every_case(subject: WithFiles) -> None:
-    """Each training case has each map, of its image's grid and finite; a weight or mask is not below 0."""
+    """Each training case has each map, on its image's grid and finite; a weight or mask is not below 0."""
     for session, dataset, folder in _datasets(subject):
         maps = _extra_maps(session, dataset, folder)
         for one in maps:
@@ -47,7 +48,7 @@ def maps_fit_every_case(subject: WithFiles) -> None:
 
 
 def maps_are_described(subject: WithFiles) -> None:
-    """A map's name is one word; role, interpolation and fill are among those that there are; it pickles."""
+    """A map's name is one word; role, interpolation and fill have allowed values; it pickles."""
     for session, dataset, folder in _datasets(subject):
         for one in _extra_maps(session, dataset, folder):
             if not re.fullmatch(r"\w[\w.-]*", one.name):
@@ -74,10 +75,11 @@ def maps_are_described(subject: WithFiles) -> None:
 
 
 def maps_are_the_same_again(subject: WithFiles) -> None:
-    """Asked again, as when a run goes on, the maps are the same, in the same files with the same content."""
+    """When called again, as in a resumed run, the hook returns the same maps, in files with the same
+    content."""
     for session, dataset, folder in _datasets(subject):
         found = []
-        for seed in (1, 2):  # of the global generators
+        for seed in (1, 2):  # seeds of the global generators
             with isolated(seed), untouched("extra_maps"):
                 maps = _extra_maps(session, dataset, folder)
             found.append((maps, [path.read_bytes() for one in maps for path in _files(one)]))

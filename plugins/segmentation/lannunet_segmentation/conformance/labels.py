@@ -1,4 +1,4 @@
-"""Checks of `generate_segmentation_labels`. Each docstring is the contract."""
+"""Checks of `generate_segmentation_labels`. Each docstring states the contract."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lannunet_segmentation.types import IGNORE
 
 
 def voxel_labels(subject: Subject) -> None:
-    """Labels are finite tensors, of integers (B, *S) a level as `segmentation`, and no weight is below 0."""
+    """Labels are finite tensors: `segmentation` has integers (B, *S) per level, and no weight is below 0."""
     for kind in subject.kinds():
         session = start(subject, kind)
         batch = segmentation_batch(session)

@@ -9,7 +9,7 @@ from lannunet_segmentation.conformance import class_maps, extra_maps, labels
 
 
 class SegmentationLabelConformance(Conformance):
-    """What holds for a plugin that implements `generate_segmentation_labels`."""
+    """The contract of a plugin that implements `generate_segmentation_labels`."""
 
     task = "segmentation"
 
@@ -21,7 +21,7 @@ class SegmentationLabelConformance(Conformance):
 
 
 class SegmentationConformance(Conformance):
-    """What holds for a plugin that implements `get_segmentation`."""
+    """The contract of a plugin that implements `get_segmentation`."""
 
     task = "segmentation"
 
@@ -30,7 +30,7 @@ class SegmentationConformance(Conformance):
 
 
 class ExtraMapsConformance(extra_maps.WithFiles):
-    """What holds for a plugin that implements `extra_maps`."""
+    """The contract of a plugin that implements `extra_maps`."""
 
     task = "segmentation"
 

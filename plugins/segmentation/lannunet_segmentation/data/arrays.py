@@ -1,8 +1,8 @@
-"""NumPy's files: those of others, read without trusting what their headers claim, and our own.
+"""NumPy files: third-party ones, read without trusting their headers, and our own.
 
-A header is read as the text that NumPy writes, never evaluated, and its type and shape must account for every
-byte of the file. Nothing in it can run, and nothing can take more memory than the file has, or than its zip
-archive can hold.
+A header is parsed as the text that NumPy writes, never evaluated, and its type and shape must account for
+every byte of the file. Nothing in it can run, and nothing can use more memory than the file, or its zip
+archive, can contain.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ HEADER = re.compile(
     r"'shape': \(((?:\d{1,12},? ?)*)\),? *\}\s*"
 )
 MOST_DEFLATED = 1100
-"""What one byte of a zip archive can stand for, and a little more."""
+"""Largest compression ratio of a zip archive, with a small margin."""
 AT_ONCE = 1 << 26
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a header says.
+    """The content of a header.
 
     Attributes:
         dtype: Dtype of numbers, or truth values.
         shape: Shape of the array.
         columns_first: Whether the first axis is the fastest.
-        start: Bytes of the header.
+        start: Length of the header in bytes.
     """
 
     dtype: np.dtype[Any]
@@ -49,19 +49,19 @@ class Layout:
 
     @property
     def bytes(self) -> int:
-        """Of the whole file."""
+        """Length of the whole file."""
         return self.start + math.prod(self.shape) * self.dtype.itemsize
 
 
 def layout(path: Path, wanted: str = "data") -> Layout:
-    """What the header of a `.npy`, or of one array in a `.npz`, says.
+    """Read the header of a `.npy`, or of one array in a `.npz`.
 
     Args:
         path: The file.
-        wanted: Which array of a `.npz`; the first one where there is none of this name.
+        wanted: Name of the array in a `.npz`; the first one is used if there is none with this name.
 
     Raises:
-        UserError: It is damaged, absent, or holds no numbers.
+        UserError: It is damaged, missing, or contains no numbers.
     """
     try:
         if path.suffix == ".npy":
@@ -102,7 +102,7 @@ def own_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[A
     """An array that `save_array` wrote, of a known type and shape, memory-mapped.
 
     Raises:
-        UserError: It is absent, or is not that.
+        UserError: It is missing, or has another type or shape.
     """
     found = layout(path)
     if found.dtype != np.dtype(dtype) or found.shape != shape or found.columns_first:
@@ -114,17 +114,17 @@ def own_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[A
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
-    """Write a `.npy` beside, and put it in its place once it is on the disk."""
+    """Write a `.npy` to a temporary file, and rename it once it is on the disk."""
     array, numpy = np.ascontiguousarray(array), cast(Any, np.lib.format)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        # Through Python's file: NumPy's own way does not say that a disk is full.
+        # Through a Python file: NumPy's own way does not report a full disk.
         numpy.write_array_header_1_0(file, numpy.header_data_from_array_1_0(array))
         file.write(array.reshape(-1).view(np.uint8).data)
 
 
 def _mapped(path: Path, found: Layout) -> NDArray[Any]:
     order: Any = "F" if found.columns_first else "C"
-    if not math.prod(found.shape):  # nothing can be mapped
+    if not math.prod(found.shape):  # an empty array cannot be mapped
         return np.empty(found.shape, found.dtype)
     return np.memmap(path, found.dtype, "r", found.start, found.shape, order)
 
@@ -135,14 +135,14 @@ class _Damaged(Exception):
 
 _DAMAGED = (
     *(_Damaged, OSError, EOFError, ValueError, LookupError, OverflowError),
-    *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),  # what `zipfile` raises
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),  # exceptions of `zipfile`
 )
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
     cause = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return UserError(
-        f"{path}: damaged, or no array of numbers ({cause.splitlines()[0][:200]}). Make or copy it again."
+        f"{path}: damaged, or not an array of numbers ({cause.splitlines()[0][:200]}). Make or copy it again."
     )
 
 
@@ -159,7 +159,7 @@ def _entry(archive: zipfile.ZipFile, wanted: str) -> zipfile.ZipInfo:
 def _layout(file: IO[bytes], size: int) -> Layout:
     start = file.read(len(MAGIC) + 2)
     if not start.startswith(MAGIC) or len(start) != len(MAGIC) + 2:
-        raise _Damaged("it is no NumPy file")
+        raise _Damaged("it is not a NumPy file")
     digits = 2 if start[-2] == 1 else 4
     length = int.from_bytes(file.read(digits), "little")
     if length > LONGEST_HEADER:

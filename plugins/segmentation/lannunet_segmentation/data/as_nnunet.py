@@ -1,9 +1,9 @@
-"""An image as nnU-Net prepares it: cropped to what is not zero, turned, resampled, normalised.
+"""Preprocess an image like nnU-Net: cropped to nonzero voxels, transposed, resampled, normalised.
 
-What its `ImageCropper`, `GenericPreprocessor` and `PreprocessorFor2D` do to an image without a label, so that
-a model that was trained on a folder which they preprocessed sees raw images as it saw those. The
-`DefaultPreprocessor` of version 2 normalises first, then resamples. Arrays have
-three axes here, those of pictures a first one of one slice.
+It repeats `ImageCropper`, `GenericPreprocessor` and `PreprocessorFor2D` for an image without a label, so that
+a model that was trained on a folder which they preprocessed gets raw images in the same form. The
+`DefaultPreprocessor` of version 2 normalises first, then resamples. Arrays have three axes here; for 2D
+images the first has one slice.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from scipy import ndimage
 from lannunet_core import Floats
 from lannunet_segmentation.types import CaseImage, NnunetChannel, NnunetRecipe
 
-ANISOTROPIC = 3.0  # coarsest over finest spacing, from where on slices are resampled apart
+ANISOTROPIC = 3.0  # ratio of coarsest to finest spacing from which slices are resampled separately
 
 
 def prepare_as_nnunet(image: CaseImage, recipe: NnunetRecipe) -> tuple[NDArray[np.float32], Floats]:
-    """An image as the network sees it.
+    """Preprocess an image for the network.
 
     Args:
-        image: As it is stored.
-        recipe: How; of pictures, it leaves the first axis where it is.
+        image: The stored image.
+        recipe: Steps of nnU-Net; for 2D images, it keeps the first axis.
 
     Returns:
         (C, *S) float32, and the affine (D + 1, D + 1) from its pixels to original pixels.
@@ -37,7 +37,7 @@ def prepare_as_nnunet(image: CaseImage, recipe: NnunetRecipe) -> tuple[NDArray[n
 
     shown = ndimage.binary_fill_holes((pixels != 0).any(0))
     box = (ndimage.find_objects(shown.view(np.uint8)) or [(slice(None),) * 3])[0]
-    # What lies in the box and is zero: -1 in nnU-Net's own terms.
+    # Zero voxels inside the box: -1 in nnU-Net.
     inside = shown[box].transpose(turn)
     every = (slice(None), *box)
     cropped = pixels[every].transpose(0, *(axis + 1 for axis in turn))
@@ -66,7 +66,7 @@ def prepare_as_nnunet(image: CaseImage, recipe: NnunetRecipe) -> tuple[NDArray[n
 
 
 def slices_apart(own: Sequence[float], target: Sequence[float]) -> int | None:
-    """The axis along which slices are resampled one by one, and the nearest taken; None: no axis is."""
+    """The axis along which slices are resampled separately, with the nearest slice; None: no axis."""
     for steps in (np.array(own), np.array(target)):
         if steps.max() / steps.min() > ANISOTROPIC:
             coarse = np.flatnonzero(steps == steps.max())
@@ -77,7 +77,7 @@ def slices_apart(own: Sequence[float], target: Sequence[float]) -> int | None:
 def resized(
     values: NDArray[np.float32], shape: NDArray[np.int64], apart: int | None, order: int
 ) -> NDArray[np.float32]:
-    """Values (*S) on a grid of another shape over the same space, by splines of an order."""
+    """Resample values (*S) to a grid of another shape over the same space, with splines of an order."""
     if np.array_equal(values.shape, shape):
         return values
     if apart is None:
@@ -90,7 +90,7 @@ def resized(
 
 
 def splined(values: NDArray[np.float32], shape: NDArray[np.int64], order: int) -> NDArray[np.float32]:
-    """The same, along all axes; nothing becomes higher or lower than it was."""
+    """As `resized`, along all axes; the range of values does not grow."""
     if np.array_equal(values.shape, shape):
         return values
     factors = shape / np.array(values.shape)

@@ -1,9 +1,9 @@
-"""Arrays in Blosc2 frames (`.b2nd`), read without anything that a file may ask to be run.
+"""Read arrays in Blosc2 frames (`.b2nd`), without executing anything in the file.
 
-`blosc2.open` also opens files that hold expressions and functions, which it runs, and trusts the places that
-a damaged file states. Here the frame is taken apart by hand (its format and that of the b2nd metalayer are
-described in the C library's README_CFRAME_FORMAT and README_B2ND_METALAYER), and the library decompresses one
-chunk after the other.
+`blosc2.open` also opens files with expressions and functions, which it runs, and trusts the offsets in a
+damaged file. Here the frame is parsed by hand (its format and that of the b2nd metalayer are documented in
+the C library's README_CFRAME_FORMAT and README_B2ND_METALAYER), and the library decompresses one chunk after
+the other.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from lannunet_core import UserError
 
 MOST_HEADER = 1 << 16
 TYPES = re.compile(r"[<|][fiu][1248]")
-PLACE_OF_LAYERS = re.compile(rb"\xde\x00\x01\xa4b2nd\xd2(....)\xdc\x00\x01", re.DOTALL)  # one, called b2nd
-MOST_CODEC, MOST_FILTER = 4, 4  # those of the library itself: no further one is loaded
+PLACE_OF_LAYERS = re.compile(rb"\xde\x00\x01\xa4b2nd\xd2(....)\xdc\x00\x01", re.DOTALL)  # one metalayer: b2nd
+MOST_CODEC, MOST_FILTER = 4, 4  # the library's own: no plugins are loaded
 CHUNK_HEADER = 32
 ZEROS = 0x81 << 56
-"""What stands for a chunk of zeros instead of where it lies."""
+"""The offset of a chunk of zeros, which is not stored."""
 
 
 class Frame(NamedTuple):
-    """What the header of a file says of its array.
+    """The array's properties in the header of a file.
 
     Attributes:
-        shape: Of the array.
-        dtype: Of the array.
+        shape: Shape of the array.
+        dtype: Dtype of the array.
         chunks: Shape of a chunk.
         blocks: Shape of a block, into which chunks are divided.
-        header: How long the header is.
-        compressed: How long all chunks are.
-        length: How long the file is.
+        header: Length of the header.
+        compressed: Length of all chunks.
+        length: Length of the file.
     """
 
     shape: tuple[int, ...]
@@ -57,7 +57,7 @@ def b2nd_header(path: Path) -> Frame:
     """The shape and type of an array, without its values.
 
     Raises:
-        UserError: It is no such file, or holds more than an array of numbers.
+        UserError: It is not such a file, or contains more than an array of numbers.
     """
     try:
         with path.open("rb") as file:
@@ -69,7 +69,7 @@ def b2nd_header(path: Path) -> Frame:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
     except (ValueError, struct.error, IndexError) as error:
         raise UserError(
-            f"{path}: is no plain array in a Blosc2 frame ({error}). Copy it or preprocess it again."
+            f"{path}: is not a plain array in a Blosc2 frame ({error}). Copy it or preprocess it again."
         ) from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
@@ -77,7 +77,7 @@ def b2nd_header(path: Path) -> Frame:
 
 
 def read_b2nd(path: Path) -> NDArray[Any]:
-    """An array.
+    """Read an array.
 
     Raises:
         UserError: See `b2nd_header`; or blosc2 is not installed.
@@ -91,13 +91,13 @@ def read_b2nd(path: Path) -> NDArray[Any]:
         return _values(path.read_bytes(), frame)
     except MemoryError:
         raise UserError(f"{path}: does not fit into memory.") from None
-    except Exception as error:  # a damaged file makes the library raise anything
+    except Exception as error:  # the library raises any exception on damaged files
         cause = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"{path}: is damaged ({cause}). Copy it or preprocess it again.") from None
 
 
 def _frame(head: bytes) -> Frame:
-    """The header, which is in MessagePack; one metalayer, `b2nd`, says what the array is."""
+    """The header, which is in MessagePack; its only metalayer, `b2nd`, describes the array."""
     if head[2:10] != b"b2frame\0":
         raise ValueError("it does not begin as one")
     (header,), (length,) = struct.unpack(">i", head[11:15]), struct.unpack(">q", head[16:24])

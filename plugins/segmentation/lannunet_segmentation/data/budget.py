@@ -1,4 +1,4 @@
-"""What a run may cost, and the network, the patch and the batch that fit.
+"""The budget of a run, and the network, patch and batch that fit into it.
 
 Sizes and spacings are (x, y[, z]).
 """
@@ -11,24 +11,24 @@ from dataclasses import dataclass
 
 from lannunet_core import PlannedNetwork
 
-SMALLEST_SIDE = 8  # smaller patches are of no use
+SMALLEST_SIDE = 8  # smaller patches are not useful
 ENOUGH_CONTEXT = {2: 256**2, 3: 64**3}
 LEAST_STEPS = 1000
 LEAST_BATCH, MOST_BATCH = 2, 16
 SHARE_OF_VOXELS = 0.05
-BYTES_A_NUMBER = 10  # float32, and what backward and the convolutions need beside it: measured
+BYTES_A_NUMBER = 10  # float32, with the memory of the backward pass and of convolutions: measured
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What trains, roughly.
+    """The speed of a machine, approximately.
 
     Attributes:
-        name: In reasons.
-        products: Multiplications a second.
-        numbers: Activations a second that are written and read again.
+        name: Name in reasons.
+        products: Multiplications per second.
+        numbers: Activations per second that are written and read again.
         voxels: Patch voxels per second that are augmented and labelled.
-        batches: An epoch.
+        batches: Batches per epoch.
     """
 
     name: str
@@ -38,18 +38,18 @@ class Machine:
     batches: int
 
 
-TWO_CORES = Machine("two CPU cores", 200e9, 0.8e9, 4e6, 50)  # as measured with U-Net
+TWO_CORES = Machine("two CPU cores", 200e9, 0.8e9, 4e6, 50)  # measured with U-Net
 GPU = Machine("a GPU", 1.5e12, 25e9, 1e8, 250)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a run may cost.
+    """The budget of a run.
 
     Attributes:
-        memory: Bytes that a training step may take.
+        memory: Memory of a training step in bytes.
         seconds: Seconds of training.
-        machine: What trains.
+        machine: Machine that trains.
     """
 
     memory: float
@@ -57,11 +57,11 @@ class Budget:
     machine: Machine
 
     def bytes_of(self, network: PlannedNetwork, batch: int) -> float:
-        """What a training step takes."""
+        """The memory of a training step in bytes."""
         return batch * network.numbers * BYTES_A_NUMBER
 
     def seconds_of(self, network: PlannedNetwork, batch: int) -> float:
-        """How long a training step takes; the backward pass takes twice the forward one."""
+        """The duration of a training step; the backward pass takes twice as long as the forward pass."""
         machine, voxels = self.machine, math.prod(network.size)
         return batch * (
             3 * network.products / machine.products
@@ -70,7 +70,7 @@ class Budget:
         )
 
     def affords(self, network: PlannedNetwork) -> bool:
-        """Whether the smallest batch fits, and the least number of steps."""
+        """Whether the smallest batch fits into memory, and the minimum number of steps into the time."""
         return (
             self.bytes_of(network, LEAST_BATCH) <= self.memory
             and self.seconds_of(network, LEAST_BATCH) * LEAST_STEPS <= self.seconds
@@ -80,12 +80,12 @@ class Budget:
 def choose_network(
     median: Sequence[float], offers: Callable[[Sequence[float]], Sequence[PlannedNetwork]], budget: Budget
 ) -> PlannedNetwork:
-    """The most capable network that sees enough: the median image, or a patch of a decent size.
+    """The most capable network with a sufficient view: the median image, or a patch of a useful size.
 
     Args:
         median: Size of the median prepared image.
-        offers: What the architecture offers for patches of such sides, the most capable first.
-        budget: What a run may cost.
+        offers: Returns the architecture's networks for patches with such sides, the most capable first.
+        budget: Budget of the run.
     """
     enough = min(math.prod(median), ENOUGH_CONTEXT[len(median)])
     for place, network in enumerate(offers(median)):
@@ -102,7 +102,7 @@ def choose_network(
 
 
 def choose_batch(network: PlannedNetwork, voxels: float, budget: Budget) -> tuple[int, str]:
-    """Patches a batch: two, more of small ones where memory, time and the number of voxels allow."""
+    """Patches per batch: two, or more small ones if memory, time and the number of voxels allow it."""
     all_steps = 2 * LEAST_STEPS * budget.seconds_of(network, 1)
     limits = {
         f"as many as {budget.memory / 1e9:g} GB hold": budget.memory / budget.bytes_of(network, 1),

@@ -1,4 +1,4 @@
-"""What is written down of a prepared case: what its arrays are and were made of, and that they are whole."""
+"""The record of a prepared case: its arrays, their sources, and checksums."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Side = Annotated[int, Field(gt=0)]
 
 
 class FileState(BaseModel):
-    """A file as it was.
+    """The state of a file.
 
     Attributes:
-        bytes: Its length.
-        changed: When it was written, in ns.
-        sha256: Of its content.
+        bytes: Length of the file.
+        changed: Time of its last change, in ns.
+        sha256: Hash of its content.
     """
 
     model_config = ConfigDict(strict=True, frozen=True)
@@ -34,7 +34,7 @@ class FileState(BaseModel):
 
     @classmethod
     def of(cls, path: Path) -> FileState:
-        """A file as it is.
+        """The current state of a file.
 
         Raises:
             UserError: It cannot be read.
@@ -47,7 +47,7 @@ class FileState(BaseModel):
         return cls(bytes=0, changed=0, sha256="")
 
     def same_time(self, path: Path) -> bool:
-        """Whether it was not written since; without a look into it."""
+        """Whether the file has the same length and time; its content is not read."""
         return path.exists() and _length_and_time(path) == (self.bytes, self.changed)
 
     def same_content(self, path: Path) -> bool:
@@ -58,10 +58,10 @@ class CaseRecord(BaseModel):
     """See `PreparedCase`.
 
     Attributes:
-        recipe: A hash of all that the arrays depend on but the files.
+        recipe: Hash of everything that the arrays depend on, except the files.
         in_place: Whether the image is a file of the data set.
-        files: Those that the case was made of.
-        arrays: Its own files by name.
+        files: Source files of the case.
+        arrays: Files of its arrays, by name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,7 +79,7 @@ class CaseRecord(BaseModel):
 
 
 def read_record(path: Path) -> CaseRecord | None:
-    """A record; None where there is none that is whole."""
+    """Read a record; None: there is none, or it is damaged."""
     try:
         content = json.loads(path.read_bytes())
         if not isinstance(content, dict) or content.pop(CHECKSUM, None) != _sum(content):
@@ -90,7 +90,7 @@ def read_record(path: Path) -> CaseRecord | None:
 
 
 def write_record(path: Path, record: CaseRecord) -> None:
-    """Write a record, with a checksum of itself."""
+    """Write a record, with its own checksum."""
     content = record.model_dump(mode="json")
     write_text(path, json.dumps({**content, CHECKSUM: _sum(content)}))
 

@@ -1,7 +1,7 @@
 """A case's files, one per channel, and their voxels.
 
-Sizes are (x, y[, z]), arrays (C, [z,] y, x). A voxel without annotation is `IGNORE`, whatever the files
-call it.
+Sizes are (x, y[, z]), arrays (C, [z,] y, x). A voxel without annotation is `IGNORE`, whatever its value in
+the files.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 
 def read_case(case: Case, dataset: SegmentationDataset, with_label: bool = True) -> CaseImage:
-    """A case's voxels.
+    """Read a case's voxels.
 
     Args:
-        case: Of this data set.
-        dataset: Says how its files are read.
-        with_label: Whether to read the label too, where there is one.
+        case: A case of the data set.
+        dataset: The data set, which defines how its files are read.
+        with_label: Whether to read the label too, if there is one.
     """
     if dataset.layout == "preprocessed":
         return _read_preprocessed_case(case, dataset, with_label)
@@ -54,7 +54,7 @@ def read_case(case: Case, dataset: SegmentationDataset, with_label: bool = True)
 def complete(
     folder: Path, name: str, found: Mapping[int, Path], channels: int, ending: str
 ) -> tuple[Path, ...]:
-    """The files of one case, one per channel or one for all (a picture in colours)."""
+    """The files of one case, one per channel or one for all (an RGB image)."""
     for channel in range(channels):
         if channel not in found and list(found) != [0]:
             raise UserError(
@@ -63,8 +63,8 @@ def complete(
     beyond = max(found)
     if beyond >= channels:
         raise UserError(
-            f"{found[beyond]}: is channel {beyond}, but there are {channels} (0 to {channels - 1}). Where "
-            "the number is no channel, add _0000 to the names."
+            f"{found[beyond]}: is channel {beyond}, but there are {channels} (0 to {channels - 1}). If "
+            "the number is not a channel, add _0000 to the names."
         )
     return tuple(found[channel] for channel in sorted(found))
 
@@ -74,7 +74,7 @@ def visible(folder: Path) -> list[Path]:
 
 
 def file_ending(file: Path, readers: ImageFiles) -> str:
-    """What ends an image file's name, as it is written; nothing where a DICOM file has no suffix."""
+    """The suffix of an image file's name, as written; empty for a DICOM file without suffix."""
     known = [suffix for suffix in readers.suffixes if file.name.lower().endswith(suffix)]
     if known:
         return file.name[-len(max(known, key=len)) :]

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 def cut_box(
     array: NDArray[Any], first: Sequence[int], size: Sequence[int], outside: float | None = None
 ) -> NDArray[Any]:
-    """A box of an array, read without what lies beside it.
+    """Cut a box from an array, without reading voxels outside of it.
 
     Args:
         array: (…, *S), may be memory-mapped.
-        first: The box's first voxel (x, y[, z]), may be negative.
-        size: (x, y[, z]) of the box, which must hold some of the array.
-        outside: What lies outside of the array; None: its mirror image. An image goes on so: zeros would
-            move the mean and deviation that normalisation layers take of a patch.
+        first: First voxel (x, y[, z]) of the box, may be negative.
+        size: Size (x, y[, z]) of the box, which must overlap the array.
+        outside: Value outside of the array; None: its mirror image. Images are mirrored, since zeros would
+            change the mean and deviation of normalisation layers.
 
     Returns:
         (…, *size), a copy.

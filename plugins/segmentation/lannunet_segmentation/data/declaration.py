@@ -15,14 +15,14 @@ from lannunet_segmentation.types import IGNORE, Region
 
 Declared = Mapping[str, Any]
 IGNORE_NAME = "ignore"
-LONGEST_TITLE = 100  # characters: it is part of a folder's name, too
+LONGEST_TITLE = 100  # characters, as it becomes a part of a folder name
 
 
 def read_json(path: Path) -> Any:
-    """What an nnU-Net `dataset.json` holds.
+    """Read an nnU-Net `dataset.json`.
 
     Raises:
-        UserError: It is missing, malformed (with line and column), or no text in UTF-8.
+        UserError: It is missing, malformed (with line and column), or not text in UTF-8.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
@@ -32,7 +32,7 @@ def read_json(path: Path) -> Any:
         raise UserError(
             f"{path}, line {error.lineno}, column {error.colno}: malformed JSON ({error.msg})."
         ) from None
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or numbers beyond any use
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or too large numbers
         raise UserError(f"{path}: cannot be read as JSON in UTF-8 ({error}).") from None
 
 
@@ -49,7 +49,7 @@ def read_channels(path: Path, declared: Declared) -> tuple[str, ...]:
 
 
 def read_name(declared: Declared, folder: Path) -> str:
-    """What the data set calls itself, in one line; else its folder's name."""
+    """The name of the data set, in one line; else its folder's name."""
     given = "".join(each if each.isprintable() else " " for each in str(declared.get("name", "")))
     return given[:LONGEST_TITLE].strip() or folder.name
 
@@ -71,16 +71,16 @@ def read_classes(path: Path, declared: Declared) -> tuple[tuple[str, ...], int |
     """The classes of a `dataset.json`.
 
     Args:
-        path: Of the file, for messages.
-        declared: What it holds; `labels` of version 1 (value first) or 2 (name first).
+        path: Path of the file, for messages.
+        declared: Content of the file; `labels` of version 1 (value first) or 2 (name first).
 
     Returns:
-        The names, background first, each at its label value; and the value that stands for "not annotated",
-        None where there is none. With regions, the names of the labels that they are made of.
+        The names, background first, each at its label value; and the value of voxels without annotation, or
+        None. With regions, the names of the labels that they are made of.
 
     Raises:
-        UserError: There are no labels, or they are not numbered from 0 up; a name cannot be shown, or is that
-            of the ignore label in another spelling; regions are wrong, see `read_regions`.
+        UserError: There are no labels, or they are not numbered from 0 up; a name cannot be printed, or is
+            the ignore label in another spelling; regions are wrong, see `read_regions`.
     """
     labels = _labels(path, declared)
     if regions := read_regions(path, declared):
@@ -96,7 +96,7 @@ def read_classes(path: Path, declared: Declared) -> tuple[tuple[str, ...], int |
     for name, value in labels.items():
         if not _is_integer(value):
             raise UserError(
-                f'{path}: the label of "{terminal_text(name)}" is {value!r}, which is no integer.'
+                f'{path}: the label of "{terminal_text(name)}" is {value!r}, which is not an integer.'
             )
         _check_spelling(path, name, value)
         values[name] = int(value)
@@ -124,16 +124,16 @@ def read_classes(path: Path, declared: Declared) -> tuple[tuple[str, ...], int |
 
 
 def read_regions(path: Path, declared: Declared) -> tuple[Region, ...]:
-    """The regions of a `dataset.json` of version 2, in the order of its `labels`; none where it has classes.
+    """The regions of a `dataset.json` of version 2, in the order of its `labels`; empty if it has classes.
 
     Args:
-        path: Of the file, for messages.
-        declared: What it holds. `labels` gives each region the list of its label values, and
-            `regions_class_order` what a predicted voxel of each is written as.
+        path: Path of the file, for messages.
+        declared: Content of the file. `labels` maps each region to the list of its label values, and
+            `regions_class_order` lists the value that is written for a predicted voxel of each.
 
     Raises:
-        UserError: A region has no values, or that of the background; the values leave a gap; the order is
-            missing, or does not have one value of each region.
+        UserError: A region has no values, or that of the background; the values have a gap; the order is
+            missing, or does not have one value per region.
     """
     labels = _labels(path, declared)
     if not any(isinstance(value, list) and value != [0] for value in labels.values()):
@@ -160,14 +160,14 @@ def read_regions(path: Path, declared: Declared) -> tuple[Region, ...]:
     if not isinstance(order, list) or len(order) != len(found) or not all(map(_is_integer, order)):
         raise UserError(
             f'{path}: "regions_class_order" is {order!r}, but must list one label value for each of the '
-            f"{len(found)} regions ({', '.join(found)}): what a predicted voxel of it is written as."
+            f"{len(found)} regions ({', '.join(found)}): the value to write for a predicted voxel of it."
         )
     if len(set(order)) < len(order):
         raise UserError(f'{path}: "regions_class_order" is {order}, but must not list a value twice.')
     for (name, values), written in zip(found.items(), order, strict=True):
         if written not in values:
             raise UserError(
-                f'{path}: "regions_class_order" writes the region "{name}" as {written}, which is none of '
+                f'{path}: "regions_class_order" writes the region "{name}" as {written}, which is not one of '
                 f"its labels {values}."
             )
     return tuple(
@@ -177,15 +177,15 @@ def read_regions(path: Path, declared: Declared) -> tuple[Region, ...]:
 
 
 def read_annotated(path: Path, declared: Declared, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Which classes or regions the labels of some cases were drawn for, by case: `annotated` of a file.
+    """The annotated classes or regions of partly annotated cases, by case: `annotated` of a file.
 
     Args:
-        path: Of the file, for messages.
-        declared: What it holds; cases that it does not name are annotated as a whole.
-        names: The classes or regions that there are.
+        path: Path of the file, for messages.
+        declared: Content of the file; cases that it does not name are completely annotated.
+        names: All classes or regions.
 
     Raises:
-        UserError: It is no mapping of cases to lists of these names.
+        UserError: It is not a mapping from cases to lists of these names.
     """
     found = declared.get("annotated", {})
     if not isinstance(found, dict):
@@ -201,7 +201,7 @@ def read_annotated(path: Path, declared: Declared, names: Sequence[str]) -> dict
                 known = [one for one in names if one != "background"]
                 near = get_close_matches(str(name), known, 1)
                 advice = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(known)}."
-                raise UserError(f"{where} lists {name!r}, which is no class. {advice}")
+                raise UserError(f"{where} lists {name!r}, which is not a class. {advice}")
     return {case: tuple(classes) for case, classes in found.items()}
 
 
@@ -225,7 +225,7 @@ def _is_integer(value: Any) -> bool:
 
 
 def _check_printable(path: Path, key: str, names: Iterable[str]) -> None:
-    """Names reach the terminal, where an escape sequence would act."""
+    """Refuse names with escape sequences, which would act on the terminal."""
     for name in names:
         if not str(name).isprintable():
             raise UserError(f'{path}: "{key}" holds the name {name!r}, which cannot be printed. Rename it.')

@@ -1,6 +1,6 @@
-"""What a data set is like: sizes and spacings of its images, intensities, and how much is annotated.
+"""Properties of a data set: sizes and spacings of its images, intensities, and the amount of annotation.
 
-Sizes and spacings are (x, y[, z]). Everything here needs NumPy and what reads images, not torch.
+Sizes and spacings are (x, y[, z]). This needs NumPy and image readers, not torch.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ VOXELS_A_CASE = 10_000
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a plan follows from.
+    """The input of a plan.
 
     Attributes:
         dataset: The data set.
         sizes: Sizes of each training case, from its header.
-        spacings: The same, in mm.
-        looked_into: How many of the cases the following comes from.
+        spacings: Spacings of each training case, in mm.
+        looked_into: Number of cases that the following values come from.
         intensities: For each channel the 0.5 and 99.5 percentile, mean and standard deviation of annotated
-            foreground; of all voxels where none is annotated.
+            foreground; of all voxels if no foreground is annotated.
         class_shares: Class shares of the annotated voxels, by class.
-        annotated: Share of voxels that are annotated.
-        states_spacing: Whether the files say how large voxels are; where they do not, `spacings` are 1.
+        annotated: Share of annotated voxels.
+        states_spacing: Whether the files state their spacing; otherwise `spacings` are 1.
         nonzero_share: Share of the median image inside the box around its nonzero voxels.
     """
 
@@ -54,20 +54,20 @@ def fingerprint(dataset: SegmentationDataset) -> Fingerprint:
     """Inspect the headers of all training cases, and the voxels of some, spread evenly.
 
     Raises:
-        UserError: Files do not belong together, a label is none of the classes, nothing is annotated.
+        UserError: Files do not belong together, a label is not one of the classes, nothing is annotated.
     """
     cases = dataset.training
-    check_cases(cases, dataset, "looking at headers")
+    check_cases(cases, dataset, "reading headers")
     geometries = [case_geometry(case, dataset) for case in cases]
     chosen = np.unique(np.linspace(0, len(cases) - 1, CASES_LOOKED_INTO).round().astype(int)).tolist()
     others = [index for index in range(len(cases)) if index not in set(chosen)]
     counts = np.zeros(len(dataset.class_names), np.int64)
     voxels = looked_into = 0
     samples, shares = [], []
-    with progress_bar("looking at voxels", len(chosen)) as progress:
+    with progress_bar("reading voxels", len(chosen)) as progress:
         for index in [*chosen, *others]:
             if looked_into >= len(chosen) and counts.any():
-                break  # the others are only asked while nothing annotated was found
+                break  # more cases are read only if nothing annotated was found
             found, sample, share = _look(cases[index], dataset, index)
             shares.append(share)
             counts += found
@@ -98,14 +98,14 @@ def fingerprint(dataset: SegmentationDataset) -> Fingerprint:
 def _look(
     case: Case, dataset: SegmentationDataset, index: int
 ) -> tuple[NDArray[np.int64], list[tuple[bool, NDArray[np.float32]]], float]:
-    """A case's voxels by class, for each channel whether there is foreground, with a sample of it, and
-    which share of the image the box around what is not zero takes.
+    """A case's voxels by class; for each channel whether there is foreground, and a sample of it; and the
+    share of the image inside the box around nonzero voxels.
     """
     image = read_case(case, dataset)
     assert image.label is not None
     counts = np.array([np.count_nonzero(image.label == value) for value in range(len(dataset.class_names))])
     is_foreground = bool(counts[1:].any())
-    # As many of each case, so that a large one does not outweigh the others.
+    # The same number from each case, so that a large one does not dominate.
     rng = np.random.default_rng(index)
     if is_foreground:
         where = np.flatnonzero(image.label > 0)
@@ -123,6 +123,6 @@ def _summary(samples: Sequence[tuple[bool, NDArray[np.float32]]]) -> tuple[float
     foreground = [values for is_foreground, values in samples if is_foreground]
     values = np.concatenate(foreground or [values for _, values in samples]).astype(np.float64)
     if not len(values):
-        return (0.0, 0.0, 0.0, 0.0)  # preparing the images names the case with nothing but NaN
+        return (0.0, 0.0, 0.0, 0.0)  # the preparation reports the case with nothing but NaN
     low, high = np.percentile(values, [0.5, 99.5])
     return float(low), float(high), float(values.mean()), float(values.std())

@@ -1,4 +1,4 @@
-"""nnU-Net folders, raw or preprocessed: which cases they hold, by names and `dataset.json`."""
+"""Read nnU-Net folders, raw or preprocessed: their cases, by file names and `dataset.json`."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from lannunet_segmentation.schema import DatasetConfig
 from lannunet_segmentation.types import Case, SegmentationDataset
 
 LISTED_KEYS = {"image", "label"}  # of an entry in version 1
-MAPPED_KEYS = {"images", "label"}  # and in version 2
+MAPPED_KEYS = {"images", "label"}  # of an entry in version 2
 
 
 def open_dataset(loaded: LoadedConfig) -> SegmentationDataset:
-    """The data set of a run: an nnU-Net folder, or in the format of one of its plugins."""
+    """Open the data set of a run: an nnU-Net folder, or one in the format of one of its plugins."""
     files = ImageFiles.of(loaded)
 
     def own(config: DatasetConfig) -> SegmentationDataset:
@@ -40,17 +40,17 @@ def open_dataset(loaded: LoadedConfig) -> SegmentationDataset:
     dataset = open_in_format(loaded, own)
     if not isinstance(dataset, SegmentationDataset):
         raise UserError(
-            f"dataset.format: {loaded.run.dataset.format} gives a {type(dataset).__name__}, should give a "
-            "SegmentationDataset. Tell its author."
+            f"dataset.format: {loaded.run.dataset.format} returns a {type(dataset).__name__}, should return "
+            "a SegmentationDataset. Report it to its author."
         )
     return replace(checked(dataset), files=files)
 
 
 def checked(dataset: SegmentationDataset) -> SegmentationDataset:
-    """A data set whose cases can name files and folders.
+    """The data set, after checking that its case names can be file names.
 
     Raises:
-        UserError: They cannot, or two of a part have one name.
+        UserError: They cannot, or two cases of a part have one name.
     """
     for cases in (dataset.training, dataset.testing):
         seen: set[str] = set()
@@ -63,28 +63,30 @@ def checked(dataset: SegmentationDataset) -> SegmentationDataset:
 
 
 def read_dataset(folder: Path, files: ImageFiles = IMAGE_FILES) -> SegmentationDataset:
-    """What an nnU-Net folder holds, by names and `dataset.json`; no voxel is read.
+    """Read an nnU-Net folder, by names and `dataset.json`, without voxels.
 
     Args:
-        folder: A raw folder of version 1 or 2, or a preprocessed one. Of version 1: a `…_stage0`, or its
-            parent, of which the finest stage of the 3D plan is taken. Of version 2: that of a configuration
+        folder: A raw folder of version 1 or 2, or a preprocessed one. For version 1: a `…_stage0`, or its
+            parent, of which the finest stage of the 3D plan is used. For version 2: that of a configuration
             (`nnUNetPlans_3d_fullres`), or its parent, see `find_configuration`. Or a data set's number or
             name, see `located`.
-        files: What reads its images and labels.
+        files: Reader of its images and labels.
 
     Raises:
-        UserError: It is no such folder, or it contradicts itself.
+        UserError: It is not such a folder, or is inconsistent.
     """
     folder = located(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder}: is no folder. Name an nnU-Net folder (DatasetXXX_NAME or TaskXXX_NAME).")
+        raise UserError(
+            f"{folder}: is not a folder. Name an nnU-Net folder (DatasetXXX_NAME or TaskXXX_NAME)."
+        )
     if (folder / "imagesTr").is_dir():
         return checked(_read_raw(folder, files))
     if (configuration := nnunet_v2.find_configuration(folder)) is not None:
         return checked(_read_configuration(configuration))
     if _is_preprocessed_by_version_2(folder):
         raise UserError(
-            f"{folder}: is what a version 2 of nnU-Net before 2.6 preprocessed, or lacks its cases (.b2nd). "
+            f"{folder}: was preprocessed by a version 2 of nnU-Net before 2.6, or lacks its cases (.b2nd). "
             "Name the folder that it was made from (nnUNet_raw/DatasetXXX_NAME, with imagesTr), or "
             "preprocess it again."
         )
@@ -93,13 +95,13 @@ def read_dataset(folder: Path, files: ImageFiles = IMAGE_FILES) -> SegmentationD
     if (folder / "dataset.json").is_file():
         raise UserError(f"{folder / 'imagesTr'}: the folder of training images is missing.")
     raise UserError(
-        f"{folder}: is no nnU-Net folder: it holds neither dataset.json and imagesTr (raw), nor a folder "
+        f"{folder}: is not an nnU-Net folder: it holds neither dataset.json and imagesTr (raw), nor a folder "
         "…_stage0 or cases as .npz and .pkl (preprocessed by version 1)."
     )
 
 
 def is_dataset(folder: Path) -> bool:
-    """Whether it looks like such a folder, however damaged."""
+    """Whether it seems to be such a folder, even if damaged."""
     try:
         folder = located(folder)
         known = (folder / "imagesTr").is_dir() or _is_preprocessed_by_version_2(folder)
@@ -109,7 +111,7 @@ def is_dataset(folder: Path) -> bool:
 
 
 def _is_preprocessed_by_version_2(folder: Path) -> bool:
-    """Whether it, or the folder that it lies in, holds the plans of version 2, which are JSON."""
+    """Whether it, or its parent folder, has plans of version 2, which are JSON."""
     if any((*folder.glob("*lans.json"), *folder.glob("dataset_fingerprint.json"))):
         return True
     arrays = [path for ending in ("npz", "npy", "b2nd") for path in folder.glob(f"*.{ending}")]
@@ -156,8 +158,8 @@ def _read_raw(folder: Path, files: ImageFiles) -> SegmentationDataset:
     stated = declared.get("numTraining")
     if isinstance(stated, int) and stated > len(training):
         raise UserError(
-            f"{path}: numTraining is {stated}, but there are {len(training)} training cases. Bring those "
-            "that are absent, or correct the number."
+            f"{path}: numTraining is {stated}, but there are {len(training)} training cases. Add the "
+            "missing ones, or correct the number."
         )
     if not testing and (folder / "imagesTs").is_dir():
         testing = _found_cases(folder, "Ts", count, ending)
@@ -181,13 +183,13 @@ def _read_raw(folder: Path, files: ImageFiles) -> SegmentationDataset:
 def _partly_annotated(
     dataset: SegmentationDataset, path: Path, declared: Mapping[str, Any]
 ) -> SegmentationDataset:
-    """With what `annotated` of dataset.json says of its cases."""
+    """Cases with their annotated classes, from `annotated` of dataset.json."""
     partly = read_annotated(path, declared, dataset.outputs)
     known = {case.id for case in (*dataset.training, *dataset.testing)}
     if unknown := sorted(set(partly) - known):
         raise UserError(
             f'{path}: "annotated" names the case "{terminal_text(unknown[0])}", which does not exist. '
-            "Correct the name, or take it out."
+            "Correct the name, or remove it."
         )
 
     def of(cases: Sequence[Case]) -> tuple[Case, ...]:
@@ -214,7 +216,7 @@ def _found_cases(folder: Path, part: Literal["Tr", "Ts"], channels: int, ending:
         if label is not None and not label.is_file():
             if part == "Tr":
                 raise UserError(
-                    f"{label}: the label of a training case is missing. Add it, or take its images out of "
+                    f"{label}: the label of a training case is missing. Add it, or remove its images from "
                     "imagesTr."
                 )
             label = None
@@ -242,7 +244,7 @@ def _say_left_out(images: Path, ending: str, readers: ImageFiles) -> None:
 def _listed_cases(
     folder: Path, entries: Sequence[Any], part: Literal["Tr", "Ts"], channels: int, ending: str
 ) -> tuple[Case, ...]:
-    """The cases that a dataset.json of version 1 lists; it leaves the channel out of their names."""
+    """The cases that a dataset.json of version 1 lists, with names without a channel."""
     cases: dict[str, Case] = {}
     where, images = folder / "dataset.json", folder / f"images{part}"
     for entry in entries:
@@ -259,11 +261,11 @@ def _listed_cases(
             if (file := images / f"{name}_{channel:04d}{ending}").is_file()
         }
         if not found and (whole := images / f"{name}{ending}").is_file():
-            found = {0: whole}  # all channels in one file, as the Decathlon has them
+            found = {0: whole}  # all channels in one file, as in the Decathlon
             match = CHANNEL.fullmatch(name)
             if match and (folder / f"labels{part}" / f"{match[1]}{ending}").is_file():
                 raise UserError(
-                    f'{where}: lists the image "{terminal_text(image)}". Version 1 leaves the channel out: '
+                    f'{where}: lists the image "{terminal_text(image)}". Version 1 omits the channel: '
                     f'write "./images{part}/{match[1]}{ending}".'
                 )
         if not found:
@@ -281,7 +283,7 @@ def _listed_cases(
 
 
 def _mapped_cases(folder: Path, entries: Mapping[str, Any]) -> tuple[Case, ...]:
-    """The cases that a dataset.json of version 2 lists under `dataset`, wherever their files are."""
+    """The cases that a dataset.json of version 2 lists under `dataset`, with files anywhere."""
     cases = []
     where = folder / "dataset.json"
     for name, entry in sorted(entries.items()):
@@ -303,7 +305,7 @@ def _mapped_cases(folder: Path, entries: Mapping[str, Any]) -> tuple[Case, ...]:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # it is too long, or cannot be a path
+    except (OSError, ValueError):  # it is too long, or not a valid path
         return False
 
 
@@ -313,7 +315,7 @@ def _further(entry: Any, known: set[str]) -> dict[str, Any]:
 
 
 def _listed_fields(entries: Any) -> dict[str, dict[str, Any]]:
-    """The additional fields of what a dataset.json of version 1 lists, by case."""
+    """The additional fields of entries in a dataset.json of version 1, by case."""
     fields = {}
     for entry in entries if isinstance(entries, list) else []:
         if isinstance(entry, dict) and isinstance(image := entry.get("image"), str):
@@ -369,7 +371,7 @@ def _read_preprocessed(stage: Path) -> SegmentationDataset:
 
 
 def _read_configuration(folder: Path) -> SegmentationDataset:
-    """What version 2 preprocessed."""
+    """Read a folder that version 2 preprocessed."""
     cases, path = nnunet_v2.configuration_cases(folder), folder.parent / "dataset.json"
     for name, file in cases.items():
         if not file.with_suffix(".pkl").is_file():

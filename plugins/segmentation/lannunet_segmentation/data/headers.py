@@ -1,4 +1,4 @@
-"""What the headers of image and label files say: where voxels lie, and whether files belong together.
+"""Headers of image and label files: the position of voxels, and whether files belong together.
 
 Sizes and spacings are (x, y[, z]).
 """
@@ -19,21 +19,21 @@ from lannunet_core import Header, UserError, echo, progress_bar
 from lannunet_segmentation.data import preprocessed
 from lannunet_segmentation.types import Case, Geometry, SegmentationDataset
 
-SPACING_TOLERANCE = 1e-3  # relative: files round
-TURNED = 0.5  # of a voxel: axes that move none by more are parallel
+SPACING_TOLERANCE = 1e-3  # relative, for rounding in files
+TURNED = 0.5  # voxels: axes are parallel if they move no voxel by more
 LOSSY = (".jpg", ".jpeg")
 ORIENTATION = 274  # the tag of EXIF and TIFF
-SHIFTED = 0.1  # of a voxel: a distance from here on is said
+SHIFTED = 0.1  # voxels: larger distances are reported
 
 
 @dataclass(frozen=True)
 class Shift:
-    """A file of a case that lies elsewhere in the world than the case's first.
+    """A file of a case with another world position than the case's first file.
 
     Attributes:
         path: The file.
         first: The case's first image.
-        distance: mm.
+        distance: Distance in mm.
     """
 
     path: Path
@@ -42,14 +42,14 @@ class Shift:
 
 
 def case_geometry(case: Case, dataset: SegmentationDataset) -> Geometry:
-    """Where a case's voxels lie, from the header of its first file."""
+    """The position of a case's voxels, from the header of its first file."""
     if dataset.layout == "preprocessed":
         return preprocessed.geometry(case.images[0], dataset.dimensions)
     return file_geometry(case.images[0], dataset.dimensions, dataset.files)
 
 
 def check_cases(cases: Sequence[Case], dataset: SegmentationDataset, title: str = "checking cases") -> None:
-    """Check by the files' headers that cases are whole, and say which files lie apart or state no spacing.
+    """Check by the headers that cases are complete; report files that are shifted or state no spacing.
 
     Raises:
         UserError: See `check_case`.
@@ -74,13 +74,13 @@ def check_cases(cases: Sequence[Case], dataset: SegmentationDataset, title: str 
     if 0 < len(unmeasured) < len(cases):
         echo(
             f"warning: {len(unmeasured)} of {len(cases)} images, such as {unmeasured[0].images[0]}, do not "
-            "say how large their voxels are: they count as 1 mm.",
+            "state their spacing: it counts as 1 mm.",
             err=True,
         )
     if lossy := [case.label for case in cases if case.label and case.label.name.lower().endswith(LOSSY)]:
         echo(
-            f"warning: {len(lossy)} labels, such as {lossy[0]}, are JPEG, which changes numbers: a class may "
-            "have become its neighbour. Keep labels as PNG.",
+            f"warning: {len(lossy)} labels, such as {lossy[0]}, are JPEG, which changes values: a class may "
+            "have become another one. Store labels as PNG.",
             err=True,
         )
     if turned:
@@ -95,17 +95,17 @@ def check_case(case: Case, dataset: SegmentationDataset) -> list[Shift]:
     """Check by the files' headers that they belong together.
 
     Returns:
-        The files whose origin is not that of the first one, though they overlap.
+        The files whose origin differs from that of the first one, though they overlap.
 
     Raises:
-        UserError: A file is absent; channels are missing; an image, another channel or the label differs in
-            size, spacing or direction, or lies beside the first; a preprocessed case is of another plan.
+        UserError: A file or a channel is missing; an image, another channel or the label differs in
+            size, spacing or direction, or does not overlap the first; a preprocessed case is of another plan.
     """
     return _checked(case, dataset)[0]
 
 
 def _checked(case: Case, dataset: SegmentationDataset) -> tuple[list[Shift], bool]:
-    """See `check_case`; also whether the case says how large its voxels are."""
+    """See `check_case`; also whether the case states its spacing."""
     if dataset.layout == "preprocessed":
         preprocessed.check(case.images[0], dataset)
         return [], True
@@ -126,7 +126,7 @@ def file_geometry(path: Path, dimensions: int, files: ImageFiles = IMAGE_FILES) 
         ones, zeros = (1.0,) * dimensions, (0.0,) * dimensions
         identity = tuple(np.eye(dimensions).ravel().tolist())
         return Geometry(header.size, header.spacing or ones, zeros, identity, dimensions)
-    axes = min(len(placement.origin), 3)  # a fourth one holds channels
+    axes = min(len(placement.origin), 3)  # a fourth axis has channels
     return Geometry(
         size=header.size,
         spacing=placement.spacing[:dimensions],
@@ -138,9 +138,10 @@ def file_geometry(path: Path, dimensions: int, files: ImageFiles = IMAGE_FILES) 
 
 
 def dimensions_of(cases: Sequence[Case], channels: int, files: ImageFiles = IMAGE_FILES) -> int:
-    """2 where images are pictures or volumes of one slice, by the first case and, of volumes, by all.
+    """2 if images are 2D or volumes of one slice, by the first case and, for volumes, by all cases.
 
-    An array of three axes may be a volume, or a picture with channels: by how many there have to be.
+    An array of three axes may be a volume, or a 2D image with channels: the expected number of channels
+    decides.
     """
     first = cases[0]
     placement = files.placement(first.images[0])
@@ -160,7 +161,7 @@ def _is_flat(case: Case, channels: int, files: ImageFiles) -> bool:
     try:
         return files.header(path, 3).channels * len(case.images) != channels
     except UserError:
-        return True  # of too many or too few channels, which is said later
+        return True  # with the wrong number of channels, which is reported later
 
 
 def image_headers(
@@ -179,7 +180,7 @@ def check_channels(case: Case, found: int, wanted: int) -> None:
     what = f"{case.images[0]}: {found} channel{'s' * (found != 1)} where the data set has {wanted}."
     if found > wanted:
         raise UserError(f"{what} Convert it, or leave the others out.")
-    raise UserError(f"{what} Further ones are files of their own (_0001, …).")
+    raise UserError(f"{what} Additional channels need their own files (_0001, …).")
 
 
 def _check_same(case: Case, path: Path, header: Header, first: Header) -> None:
@@ -191,10 +192,10 @@ def _check_same(case: Case, path: Path, header: Header, first: Header) -> None:
 
 
 def _shift(case: Case, path: Path, other: Header, first: Header) -> Shift | None:
-    """How far a file lies from its case's first; None: where that does, or nobody knows.
+    """The distance of a file from its case's first file; None: there is none, or it is unknown.
 
     Raises:
-        UserError: Its axes point another way, or the two do not overlap.
+        UserError: Its axes have another direction, or the two do not overlap.
     """
     if first.placement is None or other.placement is None:
         return None
@@ -216,7 +217,7 @@ def _shift(case: Case, path: Path, other: Header, first: Header) -> Shift | None
     if (np.abs(np.linalg.pinv(steps[0]) @ shift) >= sides).any():
         raise UserError(
             f"{path}: by the origins in their headers it lies {distance:.4g} mm away from {case.images[0]}, "
-            "and does not overlap it. Both must lie on one grid: export it again, or correct the origin."
+            "and does not overlap it. Both must be on one grid: export it again, or correct the origin."
         )
     return Shift(path, case.images[0], distance) if distance > SHIFTED * voxel else None
 
@@ -227,14 +228,14 @@ def _rows(matrix: Any) -> str:
 
 
 def states_spacing(case: Case, dataset: SegmentationDataset) -> bool:
-    """Whether the case's image says how large its voxels are."""
+    """Whether the case's image states its spacing."""
     if dataset.layout == "preprocessed":
         return True
     return dataset.files.header(case.images[0], dataset.dimensions).spacing is not None
 
 
 def is_turned(path: Path) -> bool:
-    """Whether a picture is stored turned, and says so; it is read upright."""
+    """Whether a 2D image has an orientation tag; it is read upright."""
     if not path.name.lower().endswith((".jpg", ".jpeg", ".png", ".tif", ".tiff")):
         return False
     from PIL import Image
@@ -245,7 +246,7 @@ def is_turned(path: Path) -> bool:
             with Image.open(path) as picture:
                 return int(picture.getexif().get(ORIENTATION, 1)) not in (0, 1)
     except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError):
-        return False  # damaged: reading it says so
+        return False  # damaged: reported when it is read
 
 
 def differ(case: Case, path: Path, what: str, found: Sequence[float], wanted: Sequence[float]) -> UserError:

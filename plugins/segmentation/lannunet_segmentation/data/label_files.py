@@ -1,6 +1,6 @@
-"""Label maps as files: read and checked against the classes, and written in the geometry of their image.
+"""Label maps as files: read and checked against the classes, and written with the geometry of their image.
 
-Arrays are (*S), sizes (x, y[, z]). A voxel without annotation is `IGNORE`, whatever the files call it.
+Arrays are (*S), sizes (x, y[, z]). A voxel without annotation is `IGNORE`, whatever its value in the files.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from lannunet_core import RunFailed, UserError, atomic_path, image_format
 from lannunet_segmentation.data.headers import LOSSY, file_geometry
 from lannunet_segmentation.types import IGNORE, Case, Geometry, Labels, SegmentationDataset, SegmentedCase
 
-INTEGER_TOLERANCE = 1e-3  # files of scaled numbers round
+INTEGER_TOLERANCE = 1e-3  # for rounding in files of scaled numbers
 PERPENDICULAR = 1e-6
 MOST_NAMED = 40  # classes in a message
 PICTURES = (".png", ".bmp", ".tif", ".tiff")
-VOLUMES = (".nii", ".nii.gz", ".mha", ".nrrd")  # no .mhd: its voxels are a second file
+VOLUMES = (".nii", ".nii.gz", ".mha", ".nrrd")  # not .mhd, whose voxels are in a second file
 
 
 def read_label(path: Path, dataset: SegmentationDataset) -> tuple[Labels, Geometry]:
-    """A label map (*S) with `IGNORE` where there is no annotation, and where its voxels lie.
+    """Read a label map (*S) with `IGNORE` where there is no annotation, and its geometry.
 
     Args:
         path: A label file.
-        dataset: What it belongs to: its classes and ignore label.
+        dataset: Data set with its classes and ignore label.
 
     Raises:
-        UserError: It holds numbers that are not integers, or none of the classes.
+        UserError: It contains numbers that are not integers, or not classes.
     """
     pixels = _label_pixels(path, dataset.dimensions, dataset.files)
     return as_labels(pixels, path, dataset), file_geometry(path, dataset.dimensions, dataset.files)
 
 
 def as_labels(values: NDArray[Any], path: Path, dataset: SegmentationDataset) -> Labels:
-    """Values of any number type as labels of this data set; `path` names them in messages."""
+    """Convert values of any number type to labels of this data set; `path` names them in messages."""
     if values.dtype.kind == "f":
         whole = np.rint(values)
         with np.errstate(invalid="ignore"):
-            fractions = ~(np.abs(whole - values) <= INTEGER_TOLERANCE)  # NaN and infinity too
+            fractions = ~(np.abs(whole - values) <= INTEGER_TOLERANCE)  # also true for NaN and infinity
         if fractions.any():
             raise UserError(
                 f"{path}: holds {values[fractions][0]:g}, which is no integer. Labels are whole numbers; was "
@@ -60,8 +60,8 @@ def as_labels(values: NDArray[Any], path: Path, dataset: SegmentationDataset) ->
             names = ", ".join(known[:MOST_NAMED] + [f"… {known[-1]}"] * (len(known) > MOST_NAMED))
             more = "" if dataset.ignore is None else f", {dataset.ignore} ignore"
             raise UserError(
-                f"{path}: holds the label {value:g}, which is none of the classes ({names}{more}; −1 is not "
-                "annotated). Declare it in dataset.json, or correct the label."
+                f"{path}: holds the label {value:g}, which is not one of the classes ({names}{more}; −1 is "
+                "not annotated). Declare it in dataset.json, or correct the label."
             )
     labels = values.astype(np.int16)
     if dataset.ignore is not None:
@@ -70,28 +70,28 @@ def as_labels(values: NDArray[Any], path: Path, dataset: SegmentationDataset) ->
 
 
 def write_label(path: Path, label: Labels, geometry: Geometry) -> None:
-    """Write a label map in the geometry of its image.
+    """Write a label map with the geometry of its image.
 
-    Volumes are signed 16-bit; pictures, which have no sign, are 8-bit where that is enough.
+    Volumes are signed 16-bit; 2D images, which are unsigned, are 8-bit if that is sufficient.
 
     Args:
-        path: Its suffix is the format. Its folder exists.
+        path: Path, whose suffix is the format. Its folder exists.
         label: (*S).
         geometry: Geometry of the image that was segmented.
 
     Raises:
-        UserError: The format cannot hold labels, or not these.
-        RunFailed: The file does not hold what was written: the disk is full.
+        UserError: The format cannot hold these labels.
+        RunFailed: The file differs from what was written: the disk is full.
     """
     if label.shape != geometry.size[::-1]:
         raise ValueError(f"label {label.shape} for an image of size {geometry.size}")
     suffix = next((each for each in (*VOLUMES, *PICTURES) if path.name.endswith(each)), None)
     if suffix is None or (suffix in PICTURES and geometry.axes != 2):
         supported = ", ".join(VOLUMES if geometry.axes == 3 else (*VOLUMES, *PICTURES))
-        raise UserError(f"{path}: labels of this image cannot be written so. Choose one of {supported}.")
+        raise UserError(f"{path}: labels of this image cannot have this format. Choose one of {supported}.")
     if suffix in PICTURES:
         if label.min(initial=0) < 0:
-            raise UserError(f"{path}: a picture cannot hold −1. Choose one of {', '.join(VOLUMES)}.")
+            raise UserError(f"{path}: a 2D image cannot hold −1. Choose one of {', '.join(VOLUMES)}.")
         label = cast(Labels, label.astype(np.uint8 if label.max(initial=0) < 256 else np.uint16))
     import SimpleITK as sitk
 
@@ -103,7 +103,7 @@ def write_label(path: Path, label: Labels, geometry: Geometry) -> None:
     image.SetOrigin(geometry.origin)
     image.SetDirection(geometry.direction)
     with atomic_path(path) as temporary:
-        # SimpleITK says nothing of a full disk, or an error of its own.
+        # SimpleITK does not report a full disk, or raises an error of its own.
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
             if suffix.startswith(".nii"):
@@ -121,7 +121,7 @@ def write_label(path: Path, label: Labels, geometry: Geometry) -> None:
 
 
 def _keep_shear(path: Path, geometry: Geometry, spacing: Sequence[float]) -> None:
-    """Put the axes of a sheared image into a NIfTI file: SimpleITK writes perpendicular ones."""
+    """Write the axes of a sheared image into a NIfTI file: SimpleITK writes perpendicular ones."""
     axes = np.reshape(geometry.direction, (geometry.axes, geometry.axes))
     if geometry.axes != 3 or np.allclose(axes.T @ axes, np.eye(3), atol=PERPENDICULAR):
         return
@@ -129,16 +129,16 @@ def _keep_shear(path: Path, geometry: Geometry, spacing: Sequence[float]) -> Non
         [-1],
         [-1],
         [1],
-    ]  # to the right, and to the front
+    ]  # x to the right, y to the front
     zipped = path.name.endswith(".gz")
     content = bytearray(gzip.decompress(path.read_bytes()) if zipped else path.read_bytes())
-    struct.pack_into("=hh", content, 252, 0, 1)  # the codes: no quaternion, but a matrix
+    struct.pack_into("=hh", content, 252, 0, 1)  # the codes: a matrix, not a quaternion
     struct.pack_into("=12f", content, 280, *rows.ravel())
     path.write_bytes(gzip.compress(content, mtime=0) if zipped else content)
 
 
 def _check_end(path: Path) -> None:
-    """Raise where a PNG file lacks its last part, which holds no pixels."""
+    """Raise an error if a PNG file lacks its last part, which has no pixels."""
     with path.open("rb") as file:
         file.seek(-8, 2)
         if file.read(4) != b"IEND":
@@ -146,13 +146,13 @@ def _check_end(path: Path) -> None:
 
 
 def read_prediction(case: SegmentedCase) -> Labels:
-    """The label map (*S) of a case, as its file holds it now."""
+    """Read the current label map (*S) of a case from its file."""
     pixels = _label_pixels(case.predicted, len(_geometry(case).size), IMAGE_FILES)
     return np.asarray(np.rint(pixels), np.int16)
 
 
 def rewrite_prediction(case: SegmentedCase, labels: NDArray[np.integer[Any]]) -> None:
-    """Write another label map (*S) in the place of a case's, for `postprocess_all`."""
+    """Replace the label map (*S) of a case, for `postprocess_all`."""
     write_label(case.predicted, np.asarray(labels, np.int16), _geometry(case))
 
 
@@ -163,7 +163,7 @@ def _geometry(case: SegmentedCase) -> Geometry:
 
 
 def label_ending(case: Case, dataset: SegmentationDataset) -> str:
-    """What a case's predicted label file ends in: as its image does, where that format holds label maps."""
+    """The suffix of a case's predicted label file: as of its image, if that format supports label maps."""
     name = case.images[0].name.lower()
     flat = dataset.dimensions == 2
     fitting = (*VOLUMES, *PICTURES) if flat else VOLUMES
@@ -188,9 +188,10 @@ def _label_pixels(path: Path, dimensions: int, files: ImageFiles) -> NDArray[Any
 
 
 def _picture_labels(path: Path, name: str) -> NDArray[np.uint8] | None:
-    """Labels of a picture that stores others than it shows; None: it does not, or is damaged.
+    """Labels of an image whose stored values differ from the shown ones; None: it has none, or is damaged.
 
-    A palette only says how to show the labels; grey of 2 or 4 bits is shown with its highest number as white.
+    A palette only defines how to show the labels; grey of 2 or 4 bits is shown with its highest value as
+    white.
     """
     if name not in ("PNG", "TIFF", "BMP"):
         return None
@@ -198,7 +199,7 @@ def _picture_labels(path: Path, name: str) -> NDArray[np.uint8] | None:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is damaged is said once it is read
+            warnings.simplefilter("ignore")  # damage is reported when the file is read
             with Image.open(path) as picture:
                 if getattr(picture, "n_frames", 1) > 1 or picture.mode not in ("P", "L"):
                     return None

@@ -1,7 +1,7 @@
-"""Standalone image files as cases, for prediction: which files make up one, and what it is called.
+"""Standalone image files as cases, for prediction: their grouping and names.
 
-A folder may hold files of any format. What cannot be predicted as it is meant is refused by name, before
-anything is predicted.
+A folder may contain files of any format. Files that cannot be predicted correctly are reported by name,
+before anything is predicted.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from lannunet_segmentation.data.cases import CHANNEL, complete, file_ending, vis
 from lannunet_segmentation.data.headers import image_headers
 from lannunet_segmentation.types import Case
 
-BESIDE = (".json", ".raw", ".zraw")  # what belongs to an image: its spacing, its voxels
+BESIDE = (".json", ".raw", ".zraw")  # files that belong to an image: its spacing, its voxels
 
 
 def loose_cases(
     paths: Sequence[Path], channels: int, dimensions: int, readers: ImageFiles = IMAGE_FILES
 ) -> tuple[Case, ...]:
-    """Files for prediction as cases: those that differ only in their `_0000` are the channels of one.
+    """Group files for prediction into cases: files that differ only in their `_0000` are channels of one.
 
     Args:
         paths: Image files, and folders of them; each series of DICOM slices in one is a volume.
         channels: C of the model.
         dimensions: D of the model.
-        readers: What reads image files.
+        readers: Reader of the image files.
 
     Raises:
-        UserError: A file is absent or of another dimension, a channel is missing, two cases have one name,
-            files are slices of a DICOM series, and not its folder is given.
+        UserError: A file is missing or has another dimension, a channel is missing, two cases have one name,
+            or slices of a DICOM series are given instead of their folder.
     """
-    folders: dict[Path, dict[Path, None]] = {}  # of each folder its files, once
+    folders: dict[Path, dict[Path, None]] = {}  # the files of each folder, once
     for path in paths:
         for file in _folder_files(path, dimensions, readers) if path.is_dir() else [path]:
             if not file.exists() and not is_series(file):
@@ -56,7 +56,7 @@ def loose_cases(
 
 
 def _grouped(files: Sequence[Path], channels: int, readers: ImageFiles) -> dict[str, dict[int, Path]]:
-    """The files of one folder, by case and channel. A number that can be no channel belongs to the name."""
+    """The files of one folder, by case and channel. Numbers that are not channels belong to the name."""
     stems = {file: image_name(file).removesuffix(file_ending(file, readers)) for file in files}
     all_stems = set(stems.values())
     grouped: dict[str, dict[int, Path]] = {}
@@ -78,12 +78,12 @@ def _grouped(files: Sequence[Path], channels: int, readers: ImageFiles) -> dict[
 
 
 def _folder_files(folder: Path, dimensions: int, readers: ImageFiles) -> list[Path]:
-    """The images of a folder; DICOM slices are volumes where these are wanted."""
+    """The images of a folder; DICOM slices are joined to volumes if the model needs these."""
     files = visible(folder)
     chosen = [file for file in files if readers.knows(file)]
     if not chosen:
         below = sorted(path.name for path in folder.iterdir() if path.is_dir())
-        more = f" Folders in it are not looked into; name them: {', '.join(below[:3])}." if below else ""
+        more = f" Folders in it are not searched; name them: {', '.join(below[:3])}." if below else ""
         raise UserError(
             f"{folder}: holds no image; known are DICOM and files in {', '.join(readers.suffixes)}.{more}"
         )

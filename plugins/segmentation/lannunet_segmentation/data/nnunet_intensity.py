@@ -1,6 +1,6 @@
-"""The changes of pixel values that the scheme `nnunet` draws, in torch on the image's device.
+"""The intensity changes of the scheme `nnunet`, in torch on the image's device.
 
-Each takes one channel (*S) and gives one of the same shape; noise takes the whole image (C, *S).
+Each takes one channel (*S) and returns one of the same shape; noise takes the whole image (C, *S).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +13,13 @@ from torch.nn import functional
 
 
 def noise(image: Tensor, deviation: float, seed: int) -> Tensor:
-    """Gaussian noise of its own in each channel."""
+    """Independent Gaussian noise in each channel."""
     generator = torch.Generator(image.device).manual_seed(seed)
     return image + deviation * torch.randn(image.shape, generator=generator, device=image.device)
 
 
 def change_channels(image: Tensor, name: str, channels: Sequence[Mapping[str, Any] | None]) -> Tensor:
-    """One change, with parameters a channel, or one for all channels; None: the channel stays."""
+    """One change, with parameters per channel, or one for all channels; None: the channel is unchanged."""
     every = channels if len(channels) == len(image) else [channels[0]] * len(image)
     changed = [
         channel if parameters is None else CHANGES[name](channel, **parameters)
@@ -29,16 +29,16 @@ def change_channels(image: Tensor, name: str, channels: Sequence[Mapping[str, An
 
 
 def blur(channel: Tensor, sigmas: Sequence[float]) -> Tensor:
-    """Gaussian blur with a sigma (x, y[, z]) of its own along each axis; mirrored at the edges."""
+    """Gaussian blur with its own sigma (x, y[, z]) along each axis; mirrored at the edges."""
     for sigma, length in zip(sigmas, reversed(channel.shape), strict=False):
-        # The last axis is filtered and rolled to the front D times: x, then y[, then z].
+        # The last axis is filtered and moved to the front D times: x, then y[, then z].
         matrix = queued_copy(_gaussian_matrix(length, sigma), channel.device, channel.dtype)
         channel = (channel @ matrix.T).movedim(-1, 0)
     return channel
 
 
 def contrast(channel: Tensor, factor: float) -> Tensor:
-    """Contrast about the mean, cut to the channel's own range."""
+    """Contrast about the mean, clipped to the channel's own range."""
     low, high = channel.aminmax()
     return (channel * factor).add_(channel.mean() * (1 - factor)).clamp_(low, high)
 
@@ -54,8 +54,8 @@ def low_resolution(channel: Tensor, scale: float, kept: int | None) -> Tensor:
 
 
 def gamma(channel: Tensor, gamma: float, inverted: bool) -> Tensor:
-    """A power of the values between the least and the greatest, or, inverted, of those between the greatest
-    and the least; the mean and standard deviation stay."""
+    """A power of the values between the minimum and the maximum or, if inverted, of those between the maximum
+    and the minimum; the mean and standard deviation are kept."""
     sign = -1 if inverted else 1
     values = sign * channel
     deviation, mean = torch.std_mean(values)
@@ -78,7 +78,7 @@ CHANGES: dict[str, Callable[..., Tensor]] = {
 
 
 def _gaussian_matrix(length: int, sigma: float) -> Tensor:
-    """(length, length): what each pixel of a mirrored line takes of each."""
+    """(length, length): the weights of all pixels of a mirrored line for each pixel."""
     radius = max(1, round(4 * sigma))
     offsets = torch.arange(-radius, radius + 1)
     weights = torch.exp(-((offsets / sigma) ** 2) / 2)

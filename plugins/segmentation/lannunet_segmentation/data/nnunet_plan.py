@@ -1,4 +1,4 @@
-"""What a plan of nnU-Net version 1 says of one stage, and how it made that stage's arrays of raw images."""
+"""A plan of nnU-Net version 1 for one stage, and the recipe of that stage's arrays from raw images."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from lannunet_segmentation.data.plain_pickle import read_pickle
 from lannunet_segmentation.types import NnunetChannel, NnunetRecipe, Scheme
 
 PREPROCESSORS = ("GenericPreprocessor", "PreprocessorFor2D")
-"""Those whose work `as_nnunet` repeats."""
+"""The preprocessors that `as_nnunet` repeats."""
 PROPERTIES = "dataset_properties.pkl"
-"""Beside a plan: what the planner had measured."""
+"""The file beside a plan with the planner's measurements."""
 SCHEMES: dict[str, Scheme] = {"CT": "ct", "CT2": "ct2", "noNorm": "none"}
-"""nnU-Net's names; it z-scores under every other one."""
+"""nnU-Net's names; any other one means z-scoring."""
 
 M = TypeVar("M", bound=BaseModel)
 
 
 def listed(value: Any) -> Any:
-    """An array as lists, as models take it."""
+    """Convert an array to lists, as models need."""
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
@@ -73,17 +73,17 @@ class _PlanFile(BaseModel):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a plan says of one stage.
+    """A plan of one stage.
 
     Attributes:
-        path: Its file.
-        channel_names: C.
-        classes: How many, without the background.
-        spacing: mm, in the array's order.
-        transposed: Which axis (z, y, x) of the image each of the array's axes is.
+        path: Path of the file.
+        channel_names: C names.
+        classes: Number of classes, without the background.
+        spacing: Spacing in mm, in the array's order.
+        transposed: The axis (z, y, x) of the image for each of the array's axes.
         slices: Whether it is a 2D plan: volumes keep their spacing along the array's first axis.
-        recipe: How raw images become the stage's arrays; None: that is not known.
-        unknown: Why, after "…, as".
+        recipe: Steps from raw images to the stage's arrays; None: unknown.
+        unknown: Reason for that, as a clause after "…, as".
     """
 
     path: Path
@@ -97,19 +97,19 @@ class Plan:
 
 
 def identifier(path: Path) -> str:
-    """Which stage folders a plan is of.
+    """The identifier of the stage folders that a plan belongs to.
 
     Raises:
-        UserError: It is no plan.
+        UserError: It is not a plan.
     """
     return _read(path).data_identifier
 
 
 def read_plan(path: Path, number: int, stage: Path) -> Plan:
-    """What a plan says of the stage `number`, whose folder is `stage`.
+    """Read a plan of the stage `number`, whose folder is `stage`.
 
     Raises:
-        UserError: It is no plan, or has no such stage.
+        UserError: It is not a plan, or has no such stage.
     """
     plan = _read(path)
     if number not in plan.plans_per_stage:
@@ -137,7 +137,7 @@ def read_plan(path: Path, number: int, stage: Path) -> Plan:
 def _recipe(
     plan: _PlanFile, stage: _Stage, turn: tuple[int, int, int], slices: bool, path: Path
 ) -> NnunetRecipe | str:
-    """How raw images become the stage's arrays, or why that is not known."""
+    """The recipe of the stage's arrays from raw images, or the reason why it is unknown."""
     if plan.preprocessor_name not in ("", *PREPROCESSORS):
         return f"{path.name} names a preprocessor of its own ({plan.preprocessor_name[:60]!r})"
     measured = plan.dataset_properties.intensityproperties
@@ -149,7 +149,7 @@ def _recipe(
         named = (plan.normalization_schemes or {}).get(index)
         inside = (plan.use_mask_for_norm or {}).get(index)
         if named is None or inside is None:
-            return f"{path.name} does not say how channel {index} was normalised"
+            return f"{path.name} does not state how channel {index} was normalised"
         scheme: Scheme = SCHEMES.get(named, "zscore")
         clip = None
         if scheme in ("ct", "ct2"):
@@ -166,10 +166,10 @@ def _recipe(
 
 
 def typed(model: type[M], content: Any, path: Path, what: str, below: str = "", version: int = 1) -> M:
-    """The content of a file of nnU-Net as a model's instance.
+    """The content of an nnU-Net file as a model's instance.
 
     Raises:
-        UserError: It is something else.
+        UserError: It has another form.
     """
     try:
         return model.model_validate(dict(content) if isinstance(content, Mapping) else content)
@@ -178,7 +178,7 @@ def typed(model: type[M], content: Any, path: Path, what: str, below: str = "", 
         place = repr(".".join(map(str, first["loc"])))[1:81]
         where = f"{below}{place}: " if place else ""
         raise UserError(
-            f"{path}: is no {what} of nnU-Net version {version} ({where}{first['msg'][:200]}). Copy or "
+            f"{path}: is not a {what} of nnU-Net version {version} ({where}{first['msg'][:200]}). Copy or "
             "make it again."
         ) from None
 
@@ -188,4 +188,4 @@ def _read(path: Path) -> _PlanFile:
 
 
 def _no_plan(path: Path, why: str) -> UserError:
-    return UserError(f"{path}: is no plan of nnU-Net version 1 ({why}). Copy or make it again.")
+    return UserError(f"{path}: is not a plan of nnU-Net version 1 ({why}). Copy or make it again.")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Noise:
-    """Gaussian noise of one deviation, its own in each channel; the same for the same seed."""
+    """Gaussian noise with one deviation, independent in each channel, from a seed."""
 
     deviation: float
     seed: int
@@ -31,7 +31,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class PerChannel:
-    """A change of `nnunet_intensity` by name, with the parameters of each channel; None: it stays."""
+    """A change of `nnunet_intensity` by name, with parameters for each channel; None: it is unchanged."""
 
     name: str
     channels: tuple[Mapping[str, Any] | None, ...]
@@ -60,7 +60,7 @@ class RandomChange:
 
 
 def _about_one(rng: np.random.Generator, low: float, high: float) -> float:
-    """As likely below 1 as above it."""
+    """A factor that is below 1 and above 1 with equal probability."""
     return float(rng.uniform(low, 1) if rng.random() < 0.5 else rng.uniform(1, high))
 
 
@@ -94,13 +94,14 @@ CHANGES = (
 class NnunetScheme:
     """nnU-Net's default augmentation (Isensee et al., Nature Methods 18, 2021), as version 2 draws it.
 
-    Except for the noise: that of a channel is its own, as in version 1 and the paper. There is no elastic
-    deformation. Where an axis has thick slices, a volume turns, scales and loses resolution within them only.
+    Exception: the noise of a channel is independent, as in version 1 and the paper. There is no elastic
+    deformation. If an axis has thick slices, a volume is rotated, scaled and downsampled only within them.
     """
 
     ANISOTROPIC = 3.0
     ELONGATED = 1.5
-    """An image of this ratio of its sides turns little: else it would mostly show what is outside."""
+    """Images with a larger ratio of sides are rotated little: otherwise most of the result would be
+    outside."""
 
     def draw(
         self, rng: np.random.Generator, size: tuple[int, ...], sample: PreparedCase | None = None
@@ -115,7 +116,7 @@ class NnunetScheme:
             square = thick is not None or max(size) / min(size) <= self.ELONGATED
             angle = 180.0 if square else 15.0
         turned, _ = RandomAffine(0.2, rotation=angle).draw(rng, tuple(size[axis] for axis in moving))
-        zoom = rng.uniform(0.7, 1.4) if rng.random() < 0.2 else 1.0  # > 1 shows more
+        zoom = rng.uniform(0.7, 1.4) if rng.random() < 0.2 else 1.0  # values above 1 show more
         linear = np.eye(dimensions)
         linear[np.ix_(moving, moving)] = zoom * turned.T
         linear = linear * rng.choice([-1.0, 1.0], dimensions)
@@ -128,10 +129,10 @@ class NnunetScheme:
         return Drawn(SpatialTransform(linear, np.zeros(dimensions)), tuple(intensity))
 
     def thick_axis(self, size: tuple[int, ...], spacing: tuple[float, ...]) -> int | None:
-        """The axis (0 for x) across thick slices, None where there are none.
+        """The axis (0 for x) across thick slices, None: there are none.
 
-        It is the one of the largest spacing, if the patch is more than `ANISOTROPIC` times as long along
-        another. Of axes that are alike in that, the one of the fewest voxels, then the last.
+        It is the axis with the largest spacing, if the patch is more than `ANISOTROPIC` times longer along
+        another one. Among equal axes, it is the one with the fewest voxels, then the last.
         """
         if len(size) == 2:
             return None

@@ -1,8 +1,8 @@
 """Folders that nnU-Net version 1 preprocessed: their pickles, plans and arrays.
 
 A stage folder has for each case an array (C + 1, z, y, x), the segmentation last, as `.npz` or `.npy`, and
-its properties as `.pkl`; the plan that made it lies in the folder above. The plan's `transpose_forward` says
-which axis of the image each of the array's is.
+its properties as `.pkl`; its plan is in the parent folder. The plan's `transpose_forward` gives the axis of
+the image for each of the array's axes.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from lannunet_segmentation.types import Geometry, NnunetRecipe, SegmentationData
 
 STAGE = re.compile(r"(.+)_stage(\d+)")
 WEIGHT_MAP = "_weightmap"
-"""What follows a case's id in the name of its weight map."""
+"""Suffix of a case's id in the name of its weight map."""
 SPACING_TOLERANCE = 1e-3  # relative
 
 
 def find_stage(folder: Path) -> Path | None:
-    """The folder itself where it holds cases, else its finest stage, one of a 3D plan before a 2D one.
+    """The folder itself if it has cases, else its finest stage; a stage of a 3D plan before one of a 2D plan.
 
     Args:
-        folder: Preprocessed by nnU-Net version 1: a `…_stage0`, or its parent.
+        folder: A folder that nnU-Net version 1 preprocessed: a `…_stage0`, or its parent.
 
     Returns:
-        None where there are no cases.
+        The folder; None: there are no cases.
 
     Raises:
         UserError: Several stages are equally fine.
@@ -54,7 +54,7 @@ def find_stage(folder: Path) -> Path | None:
         ranks[stage] = (plan is None or not plan.slices, number)
     best = [stage for stage in ranks if ranks[stage] == max(ranks.values())]
     if len(best) > 1:
-        raise UserError(f"{folder}: holds {' and '.join(f.name for f in best)}. Name the one that is meant.")
+        raise UserError(f"{folder}: holds {' and '.join(f.name for f in best)}. Name one of them.")
     return best[0]
 
 
@@ -64,14 +64,14 @@ def is_stage(folder: Path) -> bool:
 
 
 def stages(folder: Path) -> list[Path]:
-    """The stage folders in a folder; none where it is none itself."""
+    """The stage folders in a folder; empty if it is not a parent of stages."""
     if not folder.is_dir():
         return []
     return sorted(f for f in folder.iterdir() if STAGE.fullmatch(f.name) and f.is_dir() and is_stage(f))
 
 
 def stage_cases(stage: Path) -> dict[str, Path]:
-    """The array of each case by its id: the unpacked one, where there are both."""
+    """The array of each case by its id: the unpacked one if both exist."""
     cases = {}
     for suffix in (".npz", ".npy"):
         for path in sorted(stage.glob(f"*{suffix}")):
@@ -81,10 +81,10 @@ def stage_cases(stage: Path) -> dict[str, Path]:
 
 
 def stage_plan(stage: Path) -> Plan | None:
-    """What the plan beside a stage folder says of it; None where there is none at all.
+    """The plan of a stage folder; None: there is no plan at all.
 
     Raises:
-        UserError: The plans beside it are of other folders.
+        UserError: The plans beside it belong to other folders.
     """
     files = sorted(path for path in stage.parent.glob("*plans*.pkl") if path.is_file())
     return _stage_plan(stage, tuple((path, path.stat().st_mtime_ns) for path in files))
@@ -102,25 +102,28 @@ def _stage_plan(stage: Path, dated: tuple[tuple[Path, int], ...]) -> Plan | None
     if files:
         raise UserError(
             f"{stage}: was made by another plan than those beside it, {', '.join(known)[:80]!r}. Preprocess "
-            "again, or bring the plan that made it."
+            "it again, or add the plan that made it."
         )
     return None
 
 
 def preparation(stage: Path, dimensions: int) -> NnunetRecipe | str:
-    """How a stage's arrays were made of raw images, or a sentence that says why nobody knows.
+    """The recipe of a stage's arrays from raw images, or a sentence with the reason why it is unknown.
 
     Args:
         stage: The folder.
         dimensions: Dimensions of its cases.
     """
-    plan, trained = stage_plan(stage), f"it was trained on {stage.name}"  # without a place: models keep it
+    plan, trained = (
+        stage_plan(stage),
+        f"it was trained on {stage.name}",
+    )  # without its path, as models store it
     if plan is None:
-        return f"{trained}, which has no plan beside it that says how raw images are prepared"
+        return f"{trained}, which has no plan beside it with the preparation of raw images"
     if plan.recipe is None:
         return f"{trained}, and {plan.unknown}"
     if dimensions == 2 and plan.recipe.transposed[0] != 0:
-        return f"{trained}, whose pictures {plan.path.name} cut along another axis than z"
+        return f"{trained}, whose 2D images {plan.path.name} cut along another axis than z"
     return plan.recipe
 
 
@@ -149,7 +152,8 @@ def read_preprocessed(path: Path) -> NDArray[Any]:
 
 
 def geometry(path: Path, dimensions: int) -> Geometry:
-    """Where a case's preprocessed voxels lie: cropped, turned and resampled from its original image."""
+    """The position of a case's preprocessed voxels: cropped, transposed and resampled from its original
+    image."""
     properties, plan = _properties(path), stage_plan(path.parent)
     shape = preprocessed_shape(path)[1:]
     shape = (1,) * (3 - len(shape)) + shape
@@ -158,7 +162,7 @@ def geometry(path: Path, dimensions: int) -> Geometry:
     old_direction = np.reshape(properties.itk_direction or np.eye(3), (3, 3))
     crop = properties.crop_bbox or [(0, 0)] * 3
     transposed = (0, 1, 2) if plan is None else plan.transposed
-    # The array's axes, last first, are the file's x, y, z after the turn.
+    # The array's axes, in reverse order, are the file's x, y, z after the transposition.
     axes = [2 - transposed[2 - axis] for axis in range(3)]
     start = np.array([float(crop[2 - axis][0]) for axis in axes])
     step = old_spacing[axes]
@@ -191,12 +195,12 @@ def check(path: Path, dataset: SegmentationDataset) -> None:
         )
     if dataset.dimensions == 3 and len(shape) != 4:
         raise UserError(
-            f"{path}: is a picture, of shape {shape}, where other cases are volumes. Preprocess it again."
+            f"{path}: is a 2D image, of shape {shape}, where other cases are volumes. Preprocess it again."
         )
     size = properties.size_after_resampling
     if size is not None and math.prod(size) != math.prod(shape[1:]):
         raise UserError(
-            f"{path}: its size is {_times(shape[1:])}, but {path.stem}.pkl says {_times(size)}. Unpack or "
+            f"{path}: its size is {_times(shape[1:])}, but {path.stem}.pkl states {_times(size)}. Unpack or "
             "preprocess it again."
         )
     first = dataset.training[0].images[0]
@@ -206,16 +210,16 @@ def check(path: Path, dataset: SegmentationDataset) -> None:
     free = 1 if plan is not None and plan.slices else 0
     if not np.allclose(found[free:], expected[free:], rtol=SPACING_TOLERANCE, atol=0):
         raise UserError(
-            f"{path}: was resampled to {_times(found)} mm, but {source} says {_times(expected)} mm. It was "
+            f"{path}: was resampled to {_times(found)} mm, but {source} states {_times(expected)} mm. It was "
             "made by another plan: preprocess again."
         )
 
 
 def preprocessed_properties(path: Path) -> Mapping[str, Any]:
-    """What nnU-Net knows of a case, from the pickle beside its array.
+    """nnU-Net's properties of a case, from the pickle beside its array.
 
     Args:
-        path: The array.
+        path: Path of the array.
 
     Returns:
         Among others `spacing_after_resampling`, three numbers in mm in the array's order.
@@ -228,7 +232,7 @@ def preprocessed_properties(path: Path) -> Mapping[str, Any]:
 
 
 def highest_class(arrays: Iterable[Path]) -> int:
-    """The highest label that the properties of these cases name."""
+    """The highest label in the properties of these cases."""
     return max((int(value) for path in arrays for value in _properties(path).classes), default=0)
 
 
@@ -246,7 +250,7 @@ def _steps(spacing: Any) -> Any:
 
 
 class _Properties(BaseModel):
-    """What is read of a case's pickle: in the array's order, `itk_…` in SimpleITK's."""
+    """The used properties in a case's pickle: in the array's order, `itk_…` in SimpleITK's."""
 
     spacing_after_resampling: Annotated[tuple[Length, Length, Length], BeforeValidator(_steps)]
     size_after_resampling: Annotated[

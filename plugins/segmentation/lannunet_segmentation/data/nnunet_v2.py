@@ -1,9 +1,9 @@
 """Folders that nnU-Net version 2 preprocessed: plans in JSON, arrays in Blosc2 frames, properties in pickles.
 
 A folder of a configuration (`nnUNetPlans_3d_fullres`) has for each case its image `NAME.b2nd` (C, z, y, x),
-its segmentation `NAME_seg.b2nd` (1, z, y, x) and its properties `NAME.pkl`; the plans that made it lie in the
-folder above, with dataset.json. `transpose_forward` says which axis of the image each of the array's is. In
-the segmentation −1 is background outside of what is not zero, as nnU-Net trains on it; voxels without
+its segmentation `NAME_seg.b2nd` (1, z, y, x) and its properties `NAME.pkl`; its plans are in the parent
+folder, with dataset.json. `transpose_forward` gives the axis of the image for each of the array's axes. In
+the segmentation −1 is background outside of nonzero voxels, on which nnU-Net trains; voxels without
 annotation have the ignore label.
 """
 
@@ -27,7 +27,7 @@ from lannunet_segmentation.types import Geometry, NnunetChannel, NnunetRecipe, S
 
 SEGMENTATION = "_seg"
 PREFERRED = ("3d_fullres", "2d", "3d_lowres")
-"""Which configuration is taken where a data set's folder is named."""
+"""Order of preference among configurations if a data set's folder is named."""
 SCHEMES = {"ZScoreNormalization": "zscore", "CTNormalization": "ct", "NoNormalization": "none"}
 
 Length = Annotated[FiniteFloat, Field(gt=0)]
@@ -62,7 +62,7 @@ class _World(BaseModel):
 
 
 class _Properties(BaseModel):
-    """What is read of a case's pickle: in the order (z, y, x), `bbox…` and `shape…` in the array's."""
+    """The used properties in a case's pickle: in the order (z, y, x), `bbox…` and `shape…` in the array's."""
 
     spacing: Annotated[tuple[Length, Length, Length], BeforeValidator(listed)]
     shape_after_cropping_and_before_resampling: Annotated[
@@ -77,13 +77,13 @@ class _Properties(BaseModel):
 
 
 def find_configuration(folder: Path) -> Path | None:
-    """The folder itself where it is a configuration's, else the first of `PREFERRED` in it, or the only one.
+    """The folder itself if it is a configuration, else the first of `PREFERRED` in it, or the only one.
 
     Args:
-        folder: Of a configuration, or the data set's in `nnUNet_preprocessed`.
+        folder: Folder of a configuration, or of the data set in `nnUNet_preprocessed`.
 
     Returns:
-        None where there are no cases of version 2.
+        The folder; None: there are no cases of version 2.
 
     Raises:
         UserError: There are several, none of which is preferred.
@@ -95,12 +95,12 @@ def find_configuration(folder: Path) -> Path | None:
         if len(best := [one for one in found if one.name.endswith(f"_{name}")]) == 1:
             return best[0]
     if len(found) > 1:
-        raise UserError(f"{folder}: holds {' and '.join(f.name for f in found)}. Name the one that is meant.")
+        raise UserError(f"{folder}: holds {' and '.join(f.name for f in found)}. Name one of them.")
     return found[0] if found else None
 
 
 def configurations(folder: Path) -> list[Path]:
-    """The folders of configurations in a data set's folder; none where it is none itself."""
+    """The folders of configurations in a data set's folder; empty if it is not such a folder."""
     if not folder.is_dir() or not _plan_files(folder):
         return []
     return sorted(path for path in folder.iterdir() if path.is_dir() and configuration_cases(path))
@@ -118,8 +118,9 @@ def segmentation_of(path: Path) -> Path:
 
 
 def preparation(folder: Path, dimensions: int) -> NnunetRecipe | str:
-    """How a configuration's arrays were made of raw images, or a sentence that says why nobody knows."""
-    trained = f"it was trained on {folder.name}"  # without a place: models keep it
+    """The recipe of a configuration's arrays from raw images, or a sentence with the reason why it is
+    unknown."""
+    trained = f"it was trained on {folder.name}"  # without its path, as models store it
     plan, plans, chosen = _plan(folder)
     if chosen.preprocessor_name != "DefaultPreprocessor":
         return (

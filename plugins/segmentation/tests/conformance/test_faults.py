@@ -179,7 +179,7 @@ FAULTS = {
         "labels_decode_back",
         "outputs[0].softmax(1)",
         "outputs[0].softmax(1).roll(1, 1)",
-        "count the classes alike",
+        "number the classes in the same way",
     ),
     "no activation of voxels": (
         "voxel loss",

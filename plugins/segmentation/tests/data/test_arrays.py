@@ -80,7 +80,7 @@ def test_hostile_headers_are_refused(tmp_path, content, packed):
     else:
         path.write_bytes(content)
     for read in (layout, read_array):
-        refused(path, "no array of numbers", call=lambda read=read: read(path))
+        refused(path, "not an array of numbers", call=lambda read=read: read(path))
 
 
 def test_an_archive_that_claims_more_than_it_can_hold(tmp_path):

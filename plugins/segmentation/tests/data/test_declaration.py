@@ -84,7 +84,7 @@ def test_annotated_names_regions_too(tmp_path):
         ({"case_1": ["tumor"]}, ("'tumor'", "Did you mean 'tumour'?")),
         ({"case_1": ["background"]}, ("'background'", "There are organ, tumour")),
         ({"case_7": ["organ"]}, ('"case_7"', "does not exist")),
-        ({"case_1": [["organ"]]}, ("case_1", "no class")),
+        ({"case_1": [["organ"]]}, ("case_1", "not a class")),
     ],
 )
 def test_wrong_annotated_is_one_message(tmp_path, annotated, said):

@@ -236,8 +236,8 @@ def test_a_test_case_that_version_1_lists_is_there(tmp_path):
 
 
 def test_what_is_no_data_set(tmp_path):
-    refused("nowhere", "no folder", call=lambda: read_dataset(tmp_path / "nowhere"))
-    refused(tmp_path, "no nnU-Net folder", call=lambda: read_dataset(tmp_path))
+    refused("nowhere", "not a folder", call=lambda: read_dataset(tmp_path / "nowhere"))
+    refused(tmp_path, "not an nnU-Net folder", call=lambda: read_dataset(tmp_path))
     (tmp_path / "dataset.json").write_text("{}")
     refused("imagesTr", "missing", call=lambda: read_dataset(tmp_path))
 
@@ -303,7 +303,7 @@ def test_what_version_1_lists_with_its_channel_or_twice(tmp_path):
     folder = raw(tmp_path, count=1, version=1)
     entry = {"image": "./imagesTr/case_0_0000.nii.gz", "label": "./labelsTr/case_0.nii.gz"}
     redeclare(folder, training=[entry])
-    refused("leaves the channel out", '"./imagesTr/case_0.nii.gz"', call=lambda: read_dataset(folder))
+    refused("omits the channel", '"./imagesTr/case_0.nii.gz"', call=lambda: read_dataset(folder))
     redeclare(folder, training=[{**entry, "image": "./imagesTr/case_0.nii.gz"}] * 2)
     refused('"case_0" twice', call=lambda: read_dataset(folder))
 

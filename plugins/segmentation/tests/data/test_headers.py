@@ -106,7 +106,7 @@ def test_images_that_state_no_spacing_among_others_are_said(tmp_path, capsys):
     dataset = read_dataset(folder)
     check_cases(dataset.training, dataset)
     said = capsys.readouterr().err
-    assert f"1 of 2 images, such as {folder / 'x.npy'}, do not say how large their voxels are" in said
+    assert f"1 of 2 images, such as {folder / 'x.npy'}, do not state their spacing" in said
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6])

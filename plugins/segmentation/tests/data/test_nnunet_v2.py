@@ -124,7 +124,7 @@ BAD = {
     "no properties": (lambda below: (below / "case_0.pkl").unlink(), "case_0.pkl", "missing"),
     "properties that run something": (damage("case_0.pkl", pickle.dumps(Evil())), "case_0.pkl", "print"),
     "properties of another kind": (damage("case_0.pkl", pickle.dumps({"spacing": 1})), "not of nnU-Net"),
-    "no array": (damage("case_1.b2nd", b"nothing"), "case_1.b2nd", "no plain array"),
+    "no array": (damage("case_1.b2nd", b"nothing"), "case_1.b2nd", "not a plain array"),
     "half an array": (
         lambda below: (below / "case_1.b2nd").write_bytes((below / "case_1.b2nd").read_bytes()[:-20]),
         "case_1.b2nd",

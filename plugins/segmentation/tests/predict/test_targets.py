@@ -231,7 +231,7 @@ def test_what_trains_is_segmented(segmentation_project, ending, written, size, c
     assert project.train() == 0
     assert [path.name for path in (project.out / "predictions").iterdir()] == [f"Ts0{written}"]
     assert (project.out / "report.html").exists()
-    assert ("are JPEG, which changes numbers" in capsys.readouterr().err) == (ending == ".jpg")
+    assert ("are JPEG, which changes values" in capsys.readouterr().err) == (ending == ".jpg")
 
 
 def test_a_path_that_is_not_there_is_said_to_be_so(volumes, tmp_path, capsys):

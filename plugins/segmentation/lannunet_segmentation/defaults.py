@@ -1,4 +1,4 @@
-"""The task's own answers to its hooks. They use nothing that a plugin cannot use."""
+"""The task's default hook implementations. They use nothing that a plugin cannot use."""
 
 from __future__ import annotations
 

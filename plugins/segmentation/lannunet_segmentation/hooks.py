@@ -1,4 +1,4 @@
-"""The hooks that runs of segmentation ask for, typed."""
+"""The hooks of segmentation runs, typed."""
 
 from __future__ import annotations
 

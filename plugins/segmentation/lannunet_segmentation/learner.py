@@ -1,4 +1,4 @@
-"""What is optimised in a run of segmentation: network and loss."""
+"""The module that a segmentation run optimises: network and loss."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class SegmentationLearner(Learner):
     """See `Learner`.
 
     Attributes:
-        extra_maps: What batches hold beside images and labels.
+        extra_maps: Maps in batches, in addition to images and labels.
     """
 
     hooks: SegmentationHooks

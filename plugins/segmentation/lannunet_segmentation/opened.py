@@ -1,4 +1,4 @@
-"""What is known of a run before its first image is read: what `lannunet config check` inspects, too."""
+"""A run before its first image is read; `lannunet config check` uses this too."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from lannunet_segmentation.types import Case, SegmentationDataset, Settings
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """A run, its data set opened.
+    """A run with its opened data set.
 
     Attributes:
-        config: Its configuration.
+        config: Configuration of the run.
         dataset: Its cases and their files.
-        settings: How cases are prepared.
-        cases: Those of each split.
+        settings: Preparation of cases.
+        cases: Cases of each split.
         others: Summaries of the runs to compare with, by the name of their folder.
     """
 
@@ -36,13 +36,13 @@ class OpenedRun:
     others: Mapping[str, Mapping[str, Any]]
 
     def describe(self, device: str) -> RunInfo:
-        """What plugins receive of the run."""
+        """The description of the run for plugins."""
         config, dimensions = self.config, self.dataset.dimensions
         patch = config.sampler.patch.sample_patch_size
         if len(patch) != dimensions:
             raise UserError(
                 f"sampler.patch.sample_patch_size: {list(patch)} has {len(patch)} numbers, but the images in "
-                f"{self.dataset.path} have {dimensions} dimensions; give one a dimension."
+                f"{self.dataset.path} have {dimensions} dimensions; give one per dimension."
             )
         supervised = config.solver.num_res_supervisions if config.solver.deep_supervision else 1
         return RunInfo(
@@ -60,13 +60,13 @@ class OpenedRun:
 
 
 def open_run(loaded: LoadedConfig) -> OpenedRun:
-    """Open the data set and all else that the configuration names, but no image.
+    """Open the data set and everything else that the configuration names, except images.
 
     Raises:
-        UserError: Something does not exist, or does not go together.
+        UserError: Something does not exist, or is inconsistent.
     """
     config = cast(RunConfig, loaded.run)
-    in_slabs()  # what is wrong with its switch is said now, not after training
+    in_slabs()  # raises now for a wrong value, not after training
     dataset = open_dataset(loaded)
     seed = config.dataset.split_seed
     seed = config.solver.seed if seed is None else seed
@@ -82,7 +82,7 @@ def open_run(loaded: LoadedConfig) -> OpenedRun:
 
 
 def summary_of(run: Path) -> dict[str, Any]:
-    """What an earlier run's evaluation found.
+    """The summary of an earlier run's evaluation.
 
     Raises:
         UserError: The folder holds no finished segmentation run.
@@ -100,7 +100,7 @@ def summary_of(run: Path) -> dict[str, Any]:
 
 
 def _holds_dice(found: Any) -> bool:
-    """Whether it gives a number, or none, for each class of each case."""
+    """Whether it has a number, or none, for each class of each case."""
     cases = found.get("dice") if isinstance(found, dict) else None
     return isinstance(cases, dict) and all(
         isinstance(case, dict)

@@ -1,4 +1,4 @@
-"""Work on many items in several processes."""
+"""Process many items in several processes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Result = TypeVar("Result")
 
 
 def in_processes(work: Callable[[Item], Result], items: Sequence[Item], jobs: int = 0) -> Iterator[Result]:
-    """The results in the order in which they are done; in this process where one job is enough.
+    """The results in the order of completion; computed in this process if one job is enough.
 
-    What was begun is finished where an item fails, and ended where the user interrupts.
+    Started items are finished if an item fails, and stopped if the user interrupts.
 
     Args:
-        work: Pickles.
-        items: Pickle.
-        jobs: Processes; 0: one a core.
+        work: Function that pickles.
+        items: Items that pickle.
+        jobs: Processes; 0: one per core.
 
     Raises:
         RunFailed: A process was killed.
@@ -38,7 +38,7 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], jobs: in
         yield from map(work, items)
         return
     others = set(multiprocessing.active_children())
-    with _kept_from_children():  # the pool's semaphores start what keeps account of them
+    with _kept_from_children():  # the pool's semaphores start the resource tracker
         # Not forked: a fork of a process with threads may hang.
         pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_begin)
     try:
@@ -52,7 +52,7 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], jobs: in
             "Free some and start again, with --jobs 1 where the command has it: what is done is kept."
         ) from None
     except BaseException as error:
-        if not isinstance(error, Exception):  # a pool that is interrupted may wait for its processes for ever
+        if not isinstance(error, Exception):  # an interrupted pool may wait for its processes for ever
             for process in set(multiprocessing.active_children()) - others:
                 process.kill()
         raise
@@ -62,16 +62,16 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], jobs: in
 
 @contextmanager
 def _kept_from_children() -> Iterator[None]:
-    """Processes that are started inside never get the signals that reach the whole group.
+    """Shield processes that are started within from signals to the whole group.
 
-    Before `_begin` they would end, and leave the pool broken. So would what keeps account of semaphores,
+    Before `_begin` they would end, and leave the pool broken. So would the resource tracker,
     which only ignores SIGINT and SIGTERM.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    resource_tracker.ensure_running()  # lets SIGINT and SIGTERM through again where it starts one
+    resource_tracker.ensure_running()  # unblocks SIGINT and SIGTERM if it starts one
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -81,7 +81,7 @@ def _kept_from_children() -> Iterator[None]:
 
 def _begin() -> None:
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # they reach the whole group; the parent says when to end
+        signal.signal(number, signal.SIG_IGN)  # they reach the whole group; the parent ends the workers
     parent = multiprocessing.parent_process()
 
     def watch() -> None:  # a parent that is killed cannot end its processes

@@ -19,7 +19,7 @@ NORMALISATIONS = ("zscore", "ct", "none", "percentile", "nonzero")
 
 
 def _written_out(root: Any) -> Any:
-    """The number of a data set as a path has it."""
+    """The number of a data set, formatted as in a path."""
     return str(root) if type(root) is int and root >= 0 else root
 
 
@@ -41,7 +41,7 @@ class PreprocessConfig(Section):
     )
     interpolation: Literal["cubic", "linear"] = Field(
         "cubic",
-        description="How: cubic, along a thick axis the nearest slice (nnU-Net's); or linear, averaged where "
+        description="cubic, with the nearest slice along a thick axis (nnU-Net's); or linear, averaged where "
         "shrunk.",
         json_schema_extra={"before": "linear"},
     )
@@ -76,10 +76,10 @@ class SamplerConfig(core.SamplerConfig):
     data_aug: str = Field("nnunet", description="Augmentation scheme, by name.")
     data_aug_package: str = Field(
         "torch",
-        description="What applies it to images: torch on the run's device, or the plugin of this name, such "
-        "as imgaug, in the loader's workers.",
+        description="What applies it to images: torch on the run's device, or the plugin of this name, "
+        "such as imgaug, in the loader's workers.",
     )
-    patch: PatchConfig = Field(description="What the network sees at once.")
+    patch: PatchConfig = Field(description="The network's input.")
 
 
 class SolverConfig(core.SolverConfig):
@@ -95,7 +95,7 @@ class SolverConfig(core.SolverConfig):
 
 class TrainerConfig(core.TrainerConfig):
     fold: Annotated[StrictInt, Field(ge=0)] | Literal["all"] = Field(
-        0, description="Which fold is held out for validation; all: every case trains, none is held out."
+        0, description="Fold that is held out for validation; all: every case trains, none is held out."
     )
     compile: StrictBool = Field(
         False,
@@ -116,10 +116,10 @@ class ModelConfig(core.ModelConfig):
 
 class OutputConfig(core.OutputConfig):
     compare_with: list[File] = Field(
-        [], description="Folders of runs on the same cases; the report gives the difference to each."
+        [], description="Folders of runs on the same cases; the report shows the difference to each."
     )
     full_report: StrictBool = Field(
-        False, description="The report has the pictures of all cases, however large it gets; else up to 5 MB."
+        False, description="Put pictures of all cases into the report, whatever its size; else up to 5 MB."
     )
 
 
@@ -136,7 +136,7 @@ class RunConfig(core.RunConfig):
     trainer: TrainerConfig = Field(default_factory=TrainerConfig, description="The training loop.")
     model: ModelConfig = Field(default_factory=ModelConfig, description="The network.")
     inference: InferenceConfig = Field(default_factory=InferenceConfig, description="Prediction.")
-    output: OutputConfig = Field(description="Where results go.")
+    output: OutputConfig = Field(description="Output files.")
 
     def idle_keys(self, replaced: Collection[str]) -> dict[str, str]:
         found = super().idle_keys(replaced)

@@ -1,4 +1,4 @@
-"""What a run of segmentation, or a model in use, is made of."""
+"""The parts of a segmentation run, or of a model in use."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class SegmentationSession(Session):
     extra: ExtraFields = field(default_factory=lambda: ExtraFields({}))
     """The additional fields of cases that reach batches."""
     prepared: Preparation | None = None
-    """How the images are prepared that this run trains on."""
+    """Preparation of the images that this run trains on."""
     trained: Any = None
-    """The same of the model that the weights come from, as its file says; None: it does not."""
+    """Preparation in the file of the model that the weights come from; None: it has none."""
 
     room: Room = field(default_factory=Room)
     """Batch and window sizes that fit into memory."""
@@ -43,7 +43,7 @@ class SegmentationSession(Session):
 
     @property
     def files(self) -> ImageFiles:
-        """What reads images."""
+        """The reader of images."""
         return ImageFiles.of(self.loaded)
 
     @property
@@ -52,7 +52,7 @@ class SegmentationSession(Session):
 
 
 def start_session(loaded: LoadedConfig, run: RunInfo, fabric: Fabric) -> SegmentationSession:
-    """Plugins, network and loss of a run; the same seed gives the same weights."""
+    """Start a run with plugins, network and loss; the same seed gives the same weights."""
     hooks = assemble(loaded.plugins, run, SegmentationDefaults(loaded.run, run), SegmentationHooks)
     torch.manual_seed(run.seed)
     return SegmentationSession(loaded, run, fabric, hooks, SegmentationLearner(hooks))

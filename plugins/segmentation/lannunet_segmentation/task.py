@@ -26,7 +26,7 @@ DROPPED = {
     "solver.regress_sigma_loss_weight": "it is for landmarks",
     "refine": "it is for landmarks",
 }
-"""Keys that core 0.1.0 wrote into the files of a run, and why they mean nothing."""
+"""Keys that core 0.1.0 wrote into the files of a run, and why they have no meaning."""
 
 
 class SegmentationTask(Task):

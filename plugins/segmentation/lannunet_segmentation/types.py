@@ -1,4 +1,4 @@
-"""The records that pass between the parts of a segmentation run. Importing this needs no torch."""
+"""The records that the parts of a segmentation run exchange. Importing this needs no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lannunet_core import Normalisation
 
 IGNORE = -1
-"""The label of a voxel without annotation, whatever the files call it."""
+"""The label of a voxel without annotation, whatever its value in the files."""
 
 Labels = NDArray[np.int16]
 Scheme = Literal["zscore", "ct", "ct2", "none"]
@@ -23,15 +23,15 @@ Interpolation = Literal["cubic", "linear"]
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the voxels of an image file lie.
+    """The position of an image file's voxels.
 
     Attributes:
-        size: (x, y[, z]).
+        size: Size, (x, y[, z]).
         spacing: mm per voxel (x, y[, z]).
         origin: World position of the first voxel, as many numbers as the file has axes.
         direction: The file's direction matrix, row by row.
-        axes: How many axes the file has: 3 for a 2D image that is stored as a volume of one slice.
-        thickness: mm, of that one slice.
+        axes: Number of axes of the file: 3 for a 2D image that is stored as a volume of one slice.
+        thickness: Thickness of that one slice in mm.
     """
 
     size: tuple[int, ...]
@@ -44,32 +44,32 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Region:
-    """A set of labels that is compared as one, and where regions are learned one output of the network.
+    """A set of labels that is compared as one; for regions, one output of the network.
 
     Attributes:
-        name: As dataset.json says.
-        labels: Its label values, at least 1; the first is what a predicted voxel of it is written as.
+        name: Name in dataset.json.
+        labels: Its label values, at least 1; the first is written for a predicted voxel.
     """
 
     name: str
     labels: tuple[int, ...]
 
     def mask(self, labels: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
-        """Where a label map (*S) has one of them."""
+        """Mask of the voxels of a label map (*S) with one of them."""
         return np.isin(labels, self.labels) if len(self.labels) > 1 else labels == self.labels[0]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One image of a segmentation data set, with its label where there is one.
+    """One image of a segmentation data set, with its label if there is one.
 
     Attributes:
-        id: Unique within the data set.
+        id: Unique id within the data set.
         images: One file per channel; in a preprocessed folder the one `.npz` or `.npy`.
         label: The label file; None: without label, or within the preprocessed file.
         extra: Additional fields of its entry in dataset.json; they reach batches, and the outputs.
-        annotated: Which classes or regions its label was drawn for, by name: what is background there may be
-            any other; None: all of them.
+        annotated: Names of the classes or regions that its label covers: its background may be
+            any other one; None: all of them.
     """
 
     id: str
@@ -85,18 +85,18 @@ class SegmentationDataset:
 
     Attributes:
         path: The folder.
-        name: As its dataset.json says, else the folder's name.
-        layout: Which kind of folder it is.
+        name: Name in its dataset.json, else the folder's name.
+        layout: Kind of folder.
         dimensions: D, 2 or 3.
         channel_names: The C channels, such as `CT`.
         class_names: The K classes, background first; a class's index is its label value. With regions, the
             labels that these are made of.
-        ignore: The label value that stands for "not annotated", beside −1; None: there is none.
-        file_ending: Of images and labels, such as `.nii.gz`.
+        ignore: Label value of voxels without annotation, in addition to −1; None: there is none.
+        file_ending: Suffix of images and labels, such as `.nii.gz`.
         training: The cases of imagesTr.
-        testing: The cases of imagesTs, with labels where labelsTs has them.
-        files: What reads its images and labels.
-        regions: What is learned instead of classes, in the order in which they are written, so that a later
+        testing: The cases of imagesTs, with labels if labelsTs has them.
+        files: Reader of its images and labels.
+        regions: Regions to learn instead of classes, in the order in which they are written, so that a later
             one covers an earlier one; empty: classes are learned.
     """
 
@@ -120,23 +120,23 @@ class SegmentationDataset:
 
     @property
     def compared(self) -> tuple[Region, ...]:
-        """What predictions are compared in: the regions, or each class but the background."""
+        """The regions that predictions are compared in, or each class except the background."""
         return self.regions or classes_as_regions(self.class_names)
 
 
 def classes_as_regions(class_names: Sequence[str]) -> tuple[Region, ...]:
-    """Each class but the background."""
+    """Each class except the background, as a region."""
     return tuple(Region(name, (index,)) for index, name in enumerate(class_names) if index)
 
 
 @dataclass(frozen=True)
 class CaseImage:
-    """A case as it is stored.
+    """A stored case.
 
     Attributes:
         pixels: (C, *S) float32.
         label: (*S) with `IGNORE` where there is no annotation; None: without label.
-        geometry: Where its voxels lie.
+        geometry: Geometry of its voxels.
     """
 
     pixels: NDArray[np.float32]
@@ -146,12 +146,12 @@ class CaseImage:
 
 @dataclass(frozen=True)
 class NnunetChannel:
-    """How nnU-Net normalised a channel.
+    """nnU-Net's normalisation of a channel.
 
     Attributes:
         scheme: `zscore` of each image; `ct`, clipped and z-scored with `clip`; `ct2`, clipped, and z-scored
-            with what of the image lies within the bounds; `none`.
-        inside: Whether only the nonzero region counts, and all else becomes 0.
+            with the image's values within the bounds; `none`.
+        inside: Whether only the nonzero region is used, and everything else becomes 0.
         clip: Lower and upper bound, mean and standard deviation.
     """
 
@@ -162,14 +162,14 @@ class NnunetChannel:
 
 @dataclass(frozen=True)
 class NnunetRecipe:
-    """How nnU-Net made the arrays of a preprocessed folder from raw images.
+    """nnU-Net's recipe of a preprocessed folder's arrays from raw images.
 
     Attributes:
-        plan: The name of the file that says so.
-        spacing: mm along the array's axes, the first one first; None: as the image has it.
-        transposed: Which axis (z, y, x) of the image each of the array's axes is.
-        channels: C.
-        normalised_first: Whether an image is normalised before it is resampled, as version 2 does.
+        plan: Name of the file with the recipe.
+        spacing: mm along the array's axes, the first one first; None: the image's own.
+        transposed: The axis (z, y, x) of the image for each of the array's axes.
+        channels: Normalisation of the C channels.
+        normalised_first: Whether an image is normalised before it is resampled, as in version 2.
     """
 
     plan: str
@@ -181,20 +181,19 @@ class NnunetRecipe:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How raw images become what the network sees; a model's file keeps it.
+    """The preparation of raw images for the network; a model file stores it.
 
     Attributes:
         spacing: mm per voxel (x, y[, z]) that cases are resampled to; None: their own.
         normalisation: One per channel: `zscore` of the image, `percentile` or `nonzero` (see `ZSCORES`),
-            `ct`,
-            which clips to `clip` and z-scores with the training set's foreground, `none`, or the name of one
-            that a plugin provides.
+            `ct`, which clips to `clip` and z-scores with the training set's foreground, `none`, or the name
+            of one that a plugin provides.
         clip: Per channel the 0.5 and 99.5 percentile, mean and standard deviation of the training set's
-            foreground voxels; only read where the normalisation is `ct`.
-        nnunet: How nnU-Net did it, instead of all this.
-        interpolation: `cubic` splines, along a thick axis the nearest slice, as nnU-Net; or `linear` along
-            all axes, averaged where shrunk, as earlier models were trained.
-        unknown: Why nobody knows, a sentence; empty: it is known.
+            foreground voxels; only used if the normalisation is `ct`.
+        nnunet: nnU-Net's recipe, instead of the other fields.
+        interpolation: `cubic` splines, with the nearest slice along a thick axis, as in nnU-Net; or `linear`
+            along all axes, averaged if shrunk, as for earlier models.
+        unknown: The reason why the preparation is unknown, a sentence; empty: it is known.
     """
 
     spacing: tuple[float, ...] | None
@@ -205,7 +204,7 @@ class Preparation:
     interpolation: Interpolation = "linear"
 
     def recipe(self) -> dict[str, Any]:
-        """All that prepared images depend on, for JSON."""
+        """Everything that prepared images depend on, for JSON."""
         recipe: dict[str, Any] = {
             "spacing": self.spacing,
             "normalisation": self.normalisation,
@@ -218,11 +217,11 @@ class Preparation:
 
 @dataclass(frozen=True)
 class Settings(Preparation):
-    """The same in a run, with what its plugins provide.
+    """The preparation in a run, with normalisations of its plugins.
 
     Attributes:
-        brought: One per channel, instead of what is named, where a plugin provides it; empty: nowhere.
-        brought_by: What those depend on: plugins, versions and settings.
+        brought: Normalisations of plugins, one per channel or None; empty: there are none.
+        brought_by: Dependencies of those: plugins, versions and settings.
     """
 
     brought: tuple[Normalisation | None, ...] = ()
@@ -234,16 +233,16 @@ class Settings(Preparation):
 
 @dataclass(frozen=True, eq=False)
 class SegmentedImage:
-    """The label map that was predicted for one case, with the annotation where there is one.
+    """The predicted label map of one case, with the annotation if there is one.
 
     Attributes:
         id: The case's id.
-        labels: (*S) integers, in the grid of its image file; at a validation in that of the prepared image.
-        target: (*S) in the same grid, with `IGNORE` where there is no annotation; None: no annotation.
+        labels: (*S) integers, on the grid of its image file; in a validation on that of the prepared image.
+        target: (*S) on the same grid, with `IGNORE` where there is no annotation; None: no annotation.
         spacing: mm per voxel (x, y[, z]) of that grid.
         class_names: The K classes, background first; a class's index is its label value.
         extra: Additional fields of the case.
-        regions: What was learned instead of classes; empty: classes.
+        regions: Regions that were learned instead of classes; empty: classes.
         annotated: See `Case`.
     """
 
@@ -259,15 +258,15 @@ class SegmentedImage:
 
 @dataclass(frozen=True)
 class SegmentedCase:
-    """A prediction on disk, with the label it is compared with.
+    """A prediction on disk, with its annotation.
 
     Attributes:
         id: The case's id.
         images: The case's image files.
-        predicted: The predicted label file, in the geometry of the image.
+        predicted: The predicted label file, with the geometry of the image.
         target: The label file; None: there is none.
         extra: Additional fields of the case.
-        geometry: Of the image; None: not known.
+        geometry: Geometry of the image; None: unknown.
         annotated: See `Case`.
     """
 

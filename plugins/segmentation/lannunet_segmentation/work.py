@@ -1,4 +1,4 @@
-"""What a run of segmentation provides: its data set, prepared cases and predictions."""
+"""The task's part of a run: its data set, prepared cases and predictions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def train(loaded: LoadedConfig, *, resume: bool = False, overwrite: bool = False
 
     Args:
         loaded: The run's configuration, of `task: segmentation`.
-        resume: Continue with the run in the output folder.
+        resume: Continue the run in the output folder.
         overwrite: Replace the run in the output folder.
     """
     work = carry_out(loaded, lambda: SegmentationWork(loaded), resume=resume, overwrite=overwrite)
@@ -73,14 +73,12 @@ class SegmentationWork:
     def describe(self, device: str) -> RunInfo:
         run, model = self.opened.describe(device), self.config.model.checkpoint
         if self.config.trainer.inference_only and model is not None:
-            run = replace(
-                run, spacing=load_checkpoint(model).run_info().spacing
-            )  # as its network was made for
+            run = replace(run, spacing=load_checkpoint(model).run_info().spacing)  # as for its network
         return run
 
     def read(self, session: SegmentationSession) -> None:
         config, dataset = self.config, self.dataset
-        make_scheme(config.sampler.data_aug, session.hooks.augmentations())  # refused now if unknown
+        make_scheme(config.sampler.data_aug, session.hooks.augmentations())  # raises now if unknown
         self.settings = with_plugins(self.settings, dataset, session.hooks, session.loaded)
         session.extra = ExtraFields.of(case.extra for case in (*dataset.training, *dataset.testing))
         used = [self.cases[config.inference.split]]
@@ -102,7 +100,7 @@ class SegmentationWork:
             if split != "training":
                 say_twins(self.cases["training"], self.cases[split], split)
         folder = config.output.output_dir.parent / "preprocessed"
-        for turn in (True, False):  # what a plugin makes there, the first process makes, and the others find
+        for turn in (True, False):  # the first process makes a plugin's maps, the others find them
             if is_first() is turn:
                 maps = session.hooks.extra_maps(dataset=dataset, folder=folder)
             from_first(None)
@@ -112,7 +110,7 @@ class SegmentationWork:
         held_out = self.cases["validation"]
         self.held_out = self._prepared(held_out, [one for one in weights(maps) if covers(one, held_out)])
         for case in self.cases[config.inference.split]:
-            original_weight(case, dataset, maps)  # damaged ones are found now
+            original_weight(case, dataset, maps)  # damaged maps are found now
         if isinstance(session.learner.loss, BalancedLoss):
             session.learner.loss.balance(class_voxels(self.training, dataset))
 
@@ -183,7 +181,7 @@ class SegmentationWork:
 
 
 def weights(maps: Sequence[ExtraMap]) -> list[ExtraMap]:
-    """Those that weigh the loss."""
+    """The maps that weight the loss."""
     return [extra for extra in maps if extra.role != "label"]
 
 
@@ -194,7 +192,7 @@ def covers(extra: ExtraMap, cases: Sequence[Case]) -> bool:
 def original_weight(
     case: Case, dataset: SegmentationDataset, maps: Sequence[ExtraMap]
 ) -> NDArray[np.float32] | None:
-    """How much the loss would weigh each voxel (*S) of a case's image; None: no map says."""
+    """The loss weights of the voxels (*S) of a case's image; None: there is no weight map."""
     weighing = weights(maps)
     if not weighing or not all(covers(extra, [case]) for extra in weighing):
         return None
@@ -204,7 +202,7 @@ def original_weight(
 
 
 def class_voxels(cases: Sequence[PreparedCase], dataset: SegmentationDataset) -> list[int]:
-    """How many voxels are annotated as each class, or region."""
+    """The number of annotated voxels of each class, or region."""
     labels = [region.labels for region in dataset.regions] or [(n,) for n in range(len(dataset.class_names))]
     return [sum(len(case.voxels(value)) for case in cases for value in values) for values in labels]
 
@@ -214,7 +212,7 @@ def unique(groups: Iterable[Iterable[Case]]) -> list[Case]:
 
 
 def annotated(cases: Sequence[PreparedCase], dataset: SegmentationDataset) -> list[PreparedCase]:
-    """The cases that have something to learn from; the others are named once.
+    """The cases with any annotation; the others are named in a warning.
 
     Raises:
         UserError: There are none.
@@ -233,7 +231,7 @@ def annotated(cases: Sequence[PreparedCase], dataset: SegmentationDataset) -> li
 def check_partly_annotated(
     cases: Sequence[PreparedCase], dataset: SegmentationDataset, session: SegmentationSession
 ) -> None:
-    """Say which classes some cases lack, and refuse labels that contradict it.
+    """Report the classes that some cases lack, and refuse labels that contradict it.
 
     Raises:
         UserError: A case has voxels of a class that it lacks the annotation of, or all cases lack one.
@@ -247,15 +245,15 @@ def check_partly_annotated(
             if value and name not in (case.annotated_classes or ()):
                 raise UserError(
                     f'{dataset.path}: "annotated" of dataset.json does not list {name} for the case '
-                    f"{case.id}, but its label has voxels of it. List it, or take them out."
+                    f"{case.id}, but its label has voxels of it. List it, or remove them."
                 )
     shares = []
     for region in dataset.compared:
         count = sum(case.annotated_classes is None or region.name in case.annotated_classes for case in cases)
         if not count:
             raise UserError(
-                f"{dataset.path}: {region.name} is annotated in none of the training cases, by dataset.json, "
-                "so nothing can learn it. Annotate it in some, or take it out of the labels."
+                f"{dataset.path}: {region.name} is not annotated in any training case, by dataset.json, "
+                "so it cannot be learned. Annotate it in some, or remove it from the labels."
             )
         shares.append(f"{region.name} in {count}")
     echo(f"annotated, of {len(cases)} training cases: {', '.join(shares)}")
@@ -264,6 +262,6 @@ def check_partly_annotated(
     if not isinstance(session.learner.loss, CrossEntropyDice):
         echo(
             f"warning: the loss {type(session.learner.loss).__name__} is a plugin's; unless it reads "
-            "labels['annotated'], what a case lacks the annotation of is background to it",
+            "labels['annotated'], classes without annotation in a case are background to it",
             err=True,
         )

@@ -259,7 +259,7 @@ def test_bad_folders_are_refused(stage, tmp_path, capsys):
         assert said in capsys.readouterr().err
 
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "absent", "is no folder")
+    refused(tmp_path / "absent", "is not a folder")
     refused(tmp_path / "empty", "holds no case")
     (stage.parent / "dataset.json").rename(tmp_path / "dataset.json")
     refused(stage, "or give them: --classes 1,2")

@@ -143,7 +143,7 @@ def preparation(folder: Path, dimensions: int) -> NnunetRecipe | str:
         else:
             channels.append(NnunetChannel("none" if scheme == "none" else "zscore", inside))
     if dimensions == 2 and plans.transpose_forward[0] != 0:
-        return f"{trained}, whose pictures {plan.name} cut along another axis than z"
+        return f"{trained}, whose 2D images {plan.name} cut along another axis than z"
     free, last = len(chosen.spacing) == 2, chosen.spacing[-2:]
     spacing = (None if free else chosen.spacing[0], last[0], last[1])
     return NnunetRecipe(plan.name, spacing, plans.transpose_forward, tuple(channels), normalised_first=True)
@@ -177,13 +177,14 @@ def read_preprocessed(path: Path) -> NDArray[Any]:
 
 
 def preprocessed_properties(path: Path) -> Mapping[str, Any]:
-    """What nnU-Net knows of a case, with `spacing_after_resampling`, mm in the array's order."""
+    """nnU-Net's properties of a case, with `spacing_after_resampling`, mm in the array's order."""
     content = read_pickle(path.with_suffix(".pkl"))
     return {**content, "spacing_after_resampling": _spacing(path)[::-1]}
 
 
 def geometry(path: Path, dimensions: int) -> Geometry:
-    """Where a case's preprocessed voxels lie: turned, cropped and resampled from its original image."""
+    """The position of a case's preprocessed voxels: transposed, cropped and resampled from its original
+    image."""
     properties, (_, plans, _) = _properties(path), _plan(path.parent)
     size = preprocessed_shape(path)[:0:-1]
     spacing = _spacing(path)
@@ -256,10 +257,10 @@ def _plan_files(folder: Path) -> list[Path]:
 
 
 def _plan(configuration: Path) -> tuple[Path, _Plans, _Configuration]:
-    """The file of the plans that made a configuration's folder, what it says, and what of that configuration.
+    """The file of the plans that made a configuration's folder, its content, and the configuration in it.
 
     Raises:
-        UserError: No plans beside it did.
+        UserError: No plans beside it made it.
     """
     files = _plan_files(configuration.parent)
     return _read_plan(configuration, tuple((path, path.stat().st_mtime_ns) for path in files))
@@ -277,13 +278,13 @@ def _read_plan(
                 return path, plans, typed(_Configuration, whole, path, "plan", f"{name}.", version=2)
     names = ", ".join(path.name for path, _ in dated) or "none"
     raise UserError(
-        f"{configuration}: was made by other plans than those beside it ({names}). Bring the plans that made "
+        f"{configuration}: was made by other plans than those beside it ({names}). Add the plans that made "
         "it, or preprocess again."
     )
 
 
 def _inherited(configurations: Mapping[str, Mapping[str, Any]], name: str, path: Path) -> dict[str, Any]:
-    """A configuration with what it takes from others."""
+    """A configuration with the keys that it inherits from others."""
     found: dict[str, Any] = {}
     seen: list[str] = []
     while name not in seen:
@@ -291,5 +292,7 @@ def _inherited(configurations: Mapping[str, Mapping[str, Any]], name: str, path:
         found = {**configurations[name], **found}
         name = found.pop("inherits_from", name)
         if name not in configurations:
-            raise UserError(f'{path}: a configuration inherits from "{str(name)[:60]}", which is not there.')
+            raise UserError(
+                f'{path}: a configuration inherits from "{str(name)[:60]}", which does not exist.'
+            )
     return found

@@ -1,4 +1,4 @@
-"""An image as the network sees it: clipped, resampled and normalised."""
+"""Prepare an image for the network: clip, resample and normalise it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from lannunet_segmentation.types import CaseImage, SegmentationDataset, Settings
 def prepare_image(
     image: CaseImage, settings: Settings, dataset: SegmentationDataset
 ) -> tuple[NDArray[np.float32], Floats]:
-    """An image as the network sees it.
+    """Prepare an image for the network.
 
     Args:
-        image: As it is stored.
-        settings: How it is prepared.
-        dataset: What it belongs to; an image of a preprocessed folder stays as it is.
+        image: The stored image.
+        settings: Settings of the preparation.
+        dataset: Data set of the image; an image of a preprocessed folder is unchanged.
 
     Returns:
         (C, *S) float32, and the affine (D + 1, D + 1) from its pixels to original pixels.
@@ -33,7 +33,7 @@ def prepare_image(
     """
     original = image.geometry.size
     if not all(np.isfinite(channel).all() for channel in image.pixels):
-        raise UserError("holds pixels that are NaN or infinite. Replace them by numbers.")
+        raise UserError("holds pixels that are NaN or infinite. Replace them with numbers.")
     if dataset.layout == "preprocessed":
         return image.pixels, resize_affine(original, original, "stretch")
     if settings.nnunet is not None:
@@ -47,12 +47,12 @@ def prepare_image(
             out[channel] = normalised(brought, resample(pixels))
             continue
         if settings.normalisation[channel] in ZSCORES:
-            # Before resampling, which makes zeros something else, and spreads what is clipped.
+            # Before resampling, which changes zeros, and spreads clipped values.
             out[channel] = resample(ZSCORES[settings.normalisation[channel]](pixels))
             continue
         clip = settings.clip[channel] if settings.normalisation[channel] == "ct" else None
         if clip is not None:
-            # Before resampling, or what metal shines with would spread.
+            # Before resampling, so that the bright values of metal do not spread.
             pixels = pixels.clip(clip[0], clip[1])
         out[channel] = resample(pixels)
         if settings.normalisation[channel] == "none":
@@ -61,7 +61,7 @@ def prepare_image(
             mean, deviation = clip[2:]
         else:
             mean, deviation = _moments(out[channel])
-            # Rounding leaves a little of a flat channel that must not be blown up.
+            # The rounding error of a flat channel must not be amplified.
             if pixels.min() == pixels.max():
                 deviation = 0.0
         out[channel] -= np.float32(mean)
@@ -72,7 +72,7 @@ def prepare_image(
 def resampling(
     spacing: tuple[float, ...], size: tuple[int, ...], settings: Settings
 ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """What resamples a channel (*S) of an image with `spacing` to `size` (x, y[, z])."""
+    """A function that resamples a channel (*S) of an image with `spacing` to `size` (x, y[, z])."""
     if settings.interpolation == "linear" or settings.spacing is None:
         return partial(regrid.resample, size=size)
     shape = np.array(size[::-1])
@@ -80,7 +80,7 @@ def resampling(
 
 
 def thick_axis(spacing: tuple[float, ...], settings: Settings) -> int | None:
-    """The axis of an array (*S) along which slices are taken, not mixed; None: there is none."""
+    """The axis of an array (*S) along which the nearest slice is used; None: there is none."""
     if settings.interpolation == "linear" or settings.spacing is None or len(spacing) < 3:
         return None
     return slices_apart(spacing[::-1], settings.spacing[::-1])

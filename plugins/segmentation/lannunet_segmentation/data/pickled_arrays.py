@@ -1,4 +1,4 @@
-"""NumPy's arrays and numbers as pickles describe them, made without NumPy's own ways to set a state."""
+"""NumPy arrays and numbers in pickles, built without NumPy's own methods for setting a state."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 
 MOST_BYTES = 1 << 28
 MOST_VALUES = 4_000_000
-"""Of what is held, counted as often as it is reached: what is shared can grow without a file's doing so."""
+"""Limit on the values in memory, counted each time they are referenced, as references are cheap in a file."""
 NUMBERS = re.compile(r"b1|[iu][1248]|f[248]|[US](\d{1,7})")
 ARRAY_VERSION, TYPE_VERSIONS = 1, (3, 4)
 
 
 class Refused(Exception):
-    """What a pickle holds is no plain data."""
+    """The content of a pickle is not plain data."""
 
 
 def refuse(why: str) -> NoReturn:
@@ -31,7 +31,7 @@ def checked_type(code: Any) -> str:
 
 
 def finished_type(code: str, state: tuple[Any, ...]) -> np.dtype[Any]:
-    """A type from its code and what `dtype.__setstate__` would get: nothing but the order of its bytes."""
+    """A type from its code and the arguments of `dtype.__setstate__`: only its byte order is used."""
     length = NUMBERS.fullmatch(code)
     assert length is not None
     version, order, *parts = state
@@ -41,7 +41,7 @@ def finished_type(code: str, state: tuple[Any, ...]) -> np.dtype[Any]:
 
 
 def finished_array(state: tuple[Any, ...]) -> Any:
-    """An array from what `ndarray.__setstate__` would get."""
+    """An array from the arguments of `ndarray.__setstate__`."""
     version, shape, kind, columns_first, content = state
     if version != ARRAY_VERSION or not isinstance(columns_first, int):
         refuse("it has an array of another version")
@@ -50,7 +50,7 @@ def finished_array(state: tuple[Any, ...]) -> Any:
 
 def array_of(content: Any, kind: Any, shape: Any, order: Any) -> Any:
     if isinstance(content, str):
-        content = content.encode("latin1")  # how old pickles write bytes
+        content = content.encode("latin1")  # old pickles store bytes as text
     if not isinstance(content, bytes) or not isinstance(kind, np.dtype) or order not in ("C", "F"):
         refuse("it has an array that is none")
     if not isinstance(shape, tuple) or not all(isinstance(side, int) and side >= 0 for side in shape):
@@ -71,7 +71,7 @@ def array_of(content: Any, kind: Any, shape: Any, order: Any) -> Any:
 
 
 def _texts(content: bytes, kind: np.dtype[Any], shape: tuple[int, ...]) -> list[str] | str:
-    """An array of text as a list; of no axis as its text."""
+    """An array of text as a list; without an axis as its text."""
     if len(shape) > 1:
         refuse("it has a table of text")
     length = kind.itemsize

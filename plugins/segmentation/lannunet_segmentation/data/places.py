@@ -1,4 +1,4 @@
-"""Where nnU-Net keeps its data sets: by the environment variables of its version 2."""
+"""Folders of nnU-Net's data sets, from the environment variables of its version 2."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ NAME = re.compile(r"Dataset\d{3,4}_.+")
 
 
 def located(given: Path) -> Path:
-    """The folder that is meant by a path, or by the number or name of an nnU-Net data set.
+    """The folder for a path, or for the number or name of an nnU-Net data set.
 
-    A path that exists is itself. The number, such as 4, or the name, such as Dataset004_Hippocampus, is
-    looked for in `nnUNet_raw` and then in `nnUNet_preprocessed`.
+    An existing path is returned unchanged. The number, such as 4, or the name, such as
+    Dataset004_Hippocampus, is searched in `nnUNet_raw` and then in `nnUNet_preprocessed`.
 
     Args:
-        given: Only its last part is a number or name.
+        given: A path, or one whose last part is a number or name.
 
     Returns:
-        `given` where it is neither.
+        The folder, or `given` if it is neither.
 
     Raises:
         UserError: There is no such data set, or several have the number.
@@ -35,15 +35,13 @@ def located(given: Path) -> Path:
         if NAME.fullmatch(given.name):
             return given
         raise UserError(
-            f"{given}: does not exist, and the environment variable {RAW} is not set, so {given.name} is no "
+            f"{given}: does not exist, and the environment variable {RAW} is not set, so {given.name} is not "
             "data set's number either. Set it, or name the folder."
         )
     for place in places.values():
         if len(found := matching(place, given.name)) > 1:
             names = " and ".join(path.name for path in found)
-            raise UserError(
-                f"{place}: the number {given.name} is that of {names}. Name the one that is meant."
-            )
+            raise UserError(f"{place}: the number {given.name} is that of {names}. Name one of them.")
         if found:
             return found[0]
     looked = " and ".join(f"{place} ({name})" for name, place in places.items())
@@ -65,6 +63,6 @@ def preprocessed_beside(dataset: Path) -> Path | None:
 
 
 def results_of(dataset: str) -> Path | None:
-    """Where runs on a data set go, by its name: in `nnUNet_results`; None: that is not set."""
+    """The folder for runs on a data set, by its name: in `nnUNet_results`; None: that is not set."""
     place = os.environ.get(RESULTS)
     return Path(place) / dataset / "lannunet" if place else None

@@ -1,9 +1,8 @@
-"""Pickles of plain data, read without Python's or NumPy's unpickling: nothing that a file says is called.
+"""Read pickles of plain data, without Python's or NumPy's unpickling: nothing in the file is called.
 
-A pickle is a program for a small stack machine. This one runs those instructions that build
-containers, numbers and text, and knows of a few names (`numpy.ndarray`, …) what they stand for; the bytes of
-an array are taken as such where its type is one of those here and their number fits its shape. All else is
-refused.
+A pickle is a program for a small stack machine. This one runs only the instructions that build containers,
+numbers and text, and interprets a few names (`numpy.ndarray`, …) itself. The bytes of an array are used if
+its type is allowed and their number fits its shape. Everything else is refused.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ HIGHEST = 2**63  # of whole numbers
 
 
 def read_pickle(path: Path) -> Any:
-    """A pickle of plain data: containers, text, numbers, arrays of numbers; arrays of text become lists.
+    """Read a pickle of plain data: containers, text, numbers, arrays of numbers; arrays of text become lists.
 
     Raises:
-        UserError: It is damaged, absent, or holds anything else.
+        UserError: It is damaged, missing, or contains anything else.
     """
     try:
         with path.open("rb") as file:
@@ -49,15 +48,17 @@ def read_pickle(path: Path) -> Any:
         return _Machine().run(content)
     except _ERRORS as error:
         cause = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise UserError(f"{path}: is no plain pickle of nnU-Net ({cause}). Copy or make it again.") from None
+        raise UserError(
+            f"{path}: is not a plain pickle of nnU-Net ({cause}). Copy or make it again."
+        ) from None
 
 
-# What damaged input makes the machine and `pickletools` raise.
+# Exceptions of the machine and `pickletools` on damaged input.
 _ERRORS = (Refused, OSError, ValueError, TypeError, LookupError, OverflowError)
 
 
 class _Name(NamedTuple):
-    """What a pickle calls by name."""
+    """A name that a pickle refers to."""
 
     module: str
     name: str
@@ -65,7 +66,7 @@ class _Name(NamedTuple):
 
 @dataclass(eq=False)
 class _Unfinished:
-    """A type or an array whose state comes later; `places` are those in the memo that hold it."""
+    """A type or an array whose state is set later; `places` are its positions in the memo."""
 
     name: str
     type_code: str = ""
@@ -90,11 +91,9 @@ class _Machine:
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
-        self.measures: dict[int, tuple[Any, _Measure]] = {}  # by id; holding them keeps ids apart
-        self.closed: set[int] = (
-            set()
-        )  # containers that lie in others: they change no more, so no loop comes up
-        self.texts = 0  # of arrays
+        self.measures: dict[int, tuple[Any, _Measure]] = {}  # by id; the references keep ids unique
+        self.closed: set[int] = set()  # containers inside others: they no longer change, so no cycles arise
+        self.texts = 0  # number of texts in arrays
 
     def run(self, content: bytes) -> Any:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(BytesIO(content))):
@@ -157,7 +156,7 @@ class _Machine:
         return known[1] if known is not None else _Measure(1, 0)
 
     def contain(self, container: Any, values: Iterable[Any]) -> None:
-        """Count values into a container, which then holds them."""
+        """Add the size of values to a container, which then holds them."""
         count, levels = self.measure(container)
         for value in values:
             inner = self.measure(value)
@@ -255,7 +254,7 @@ def literal(value: Any) -> Any:
 
 
 def plain_key(key: Any) -> Hashable:
-    """A key of a dictionary or member of a set: text, a number, or a tuple of those."""
+    """Check a key of a dictionary or member of a set: text, a number, or a tuple of those."""
     if isinstance(key, tuple):
         return tuple(map(plain_key, key))
     if key is not None and not isinstance(key, (str, bytes, int, float)):
@@ -264,7 +263,7 @@ def plain_key(key: Any) -> Hashable:
 
 
 def _pairs(*arguments: Any) -> dict[Any, Any]:
-    """An ordered dictionary; its items come later, but in old pickles."""
+    """An ordered dictionary; its items come later, except in old pickles."""
     if not arguments:
         return {}
     (items,) = arguments
@@ -285,7 +284,7 @@ def _encode(text: Any, encoding: Any) -> bytes:
 def _bytes(*arguments: Any) -> bytes:
     if arguments:
         refuse("it makes bytes of something")
-    return b""  # how old pickles write no bytes
+    return b""  # old pickles store empty bytes like this
 
 
 def _slice(*arguments: Any) -> slice:
@@ -313,7 +312,7 @@ CALLS: dict[Any, Callable[..., Any]] = {
     _Name("numpy.core.multiarray", "scalar"): scalar,
     _Name("numpy.core.numeric", "_frombuffer"): array_of,
 }
-"""What a pickle may call, and what is done in its place."""
+"""The functions that a pickle may name, each with its replacement."""
 
 LITERALS = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),

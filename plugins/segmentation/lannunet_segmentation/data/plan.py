@@ -1,7 +1,6 @@
-"""A run's configuration from an inspection of the data: nnU-Net's rules (Isensee et al. 2021), for a given
-time.
+"""A run's configuration from the data, by nnU-Net's rules (Isensee et al. 2021), for a given time.
 
-Sizes and spacings are (x, y[, z]). The architecture says which networks there are and what they cost.
+Sizes and spacings are (x, y[, z]). The architecture defines which networks exist and what they cost.
 """
 
 from __future__ import annotations
@@ -26,25 +25,25 @@ from lannunet_segmentation.data.fingerprint import Fingerprint
 from lannunet_segmentation.data.places import RESULTS, results_of
 from lannunet_segmentation.types import SegmentationDataset
 
-ANISOTROPIC = 3.0  # coarsest over next coarsest spacing
+ANISOTROPIC = 3.0  # ratio of coarsest to next coarsest spacing
 STRIPPED = 0.75
-"""Where what is not zero takes less of an image, its background was set to zero (nnU-Net's share)."""
-RESCALED = ("rescale_to_0_1", "rescale_0_1", "rgb_to_0_1")  # what channels are called to ask for that
+"""If nonzero voxels are a smaller share of an image, its background was set to zero (nnU-Net's share)."""
+RESCALED = ("rescale_to_0_1", "rescale_0_1", "rgb_to_0_1")  # channel names that request it
 BASE_MINUTES, BASE_VOXELS, MOST_MINUTES = 7.5, 2e6, 240.0
 NNUNET, UPRIGHT = "nnunet", "UprightElastic"
 SHORT_STEPS = 10_000
-"""Up to this many steps, volumes that lie alike are not mirrored. On the hippocampus, 750 steps end at a Dice
-of 0.838 with `Upright` and of 0.827 with `nnunet`, 0.835 when that predicts mirrored views too; 1500 at 0.849
-with `Upright` and 0.853 with `UprightElastic` (docs/recipe.md). nnU-Net's scheme is made for 250,000 steps;
-where the two meet was not measured."""
+"""Up to this many steps, volumes with the same orientation are not mirrored. On the hippocampus, 750 steps
+end at a Dice of 0.838 with `Upright` and of 0.827 with `nnunet`, 0.835 if that predicts mirrored views too;
+1500 at 0.849 with `Upright` and 0.853 with `UprightElastic` (docs/recipe.md). nnU-Net's scheme is made for
+250,000 steps; the number of steps at which both are equal was not measured."""
 
 
 def make_plan(found: Fingerprint, request: PlanRequest) -> Plan:
     """Choose how to train.
 
     Args:
-        found: What is known of the data.
-        request: What was asked for.
+        found: Properties of the data.
+        request: Request of the user.
     """
     dataset, machine = found.dataset, GPU if request.gpu else TWO_CORES
     extensions, architecture = [plugin.name for plugin in request.extensions], request.architecture[0].name
@@ -112,25 +111,25 @@ def make_plan(found: Fingerprint, request: PlanRequest) -> Plan:
 
 
 def choose_scheme(found: Fingerprint, steps: float) -> tuple[str, str]:
-    """The augmentation, by whether anatomy lies alike in all images and by how long the run is."""
+    """The augmentation, by whether anatomy has the same orientation in all images and by the run's length."""
     if found.dataset.dimensions == 2 or not found.states_spacing:
-        return NNUNET, "nnU-Net's, with mirrors: nothing states how the images lie"
+        return NNUNET, "nnU-Net's, with mirrors: the files do not state the orientation of the images"
     if steps > SHORT_STEPS:
         return NNUNET, "nnU-Net's"
     return UPRIGHT, (
-        "turns of up to 15 degrees, no mirrors: in few steps, a network learns more of volumes that lie alike"
+        "rotations of up to 15 degrees, no mirrors: in few steps, a network learns more if volumes look alike"
     )
 
 
 def choose_spacing(found: Fingerprint) -> tuple[tuple[float, ...] | None, str]:
-    """The spacing to resample to: the median; of a much coarser axis of few voxels the tenth percentile.
+    """The spacing to resample to: the median; for a much coarser axis with few voxels the tenth percentile.
 
-    As nnU-Net: over `ANISOTROPIC` times as coarse as the next coarsest axis, with as many times fewer voxels.
+    As in nnU-Net: over `ANISOTROPIC` times coarser than the next axis, with as many times fewer voxels.
     """
     if found.dataset.layout == "preprocessed":
         return None, "the images are resampled already"
     if not found.states_spacing:
-        return None, "the files do not say how large pixels are, so images keep theirs"
+        return None, "the files do not state their spacing, so images keep their size"
     spacings = np.array(found.spacings)
     target = np.median(spacings, axis=0)
     reason = "mm, the median of the training cases"
@@ -141,11 +140,11 @@ def choose_spacing(found: Fingerprint) -> tuple[tuple[float, ...] | None, str]:
         others = np.delete(target, coarse)
         few = size[coarse] * ANISOTROPIC < np.delete(size, coarse).min()
         if few and target[coarse] > ANISOTROPIC * others.max():
-            # Never finer than the other axes: nothing is gained by slices that no scanner took.
+            # Never finer than the other axes: interpolated slices add no information.
             target[coarse] = max(np.percentile(spacings[:, coarse], 10), others.max())
             reason = (
-                f"mm, the median; of {'xyz'[coarse]}, over {ANISOTROPIC:g} times as coarse as the others and "
-                "of as many times fewer voxels, the tenth percentile"
+                f"mm, the median; for {'xyz'[coarse]}, over {ANISOTROPIC:g} times as coarse as the others "
+                "and with as many times fewer voxels, the tenth percentile"
             )
     return tuple(float(f"{step:.6g}") for step in target), reason
 
@@ -161,7 +160,7 @@ def prepared_sizes(found: Fingerprint, spacing: tuple[float, ...] | None) -> lis
 
 
 def choose_minutes(voxels: float) -> tuple[float, str]:
-    """Minutes of training for this many voxels; more data has more to learn, but not in proportion."""
+    """Minutes of training for this many voxels; the time grows with the square root of the data."""
     minutes = min(BASE_MINUTES * math.sqrt(max(voxels / BASE_VOXELS, 1.0)), MOST_MINUTES)
     reason = f"of training; {BASE_MINUTES:g} for up to {BASE_VOXELS / 1e6:g} million voxels"
     if minutes > BASE_MINUTES:
@@ -174,7 +173,7 @@ def choose_minutes(voxels: float) -> tuple[float, str]:
 def choose_normalisation(
     found: Fingerprint,
 ) -> tuple[list[str], list[list[float] | None], str]:
-    """One kind a channel, with its clip, and why."""
+    """One normalisation per channel, with its clip, and the reason."""
     names = found.dataset.channel_names
     if found.dataset.layout == "preprocessed":
         return ["none"] * len(names), [None] * len(names), "the images are normalised already"
@@ -186,8 +185,8 @@ def choose_normalisation(
         for kind, intensities in zip(chosen, found.intensities, strict=True)
     ]
     whys = {
-        "ct": "a CT's numbers mean the same in every image: the data set's clip and z-score",
-        "none": "as its name asks",
+        "ct": "a CT's numbers have the same meaning in every image: the data set's clip and z-score",
+        "none": "as its name requests",
         "zscore": "each image by its own mean and deviation",
         "nonzero": "what is not zero by its own mean and deviation, as the background was set to zero: the "
         f"rest takes {_percent(found.nonzero_share)} of an image",
@@ -203,7 +202,7 @@ def choose_normalisation(
 
 
 def _not_known(dataset: SegmentationDataset) -> list[str]:
-    """The channels whose names ask for a normalisation of nnU-Net's that there is none of here."""
+    """The channels whose names request a normalisation of nnU-Net that does not exist here."""
     return [name for name in dataset.channel_names if name.casefold() in RESCALED]
 
 
@@ -252,7 +251,7 @@ def _why_plugins(found: Fingerprint, plugins: Sequence[str]) -> str:
 
 
 def _output(request: PlanRequest, name: str) -> tuple[str, str]:
-    """The run's folder: with nnU-Net's results where the data set was given as nnU-Net names it."""
+    """The run's folder: among nnU-Net's results if the data set was named as in nnU-Net."""
     results = None if request.dataset.exists() else results_of(name)
     return (f"runs/{name}", "") if results is None else (str(results), f"by {RESULTS}")
 
@@ -274,13 +273,11 @@ def _about(found: Fingerprint, median: tuple[float, ...], request: PlanRequest) 
         f"Annotated: {_percent(found.annotated)} of the voxels; of these {shares}{looked}.",
     ]
     if request.gpu_name:
-        about.append(
-            f"The GPU found here: {request.gpu_name}; up to {request.memory_gb:g} GB are planned with."
-        )
+        about.append(f"The GPU found here: {request.gpu_name}; the plan uses up to {request.memory_gb:g} GB.")
     if asked := _not_known(dataset):
         about.append(
-            f"nnU-Net would rescale {', '.join(asked)} to 0 … 1, which is not known here: zscore takes its "
-            "place."
+            f"nnU-Net would rescale {', '.join(asked)} to 0 … 1, which does not exist here: zscore replaces "
+            "it."
         )
     absent = [n for n, share in zip(dataset.class_names, found.class_shares, strict=True) if not share]
     if absent:
@@ -293,7 +290,7 @@ def _times(numbers: Any) -> str:
 
 
 def _percent(share: float) -> str:
-    """Only all are 100 %, only none are 0 %."""
+    """A percentage: 100 % only if all, 0 % only if none."""
     if 0.9995 <= share < 1:
         return "over 99.9 %"
     return f"{100 * share:.3g} %"

@@ -1,4 +1,4 @@
-"""A prepared case: arrays that patches are cut from, memory-mapped."""
+"""A prepared case: memory-mapped arrays that patches are cut from."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from lannunet_segmentation.types import Geometry, Labels
 
 @dataclass(frozen=True, eq=False)
 class PreparedCase:
-    """A case that patches can be cut from. Pickles small: each access opens its array, memory-mapped.
+    """A case that patches can be cut from. Its pickle is small: each access opens its array, memory-mapped.
 
     Attributes:
         id: The case's id.
-        folder: Where its arrays lie.
-        stored: The file of the image; outside of `folder` where a preprocessed file is used as it is.
+        folder: Folder of its arrays.
+        stored: File of the image; outside of `folder` if a preprocessed file is used directly.
         channels: C.
-        size: (x, y[, z]) of the arrays.
+        size: Size (x, y[, z]) of the arrays.
         spacing: mm per voxel (x, y[, z]) of the arrays.
         affine: (D + 1, D + 1) from prepared pixels to original pixels.
-        geometry: Of the original file.
+        geometry: Geometry of the original file.
         classes_present: The labels of annotated voxels, background included.
-        annotated_count: How many voxels are annotated.
-        labelled: Whether it has a label at all.
-        maps: The names of its extra maps.
-        extra_fields: Additional fields of its entry in the data set, as `Case.extra` has them now.
-        annotated_classes: As `Case.annotated` says now.
+        annotated_count: Number of annotated voxels.
+        labelled: Whether it has a label.
+        maps: Names of its extra maps.
+        extra_fields: Additional fields of its entry in the data set, from `Case.extra`.
+        annotated_classes: Annotated classes, from `Case.annotated`.
     """
 
     id: str
@@ -54,7 +54,7 @@ class PreparedCase:
 
     def image(self) -> NDArray[np.float32]:
         """(C, *S) float32."""
-        # nnU-Net keeps the segmentation as the last channel, and a picture as a volume of one slice.
+        # nnU-Net stores the segmentation as the last channel, and a 2D image as a volume of one slice.
         image: NDArray[np.float32] = read_array(self.stored)[: self.channels]
         image = image[:, 0] if image.ndim > len(self.size) + 1 else image
         if image.shape != (self.channels, *self.size[::-1]) or image.dtype != np.float32:
@@ -66,7 +66,7 @@ class PreparedCase:
         return own_array(self.folder / "label.npy", np.int16, self.size[::-1]) if self.labelled else None
 
     def extra(self, name: str) -> NDArray[np.float16] | None:
-        """An extra map (*S) float16 by its name; None where the case has none."""
+        """An extra map (*S) float16 by its name; None: the case has none."""
         if name not in self.maps:
             return None
         return own_array(self.folder / f"map_{name}.npy", np.float16, self.size[::-1])

@@ -1,7 +1,8 @@
-"""From the files of cases to arrays that patches are cut from: resampled, normalised, indexed, memory-mapped.
+"""Prepare the files of cases as arrays that patches are cut from: resampled, normalised, indexed,
+memory-mapped.
 
-Every case has a folder of its own; it is complete when its `case.json` stands, which is written last and says
-what the arrays were made of: settings, and the content of files. See `case_record`.
+Every case has its own folder; it is complete when its `case.json` exists, which is written last and records
+the sources of the arrays: settings, and the content of files. See `case_record`.
 """
 
 from __future__ import annotations
@@ -40,23 +41,23 @@ from lannunet_segmentation.types import (
 
 RECORD = "case.json"
 OWN = re.compile(r"case\.json|(image|label|annotated|class_\d+|map_.+)\.npy|\.lannunet-\d+-.+")
-"""The names of what is written into a case's folder, and of what a writer that was killed leaves."""
+"""Names of the files in a case's folder, and of those that a killed writer leaves."""
 VERSION = 2
-"""Of what is written; a cache of another one is made again."""
+"""Version of the format; a cache of another version is made again."""
 SMALL = 1 << 30
-"""Bytes that one process has gone through when others have started."""
+"""Bytes that one process prepares in the time that it takes to start others."""
 
 
 def cache_folder(
     dataset: SegmentationDataset, settings: Settings, extra_maps: Sequence[ExtraMap], beside: Path
 ) -> Path:
-    """The folder of the cases that are prepared so.
+    """The folder of cases with this preparation.
 
     Args:
-        dataset: What the cases belong to.
-        settings: How they are prepared.
-        extra_maps: What is prepared with them.
-        beside: The folder that holds the folders of runs.
+        dataset: Data set of the cases.
+        settings: Settings of the preparation.
+        extra_maps: Maps that are prepared too.
+        beside: Parent of the folders of runs.
     """
     maps = [(_recipe(extra), sorted(map(str, extra.paths.values()))) for extra in extra_maps]
     everything = _hash_of([str(dataset.path.resolve()), settings.recipe(), maps])
@@ -74,16 +75,16 @@ def prepare_cases(
 ) -> list[PreparedCase]:
     """Prepare cases that are not prepared yet, several at a time.
 
-    What an earlier call left is used where files and settings are as they were; a file whose time changed is
+    Results of an earlier call are used if files and settings are unchanged; a file whose time changed is
     compared by its content.
 
     Args:
         cases: The cases.
-        dataset: What they belong to.
-        settings: How they are prepared; a preprocessed folder is used as it is.
+        dataset: Data set of the cases.
+        settings: Settings of the preparation; a preprocessed folder is used directly.
         folder: Gets a folder for each case; see `cache_folder`.
-        extra_maps: What is prepared with them.
-        jobs: Processes; 0: one a core, as far as memory allows.
+        extra_maps: Maps that are prepared too.
+        jobs: Processes; 0: one per core, as far as memory allows.
 
     Raises:
         UserError: A file is damaged or does not fit its case.
@@ -171,7 +172,7 @@ class _Job:
 
     @property
     def recipe(self) -> str:
-        """A hash of all that the arrays depend on but the files."""
+        """A hash of everything that the arrays depend on, except the files."""
         dataset = self.dataset
         shape = [dataset.layout, dataset.dimensions, len(dataset.channel_names), len(dataset.class_names)]
         settings = None if dataset.layout == "preprocessed" else self.settings.recipe()
@@ -180,7 +181,7 @@ class _Job:
 
     @property
     def peak_bytes(self) -> int:
-        """About what preparing takes, by the headers."""
+        """Approximate memory of the preparation, from the headers."""
         path, dimensions = self.case.images[0], self.dataset.dimensions
         if self.dataset.layout == "preprocessed":
             voxels = prepared = math.prod(preprocessed.preprocessed_shape(path)[1:])
@@ -194,21 +195,21 @@ class _Job:
         return 8 * channels * voxels + 4 * channels * prepared + 12 * max(voxels, prepared) + splines
 
     def kept(self) -> PreparedCase | None:
-        """What an earlier call left, where nothing changed since, not even a file's time."""
+        """The result of an earlier call, if nothing has changed, not even a file's time."""
         record = self.record()
         if record is None or not all(state.same_time(path) for path, state in self.states(record)):
             return None
         return _prepared(self, record)
 
     def record(self) -> CaseRecord | None:
-        """What an earlier call left by the same recipe, whatever the files hold now."""
+        """The record of an earlier call with the same recipe, whatever the current content of the files."""
         record = read_record(self.folder / RECORD)
         if record is None or record.recipe != self.recipe or len(record.files) != len(self.files):
             return None
         return record
 
     def states(self, record: CaseRecord) -> list[tuple[Path, FileState]]:
-        """The files that a record speaks of: those that the case is made of, and its arrays."""
+        """The files in a record: the sources of the case, and its arrays."""
         return [
             *zip(self.files, record.files, strict=True),
             *((self.own(n), s) for n, s in record.arrays.items()),
@@ -233,7 +234,7 @@ class _Job:
         return inside(self.folder, name, f"{self.dataset.path}: case {self.case.id}")
 
     def make(self) -> CaseRecord:
-        """Write the arrays, and say what is in them; the states of files are still empty."""
+        """Write the arrays, and return their record; the states of files are still empty."""
         image = read_case(self.case, self.dataset)
         geometry, label = image.geometry, image.label
         try:
@@ -308,10 +309,10 @@ def _is_float_array(path: Path) -> bool:
 def read_map(
     extra: ExtraMap, case_id: str, size: tuple[int, ...], files: ImageFiles = IMAGE_FILES
 ) -> NDArray[np.float32]:
-    """A case's map (*S), checked, in the grid of its image, which has `size` (x, y[, z]).
+    """A case's map (*S), checked, on the grid of its image, whose size is `size` (x, y[, z]).
 
     Raises:
-        UserError: It is damaged, in another grid, or no weight.
+        UserError: It is damaged, on another grid, or not a weight.
     """
     path = extra.paths[case_id]
     if files.reader(path) is None and path.suffix in (".npy", ".npz"):
@@ -353,26 +354,26 @@ def _kept(work: Sequence[_Job]) -> dict[str, PreparedCase]:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Runs that share a folder prepare its cases one after the other, and the later ones find them there."""
+    """Make runs that share a folder prepare its cases one after the other; later ones use the results."""
     folder.mkdir(parents=True, exist_ok=True)
     if sys.platform == "win32":
         yield
         return
     import fcntl
 
-    with (folder / ".lock").open("w") as lock:  # let go of by whatever ends the process
+    with (folder / ".lock").open("w") as lock:  # released when the process ends for any reason
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             echo(f"Another run prepares the cases in {folder}; waiting for it.")
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError:
-            pass  # a network share without locks: both prepare, and write the same
+            pass  # a network share without locks: both prepare, and write the same arrays
         yield
 
 
 def _fitting_jobs(todo: Sequence[_Job]) -> int:
-    """One a core, as long as the largest case fits into memory so often; one where there is little to do."""
+    """One process per core, as many as fit into memory; one if there is little to do."""
     sizes = [job.peak_bytes for job in todo]
     if sum(sizes) < SMALL:
         return 1

@@ -1,4 +1,4 @@
-"""Cases that nnU-Net preprocessed, by the version that did: `.b2nd` is version 2, `.npz` and `.npy` 1."""
+"""Cases that nnU-Net preprocessed, by its version: `.b2nd` is version 2, `.npz` and `.npy` version 1."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def preprocessed_shape(path: Path) -> tuple[int, ...]:
 
 
 def read_preprocessed(path: Path) -> NDArray[Any]:
-    """A case's array (C + 1, *S), the segmentation last; memory-mapped where it is a `.npy`.
+    """A case's array (C + 1, *S), the segmentation last; memory-mapped if it is a `.npy`.
 
     Raises:
         UserError: It is damaged.
@@ -35,10 +35,10 @@ def read_preprocessed(path: Path) -> NDArray[Any]:
 
 
 def preprocessed_properties(path: Path) -> Mapping[str, Any]:
-    """What nnU-Net knows of a case, from the pickle beside its array.
+    """nnU-Net's properties of a case, from the pickle beside its array.
 
     Args:
-        path: The array.
+        path: Path of the array.
 
     Returns:
         Among others `spacing_after_resampling`, three numbers in mm in the array's order.
@@ -54,13 +54,13 @@ def preprocessed_properties(path: Path) -> Mapping[str, Any]:
 
 
 def files_of(path: Path) -> list[Path]:
-    """What a case is made of beside its array."""
+    """The files of a case in addition to its array."""
     beside = [nnunet_v2.segmentation_of(path)] if is_version_2(path) else []
     return [*beside, path.with_suffix(".pkl")]
 
 
 def geometry(path: Path, dimensions: int) -> Geometry:
-    """Where a case's preprocessed voxels lie."""
+    """The position of a case's preprocessed voxels."""
     return (
         nnunet_v2.geometry(path, dimensions) if is_version_2(path) else nnunet_v1.geometry(path, dimensions)
     )
@@ -79,7 +79,7 @@ def check(path: Path, dataset: SegmentationDataset) -> None:
 
 
 def preparation(dataset: SegmentationDataset) -> NnunetRecipe | str:
-    """How a data set's arrays were made of raw images, or a sentence that says why nobody knows."""
+    """The recipe of a data set's arrays from raw images, or a sentence with the reason why it is unknown."""
     path = dataset.training[0].images[0]
     if is_version_2(path):
         return nnunet_v2.preparation(path.parent, dataset.dimensions)

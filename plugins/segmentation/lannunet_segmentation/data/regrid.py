@@ -1,4 +1,4 @@
-"""Values and labels of voxels on another grid over the same space; see `data/prepare.py` for the weights."""
+"""Values and labels of voxels on another grid over the same space."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lannunet_segmentation.types import IGNORE, Labels
 
 
 def resample(values: NDArray[np.float32], size: Sequence[int]) -> NDArray[np.float32]:
-    """Values (*S) linearly resampled, anti-aliased where shrunk, to `size` (x, y[, z])."""
+    """Values (*S) linearly resampled, anti-aliased if shrunk, to `size` (x, y[, z])."""
     for axis, weights in enumerate(_axis_weights(values.shape, size)):
         if weights is not None:
             values = resample_axis(weights, values, axis)
@@ -23,12 +23,12 @@ def resample(values: NDArray[np.float32], size: Sequence[int]) -> NDArray[np.flo
 
 
 def resample_label(label: Labels, size: Sequence[int], thick: int | None = None) -> Labels:
-    """A label map (*S) on another grid of `size` (x, y[, z]).
+    """A label map (*S) resampled to `size` (x, y[, z]).
 
     Each class's indicator is resampled linearly, one at a time, and the highest wins; along the axis `thick`
-    of the array the nearest slice is taken where there will be more of them. What there is no annotation for
-    takes no part in that and stays so: a voxel is annotated where any of the voxels that it stands for is, so
-    that a single one is not lost.
+    of the array the nearest slice is used if their number grows. Voxels without annotation are ignored and
+    stay unannotated: a new voxel is annotated if any of the voxels that it covers is, so that a single one is
+    not lost.
     """
     if tuple(size) == label.shape[::-1]:
         return label
@@ -41,7 +41,7 @@ def resample_label(label: Labels, size: Sequence[int], thick: int | None = None)
         if box is None:
             continue
         score = (label[box] == value).astype(np.float32)
-        region = []  # of the new grid that the box reaches
+        region = []  # part of the new grid that the box overlaps
         for axis, (weights, side) in enumerate(zip(matrices, box, strict=True)):
             reached = side
             if weights is not None:
@@ -61,7 +61,7 @@ def resample_label(label: Labels, size: Sequence[int], thick: int | None = None)
 
 
 def _axis_weights(shape: Sequence[int], size: Sequence[int]) -> list[csr_array | None]:
-    """For each array axis the weights (new, old) of a resize to `size` (x, y[, z]); None: it stays."""
+    """For each array axis the weights (new, old) of a resize to `size` (x, y[, z]); None: unchanged."""
     matrices: list[csr_array | None] = []
     for old, new in zip(shape, size[::-1], strict=True):
         positions = (np.arange(new, dtype=np.float64) + 0.5) * (old / new) - 0.5
@@ -70,7 +70,7 @@ def _axis_weights(shape: Sequence[int], size: Sequence[int]) -> list[csr_array |
 
 
 def resample_nearest(values: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
-    """Values (*S) on another grid of `size` (x, y[, z]), each of the nearest voxel."""
+    """Values (*S) resampled to `size` (x, y[, z]), each from the nearest voxel."""
     for axis, (old, new) in enumerate(zip(values.shape, size[::-1], strict=True)):
         if new != old:
             values = values.take(_nearest(old, new), axis)
@@ -78,13 +78,13 @@ def resample_nearest(values: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
 
 
 def _nearest(old: int, new: int) -> NDArray[np.intp]:
-    """The old voxel that holds the middle of each new one, along an axis."""
+    """The old voxel that contains the middle of each new one, along an axis."""
     holding: NDArray[np.intp] = np.floor((np.arange(new) + 0.5) * (old / new)).astype(np.intp)
     return holding
 
 
 def _any_of(mask: NDArray[np.bool_], size: Sequence[int]) -> NDArray[np.bool_]:
-    """Where the new voxel holds the middle of a true one, or its own middle lies in a true one."""
+    """Whether the new voxel contains the middle of a true one, or its own middle is in a true one."""
     for axis, (old, new) in enumerate(zip(mask.shape, size[::-1], strict=True)):
         if new < old:
             first = np.searchsorted(_nearest(new, old), np.arange(new))

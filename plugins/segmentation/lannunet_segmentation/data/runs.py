@@ -1,4 +1,4 @@
-"""Sets of voxels from which one is drawn without looking at the volume."""
+"""Sets of voxels from which one can be drawn without reading the volume."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from lannunet_segmentation.data.arrays import layout, own_array, save_array
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """A set of voxels as runs along x, which go on over the end of a row.
+    """A set of voxels as runs along x, which continue over the end of a row.
 
-    A volume of a few annotated slices has few runs, however many voxels those are; a voxel is found by a
+    A volume with a few annotated slices has few runs, whatever the number of voxels; a voxel is found by
     bisection, which reads a few pages of a memory-mapped file.
 
     Attributes:
-        size: (x, y[, z]) of the volume.
-        starts: (R,) int64, the first voxel of each run, counted through the volume with x fastest; rising.
-        ends: (R,) int64, how many voxels the runs up to and with each one have.
+        size: Size (x, y[, z]) of the volume.
+        starts: (R,) int64, the first voxel of each run, counted through the volume with x fastest; ascending.
+            ends: (R,) int64, the number of voxels up to and including each run.
     """
 
     size: tuple[int, ...]
@@ -54,19 +54,19 @@ class Runs:
         return int(self.ends[-1]) if len(self.ends) else 0
 
     def voxel(self, i: int) -> NDArray[np.int64]:
-        """The voxel (D,) (x, y[, z]) that is number `i`, of 0 … len − 1."""
+        """The voxel (D,) (x, y[, z]) with index `i`, from 0 … len − 1."""
         run = int(np.searchsorted(self.ends, i, side="right"))
         before = self.ends[run - 1] if run else 0
         place = np.unravel_index(int(self.starts[run] + i - before), self.size[::-1])
         return np.array(place[::-1], np.int64)
 
     def draw(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """A voxel (D,) (x, y[, z]), with equal probability. There must be one."""
+        """Draw a voxel (D,) (x, y[, z]) uniformly. The set must not be empty."""
         return self.voxel(int(rng.integers(len(self))))
 
     @property
     def array(self) -> NDArray[np.int64]:
-        """(2, R) int64, as it is kept in a file."""
+        """(2, R) int64, the form in a file."""
         return np.stack([self.starts, self.ends])
 
     def save(self, path: Path) -> None:
@@ -74,10 +74,10 @@ class Runs:
 
     @classmethod
     def open(cls, path: Path, size: tuple[int, ...]) -> Runs:
-        """Saved runs, memory-mapped.
+        """Open saved runs, memory-mapped.
 
         Raises:
-            UserError: It is no such file.
+            UserError: It is not such a file.
         """
         starts, ends = own_array(path, np.int64, (2, layout(path).shape[-1]))
         return cls(size, starts, ends)

@@ -1,4 +1,4 @@
-"""Training patches of prepared cases, read from memory-mapped files: no case is ever loaded as a whole."""
+"""Training patches of prepared cases, read from memory-mapped files: no case is loaded as a whole."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from lannunet_segmentation.types import IGNORE
 
 
 class TrainingPatches(Dataset[dict[str, Any]]):
-    """Training samples by (epoch, draw, index): the part of the case that a patch shows, and what was drawn.
+    """Training samples by (epoch, draw, index): the part of the case that a patch needs, and the draw.
 
     The device augments the batch. `centre` counts the pixels of that part.
 
     Args:
         cases: The training cases.
-        sampling: Where a patch is cut.
+        sampling: Chooses where a patch is cut.
         scheme: The augmentation.
         seed: The run's seed.
-        extra_maps: What is cut beside image and label.
-        augmenter: Augments the image here, in the loader's workers; None: `on_device` does.
+        extra_maps: Maps that are cut in addition to image and label.
+        augmenter: Augments the image in the loader's workers; None: `on_device` augments.
         extra: The additional fields of cases that reach batches; None: those of `cases`.
         outputs: The classes or regions, in the order of the network's outputs, for `annotated` (B, K) of
-            batches; it is there where a case lacks the annotation of one.
-        debug: Also say what each patch was made of, as `before`.
+            batches, which is present if a case lacks the annotation of one.
+        debug: Also store the source of each patch, as `before`.
     """
 
     def __init__(
@@ -77,12 +77,14 @@ class TrainingPatches(Dataset[dict[str, Any]]):
         )
         label = case.label()
         assert label is not None, "a case is trained on only where something is annotated"
-        shown_box(drawn.spatial, centre, size, case.size, case.id)  # refuses what shows nothing of the case
+        shown_box(
+            drawn.spatial, centre, size, case.size, case.id
+        )  # raises if the patch shows nothing of the case
         low, high = drawn.spatial.source_box(centre, size)
         first = [math.floor(side) - 1 for side in low]
         box = [math.ceil(side) + 2 - start for side, start in zip(high, first, strict=True)]
         middle, linear = (np.asarray(size) - 1) / 2, drawn.spatial.linear
-        # Except for the elastic part.
+        # Except for the elastic deformation.
         moved = affine_matrix(linear, centre + drawn.spatial.offset - linear @ middle)
         item: dict[str, Any] = {
             "image": torch.from_numpy(cut_box(case.image(), first, box)),
@@ -114,12 +116,12 @@ class TrainingPatches(Dataset[dict[str, Any]]):
         return item
 
     def on_device(self, batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-        """The batch, augmented; all weights and masks multiplied are in its `weight` (B, *S)."""
+        """The batch, augmented; `weight` (B, *S) is the product of all weights and masks."""
         drawn, centre, size = batch["drawn"], batch["centre"], self.sampling.output_size
-        moved = {**to_device(batch, device), "centre": centre}  # which is read on the host
+        moved = {**to_device(batch, device), "centre": centre}  # it is read on the host
         label = moved["label"][:, None]
         for extra in self.extra_maps:
-            if extra.role != "label":  # what has no weight would get some of its neighbour's
+            if extra.role != "label":  # otherwise voxels of weight 0 would get some of their neighbours'
                 label = label.masked_fill(moved[extra.key][:, None] == 0, IGNORE)
         moved["label"] = warp(label, drawn, centre, size, "nearest", fill=IGNORE)[:, 0]
         for extra in self.extra_maps:

@@ -1,4 +1,4 @@
-"""Where patches are cut: anywhere, a share of them around a voxel of a class."""
+"""Positions of patches: anywhere, or around a voxel of a class."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lannunet_segmentation.data.prepared import PreparedCase
 class ForegroundBias:
     """Patches inside the image, a share of them around a voxel of a class (Isensee et al. 2021).
 
-    Each class that the case has, but the background, is chosen as often, and each of its voxels. The patch is
-    moved as little as is needed to lie inside the image; along an axis where it is larger, it is centred.
+    A class that the case has, without the background, is drawn uniformly, and a voxel of it. The patch is
+    moved as little as needed to lie inside the image; along an axis where it is larger, it is centred.
 
     Attributes:
-        output_size: (x, y[, z]) of a patch.
-        share: The share.
+        output_size: Size (x, y[, z]) of a patch.
+        share: Share of patches around a voxel of a class.
     """
 
     output_size: tuple[int, ...]

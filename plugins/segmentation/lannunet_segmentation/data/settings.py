@@ -1,4 +1,4 @@
-"""How a run's images are prepared: what the configuration says, with what plugins provide."""
+"""Preparation of a run's images: from the configuration, and from normalisations of plugins."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from lannunet_segmentation.types import Preparation, SegmentationDataset, Settin
 
 
 def settings_of(config: RunConfig, dataset: SegmentationDataset) -> Settings:
-    """How images are prepared, with one entry per channel; how those were that are prepared already.
+    """The preparation of images, with one entry per channel; for prepared images, nnU-Net's preparation.
 
     Raises:
-        UserError: The configuration says more or fewer than the data set has, or anything of prepared images.
+        UserError: The configuration has more or fewer entries than the data set, or any for prepared images.
     """
     wanted, channels = config.preprocess, len(dataset.channel_names)
     if dataset.layout == "preprocessed":
@@ -32,7 +32,7 @@ def settings_of(config: RunConfig, dataset: SegmentationDataset) -> Settings:
     if wanted.spacing is not None and len(wanted.spacing) != dataset.dimensions:
         raise UserError(
             f"preprocess.spacing: {wanted.spacing} has {len(wanted.spacing)} numbers, but the images in "
-            f"{dataset.path} have {dataset.dimensions} dimensions; give one a dimension."
+            f"{dataset.path} have {dataset.dimensions} dimensions; give one per dimension."
         )
     names = [own_name(name) for name in wanted.normalisation]
     normalisation = names * (channels if len(names) == 1 else 1)
@@ -53,19 +53,20 @@ def settings_of(config: RunConfig, dataset: SegmentationDataset) -> Settings:
 
 
 def _refuse_idle(config: RunConfig, dataset: SegmentationDataset) -> None:
-    """Refuse what does nothing to images that are prepared already; a default and a plan say nothing."""
+    """Raise a UserError for keys without effect on prepared images; defaults and planned values are
+    ignored."""
     wanted = config.preprocess
     foreign = [name for name in wanted.normalisation if own_name(name) not in ("zscore", "none")]
     for key, value in (("spacing", wanted.spacing), ("normalisation", foreign), ("clip", any(wanted.clip))):
         if value:
             raise UserError(
-                f"preprocess.{key}: does nothing to {dataset.path}, whose images are prepared already. "
+                f"preprocess.{key}: has no effect on {dataset.path}, whose images are prepared already. "
                 "Remove the key."
             )
 
 
 def _as_prepared(dataset: SegmentationDataset) -> Settings:
-    """How nnU-Net prepared a folder's images, as far as that is known."""
+    """nnU-Net's preparation of a folder's images, as far as known."""
     made = preprocessed.preparation(dataset)
     channels = len(dataset.channel_names)
     if isinstance(made, str):
@@ -80,11 +81,11 @@ def _as_prepared(dataset: SegmentationDataset) -> Settings:
 
 
 def say_prepared(settings: Preparation) -> None:
-    """Tell how a model that is trained on prepared images will prepare raw ones, or that it cannot."""
+    """Print how a model that is trained on prepared images will prepare raw ones, or that it cannot."""
     if settings.nnunet is not None:
         echo(
-            f"raw images that are predicted later are prepared as {settings.nnunet.plan} says: cropped, "
-            "turned, resampled and normalised like these",
+            f"raw images that are predicted later are prepared as in {settings.nnunet.plan}: cropped, "
+            "transposed, resampled and normalised like these",
         )
     if settings.unknown:
         echo(f"warning: the model will not predict raw images: {settings.unknown}.", err=True)
@@ -98,25 +99,25 @@ def as_trained(
     loaded: LoadedConfig,
     model: Path,
 ) -> Settings:
-    """How a model that was trained elsewhere is shown images: as those were that it was trained on.
+    """The preparation of images for a trained model: the same as in its training.
 
     Args:
-        own: What the configuration and the data set say.
-        found: What the model's file says; None: nothing, it is older than this.
-        dataset: What is predicted.
-        hooks: Of plugins that may provide normalisations.
+        own: Preparation from the configuration and the data set.
+        found: Preparation in the model file; None: it has none, as it is older.
+        dataset: Data set to be predicted.
+        hooks: Hooks of plugins that may provide normalisations.
         loaded: The configuration.
-        model: For messages.
+        model: Path of the model, for messages.
 
     Raises:
-        UserError: It is not known how, or images that are prepared already are so in another way.
+        UserError: The preparation is unknown, or prepared images have another one.
     """
     if found is None:
         root = cast(RunConfig, loaded.run).dataset.root
         if dataset.layout != "preprocessed" and (nnunet_v1.is_stage(root) or nnunet_v1.stages(root)):
             raise UserError(
-                f"{model}: was trained on {root}, which nnU-Net preprocessed, and does not say how. Train it "
-                "again."
+                f"{model}: was trained on {root}, which nnU-Net preprocessed, and does not state how. Train "
+                "it again."
             )
         return replace(own, interpolation="linear")
     trained = _read(found, dataset, model)
@@ -128,21 +129,21 @@ def as_trained(
             )
         if own.nnunet and trained.nnunet and replace(own.nnunet, plan="") != replace(trained.nnunet, plan=""):
             raise UserError(
-                f"{model}: was trained on images that were prepared as another {trained.nnunet.plan} says "
+                f"{model}: was trained on images that were prepared as in another {trained.nnunet.plan} "
                 f"than those of {dataset.path}. Evaluate it on the raw images."
             )
         return own
     if trained.unknown:
         raise UserError(
-            f"{model}: how it has to be shown raw images is not known: {trained.unknown}. Bring the plan and "
-            "train it again."
+            f"{model}: how raw images have to be prepared for it is unknown: {trained.unknown}. Add the plan "
+            "and train it again."
         )
     given = Preparation(own.spacing, own.normalisation, own.clip, interpolation=own.interpolation)
     if trained.nnunet is None and given != trained:
         echo(
             f"warning: preprocess: {model} was trained with spacing {trained.spacing}, normalisation "
             f"{', '.join(trained.normalisation)}, clip {trained.clip} and interpolation "
-            f"{trained.interpolation}; that is what its images get.",
+            f"{trained.interpolation}; its images are prepared in the same way.",
             err=True,
         )
     known = {field.name: getattr(trained, field.name) for field in fields(Preparation)}
@@ -153,16 +154,16 @@ def as_trained(
 
 
 def recorded(settings: Preparation) -> dict[str, Any]:
-    """What a model's file keeps of it, as plain data."""
+    """The preparation as plain data, for a model file."""
     kept = {field.name: getattr(settings, field.name) for field in fields(Preparation)}
     return _PREPARATION.dump_python(Preparation(**kept), mode="json")  # type: ignore[no-any-return]
 
 
 def _read(found: Any, dataset: SegmentationDataset, model: Path) -> Preparation:
-    """The same from a model's file.
+    """Read the preparation from a model file.
 
     Raises:
-        UserError: It is something else, or of other images.
+        UserError: It has another form, or is for other images.
     """
     try:
         read = _PREPARATION.validate_python(found)
@@ -177,7 +178,7 @@ def _read(found: Any, dataset: SegmentationDataset, model: Path) -> Preparation:
 
 
 def _is_of(found: Preparation, dataset: SegmentationDataset) -> bool:
-    """Whether it can be of such images, for all that a file may say."""
+    """Whether a preparation from a file fits such images."""
     channels, dimensions, made = len(dataset.channel_names), dataset.dimensions, found.nnunet
     steps = [*(found.spacing or ()), *(step for step in (made.spacing if made else ()) if step is not None)]
     return (
@@ -193,17 +194,17 @@ _PREPARATION = TypeAdapter(Preparation)
 
 
 def own_name(name: str) -> str:
-    """Our spelling of a normalisation of ours."""
+    """The canonical spelling of one of our normalisations."""
     return next((known for known in NORMALISATIONS if is_among(name, [known])), name)
 
 
 def with_plugins(
     settings: Settings, dataset: SegmentationDataset, hooks: SegmentationHooks, loaded: LoadedConfig
 ) -> Settings:
-    """With those normalisations that the run's plugins provide.
+    """The preparation, with the normalisations that the run's plugins provide.
 
     Raises:
-        UserError: Nobody knows a name.
+        UserError: A name is unknown.
     """
     if dataset.layout == "preprocessed":
         return settings
@@ -216,7 +217,7 @@ def with_plugins(
 
 
 def _identified(loaded: LoadedConfig) -> tuple[str, ...]:
-    """What the normalisations of plugins depend on; one that is a file has no version but its content."""
+    """The identity of plugins' normalisations; a plugin file has no version, so its content is used."""
     found = []
     for plugin in loaded.plugins:
         if hasattr(plugin.plugin_class, "normalisations"):

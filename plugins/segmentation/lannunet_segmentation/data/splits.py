@@ -1,4 +1,4 @@
-"""Which cases train and which validate, in each fold of a cross-validation."""
+"""Training and validation cases in each fold of a cross-validation."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def split(
 ) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
     """The training and the validation cases of one fold.
 
-    `splits_final.json` or `.pkl` in the folder says which; of a preprocessed one also beside it, of a raw one
-    also in the folder of its name in `nnUNet_preprocessed`. Without one the cases are shuffled by the seed
-    and split into five folds.
+    They are read from `splits_final.json` or `.pkl` in the folder; for a preprocessed folder also beside it,
+    for a raw one also in the folder of its name in `nnUNet_preprocessed`. Without one the cases are shuffled
+    by the seed and split into five folds.
 
     Args:
         dataset: The data set.
-        fold: Counted from 0; `all` trains on every case and validates on none.
-        seed: Of the shuffle.
+        fold: Number from 0; `all` trains on every case and validates on none.
+        seed: Seed of the shuffle.
     """
     if fold == "all":
         return dataset.training, ()
@@ -40,7 +40,7 @@ def split(
     if len(cases) < 2:
         raise UserError(f"{dataset.path}: {len(cases)} training case cannot be split. Set trainer.fold: all.")
     if not 0 <= fold < folds:
-        raise UserError(f"trainer.fold: {fold} is none of the {folds} folds (0 to {folds - 1}), nor all.")
+        raise UserError(f"trainer.fold: {fold} is not one of the {folds} folds (0 to {folds - 1}), nor all.")
     order = np.random.default_rng(seed).permutation(len(cases))
     held_out = set(order[fold::folds].tolist())
     training = tuple(case for index, case in enumerate(cases) if index not in held_out)
@@ -64,7 +64,7 @@ def _listed_split(
     ):
         raise UserError(f'{path}: must be a list with "train" and "val" for each fold.')
     if not 0 <= fold < len(splits):
-        raise UserError(f"trainer.fold: {fold} is none of the {len(splits)} folds of {path}, nor all.")
+        raise UserError(f"trainer.fold: {fold} is not one of the {len(splits)} folds of {path}, nor all.")
     cases = {case.id: case for case in dataset.training}
     names = {}
     for part in ("train", "val"):

@@ -1,4 +1,4 @@
-"""The same image on both sides of a split, under whatever names: it makes a model look better than it is."""
+"""The same image on both sides of a split, under any names: it makes a model seem better than it is."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lannunet_images import slices_in
 from lannunet_core import echo
 from lannunet_segmentation.types import Case
 
-FIRST_BYTES = 1 << 20  # compared before whole files are
+FIRST_BYTES = 1 << 20  # compared before whole files
 
 
 def twins(training: Sequence[Case], others: Sequence[Case]) -> list[tuple[Case, Case]]:
-    """Cases whose first image is, byte for byte, that of a training case: (training, other)."""
+    """Cases whose first image is identical, byte for byte, to that of a training case: (training, other)."""
     sizes = {_file(case).stat().st_size for case in others}
     alike: dict[tuple[int, bytes], list[Case]] = defaultdict(list)
     for case in training:
@@ -33,19 +33,19 @@ def twins(training: Sequence[Case], others: Sequence[Case]) -> list[tuple[Case, 
 
 
 def say_twins(training: Sequence[Case], others: Sequence[Case], split: str) -> None:
-    """Warn where a training case's image is in another split, too."""
+    """Warn if a training case's image is in another split, too."""
     if found := twins(training, others):
         first, other = found[0]
         more = f" So are {len(found) - 1} others." if len(found) > 1 else ""
         echo(
             f"warning: {other.images[0]} of {split} is the image {first.images[0]} of training.{more} "
-            "How well these are segmented says nothing of new images.",
+            "The results on these do not apply to new images.",
             err=True,
         )
 
 
 def _file(case: Case) -> Path:
-    """The first image, of DICOM slices the first of these."""
+    """The first image; for DICOM slices the first of these."""
     image = case.images[0]
     return image if image.is_file() else slices_in(image)[0]
 

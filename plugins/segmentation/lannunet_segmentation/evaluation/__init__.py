@@ -1,1 +1,1 @@
-"""From label maps to figures and pages."""
+"""From label maps to metrics and reports."""

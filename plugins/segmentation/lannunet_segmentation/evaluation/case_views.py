@@ -1,4 +1,4 @@
-"""The cases of a report, for `lannunet_report.CaseView`: pictures, and outlines of labels."""
+"""The cases of a report, as `lannunet_report.CaseView`: images, and outlines of labels."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from lannunet_core import Floats
 from lannunet_segmentation.evaluation.contours import outline
 from lannunet_segmentation.types import IGNORE, CaseImage, Labels, SegmentationDataset
 
-SMALL = 1 / 3  # of a picture's area: foreground that takes less is shown enlarged
-SLICES = 5  # of a small picture, beside the one with the most errors
+SMALL = 1 / 3  # of a picture's area: smaller foreground is shown enlarged
+SLICES = 5  # of a small picture, in addition to the one with the most errors
 COLOURS = ("#ffb000", "#4f8cff", "#f2559a", "#7ee081", "#ff7a2f", "#b39bff", "#19cfd6", "#e8e06a")
-"""Apart in lightness too, on the grey of images."""
-ENOUGH_ROOM = 4  # pixels round the foreground, at least
+"""Colours that also differ in lightness, on grey images."""
+ENOUGH_ROOM = 4  # smallest margin around the foreground, in pixels
 
 
 def case_view(
     stored: CaseImage, predicted: Labels, dataset: SegmentationDataset, placed: bool, large: bool
 ) -> CaseView:
-    """A case: a picture, or three planes through where prediction and annotation differ most.
+    """The view of a case: a picture, or three planes through the largest errors.
 
     Args:
-        stored: Its image and annotation.
+        stored: Image and annotation.
         predicted: (*S) the predicted labels.
-        dataset: Its classes and channels.
-        placed: Whether the image's file says how it lies in the patient.
+        dataset: Data set with classes and channels.
+        placed: Whether the image's file states its orientation in the patient.
         large: Whether pictures are large, and volumes have slices throughout.
     """
     colours = dataset.dimensions == 2 and len(dataset.channel_names) == 3
@@ -107,7 +107,7 @@ def case_view(
 
 
 def _masks(predicted: Labels, target: Labels | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Where any class is, and where the two differ."""
+    """Masks of all classes, and of the differences."""
     if target is None:
         return predicted > 0, np.zeros(predicted.shape, bool)
     known = target != IGNORE
@@ -115,7 +115,7 @@ def _masks(predicted: Labels, target: Labels | None) -> tuple[NDArray[np.bool_],
 
 
 def _window(foreground: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Round the foreground, with some of what is about it; everything where there is none."""
+    """A box around the foreground, with a margin; the whole plane if there is none."""
     window: list[slice] = []
     for axis in range(foreground.ndim):
         others = tuple(other for other in range(foreground.ndim) if other != axis)
@@ -128,7 +128,7 @@ def _window(foreground: NDArray[np.bool_]) -> tuple[slice, ...]:
 
 
 def _enlarged(window: Sequence[slice], shape: Sequence[int]) -> list[int] | None:
-    """(x, y, width, height) of a window (y, x) of a plane (H, W); None where it is most of the plane."""
+    """(x, y, width, height) of a window (y, x) of a plane (H, W); None: it is most of the plane."""
     ends = [part.indices(size) for part, size in zip(window, shape, strict=True)]
     (top, bottom, _), (left, right, _) = ends
     box = [left, top, right - left, bottom - top]
@@ -136,7 +136,7 @@ def _enlarged(window: Sequence[slice], shape: Sequence[int]) -> list[int] | None
 
 
 def _direction(stored: CaseImage) -> Floats | None:
-    """(3, 3) where a file of three axes says how it lies; the columns are x, y and z."""
+    """(3, 3) the orientation of a file with three axes; the columns are x, y and z."""
     direction = np.asarray(stored.geometry.direction, np.float64)
     return direction.reshape(3, 3) if direction.size == 9 else None
 
@@ -156,11 +156,11 @@ def _shapes(predicted: Labels, target: Labels | None, dataset: SegmentationDatas
 
 
 def _ignored(targets: Sequence[Labels | None]) -> list[str]:
-    """For each slice what is not annotated; nothing where all is annotated."""
+    """For each slice the region without annotation; empty if all is annotated."""
     paths = ["" if target is None else outline(target == IGNORE) for target in targets]
     return paths if any(paths) else []
 
 
 def classes_of(names: Sequence[str]) -> list[dict[str, str]]:
-    """Name and colour of each class but the background."""
+    """Name and colour of each class except the background."""
     return [{"name": name, "colour": COLOURS[n % len(COLOURS)]} for n, name in enumerate(names)]

@@ -1,4 +1,4 @@
-"""What `lannunet evaluate` does with label maps."""
+"""`lannunet evaluate` for label maps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def takes(predictions: Path, labels: Path) -> bool:
 
 
 def evaluate(request: EvaluationRequest) -> None:
-    """Dice, surface distances and volumes, of two folders or of all cases that runs segmented."""
+    """Compute Dice, surface distances and volumes, of two folders or of all cases of runs."""
     request.refuse("segmentation", *OF_LANDMARKS)
 
     from lannunet_segmentation.evaluation.given import evaluate_folders

@@ -1,4 +1,4 @@
-"""What a run found, as `lannunet compare` reads it."""
+"""The results of a run, as `lannunet compare` reads them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DISTANCE = "hausdorff95_"
 
 
 def read(folder: Path) -> Results:
-    """Dice and the 95 % Hausdorff distance of a run's table, of cases with an annotation."""
+    """Dice and the 95 % Hausdorff distance in a run's table, for cases with an annotation."""
     path = folder / TABLE
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -29,7 +29,7 @@ def read(folder: Path) -> Results:
         }
         truth = {key: row["target_voxels"] for key, (_, _, row) in figures.items()}
     except (OSError, UnicodeDecodeError, csv.Error, LookupError, StopIteration, ValueError, TypeError):
-        raise UserError(f"{path}: is not what a run writes. Give the folder of a finished run.") from None
+        raise UserError(f"{path}: was not written by a run. Give the folder of a finished run.") from None
     if not figures:
         raise UserError(f"{path}: holds no case with an annotation, so there is nothing to compare.")
     cases = tuple(dict.fromkeys(case for case, _ in figures))

@@ -9,7 +9,8 @@ Corner = tuple[int, int]
 
 
 def outline(mask: NDArray[np.bool_]) -> str:
-    """The data of an SVG path round a mask (H, W); filled by the even-odd rule it is the mask, holes and all.
+    """The data of an SVG path around a mask (H, W); filled by the even-odd rule it equals the mask with its
+    holes.
 
     Pixel (y, x) covers the square from (x, y) to (x + 1, y + 1).
     """
@@ -37,7 +38,7 @@ def outline(mask: NDArray[np.bool_]) -> str:
 
 
 def _edges(mask: NDArray[np.bool_]) -> dict[Corner, list[Corner]]:
-    """Where each edge between inside and outside leads, from corner to corner, the inside on its right."""
+    """For each edge between inside and outside, the next corner, with the inside on its right."""
     padded = np.pad(mask, 1).astype(np.int8)
     across, down = np.diff(padded, axis=1)[1:-1], np.diff(padded, axis=0)[:, 1:-1]
     edges: dict[Corner, list[Corner]] = {}

@@ -1,5 +1,5 @@
-"""Two folders of label maps, of any format: which are of one case, what their classes are called, and where
-their voxels lie."""
+"""Two folders of label maps, of any format: the pairs of one case, the names of their classes, and the
+positions of their voxels."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from lannunet_segmentation.predict.targets import PREDICTIONS
 from lannunet_segmentation.regions import names_of_labels
 from lannunet_segmentation.types import Case, Region, SegmentationDataset, SegmentedCase
 
-HIGHEST = 32767  # that a label may be
+HIGHEST = 32767  # largest label value
 MOST_SHOWN = 5  # names in a message
 BESIDE = (".npz", ".dcm")
-"""What `lannunet predict` writes beside a label map: probabilities, and a DICOM segmentation."""
+"""Files of `lannunet predict` beside a label map: probabilities, and a DICOM segmentation."""
 
 
 def pair_folders(
     predictions: Path, labels: Path, files: Any = IMAGE_FILES
 ) -> tuple[SegmentationDataset, list[SegmentedCase]]:
-    """The label maps of two folders, by the names of their files without what they end in.
+    """Pair the label maps of two folders, by their file names without suffixes.
 
-    Classes are called as the `dataset.json` beside the labels or the predictions says, or as the run that
-    predicted them; else each is called by its number. A report shows the images of the nnU-Net folder that
-    the labels lie in, else the labels themselves.
+    The names of classes are those of the `dataset.json` beside the labels or the predictions, or of the run
+    that predicted them; else they are numbers. A report shows the images of the nnU-Net folder that contains
+    the labels, else the labels themselves.
 
     Args:
-        predictions: A folder of predicted label maps, or that of the run or prediction that left them.
-        labels: One of annotated ones, or an nnU-Net folder, whose labels count.
-        files: What reads them.
+        predictions: A folder of predicted label maps, or the folder of their run or prediction.
+        labels: A folder of annotated label maps, or an nnU-Net folder, whose labels are used.
+        files: Reader of the files.
 
     Raises:
-        UserError: No name is in both; or label maps of one name have another size, spacing or direction, or
-            lie apart.
+        UserError: No name is in both; or label maps of one name differ in size, spacing or direction, or do
+            not overlap.
     """
     if (predictions / "config.yaml").is_file() and (predictions / PREDICTIONS).is_dir():
         predictions = predictions / PREDICTIONS
@@ -86,9 +86,9 @@ def pair_folders(
 
 
 def label_maps(folder: Path, files: Any = IMAGE_FILES) -> dict[str, Path]:
-    """The image files of a folder, by their names without what these end in."""
+    """The image files of a folder, by their names without suffixes."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: is no folder of label maps.")
+        raise UserError(f"{folder}: is not a folder of label maps.")
     found: dict[str, Path] = {}
     named = {
         path: path.name.removesuffix(file_ending(path, files))
@@ -100,7 +100,7 @@ def label_maps(folder: Path, files: Any = IMAGE_FILES) -> dict[str, Path]:
         if path.suffix in BESIDE and name in maps:
             continue
         if name in found:
-            raise UserError(f"{path}: is called as {found[name].name} is. Leave one of them there.")
+            raise UserError(f"{path}: has the same name as {found[name].name}. Keep one of them.")
         found[name] = path
     if not found:
         raise UserError(
@@ -122,7 +122,7 @@ def say_left_out(folder: Path, why: str, names: Iterable[str]) -> None:
 def plain_dataset(
     cases: list[Case], predictions: Path, labels: Path, predicted: Mapping[str, Path], files: Any
 ) -> SegmentationDataset:
-    """What label maps without a data set are of."""
+    """A data set for label maps without one."""
     dataset = SegmentationDataset(
         path=labels,
         name=labels.resolve().name,
@@ -159,7 +159,7 @@ def plain_dataset(
 
 
 def recorded_regions(names: Any, labels: Any) -> tuple[Region, ...]:
-    """The regions that a run.json names; none where it does not, or something else."""
+    """The regions in a run.json; empty if there are none, or in another form."""
     try:
         found = [
             Region(terminal_text(str(name)), tuple(map(int, values)))

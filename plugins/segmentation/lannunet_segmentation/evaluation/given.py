@@ -1,4 +1,4 @@
-"""The figures of predictions that a program passes, or that lie in a folder."""
+"""Evaluation of predictions from a Python program, or in a folder."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from lannunet_segmentation.types import SegmentationDataset, SegmentedCase, clas
 
 
 def evaluate_given(predictions: Any, truth: Any, output: str | PathLike[str] | None = None) -> dict[str, Any]:
-    """See `summarise_cases`. Distances are in mm, where voxels of unknown size count as 1 mm.
+    """See `summarise_cases`. Distances are in mm; voxels of unknown size count as 1 mm.
 
     Args:
         predictions: A sequence of `Segmentation`, or a folder of label maps.
         truth: The annotated label maps (*S) of the same images, −1 where there is no annotation; or a data
-            set, or the path of one, whose imagesTs these are. For a folder of label maps, another one, or a
+            set, or its path, whose imagesTs these are. For a folder of label maps, another one, or a
             data set that has labels of the same names.
-        output: For folders, where cases.csv, summary.json and report.html go; None: no file is written.
+        output: For folders, the folder for cases.csv, summary.json and report.html; None: no file is written.
 
     Raises:
-        UserError: The two do not belong together, or something lies in `output` that is not replaced.
+        UserError: The predictions do not match the annotations, or a file in `output` would be overwritten.
     """
     if isinstance(predictions, (str, PathLike)):
         if not isinstance(truth, (str, PathLike)):
@@ -52,12 +52,12 @@ def evaluate_given(predictions: Any, truth: Any, output: str | PathLike[str] | N
 def evaluate_folders(
     predictions: Path, labels: Path, output: Path | None = None, full: bool = False
 ) -> dict[str, Any]:
-    """Compare the label maps of two folders (see `pair_folders`), and print what comes of it.
+    """Compare the label maps of two folders (see `pair_folders`), and print the results.
 
     Args:
-        predictions: Of predicted ones.
-        labels: Of annotated ones, or an nnU-Net folder.
-        output: Where cases.csv, summary.json and report.html go; None: no file is written.
+        predictions: Folder of predicted label maps.
+        labels: Folder of annotated label maps, or an nnU-Net folder.
+        output: Folder for cases.csv, summary.json and report.html; None: no file is written.
     """
     refuse_output(output, (predictions, labels))
     dataset, cases = pair_folders(predictions, labels)
@@ -65,7 +65,7 @@ def evaluate_folders(
 
 
 def refuse_output(output: Path | None, inputs: Sequence[Path]) -> None:
-    """Refuse a folder that holds predictions, labels or a run, which are not replaced."""
+    """Raise a UserError for a folder with predictions, labels or a run, which must not be overwritten."""
     if output is None:
         return
     if (output / "run.json").exists() or output.resolve() in [path.resolve() for path in inputs]:
@@ -80,7 +80,7 @@ def evaluate_cases(
     output: Path | None,
     full: bool = False,
 ) -> dict[str, Any]:
-    """Measure segmented cases, and print and, where there is a folder for it, write what comes of it.
+    """Measure segmented cases, print the results and, if there is a folder, write them.
 
     With `full` the report has pictures of all cases.
     """
@@ -101,7 +101,7 @@ def _of_arrays(
 ) -> dict[str, Any]:
     if not predictions or len(predictions) != len(truth):
         raise UserError(
-            f"evaluate: {len(predictions)} predictions and {len(truth)} annotations; give one a prediction."
+            f"evaluate: {len(predictions)} predictions and {len(truth)} annotations; give one each."
         )
     names = predictions[0].names
     compared = predictions[0].regions or classes_as_regions(names)
@@ -116,7 +116,7 @@ def _of_arrays(
             ):
                 raise UserError(
                     f"evaluate: annotation {number} has the shape {target.shape}, the prediction "
-                    f"{found.labels.shape}; give the same image's, and the same classes."
+                    f"{found.labels.shape}; give that of the same image, with the same classes."
                 )
             metrics = compared_metrics(found.labels, target, found.geometry.spacing, compared, drawn)
         case = SegmentedCase(str(number), (), Path(), None)

@@ -1,7 +1,6 @@
-"""How well a label map agrees with the annotation: overlap, and distances between surfaces.
+"""Agreement of a label map with the annotation: overlap, and distances between surfaces.
 
-Only annotated voxels count: whatever is predicted, weighted or stored where the annotation says `IGNORE`
-changes no figure.
+Only annotated voxels count: predictions and weights at `IGNORE` voxels change no metric.
 """
 
 from __future__ import annotations
@@ -24,18 +23,18 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """One class in one case.
+    """The metrics of one class in one case.
 
     Attributes:
-        index: The class's label value, a region's first one.
-        dice: 2 |P ∩ T| / (|P| + |T|) over the annotated voxels; NaN where the class is in neither.
-        weighted_dice: 2 Σ w·p·t / Σ w·(p + t) over the same voxels, with the given weights w; NaN where the
+        index: Label value of the class, the first one of a region.
+        dice: 2 |P ∩ T| / (|P| + |T|) over the annotated voxels; NaN if the class is in neither.
+        weighted_dice: 2 Σ w·p·t / Σ w·(p + t) over the same voxels, with the given weights w; NaN if the
             class has no weight in either; None without weights.
-        hausdorff95: See `surface_distances`; in the unit of the spacing, NaN where either surface is empty.
-        mean_surface_distance: The same.
-        predicted: How many annotated voxels are predicted to be of this class.
-        target: How many annotated voxels are of this class.
-        annotated: Whether the case's label was drawn for this class; where not, there are no figures.
+        hausdorff95: See `surface_distances`; in the unit of the spacing, NaN if either surface is empty.
+        mean_surface_distance: See `surface_distances`.
+        predicted: Number of annotated voxels that are predicted as this class.
+        target: Number of annotated voxels of this class.
+        annotated: Whether the case's label covers this class; otherwise there are no metrics.
     """
 
     index: int
@@ -49,14 +48,14 @@ class ClassMetrics:
 
     @classmethod
     def unannotated(cls, index: int) -> ClassMetrics:
-        """Of a class that is not annotated in the case."""
+        """The metrics of a class that is not annotated in the case."""
         nan = float("nan")
         return cls(index, nan, None, nan, nan, 0, 0, annotated=False)
 
     @property
     def state(self) -> Literal["both", "missed", "invented", "absent", "unannotated"]:
         """Where the class is: in both, in the annotation only, in the prediction only, or in neither; or
-        that the case lacks its annotation.
+        whether the case lacks its annotation.
         """
         if not self.annotated:
             return "unannotated"
@@ -74,15 +73,15 @@ def case_metrics(
 ) -> list[ClassMetrics]:
     """Compare a label map with the annotation, class by class.
 
-    A class that is in neither has no Dice (NaN): averaging it in as 1 or as 0 would be made up. One that is
-    in either only has Dice 0 and no distances (NaN), for which no finite number would be honest; anyone who
-    averages distances has to say how many are missing.
+    A class that is in neither has no Dice (NaN): averaging it in as 1 or as 0 would be arbitrary. A class
+    that is in only one has Dice 0 and no distances (NaN), as no finite number would be correct; an average of
+    distances has to be reported with the number of missing ones.
 
     Args:
         predicted: (*S).
         target: (*S), `IGNORE` where there is no annotation.
         spacing: mm per voxel (x, y[, z]).
-        classes: Label values to compare, each at least 1; of a region all its values.
+        classes: Label values to compare, each at least 1; for a region all its values.
         weight: (*S), not negative; adds the weighted Dice.
     """
     known = target != IGNORE
@@ -119,14 +118,14 @@ def compared_metrics(
     annotated: Sequence[str] | None = None,
     weight: NDArray[Any] | None = None,
 ) -> tuple[ClassMetrics, ...]:
-    """The same of each class or region of a data set.
+    """The metrics of each class or region of a data set.
 
     Args:
         predicted: (*S).
         target: (*S), `IGNORE` without annotation.
         spacing: mm per voxel (x, y[, z]).
         compared: The classes or regions.
-        annotated: The names of those that the target was drawn for; the others have no figures. None: all.
+        annotated: Names of those that the target covers; the others have no metrics. None: all.
         weight: See `case_metrics`.
     """
     drawn = [region.labels for region in compared if annotated is None or region.name in annotated]
@@ -141,24 +140,24 @@ def surface_distances(
 ) -> tuple[float, float]:
     """The 95 % Hausdorff distance and the mean surface distance between two masks.
 
-    The surface of a mask is its voxels with a face neighbour outside of it; beyond the image is outside, what
-    there is no annotation for is neither inside nor outside. Distances are those between voxel centres. With
-    d(a, B) the distance of a surface voxel to the nearest one of the other surface, and A, B the two
-    surfaces:
+    The surface of a mask consists of its voxels with a face neighbour outside of it; the image's border
+    counts as outside, voxels without annotation as neither inside nor outside. Distances are between voxel
+    centres. With d(a, B) the distance of a surface voxel to the nearest one of the other surface, and A, B
+    the two surfaces:
 
     - Hausdorff, 95 %: the larger of the 95th percentiles (interpolated) of d(a, B) and of d(b, A)
       (Huttenlocher et al. 1993; taken as in Maier-Hein et al., Metrics Reloaded, 2024);
     - mean: (Σ d(a, B) + Σ d(b, A)) / (|A| + |B|), the average symmetric surface distance (Heimann et al.
       2009).
 
-    In a partial annotation the true nearest voxel may lie where there is no annotation; distances are then
+    In a partial annotation the true nearest voxel may not be annotated; distances are then
     upper bounds.
 
     Args:
         predicted: (*S).
         target: (*S).
         spacing: mm per voxel (x, y[, z]).
-        known: (*S), False where there is no annotation; None: everything is known.
+        known: (*S), False where there is no annotation; None: everything is annotated.
 
     Returns:
         Both in mm; NaN where either surface is empty.
@@ -172,7 +171,7 @@ def surface_distances(
 
 
 def dice_of_masks(predicted: Mask, target: Mask, weight: NDArray[Any] | None = None) -> float:
-    """Dice of two masks of one shape, voxels counted as often as `weight` says; NaN where both are empty."""
+    """Dice of two masks of one shape, with voxels weighted by `weight`; NaN if both are empty."""
     if weight is None:
         both, each = int((predicted & target).sum()), int(predicted.sum()) + int(target.sum())
         return 2 * both / each if each else float("nan")
@@ -182,7 +181,7 @@ def dice_of_masks(predicted: Mask, target: Mask, weight: NDArray[Any] | None = N
 
 
 def _surface_points(mask: Mask, known: Mask | None, spacing: Sequence[float]) -> Floats:
-    """The surface's voxel centres (P, D) in mm, axes as the array has them."""
+    """The surface's voxel centres (P, D) in mm, with the axes of the array."""
     outside = ~mask if known is None else ~mask & known
     faces = ndimage.generate_binary_structure(mask.ndim, 1)
     surface = mask & ndimage.binary_dilation(outside, faces, border_value=1)
@@ -190,14 +189,14 @@ def _surface_points(mask: Mask, known: Mask | None, spacing: Sequence[float]) ->
 
 
 def _nearest(points: Floats, others: Floats) -> Floats:
-    # Splitting at midpoints is quick on a grid, where a median has many equals.
+    # Splitting at midpoints is fast on a grid, where a median has many equal values.
     tree = cKDTree(others, balanced_tree=False, compact_nodes=False)
     distances: Floats = tree.query(points)[0]
     return distances
 
 
 def _union(found: Sequence[tuple[slice, ...] | None], shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """The box that holds them all, and one voxel more on each side that is not the image's end."""
+    """The box around all of them, with a margin of one voxel on each side within the image."""
     boxes = [box for box in found if box is not None]
     if not boxes:
         return (slice(0, 0),) * len(shape)

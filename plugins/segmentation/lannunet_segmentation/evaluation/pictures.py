@@ -1,4 +1,4 @@
-"""Pictures of training patches, for the eye: what the network sees, and what it is to answer."""
+"""Pictures of training patches, for visual inspection: the network's input, and its labels."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ PANEL_INCHES = 5.0
 
 
 def draw_training_patches(batch: Mapping[str, Any], folder: Path) -> None:
-    """Write one picture a patch: the image, and the label over it, grey where there is no annotation.
+    """Write one picture per patch: the image, and the label over it, grey where there is no annotation.
 
-    A volume is shown as the plane z with the most voxels of a class.
+    A volume is shown as the slice z with the most voxels of a class.
 
     Args:
         batch: A collated batch, after augmentation.
-        folder: Made if need be.
+        folder: Created if need be.
     """
     from matplotlib.figure import Figure
 

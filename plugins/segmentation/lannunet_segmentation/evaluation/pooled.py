@@ -1,4 +1,4 @@
-"""The predictions of several runs as one: held-out cases of a cross-validation cover the whole data set."""
+"""The predictions of several runs joined: held-out cases of a cross-validation cover the whole data set."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from lannunet_segmentation.types import IGNORE, SegmentationDataset, SegmentedCa
 
 
 def evaluate_runs(runs: Sequence[Path], output: Path | None = None, full: bool = False) -> dict[str, Any]:
-    """Pool what runs segmented, and print and, where there is a folder for it, write what comes of it."""
+    """Pool the cases of runs, print the results and, if there is a folder, write them."""
     refuse_output(output, runs)
     base = cross_validated(runs)
     if base is not None:
         refuse_folder(base, "--runs", None)
         if (base / POSTPROCESSING).exists() and base / POSTPROCESSING not in earlier_results(base):
-            raise UserError(f"--runs: {base / POSTPROCESSING} is none that lannunet wrote; move it away.")
+            raise UserError(f"--runs: lannunet did not write {base / POSTPROCESSING}; move it away.")
     cases, dataset = pool(runs)
     summary = evaluate_cases(cases, dataset, f"{dataset.name}, {len(runs)} runs", output, full)
     if base is not None and dataset.regions:
@@ -45,7 +45,7 @@ def evaluate_runs(runs: Sequence[Path], output: Path | None = None, full: bool =
 
 
 def cross_validated(runs: Sequence[Path]) -> Path | None:
-    """The folder of the cross-validation that runs are the folds of; None: they are not all its folds."""
+    """The folder of the cross-validation whose folds the runs are; None: they are not all its folds."""
     base = runs[0].resolve().parent
     folds = {path.resolve() for path in base.glob("fold*") if path.name[4:].isdecimal()}
     return base if len(runs) > 1 and {run.resolve() for run in runs} == folds else None
@@ -54,19 +54,19 @@ def cross_validated(runs: Sequence[Path]) -> Path | None:
 def write_postprocessing(
     base: Path, cases: Sequence[SegmentedCase], dataset: SegmentationDataset
 ) -> dict[str, Any]:
-    """Decide for each class whether its largest component is kept: where the mean Dice is higher so.
+    """Decide for each class whether to keep only its largest component: if that increases the mean Dice.
 
     Both means are over the same held-out cases: those in which the class is annotated, or is predicted where
-    there is annotation, of all components and of the largest.
+    there is annotation, with all components and with the largest one.
 
     Args:
-        base: Gets `postprocessing.json`, which holds the decision and both means.
+        base: Folder for `postprocessing.json`, which holds the decision and both means.
         cases: The held-out cases of all folds.
-        dataset: Their classes.
+        dataset: Data set with the classes.
     """
     names = dataset.class_names[1:]
     classes = range(1, len(dataset.class_names))
-    found: list[list[list[float]]] = []  # of each case: with all components, and with the largest
+    found: list[list[list[float]]] = []  # for each case: with all components, and with the largest
     with progress_bar("trying largest components", len(cases)) as bar:
         for case in cases:
             bar.advance()
@@ -108,7 +108,7 @@ def write_postprocessing(
 
 
 def pool(runs: Sequence[Path]) -> tuple[list[SegmentedCase], SegmentationDataset]:
-    """What runs of the same classes segmented, each case once, and the first run's data set.
+    """The cases of runs with the same classes, each case once, and the first run's data set.
 
     Raises:
         UserError: A case is in two runs, or their classes differ, or a label map is missing.
@@ -138,7 +138,7 @@ def pool(runs: Sequence[Path]) -> tuple[list[SegmentedCase], SegmentationDataset
 
 
 def read_run(run: Path) -> tuple[SegmentationDataset, list[SegmentedCase]]:
-    """A run's data set, and what it segmented of the evaluated split."""
+    """A run's data set, and its segmented cases of the evaluated split."""
     overrides = [f"output.output_dir={run.resolve()}", "output.compare_with=[]"]
     loaded = load_config(run / "config.yaml", overrides)
     if loaded.run.task != "segmentation":

@@ -1,4 +1,4 @@
-"""The files that segmented cases leave: table, summary and page."""
+"""The files written for segmented cases: table, summary and report."""
 
 from __future__ import annotations
 
@@ -78,26 +78,26 @@ def write_segmentation_results(
     seed: int = 0,
     full: bool = False,
 ) -> dict[str, Any]:
-    """Measure segmented cases; write `cases.csv`, `summary.json` and `report.html`, print the figures.
+    """Measure segmented cases; write `cases.csv`, `summary.json` and `report.html`, print the metrics.
 
     Args:
-        cases: With or without annotation.
-        dataset: How its files are read, and its classes.
-        folder: Where the files go.
-        title: The page's heading.
+        cases: Cases with or without annotation.
+        dataset: Data set with the classes, which defines how files are read.
+        folder: Output folder.
+        title: Heading of the page.
         history: Rows of `metrics.jsonl`.
         resolved: The resolved configuration.
-        description: What `run.json` holds.
-        others: Summaries of the same cases segmented in another way, by name, to be compared with; as this
-            function returned them or `summary.json` holds them.
-        figures: Further named metrics, of plugins.
-        weight: Gives the weights (*S) of a case's voxels, for the weighted Dice; None: it has none.
-        parts: Additional parts of the page, of plugins.
-        seed: Of the bootstrap.
-        full: Whether the page has pictures of all cases, however large it gets.
+        description: Content of `run.json`.
+        others: Summaries of other segmentations of the same cases, by name, for comparison; as this
+            function returns them or `summary.json` has them.
+        figures: Additional named metrics, from plugins.
+        weight: Returns the weights (*S) of a case's voxels, for the weighted Dice; None: it has none.
+        parts: Additional parts of the page, from plugins.
+        seed: Seed of the bootstrap.
+        full: Whether the page has pictures of all cases, regardless of its size.
 
     Returns:
-        The summary; see `summary.summarise`. With `others` it holds `comparison`, with `figures` `metrics`.
+        The summary; see `summary.summarise`. With `others` it has `comparison`, with `figures` `metrics`.
 
     Raises:
         UserError: A prediction does not fit its annotation.
@@ -147,7 +147,7 @@ def write_segmentation_results(
 
 
 def unit_of(cases: Sequence[SegmentedCase], dataset: SegmentationDataset) -> str:
-    """Of distances: mm, or pixels where no file says how large these are."""
+    """The unit of distances: mm, or pixels if no file states its spacing."""
     known = any(states_spacing(Case(case.id, case.images, None), dataset) for case in cases)
     return "mm" if known else "px"
 
@@ -155,7 +155,7 @@ def unit_of(cases: Sequence[SegmentedCase], dataset: SegmentationDataset) -> str
 def measure(case: SegmentedCase, dataset: SegmentationDataset, weight: Weight | None = None) -> MeasuredCase:
     """Compare one case with its annotation."""
     predicted = _predicted(case, dataset)
-    # Not that of the predicted file: pictures and arrays hold no spacing.
+    # Not the spacing of the predicted file, as 2D images and arrays have none.
     geometry = case.geometry or case_geometry(Case(case.id, case.images, None), dataset)
     counts = np.bincount(predicted[predicted > 0], minlength=len(dataset.class_names))
     voxels = tuple(int(counts[list(region.labels)].sum()) for region in dataset.compared)
@@ -180,7 +180,7 @@ def read_label_maps(case: SegmentedCase, dataset: SegmentationDataset) -> tuple[
 
 
 def _predicted(case: SegmentedCase, dataset: SegmentationDataset) -> Labels:
-    """What we wrote is read by us, whatever a plugin's reader makes of files of that suffix."""
+    """A label map of ours, read with our reader, even if a plugin has one for the suffix."""
     return read_label(case.predicted, replace(dataset, files=IMAGE_FILES))[0]
 
 
@@ -223,7 +223,7 @@ def _rows(measured: Sequence[MeasuredCase], names: Sequence[str]) -> list[dict[s
 def _views(
     measured: Sequence[MeasuredCase], dataset: SegmentationDataset, order: Sequence[int], full: bool
 ) -> dict[int, Any]:
-    """What the page shows of cases: first of the worst, the best and those between."""
+    """The pictures of cases: first of the worst, the best and those between."""
     worst, middle, best = best_middle_worst(order)
     first = [*worst, *best, *middle]
 

@@ -1,8 +1,8 @@
-"""Figures of a segmented split: per class and over all, with their uncertainty.
+"""Metrics of a segmented split: per class and over all, with their uncertainty.
 
-A class that a case neither has nor is given counts in no figure, but is counted. One that was missed, or
-invented, has Dice 0 and no distances: those are averaged over the cases that have the class in both, and the
-others are counted beside them. So are cases that lack the annotation of a class, which have no figure of it.
+A class that is in neither the annotation nor the prediction of a case has no metric there, but is counted. A
+missed or invented class has Dice 0 and no distances: distances are averaged over the cases that have the
+class in both, and the others are counted separately, as are cases that lack the annotation of a class.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ STATES = ("both", "missed", "invented", "absent", "unannotated")
 
 @dataclass(frozen=True)
 class MeasuredCase:
-    """A prediction and what it is worth.
+    """A predicted case and its metrics.
 
     Attributes:
-        case: Its files.
-        predicted: How many voxels were given to each class but the background.
-        metrics: One each class but the background; None where nothing is annotated.
+        case: Files of the case.
+        predicted: Number of predicted voxels of each class except the background.
+        metrics: Metrics of each class except the background; None: nothing is annotated.
         voxel: The volume of a voxel, in the unit of the spacing to the power of the dimensions.
     """
 
@@ -47,21 +47,22 @@ class MeasuredCase:
 def summarise_cases(
     cases: Sequence[MeasuredCase], class_names: Sequence[str], unit: str, seed: int = 0
 ) -> dict[str, Any]:
-    """Everything that `summary.json` holds, ready for JSON: a figure that cannot be had is None.
+    """The content of `summary.json`, ready for JSON: a metric that is not available is None.
 
-    Intervals hold what they estimate with probability 0.95, over whole cases (see `bootstrap_statistics`).
+    Intervals contain what they estimate with probability 0.95; whole cases are resampled (see
+    `bootstrap_statistics`).
 
     Args:
-        cases: Of one split.
-        class_names: The classes but the background.
-        unit: Of distances: `mm`, or `px` where files state no spacing.
-        seed: Of the bootstrap.
+        cases: Cases of one split.
+        class_names: The classes except the background.
+        unit: Unit of distances: `mm`, or `px` if files state no spacing.
+        seed: Seed of the bootstrap.
 
     Returns:
-        `unit`, `cases` (how many), `evaluated` (of these, with annotation), `overall` (all pairs of case and
-        class) and `per_class` (by name); the last two hold `counts` of `STATES`, and for each of `FIGURES`
-        its mean, median and sd with intervals, or None. `missed`: id and class of each class that is in the
-        annotation only. `dice`: of each evaluated case by id, each class by name.
+        `unit`, `cases` (their number), `evaluated` (the number with annotation), `overall` (all pairs of case
+        and class) and `per_class` (by name); the last two hold `counts` of `STATES`, and for each of
+        `FIGURES` its mean, median and sd with intervals, or None. `missed`: id and class of each class that
+        is in the annotation only. `dice`: for each evaluated case by id, each class by name.
     """
     evaluated = [case for case in cases if case.metrics is not None]
     weights = bootstrap_weights(len(evaluated), seed)
@@ -104,7 +105,7 @@ def summarise_cases(
 
 
 def table(cases: Sequence[MeasuredCase], figure: str, classes: int) -> Floats:
-    """(cases, classes) one of `FIGURES`, NaN where a case has none."""
+    """(cases, classes) one of `FIGURES`, NaN for cases without it."""
     rows = [
         [np.nan if (value := getattr(metrics, figure)) is None else value for metrics in case.metrics or ()]
         for case in cases
@@ -113,13 +114,13 @@ def table(cases: Sequence[MeasuredCase], figure: str, classes: int) -> Floats:
 
 
 def compare(ours: Mapping[str, Any], theirs: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
-    """How the Dice of one summary differs from another's on the cases that both have.
+    """The difference between the Dice of two summaries, on the cases that both have.
 
-    The difference is taken case by case and then averaged, and its interval is a bootstrap over those pairs:
-    that some cases are harder than others does not blur it.
+    The difference is computed case by case and then averaged, and its interval is a bootstrap over those
+    pairs, so that differences in difficulty between cases do not widen it.
 
     Returns:
-        `overall` and `per_class` (by name), each None where they share no Dice, else: `pairs`, `ours` and
+        `overall` and `per_class` (by name), each None without a common Dice, else: `pairs`, `ours` and
         `theirs` (means over these) and `difference` (ours − theirs) with `difference_ci95`.
     """
     shared = [name for name in ours["dice"] if name in theirs["dice"]]
@@ -153,10 +154,10 @@ def write_cases(
     """Write a CSV with one row per case and class, and additional fields. Empty cells are unknown or do not
     exist.
 
-    Texts that a spreadsheet would calculate begin with an apostrophe (see `spreadsheet_text`).
+    Texts that a spreadsheet would evaluate begin with an apostrophe (see `spreadsheet_text`).
     `predicted_voxels` counts the whole prediction, `compared_voxels` and `target_voxels` the annotated
-    part; `predicted_volume` and `target_volume` are those of the first and the last (in 2D
-    areas). Decimals are fixed, so that equal predictions are equal files.
+    part; `predicted_volume` and `target_volume` are the volumes of the first and the last (in 2D areas).
+    The number of decimals is fixed, so that equal predictions give equal files.
     """
     distances = [f"{name}_{unit}" for name in DISTANCES]
     header = ["id", "class", "dice", "weighted_dice", *distances, "state"]
@@ -194,7 +195,7 @@ def _extra_cell(value: Any) -> str:
 
 
 def print_summary(summary: Mapping[str, Any], title: str) -> None:
-    """Print a table of a summary's figures, and what it was compared with."""
+    """Print a table of a summary's metrics, and of its comparisons."""
     weighted = summary["overall"]["weighted_dice"] is not None
     states = [s for s in STATES[1:] if summary["overall"]["counts"][s]]
     headings = ["class", "Dice", "95 % CI", "median", "sd", *["weighted"] * weighted]

@@ -1,4 +1,4 @@
-"""How far off a model is on the cases that are held out, on the grid that the network sees."""
+"""The validation error of a model on the held-out cases, on the network's grid."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from lannunet_segmentation.types import IGNORE, Labels, Region, SegmentedImage, 
 
 
 def validation_error(session: SegmentationSession, cases: Sequence[PreparedCase]) -> dict[str, float] | None:
-    """1 − the mean Dice of all classes and cases, on the prepared grid, of the annotated voxels.
+    """1 − the mean Dice of all classes and cases, on the prepared grid, over the annotated voxels.
 
-    Where cases have weights, the same of the weighted Dice is added, and the figures of plugins.
+    If cases have weights, the same for the weighted Dice is added, and the metrics of plugins.
     """
     hooks, run = session.hooks, session.run
     names, regions = label_names(run), regions_of(run)
@@ -78,9 +78,9 @@ def dice_of(
     compared: Sequence[Region],
     weight: NDArray[np.float32] | None = None,
 ) -> list[float]:
-    """Dice of each class or region that is predicted or annotated, of the annotated voxels.
+    """Dice of each predicted or annotated class or region, over the annotated voxels.
 
-    With `weight` (*S), each voxel counts so often.
+    `weight` (*S) are the weights of the voxels.
     """
     known = label != IGNORE
     highest = 1 + int(max(label.max(), predicted.max(), *(max(region.labels) for region in compared)))

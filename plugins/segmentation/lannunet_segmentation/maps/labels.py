@@ -1,4 +1,4 @@
-"""Label maps and weights at each supervised resolution, made for a whole batch on its device."""
+"""Label maps and weights at each supervised resolution, computed for a whole batch on its device."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from lannunet_segmentation.types import IGNORE
 def segmentation_labels(
     label: Tensor, level_sizes: Sequence[Sequence[int]], weight: Tensor | None = None
 ) -> dict[str, list[Tensor]]:
-    """What the network is to answer on each level, and how much each voxel counts.
+    """The labels of each level, and the weights of its voxels.
 
-    A voxel of a level takes the label in the middle of the block that it covers. Its weight is the mean of
-    the block's annotated voxels, and 0 where that label is ignored or has no weight itself: a label that
-    should not count never does, at no level.
+    A voxel of a level has the label in the middle of the block that it covers. Its weight is the mean of
+    the block's annotated voxels, and 0 if that label is ignored or has weight 0 itself: a label that
+    should not count has no weight at any level.
 
     Args:
         label: (B, *S) of integers, `IGNORE` where there is no annotation.
         level_sizes: Size (x, y[, z]) of each level.
-        weight: (B, *S), at least 0; what stands at ignored voxels has no meaning. None: 1 everywhere.
+        weight: (B, *S), at least 0; its values at ignored voxels have no meaning. None: 1 everywhere.
 
     Returns:
-        `segmentation`, (B, *S_l) int64 a level, and `weight`, (B, *S_l) float32 a level.
+        `segmentation`, one (B, *S_l) int64 per level, and `weight`, one (B, *S_l) float32 per level.
     """
     annotated = (label != IGNORE).float()
     weights = annotated if weight is None else torch.where(annotated.bool(), weight.float(), 0.0)

@@ -1,4 +1,4 @@
-"""`ce_dice`: cross-entropy plus soft Dice, of the voxels and classes that were annotated."""
+"""`ce_dice`: cross-entropy plus soft Dice, over the annotated voxels and classes."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ class CrossEntropyDice(nn.Module):
         Dice            Σ_k c_k (1 − D_k) / Σ_k c_k,    over the annotated classes k without the background,
                         D_k = (2 Σ_i w_i p_ik [y_i = k] + s) / (Σ_i w_i p_ik + Σ_i w_i [y_i = k] + s)
 
-    Sums run over all voxels i of the batch, in a run on several devices that of all processes. A class of
-    which the batch has no annotated voxel has no Dice to learn; the cross-entropy says where it is not.
-    Patches with few annotations lack classes often. D_k is the soft Dice of Drozdzal et al. (The Importance
-    of Skip Connections in Biomedical Image Segmentation, 2016), over the batch as in Isensee et al. (nnU-
-    Net, Nature Methods 18, 2021), with each voxel counted w_i times; for w of 0 and 1 it is the Dice of the
-    voxels with 1. s = `SMOOTH` times the mean of the positive weights, so that a common factor of the
-    weights changes nothing. Levels count 1, ½, ¼ …, normalised to sum 1.
+    Sums run over all voxels i of the batch; in a run on several devices, over the batches of all processes. A
+    class without an annotated voxel in the batch has no Dice term; the cross-entropy still penalises it
+    elsewhere. Patches with few annotations often lack classes. D_k is the soft Dice of Drozdzal et al. (The
+    Importance of Skip Connections in Biomedical Image Segmentation, 2016), over the batch as in Isensee et
+    al. (nnU- Net, Nature Methods 18, 2021), with weight w_i for each voxel; for w of 0 and 1 it is the Dice
+    of the voxels with 1. s = `SMOOTH` times the mean of the positive weights, so that a common factor of the
+    weights has no effect. Levels have weights 1, ½, ¼ …, normalised to sum 1.
 
-    Where a case lacks the annotation of some classes (`annotated`), its background may be any of these:
+    If a case lacks the annotation of some classes (`annotated`), its background may be any of these:
     in its cross-entropy p of the background is the sum of p over the background and those classes, and
-    it has no part in their Dice. That is the marginal loss of Shi, Xiao, Chen, Zhou (Marginal loss and
+    it is left out of their Dice. That is the marginal loss of Shi, Xiao, Chen, Zhou (Marginal loss and
     exclusion loss for partially supervised multi-organ segmentation, Medical Image Analysis 70, 2021);
-    sets of labels instead of one are those of Fidon et al. (Label-set loss functions for partial
+    label sets are those of Fidon et al. (Label-set loss functions for partial
     supervision, MICCAI 2021).
 
-    A voxel that is ignored or of weight 0 has no part in any sum, and a gradient of exactly 0. Where nothing
-    is annotated, both terms are 0.
+    A voxel that is ignored or of weight 0 is left out of all sums, and has a gradient of exactly 0. Without
+    any annotation, both terms are 0.
 
     Args:
-        class_weights: (K,), at least 0; None: all alike.
-        ce_factor: Of the cross-entropy term.
-        dice_factor: Of the Dice term.
+        class_weights: (K,), at least 0; None: equal weights.
+        ce_factor: Factor of the cross-entropy term.
+        dice_factor: Factor of the Dice term.
     """
 
     SMOOTH = 1e-5
@@ -56,10 +56,10 @@ class CrossEntropyDice(nn.Module):
         self.ce_factor, self.dice_factor = ce_factor, dice_factor
 
     def forward(self, outputs: Any, labels: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Takes logits (B, K, *S_l) a level, finest first, or one tensor.
+        """Compute the loss of logits, one (B, K, *S_l) per level, finest first, or one tensor.
 
-        Of the labels it reads `segmentation`, (B, *S_l) of integers a level, and, where they are given,
-        `weight`, (B, *S_l) a level, and `annotated`, (B, K), False where a case lacks a class's annotation.
+        It uses the labels `segmentation`, integers (B, *S_l) per level, and, if given,
+        `weight`, (B, *S_l) per level, and `annotated`, (B, K), False where a case lacks a class's annotation.
         """
         logits: Sequence[Tensor] = levels(outputs)
         weights = labels.get("weight", [None] * len(logits))
@@ -88,7 +88,7 @@ class CrossEntropyDice(nn.Module):
         positive, total, of_classes = sum_over_processes(
             torch.stack([(weight > 0).sum(), weight.sum(), counts.sum()])
         )
-        weight = weight * (positive / total.clamp(min=tiny))  # a mean of 1 where it counts
+        weight = weight * (positive / total.clamp(min=tiny))  # with a mean of 1 over weighted voxels
         log_probabilities = logits.log_softmax(1)
 
         known = log_probabilities if annotated is None else _marginal(log_probabilities, annotated)
@@ -96,14 +96,14 @@ class CrossEntropyDice(nn.Module):
         cross_entropy = (counts / of_classes.clamp(min=tiny) * voxels).sum()
 
         sums = []
-        # One class at a time: its labels as a mask are the most that is held for the backward pass.
+        # One class at a time: its mask is the largest tensor that is stored for the backward pass.
         for index, probability in enumerate(log_probabilities.exp().unbind(1)[1:], start=1):
             sums += _sums(probability, target == index, _counted(weight, annotated, index))
         cross_entropy, *sums = sum_over_processes(torch.stack([cross_entropy, *sums])).unbind()
         return cross_entropy, self._dice(sums, None if self.class_weights is None else self.class_weights[1:])
 
     def _dice(self, sums: Sequence[Tensor], class_weights: Tensor | None) -> Tensor:
-        """The Dice term of what `_sums` returned for each class, one after the other."""
+        """The Dice term from the results of `_sums` for each class."""
         common, found, wanted = (torch.stack(list(sums[kind::3])) for kind in range(3))
         losses = 1 - (2 * common + self.SMOOTH) / (found + wanted + self.SMOOTH)
         shares = (wanted > 0).float()
@@ -113,7 +113,7 @@ class CrossEntropyDice(nn.Module):
 
 
 class RegionCrossEntropyDice(CrossEntropyDice):
-    """The same of regions, which may overlap: each is an output of its own, against all else.
+    """As `CrossEntropyDice` for regions, which may overlap: each is one output, against everything else.
 
     With the weights w of `CrossEntropyDice`, sigmoids p and y_ir = 1 where voxel i is of region r:
 
@@ -141,7 +141,7 @@ class RegionCrossEntropyDice(CrossEntropyDice):
         """Cross-entropy and Dice of logits (B, R, *S) against (B, *S)."""
         tiny = torch.finfo(weight.dtype).tiny
         positive, total = sum_over_processes(torch.stack([(weight > 0).sum(), weight.sum()]))
-        weight = weight * (positive / total.clamp(min=tiny))  # a mean of 1 where it counts
+        weight = weight * (positive / total.clamp(min=tiny))  # with a mean of 1 over weighted voxels
         entropies, counts, sums = [], [], []
         for index, (logit, labels) in enumerate(zip(logits.unbind(1), self.regions, strict=True)):
             hit = torch.isin(target, target.new_tensor(labels))
@@ -163,7 +163,7 @@ def _masked(weight: Tensor | None, target: Tensor) -> Tensor:
 
 
 def _sums(probability: Tensor, hit: Tensor, weight: Tensor) -> list[Tensor]:
-    """What the soft Dice of one class is made of: its p where it is, its p, its voxels; all are (B, *S)."""
+    """The sums of one class's soft Dice: its p where it is, its p, and its voxels; all are (B, *S)."""
     weighted = weight * probability
     return [torch.where(hit, weighted, 0.0).sum(), weighted.sum(), torch.where(hit, weight, 0.0).sum()]
 
@@ -176,7 +176,7 @@ def _counted(weight: Tensor, annotated: Tensor | None, index: int) -> Tensor:
 
 
 def _marginal(log_probabilities: Tensor, annotated: Tensor) -> Tensor:
-    """Logarithms (B, K, *S) of probabilities, of the background with those of all that is not annotated."""
+    """Logarithms (B, K, *S) of probabilities; the background's includes all classes without annotation."""
     merged = ~annotated.bool()
     merged[:, 0] = True
     shape = (*merged.shape, *[1] * (log_probabilities.ndim - 2))

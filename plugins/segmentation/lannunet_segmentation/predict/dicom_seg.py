@@ -1,4 +1,4 @@
-"""Label maps as DICOM segmentations, which refer to the slices that they were made from. By highdicom."""
+"""Label maps as DICOM segmentations that refer to their source slices, written with highdicom."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from lannunet_core import UserError, __version__, atomic_path, image_format, ins
 from lannunet_segmentation.types import Case, Region
 
 FORMAT = "dicom-seg"
-SCHEME = "99LANNUNET"  # of codes that are a data set's own
-CODE, MEANING = 16, 64  # characters that a code's value and meaning may have
+SCHEME = "99LANNUNET"  # coding scheme for a data set's own codes
+CODE, MEANING = 16, 64  # characters, limits of a code's value and meaning
 
 
 def check_sources(cases: Sequence[Case], files: ImageFiles, folder: Path) -> dict[str, Path]:
-    """The file of each case by its id, if each is of DICOM images that a segmentation can refer to.
+    """The file of each case by its id, if each consists of DICOM images that a segmentation can refer to.
 
     Args:
-        cases: What will be segmented.
-        files: What reads them.
-        folder: Gets the files.
+        cases: Cases to be segmented.
+        files: Reader of their images.
+        folder: Output folder.
 
     Raises:
-        UserError: highdicom is not installed; a case is of other files, or of one that holds several frames.
+        UserError: highdicom is not installed; a case has other files, or a file with several frames.
     """
     if find_spec("highdicom") is None or find_spec("pydicom") is None:
         raise UserError(
@@ -39,8 +39,8 @@ def check_sources(cases: Sequence[Case], files: ImageFiles, folder: Path) -> dic
         parts = files.parts(case.images[0])
         if len(case.images) > 1 or image_format(parts[0]) != "DICOM":
             raise UserError(
-                f"--format {FORMAT}: {case.images[0]} is no DICOM image, so a DICOM file cannot refer to it. "
-                "Leave --format out."
+                f"--format {FORMAT}: {case.images[0]} is not a DICOM image, so a DICOM file cannot refer to "
+                "it. Leave --format out."
             )
         if len(parts) == 1 and files.header(parts[0], 3).size[2] > 1:
             raise UserError(
@@ -54,7 +54,7 @@ def check_sources(cases: Sequence[Case], files: ImageFiles, folder: Path) -> dic
 def write_dicom_seg(
     path: Path, labels: NDArray[np.integer[Any]], sources: Sequence[Path], compared: Sequence[Region]
 ) -> None:
-    """Write a binary segmentation with one segment a class or region.
+    """Write a binary segmentation with one segment per class or region.
 
     Args:
         path: The file.
@@ -105,7 +105,7 @@ def write_dicom_seg(
             device_serial_number="1",
             omit_empty_frames=bool(masks.any()),
         )
-    except AttributeError as error:  # a tag that every object copies from its image
+    except AttributeError as error:  # a tag that is copied from the image
         raise UserError(f"{sources[0]}: lacks a tag that is needed ({error}).") from None
     with atomic_path(path) as temporary:
         made.save_as(temporary)

@@ -1,7 +1,7 @@
-"""A trained model as one graph: a patch of a prepared image goes in, its class probabilities come out.
+"""A trained model as one graph: from a patch of a prepared image to its class probabilities.
 
-An image is seen in overlapping patches, so resampling, normalising and stitching stay outside; what they need
-is said beside the graph.
+An image is predicted in overlapping patches, so resampling, normalising and stitching stay outside; their
+parameters are stored beside the graph.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lannunet_segmentation.session import SegmentationSession
 from lannunet_segmentation.types import Settings
 
 EXAMPLES = 2
-SHARES = 1e-3  # that a probability may be off
+SHARES = 1e-3  # tolerance of a probability
 
 
 class PatchGraph(nn.Module):
@@ -48,13 +48,13 @@ def graph_of(
     """A model as a graph, without mirrored passes and post-processing; its session is moved to the CPU.
 
     Args:
-        session: The model's.
-        settings: How images are prepared for it.
-        path: Where it is from, for messages.
-        size: (x, y[, z]) of a patch; None: as it was trained.
+        session: Session of the model.
+        settings: Preparation of its images.
+        path: Path of the model, for messages.
+        size: Size (x, y[, z]) of a patch; None: as in its training.
 
     Raises:
-        UserError: It cannot be one.
+        UserError: The model cannot be exported.
     """
     hooks, run = session.hooks, session.run
     if hooks.answered("network_inputs"):
@@ -88,7 +88,7 @@ def graph_of(
         free={},
         about={
             "task": "segmentation",
-            "patch": f"(1, C, {'z, ' * (run.dimensions - 2)}y, x), of an image prepared as is said here",
+            "patch": f"(1, C, {'z, ' * (run.dimensions - 2)}y, x), of an image prepared as described here",
             "channels": run.in_channels,
             "classes": list(run.outputs),
             "regions": [list(labels) for labels in run.regions],

@@ -1,4 +1,4 @@
-"""Segmenting standalone images with a trained model: what `lannunet predict` does."""
+"""`lannunet predict` for segmentation: segment standalone images with a trained model."""
 
 from __future__ import annotations
 

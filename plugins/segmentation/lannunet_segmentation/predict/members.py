@@ -1,4 +1,4 @@
-"""Trained models, opened for use: one, or several that predict together."""
+"""Open trained models for inference: one, or the members of an ensemble."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ def open_members(
     plugins: Sequence[Path] = (),
     device: str = "auto",
 ) -> tuple[list[Member], list[Path]]:
-    """The models that are named, those of all folds where one is a cross-validated run.
+    """The models at these paths; a cross-validated run stands for those of all its folds.
 
-    Each sees images as it was trained to: members may differ in spacing, normalisation, patch size and
+    Each gets images as in its training: members may differ in spacing, normalisation, patch size and
     architecture.
 
     Args:
         model: A model file, a run's folder, or that of a cross-validated run.
-        also: Further ones.
-        tta: Whether to predict mirrored images too; None: as each model's configuration says.
-        plugins: Files with plugins that the user trusts.
+        also: Additional ones.
+        tta: Whether to predict mirrored images too; None: as configured in each model.
+        plugins: Trusted plugin files.
         device: As `trainer.device`.
 
     Returns:
         The members, and their paths.
 
     Raises:
-        UserError: They are no models, do not say how images are prepared for them, or find other classes.
+        UserError: A path is not a model, or a model does not state its preparation, or has other classes.
     """
     paths = [path for named in (model, *also) for path in models_of(named)]
     members: list[Member] = []
     for path in paths:
-        place = members[0].session.fabric if members else device  # of all
+        place = members[0].session.fabric if members else device  # the same for all
         session = open_model(path, start_session, plugins=plugins, device=place, task="segmentation")
         if members:
             refuse_different(path, session, members[0].session)
@@ -66,7 +66,7 @@ def refuse_different(path: Path, session: SegmentationSession, first: Segmentati
     ):
         if found != wanted:
             raise UserError(
-                f"{path}: its {what} {found}, the others' {wanted}. The models of an ensemble find the same "
+                f"{path}: its {what} {found}, the others' {wanted}. The models of an ensemble need the same "
                 "classes in images of the same kind."
             )
 
@@ -74,13 +74,13 @@ def refuse_different(path: Path, session: SegmentationSession, first: Segmentati
 def given_dataset(
     model: Path, session: SegmentationSession, cases: Sequence[Case] = (), ending: str = ""
 ) -> SegmentationDataset:
-    """Loose cases as a data set that a model takes.
+    """Standalone cases as a data set for a model.
 
     Args:
-        model: Names the data set.
-        session: The model's.
-        cases: Of the model's dimensions and channels.
-        ending: Of their files.
+        model: Path of the model, which names the data set.
+        session: Session of the model.
+        cases: Cases with the model's dimensions and channels.
+        ending: Suffix of their files.
     """
     run = session.run
     return SegmentationDataset(
@@ -100,5 +100,5 @@ def given_dataset(
 
 
 def run_of(model: Path) -> Path:
-    """The folder of the run whose best model this is; another model file itself."""
+    """The folder of the run whose best model this is; for other model files, the file itself."""
     return model.parents[1] if model.parts[-2:] == BEST_MODEL.parts else model

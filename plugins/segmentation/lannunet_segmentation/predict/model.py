@@ -1,4 +1,4 @@
-"""A trained model in memory, or several that predict together: the command and programs predict with it."""
+"""A trained model in memory, or an ensemble: `lannunet predict` and Python programs predict with it."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Segmentation:
 
     Attributes:
         labels: (*S), each voxel the index of its class.
-        names: Of the K classes, background first.
-        geometry: Where the voxels lie: those of the image.
-        probabilities: (K, *S) as the network gave them, before any post-processing; None: not asked for.
-            Of regions (R, *S), in their order.
-        regions: What the model learned instead of classes; empty: classes.
+        names: Names of the K classes, background first.
+        geometry: Geometry of the image.
+        probabilities: (K, *S) from the network, before any post-processing; None: not requested.
+            For regions (R, *S), in their order.
+        regions: Regions that the model predicts instead of classes; empty: classes.
     """
 
     task: ClassVar[str] = "segmentation"
@@ -55,7 +55,7 @@ class Segmentation:
     regions: tuple[Region, ...] = ()
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the label map in the image's geometry; the suffix is the format."""
+        """Write the label map with the image's geometry; the suffix is the format."""
         write_label(Path(path), self.labels, self.geometry)
 
 
@@ -63,14 +63,14 @@ class SegmentationModel:
     """A `Predictor`; several models predict by the mean of their class maps.
 
     Args:
-        model: A model file, a run's folder, or that of a cross-validated run.
-        also: Additional models, to predict together with it.
-        tta: Whether to predict mirrored images too; None: as each model's configuration says.
-        plugins: Files with plugins that the user trusts.
+        model: A model file, the folder of a run, or the folder of a cross-validated run.
+        also: Additional models of an ensemble.
+        tta: Whether to predict mirrored images too; None: as configured in each model.
+        plugins: Trusted plugin files.
         device: As `trainer.device`.
 
     Raises:
-        UserError: They are no models, or none that can predict together (see `open_members`).
+        UserError: A path is not a model, or the models cannot form an ensemble (see `open_members`).
     """
 
     def __init__(
@@ -84,10 +84,10 @@ class SegmentationModel:
         self.model = model
         self.members, (_, *self.others) = open_members(model, also, tta, plugins, device)
         self.session = self.members[0].session
-        self._turn = threading.Lock()  # plugins may keep a state
+        self._turn = threading.Lock()  # plugins may have a state
 
     def dataset(self, cases: Sequence[Case], files: ImageFiles, ending: str) -> SegmentationDataset:
-        """Cases as this model takes them, whose images `files` reads; see `given_dataset`."""
+        """Cases as a data set for this model, whose images `files` reads; see `given_dataset`."""
         return replace(given_dataset(self.model, self.session, cases, ending), files=files)
 
     def write(
@@ -102,7 +102,7 @@ class SegmentationModel:
             return segment(self.members, dataset.testing, dataset, folder, "given", largest, probabilities)
 
     def graph(self, size: Sequence[int] | None = None) -> Graph:
-        """As one graph of tensors, for export; see `graph.graph_of`."""
+        """The model as one graph of tensors, for export; see `graph.graph_of`."""
         from lannunet_segmentation.predict.graph import graph_of
 
         if self.others:
@@ -122,9 +122,9 @@ class SegmentationModel:
         """See `lannunet_core.Predictor`.
 
         Args:
-            images: See there; several channels are one array.
-            spacing: See there.
-            probabilities: Also give those of all classes, which takes K times the memory of the image.
+            images: As in `Predictor`; several channels are one array.
+                spacing: As in `Predictor`.
+            probabilities: Also return those of all classes, which need K times the memory of the image.
         """
         session, run = self.session, self.session.run
         if any(hasattr(plugin.plugin_class, "postprocess_all") for plugin in session.loaded.plugins):

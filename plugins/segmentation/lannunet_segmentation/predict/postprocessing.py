@@ -1,7 +1,7 @@
-"""Keeping the largest component of a class, where a cross-validation has shown that it helps.
+"""Keep only the largest component of a class, if a cross-validation has shown that it helps.
 
-`lannunet evaluate --runs` decides it and writes `postprocessing.json`, which `lannunet predict --postprocess`
-reads.
+`lannunet evaluate --runs` decides this and writes `postprocessing.json`, which `lannunet predict
+--postprocess` reads.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from lannunet_core import UserError, located, terminal_text
 from lannunet_segmentation.types import Labels
 
 POSTPROCESSING = "postprocessing.json"
-"""The file, in the folder of a cross-validated run or of a model."""
+"""Name of the file, in the folder of a cross-validated run or of a model."""
 KEY = "largest_component"
 
 
 def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest component of a mask (*S), the first of equal ones. Voxels with a common corner touch."""
+    """The largest component of a mask (*S), the first if tied. Voxels with a common corner are connected."""
     parts, count = ndimage.label(mask, ndimage.generate_binary_structure(mask.ndim, mask.ndim))
     if count < 2:
         return mask
@@ -32,7 +32,7 @@ def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def keep_largest(labels: Labels, classes: Sequence[int]) -> Labels:
-    """Labels (*S) with the largest component of these classes; their other components become background."""
+    """Labels (*S) with only the largest component of these classes; other components become background."""
     found = labels.copy()
     boxes = ndimage.find_objects(labels, max_label=max(classes, default=1))
     for index in classes:
@@ -43,7 +43,7 @@ def keep_largest(labels: Labels, classes: Sequence[int]) -> Labels:
 
 
 def read_postprocessing(model: Path, class_names: Sequence[str]) -> tuple[int, ...]:
-    """The classes of which a model's largest components are kept.
+    """The classes of a model for which only the largest component is kept.
 
     Args:
         model: A run's folder, or that of a cross-validated run, or a bundle.

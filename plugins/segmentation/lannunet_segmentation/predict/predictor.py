@@ -1,4 +1,4 @@
-"""Predicting cases with a learner: class scores, and label maps as files."""
+"""Predict cases with a learner: class scores, and label maps as files."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ from lannunet_segmentation.types import (
     Settings,
 )
 
-SCORES_IN_MEMORY = 2 << 30  # bytes of all that are held at a time; more go to files
+SCORES_IN_MEMORY = 2 << 30  # bytes of all scores in memory; larger ones are in files
 
 
 @dataclass(frozen=True)
 class Place:
-    """What additional inputs of the network may need of a prepared image.
+    """The position of a prepared image, for additional inputs of the network.
 
     Attributes:
         id: The case's id.
@@ -67,11 +67,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Member:
-    """A model that predicts, by itself or together with others.
+    """A model that predicts alone or in an ensemble.
 
     Attributes:
-        session: The model's.
-        settings: How images are prepared for it.
+        session: Session of the model.
+        settings: Preparation of its images.
     """
 
     session: SegmentationSession
@@ -90,15 +90,15 @@ def scores_of(
 ) -> Tensor:
     """The activated maps (K, *S) of a prepared image (C, *S), averaged over models with patches of one size.
 
-    Each patch is averaged before it is stored, so that several models take the memory of one.
+    Each patch is averaged before it is stored, so that several models need the memory of one.
 
     Args:
-        sessions: The models'; additional inputs are made by the hooks of each.
-        image: As all of them see it.
-        place: Of the image.
-        mirrored: Whether those predict mirrored images too whose `inference.tta` says so.
-        scratch: The folder for a file with the maps where these are large; None: in memory.
-        held: How many such maps are held at a time.
+        sessions: Sessions of the models; the hooks of each provide its additional inputs.
+        image: The image, prepared as for all of them.
+        place: Position of the image.
+        mirrored: Whether models whose `inference.tta` is true also predict mirrored images.
+        scratch: Folder for a file with the maps if these are large; None: in memory.
+        held: Number of such maps in memory at a time.
     """
     first = sessions[0]
     run, config = first.run, first.config
@@ -136,7 +136,7 @@ def scores_of(
 
 
 def further_inputs(session: SegmentationSession, place: Place) -> Inputs:
-    """Those that a session's plugins provide for the patches of an image."""
+    """The inputs that a session's plugins provide for the patches of an image."""
     device = session.fabric.device
     of_case = {
         "id": place.id,
@@ -153,7 +153,7 @@ def further_inputs(session: SegmentationSession, place: Place) -> Inputs:
 
 
 def postprocessed(hooks: SegmentationHooks, made: SegmentedImage) -> SegmentedImage:
-    """What the hook makes of a prediction, checked."""
+    """The result of the hook for a prediction, checked."""
     found: SegmentedImage = hooks.postprocess(prediction=made)
     if found is made:
         return made
@@ -174,19 +174,19 @@ def segment_case(
     *,
     scratch: Path,
 ) -> Labels:
-    """The label map (*S) of a case as it is `stored`, by the mean of the members' class maps.
+    """The label map (*S) of a `stored` case, by the mean of the members' class maps.
 
     The first member's plugins decide on the classes and post-process, after the largest components of the
     classes `largest` were kept. For `keep` see `mean_label_map`, for `scratch` see `scores_of`.
     """
     hooks, geometry = members[0].session.hooks, stored.geometry
-    alike: dict[Any, list[Member]] = {}  # those that see the same patches of the same prepared image
+    alike: dict[Any, list[Member]] = {}  # members with the same patches of the same prepared image
     for member in members:
         alike.setdefault((member.settings, member.session.run.input_size), []).append(member)
     parts = []
     for group in alike.values():
         image, affine = prepare_image(stored, group[0].settings, dataset)
-        spacing = np.abs(affine[:-1, :-1]).T @ geometry.spacing  # its axes may be turned
+        spacing = np.abs(affine[:-1, :-1]).T @ geometry.spacing  # its axes may be permuted
         place = Place(case.id, affine, spacing.tolist(), case.extra)
         sessions = [member.session for member in group]
         scores = scores_of(sessions, image, place, scratch=scratch, held=len(alike))
@@ -217,10 +217,10 @@ def segment(
     largest: Sequence[int] = (),
     probabilities: bool = False,
 ) -> list[SegmentedCase]:
-    """Predict cases, post-process them, and write label files, in the geometry of their images.
+    """Predict cases, post-process them, and write label files, with the geometry of their images.
 
     Several members predict together; for this and `largest` see `segment_case`. With `probabilities` these
-    are written too (see `writing_probabilities`), as they were before post-processing.
+    are written too (see `writing_probabilities`), before post-processing.
     Each process of a run does so for its share.
     """
     folder.mkdir(exist_ok=True)
@@ -228,7 +228,7 @@ def segment(
     targets, besides = label_paths(cases, dataset, folder), probability_paths(cases, folder)
     for path in targets:
         note(path)
-    from_first(None)  # it has listed them in the folder's record
+    from_first(None)  # the files are in the folder's record now
     own = share(list(zip(cases, targets, besides, strict=True)))
     with progress_bar(f"segmenting {title} cases", len(own)) as bar:
         for case, path, beside in own:
@@ -243,5 +243,5 @@ def segment(
                 SegmentedCase(case.id, case.images, path, case.label, case.extra, geometry, case.annotated)
             )
             bar.advance()
-    every = gathered(done)  # and their files are there
+    every = gathered(done)  # their files exist now
     return list(members[0].session.hooks.postprocess_all(predictions=every)) if is_first() else every

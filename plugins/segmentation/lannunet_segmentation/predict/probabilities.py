@@ -1,4 +1,4 @@
-"""Class probabilities as files: `CASE.npz`, as nnU-Net writes them, without holding them in memory."""
+"""Class probabilities as files: `CASE.npz`, as in nnU-Net, without keeping them in memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def probability_paths(cases: Sequence[Case], folder: Path) -> list[Path]:
 def writing_probabilities(path: Path, shape: Sequence[int]) -> Iterator[Keep]:
     """Write probabilities to an `.npz` whose array `probabilities` is (K, *S) in half precision.
 
-    Rows come slab by slab, of all classes, and lie in the file class by class. So they go to a scratch file
+    Rows come slab by slab, for all classes, but are stored class by class. So they go to a scratch file
     first, which is compressed at the end.
 
     Args:
@@ -39,10 +39,10 @@ def writing_probabilities(path: Path, shape: Sequence[int]) -> Iterator[Keep]:
         shape: (K, *S).
 
     Yields:
-        What takes them; see `Keep`.
+        A function that takes them; see `Keep`.
 
     Raises:
-        RunFailed: There is no room for them.
+        RunFailed: There is not enough space for them.
     """
     row = math.prod(shape[2:])
     told = partial(_telling_of_room, path, 2 * math.prod(shape))
@@ -58,7 +58,7 @@ def writing_probabilities(path: Path, shape: Sequence[int]) -> Iterator[Keep]:
 
         yield keep
         head: dict[str, Any] = {"descr": "<f2", "fortran_order": False, "shape": tuple(shape)}
-        entry = zipfile.ZipInfo("probabilities.npy")  # of a fixed time: equal results are equal files
+        entry = zipfile.ZipInfo("probabilities.npy")  # with a fixed time: equal results are equal files
         entry.compress_type = zipfile.ZIP_DEFLATED
         with (
             told(),

@@ -1,8 +1,8 @@
-"""From class scores on the prepared grid to labels on the original one.
+"""Resample class scores from the prepared grid to labels on the original one.
 
-Scores are resampled separably, as images are (see `data/prepare.py`), and class by class; of the result only
-a slab along the first axis exists at a time. Each voxel comes from the same operations whatever the slabs, so
-that labels do not depend on them.
+Scores are resampled separably, like images, and class by class; only a slab of the result along the first
+axis exists at a time. Each voxel is computed by the same operations in any slab, so labels do not depend on
+the slabs.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from lannunet_segmentation.predict.slabs import in_slabs
 from lannunet_segmentation.types import Labels
 
 Keep = Callable[[slice, NDArray[np.float32]], None]
-"""Gets the rows `slice` along the first axis of an original image: all classes' scores (K, rows, *rest)."""
+"""Called with the rows `slice` along the first axis of an original image: all classes' scores (K, rows,
+*rest)."""
 ROUNDING = 1e-6  # of a pixel
 SLAB_BYTES = 128 * 2**20  # of resampled float32 scores of all classes
 
 
 def argmax(scores: Tensor) -> Tensor:
-    """The class of the highest score of (K, *S); of equal ones the first."""
+    """The class with the highest score of (K, *S); the first if tied."""
     return scores.argmax(0)
 
 
@@ -40,7 +41,7 @@ class Part:
     Attributes:
         scores: (K, *S) of the prepared image, on the CPU, in half precision or any other.
         affine: (D + 1, D + 1) from prepared to original pixels; it only scales, shifts and swaps axes.
-        share: Of these scores in the mean.
+        share: Weight of these scores in the mean.
     """
 
     scores: Tensor
@@ -68,20 +69,21 @@ def mean_label_map(
 ) -> Labels:
     """The labels of the original image, by the mean of scores on one grid or several.
 
-    Beside the scores and the labels, memory holds one slab of all classes, of `SLAB_BYTES` or one plane.
+    In addition to scores and labels, memory holds one slab of all classes, of `SLAB_BYTES` or one plane.
 
-    What a prepared image does not show, as it was cropped, is background.
+    Voxels that a cropped prepared image does not contain are background.
 
     Args:
-        parts: Their shares sum to 1.
-        original_size: (x, y[, z]) in pixels.
+        parts: Parts, whose shares sum to 1.
+        original_size: Size (x, y[, z]) in pixels.
         decide: Maps scores (K, *slab) float32 to labels (*slab), voxel by voxel; their memory
             is used again for the next slab.
-        keep: Gets the resampled scores, 1 for `outside` where nothing is shown; None: nobody does.
-        outside: The class that is certain where nothing is shown; None: none is, as of regions.
+        keep: Called with the resampled scores, which are 1 for `outside` where nothing is shown; None: not
+            needed.
+        outside: The class of voxels that are not shown; None: there is none, as for regions.
 
     Raises:
-        UserError: The switch in the environment says neither yes nor no.
+        UserError: The switch in the environment has an invalid value.
     """
     whole = np.zeros(original_size[::-1], np.int16)
     placed = [_Placed(part, whole.shape) for part in parts]
@@ -136,7 +138,7 @@ def _nothing(shape: Sequence[int], outside: int | None) -> NDArray[np.float32]:
 
 
 class _Placed:
-    """A part's scores, with where they lie in an original image (*S)."""
+    """A part's scores, with their position in an original image (*S)."""
 
     def __init__(self, part: Part, original: Sequence[int]) -> None:
         self.scores, affine = turned_back(part.scores, part.affine)
@@ -150,7 +152,7 @@ class _Placed:
         own = [slice(axis.start - at, axis.stop - at) for axis, at in zip(self.box, begin, strict=True)]
         first, last = max(slab.start, own[0].start), min(slab.stop, own[0].stop)
         if outside is not None:
-            stack[outside] += self.share  # where it shows nothing
+            stack[outside] += self.share  # where the part shows nothing
         if first >= last:
             return
         inside = (slice(first - slab.start, last - slab.start), *own[1:])
@@ -164,7 +166,7 @@ class _Placed:
 def turned_back(scores: Tensor, affine: Floats) -> tuple[Tensor, Floats]:
     """Scores (K, *S) with the axes of the original image, and the affine from them to original pixels."""
     last = len(affine) - 1
-    along = np.abs(affine[:last, :last]).argmax(1).tolist()  # of which prepared axis x, y, z are
+    along = np.abs(affine[:last, :last]).argmax(1).tolist()  # the prepared axis of x, y, z
     order = [last - along[last - axis] for axis in range(1, last + 1)]
     return scores.permute(0, *order), affine[:, [*along, last]]
 
@@ -186,7 +188,7 @@ def shown_part(
 
 
 def axis_matrices(size: Sequence[int], affine: Floats, original: Sequence[int]) -> list[csr_array | None]:
-    """For each array axis the weights (original, size) of its pixels; None: that axis stays as it is."""
+    """For each array axis the weights (original, size) of its pixels; None: that axis is unchanged."""
     matrices: list[csr_array | None] = []
     for axis, (side, wanted) in enumerate(zip(size, original, strict=True)):
         along = len(size) - 1 - axis  # x is the last axis
@@ -196,7 +198,7 @@ def axis_matrices(size: Sequence[int], affine: Floats, original: Sequence[int]) 
         else:
             positions = (np.arange(wanted) - shift) / scale
             matrix = resample_matrix(side, positions, 1 / scale)
-            matrix.eliminate_zeros()  # half of the work
+            matrix.eliminate_zeros()  # halves the work
             matrices.append(matrix)
     return matrices
 

@@ -10,10 +10,10 @@ SWITCH = "DIAG_NNUNET_ALT_RESAMPLING"
 
 
 def in_slabs() -> bool:
-    """Whether scores are resampled in slabs, as the environment variable of DIAG's nnU-Net says; unset: yes.
+    """Whether scores are resampled in slabs, by the environment variable of DIAG's nnU-Net; unset: yes.
 
     Raises:
-        UserError: It says something else than yes or no.
+        UserError: Its value is neither yes nor no.
     """
     value = os.environ.get(SWITCH, "").strip()
     if value.lower() in ("", "1", "true", "yes", "on"):

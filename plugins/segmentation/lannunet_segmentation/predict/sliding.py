@@ -1,9 +1,9 @@
-"""The class scores of a whole image from those of overlapping patches.
+"""The class scores of a whole image, stitched from those of overlapping patches.
 
-Patches lie every half of their size and weigh as a Gaussian around their middle (Isensee et al. 2021). They
-are added where they are stored, in half precision: the weights sum to 1 at every voxel, so nothing overflows,
-and each of the up to 3^D patches there rounds the sum by at most 2^-12. Beside the scores (in memory or in a
-scratch file) there is nothing as large as the image.
+Patches are half of their size apart and have Gaussian weights around their middle (Isensee et al. 2021). They
+are summed in half precision where they are stored: the weights sum to 1 at every voxel, so nothing overflows,
+and each of the up to 3^D patches there rounds the sum by at most 2^-12. Except for the scores (in memory or
+in a scratch file), nothing is as large as the image.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PatchScores = Callable[[Tensor, Sequence[Sequence[int]]], Tensor]
 
 
 def softmax(outputs: Any) -> Tensor:
-    """Over the classes of (B, K, *S), or of the finest of a list."""
+    """Softmax over the classes of (B, K, *S), or of the finest of a list."""
     return levels(outputs)[0].softmax(1)
 
 
@@ -58,10 +58,10 @@ def predict_scores(
 
     Args:
         network: Maps (B, C, *P) to raw outputs (B, K, *P), or to a list of them with the finest first, or to
-            what `activation` understands; in evaluation mode.
+            another argument of `activation`; in evaluation mode.
         mirror: Average each patch over its mirror images along all axes: 2^D times the work.
-        activation: What turns raw outputs, all of them, into the scores (B, K, *P) that are averaged.
-        inputs: What else the network is called with.
+        activation: Converts the raw outputs, all of them, into the scores (B, K, *P) that are averaged.
+        inputs: Additional inputs of the network.
     """
 
     def of_patches(patches: Tensor, firsts: Sequence[Sequence[int]]) -> Tensor:
@@ -94,23 +94,23 @@ def stitched_scores(
     """Predict an image patch by patch.
 
     Args:
-        of_patches: Gives the scores of patches on the device.
-        image: Prepared, (C, *S); may be memory-mapped, only patches of it are read. Where it is less than a
-            patch it lies in the middle of one, with its mirror images around.
-        patch_size: (x, y[, z]) in pixels.
-        device: Where the networks are.
+        of_patches: Returns the scores of patches on the device.
+        image: Prepared image, (C, *S); may be memory-mapped, only patches of it are read. A smaller image is
+            centred in a patch, with its mirror images around.
+        patch_size: Size (x, y[, z]) in pixels.
+        device: Device of the networks.
         classes: K.
         batch_size: Patches at a time.
-        scratch: The folder for a temporary file that holds the scores instead of memory; it is gone as soon
-            as nobody holds the scores, or the process ends. None: in memory.
-        progress: Called with the number of patches that are done, and of all.
-        room: The most patches per batch that fit into memory.
+        scratch: Folder for a temporary file that holds the scores instead of memory; it is removed when
+            the scores are released, or the process ends. None: in memory.
+        progress: Called with the number of finished patches, and of all.
+        room: Number of patches per batch that fit into memory.
 
     Returns:
         (K, *S) float16 on the CPU.
 
     Raises:
-        RunFailed: There is no room for the temporary file.
+        RunFailed: There is not enough space for the temporary file.
     """
     size = image.shape[:0:-1]
     frame = [max(side, patch) for side, patch in zip(size, patch_size, strict=True)]
@@ -134,7 +134,7 @@ def stitched_scores(
             weight = torch.ones((), device=device)
             for axis, start in enumerate(corner):
                 weight = weight * weights[axis][start].reshape(-1, *[1] * axis)
-            # Class by class, which stays in the processor's caches: five times as fast.
+            # Class by class, which fits into the processor's caches: five times as fast.
             for target, class_map in zip(scores[windows.box(corner)], one, strict=True):
                 target += (class_map * weight).cpu()
         done += len(chosen)
@@ -153,7 +153,7 @@ def patch_scores(
     inputs: Inputs | None = None,
     firsts: Sequence[Sequence[int]] = (),
 ) -> Tensor:
-    """(B, K, *P) float32 of patches (B, C, *P), averaged over mirror images where wanted.
+    """(B, K, *P) float32 of patches (B, C, *P), averaged over mirror images if requested.
 
     For `inputs`, see `predict_scores`, there are the first pixels (x, y[, z]) of all patches in their image.
     """
@@ -177,12 +177,12 @@ def patch_scores(
 
 
 def affines(firsts: Sequence[Sequence[int]], size: Sequence[int], flipped: Sequence[int]) -> Tensor:
-    """Where the pixels of patches lie in the image that they are cut from, (B, D + 1, D + 1) float64.
+    """The affines from pixels of patches to the image that they are cut from, (B, D + 1, D + 1) float64.
 
     Args:
         firsts: The patches' first pixels (x, y[, z]).
-        size: Of a patch, (x, y[, z]).
-        flipped: The axes of (B, C, *P) along which they were mirrored after they were cut.
+        size: Size of a patch, (x, y[, z]).
+        flipped: The axes of (B, C, *P) along which the patches were mirrored after cutting.
     """
     dimensions = len(size)
     matrices = torch.eye(dimensions + 1, dtype=torch.float64).repeat(len(firsts), 1, 1)
@@ -201,7 +201,7 @@ def half_precision(shape: Sequence[int], scratch: Path | None) -> Tensor:
     count = math.prod(shape)
     try:
         with tempfile.TemporaryFile(dir=scratch) as file:
-            # Room is taken now: writing to a mapping on a full disk would kill the process.
+            # Space is allocated now: writing to a mapping on a full disk would kill the process.
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, 2 * count)
             else:

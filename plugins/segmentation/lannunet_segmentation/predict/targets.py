@@ -1,4 +1,4 @@
-"""Which files label maps go to: decided before the work, so that none turns out impossible at its end."""
+"""The output files of label maps, checked before the work, so that none turns out impossible at its end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def label_paths(cases: Sequence[Case], dataset: SegmentationDataset, folder: Pat
     """The label file of each case in a folder.
 
     Raises:
-        UserError: A case's name cannot name a file.
+        UserError: A case's name is not a valid file name.
     """
     return [inside(folder, f"{case.id}{label_ending(case, dataset)}", str(case.images[0])) for case in cases]
 
@@ -33,19 +33,20 @@ def check_targets(
     inputs: Sequence[Case],
     further: Sequence[Path] = (),
 ) -> None:
-    """Refuse what would be overwritten, and say where label maps are of another format than their image.
+    """Raise a UserError for files that would be overwritten; report label maps with another format than their
+    image.
 
     Args:
-        cases: Those that will be segmented.
-        dataset: What they belong to.
-        folder: Gets their label files.
-        claimed: The run's folder, whose record says which files are ours; it is `folder` or holds it.
-        key: What names that folder, for messages.
-        inputs: Those whose files will be read.
+        cases: Cases to be segmented.
+        dataset: Data set of the cases.
+        folder: Folder for their label files.
+        claimed: The run's folder, whose record lists our files; it is `folder` or a parent of it.
+        key: Setting that names that folder, for messages.
+        inputs: Cases whose files will be read.
         further: Other files that will be written there.
 
     Raises:
-        UserError: A file that is there is none of ours; an input is a file that an earlier run left there.
+        UserError: An existing file is not ours; an input is a file of an earlier run there.
     """
     targets = label_paths(cases, dataset, folder)
     ours = {path.resolve() for path in earlier_results(claimed)}
@@ -59,7 +60,7 @@ def check_targets(
     for target in (*targets, *further):
         if os.path.lexists(target) and target.resolve() not in ours:
             raise UserError(
-                f"{key}: {target} is none that lannunet wrote, and a result would go there; move it away, or "
+                f"{key}: lannunet did not write {target}, and a result would go there; move it away, or "
                 "name another folder."
             )
     if dataset.layout == "preprocessed":

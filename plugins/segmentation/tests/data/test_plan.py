@@ -262,7 +262,7 @@ def test_a_normalisation_that_there_is_none_of_is_said(name):
             found_of([(40, 40)] * 4, [(1, 1)] * 4, channel_names=(name, "T1"), intensities=((0.0,) * 4,) * 2)
         )
     )
-    assert f"nnU-Net would rescale {name} to 0 … 1, which is not known here" in text
+    assert f"nnU-Net would rescale {name} to 0 … 1, which does not exist here" in text
 
 
 class Silent(Plugin):

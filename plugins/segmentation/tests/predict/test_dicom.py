@@ -81,7 +81,7 @@ def test_a_folder_is_a_volume_or_one_sentence_and_comes_back_as_dicom_seg(
     # What a segmentation cannot refer to is refused before the work.
     nifti = study.raw / "imagesTs/Ts0_0000.nii.gz"
     assert study.lannunet("predict", study.out, nifti, "-o", tmp_path / "a", "--format", "dicom-seg") == 2
-    assert "is no DICOM image" in capsys.readouterr().err
+    assert "is not a DICOM image" in capsys.readouterr().err
     assert study.lannunet("predict", study.out, nifti, "-o", tmp_path / "a", "--format", "nrrd") == 2
     assert "there is no format 'nrrd'; there is dicom-seg" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "highdicom", None)

@@ -145,7 +145,7 @@ def test_images_that_are_prepared_in_another_way_are_refused(project, capsys):
         output={"output_dir": "evaluated"},
     )
     assert project.train() == 2
-    assert "prepared as another" in capsys.readouterr().err
+    assert "prepared as in another" in capsys.readouterr().err
 
     project.set(
         dataset={"root": project.raw.name}, trainer={"inference_only": False}, model={"checkpoint": None}

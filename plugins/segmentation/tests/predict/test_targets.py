@@ -52,7 +52,7 @@ def test_an_image_is_never_a_target(volumes, tmp_path, options, capsys):
     shutil.copy(scan(volumes), scans / "x.nii.gz")
     before = contents(scans)
     assert volumes.lannunet("predict", volumes.out, scans, "-o", scans, *options) == 2
-    assert f"{scans / 'x.nii.gz'} is none that lannunet wrote" in capsys.readouterr().err
+    assert f"lannunet did not write {scans / 'x.nii.gz'}" in capsys.readouterr().err
     assert contents(scans) == before
 
 

@@ -257,7 +257,7 @@ def test_folder_holds_files_of_others(project, refused):
     project.write()
     project.out.mkdir()
     (project.out / "predictions.csv").write_text("precious")
-    refused("predictions.csv", "is none that lannunet wrote", command=("train", project.yaml, "--overwrite"))
+    refused("predictions.csv", "lannunet did not write", command=("train", project.yaml, "--overwrite"))
 
 
 def test_overwriting_begins_when_the_input_is_known_to_be_right(project, refused):

@@ -83,7 +83,7 @@ def test_only_files_of_ours_are_replaced(tmp_path):
         lock_folder(tmp_path)
         write_text(tmp_path / "ours", "1")
         write_text(tmp_path / "ours", "2")
-        with pytest.raises(UserError, match="theirs: this file is none that lannunet wrote"):
+        with pytest.raises(UserError, match="theirs: lannunet did not write this file"):
             write_text(tmp_path / "sub" / "theirs", "ours")
     assert (tmp_path / "sub" / "theirs").read_text() == "theirs"
     with releasing():

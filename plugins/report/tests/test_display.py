@@ -1,4 +1,4 @@
-"""Pixel values for the eye."""
+"""Pixel values for display."""
 
 import numpy as np
 from lannunet_report.display import display_limits, to_display

@@ -128,7 +128,7 @@ def test_maps_that_are_there_are_kept_unless_told(raw, capsys):
     assert "2 weight maps made, 1 kept" in capsys.readouterr().out
 
     assert lannunet(raw, "--jobs", 1, "--overwrite") == 2  # somebody else made it
-    assert "case_1_weightmap.npy: this file is none that lannunet wrote" in capsys.readouterr().err
+    assert "case_1_weightmap.npy: lannunet did not write this file" in capsys.readouterr().err
     assert np.load(kept).shape == (1,)
 
     kept.unlink()

@@ -434,7 +434,7 @@ def test_maps_of_every_kind_of_file_are_the_same(dataset, tmp_path):
         (lambda image: np.where(image > image.mean(), np.nan, 1.0), "not finite"),
         (lambda image: np.full(image.shape, 1e5), "65504"),
         (lambda image: np.zeros(image.shape), "nothing but zeros"),
-        (lambda image: np.full(image.shape, "much"), "no array of numbers"),
+        (lambda image: np.full(image.shape, "much"), "not an array of numbers"),
     ],
 )
 def test_maps_that_weigh_nothing_sensible_are_refused(dataset, tmp_path, make, message):

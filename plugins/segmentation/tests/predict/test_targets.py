@@ -65,7 +65,7 @@ def test_a_file_of_a_cases_name_stays(volumes, tmp_path, options, linked, capsys
     target = out / "Ts0.nii.gz"
     target.symlink_to(mine) if linked else shutil.copy(mine, target)
     assert volumes.lannunet("predict", volumes.out, scan(volumes), "-o", out, *options) == 2
-    assert f"{target} is none that lannunet wrote" in capsys.readouterr().err
+    assert f"lannunet did not write {target}" in capsys.readouterr().err
     assert target.read_text() == mine.read_text() == "no label map"
     assert target.is_symlink() == linked
 
@@ -110,7 +110,7 @@ def test_a_stranger_among_the_predictions_of_a_run_is_found_before_it_trains(seg
     (project.folder / "kept.nii.gz").rename(project.raw / "imagesTs" / "Ts1_0000.nii.gz")
     before = (project.out / "metrics.jsonl").read_bytes()
     assert project.train("--overwrite") == 2
-    assert f"{target} is none that lannunet wrote" in capsys.readouterr().err
+    assert f"lannunet did not write {target}" in capsys.readouterr().err
     assert target.read_text() == "mine"
     assert (project.out / "metrics.jsonl").read_bytes() == before
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 Validated = float | Mapping[str, float | Sequence[str]] | None
 """The validation error, in any unit, named `validation_error` if there are other metrics; None: there is
-nothing to validate on. A list of names, such as landmarks that are not learned yet, is printed and recorded
+nothing to validate on. A list of names, such as outputs that are not learned yet, is printed and recorded
 with them."""
 
 

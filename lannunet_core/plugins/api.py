@@ -46,7 +46,7 @@ class RunInfo:
         task: Name of the task.
         dimensions: D, 2 or 3.
         in_channels: C, channels of the image.
-        outputs: Names of the network's output channels, in their order: landmarks, or classes.
+        outputs: Names of the network's output channels, in their order.
         input_size: Size of the tensor that the network is trained on, (x, y[, z]).
         spacing: mm per input pixel (x, y[, z]), the training set's median; None: unknown.
         supervised_resolutions: How many resolutions to supervise, 1 without deep supervision.

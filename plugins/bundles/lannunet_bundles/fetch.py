@@ -29,8 +29,8 @@ def fetch(model: Path) -> Path:
     """The model at `https://…#sha256=…`: a model file, or the folder of a bundle.
 
     Raises:
-        UserError: The address is none of ours, there is nothing, or it is something else than the hash says.
-        RunFailed: It could not be fetched to its end; the next try goes on there.
+        UserError: The scheme is unknown, the address does not exist, or the content has another hash.
+        RunFailed: It could not be fetched completely; the next attempt continues there.
     """
     return opened(fetched_file(model))
 
@@ -77,8 +77,8 @@ def with_hash(model: Path) -> tuple[str, str]:
     address, _, fragment = written.partition("#")
     if not (found := re.fullmatch("sha256=([0-9a-fA-F]{64})", fragment)):
         raise UserError(
-            f"{written}: has no hash, so nobody knows what comes. Add #sha256= and the SHA-256 of the file, "
-            "which `lannunet bundle show` prints."
+            f"{written}: has no hash, so its content cannot be checked. Add #sha256= and the SHA-256 of the "
+            "file, which `lannunet bundle show` prints."
         )
     return address, found[1].lower()
 

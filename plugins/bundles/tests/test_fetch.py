@@ -84,7 +84,7 @@ def test_a_wrong_hash_is_refused_and_nothing_stays(server, cache):
 
 @pytest.mark.parametrize("fragment", ["", "#sha256=abc", "#md5=" + "0" * 64])
 def test_an_address_without_a_hash_is_refused(server, fragment):
-    with pytest.raises(UserError, match="has no hash, so nobody knows what comes"):
+    with pytest.raises(UserError, match="has no hash, so its content cannot be checked"):
         fetch(Path(f"{server.address}/m.safetensors{fragment}"))
 
 

@@ -162,7 +162,7 @@ def once(marks: dict[str, Mark], name: str, mark: Mark, where: str) -> None:
 
 
 def check_size(image: Path, size: Sequence[Any], where: str) -> tuple[int, int]:
-    """The size (x, y) of an image, which must be that of when it was annotated, unless nobody says so."""
+    """The size (x, y) of an image, which must equal the size at its annotation, if that is known."""
     found = image_header(image, 2).size
     if all(size) and tuple(int(side) for side in size) != found:
         raise UserError(

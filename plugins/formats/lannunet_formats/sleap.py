@@ -25,7 +25,7 @@ from lannunet_formats.hdf5 import as_text, is_hdf5, opened
 
 GROUP = "video"  # pictures of one video are alike
 CENTRED = 1.1  # the format's version from which on coordinates count from the first pixel's centre
-RGB = 1.4  # from which on embedded colours are in the usual order, where nobody says
+RGB = 1.4  # from which on embedded colours are in the usual order, if it is not stated
 BY_USER = 0  # the type of an instance
 
 

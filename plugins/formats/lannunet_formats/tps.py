@@ -45,7 +45,7 @@ def read(path: Path, images: Path | None, y_up: bool | None) -> Annotations:
         count, curves = len(block.points), curves + block.curves
         named, name = block.fields.get("IMAGE"), block.fields.get("ID")
         if named is None and name is None:
-            raise UserError(f"{where}: has neither IMAGE= nor ID=, so nobody knows which image it is of.")
+            raise UserError(f"{where}: has neither IMAGE= nor ID=, so its image is unknown.")
         image = finder.named(named, where) if named else finder.of_case(str(name), where)
         marks = {
             str(number): mark_of(point, f"{where}, landmark {number}")

@@ -17,7 +17,7 @@ def check_claim(size: Sequence[int], channels: int, held: float | None = None, b
     Args:
         size: In pixels, any order of axes.
         channels: Numbers per pixel.
-        held: Bytes of pixels that the file holds at most, decompressed; None: nobody knows.
+        held: Bytes of pixels that the file holds at most, decompressed; None: unknown.
         bits: Bits of a number in the file.
 
     Raises:

@@ -183,8 +183,8 @@ class ImageFiles:
         pixels = np.asarray(pixels)
         if pixels.ndim != dimensions + 1 or pixels.dtype.kind not in "biuf" or not pixels.size:
             raise UserError(
-                f"{path}: the plugin's reader gives an array of shape {pixels.shape}, type {pixels.dtype}, "
-                f"should be numbers (C, {'z, ' if dimensions == 3 else ''}y, x). Tell its author."
+                f"{path}: the plugin's reader returns an array of shape {pixels.shape}, type {pixels.dtype}, "
+                f"should be numbers (C, {'z, ' if dimensions == 3 else ''}y, x). Report it to its author."
             )
         if pixels.dtype.kind == "b":
             pixels = pixels.view(np.uint8)

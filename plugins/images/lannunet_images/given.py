@@ -68,7 +68,7 @@ class GivenImages(ImageFiles):
 def given_images(
     images: Sequence[Any], files: ImageFiles, dimensions: int, spacing: float | Sequence[float] | None
 ) -> tuple[list[Path], GivenImages]:
-    """A path for each image, or the name that stands in for it, and what reads them.
+    """A path for each image, or a name that represents it, and their reader.
 
     Args:
         images: Arrays or tensors ([z,] y, x) with channels first, or last where the last axis has 4 or fewer;

@@ -24,7 +24,7 @@ def stated(path: Path, name: str) -> Stated:
 
 
 def pixels(path: Path, name: str) -> NDArray[Any]:
-    """(C, …, y, x) as they are stored; a DICOM file where 0 is white is turned round."""
+    """(C, …, y, x) as they are stored; a DICOM file where 0 is white is inverted."""
     with _header(path, name) as reader:
         channels = _stated(path, name, reader).channels
         if 0 in reader.GetSpacing():

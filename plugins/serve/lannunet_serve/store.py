@@ -54,7 +54,7 @@ class Store:
         names: Landmark names of the model; none with another task.
 
     Raises:
-        UserError: The JSON is none of ours, or its coordinates are no pixels.
+        UserError: The JSON is not ours, or its coordinates are not pixels.
     """
 
     def __init__(

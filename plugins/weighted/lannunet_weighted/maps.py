@@ -10,7 +10,7 @@ foreground trains, too), and d says how near a border is:
 - `unet`: d = d1 + d2, the distances to the nearest and the second-nearest object. The term is for "the
   separating background labels between touching cells": there is none in an object. (Ronneberger, Fischer,
   Brox: U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015, sec. 3, eq. 2. Within an
-  object it would be as high beside a gap as in it, and so say nothing of which of the two a voxel is.)
+  object it would be as high beside a gap as in it, and so not distinguish the two.)
 - `nearest`: the distance to the nearest class interior, which is a class without the voxels at its border;
   there is no such term in an interior itself. (What `nnUNet_diag_generate_unet_weightmaps` of the Diagnostic
   Image Analysis Group, Nijmegen, computes.)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 FULLER = 3.0
-"""The images' own pixel shape is used if it fills this many times as much of the input."""
+"""The images' own pixel shape is used if it fills N times as much of the input, N being this number."""
 
 
 def input_pixel_shape(

@@ -103,7 +103,7 @@ def merge(
         corrected: Its images are merged as far as they have marks.
         by: Who annotated.
         split: The list for images that the JSON does not have.
-        files: What reads images.
+        files: Reader of the images.
         check: Called with what the JSON has of each image, by landmark, before it is changed; may raise.
         keep: Whether the JSON as it was is copied beside it, as `NAME.TIME.bak`.
 

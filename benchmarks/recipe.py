@@ -166,22 +166,24 @@ def one_run(name: str, candidate: str, minutes: float, seed: int, given: argpars
     if not plan.exists():
         lannunet("plan", annotations, "--minutes", f"{minutes:g}", "--no-gpu", "-o", plan, *extensions)
     run = folder / f"{candidate} {minutes:g} {seed}".replace(" ", "_")
-    if (run / "summary.json").exists():
-        return
     text = plan.read_text(encoding="utf-8")
-    stated = re.search(
+    config = yaml.safe_load(text)
+    if (run / ("refine" if "refine" in config else "") / "summary.json").exists():
+        return
+    batches = re.findall(
         r"may make (?:about )?(\d+) (?:batches|steps) in the time", " ".join(text.replace("#", "").split())
     )
-    config = yaml.safe_load(text)
-    assert stated, f"{plan} does not say how many batches fit"
-    del config["solver"]["budget_minutes"]  # the number of batches is fixed
-    epochs = round(int(stated[1]) / config["solver"]["mini_batch_size"])
+    stages = [config, *([config["refine"]] if "refine" in config else [])]
+    assert len(batches) == len(stages), f"{plan} does not say how many batches fit"
+    for stage, stated in zip(stages, batches, strict=True):
+        del stage["solver"]["budget_minutes"]  # the number of batches is fixed
+        epochs = round(int(stated) / stage["solver"]["mini_batch_size"])
+        stage["solver"]["max_epochs"] = epochs
+        stage.setdefault("trainer", {})["validate_every"] = max(epochs // 10, 1)
     keys = {
         f"dataset.{'root' if name in SEGMENTED else 'src_targets'}": str(annotations.resolve()),
         "output.output_dir": str(run.resolve()),
-        "solver.max_epochs": epochs,
         "solver.seed": seed,
-        "trainer.validate_every": max(epochs // 10, 1),
         "sampler.num_workers": 0,
         **CANDIDATES[candidate],
     }
@@ -207,7 +209,8 @@ def lannunet(*arguments: object) -> None:
 def errors(run: Path) -> dict[str, float]:
     """Mean, median and 95th percentile of the held-out images' radial errors, in pixels; or of what the Dice
     of a case's class lacks to 1, in hundredths."""
-    landmarks = run / "predictions.csv"
+    last = run / "refine" if (run / "refine").exists() else run  # of two stages, the second
+    landmarks = last / "predictions.csv"
     with (landmarks if landmarks.exists() else run / "cases.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     if landmarks.exists():

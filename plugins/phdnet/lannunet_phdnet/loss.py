@@ -90,5 +90,5 @@ def batch_mean(values: Tensor, weights: Tensor) -> Tensor:
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """Over the last axis; where nothing has weight it is 0, with a gradient of 0."""
-    total = weights.sum(-1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
-    return (values * (weights / total)).sum(-1)
+    total = weights.sum(-1, keepdim=True)
+    return (values * (weights / torch.where(total > 0, total, 1))).sum(-1)

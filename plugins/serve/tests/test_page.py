@@ -113,6 +113,26 @@ def test_the_keyboard_alone(page, server, image):
     assert labels and all(", " in label for label in labels)
 
 
+def test_what_moves_while_it_is_saved_is_not_called_saved(page, server, image):
+    name = f"slow{page.viewport_size['width']}"
+    drop(page, image, f"{name}.png")
+    held = []
+    page.route("**/images/*", lambda route: held.append(route))
+    page.keyboard.press("1")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("s")
+    while not held:
+        page.wait_for_timeout(20)
+    page.keyboard.press("ArrowRight")
+    held[0].continue_()
+    page.unroute("**/images/*")
+    status(page, "^Saved, except")
+    first = entry(server, name)[0]
+    page.keyboard.press("s")
+    status(page, "^Saved to")
+    assert entry(server, name)[0] == pytest.approx([first[0] + 1, first[1]])
+
+
 def test_what_cannot_be_read_is_said(page, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")

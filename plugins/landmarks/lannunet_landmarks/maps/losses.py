@@ -53,9 +53,9 @@ class SoftmaxCrossEntropy(nn.Module):
     @staticmethod
     def term(logits: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy (B, N). An all-zero target leaves −log p("not here"), as "not here" has logit 0."""
-        tiny = torch.finfo(target.dtype).tiny
-        expected = (target * logits).flatten(2).sum(-1) / target.flatten(2).sum(-1).clamp(min=tiny)
-        return log_partition(logits) - expected
+        mass = target.flatten(2).sum(-1)
+        mass = torch.where(mass > 0, mass, 1)  # scores / tiny overflow on the way back to a learned width
+        return log_partition(logits) - (target * logits).flatten(2).sum(-1) / mass
 
     def activation(self, outputs: Any) -> Tensor:
         """Probabilities of the positions, scaled so that a perfect label's peak is 1: (B, N, *S)."""

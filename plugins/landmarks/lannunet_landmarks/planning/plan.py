@@ -14,9 +14,10 @@ from lannunet_landmarks.data.annotations import open_first
 from lannunet_landmarks.data.shared import unlabelled_landmarks
 from lannunet_landmarks.planning import recipe
 from lannunet_landmarks.planning.cost import Budget, cores, measured_speed
-from lannunet_landmarks.planning.fit import Fitted, about, asked_of, choose_resize, fit, times
+from lannunet_landmarks.planning.fit import Fitted, asked_of, choose_resize, times
 from lannunet_landmarks.planning.look import Look, look
 from lannunet_landmarks.planning.recipe import Machine
+from lannunet_landmarks.planning.second import epoch_of, first_budget, plan_stages
 
 MOST_PAIRS = 12  # that a comment shows
 
@@ -46,11 +47,13 @@ def make_plan(found: Look, request: PlanRequest, machine: Machine) -> Plan:
     minutes, why_minutes = (request.minutes, "as asked for") if request.minutes else choose_minutes(images)
     budget = Budget(request.memory_gb * 1e9, minutes * 60, machine)
     silent = not request.offered(asked_of(found, found.sizes[0], found.spacings[0]))
-    fitted = fit(found, request, budget)
+    fitted, second = plan_stages(found, request, budget)
+    if second is not None:
+        budget = first_budget(budget)
+        minutes, why_minutes = budget.seconds / 60, f"of the first stage; {minutes:g} in all, {why_minutes}"
     network, batch, batches = fitted.network, fitted.batch, fitted.batches
     resize, why_resize = choose_resize(found)
     scheme, why_scheme = choose_scheme(found)
-    epoch = max(int(float(f"{batches / recipe.VALIDATIONS:.1g}")), 1)
     name, extensions = request.architecture[0].name, [plugin.name for plugin in request.extensions]
     median = tuple(float(side) for side in np.median(found.sizes, axis=0))
     choices = [
@@ -63,12 +66,7 @@ def make_plan(found: Look, request: PlanRequest, machine: Machine) -> Plan:
         Choice("solver.budget_minutes", minutes, why_minutes),
         Choice("solver.data_loader_batch_size_train", batch, fitted.why_batch),
         *_evaluation_batch(budget, network, batch),
-        Choice(
-            "solver.mini_batch_size",
-            epoch,
-            f"batches per epoch, of which about {recipe.VALIDATIONS} fit: {machine.name} may make "
-            f"{about(batches)} batches in the time",
-        ),
+        epoch_of(batches, machine),
         Choice(
             "solver.early_stopping_patience",
             recipe.PATIENCE,
@@ -85,6 +83,7 @@ def make_plan(found: Look, request: PlanRequest, machine: Machine) -> Plan:
         *(Choice(f"model.{name}.{key}", *setting) for key, setting in network.settings.items()),
         *_split(found),
         Choice("output.output_dir", f"runs/{request.dataset.resolve().stem}", ""),
+        *([] if second is None else second.choices(name, machine)),
     ]
     return Plan(_about(found, request, machine, batches), tuple(filter(None, choices)))
 

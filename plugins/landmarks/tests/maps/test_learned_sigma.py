@@ -238,15 +238,20 @@ def free_map(loss, start, covariance, jitter, peak, rate, steps=400, batch=16):
     return learned.figures()
 
 
-def test_missing_landmarks_move_no_width():
-    for loss in (SoftmaxCrossEntropy(2.0, 2), HeatmapMSE(1.0)):
-        learned = LearnedSigma("abcd", 2, 2.0, covariance=True)
+@pytest.mark.parametrize("covariance", [False, True])
+@pytest.mark.parametrize("size", [SIZE, (20, 18, 16)], ids=["2D", "3D"])
+def test_missing_landmarks_move_no_width(size, covariance):
+    """Also where the network is so sure that its scores divided by an empty label would overflow."""
+    dimensions = len(size)
+    for loss in (SoftmaxCrossEntropy(2.0, dimensions), HeatmapMSE(1.0)):
+        learned = LearnedSigma("abcd", dimensions, 2.0, covariance)
         loss.learn_sigma(learned.forward, 2.0, 0.005)
         states = torch.tensor([[State.VISIBLE, State.OUTSIDE, State.ABSENT, State.UNLABELLED]])
-        points = torch.tensor([[[20.0, 20.0], [-90.0, 3.0], [math.nan] * 2, [math.nan] * 2]])
+        points = torch.full((1, 4, dimensions), math.nan)
+        points[0, 0], points[0, 1] = 9.0, -90.0
         sigmas = level_sigmas(learned(), [1.0])
-        heatmaps = gaussian_heatmaps(points, states, sigmas, SIZE, [SIZE], 1.0)
-        outputs = torch.randn(1, 4, *SIZE[::-1], generator=torch.Generator().manual_seed(0))
+        heatmaps = gaussian_heatmaps(points, states, sigmas, size, [size], 1.0)
+        outputs = 12 * torch.randn(1, 4, *size[::-1], generator=torch.Generator().manual_seed(0))
         terms = loss([outputs], {"state": states, "heatmaps": heatmaps, "sigmas": sigmas})
         sum(terms.values()).backward()
         assert learned.log.grad[0].abs().max() > 1e-6

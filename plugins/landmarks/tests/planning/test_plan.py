@@ -82,21 +82,60 @@ def test_every_plan_holds_together(size, coarse, memory, minutes, gpu):
     )
     shape = Shape(tuple(sides), strides, chosen["model.unet.init_features"], 1, 12)
     network = PlannedNetwork(shape.size, {}, *shape.cost())
-    cost, batch = Budget(memory * 1e9, 60 * minutes, machine), chosen["solver.data_loader_batch_size_train"]
+    of_first, batch = chosen["solver.budget_minutes"], chosen["solver.data_loader_batch_size_train"]
     assert recipe.LEAST_BATCH[len(size)] <= batch <= recipe.MOST_BATCH
-    needed = recipe.BATCHES[len(size)] * minutes**0.5
     smallest = max(sides) <= 2 * recipe.LEAST_SIDE * 2
-    assert cost.affords(network, batch, 0.99 * needed) or smallest
-    assert yaml.safe_load(str(chosen))["sampler"]["input_size"] == sides
+    written = yaml.safe_load(str(chosen))
+    assert affordable(network, batch, of_first, memory, machine) or smallest
+    assert written["sampler"]["input_size"] == sides
+    if (second := written.get("refine")) is None:
+        assert of_first == minutes
+        return
+    patch, solver = second["sampler"]["patch"]["sample_patch_size"], second["solver"]
+    assert of_first + solver["budget_minutes"] == pytest.approx(minutes, abs=0.01)
+    assert prod(patch) <= prod(size) / 2
+    unet = second["model"]["unet"]
+    shape = Shape(tuple(patch), unet["strides"], unet["init_features"], 1, 12)
+    network = PlannedNetwork(shape.size, {}, *shape.cost())
+    batch = solver["data_loader_batch_size_train"]
+    assert affordable(network, batch, solver["budget_minutes"], memory, machine)
+
+
+def affordable(network, batch, minutes, memory, machine):
+    needed = recipe.BATCHES[len(network.size)] * minutes**0.5
+    return Budget(memory * 1e9, 60 * minutes, machine).affords(network, batch, 0.99 * needed)
 
 
 def test_the_wings_get_what_is_known_to_be_good():
-    """256×192, 16 features and about 1000 batches of 4 reach 2 pixels in 3.8 minutes."""
+    """A minute on small images, then patches of the original ones (docs/recipe.md)."""
     chosen = planned(seen((632, 480)), minutes=3.8)
-    assert chosen["sampler.input_size"] == [256, 192]
-    assert chosen["model.unet.init_features"] == 16
-    assert chosen["solver.data_loader_batch_size_train"] == 4
-    assert chosen["solver.mini_batch_size"] == 50
+    assert chosen["sampler.input_size"] == [192, 128]
+    assert chosen["refine.sampler.patch.sample_patch_size"] == [96, 96]
+    assert (chosen["solver.budget_minutes"], chosen["refine.solver.budget_minutes"]) == (1, 2.8)
+    assert chosen["model.unet.init_features"] == chosen["refine.model.unet.init_features"] == 16
+
+
+@pytest.mark.parametrize(
+    ("size", "minutes", "planned_for"),
+    [
+        ((2400, 1935), 7.5, True),  # a cephalogram
+        ((2400, 1935), 1.9, False),  # too short for two
+        ((256, 256), 15, False),  # seen at more than half its resolution
+        ((128, 128, 96), 30, True),
+    ],
+)
+def test_large_images_get_a_second_stage(size, minutes, planned_for):
+    chosen = planned(seen(size), minutes=minutes)
+    refined = {choice.key: choice for choice in chosen.choices if choice.key.startswith("refine.")}
+    assert bool(refined) == planned_for
+    if not planned_for:
+        return
+    pixel = max(one / side for one, side in zip(size, chosen["sampler.input_size"], strict=True))
+    patch = refined["refine.sampler.patch.sample_patch_size"]
+    wanted = recipe.PATCH[len(size)] * pixel
+    assert all(0.9 * wanted <= side <= wanted + 32 for side in patch.value)
+    assert "patches of the original image" in patch.reason
+    assert f"{minutes:g} in all" in reason(chosen, "solver.budget_minutes")
 
 
 def test_features_and_batches_come_before_resolution():
@@ -108,7 +147,7 @@ def test_features_and_batches_come_before_resolution():
 
 
 def test_more_time_makes_larger_images_then_wider_networks():
-    plans = [planned(seen((632, 480)), minutes=minutes) for minutes in (0.5, 2, 8, 32, 128)]
+    plans = [planned(seen((256, 192)), minutes=minutes) for minutes in (0.5, 2, 8, 32, 128)]
     pixels = [prod(chosen["sampler.input_size"]) for chosen in plans]
     assert pixels[:3] == sorted(pixels[:3])
     assert pixels[0] < pixels[2]
@@ -242,7 +281,7 @@ def check_text(path):
     return load_config(path)
 
 
-@pytest.mark.parametrize("sizes", [((64, 48),), ((24, 28, 16),)], ids=["2D", "3D"])
+@pytest.mark.parametrize("sizes", [((64, 48),), ((24, 28, 16),), ((800, 600),)], ids=["2D", "3D", "large"])
 def test_a_plan_is_a_configuration(make_project, sizes):
     project = make_project(sizes=sizes, landmarks=3)
     project.annotations["landmark_names"] = ["eye left", "nose", "eye right"]

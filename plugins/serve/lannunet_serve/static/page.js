@@ -62,10 +62,17 @@ function element(name, attributes, text = "") {
   return made;
 }
 
+function stays() { // whether the user keeps corrections that are not saved
+  if (changed && !confirm("The corrections of this image are not saved. Leave it?")) return true;
+  changed = false;
+  return false;
+}
+
 async function show(key) {
-  if (changed && !confirm("The corrections of this image are not saved. Leave it?")) return;
+  if (stays()) return;
   say("Predicting …");
   const found = await ask(`images/${key}`);
+  if (stays()) return; // what was corrected meanwhile
   open = found;
   changed = false;
   zoom = 1;
@@ -238,14 +245,17 @@ const occluded = () => mark((before) => before.at === null ? before : { ...befor
 
 const save = attempt(async () => {
   if (!open || !open.marks) return;
-  const body = JSON.stringify({ points: open.marks.map(writtenOf), before: open.saved });
-  const answer = await ask(`images/${open.key}`, { method: "PUT", body });
-  open.saved = answer.saved;
-  changed = false;
-  open.marks.forEach((one) => { one.changed = false; });
-  draw();
+  const saving = open, marks = [...open.marks]; // another image may be opened, and marks moved, meanwhile
+  const body = JSON.stringify({ points: marks.map(writtenOf), before: saving.saved });
+  const answer = await ask(`images/${saving.key}`, { method: "PUT", body });
+  saving.saved = answer.saved;
+  marks.forEach((one) => { one.changed = false; });
+  if (open === saving) {
+    changed = open.marks.some((one, index) => one !== marks[index]);
+    draw();
+  }
   await refresh();
-  say(`Saved to ${state.into}.`);
+  say(changed ? "Saved, except what was changed meanwhile." : `Saved to ${state.into}.`);
 });
 
 const step = attempt(async (by) => {

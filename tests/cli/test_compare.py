@@ -47,6 +47,23 @@ def test_runs_of_both_tasks(project, capsys, tmp_path):
     assert project.lannunet("compare", project.out, project.folder, "-o", tmp_path / "new.html") == 2
     assert "holds no results" in capsys.readouterr().err
 
+    table = "predictions.csv" if (again / "predictions.csv").exists() else "cases.csv"
+    for fold, changed in (("fold0", lambda text: text), ("fold1", one_output_less)):
+        copied = shutil.copytree(again, project.folder / "cv" / fold)
+        (copied / table).write_text(
+            changed((again / table).read_text()).replace("testing", fold).replace("Ts", fold)
+        )
+    crossed = project.folder / "cv"
+    assert project.lannunet("compare", project.out, crossed, "-o", tmp_path / "new.html") == 2
+    assert "folds do not have the same landmarks or classes" in capsys.readouterr().err
+
+
+def one_output_less(text):
+    heads, *rows = text.splitlines(keepends=True)
+    column = heads.strip().split(",").index("landmark" if "landmark" in heads else "class")
+    gone = rows[0].split(",")[column]
+    return heads + "".join(row for row in rows if row.split(",")[column] != gone)
+
 
 def test_models_are_trained_once_under_the_same_conditions(project, capsys, tmp_path):
     project.write()

@@ -131,6 +131,14 @@ def _joined(run: Path, folds: Sequence[Results]) -> Results:
     cases = [case for fold in folds for case in fold.cases]
     if twice := [case for case in set(cases) if cases.count(case) > 1]:
         raise UserError(f"{run}: the case '{terminal_text(twice[0])}' is in several folds; compare one fold.")
+    for fold in folds[1:]:
+        unlike = set(fold.outputs) ^ set(first.outputs)
+        unlike |= {one.title for one in fold.figures} ^ {one.title for one in first.figures}
+        if unlike:
+            raise UserError(
+                f"{run}: its folds do not have the same landmarks or classes, figures and units "
+                f"({', '.join(map(terminal_text, sorted(unlike)))}). Compare one fold."
+            )
     every = [fold.of(fold.cases, first.outputs) for fold in folds]
     figures = [
         replace(figure, values=np.concatenate([one.figures[n].values for one in every]))

@@ -107,7 +107,7 @@ def check_levels(outputs: Any, image: Tensor, wanted: int, each: str, where: str
         )
     for level in levels:
         if level.ndim != image.ndim or level.shape[1] != wanted:
-            raise Broken(f"{where}, an output is {describe(level)}; there is one map a {each}")
+            raise Broken(f"{where}, an output is {describe(level)}; there is one map per {each}")
     sizes = [tuple(level.shape[2:]) for level in levels]
     if any(a < b for fine, coarse in pairwise(sizes) for a, b in zip(fine, coarse, strict=True)):
         raise Broken(f"{where}, the outputs' sizes are {sizes}; the finest comes first")

@@ -301,5 +301,5 @@ def test_import_writes_ours_and_lists_what_it_dropped(config, capsys):
 
 def test_import_does_not_overwrite(config, capsys):
     assert run("import", config, "-o", config) == 2
-    assert "my.yaml: there is such a file already" in capsys.readouterr().err
+    assert "my.yaml: the file exists already" in capsys.readouterr().err
     assert config.read_text() == SHORT

@@ -123,7 +123,7 @@ def test_the_task_is_that_of_the_data(project, folder, monkeypatch, capsys):
     project.write()
     monkeypatch.chdir(project.folder)
     assert run("points.json", "--task", "segmentation") == 2
-    assert "points.json: is no folder" in capsys.readouterr().err
+    assert "points.json: is not a folder" in capsys.readouterr().err
     assert run(folder, "--task", "landmarks", "-o", "dots.yaml") == 2
     assert "has none of the lists training, validation, testing" in capsys.readouterr().err
     assert not list(project.folder.glob("*s.y*ml"))
@@ -170,7 +170,7 @@ def test_paths_start_from_the_yaml_and_options_arrive(folder, tmp_path):
 def test_a_file_that_is_there_is_left_alone(folder, tmp_path, capsys):
     (tmp_path / "my.yaml").write_text("mine")
     assert run(folder, "-o", "my.yaml") == 2
-    assert "my.yaml: there is such a file already" in capsys.readouterr().err
+    assert "my.yaml: the file exists already" in capsys.readouterr().err
     assert (tmp_path / "my.yaml").read_text() == "mine"
 
 

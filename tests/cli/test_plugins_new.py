@@ -156,10 +156,10 @@ def test_a_name_that_cannot_be(new, tmp_path, name, message):
     ("question", "answer", "message"),
     [
         ("package", "json", "There is a Python module 'json' already"),
-        ("package", "my-net", "'my-net' is no name for a Python package"),
-        ("package", "class", "'class' is no name for a Python package"),
+        ("package", "my-net", "'my-net' is not a package name"),
+        ("package", "class", "'class' is not a package name"),
         ("distribution", "torch", "is installed already"),
-        ("distribution", "a b", "'a b' is no name for a distribution"),
+        ("distribution", "a b", "'a b' is not a distribution name"),
     ],
 )
 def test_an_answer_that_cannot_be(new, tmp_path, monkeypatch, question, answer, message):

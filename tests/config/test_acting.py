@@ -486,7 +486,9 @@ STAGES = (
 
 
 def test_a_key_of_the_first_stage_that_acts_in_the_second(write):
-    with pytest.raises(UserError, match=r"run\.yaml:3: sampler\.patch\.jitter: found 3, but it does nothing"):
+    with pytest.raises(
+        UserError, match=r"run\.yaml:3: sampler\.patch\.jitter: found 3, but it has no effect"
+    ):
         load_config(write(STAGES))
     loaded = load_config(write(STAGES.replace(", jitter: 3", "")))
     assert loaded.refine.run.sampler.patch.sample_patch_size == (64, 64)

@@ -562,8 +562,14 @@ def test_a_second_stage_of_another_architecture(load, distribution):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("refine.sampler.sample_mode=full", "refine.sampler.sample_mode: a second stage looks around"),
-        ("refine.sampler.patch.centres=a.csv", "refine.sampler.patch.centres: a second stage looks around"),
+        (
+            "refine.sampler.sample_mode=full",
+            "refine.sampler.sample_mode: a second stage uses the first's predictions",
+        ),
+        (
+            "refine.sampler.patch.centres=a.csv",
+            "refine.sampler.patch.centres: a second stage uses the first's predictions",
+        ),
         ("refine.dataset.root=x", "refine.dataset.root: a second stage has its own sampler, solver"),
         ("inference.evaluation_mode=use_input_size", "evaluation_mode cannot be use_input_size"),
         ("refine=3", "refine: found 3, should be a valid dictionary"),

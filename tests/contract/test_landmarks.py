@@ -539,7 +539,7 @@ def test_a_figure_that_decides_stops_early(install, project):
 def test_a_figure_that_does_not_exist_is_named(install, project, capsys):
     install(FIGURE)
     assert project.train("--set", "trainer.monitor=mine") == 2
-    assert "there is no figure 'mine'" in capsys.readouterr().err
+    assert "there is no metric 'mine'" in capsys.readouterr().err
 
 
 SUGGESTS = """

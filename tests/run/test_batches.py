@@ -136,6 +136,6 @@ def test_random_numbers_of_an_order_belong_to_the_epoch():
 @pytest.mark.parametrize("answer", [[0, 1], [0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, -1], [[0] * 6]])
 def test_an_order_of_what_is_not_there_is_refused(answer):
     with pytest.raises(
-        UserError, match="'training_order' answered must give 6 indices of 5 samples, but returned"
+        UserError, match="'training_order' returned must return 6 indices of 5 samples, but returned"
     ):
         ordered(lambda: answer)

@@ -183,7 +183,7 @@ FAULTS = {
         "shapes_and_dtypes",
         "len(run.outputs), 5",
         "len(run.outputs) - (run.task == 'segmentation'), 5",
-        "there is one map a class",
+        "there is one map per class",
     ),
     "no segmentation, by a crash": (
         "two_dimensions",

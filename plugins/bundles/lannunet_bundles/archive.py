@@ -26,7 +26,7 @@ SUFFIXES = (".safetensors", ".json", ".yaml", ".md", ".jpg")
 """Of what a bundle may hold: nothing that runs, and nothing that unpickles."""
 
 LAST = (MANIFEST, SIGNATURE)
-DO_NOT_USE = "Do not use it, and tell where you have it from."
+DO_NOT_USE = "Do not use it, and report it to its source."
 VERSION, UTF8, JAN_1980, REGULAR = 20, 0x800, 0x21, (stat.S_IFREG | 0o644) << 16
 
 
@@ -83,7 +83,7 @@ def verified(
                 for name in in_order(sizes):
                     content = archive.read(name)
                     if name in manifest.files and not manifest.files[name].is_of(content):
-                        raise damaged(path, f"'{name}' is not what its manifest says")
+                        raise damaged(path, f"'{name}' differs from its manifest")
                     keep(name, content)
                     yield name, content
 
@@ -140,7 +140,9 @@ def listed(path: Path, archive: zipfile.ZipFile, size: int) -> dict[str, int]:
     if len(sizes) > MOST_FILES or sum(sizes.values()) > size:
         raise UserError(f"{path}: the bundle would unpack to more than it is. {DO_NOT_USE}")
     if MANIFEST not in sizes or sizes[MANIFEST] > MOST_OF_MANIFEST:
-        raise UserError(f"{path}: is not a bundle, as it has no {MANIFEST} that fits. Give one of ours.")
+        raise UserError(
+            f"{path}: is not a bundle, as it has no valid {MANIFEST}. Give one of `lannunet bundle create`."
+        )
     return sizes
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def read_card(path: Path) -> Card:
-    """What an author says of a model, from YAML.
+    """The author's description of a model, from YAML.
 
     Raises:
         UserError: It cannot be read, or says something else.
@@ -34,7 +34,7 @@ def read_card(path: Path) -> Card:
         known = ", ".join(Card.model_fields)
         raise UserError(f"{path}: {place}: {first['msg']}. A card has the keys {known}.") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{path}: is no YAML ({str(error).splitlines()[0]}).") from None
+        raise UserError(f"{path}: is not YAML ({str(error).splitlines()[0]}).") from None
 
 
 def render_card(manifest: Manifest) -> str:

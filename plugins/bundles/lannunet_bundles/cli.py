@@ -33,7 +33,7 @@ def create(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle to write, NAME.lnb.")],
     card: Annotated[
-        Path | None, typer.Option(help="A YAML with what you say of the model: data, intended_use, limits …")
+        Path | None, typer.Option(help="A YAML that describes the model: data, intended_use, limits …")
     ] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="What lannunet calibrate wrote; predictions will use it.")
@@ -70,7 +70,7 @@ def create(
         key for key in ("data", "intended_use", "limits", "license") if not getattr(manifest.card, key)
     ]
     if lacking:
-        echo(f"its card does not say: {', '.join(lacking)} (--card FILE, a YAML with these keys)")
+        echo(f"its card lacks: {', '.join(lacking)} (--card FILE, a YAML with these keys)")
     _, digest = verified(output)
     echo(f"{output} is written: {output.stat().st_size / 1e6:.1f} MB, sha256={digest}")
 
@@ -80,7 +80,7 @@ def show(
     bundle: Bundle,
     as_json: Annotated[bool, typer.Option("--json", help="Print its manifest as JSON.")] = False,
 ) -> None:
-    """Print what a bundle says of itself, once it is verified."""
+    """Verify a bundle, and print its manifest."""
     from lannunet_bundles.archive import verified
     from lannunet_bundles.manifest import CARD
     from lannunet_core import terminal_text

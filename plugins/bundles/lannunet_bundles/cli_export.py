@@ -35,7 +35,7 @@ def export(
     sides = None
     if size is not None:
         if not all(part.isdecimal() and int(part) for part in size.split(",")):
-            raise UserError(f"--size: {size} is no size; give pixels, such as 512,384.")
+            raise UserError(f"--size: {size} is not a size; give pixels, such as 512,384.")
         sides = [int(part) for part in size.split(",")]
     if out.suffix != SUFFIXES[to.value]:
         raise UserError(f"--output: {out} should end in {SUFFIXES[to.value]}, as {to.value} files do.")

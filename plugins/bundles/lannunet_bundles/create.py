@@ -49,7 +49,7 @@ from lannunet_core import (
 CORE = "lannunet-core"
 FILE = "file"  # stands for the distribution of a plugin that is a file
 OF_PROVENANCE = ("started", "seed", "run", "plugins", "hooks", "libraries", "python", "precision", "sizing")
-"""What a model says of its training that is not of the machine."""
+"""Keys of a model's training record that do not describe the machine."""
 OF_SUMMARY = (
     *("unit", "images", "cases", "evaluated", "overall", "per_landmark", "per_class"),
     *("confidence", "metrics", "mean_position"),
@@ -236,7 +236,7 @@ def read_calibration(path: Path) -> bytes:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
     except (ValueError, RecursionError):
-        raise UserError(f"{path}: is no calibration that lannunet calibrate wrote.") from None
+        raise UserError(f"{path}: is not a calibration of `lannunet calibrate`.") from None
     return content
 
 
@@ -265,7 +265,7 @@ def pictures(models: Sequence[Trained]) -> Iterator[tuple[str, bytes]]:
 
 
 def describe(models: Sequence[Trained], card: Card) -> Manifest:
-    """What the manifest says of models, without their files."""
+    """The manifest's description of models, without their files."""
     first = models[0].checkpoint
     used = {
         (one["name"], one["distribution"], one["version"]) for m in models for one in m.checkpoint.plugins
@@ -340,7 +340,7 @@ def calibrated(learned: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def summary(run: Path | None) -> dict[str, Any]:
-    """A run's figures; empty where it has none."""
+    """A run's metrics; empty if it has none."""
     try:
         found = json.loads((run / "summary.json").read_text(encoding="utf-8")) if run else None
     except (OSError, ValueError, RecursionError):

@@ -31,7 +31,7 @@ Format = Literal["onnx", "torchscript"]
 SUFFIXES: Mapping[str, str] = {"onnx": ".onnx", "torchscript": ".pt"}
 OPSET = 18
 KEY = "lannunet"
-"""Of what the file says about itself, a JSON: in ONNX's metadata, or TorchScript's extra files."""
+"""Key of the metadata, a JSON: in ONNX's metadata, or TorchScript's extra files."""
 
 NUDGE = 3e-6  # of a pixel's value
 
@@ -74,7 +74,7 @@ def export(
     loaded = task.load(model, plugins=plugins)
     make: Callable[..., Graph] | None = getattr(loaded, "graph", None)
     if make is None:
-        raise UserError(f"{model}: task {task.name} does not say how its models are exported.")
+        raise UserError(f"{model}: task {task.name} does not support the export of models.")
     graph = make(size)
     program = recorded(graph, model)
     with tempfile.TemporaryDirectory() as folder, quiet():
@@ -114,7 +114,7 @@ def require_onnx() -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """What torch's exporters say is for their authors."""
+    """Hide messages of torch's exporters, which are for their authors."""
     import logging
 
     with warnings.catch_warnings():
@@ -284,7 +284,7 @@ def checked(graph: Graph, run: Run, model: Path) -> dict[str, Any]:
 
 
 def wanted_of(graph: Graph, given: tuple[NDArray[Any], ...]) -> dict[str, NDArray[Any]]:
-    """What the model returns, or where it has no answer of its own, the module."""
+    """The outputs of the model, or the module if the model defines none."""
     import torch
 
     if wanted := graph.wanted(*given):

@@ -43,7 +43,7 @@ def file_from_hub(model: Path) -> Path:
     fetched = Path(found)
     if (other := hash_of(fetched)) != digest:
         raise UserError(
-            f"{address}: what is there has the SHA-256 {other}, not {digest}. Do not use it before you know "
+            f"{address}: its content has the SHA-256 {other}, not {digest}. Do not use it before you know "
             "why."
         )
     return fetched

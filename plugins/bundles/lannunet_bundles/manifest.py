@@ -1,4 +1,4 @@
-"""What a bundle says of itself: `manifest.json`."""
+"""The manifest of a bundle: `manifest.json`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class UsedPlugin(Part):
 
 
 class Card(BaseModel):
-    """What the model's author says of it; the fields of Hugging Face's and MONAI's cards.
+    """The author's description of the model; the fields of Hugging Face's and MONAI's cards.
 
     Texts are Markdown. What is left out is shown as not stated.
     """

@@ -38,7 +38,7 @@ def open_bundle(path: Path) -> Path:
 
 
 def require(manifest: Manifest, path: Path) -> None:
-    """Refuse a bundle that needs what is not installed; the message says all of it, and the command."""
+    """Raise a UserError for a bundle with missing requirements, with all of them, and the command."""
     lacking, problems = [], []
     for text in manifest.requires:
         wanted = Requirement(text)

@@ -22,7 +22,7 @@ SHOWN = (
 
 
 def write_zoo(folder: Path) -> int:
-    """Write `index.json` and `index.html` of the bundles in a folder; what is no sound bundle is left out.
+    """Write `index.json` and `index.html` of the bundles in a folder; damaged ones are left out.
 
     Returns:
         How many bundles they hold.
@@ -31,7 +31,7 @@ def write_zoo(folder: Path) -> int:
         UserError: There are none, or files of these names are there that lannunet did not write.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: is no folder.")
+        raise UserError(f"{folder}: is not a folder.")
     entries, cards = [], []
     for path in sorted(folder.glob("*.lnb")):
         kept: dict[str, bytes] = {}

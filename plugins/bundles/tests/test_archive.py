@@ -193,7 +193,7 @@ def test_a_wrong_hash_is_refused(refused):
     other = {**FILES, "README.md": b"# B model\n"}
     whole = {**other, "manifest.json": manifest_of(FILES)}
     said = refused(b"".join(packed((name, whole[name]) for name in in_order(whole))))
-    assert "is damaged: 'README.md' is not what its manifest says" in said
+    assert "is damaged: 'README.md' differs from its manifest" in said
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_torchscript_finds_the_same_landmarks(trained, tmp_path, capsys):
 def test_what_has_no_format_is_refused(trained, tmp_path, capsys):
     out = tmp_path / "model.onnx"
     assert trained.lannunet("bundle", "export", trained.out, "-o", out, "--size", "64x64") == 2
-    assert "--size: 64x64 is no size; give pixels, such as 512,384." in capsys.readouterr().err
+    assert "--size: 64x64 is not a size; give pixels, such as 512,384." in capsys.readouterr().err
     assert trained.lannunet("bundle", "export", trained.out, "-o", tmp_path / "model.pt") == 2
     assert "should end in .onnx" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -172,7 +172,7 @@ def test_what_is_not_the_model_is_not_written(strangers, tmp_path):
     with pytest.raises(UserError, match=r"score is 0.01 off for an image of 5×6, where 0.001 is allowed"):
         export(Path("model"), tmp_path / "out.pt", "torchscript")
     strangers(None)
-    with pytest.raises(UserError, match="task boxes does not say how its models are exported"):
+    with pytest.raises(UserError, match="task boxes does not support the export of models"):
         export(Path("model"), tmp_path / "out.pt", "torchscript")
     assert not list(tmp_path.iterdir())
 

@@ -75,7 +75,7 @@ def test_a_server_that_cannot_resume_gives_all_of_it(server):
 def test_a_wrong_hash_is_refused_and_nothing_stays(server, cache):
     model = address(server)
     server.files["/models/m.safetensors"] = CONTENT[::-1]
-    with pytest.raises(UserError, match=r"what is there has the SHA-256 .*, not .*; it was removed"):
+    with pytest.raises(UserError, match=r"its content has the SHA-256 .*, not .*; it was removed"):
         fetch(model)
     assert not [path for path in (cache / "downloads").iterdir() if path.suffix != ".lock"]
     server.files["/models/m.safetensors"] = CONTENT

@@ -21,9 +21,9 @@ HALF = 0.5
 do."""
 DECIMAL = re.compile(r"^\s*([-+]?\d+),(\d+)\s*$")
 FEW = 20
-"""Files that are inspected to tell the format of a folder."""
+"""Number of files that are inspected to recognise the format of a folder."""
 LONGEST = 1 << 16
-"""Characters of a line that are inspected to tell a format."""
+"""Characters of a line that are inspected to recognise a format."""
 SPLITS: dict[str, Split] = {
     "train": "training",
     "training": "training",
@@ -37,7 +37,7 @@ SPLITS: dict[str, Split] = {
 
 
 def json_of(path: Path) -> Any:
-    """The content of a small or large JSON, for telling its format; None where it is none."""
+    """The content of a JSON, to recognise its format; None: it is not JSON."""
     if not path.is_file() or path.suffix.lower() != ".json":
         return None
     stat = path.stat()
@@ -67,7 +67,7 @@ def text_of(path: Path) -> str:
 
 
 def first_line(path: Path) -> str:
-    """The first line that says something, for telling a format; "" of what is not a file."""
+    """The first line with content, to recognise a format; "": it is not a file."""
     if not path.is_file():
         return ""
     with path.open(encoding=_encoding(path), errors="replace") as file:
@@ -80,7 +80,7 @@ def delimiter_of(line: str) -> str:
 
 
 class Cells(NamedTuple):
-    """What a table says.
+    """The content of a table.
 
     Attributes:
         lines: Those that say something, each with its number.

@@ -48,7 +48,7 @@ def read(path: Path, images: Path | None) -> Annotations:
         marks = _marks(element, labels, where)
         left += sum(shape.tag not in ("points", "skeleton", "tag") for shape in element)
         found.append(Annotated(image, marks, split=split, source=where))
-    notes = (f"{file}: {left} shapes that are no points are left out.",) if left else ()
+    notes = (f"{file}: {left} shapes that are not points are left out.",) if left else ()
     return Annotations(names_of(found, labels), tuple(found), name=path.stem, notes=notes)
 
 
@@ -64,7 +64,7 @@ def _marks(image: ET.Element, labels: Sequence[str], where: str) -> dict[str, Ma
         label = _attribute(shape, "label", where)
         if labels and label not in labels:
             raise UserError(
-                f"{where}: {terminal_text(label)} is none of the task's labels ({', '.join(labels):.200})."
+                f"{where}: {terminal_text(label)} is not one of the task's labels ({', '.join(labels):.200})."
             )
         points = [point.split(",") for point in _attribute(shape, "points", where).split(";")]
         for number, point in enumerate(points, 1):

@@ -61,7 +61,7 @@ def _made(one: Annotated, names: tuple[str, ...], make: Made) -> Any:
 
     where = f'sample "{one.id}"'
     if image_format(one.image) != "DICOM":
-        raise UserError(f"{where}: {one.image} is no DICOM image, so a DICOM file cannot refer to it.")
+        raise UserError(f"{where}: {one.image} is not a DICOM image, so a DICOM file cannot refer to it.")
     image = pydicom.dcmread(one.image, stop_before_pixels=True)
     try:
         return make(one, names, image)

@@ -76,7 +76,7 @@ def _image(data: dict[str, Any], finder: ImageFinder, where: str) -> Path:
     if named is None:
         texts = [value for value in data.values() if isinstance(value, str)]
         if len(texts) != 1:
-            raise UserError(f'{where}: "data" does not say which image it is (image: …).')
+            raise UserError(f'{where}: "data" does not name its image (image: …).')
         (named,) = texts
     address = urlsplit(named)
     local = parse_qs(address.query).get("d")  # /data/local-files/?d=folder/x.png

@@ -64,7 +64,7 @@ def read(path: Path, images: Path | None) -> Annotations:
         image = _image(content, file, images)
         check_size(image, (content.get("imageWidth"), content.get("imageHeight")), str(file))
         found.append(Annotated(image, marks, source=str(file)))
-    notes = [f"{path}: {left} shapes that are no points are left out."] if left else []
+    notes = [f"{path}: {left} shapes that are not points are left out."] if left else []
     if foreign:
         notes.append(f"{path}: {foreign} JSON that are not LabelMe's are left out.")
     return Annotations(names_of(found), tuple(found), name=path.stem, notes=tuple(notes))
@@ -81,7 +81,7 @@ def _image(content: Mapping[str, Any], file: Path, images: Path | None) -> Path:
 
 
 def _marks(shapes: list[Any], where: str) -> tuple[dict[str, Mark], int]:
-    """The points, and how many shapes are none."""
+    """The points, and the number of other shapes."""
     marks: dict[str, Mark] = {}
     left = 0
     for shape in shapes:

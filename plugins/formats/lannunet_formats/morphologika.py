@@ -41,7 +41,7 @@ def read(path: Path, images: Path | None, y_up: bool | None) -> Annotations:
     points = [(number, line) for number, line in _part(parts, "rawpoints", path) if not line.startswith("'")]
     if len(names) != individuals or len(points) != individuals * landmarks:
         raise UserError(
-            f"{path}: says {individuals} individuals of {landmarks} landmarks, but holds {len(names)} "
+            f"{path}: states {individuals} individuals of {landmarks} landmarks, but holds {len(names)} "
             f"names and {len(points)} points."
         )
     labels = [label for _, line in parts.get("labels", []) for label in line.split()]
@@ -54,7 +54,8 @@ def read(path: Path, images: Path | None, y_up: bool | None) -> Annotations:
             numbers = line.replace(",", " ").split()
             if len(numbers) != dimensions:
                 raise UserError(
-                    f"{path}, line {number}: '{terminal_text(line):.40}' is no point of {dimensions} numbers."
+                    f"{path}, line {number}: '{terminal_text(line):.40}' is not a point of {dimensions} "
+                    "numbers."
                 )
             if MISSING not in numbers:
                 marks[str(k)] = mark_of(numbers, f"{path}, line {number}")
@@ -80,14 +81,14 @@ def _parts(path: Path) -> dict[str, list[tuple[int, str]]]:
 
 def _part(parts: dict[str, list[tuple[int, str]]], name: str, path: Path) -> list[tuple[int, str]]:
     if not parts.get(name):
-        raise UserError(f"{path}: says nothing below [{name}].")
+        raise UserError(f"{path}: has nothing below [{name}].")
     return parts[name]
 
 
 def _count(parts: dict[str, list[tuple[int, str]]], name: str, path: Path) -> int:
     number, text = _part(parts, name, path)[0]
     if not text.isdecimal():
-        raise UserError(f"{path}, line {number}: '{terminal_text(text):.40}' is no count.")
+        raise UserError(f"{path}, line {number}: '{terminal_text(text):.40}' is not a count.")
     return int(text)
 
 

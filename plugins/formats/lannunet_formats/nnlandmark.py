@@ -116,7 +116,7 @@ def _channels(name: str, case: str) -> tuple[str, ...]:
 
 
 def _spacing(entry: Any, where: str) -> tuple[float, ...] | None:
-    """That of the annotations, where the image has none."""
+    """The spacing of the annotations, if the image has none."""
     if not isinstance(entry, Mapping) or entry.get("image_spacing") is not None:
         return None
     told: Any = entry.get("annotation_spacing")
@@ -157,7 +157,7 @@ def _marks(label: Path, image: Path, values: Mapping[str, int]) -> dict[str, Mar
 
 
 def write(annotations: Annotations, out: Path) -> None:
-    """Label maps and the files beside them; `dataset.json` says where the images lie."""
+    """Label maps and the files beside them; `dataset.json` has the paths of the images."""
     values = {name: number for number, name in enumerate(annotations.names, 1)}
     centres = [_centres(one) for one in annotations.images]  # refused before anything is written
     out.mkdir(parents=True)

@@ -85,7 +85,7 @@ def read(path: Path, images: Path | None) -> Annotations:
             image, source = _image(shown, file, finder if "filenames" in shown.backend else videos, images)
             found.append(Annotated(image, marks, extra={GROUP: source}, source=where))
     if guessed and not found:
-        raise UserError(f"{path}: its {guessed} frames hold predictions alone, which are no annotations.")
+        raise UserError(f"{path}: its {guessed} frames hold only predictions, which are not annotations.")
     notes = (f"{path}: {guessed} frames with predictions alone are left out.",) if guessed else ()
     order = skeletons[0] if skeletons else ()
     return Annotations(names_of(found, order), tuple(found), name=path.stem, group_by=GROUP, notes=notes)

@@ -220,7 +220,7 @@ def write_fcsv_files(annotations: Annotations, out: Path) -> None:
 def _write(
     annotations: Annotations, out: Path, suffix: str, write: Callable[[Annotated, Path], None]
 ) -> None:
-    """A folder of one file per case, or one file where its name says so."""
+    """Write a folder of one file per case, or one file, depending on the name."""
     if out.name.lower().endswith(suffix):
         if len(annotations.images) != 1:
             raise UserError(

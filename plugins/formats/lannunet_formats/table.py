@@ -68,7 +68,7 @@ class Rows(NamedTuple):
 
 
 def _rows(path: Path) -> Rows:
-    """What a table says, by columns in small letters."""
+    """The content of a table, by columns in lower case."""
     found = cells_of(path)
     (_, head), *lines = found.lines
     columns = [from_spreadsheet(name.strip()) for name in head]
@@ -144,7 +144,7 @@ def _case(
     split = row.get("split", "").strip().lower()
     if split and split not in SPLITS:
         raise UserError(
-            f"{where}, column 'split': '{terminal_text(split):.40}' is none of {', '.join(SPLITS)}."
+            f"{where}, column 'split': '{terminal_text(split):.40}' is not one of {', '.join(SPLITS)}."
         )
     extra = {name: row[key] for key, name in fields.items() if row[key]}
     named = row.get("id")
@@ -159,7 +159,7 @@ def _case(
 
 
 def _mark(row: Mapping[str, str], axes: list[str], where: str) -> Mark | None:
-    """What a row says of a landmark; None: not annotated."""
+    """The landmark in a row; None: not annotated."""
     state = row.get("state", "").strip().lower()
     if state not in ("", "visible", "occluded", "absent", "unlabelled"):
         raise UserError(f"{where}, column 'state': '{terminal_text(state):.40}' is not known.")
@@ -173,7 +173,7 @@ def _mark(row: Mapping[str, str], axes: list[str], where: str) -> Mark | None:
         sure = float(confidence) if confidence else None
     except ValueError:
         said = terminal_text(confidence)
-        raise UserError(f"{where}, column 'confidence': '{said:.40}' is no number.") from None
+        raise UserError(f"{where}, column 'confidence': '{said:.40}' is not a number.") from None
     return mark_of(numbers, where, occluded=state == "occluded", confidence=sure)
 
 

@@ -87,7 +87,7 @@ def _blocks(path: Path) -> Iterator[Block]:
         if not line.strip():
             continue
         if not equals:
-            raise UserError(f"{path}, line {number}: '{terminal_text(line):.40}' is no KEY=VALUE.")
+            raise UserError(f"{path}, line {number}: '{terminal_text(line):.40}' is not KEY=VALUE.")
         if key in POINTS:
             if block is not None:
                 yield block
@@ -107,7 +107,7 @@ def _blocks(path: Path) -> Iterator[Block]:
 
 def _count(value: str, where: str) -> int:
     if not value.isdecimal():
-        raise UserError(f"{where}: '{terminal_text(value):.40}' is no count.")
+        raise UserError(f"{where}: '{terminal_text(value):.40}' is not a count.")
     return int(value)
 
 
@@ -117,7 +117,7 @@ def _points(lines: Iterator[tuple[int, str]], count: int, axes: int, path: Path)
         number, line = next(lines, (0, ""))
         if len(line.split()) != axes or "=" in line:
             place = f", line {number}" if number else ", at its end"
-            raise UserError(f"{path}{place}: '{terminal_text(line):.40}' is no point of {axes} numbers.")
+            raise UserError(f"{path}{place}: '{terminal_text(line):.40}' is not a point of {axes} numbers.")
         points.append(line.split())
     return points
 

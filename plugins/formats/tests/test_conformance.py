@@ -156,5 +156,5 @@ def test_a_check_by_command_of_what_writes_no_or_reads_no_or_is_broken(
 
 def test_what_is_no_format_is_named_and_left_out(install):
     install("matches")
-    with pytest.warns(UserWarning, match="is no list of lannunet_landmarks.LandmarkFormat"):
+    with pytest.warns(UserWarning, match="is not a list of lannunet_landmarks.LandmarkFormat"):
         assert "pts" not in {one.name for one in formats()}

@@ -81,7 +81,7 @@ def test_a_segment_lies_around_each_landmark(radiograph, tmp_path):
 def test_a_picture_that_is_no_dicom_is_refused(name, tmp_path):
     pytest.importorskip("highdicom", reason="highdicom is not installed")
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((40, 60), np.uint8)), str(tmp_path / "a.png"))
-    with pytest.raises(UserError, match=r'sample "x": .*a\.png is no DICOM image'):
+    with pytest.raises(UserError, match=r'sample "x": .*a\.png is not a DICOM image'):
         format_called(name, "").write(annotations(tmp_path / "a.png"), tmp_path / "none")
     assert not (tmp_path / "none").exists()
 

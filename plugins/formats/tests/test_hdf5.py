@@ -147,7 +147,7 @@ VIDEO = {"filename": "/home/ada/fly.mp4", "type": "MediaVideo"}
     (VIDEO, (0, 4, 0, [[TIP]]), "labels.slp, frame 4: image .*fly.mp4 is not in"),
     (VIDEO | {"filenames": ["gone.png"]}, (0, 0, 0, [[TIP]]), "frame 0: image gone.png is not in"),
     (VIDEO, (0, 4, 0, [[TIP], [TIP]]), "labels.slp, frame 4: shows 2 instances"),
-    (VIDEO, (0, 4, 1, [[TIP]]), "labels.slp: its 1 frames hold predictions alone"),
+    (VIDEO, (0, 4, 1, [[TIP]]), "labels.slp: its 1 frames hold only predictions"),
     (VIDEO, (0, 4, 0, [[TIP, EYE]]), "labels.slp, frame 4: has 2 points, but its skeleton has 1 nodes"),
 ])  # fmt: skip
 def test_what_sleap_holds_and_we_do_not_is_said(backend, frame, said, tmp_path, write_slp):

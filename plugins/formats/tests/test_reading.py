@@ -335,7 +335,7 @@ def test_order_lists_fields_and_what_is_left_out(place, pictures):
     assert cvat.names == ("tip", "eye", "ear")  # as the labels stand in CVAT
     assert [one.split for one in cvat.images] == ["training", "testing"]
     _, labelme = read(place("a0.json", LABELME), pictures)
-    assert "1 shapes that are no points are left out" in labelme.notes[0]
+    assert "1 shapes that are not points are left out" in labelme.notes[0]
     _, tps = read(place("flies.tps", TPS), pictures)
     assert tps.images[0].extra == {"tps_id": "0", "tps_scale": "0.013"}
     assert "1 curves" in tps.notes[0]
@@ -525,7 +525,7 @@ def changed(content, *path, value):
         (
             "c.xml",
             CVAT.replace('<points label="tip"', '<points label="nose"'),
-            r"c\.xml, image a0\.png: nose is none of the task's labels \(fly, tip, eye, ear\)",
+            r"c\.xml, image a0\.png: nose is not one of the task's labels \(fly, tip, eye, ear\)",
         ),
         ("c.xml", CVAT.replace("</skeleton>", '</skeleton><skeleton label="fly"/>'), "holds 2 skeletons"),
         ("c.xml", CVAT.replace('<points label="ear"', "<points"), "image a0.png: <points> has no label"),
@@ -539,11 +539,11 @@ def changed(content, *path, value):
             DLC.replace("tip,tip,eye,eye", "tip,tip,tip,tip"),
             r"d\.csv: has two columns of tip x",
         ),
-        ("t.tps", TPS.replace("LM=3", "LM=three", 1), "t.tps, line 1: 'three' is no count"),
-        ("m.txt", MORPHOLOGIKA.replace("]\n2", "]\ntwo", 1), "m.txt, line 2: 'two' is no count"),
+        ("t.tps", TPS.replace("LM=3", "LM=three", 1), "t.tps, line 1: 'three' is not a count"),
+        ("m.txt", MORPHOLOGIKA.replace("]\n2", "]\ntwo", 1), "m.txt, line 2: 'two' is not a count"),
         ("w.csv", WIDE.replace("eye_y", "Tip_x"), r"w\.csv: column 'tip_x' is there twice"),
         ("w.csv", WIDE.replace("eye_y", "nose_y"), r"w\.csv: column 'eye_x' has no other of x and y"),
-        ("w.csv", LONG.replace("state", "confidence"), "column 'confidence': 'occluded' is no number"),
+        ("w.csv", LONG.replace("state", "confidence"), "column 'confidence': 'occluded' is not a number"),
         ("w.csv", LONG.replace("\t30\t", "\t30\u00a0\t").encode("cp1252"), r"w\.csv: is not in UTF-8 \(byte"),
         ("w.csv", LONG.replace("occluded", "gone"), "line 3, column 'state': 'gone' is not known"),
         ("c.xml", CVAT.replace("</annotations>", ""), "c.xml, line 23, column 0: malformed XML"),
@@ -563,7 +563,7 @@ def changed(content, *path, value):
             TPS.replace("LM=3\n1 39", "LM=2\n1 39").replace("NA NA\n", ""),
             "t.tps, line 13: has 2 landmarks where the first has 3",
         ),
-        ("t.tps", TPS.replace("30 35\n", ""), "t.tps, line 4: 'CURVES=1' is no point of 2 numbers"),
+        ("t.tps", TPS.replace("30 35\n", ""), "t.tps, line 4: 'CURVES=1' is not a point of 2 numbers"),
         (
             "m.txt",
             MORPHOLOGIKA.replace("3 4\n", ""),

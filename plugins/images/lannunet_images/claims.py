@@ -12,7 +12,7 @@ RATIO = 1500  # that no stream of deflate, LZW or JPEG exceeds
 
 
 def check_claim(size: Sequence[int], channels: int, held: float | None = None, bits: float = 8) -> None:
-    """Refuse an image that is larger than its file can hold, or than anybody expects.
+    """Refuse an image that is larger than its file can hold, or than the limit.
 
     Args:
         size: In pixels, any order of axes.
@@ -40,5 +40,5 @@ def check_claim(size: Sequence[int], channels: int, held: float | None = None, b
     if numbers > limit:
         raise UserError(
             f"claims {shape} pixels of {channels} channel{'s' * (channels != 1)}, and an image may have "
-            f"{limit:,} numbers. If it is no mistake, set the environment variable {LIMIT_VARIABLE} higher."
+            f"{limit:,} numbers. If it is correct, set the environment variable {LIMIT_VARIABLE} higher."
         )

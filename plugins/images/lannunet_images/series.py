@@ -171,7 +171,7 @@ def _read_series(path: Path, dated: Dated) -> Series:
     step = float(np.median(np.diff(places)[np.diff(places) > 0])) if np.ptp(places) else 0.0
     if not step:
         raise UserError(
-            f"{where}: its {len(slices)} DICOM files lie at one place (Image Position): they are no volume."
+            f"{where}: its {len(slices)} DICOM files have one Image Position: they are not a volume."
         )
     kept = _each_place_once(where, ordered, places, step)
     _check_gaps(where, kept, normal)
@@ -219,8 +219,7 @@ def _slice(path: Path) -> Slice:
     position, axes = (_numbers(reader, tag) for tag in (POSITION, ORIENTATION))
     if len(position) != 3 or len(axes) != 6:
         raise UserError(
-            f"{path}: does not say where its slice lies (Image Position and Orientation), so its folder is "
-            "no volume."
+            f"{path}: does not state Image Position and Orientation of its slice, so its folder is no volume."
         )
     x, y = dicom.spacing(reader)[:2]
     series, title = (_text(reader, tag) for tag in (dicom.SERIES, TITLE))
@@ -265,12 +264,12 @@ def _check_alike(where: str, slices: Sequence[Slice]) -> None:
             if found != wanted:
                 raise UserError(
                     f"{where}: the {what} of {one.path.name} is {_times(found)}, that of {first.path.name} "
-                    f"{_times(wanted)}; the slices of a volume are alike. Take out what is no part of it."
+                    f"{_times(wanted)}; the slices of a volume are equal. Remove what is not part of it."
                 )
         if not np.allclose(one.axes, first.axes, rtol=0, atol=TURNED):
             raise UserError(
                 f"{where}: {one.path.name} is turned against {first.path.name} (Image Orientation); the "
-                "slices of a volume are parallel. Take out what is no part of it."
+                "slices of a volume are parallel. Remove what is not part of it."
             )
 
 
@@ -285,7 +284,7 @@ def _each_place_once(where: str, ordered: Sequence[Slice], places: Floats, step:
         if not np.array_equal(read_image(one.path, 3).pixels, read_image(kept[-1].path, 3).pixels):
             raise UserError(
                 f"{where}: {kept[-1].path.name} and {one.path.name} lie at one place and show something "
-                "else. Take out the one that is no part of the volume."
+                "else. Remove the one that is not part of the volume."
             )
         left.append(one.path.name)
     if left:

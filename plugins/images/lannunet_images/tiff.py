@@ -96,7 +96,9 @@ def _stated(path: Path, pages: list[_Page]) -> Stated:
     first = pages[0]
     looks = {(page.size, page.channels, page.one(BITS), page.one(FORMAT)) for page in pages}
     if len(looks) > 1:
-        raise UserError("its pages differ in size or type. Save each as a file, or all alike as a volume.")
+        raise UserError(
+            "its pages differ in size or type. Save each as a file, or all with one type as a volume."
+        )
     samples, held, bits = first.one(SAMPLES), path.stat().st_size, float(first.one(BITS))
     size: tuple[int, ...] = first.size if len(pages) == 1 else (*first.size, len(pages))
     check_claim(size, max(samples, first.channels))

@@ -24,7 +24,7 @@ def test_what_of_a_folder_is_an_image(tmp_path):
     found = sorted(path.name for path in tmp_path.iterdir() if IMAGE_FILES.knows(path))
     assert found == ["1.2.840.113619.2.5", "IM0001", "scan.dcm", "x.png", "y.PNG"]
     np.testing.assert_array_equal(IMAGE_FILES.read(tmp_path / "IM0001", 2).pixels[0], GREY)
-    with pytest.raises(UserError, match=r"\._x\.png: is a note of macOS about another file"):
+    with pytest.raises(UserError, match=r"\._x\.png: is metadata of macOS about another file"):
         IMAGE_FILES.read(tmp_path / "._x.png", 2)
 
 

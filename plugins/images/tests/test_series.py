@@ -155,7 +155,7 @@ def change(**values):
 BAD = {
     "turned": (change(ImageOrientationPatient=[1, 0, 0, 0, 0, 1]), "slice002.dcm is turned"),
     "another spacing": (change(PixelSpacing=[1, 1]), "spacing of slice002.dcm is 1×1"),
-    "no place": (change(ImagePositionPatient=None), "slice002.dcm: does not say where"),
+    "no place": (change(ImagePositionPatient=None), "slice002.dcm: does not state Image Position"),
     "damaged": (lambda f: (f / "slice002.dcm").write_bytes(bytes(128) + b"DICM\x08\0"), "slice002.dcm"),
     "uneven": (change(ImagePositionPatient=[10, -20, 36]), "mm apart, other slices 2.5 mm"),
     "one file": (lambda f: [p.unlink() for p in f.iterdir() if p.stem != "slice001"], "with 1 DICOM file,"),

@@ -501,7 +501,7 @@ def test_keys_that_it_reads_otherwise_are_named(write):
     assert loaded.run.inference.ensemble_checkpoints == []
     for said in (
         "3: SOLVER.BASE_LR: 0.01 is for SGD, LaNNU-Net's optimizer; here it is AdamW unless you set",
-        "3: SOLVER.REGRESS_SIGMA_LOSS_WEIGHT: 0.01 weighs another penalty than LaNNU-Net's",
+        "3: SOLVER.REGRESS_SIGMA_LOSS_WEIGHT: 0.01 weighs a different penalty than LaNNU-Net's",
         "4: SAMPLER.PATCH.CENTRED_PATCH_COORDINATE_PATH: first.xlsx is a sheet of LaNNU-Net's; here it is a",
         "5: INFERENCE.ENSEMBLE_CHECKPOINTS: [] are read",
     ):

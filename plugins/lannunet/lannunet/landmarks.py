@@ -1,3 +1,3 @@
-"""What models of `task: landmarks` answer."""
+"""Predictions of models with `task: landmarks`."""
 
 from lannunet_landmarks import Landmarks as Landmarks

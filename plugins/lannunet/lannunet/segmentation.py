@@ -1,3 +1,3 @@
-"""What models of `task: segmentation` answer."""
+"""Predictions of models with `task: segmentation`."""
 
 from lannunet_segmentation import Segmentation as Segmentation

@@ -51,7 +51,7 @@ def draw_predictions(predictions: Sequence[Any], folder: Path, run: Path) -> lis
 
 
 def _landmark_error(prediction: Prediction) -> float:
-    """The mean error of an image; where there is none, how uncertain it is."""
+    """The mean error of an image; without annotation, its uncertainty."""
     from lannunet_landmarks import radial_errors
 
     pixels, _ = radial_errors(prediction)

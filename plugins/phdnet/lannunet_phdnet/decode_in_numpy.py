@@ -70,7 +70,7 @@ def smoothed(
 
 
 class Votes:
-    """Where the patches of one landmark say that it is."""
+    """The position of one landmark by the votes of its patches."""
 
     def __init__(self, moves: Array, heatmap: Array | None, covered: tuple[Array, Array] | None) -> None:
         shape = moves.shape[1:]

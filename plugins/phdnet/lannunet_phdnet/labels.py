@@ -1,4 +1,4 @@
-"""What the network should answer for every patch, made for a whole batch on the device of its landmarks.
+"""The labels of every patch, computed for a whole batch on the device of its landmarks.
 
 Patch i of an axis covers the pixels i · p … (i + 1) · p − 1 of the tensor that the network sees; its centre
 is pixel (i + ½) · p − ½. The last patch may reach beyond the image. The grid starts at the tensor's first

@@ -152,7 +152,7 @@ def test_what_a_case_lacks_is_left_out_of_the_evaluation_with_words(segmentation
         ({"Tr1": ["bright"]}, ("does not list dark for the case Tr1", "has voxels of it")),
         (
             {f"Tr{n}": ["bright"] for n in range(5)},
-            ("dark is annotated in none of the training cases",),
+            ("dark is not annotated in any training case",),
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""The plugins: one hook each. That voxels without annotation have no gradient is the task's doing."""
+"""The plugins: one hook each. The task itself gives voxels without annotation no gradient."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def find_cases(
         UserError: There are none, or it is not known what the classes are.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: is no folder. Name an nnU-Net folder.")
+        raise UserError(f"{folder}: is not a folder. Name an nnU-Net folder.")
     find = _raw if (folder / "imagesTr").is_dir() else _preprocessed
     files = find(folder, output, pattern, classes, instances)
     if not files:
@@ -170,7 +170,7 @@ def _chosen(
         return known or ()
     if known is not None and (unknown := sorted(set(wanted) - set(known))):
         raise UserError(
-            f"--classes: {unknown[0]} is no class of {path}, which has {', '.join(map(str, known))}."
+            f"--classes: {unknown[0]} is not a class of {path}, which has {', '.join(map(str, known))}."
         )
     return tuple(sorted(set(wanted)))
 
@@ -181,7 +181,7 @@ def _whole(values: NDArray[Any], path: Path, ignore: int | None) -> NDArray[np.i
         raise UserError(f"{path}: its labels are {low:g} … {high:g}; they must be whole numbers from −1 up.")
     labels: NDArray[np.integer[Any]] = values.astype(np.int16 if high < 2**15 else np.int32)
     if not np.array_equal(labels, values):
-        raise UserError(f"{path}: its labels are no whole numbers. Preprocess or copy it again.")
+        raise UserError(f"{path}: its labels are not whole numbers. Preprocess or copy it again.")
     if ignore is not None:
         labels[labels == ignore] = IGNORE
     return labels

@@ -1,4 +1,4 @@
-"""How much each class counts: as told, or by how many voxels of the training set it has."""
+"""The weight of each class: as configured, or by its number of voxels in the training set."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def script(arguments: Sequence[str] | None = None) -> None:
     with telling_errors():
         _check(chosen.sigma, chosen.w0)
         if wrong := [value for value in chosen.classes or () if value < 1]:
-            raise UserError(f"--classes: {wrong[0]} is no class. Give label values from 1 up.")
+            raise UserError(f"--classes: {wrong[0]} is not a class. Give label values from 1 up.")
 
         from lannunet_weighted.cases import find_cases
         from lannunet_weighted.generate import Recipe
@@ -133,12 +133,12 @@ def _make(cases: Sequence[LabelFile], recipe: Recipe, jobs: int = 0) -> None:
 
 def _check(sigma: float, w0: float) -> None:
     if not 0 < sigma < math.inf:
-        raise UserError(f"--sigma: {sigma:g} is no width. Give a positive number.")
+        raise UserError(f"--sigma: {sigma:g} is not a width. Give a positive number.")
     if not 0 <= w0 < math.inf:
-        raise UserError(f"--w0: {w0:g} is no weight. Give 0 or a positive number.")
+        raise UserError(f"--w0: {w0:g} is not a weight. Give 0 or a positive number.")
 
 
 def _class(word: str) -> int:
     if not word.strip().isdecimal() or int(word) < 1:
-        raise UserError(f"--classes: '{word}' is no class. Give label values from 1 up, as in 1,2.")
+        raise UserError(f"--classes: '{word}' is not a class. Give label values from 1 up, as in 1,2.")
     return int(word)

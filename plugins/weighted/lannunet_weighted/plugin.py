@@ -21,7 +21,7 @@ MODES: dict[str, Mode] = {"unet_border": "unet", "nearest_border": "nearest"}
 
 
 class Weighted(Plugin):
-    """Every voxel counts as much as its case's weight map says."""
+    """Voxels are weighted by the weight map of their case."""
 
     tasks = ("segmentation",)
     Config = WeightedConfig

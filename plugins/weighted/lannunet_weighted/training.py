@@ -42,7 +42,7 @@ def find_maps(dataset: SegmentationDataset, folder: Path | None) -> dict[str, Pa
         more = f" ({len(without)} cases have none)" if len(without) > 1 else ""
         raise UserError(
             f"{folders[0]}: there is no weight map of case {without[0]}, {without[0]}{WEIGHT_MAP}.npy{more}. "
-            f"Make them (lannunet weightmaps {dataset.path}), say where they are (trainer.weighted.folder), "
+            f"Make them (lannunet weightmaps {dataset.path}), give their folder (trainer.weighted.folder), "
             "or set trainer.weighted.generate: unet_border."
         )
     return paths

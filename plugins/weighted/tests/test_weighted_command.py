@@ -224,7 +224,7 @@ def test_the_script_ends_as_every_command_does(stage, capfd, monkeypatch):
             script([str(stage), *arguments])
         return end.value.code, capfd.readouterr().err
 
-    assert ended("--w0", "-1") == (2, "Error: --w0: -1 is no weight. Give 0 or a positive number.\n")
+    assert ended("--w0", "-1") == (2, "Error: --w0: -1 is not a weight. Give 0 or a positive number.\n")
     (stage / "file").write_text("")
     code, said = ended("--output-dir", str(stage / "file" / "maps"))  # the user's mistake: 2, as elsewhere
     assert code == 2
@@ -236,13 +236,13 @@ def test_the_script_ends_as_every_command_does(stage, capfd, monkeypatch):
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        (["--sigma", "0"], "--sigma: 0 is no width"),
-        (["--sigma", "nan"], "--sigma: nan is no width"),
+        (["--sigma", "0"], "--sigma: 0 is not a width"),
+        (["--sigma", "nan"], "--sigma: nan is not a width"),
         (["--w0", "-1"], "--w0: -1 is no weight"),
         (["--w0", "1e6", "--half"], "--half: float16 holds no weight of 1e+06"),
-        (["-c", "1,x"], "--classes: 'x' is no class"),
-        (["-c", "0"], "--classes: '0' is no class"),
-        (["-c", "1,7"], "--classes: 7 is no class of"),
+        (["-c", "1,x"], "--classes: 'x' is not a class"),
+        (["-c", "0"], "--classes: '0' is not a class"),
+        (["-c", "1,7"], "--classes: 7 is not a class of"),
         (["--objects", "instances", "-c", "1"], "--objects instances: is for --mode unet, without --classes"),
         (["--matching-pattern", "liver*"], "holds no case of the name liver*"),
     ],
@@ -265,7 +265,7 @@ def test_bad_folders_are_refused(stage, tmp_path, capsys):
     refused(stage, "or give them: --classes 1,2")
     (tmp_path / "dataset.json").rename(stage.parent / "dataset.json")
     np.savez(stage / "case_0.npz", data=np.full((2, 4, 4, 4), 0.5))
-    refused(stage, "case_0.npz: its labels are no whole numbers")
+    refused(stage, "case_0.npz: its labels are not whole numbers")
     np.savez(stage / "case_0.npz", data=np.full((2, 4, 4, 4), np.nan))
     refused(stage, "case_0.npz: its labels are nan")
     np.savez(stage / "case_0.npz", data=np.zeros((4, 4)))

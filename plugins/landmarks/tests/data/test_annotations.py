@@ -195,7 +195,7 @@ BAD = {
     ),
     "null unsaid": (
         replaced(["testing", 0, "has_annotation"], KeyError),
-        r'"d" of testing: has no coordinates. Say "has_annotation": false',
+        r'"d" of testing: has no coordinates. Set "has_annotation": false',
     ),
     "count": (
         replaced(["validation", 0, "coordinates"], [[1, 2], [3, 4]]),

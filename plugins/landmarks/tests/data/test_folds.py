@@ -213,8 +213,8 @@ def test_copies_of_an_image_stay_together(dataset, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--group", "sex"), '--group: "sex" is no field of the samples, and as a regular expression'),
-        (("--group", "("), '--group: "(" is no field of the samples, nor a regular expression'),
+        (("--group", "sex"), '--group: "sex" is not a field of the samples, and as a regular expression'),
+        (("--group", "("), '--group: "(" is not a field of the samples, nor a regular expression'),
         (("--group", "age"), 'sample "training1" has no field "age"'),
         (("--stratify", "age"), 'sample "training1" has no field "age"'),
         (("--group", "r|t"), "--count: 1 groups of"),

@@ -171,7 +171,7 @@ def test_thick_slices_are_neither_made_up_nor_halved_first():
     chosen = planned(seen((96, 96, 7), (1.0, 1.0, 8.0)), minutes=15)
     assert chosen["sampler.input_size"][2] == 8  # the least that the configuration takes
     assert chosen["model.unet.strides"][0] == [2, 2, 1]
-    assert "no slices are made up along z" in reason(chosen, "sampler.input_size")
+    assert "no slices are interpolated along z" in reason(chosen, "sampler.input_size")
 
 
 @pytest.mark.parametrize(

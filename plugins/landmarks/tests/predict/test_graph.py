@@ -76,7 +76,7 @@ def test_another_decoder_stays_outside(trained):
 
 
 def test_what_no_graph_can_do_is_refused(trained):
-    with pytest.raises(UserError, match="holds 2 models that look together"):
+    with pytest.raises(UserError, match="holds 2 models of an ensemble"):
         LandmarkModel(trained.out, also=[trained.out]).graph()
     with pytest.raises(
         UserError, match="nonzero cannot be exported; what can are zscore, percentile, none and ct"

@@ -79,7 +79,7 @@ def test_nothing_there(tmp_path):
         loose_samples([tmp_path / "none"], run_of(2))
     (tmp_path / "._x.png").touch()
     (tmp_path / "below").mkdir()
-    with pytest.raises(UserError, match=r"there are no images in this folder.*not looked into \(below\)"):
+    with pytest.raises(UserError, match=r"there are no images in this folder.*not searched \(below\)"):
         names(tmp_path)
 
 

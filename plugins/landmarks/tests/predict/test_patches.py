@@ -191,7 +191,7 @@ def test_a_patch_that_the_network_does_not_divide(project, plugins, refused, pat
     with_network(project, "pooling")
     error = refused(project)
     assert "the network of 'Pooling' (patchwork 1.0) cannot take patches of 36×32" in error
-    assert "an output of 4×4 is no whole fraction of it. Choose another size" in error
+    assert "an output of 4×4 is not a whole fraction of it. Choose another size" in error
     with_network(project, "picky")
     error = refused(project)
     assert "sample_patch_size: the network of 'Picky' (patchwork 1.0) cannot take an input of 36×32" in error

@@ -184,7 +184,7 @@ def test_of_a_list_of_resolutions_only_the_finest_is_stitched():
 
 def test_what_has_no_place_in_the_image_cannot_be_stitched():
     windows = Windows.over((20, 10), (8, 8), (1, 1))
-    with pytest.raises(UserError, match=r"\(1, 5\) has no place in the image.*stitching hook"):
+    with pytest.raises(UserError, match=r"\(1, 5\) has no spatial axes of the image.*stitching hook"):
         stitch([({"presence": torch.ones(1, 5)}, [(0, 0)])], windows)
     with pytest.raises(UserError, match="one pixel for 16 of the image, more than the 8 of a patch"):
         Windows.over((20, 10), (8, 8), (1, 1), (1, 16))

@@ -115,7 +115,7 @@ FAULTS = {
         "shapes_and_dtypes",
         "len(run.outputs)",
         "len(run.outputs) + 1",
-        "one map a landmark",
+        "one map per landmark",
     ),
     "output too small": (
         "shapes_and_dtypes",

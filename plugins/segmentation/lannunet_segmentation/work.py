@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -12,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 from lannunet_images import ExtraFields, prepare_to_train, settle_ensemble
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from lannunet_core import (
     BalancedLoss,
@@ -78,13 +80,13 @@ class SegmentationWork:
             self.opened.config, self.opened.dataset, self.opened.settings,
             self.opened.cases, self.opened.others,
         )  # fmt: skip
-        checkpoint = self.config.model.checkpoint
-        self.start = None if checkpoint is None else load_checkpoint(checkpoint)
+        used = self.config.model.checkpoint if self.config.trainer.inference_only else None
+        self.used = None if used is None else load_checkpoint(used)  # instead of one that is trained
 
     def describe(self, device: str) -> RunInfo:
         run = self.opened.describe(device)
-        if self.config.trainer.inference_only and self.start is not None:
-            run = replace(run, spacing=self.start.run_info().spacing)  # as its network was made for
+        if self.used is not None:
+            run = replace(run, spacing=self.used.run_info().spacing)  # as its network was made for
         return run
 
     def read(self, session: SegmentationSession) -> None:
@@ -92,8 +94,8 @@ class SegmentationWork:
         make_scheme(config.sampler.data_aug, session.hooks.augmentations())  # refused now if unknown
         self.settings = with_plugins(self.settings, dataset, session.hooks, session.loaded)
         session.extra = ExtraFields.of(case.extra for case in (*dataset.training, *dataset.testing))
-        paths = config.inference.ensemble_checkpoints
-        self.members = further_members(session, paths, config.inference.tta, dataset)
+        paths, files = config.inference.ensemble_checkpoints, session.loaded.files
+        self.members = further_members(session, paths, config.inference.tta, files, dataset)
         for member in self.members:
             member.session.extra = session.extra
         used = [self.cases[config.inference.split]]
@@ -104,8 +106,8 @@ class SegmentationWork:
         check_targets(used[0], dataset, folder / PREDICTIONS, folder, "output.output_dir", every)
         self.warn_of_leaks()
         if config.trainer.inference_only:
-            if (model := config.model.checkpoint) is not None and self.start is not None:
-                session.recall(self.start.learned)
+            if (model := config.model.checkpoint) is not None and self.used is not None:
+                session.recall(self.used.learned)
                 self.settings = as_trained(
                     self.settings, session.trained, dataset, session.hooks, session.loaded, model
                 )
@@ -141,10 +143,11 @@ class SegmentationWork:
             (path, of.dataset, of.trainer.fold, of.solver.seed)
             for path, of in zip(self.config.inference.ensemble_checkpoints, configs, strict=True)
         ]
-        if self.config.model.checkpoint is not None and self.start is not None:
-            trained = self.start.config
-            data, seed = DatasetConfig.model_validate(trained["dataset"]), trained["solver"]["seed"]
-            models.append((self.config.model.checkpoint, data, trained["trainer"]["fold"], seed))
+        if self.config.model.checkpoint is not None and self.used is not None:
+            of_used = self.used.config
+            with suppress(KeyError, ValidationError):  # of another task, which loading its weights refuses
+                data, seed = DatasetConfig.model_validate(of_used["dataset"]), of_used["solver"]["seed"]
+                models.append((self.config.model.checkpoint, data, of_used["trainer"]["fold"], seed))
         for path, data, fold, seed in models:
             seen = seen_in_training(data.root, fold, split_seed(data, seed), cases, self.dataset)
             if seen:

@@ -44,21 +44,23 @@ def open_members(
     paths = [path for named in (model, *also) for path in models_of(named)]
     first = open_session(paths[0], tta, plugins, device)
     own = Member(first, settings_for(paths[0], first, given_dataset(paths[0], first)))
-    return [own, *further_members(first, paths[1:], tta)], paths
+    return [own, *further_members(first, paths[1:], tta, plugins)], paths
 
 
 def further_members(
     first: SegmentationSession,
     paths: Sequence[Path],
     tta: bool | None,
+    plugins: Sequence[Path],
     dataset: SegmentationDataset | None = None,
 ) -> list[Member]:
-    """Models that predict together with `first`, on its device and with the plugin files that it trusts.
+    """Models that predict together with `first`, on its device.
 
     Args:
         first: The session of the first model.
         paths: Model files, or runs' folders.
         tta: Whether to predict mirrored images too; None: as each model's configuration says.
+        plugins: Files with plugins that the user trusts.
         dataset: What they predict; None: loose cases.
 
     Raises:
@@ -66,7 +68,7 @@ def further_members(
     """
     members = []
     for path in paths:
-        session = open_session(path, tta, first.loaded.files, first.fabric)
+        session = open_session(path, tta, plugins, first.fabric)
         refuse_different(path, session, first)
         settings = settings_for(path, session, dataset or given_dataset(path, session))
         members.append(Member(session, settings))

@@ -140,6 +140,8 @@ TRIED = {
         "solver.loss_function": "nothing",
         "inference.split": "validation",
         "inference.tta": True,
+        "inference.ensemble_inference": True,
+        "inference.ensemble_checkpoints": ["nowhere"],
         "output.compare_with": ["nowhere"],
         "preprocess.spacing": [2.0, 2.0],
         "preprocess.interpolation": ("linear", ("preprocess.spacing=[2.0, 2.0]",)),

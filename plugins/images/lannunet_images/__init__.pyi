@@ -61,6 +61,12 @@ from .strides import (
 )
 from .memory import available_memory as available_memory
 
+# Several models that a configuration names
+from .ensemble import (
+    EnsembleConfig as EnsembleConfig,
+    settle_ensemble as settle_ensemble,
+)
+
 # Where samples are cut
 from .placing import (
     FullImage as FullImage,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from lannunet_images import settle_ensemble
+
 from lannunet_core import AUTO, LoadedConfig, RunInfo, UserError, check_names, echo, located
 from lannunet_landmarks.data.annotations import Known, LandmarkDataset, open_dataset
 from lannunet_landmarks.data.exchange import format_of
@@ -16,6 +18,7 @@ def check(loaded: LoadedConfig) -> None:
     Raises:
         UserError: The configuration or the data set is wrong.
     """
+    loaded = settle_ensemble(loaded)
     config = cast(RunConfig, loaded.run)
     if config.dataset.format == AUTO:
         check_files(loaded, config)

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from lannunet_images import EnsembleConfig
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictFloat, StrictInt
 from pydantic_core import PydanticCustomError
 
@@ -216,7 +217,7 @@ class ModelConfig(core.ModelConfig):
     hm_lambda_scale: StrictFloat = Field(100.0, gt=0, description="Peak of a heatmap.")
 
 
-class InferenceConfig(core.InferenceConfig):
+class InferenceConfig(EnsembleConfig):
     evaluation_mode: Literal["scale_heatmap_first", "scale_pred_coords", "use_input_size"] = Field(
         "scale_heatmap_first",
         description="Decode at the original resolution, decode at the input's and map back, or do not map.",
@@ -240,12 +241,6 @@ class InferenceConfig(core.InferenceConfig):
         False,
         description="Decide whether a landmark is in the image at all; the validation list needs "
         '`"absent"` ones.',
-    )
-    ensemble_inference: StrictBool = Field(False, description="Predict with several models together.")
-    ensemble_checkpoints: list[File] = Field(
-        [],
-        description="Those models: files or run folders, beside the one of this run; "
-        "when empty, the foldK in the output folder.",
     )
     coverage: StrictFloat = Field(
         0.9,

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from lannunet_images import settle_ensemble
+
 import lannunet_core as core
 from lannunet_core import (
     AUTO,
@@ -90,7 +92,6 @@ class LandmarkTask(Task):
         return train_stages(loaded, resume=resume, overwrite=overwrite)
 
     def as_trained(self, loaded: LoadedConfig, recorded: Mapping[str, Any]) -> LoadedConfig:
-        from lannunet_landmarks.predict.models import settle_ensemble
         from lannunet_landmarks.predict.stages import around
 
         loaded = with_recorded_patch_size(loaded, recorded["sampler"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lannunet_images import settle_ensemble
+
 from lannunet_core import LoadedConfig, UserError, check_names, located
 from lannunet_segmentation.opened import open_run
 
@@ -12,6 +14,7 @@ def check(loaded: LoadedConfig) -> None:
     Raises:
         UserError: The configuration or the data set is wrong.
     """
+    loaded = settle_ensemble(loaded)
     checkpoint = loaded.run.model.checkpoint
     if checkpoint and not located(checkpoint).exists():
         raise UserError(

@@ -13,7 +13,7 @@ from lannunet_segmentation.data.folders import open_dataset
 from lannunet_segmentation.data.settings import settings_of
 from lannunet_segmentation.data.splits import split
 from lannunet_segmentation.predict.slabs import in_slabs
-from lannunet_segmentation.schema import RunConfig
+from lannunet_segmentation.schema import DatasetConfig, RunConfig
 from lannunet_segmentation.types import Case, SegmentationDataset, Settings
 
 
@@ -68,9 +68,7 @@ def open_run(loaded: LoadedConfig) -> OpenedRun:
     config = cast(RunConfig, loaded.run)
     in_slabs()  # raises now for a wrong value, not after training
     dataset = open_dataset(loaded)
-    seed = config.dataset.split_seed
-    seed = config.solver.seed if seed is None else seed
-    training, validation = split(dataset, config.trainer.fold, seed)
+    training, validation = split(dataset, config.trainer.fold, split_seed(config.dataset, config.solver.seed))
     cases = {"training": training, "validation": validation, "testing": dataset.testing}
     if not cases[config.inference.split]:
         raise UserError(
@@ -79,6 +77,11 @@ def open_run(loaded: LoadedConfig) -> OpenedRun:
         )
     others = {path.name: summary_of(path) for path in config.output.compare_with}
     return OpenedRun(config, dataset, settings_of(config, dataset), cases, others)
+
+
+def split_seed(dataset: DatasetConfig, seed: int) -> int:
+    """The seed of the split into folds, in a run with a seed."""
+    return seed if dataset.split_seed is None else dataset.split_seed
 
 
 def summary_of(run: Path) -> dict[str, Any]:

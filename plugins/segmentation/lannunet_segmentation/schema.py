@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
+from lannunet_images import EnsembleConfig
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictFloat, StrictInt
 
 import lannunet_core as core
@@ -106,7 +107,7 @@ class TrainerConfig(core.TrainerConfig):
     )
 
 
-class InferenceConfig(core.InferenceConfig):
+class InferenceConfig(EnsembleConfig):
     tta: StrictBool = Field(False, description="Average over mirrored images.")
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from lannunet_images import settle_ensemble
 
 from lannunet_core import LoadedConfig, Plan, PlanRequest, PredictRequest, RunInfo, Task
 from lannunet_segmentation.defaults import SegmentationDefaults
@@ -61,6 +63,9 @@ class SegmentationTask(Task):
         from lannunet_segmentation.work import train
 
         return train(loaded, resume=resume, overwrite=overwrite)
+
+    def as_trained(self, loaded: LoadedConfig, recorded: Mapping[str, Any]) -> LoadedConfig:
+        return settle_ensemble(loaded)
 
     def predict(self, request: PredictRequest) -> list[SegmentedCase]:
         from lannunet_segmentation.predict.loose import predict

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from lannunet_images import ExtraFields, prepare_to_train
+from lannunet_images import ExtraFields, prepare_to_train, settle_ensemble
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from lannunet_core import (
     BalancedLoss,
@@ -24,17 +26,20 @@ from lannunet_core import (
     is_first,
     load_checkpoint,
     make_scheme,
+    refuse_to_empty,
 )
 from lannunet_segmentation.data.headers import case_geometry, check_cases
 from lannunet_segmentation.data.prepared import PreparedCase
 from lannunet_segmentation.data.preprocess import cache_folder, prepare_cases, read_map
 from lannunet_segmentation.data.samples import TrainingPatches
 from lannunet_segmentation.data.settings import as_trained, say_prepared, with_plugins
-from lannunet_segmentation.data.twins import say_twins
+from lannunet_segmentation.data.twins import say_twins, seen_in_training
 from lannunet_segmentation.evaluation.validation import validation_error
-from lannunet_segmentation.opened import open_run
+from lannunet_segmentation.opened import open_run, split_seed
+from lannunet_segmentation.predict.members import further_members
 from lannunet_segmentation.predict.predictor import Member, segment
 from lannunet_segmentation.predict.targets import PREDICTIONS, check_targets
+from lannunet_segmentation.schema import DatasetConfig, RunConfig
 from lannunet_segmentation.session import SegmentationSession
 from lannunet_segmentation.types import Case, SegmentationDataset, SegmentedCase
 
@@ -47,6 +52,10 @@ def train(loaded: LoadedConfig, *, resume: bool = False, overwrite: bool = False
         resume: Continue the run in the output folder.
         overwrite: Replace the run in the output folder.
     """
+    loaded = settle_ensemble(loaded)
+    if overwrite:
+        members = cast(RunConfig, loaded.run).inference.ensemble_checkpoints
+        refuse_to_empty(loaded.run.output.output_dir, "inference.ensemble_checkpoints", members)
     work = carry_out(loaded, lambda: SegmentationWork(loaded), resume=resume, overwrite=overwrite)
     return work.segmented
 
@@ -55,13 +64,15 @@ class SegmentationWork:
     """See `lannunet_core.Work`.
 
     Args:
-        loaded: The run's configuration.
+        loaded: The run's configuration, with the models of an ensemble named.
 
     Attributes:
         segmented: The cases of the evaluated split, once it is evaluated.
+        members: The other models of an ensemble.
     """
 
     segmented: list[SegmentedCase]
+    members: list[Member]
 
     def __init__(self, loaded: LoadedConfig) -> None:
         self.opened = open_run(loaded)
@@ -69,11 +80,13 @@ class SegmentationWork:
             self.opened.config, self.opened.dataset, self.opened.settings,
             self.opened.cases, self.opened.others,
         )  # fmt: skip
+        used = self.config.model.checkpoint if self.config.trainer.inference_only else None
+        self.used = None if used is None else load_checkpoint(used)  # instead of training one
 
     def describe(self, device: str) -> RunInfo:
-        run, model = self.opened.describe(device), self.config.model.checkpoint
-        if self.config.trainer.inference_only and model is not None:
-            run = replace(run, spacing=load_checkpoint(model).run_info().spacing)  # as for its network
+        run = self.opened.describe(device)
+        if self.used is not None:
+            run = replace(run, spacing=self.used.run_info().spacing)  # as for its network
         return run
 
     def read(self, session: SegmentationSession) -> None:
@@ -81,15 +94,20 @@ class SegmentationWork:
         make_scheme(config.sampler.data_aug, session.hooks.augmentations())  # raises now if unknown
         self.settings = with_plugins(self.settings, dataset, session.hooks, session.loaded)
         session.extra = ExtraFields.of(case.extra for case in (*dataset.training, *dataset.testing))
+        paths, files = config.inference.ensemble_checkpoints, session.loaded.files
+        self.members = further_members(session, paths, config.inference.tta, files, dataset)
+        for member in self.members:
+            member.session.extra = session.extra
         used = [self.cases[config.inference.split]]
         if not config.trainer.inference_only:
             used += [self.cases["training"], self.cases["validation"]]
         every, folder = unique(used), config.output.output_dir
         check_cases(every, dataset)
         check_targets(used[0], dataset, folder / PREDICTIONS, folder, "output.output_dir", every)
+        self.warn_of_leaks()
         if config.trainer.inference_only:
-            if (model := config.model.checkpoint) is not None:
-                session.recall(load_checkpoint(model).learned)
+            if (model := config.model.checkpoint) is not None and self.used is not None:
+                session.recall(self.used.learned)
                 self.settings = as_trained(
                     self.settings, session.trained, dataset, session.hooks, session.loaded, model
                 )
@@ -113,6 +131,33 @@ class SegmentationWork:
             original_weight(case, dataset, maps)  # damaged maps are found now
         if isinstance(session.learner.loss, BalancedLoss):
             session.learner.loss.balance(class_voxels(self.training, dataset))
+
+    def warn_of_leaks(self) -> None:
+        """Report earlier models that were trained on evaluated images."""
+        chosen = self.config.inference.split
+        if chosen == "training":
+            return
+        cases = self.cases[chosen]
+        configs = [member.session.config for member in self.members]
+        models = [
+            (path, of.dataset, of.trainer.fold, of.solver.seed)
+            for path, of in zip(self.config.inference.ensemble_checkpoints, configs, strict=True)
+        ]
+        if self.config.model.checkpoint is not None and self.used is not None:
+            of_used = self.used.config
+            with suppress(
+                KeyError, ValidationError
+            ):  # a model of another task, which loading its weights refuses
+                data, seed = DatasetConfig.model_validate(of_used["dataset"]), of_used["solver"]["seed"]
+                models.append((self.config.model.checkpoint, data, of_used["trainer"]["fold"], seed))
+        for path, data, fold, seed in models:
+            seen = seen_in_training(data.root, fold, split_seed(data, seed), cases, self.dataset)
+            if seen:
+                echo(
+                    f"warning: {path}: was trained on {seen} of the {len(cases)} {chosen} images, so the "
+                    "figures are better than those on new images.",
+                    err=True,
+                )
 
     def _prepared(self, cases: Sequence[Case], extra_maps: Sequence[ExtraMap]) -> list[PreparedCase]:
         folder = cache_folder(self.dataset, self.settings, extra_maps, self.config.output.output_dir.parent)
@@ -155,7 +200,7 @@ class SegmentationWork:
         from lannunet_segmentation.evaluation.report import write_segmentation_results
 
         folder, chosen = self.config.output.output_dir, self.config.inference.split
-        members = [Member(session, self.settings)]
+        members = [Member(session, self.settings), *self.members]
         self.segmented = segment(members, self.cases[chosen], self.dataset, folder / PREDICTIONS, chosen)
         if not is_first():
             return {}

@@ -11,14 +11,7 @@ from typing import cast
 from lightning_fabric import Fabric
 
 import lannunet_core as core
-from lannunet_core import (
-    LoadedConfig,
-    UserError,
-    best_model,
-    folds_of,
-    load_checkpoint,
-    models_of,
-)
+from lannunet_core import LoadedConfig, UserError, load_checkpoint
 from lannunet_landmarks.data.annotations import load_dataset
 from lannunet_landmarks.data.centres import Centres
 from lannunet_landmarks.data.groups import contents
@@ -142,33 +135,3 @@ def seen_in_training(dataset: DatasetConfig, fold: int, samples: Sequence[Sample
     known = contents(sample.image for sample in (*training, *samples))
     seen = {known[sample.image] for sample in training}
     return sum(known[sample.image] in seen for sample in samples)
-
-
-def settle_ensemble(loaded: LoadedConfig) -> LoadedConfig:
-    """The configuration, with all models of `inference.ensemble_inference` named.
-
-    The run's own model is one of them. If the run does not train and names none, it is the first of them.
-    """
-    run = cast(RunConfig, loaded.run)
-    inference, model = run.inference, run.model
-    if not inference.ensemble_inference:
-        if inference.ensemble_checkpoints:
-            raise UserError(
-                "inference.ensemble_checkpoints: is only read with inference.ensemble_inference: true. "
-                "Set it, or remove the models."
-            )
-        return loaded
-    named = inference.ensemble_checkpoints or [run.output.output_dir]
-    paths = [found for path in named for found in models_of(path)]
-    if not inference.ensemble_checkpoints and not folds_of(run.output.output_dir):
-        raise UserError(
-            f"inference.ensemble_inference: {run.output.output_dir} holds no folds (fold0, fold1 …) of a "
-            "cross-validated run. Name the models in inference.ensemble_checkpoints."
-        )
-    for path in paths:
-        if not path.is_file() and best_model(path) is None:
-            raise UserError(f"inference.ensemble_checkpoints: {path} is not a model file or a run's folder.")
-    if run.trainer.inference_only and model.checkpoint is None:
-        model = model.model_copy(update={"checkpoint": paths.pop(0)})
-    inference = inference.model_copy(update={"ensemble_checkpoints": paths})
-    return replace(loaded, run=run.model_copy(update={"inference": inference, "model": model}))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+from lannunet_images import settle_ensemble
 
 from lannunet_core import (
     CENTRES_FILE,
@@ -35,7 +36,7 @@ from lannunet_landmarks.evaluation.predictions import write_predictions
 from lannunet_landmarks.evaluation.summary import radial_errors
 from lannunet_landmarks.predict.ensemble import together
 from lannunet_landmarks.predict.evaluator import Evaluator
-from lannunet_landmarks.predict.models import as_trained, open_members, settle_ensemble
+from lannunet_landmarks.predict.models import as_trained, open_members
 from lannunet_landmarks.schema import RunConfig
 from lannunet_landmarks.session import describe, first_images, prepare_images, start_session, with_clips
 from lannunet_landmarks.types import Prediction

@@ -312,8 +312,10 @@ def test_images_that_a_member_was_trained_on_are_told(five, capsys, tmp_path):
 )
 def test_impossible_ensembles_are_refused(project, capsys, sections, message):
     project.set(**sections)
-    assert project.train() == 2
-    assert message in capsys.readouterr().err
+    project.write()
+    for command in (("train",), ("config", "check")):
+        assert project.lannunet(*command, project.yaml) == 2
+        assert message in capsys.readouterr().err
     assert not project.out.exists()
 
 

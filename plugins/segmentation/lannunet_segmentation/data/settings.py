@@ -28,7 +28,7 @@ def settings_of(config: RunConfig, dataset: SegmentationDataset) -> Settings:
     wanted, channels = config.preprocess, len(dataset.channel_names)
     if dataset.layout == "preprocessed":
         _refuse_idle(config, dataset)
-        return _as_prepared(dataset)
+        return as_prepared(dataset)
     if wanted.spacing is not None and len(wanted.spacing) != dataset.dimensions:
         raise UserError(
             f"preprocess.spacing: {wanted.spacing} has {len(wanted.spacing)} numbers, but the images in "
@@ -65,7 +65,7 @@ def _refuse_idle(config: RunConfig, dataset: SegmentationDataset) -> None:
             )
 
 
-def _as_prepared(dataset: SegmentationDataset) -> Settings:
+def as_prepared(dataset: SegmentationDataset) -> Settings:
     """nnU-Net's preparation of a folder's images, as far as known."""
     made = preprocessed.preparation(dataset)
     channels = len(dataset.channel_names)

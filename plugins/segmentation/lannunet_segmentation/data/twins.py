@@ -7,11 +7,14 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from lannunet_images import slices_in
 
-from lannunet_core import echo
-from lannunet_segmentation.types import Case
+from lannunet_core import UserError, echo
+from lannunet_segmentation.data.folders import read_dataset
+from lannunet_segmentation.data.splits import split
+from lannunet_segmentation.types import Case, SegmentationDataset
 
 FIRST_BYTES = 1 << 20  # compared before whole files
 
@@ -30,6 +33,30 @@ def twins(training: Sequence[Case], others: Sequence[Case]) -> list[tuple[Case, 
                 found.append((case, other))
                 break
     return found
+
+
+def seen_in_training(
+    trained_on: Path,
+    fold: int | Literal["all"],
+    seed: int,
+    cases: Sequence[Case],
+    dataset: SegmentationDataset,
+) -> int:
+    """The number of cases whose image a model was trained on; 0 if its data set no longer exists.
+
+    Args:
+        trained_on: The root of the model's data set.
+        fold: Its held-out fold.
+        seed: Seed of the split into folds.
+        cases: The evaluated cases.
+        dataset: Their data set.
+    """
+    try:
+        own = dataset if trained_on == dataset.path else read_dataset(trained_on, dataset.files)
+        training, _ = split(own, fold, seed)
+    except UserError:
+        return 0
+    return len(twins(training, cases))
 
 
 def say_twins(training: Sequence[Case], others: Sequence[Case], split: str) -> None:

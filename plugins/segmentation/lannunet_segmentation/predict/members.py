@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lannunet_core import BEST_MODEL, UserError, models_of, open_model
-from lannunet_segmentation.data.settings import as_trained, settings_of, with_plugins
+from lightning_fabric import Fabric
+
+from lannunet_core import BEST_MODEL, LoadedConfig, UserError, models_of, open_model
+from lannunet_segmentation.data.settings import as_prepared, as_trained, settings_of, with_plugins
 from lannunet_segmentation.predict.predictor import Member
 from lannunet_segmentation.regions import label_names, regions_of
 from lannunet_segmentation.session import SegmentationSession, start_session
-from lannunet_segmentation.types import Case, SegmentationDataset
+from lannunet_segmentation.types import Case, SegmentationDataset, Settings
 
 
 def open_members(
@@ -40,21 +42,59 @@ def open_members(
         UserError: A path is not a model, or a model does not state its preparation, or has other classes.
     """
     paths = [path for named in (model, *also) for path in models_of(named)]
-    members: list[Member] = []
+    first = open_session(paths[0], tta, plugins, device)
+    own = Member(first, settings_for(paths[0], first, given_dataset(paths[0], first)))
+    return [own, *further_members(first, paths[1:], tta, plugins)], paths
+
+
+def further_members(
+    first: SegmentationSession,
+    paths: Sequence[Path],
+    tta: bool | None,
+    plugins: Sequence[Path],
+    dataset: SegmentationDataset | None = None,
+) -> list[Member]:
+    """Open the further models of an ensemble with `first`, on its device.
+
+    Args:
+        first: The session of the first model.
+        paths: Model files, or runs' folders.
+        tta: Whether to predict mirrored images too; None: as in each model's configuration.
+        plugins: Trusted plugin files.
+        dataset: The predicted data set; None: loose cases.
+
+    Raises:
+        UserError: See `open_members`.
+    """
+    members = []
     for path in paths:
-        place = members[0].session.fabric if members else device  # the same for all
-        session = open_model(path, start_session, plugins=plugins, device=place, task="segmentation")
-        if members:
-            refuse_different(path, session, members[0].session)
-        if tta is not None:
-            inference = session.config.inference.model_copy(update={"tta": tta})
-            config = session.config.model_copy(update={"inference": inference})
-            session.loaded = replace(session.loaded, run=config)
-        dataset = given_dataset(path, session)
-        own = with_plugins(settings_of(session.config, dataset), dataset, session.hooks, session.loaded)
-        settings = as_trained(own, session.trained, dataset, session.hooks, session.loaded, path)
+        session = open_session(path, tta, plugins, first.fabric)
+        refuse_different(path, session, first)
+        settings = settings_for(path, session, dataset or given_dataset(path, session))
         members.append(Member(session, settings))
-    return members, paths
+    return members
+
+
+def open_session(
+    path: Path, tta: bool | None, plugins: Sequence[Path], device: str | Fabric
+) -> SegmentationSession:
+    """Open a trained model; see `open_members`."""
+
+    def change(loaded: LoadedConfig) -> LoadedConfig:
+        if tta is None:
+            return loaded
+        inference = loaded.run.inference.model_copy(update={"tta": tta})
+        return replace(loaded, run=loaded.run.model_copy(update={"inference": inference}))
+
+    return open_model(path, start_session, change, plugins, device, "segmentation")
+
+
+def settings_for(path: Path, session: SegmentationSession, dataset: SegmentationDataset) -> Settings:
+    """The preparation of a data set's images for a trained model."""
+    prepared = dataset.layout == "preprocessed"
+    own = as_prepared(dataset) if prepared else settings_of(session.config, dataset)
+    own = with_plugins(own, dataset, session.hooks, session.loaded)
+    return as_trained(own, session.trained, dataset, session.hooks, session.loaded, path)
 
 
 def refuse_different(path: Path, session: SegmentationSession, first: SegmentationSession) -> None:

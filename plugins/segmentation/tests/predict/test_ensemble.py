@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+import yaml
 from lannunet_segmentation.predict import predictor
 from lannunet_segmentation.predict.postprocessing import keep_largest
 from lannunet_segmentation.predict.probabilities import writing_probabilities
@@ -84,6 +85,75 @@ def test_from_the_command_line(volumes, tmp_path, capsys):
     assert "cv has no trained fold 7" in capsys.readouterr().err
     assert volumes.lannunet("predict", cv, image, "-o", cv / "fold1", "--overwrite") == 2
     assert (cv / "fold1" / "checkpoints").is_dir()
+
+
+def settings(*words):
+    return [word for setting in words for word in ("--set", setting)]
+
+
+def test_a_data_set_is_evaluated_by_the_folds_together(volumes, tmp_path, capsys):
+    """Those of the output folder, and another model; the folds stay, also with --overwrite."""
+    cv, other = tmp_path / "cv", volumes.folder / "other"
+    shutil.copytree(volumes.folder / "cv", cv)
+    shared = ("inference.ensemble_inference=true", "trainer.inference_only=true", f"output.output_dir={cv}")
+    run = ("train", cv / "fold0" / "config.yaml", *settings(*shared))
+    named = settings(f"inference.ensemble_checkpoints=[{cv}, {other}]")
+    folds = [str(cv / f"fold{number}/checkpoints/best.safetensors") for number in range(2)]
+    for more, also, members in (((), (), folds[1:]), (named, [other], [folds[1], str(other)])):
+        capsys.readouterr()
+        assert volumes.lannunet(*run, *more, *(["--overwrite"] if more else [])) == 0
+        said = capsys.readouterr().err
+        (case,) = json.loads((cv / "summary.json").read_text())["dice"]  # what the first fold holds out
+        image = volumes.raw / f"imagesTr/{case}_0000.nii.gz"
+        found = sitk.GetArrayFromImage(sitk.ReadImage(str(cv / f"predictions/{case}.nii.gz")))
+        np.testing.assert_array_equal(found, probabilities(cv, image, also=also).labels)
+        resolved = yaml.safe_load((cv / "config.yaml").read_text())
+        assert resolved["model"]["checkpoint"] == folds[0]
+        assert resolved["inference"]["ensemble_checkpoints"] == members
+        for model in (*folds, str(other)):  # all but the fold that holds them out have learned from them
+            seen = model in members
+            assert (f"warning: {model}: was trained on 1 of the 1 validation images" in said) == seen
+
+
+def test_a_run_joins_the_models_that_it_names(volumes, tmp_path, capsys):
+    run, other = ("train", volumes.folder / "cv/fold0/config.yaml"), volumes.folder / "other"
+    words = settings(
+        *("inference.ensemble_inference=true", f"inference.ensemble_checkpoints=[{other}]"),
+        *("solver.max_epochs=1", "solver.mini_batch_size=1", "inference.split=testing"),
+        f"output.output_dir={tmp_path / 'out'}",
+    )
+    assert volumes.lannunet(*run, *words) == 0
+    found = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out/predictions/Ts0.nii.gz")))
+    alone = probabilities(tmp_path / "out", scan(volumes)).labels
+    np.testing.assert_array_equal(found, probabilities(tmp_path / "out", scan(volumes), also=[other]).labels)
+    assert (found != alone).any()
+    assert volumes.lannunet(*run, *words, "--resume") == 0
+    kept = tmp_path / "other"
+    shutil.copytree(other, kept)
+    words[-1], words[3] = f"output.output_dir={kept}", f"inference.ensemble_checkpoints=[{kept}]"
+    assert volumes.lannunet(*run, *words, "--overwrite") == 2
+    assert f"inference.ensemble_checkpoints: {kept} lies in" in capsys.readouterr().err
+    assert (kept / "checkpoints/best.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("inference", "said"),
+    [
+        ({"ensemble_inference": True}, "holds no folds (fold0, fold1 …)"),
+        (
+            {"ensemble_inference": True, "ensemble_checkpoints": ["none.pt"]},
+            "none.pt is not a model file or a run's folder",
+        ),
+        ({"ensemble_checkpoints": ["a.pt"]}, "is only read with inference.ensemble_inference: true"),
+    ],
+)
+def test_impossible_ensembles_are_refused(segmentation, capsys, inference, said):
+    segmentation.set(inference=inference)
+    segmentation.write()
+    for command in (("train",), ("config", "check")):
+        assert segmentation.lannunet(*command, segmentation.yaml) == 2
+        assert said in capsys.readouterr().err
+    assert not segmentation.out.exists()
 
 
 def test_probabilities_as_files(volumes, tmp_path, capsys):

@@ -1,0 +1,60 @@
+"""The ensemble of a configuration: models that predict together with the model of the run.
+
+Importing this must not import torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import cast
+
+from pydantic import Field, StrictBool
+
+import lannunet_core as core
+from lannunet_core import File, LoadedConfig, UserError
+
+
+class EnsembleConfig(core.InferenceConfig):
+    """The section `inference` of a task with ensembles."""
+
+    ensemble_inference: StrictBool = Field(False, description="Predict with several models together.")
+    ensemble_checkpoints: list[File] = Field(
+        [],
+        description="The members besides this run's model: files or run folders; "
+        "when empty, the foldK in the output folder.",
+    )
+
+
+def settle_ensemble(loaded: LoadedConfig) -> LoadedConfig:
+    """The configuration, with all models of `inference.ensemble_inference` named.
+
+    The run's own model is one of them. If the run does not train and names none, it is the first of them.
+
+    Raises:
+        UserError: A model does not exist, or is named and not used.
+    """
+    run = loaded.run
+    inference, model = cast(EnsembleConfig, run.inference), run.model
+    if not inference.ensemble_inference:
+        if inference.ensemble_checkpoints:
+            raise UserError(
+                "inference.ensemble_checkpoints: is only read with inference.ensemble_inference: true. "
+                "Set it, or remove the models."
+            )
+        return loaded
+    from lannunet_core import best_model, folds_of, models_of  # imports torch
+
+    named = inference.ensemble_checkpoints or [run.output.output_dir]
+    paths = [found for path in named for found in models_of(path)]
+    if not inference.ensemble_checkpoints and not folds_of(run.output.output_dir):
+        raise UserError(
+            f"inference.ensemble_inference: {run.output.output_dir} holds no folds (fold0, fold1 …) of a "
+            "cross-validated run. Name the models in inference.ensemble_checkpoints."
+        )
+    for path in paths:
+        if not path.is_file() and best_model(path) is None:
+            raise UserError(f"inference.ensemble_checkpoints: {path} is not a model file or a run's folder.")
+    if run.trainer.inference_only and model.checkpoint is None:
+        model = model.model_copy(update={"checkpoint": paths.pop(0)})
+    inference = inference.model_copy(update={"ensemble_checkpoints": paths})
+    return replace(loaded, run=run.model_copy(update={"inference": inference, "model": model}))

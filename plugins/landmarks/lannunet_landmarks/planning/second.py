@@ -1,6 +1,6 @@
 """One stage or two: the second is trained on patches of the original images around the points of the first.
 
-It is planned where the images are so large that the network sees them at half their resolution or less.
+It is planned where 2D images are so large that the network sees them at half their resolution or less.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class SecondStage:
         """The section `refine`."""
         reason = (
             f"a second stage on patches of the original image, of which {self.factor:.2g} pixels are one of "
-            f"the first stage's input; a patch is {recipe.PATCH[len(self.network.size)]} of those wide"
+            f"the first stage's input; a patch is {recipe.PATCH} of those wide"
         )
         chosen = [
             Choice("sampler.patch.sample_patch_size", list(self.network.size), reason),
@@ -81,13 +81,13 @@ def _second(found: Look, request: PlanRequest, budget: Budget, first: Fitted) ->
     dimensions = found.dataset.dimensions
     own, sides = np.median(found.spacings, axis=0), np.median(found.sizes, axis=0)
     factor = (coarseness(found, first.network) / math.prod(own)) ** (1 / dimensions)
-    if factor < recipe.SECOND_STAGE_FROM:
+    if dimensions != 2 or factor < recipe.SECOND_STAGE_FROM:
         return None
-    length = recipe.PATCH[dimensions] * np.array(first.pixel) / own  # pixels of the image, (x, y[, z])
+    length = recipe.PATCH * np.array(first.pixel) / own  # pixels of the image, (x, y[, z])
     left = replace(budget, seconds=budget.seconds - first_budget(budget).seconds)
     batches = recipe.BATCHES[dimensions] * math.sqrt(left.seconds / 60)
     offers = request.networks(asked_of(found, np.minimum(length, sides), own))
-    sizes = range(recipe.MOST_PATCHES[dimensions], recipe.LEAST_BATCH[dimensions] - 1, -1)
+    sizes = range(recipe.MOST_PATCHES, recipe.LEAST_BATCH[dimensions] - 1, -1)
     for batch, network in ((batch, network) for batch in sizes for network in offers):
         part = math.prod(network.size) / math.prod(sides)
         if part <= recipe.MOST_OF_IMAGE and left.affords(network, batch, batches):

@@ -121,7 +121,7 @@ def test_the_wings_get_what_is_known_to_be_good():
         ((2400, 1935), 7.5, True),  # a cephalogram
         ((2400, 1935), 1.9, False),  # too short for two
         ((256, 256), 15, False),  # seen at more than half its resolution
-        ((128, 128, 96), 30, True),
+        ((128, 128, 96), 30, False),  # not measured in 3D
     ],
 )
 def test_large_images_get_a_second_stage(size, minutes, planned_for):
@@ -132,7 +132,7 @@ def test_large_images_get_a_second_stage(size, minutes, planned_for):
         return
     pixel = max(one / side for one, side in zip(size, chosen["sampler.input_size"], strict=True))
     patch = refined["refine.sampler.patch.sample_patch_size"]
-    wanted = recipe.PATCH[len(size)] * pixel
+    wanted = recipe.PATCH * pixel
     assert all(0.9 * wanted <= side <= wanted + 32 for side in patch.value)
     assert "patches of the original image" in patch.reason
     assert f"{minutes:g} in all" in reason(chosen, "solver.budget_minutes")
@@ -177,9 +177,9 @@ def test_thick_slices_are_neither_made_up_nor_halved_first():
 @pytest.mark.parametrize(
     ("changes", "scheme", "said"),
     [
-        ({}, "Upright", "turned by 5 degrees or less"),
+        ({}, "Upright", "rotated by 5 degrees or less"),
         ({"turned": None}, "Upright", "too few landmarks"),
-        ({"turned": 80.0}, "Turned", "turned by 80 degrees or less"),
+        ({"turned": 80.0}, "Turned", "rotated by 80 degrees or less"),
         ({"turned": 80.0, "mirrored": ((0, 1),)}, "Turned", "no mirrors"),
         ({"pairs": ((0, 1),), "mirrored": ((0, 1),)}, "Upright", "no mirrors"),
     ],
@@ -229,7 +229,7 @@ def test_an_architecture_that_says_nothing_keeps_its_labels_and_loss():
     keys = {choice.key for choice in chosen.choices}
     assert all(side % 32 == 0 for side in chosen["sampler.input_size"])
     assert not keys & {"solver.loss_function", "solver.regress_sigma", "model.gauss_sigma"}
-    assert "guessed" in reason(chosen, "model.architecture")
+    assert "estimated" in reason(chosen, "model.architecture")
     with pytest.raises(UserError, match=r"architecture flat offers a network for 64×64 .* 3 dimensions"):
         planned(seen((64, 64, 64)), made("flat", Flat))
 

@@ -16,7 +16,7 @@ class UNetConfig(PluginConfig):
         4,
         ge=2,
         le=256,
-        description="Axes are halved while at least this many pixels remain; not used with a list of strides.",
+        description="Axes are halved while this many pixels remain; not read with a list of strides.",
     )
     dropout: float = Field(
         0.0,

@@ -1,4 +1,4 @@
-"""Commands in interpreters of their own, seen to their end. Nothing is forked: all systems do it alike."""
+"""Run commands in separate interpreters and wait for them. Nothing is forked, so all systems behave alike."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import IO, Any
 from lannunet_core import TrainRequest, available_cores
 
 RUN_ID, OURS = "TORCHELASTIC_RUN_ID", "lannunet"
-"""What torchrun gives its processes, and what it is in those that `lannunet train` started."""
+"""The run id that torchrun sets in its processes, and its value in those of `lannunet train`."""
 LOST = 75
-"""The exit code of those, where another process is the one that failed."""
-TURN = 0.1  # seconds between two checks of them
+"""The exit code of a process that ended because another one failed."""
+TURN = 0.1  # seconds between two checks of the processes
 
 
 class Children:
-    """Those that were started; see `children`."""
+    """The started processes; see `children`."""
 
     def __init__(self) -> None:
         self.started: list[subprocess.Popen[bytes]] = []
@@ -33,13 +33,13 @@ class Children:
         said: IO[bytes] | None = None,
         complained: IO[bytes] | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Run `lannunet` with these words.
+        """Run `lannunet` with these arguments.
 
         Args:
             words: Arguments.
-            environment: What is set beside the variables that are there.
-            said: Takes what it prints; None: the terminal does.
-            complained: Takes its errors in the same way.
+            environment: Additional environment variables.
+            said: File for its output; None: the terminal.
+            complained: File for its errors; None: the terminal.
         """
         own: dict[str, Any] = {"start_new_session": True} if os.name == "posix" else {}
         process = subprocess.Popen(
@@ -48,7 +48,7 @@ class Children:
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=complained,
-            **own,  # the terminal's signals come through the parent alone
+            **own,  # signals of the terminal come only through the parent
         )
         self.started.append(process)
         return process
@@ -56,11 +56,11 @@ class Children:
 
 @contextmanager
 def children() -> Iterator[Children]:
-    """Gives what starts commands. Signals to stop are passed on to them; none is left at the end."""
+    """Yield an object that starts commands. It forwards signals to stop; no process is left at the end."""
     found = Children()
 
     def forward(number: int, frame: FrameType | None) -> None:
-        for process in found.started if os.name == "posix" else ():  # elsewhere the console reaches all
+        for process in found.started if os.name == "posix" else ():  # elsewhere the console sends them to all
             if process.poll() is None:
                 process.send_signal(number)
 
@@ -77,7 +77,7 @@ def children() -> Iterator[Children]:
 
 
 def command_words(request: TrainRequest) -> list[str]:
-    """The command that asks for what a request does."""
+    """The command line for a request."""
     return [
         *(["--debug"] if request.debug else []),
         "train",
@@ -90,6 +90,6 @@ def command_words(request: TrainRequest) -> list[str]:
 
 
 def cores_each(count: int) -> dict[str, str]:
-    """Share the cores that there are, unless the user said how many threads there are."""
+    """Divide the cores between the processes, unless the user set the number of threads."""
     threads = max(available_cores() // count, 1)
     return {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(threads)}

@@ -1,4 +1,4 @@
-"""The processes of one run on one machine, one a device: what `lannunet train --devices 2` starts."""
+"""The processes of one run on one machine, one per device: started by `lannunet train --devices 2`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from typing import IO
 from lannunet_cluster.children import LOST, OURS, RUN_ID, TURN, children, command_words, cores_each
 from lannunet_core import Processes, RunFailed, TrainerConfig, TrainRequest
 
-GRACE = 30.0  # seconds for the first process, which saves, to end in once another one has failed
-AFTER = 3.0  # seconds for the others, once the first one has ended
+GRACE = 30.0  # seconds until the first process, which saves, must end after a failure of another one
+AFTER = 3.0  # seconds for the others after the first one has ended
 
 
 class Devices:
-    """The launcher `processes`, which starts the processes of a run, and is used in each of them."""
+    """The launcher `processes`, which starts the processes of a run and is also used in each of them."""
 
     @staticmethod
     def start(request: TrainRequest) -> int:
@@ -31,7 +31,7 @@ class Devices:
     @staticmethod
     def join(trainer: TrainerConfig) -> AbstractContextManager[Processes]:
         """See `joined`."""
-        # Before torch is imported, or it warns that an option, which is meant, may be slower.
+        # Before torch is imported, to avoid its warning about the speed of an intended option.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         from lannunet_cluster.joined import joined
 
@@ -39,15 +39,15 @@ class Devices:
 
 
 def in_processes(request: TrainRequest) -> int:
-    """Run the same command in an interpreter a device; they find each other as those of torchrun do.
+    """Run the same command in one interpreter per device; they connect as the processes of torchrun do.
 
-    The first one has the terminal; what another one complained of is shown where it is the one that failed.
+    The first one has the terminal; the errors of another process are printed if it is the one that failed.
 
     Returns:
         The exit code.
 
     Raises:
-        RunFailed: A process was ended from outside, or hangs.
+        RunFailed: A process was killed, or hangs.
     """
     count = request.loaded.run.trainer.devices_per_node
     with socket.socket() as free:
@@ -73,7 +73,7 @@ def in_processes(request: TrainRequest) -> int:
 
 
 def exit_codes(started: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
-    """None of those that have not ended within `GRACE`, or `AFTER`, after the first failure."""
+    """Exit codes, with None for processes that did not end within `GRACE`, or `AFTER`, after a failure."""
     failed = None
     while True:
         codes = [process.poll() for process in started]
@@ -86,7 +86,7 @@ def exit_codes(started: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
 
 
 def outcome(codes: Sequence[int | None], complaints: Sequence[IO[bytes]]) -> int:
-    """The exit code of all, as the one gives it that failed by itself."""
+    """The exit code of the run: that of the process that failed by itself."""
     own = [(rank, code) for rank, code in enumerate(codes) if code not in (0, None, LOST)]
     if not own and not any(codes):
         return 0

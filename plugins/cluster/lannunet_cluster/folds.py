@@ -1,4 +1,4 @@
-"""A cross-validation: the folds of a data set, trained one after the other."""
+"""Cross-validation: train the folds of a data set one after the other."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def train_folds(
     plugins: Sequence[Path] = (),
     overwrite: bool = False,
 ) -> None:
-    """Train folds, each into foldK of the output folder; the rest is as `load_config` takes it.
+    """Train folds, each into foldK of the output folder; other arguments are those of `load_config`.
 
-    Unless `overwrite`, those that are finished are skipped, and one that was interrupted is resumed.
+    Unless `overwrite`, finished folds are skipped, and an interrupted one is resumed.
     """
     base = load_config(config, overrides, plugins).run.output.output_dir
     runs = {}
     for fold in folds:
-        folder = json.dumps(str(base / f"fold{fold}"), ensure_ascii=False)  # a quoted word of YAML
+        folder = json.dumps(str(base / f"fold{fold}"), ensure_ascii=False)  # a quoted YAML string
         own = [f"trainer.fold={fold}", f"output.output_dir={folder}"]
         runs[fold] = load_config(config, [*overrides, *own], plugins)
     task = find_task(next(iter(runs.values())).run.task)
-    for loaded in runs.values():  # what is wrong with the last one is found before the first is trained
+    for loaded in runs.values():  # an error in the last one is found before the first is trained
         task.check_fold(loaded)
     begun = {fold: bool(earlier_results(loaded.run.output.output_dir)) for fold, loaded in runs.items()}
     done = {fold for fold, loaded in runs.items() if not overwrite and finished(loaded)}
@@ -68,11 +68,11 @@ def finished(loaded: LoadedConfig) -> bool:
     """Whether the run of this configuration, and its second stage if it has one, is done.
 
     Raises:
-        UserError: It is, with other settings.
+        UserError: It is done with other settings.
     """
     folder = loaded.run.output.output_dir
     last = folder if loaded.refine is None else folder / SECOND_STAGE_FOLDER
-    if not (last / "report.html").exists():  # it is written last
+    if not (last / "report.html").exists():  # the last file to be written
         return False
     if not loaded.run.trainer.inference_only:
         for now, where in ((loaded, folder), (loaded.refine, last)):

@@ -1,4 +1,4 @@
-"""The processes of a run on several devices, joined by PyTorch: what each is, and what they share.
+"""The processes of a run on several devices, connected by PyTorch: their ranks and shared data.
 
 torchrun, srun of SLURM, or `lannunet train --devices` starts one process per device.
 """
@@ -25,13 +25,14 @@ from lannunet_core import Processes, RunFailed, TrainerConfig, UserError
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=1)
-"""How long one process may prepare data while others wait; a process that ends is noticed at once."""
+"""Maximum time of one process for preparing data while others wait; a process that ends is noticed at
+once."""
 
 
 class Several(Processes):
-    """See `lannunet_core.Processes`; this process is what the environment says."""
+    """See `lannunet_core.Processes`; its values come from the environment."""
 
-    group: Any = None  # what Python objects go through; None: not joined yet
+    group: Any = None  # the group for Python objects; None: not connected yet
 
     def __init__(self) -> None:
         seen = os.environ
@@ -120,10 +121,10 @@ class Sum(torch.autograd.Function):
 
 @contextmanager
 def joined(trainer: TrainerConfig) -> Iterator[Processes]:
-    """This process among those that were started for a run; only the first one prints.
+    """This process, one of those started for a run; only the first one prints.
 
     Raises:
-        UserError: They are not as many as `trainer.devices` and `trainer.num_nodes` say.
+        UserError: Their number differs from `trainer.devices` and `trainer.num_nodes`.
         RunFailed: Another process ended or hangs.
     """
     own = Several()
@@ -147,7 +148,7 @@ def joined(trainer: TrainerConfig) -> Iterator[Processes]:
             if not own.lost(error):
                 raise
             if os.environ.get(RUN_ID) == OURS:
-                raise SystemExit(LOST) from error  # what started it reports which one it was
+                raise SystemExit(LOST) from error  # its parent reports which one it was
             raise RunFailed(
                 f"process {own.rank} of {own.world} lost another one, which ended or hangs. Resume with "
                 "--resume, on as many devices as there are."

@@ -1,4 +1,5 @@
-"""Folds of a cross-validation side by side on a machine: `lannunet train --folds 0-4 --submit local:2`."""
+"""Train folds of a cross-validation side by side on a machine: `lannunet train --folds 0-4 --submit
+local:2`."""
 
 from __future__ import annotations
 
@@ -13,16 +14,16 @@ from lannunet_core import RunFailed, TrainRequest, UserError, echo, fold_numbers
 
 
 def side_by_side(request: TrainRequest) -> int:
-    """Train each fold in a process of its own, N at once, each on a device of its own.
+    """Train each fold in a separate process, N at once, each on its own device.
 
-    What a process prints is appended to a file beside the output folder.
+    The output of a process is appended to a file beside the output folder.
 
     Returns:
-        0; as many folds as fit are trained where one fails.
+        0; if one fold fails, the others are still trained.
 
     Raises:
-        UserError: It is not said how many at once, or which folds.
-        RunFailed: Folds failed; their files say why.
+        UserError: The number of parallel folds, or the folds, are missing.
+        RunFailed: Folds failed; their log files have the reasons.
     """
     if not (request.argument.isdecimal() and int(request.argument)):
         raise UserError(f"--submit local: say how many at once, as in local:2; found '{request.argument}'.")
@@ -52,7 +53,7 @@ def side_by_side(request: TrainRequest) -> int:
                 if (code := process.poll()) is not None:
                     del running[slot]
                     echo(f"fold {fold} {'is done' if code == 0 else f'failed ({code}): {log}'}")
-                    if code > 128 or code < 0:  # stopped: so are those that wait
+                    if code > 128 or code < 0:  # stopped: so are the waiting ones
                         waiting.clear()
                     failed += [fold] if code else []
             time.sleep(TURN)
@@ -61,12 +62,12 @@ def side_by_side(request: TrainRequest) -> int:
             f"folds {', '.join(map(str, failed))} are not done: the files above say why. The same command"
             f"{', without --overwrite,' if request.overwrite else ''} continues with what is left."
         )
-    with children() as started:  # all are finished now: it says so, and what to do with them
+    with children() as started:  # all are finished now: this prints it, and the next command
         return started.start(command_words(request._replace(overwrite=False)), {}).wait()
 
 
 def devices(wanted: str) -> list[str]:
-    """What the folds may be put on by turns."""
+    """The devices on which folds are placed in turn."""
     import torch
 
     count = torch.cuda.device_count() if wanted in ("auto", "cuda") and torch.cuda.is_available() else 0

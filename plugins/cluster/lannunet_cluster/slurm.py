@@ -11,17 +11,17 @@ from pathlib import Path
 from lannunet_cluster.children import command_words
 from lannunet_core import TrainRequest, UserError, echo, fold_numbers, refuse_existing, write_text
 
-MARGIN = 1.5  # of the budget: reading, validation and prediction come on top
+MARGIN = 1.5  # times the budget, for reading, validation and prediction
 LEAST_HOURS, HOURS = 1, 24
 FOLD = '"$SLURM_ARRAY_TASK_ID"'
-TO_SAVE = 180  # seconds before the time is up, at which a run gets the signal to save
+TO_SAVE = 180  # seconds before the time limit, at which a run gets the signal to save
 
 
 def write_script(request: TrainRequest) -> int:
     """Write the script beside the output folder; the user edits its head, and submits it.
 
     Raises:
-        UserError: There is another one, or each start of a job would replace what the one before made.
+        UserError: Another script exists, or each start of a job would replace the results of the one before.
     """
     if request.overwrite:
         raise UserError(
@@ -42,7 +42,7 @@ def write_script(request: TrainRequest) -> int:
 
 
 def script(request: TrainRequest) -> str:
-    """The text: resources that follow from the configuration, and the command."""
+    """The text of the script: resources derived from the configuration, and the command."""
     run = request.loaded.run
     trainer, solver, output = run.trainer, run.solver, run.output.output_dir
     machines, devices = trainer.num_nodes, trainer.devices_per_node
@@ -81,7 +81,7 @@ def script(request: TrainRequest) -> str:
 
 
 def in_head(output: Path, job: str) -> str:
-    """The file of a job's messages as sbatch reads it; percent signs of a path are not its own."""
+    """The log file of a job in the syntax of sbatch, with the percent signs of the path escaped."""
     if any(character in str(output) for character in '"\n\\'):
         raise UserError(f"output.output_dir: sbatch cannot read {output}; take a name without quotes.")
     return f'"{str(output).replace("%", "%%")}-{job}.log"'

@@ -1,8 +1,8 @@
 """The core's augmentation by imgaug and its OpenCV, for one sample in a loader's worker. 2D only.
 
-The geometry is the drawn transform itself, through OpenCV's remap: imgaug's own augmenters put pixel centres
-at +0.5 and would move points against the image. The intensity operations are imgaug's, as drawn; those that
-a scheme provides itself are the same as on the device.
+The geometry applies the drawn transform with OpenCV's remap: imgaug's own augmenters put pixel centres at
++0.5 and would shift points relative to the image. The intensity operations are imgaug's, with the drawn
+parameters; a scheme's own operations are the same as on the device.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Pixels = NDArray[np.float32]
 
 
 def load() -> tuple[Any, Any]:
-    """Import OpenCV and imgaug's augmenters. A run that asks for imgaug calls it first, to fail early."""
+    """Import OpenCV and imgaug's augmenters. A run with imgaug calls this first, to fail early."""
     try:
         import cv2
         import imgaug.augmenters as iaa
@@ -37,7 +37,7 @@ def check_dimensions(dimensions: int) -> None:
     """Refuse volumes.
 
     Raises:
-        UserError: It is not 2.
+        UserError: The number of dimensions is not 2.
     """
     if dimensions != 2:
         raise UserError(
@@ -49,14 +49,14 @@ def check_dimensions(dimensions: int) -> None:
 def augment(
     image: NDArray[Any], drawn: Drawn, centre: Floats, output_size: Sequence[int], fill: float = 0.0
 ) -> Pixels:
-    """Apply what was drawn for a sample.
+    """Apply the drawn augmentation to a sample.
 
     Args:
         image: (C, y, x) floats, z-scored.
         drawn: A draw of a scheme.
-        centre: (2,) source pixel (x, y) that is cut around; (S − 1) / 2 for a whole image.
+        centre: (2,) source pixel (x, y) at the centre of the patch; (S − 1) / 2 for a whole image.
         output_size: (x, y).
-        fill: The value outside of the source.
+        fill: The value outside the source.
 
     Returns:
         (C, y, x) float32. A point of the source is at `drawn.spatial.to_output` in it.
@@ -80,7 +80,7 @@ def warp(
     interpolation: Literal["linear", "nearest"] = "linear",
     fill: float = 0.0,
 ) -> Pixels:
-    """Only the geometry of `augment`, for images, weights (linear) and labels (nearest)."""
+    """Apply only the geometry of `augment`, to images, weights (linear) and labels (nearest)."""
     check_dimensions(len(output_size))
     cv2, _ = load()
     x, y = (np.arange(length) - (length - 1) / 2 for length in output_size)
@@ -95,7 +95,7 @@ def warp(
     mode = cv2.INTER_LINEAR if interpolation == "linear" else cv2.INTER_NEAREST
     moved = [
         cv2.remap(channel, map_x, map_y, mode, borderMode=cv2.BORDER_CONSTANT, borderValue=fill)
-        for channel in maps.astype(np.float32)  # OpenCV's median takes no float64
+        for channel in maps.astype(np.float32)  # OpenCV's median does not support float64
     ]
     return np.stack(moved)
 
@@ -108,12 +108,12 @@ def _with_torch(image: Pixels, operation: Any) -> Pixels:
 
 
 def _apply(iaa: Any, operation: IntensityOp, channel: Pixels) -> Pixels:
-    """One operation on one channel (y, x)."""
+    """Apply one operation to one channel (y, x)."""
     drawn, seed = operation.parameters, operation.seed
     amplitude = drawn.get("amplitude", 0.0)
     height, width = channel.shape
     if operation.name == "average_pooling":
-        # To whole blocks first: imgaug would stretch an odd size by a pixel.
+        # Whole blocks first: imgaug would stretch an odd size by a pixel.
         size = int(drawn["size"])
         channel = np.pad(channel, ((0, -height % size), (0, -width % size)), mode="edge")
     augmenters = {

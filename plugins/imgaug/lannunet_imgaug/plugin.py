@@ -1,4 +1,4 @@
-"""The plugin: it implements `augmenter`, asked for with `sampler.data_aug_package: imgaug`."""
+"""The plugin: it implements `augmenter`, selected with `sampler.data_aug_package: imgaug`."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ class ImgaugPlugin(Plugin):
         from lannunet_imgaug.augment import augment, check_dimensions, load
 
         check_dimensions(self.run.dimensions)
-        load()  # what is missing is said now, not by a worker
+        load()  # report a missing library now, not in a worker
         return augment

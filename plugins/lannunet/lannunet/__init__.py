@@ -1,11 +1,11 @@
-"""LannU-Net for programs: train, and find landmarks or segment in images that are in memory.
+"""LannU-Net for programs: train models, and predict landmarks or label maps of images in memory.
 
     model = lannunet.load("runs/wings", lannunet.Landmarks)
     found = model.predict(array, spacing=(0.1, 0.1))
     found.points, found.confidence, found.radius, found.names
 
-`docs/python.md` shows more. What is listed in `__init__.pyi` is the whole face; each name is imported when it
-is first asked for, so that `import lannunet` is quick.
+`docs/python.md` shows more. `__init__.pyi` lists all public names; each is imported at its first
+use, so that `import lannunet` is fast.
 """
 
 import lazy_loader

@@ -1,3 +1,3 @@
-"""What is raised on purpose."""
+"""The exceptions of the API."""
 
 from lannunet_core import LannunetError as LannunetError, RunFailed as RunFailed, UserError as UserError

@@ -1,4 +1,4 @@
-"""What a program does."""
+"""The functions of the API."""
 
 from lannunet_core import api
 

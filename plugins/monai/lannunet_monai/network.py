@@ -60,16 +60,16 @@ class Maps(nn.Module):
 
 
 def refuse_one_pixel(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    """Raise in evaluation what instance normalisation raises in training, so that a size is tried first."""
+    """Raise the training error of instance normalisation in evaluation too, to check a size early."""
     if inputs[0].shape[2:].numel() == 1:
         raise ValueError("Instance normalisation needs more than one pixel at the coarsest level")
 
 
 def build(name: str, arguments: Mapping[str, Any], run: RunInfo) -> Maps:
-    """Build the network of that class.
+    """Build a network of the class.
 
     Raises:
-        UserError: There is no such class or argument, one is missing, or MONAI refuses them.
+        UserError: The class or an argument does not exist, an argument is missing, or MONAI refuses them.
     """
     found = choose("model.monai.network", name, networks())
     parameters = {
@@ -101,7 +101,7 @@ def build(name: str, arguments: Mapping[str, Any], run: RunInfo) -> Maps:
 
 
 def networks() -> dict[str, type[nn.Module]]:
-    """Classes that need an image alone and a number of outputs, by name."""
+    """Classes with only an image as input and a number of outputs, by name."""
     found = {}
     for name, one in vars(import_networks()).items():
         if isclass(one) and issubclass(one, nn.Module) and one.__name__ == name:
@@ -116,7 +116,7 @@ def networks() -> dict[str, type[nn.Module]]:
 
 
 def import_networks() -> ModuleType:
-    """Import `monai.networks.nets` without torchvision, which does not load beside every torch."""
+    """Import `monai.networks.nets` without torchvision, which is incompatible with some versions of torch."""
     absent = "torchvision" not in sys.modules
     if absent:
         sys.modules["torchvision"] = None  # type: ignore[assignment]  # so that importing it fails

@@ -11,14 +11,14 @@ TrackerName = Literal["mlflow", "comet", "wandb"]
 
 class ObserverConfig(PluginConfig):
     tensorboard: bool = Field(False, description="Also write event files for TensorBoard.")
-    trackers: list[TrackerName] = Field([], description="Trackers that the run is also logged to.")
+    trackers: list[TrackerName] = Field([], description="Trackers for the run.")
     project: str = Field(
-        "lannunet", min_length=1, description="The trackers' name of the experiment, or project."
+        "lannunet", min_length=1, description="Name of the experiment, or project, in the trackers."
     )
     radius: float = Field(
         2.0,
         gt=0,
-        description="An image counts as found when no landmark is further off; mm, px if no spacing.",
+        description="An image counts as found if no error is larger; mm, px if no spacing.",
     )
 
     def idle_keys(self, task: str) -> dict[str, str]:

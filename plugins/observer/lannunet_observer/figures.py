@@ -1,4 +1,4 @@
-"""Figures that the core's summary does not have."""
+"""Figures in addition to the core's summary."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lannunet_core import State
 def figures(predictions: Sequence[Prediction], radius: float) -> dict[str, float]:
     """The median confidence, and the share of images with every visible landmark within `radius`.
 
-    The radius is in mm where every image has a spacing, else in pixels. A landmark that was not found is
-    further off than any radius. What cannot be said of these predictions is left out.
+    The radius is in mm where every image has a spacing, else in pixels. A landmark that was not found
+    counts as an infinite error. Figures that the predictions do not determine are left out.
     """
     found: dict[str, float] = {}
     confidence = np.concatenate([prediction.confidence for prediction in predictions] or [np.empty(0)])

@@ -24,8 +24,8 @@ def draw_predictions(predictions: Sequence[Any], folder: Path, run: Path) -> lis
     """Write a PNG for up to `PICTURES` predictions, in the order of their errors; nothing for other tasks.
 
     Args:
-        predictions: What the hook `metrics` was given.
-        folder: Where they go.
+        predictions: Argument of the hook `metrics`.
+        folder: The target folder.
         run: The run's folder; its config.yaml states task and evaluation mode.
     """
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
@@ -83,7 +83,7 @@ def _draw_labels(case: SegmentedCase, path: Path) -> None:
     labels = read_prediction(case)
     pixels = IMAGE_FILES.read(case.images[0], labels.ndim).pixels
     title = case.id
-    if labels.ndim == 3:  # the plane with most of what was found
+    if labels.ndim == 3:  # the plane with the most predicted voxels
         z = int((labels > 0).sum(axis=(1, 2)).argmax())
         pixels, labels, title = pixels[:, z], labels[z], f"{title}, z = {z}"
     _save(pixels, title, path, labels=labels)

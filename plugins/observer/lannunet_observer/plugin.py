@@ -1,4 +1,4 @@
-"""The plugin: it implements `observe` and `metrics`, and changes nothing of the run."""
+"""The plugin: it implements `observe` and `metrics`, and does not change the run."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ObserverPlugin(Plugin):
     def metrics(self, predictions: Sequence[Any]) -> Mapping[str, float]:
         self._predictions = predictions  # for the trackers' pictures
         if self.run.task != "landmarks":
-            return {}  # the figures are of points
+            return {}  # the figures are for points
 
         from lannunet_observer.figures import figures
 

@@ -12,11 +12,11 @@ from typing import Any
 from lannunet_core import UserError, atomic_path
 
 COLUMNS = ("epoch", "loss", "lr", "validation_error", "seconds")
-"""Those that every file has, in this order; further ones follow."""
+"""The columns of every file, in this order; others follow."""
 
 
 def scalars(values: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of an epoch, those of inner mappings as `terms/kl`."""
+    """The numbers of an epoch, with nested ones as `terms/kl`."""
     row: dict[str, float] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -27,7 +27,7 @@ def scalars(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def write_row(path: Path, row: Mapping[str, float]) -> None:
-    """Put an epoch after the earlier ones; what a run that was resumed or replaced had later is dropped."""
+    """Append an epoch to the earlier ones; later rows of a resumed or replaced run are dropped."""
     rows: list[Mapping[str, Any]] = []
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:
@@ -44,8 +44,8 @@ class TensorBoard:
     """Event files of one run.
 
     Args:
-        folder: Where they go; emptied unless epochs are `done`.
-        done: Epochs before a resume: what was written of later ones is hidden.
+        folder: The target folder; emptied unless epochs are `done`.
+        done: Epochs before a resume; events of later ones are hidden.
     """
 
     def __init__(self, folder: Path, done: int) -> None:

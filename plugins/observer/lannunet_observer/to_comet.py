@@ -1,4 +1,4 @@
-"""Comet. It takes key, workspace and whether it is online from COMET_… variables."""
+"""Comet. It reads key, workspace and online mode from COMET_… variables."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""MLflow. Its client takes the server's address, name and password from MLFLOW_… variables.
+"""MLflow. Its client reads the server's address, name and password from MLFLOW_… variables.
 
-The client rather than `mlflow.start_run`: that keeps one run a process, and a process may train several.
+The client is used instead of `mlflow.start_run`, which has one run per process; a process may train several.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ METRICS_A_CALL, LONGEST_NAME = 1000, 250
 
 
 def mlflow_name(name: str) -> str:
-    """A name that MLflow takes: letters, digits and `_ - . /`, spaces; others as `_` and their code."""
+    """A name that MLflow accepts: letters, digits and `_ - . /`, spaces; others as `_` and their code."""
     return re.sub(r"[^\w\-. /]", lambda found: f"_{ord(found.group()):x}", name)[:LONGEST_NAME]
 
 

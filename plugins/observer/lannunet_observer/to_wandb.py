@@ -1,4 +1,4 @@
-"""Weights & Biases. It takes key, entity and mode from WANDB_… variables."""
+"""Weights & Biases. It reads key, entity and mode from WANDB_… variables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run's trackers have in common."""
+"""The common interface of trackers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Start:
-    """What a tracker is started with.
+    """The data for starting a tracker.
 
     Attributes:
         project: Its experiment, or project.
         name: Name of the run.
         folder: The run's folder.
         config: The run's configuration, flat, with dotted keys.
-        known: The tracker's name of the run, where it is resumed.
+        known: The tracker's id of a resumed run.
     """
 
     project: str
@@ -32,7 +32,7 @@ class Tracker(Protocol):
 
     @property
     def run(self) -> str:
-        """The tracker's name of the run."""
+        """The tracker's id of the run."""
 
     def log(self, figures: Mapping[str, float], epoch: int) -> None:
         """Log the numbers of an epoch."""

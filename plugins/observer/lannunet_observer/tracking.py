@@ -1,4 +1,4 @@
-"""A run in experiment trackers: what is logged is one for all, how is each tracker's own file."""
+"""A run in experiment trackers: common contents; each tracker has its own module."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from lannunet_observer.config import TrackerName
 
 KNOWN_RUNS = "trackers.json"
-"""In the run's folder: what each tracker calls the run, so that a resumed run continues with it."""
+"""The file in the run's folder with each tracker's id of the run, for resumed runs."""
 
 
 def start(name: TrackerName, given: Start) -> Tracker:
-    """The run in a tracker, whose package is imported here.
+    """Start the run in a tracker, whose package is imported here.
 
     Raises:
-        UserError: The package, or what the tracker takes from the environment, is missing.
+        UserError: The package, or an environment variable of the tracker, is missing.
     """
     where = f"trainer.observer.trackers: {name}"
     module = {"mlflow": "mlflow", "comet": "comet_ml", "wandb": "wandb"}[name]
@@ -56,17 +56,17 @@ def start(name: TrackerName, given: Start) -> Tracker:
 
 
 def need(where: str, variable: str, value: str) -> None:
-    """Refuse to start without an environment variable; no library is to ask at a prompt."""
+    """Refuse to start without an environment variable; no library may ask at a prompt."""
     if not os.environ.get(variable):
         raise UserError(f"{where}: set the environment variable {variable} to {value}.")
 
 
 class Trackers:
-    """A run in the trackers that it names.
+    """A run in its trackers.
 
     Args:
-        names: Of the trackers.
-        project: Their experiment, or project.
+        names: Names of the trackers.
+        project: The experiment, or project.
         folder: The run's folder.
         done: Epochs before a resume.
     """
@@ -104,7 +104,7 @@ class Trackers:
                 pictures = draw_predictions(predictions, Path(folder), event.output_dir)
                 self._in_each(lambda tracker: tracker.results(figures, pictures, report))
             finally:
-                self.close(failed=False)  # while what is uploaded is there
+                self.close(failed=False)  # while the uploaded files exist
 
     def close(self, failed: bool) -> None:
         try:
@@ -113,14 +113,14 @@ class Trackers:
             self._trackers = []
 
     def _in_each(self, do: Callable[[Tracker], None]) -> None:
-        """Do something in all trackers, also after one that fails; its error is raised then."""
+        """Call all trackers, also after one fails; its error is raised at the end."""
         with ExitStack() as stack:
             for tracker in reversed(self._trackers):
                 stack.callback(do, tracker)
 
 
 def known_runs(path: Path) -> dict[str, str]:
-    """What an earlier start wrote."""
+    """The ids that an earlier start wrote."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

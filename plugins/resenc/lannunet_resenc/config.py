@@ -12,7 +12,7 @@ Stride = Annotated[tuple[Annotated[int, Field(ge=1, le=3)], ...], Field(min_leng
 class ResEncConfig(PluginConfig):
     encoder: Literal["residual", "plain"] = Field("residual", description="Blocks of the encoder.")
     init_features: int = Field(32, ge=1, le=1024, description="Features at full resolution.")
-    max_features: int = Field(320, ge=1, le=4096, description="Features double a level up to this many.")
+    max_features: int = Field(320, ge=1, le=4096, description="Features double per level up to this many.")
     blocks: list[Annotated[int, Field(ge=1, le=32)]] | None = Field(
         None,
         min_length=1,

@@ -22,7 +22,7 @@ class NNUNet(nn.Module):
         blocks: Residual blocks or convolutions per level of the encoder.
         heads: Number of supervised resolutions.
         residual: Whether the encoder has residual blocks.
-        more: Further arguments of the library's class.
+        more: Additional arguments of the library's class.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The networks that `lannunet plan` chooses from, by nnU-Net's rules, and their cost.
+"""The networks from which `lannunet plan` chooses, by nnU-Net's rules, and their cost.
 
 Isensee et al., "nnU-Net Revisited", MICCAI 2024. Sizes and strides are (x, y[, z]). Needs no torch.
 """

@@ -1,1 +1,1 @@
-"""A local page for what a model predicts: inspect it, correct it, and save it to annotations."""
+"""A local page for predictions: view them, correct them, and save them as annotations."""

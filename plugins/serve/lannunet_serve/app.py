@@ -21,7 +21,7 @@ from lannunet_serve.store import Conflict, Served, Store
 
 STATIC = Path(__file__).with_name("static")
 FILES = {"/": "page.html", "/page.js": "page.js", "/page.css": "page.css"}
-LARGEST_POINTS = 1 << 20  # bytes of a request that is no image
+LARGEST_POINTS = 1 << 20  # maximum bytes of a request without an image
 
 
 def make_app(model: Model, store: Store, token: str, largest: int = LARGEST_BODY) -> Guard:
@@ -70,7 +70,7 @@ def conflicting(request: Request, error: Exception) -> Response:
 
 
 class Page:
-    """The routes of the page; see `static/page.js`, which asks them."""
+    """The routes of the page; see `static/page.js`, which calls them."""
 
     def __init__(self, model: Model, store: Store) -> None:
         self.model, self.store = model, store
@@ -133,7 +133,7 @@ class Page:
 
 
 def plane_of(request: Request, shape: tuple[int, ...]) -> int:
-    """The plane that a request asks for, of an image (C, [z,] y, x)."""
+    """The requested plane of an image (C, [z,] y, x)."""
     depth = shape[1] if len(shape) == 4 else 1
     try:
         return min(max(int(request.query_params.get("z", "0")), 0), depth - 1)

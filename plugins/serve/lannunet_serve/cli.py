@@ -1,4 +1,4 @@
-"""`lannunet serve RUN`: a local page for what a model predicts."""
+"""`lannunet serve RUN`: a local page for predictions."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Access control for every route: who may send requests, from which page, and how much.
+"""Access control for every route: the sender of a request, its page, and its size.
 
-The server listens on the loopback interface alone. Other programs of this machine, and pages that its
-browser shows, can reach it there. So each request needs the token in its path, a loopback name in `Host` (a
-page whose name is rebound to 127.0.0.1 has another one), and no foreign `Origin`.
+The server listens only on the loopback interface. Other programs of this machine, and pages in its browser,
+can reach it there. So each request needs the token in its path, a loopback name in `Host` (a page with DNS
+rebinding to 127.0.0.1 has another one), and no foreign `Origin`.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ HEADERS = {
 
 
 class TooLarge(Exception):
-    """A body has more bytes than it may have; raised where it is read."""
+    """A body exceeds the size limit; raised while it is read."""
 
 
 class Guard:
-    """Refuses requests before `app` sees them; `app` gets paths without the token.
+    """Refuses requests before they reach `app`; `app` gets paths without the token.
 
     Args:
-        app: What is guarded; it makes the response of `TooLarge`.
+        app: The guarded application; it creates the response for `TooLarge`.
         token: The first part of each path.
-        largest: Bytes of a body.
+        largest: Maximum bytes of a body.
     """
 
     def __init__(self, app: ASGIApp, token: str, largest: int = LARGEST_BODY) -> None:
@@ -71,7 +71,7 @@ class Guard:
         await self.app(dict(scope, root_path=f"/{self.token}"), counting, with_headers)
 
     def refusal(self, path: str, headers: Mapping[str, str]) -> PlainTextResponse | None:
-        """What a request is refused with; None: it is not."""
+        """The response that refuses a request; None: the request is allowed."""
         token = path.split("/")[1] if path.startswith("/") else ""
         if not secrets.compare_digest(token.encode(), self.token.encode()):
             return PlainTextResponse(

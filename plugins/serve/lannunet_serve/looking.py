@@ -1,4 +1,4 @@
-"""What the model says of the images of a session, remembered for the latest of them."""
+"""The predictions for the images of a session, cached for the latest images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Looked:
     Attributes:
         image: Pixels (C, [z,] y, x) and spacing.
         found: `Landmarks` or `Segmentation`.
-        placement: Where the voxels lie; None: not known.
+        placement: Geometry of the voxels; None: unknown.
     """
 
     image: Image
@@ -37,7 +37,7 @@ class Model:
     """A model in memory, for several threads.
 
     Args:
-        model: Of any task.
+        model: A model of any task.
     """
 
     def __init__(self, model: api.Model[Any]) -> None:
@@ -46,10 +46,10 @@ class Model:
         self._known: OrderedDict[str, Looked] = OrderedDict()
 
     def look(self, served: Served) -> Looked:
-        """What an image shows.
+        """Predict an image.
 
         Raises:
-            UserError: It cannot be read, or is not of the model's kind.
+            UserError: The image cannot be read, or does not fit the model.
         """
         with self._turn:
             if served.key not in self._known:
@@ -63,10 +63,10 @@ class Model:
 
 
 async def keep_upload(model: Model, store: Store, name: str, body: AsyncIterator[bytes]) -> Served:
-    """Keep an uploaded image that the model can take.
+    """Keep an uploaded image if the model accepts it.
 
     Raises:
-        UserError: It cannot.
+        UserError: The model does not accept it.
     """
     served = await store.upload(name, body)
     try:
@@ -95,6 +95,6 @@ def points_of(found: Any) -> list[dict[str, Any]]:
 
 
 def in_pixels(found: Any) -> float:
-    """The radius of confidence in pixels; of pixels that are no squares, in their mean side."""
+    """The radius of confidence in pixels; for non-square pixels, by their mean side."""
     steps = 1.0 if found.unit == "px" or found.spacing is None else float(np.mean(found.spacing))
     return round(float(found.radius) / steps, 3)

@@ -1,9 +1,9 @@
 """MONAI Label's REST interface for inference, which 3D Slicer's extension calls.
 
-The address of the server for Slicer is that of the page, with its token. What is answered follows
+The address of the server for Slicer is that of the page, with its token. The responses follow
 https://docs.monai.io/projects/label: `/info/`, `/infer/{model}`, `/datastore/` with its images, and
 `/activelearning/{strategy}` for the next image of the queue. Landmarks are returned as points, and as a label
-map with a ball for each, which is what the extension shows. Nothing trains here.
+map with a ball for each, which the extension shows. Training is not supported.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class MonaiLabel:
 
     @property
     def labels(self) -> dict[str, int]:
-        """The values of the label map that `infer` answers."""
+        """The values of the label map that `infer` returns."""
         names = self.model.about.outputs
         first = 0 if self.model.about.task == "segmentation" else 1
         return {name: value for value, name in enumerate(names, first) if value}
@@ -147,7 +147,7 @@ class MonaiLabel:
 
 
 def in_lps(looked: Looked) -> list[list[float] | None] | None:
-    """The points in mm of the world of DICOM and 3D Slicer's files; None: the image has no geometry."""
+    """The points in mm in the world coordinates of DICOM and 3D Slicer; None: the image has no geometry."""
     if looked.placement is None:
         return None
     points = World.of(looked.placement, looked.found.points.shape[1]).points(looked.found.points)
@@ -185,7 +185,7 @@ def balls(points: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.uin
 
 
 def multipart(described: Any, label: bytes) -> Response:
-    """The form that the documentation describes: `params`, and the label map as `image`."""
+    """The documented form: `params`, and the label map as `image`."""
     boundary = secrets.token_hex(16)
     body = (
         f'--{boundary}\r\nContent-Disposition: form-data; name="params"\r\n'

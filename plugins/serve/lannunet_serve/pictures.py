@@ -21,7 +21,7 @@ def plane_png(pixels: NDArray[Any], z: int) -> bytes:
 
 
 def labels_png(labels: NDArray[Any], z: int) -> bytes:
-    """The plane z of a label map ([z,] y, x): a colour a class, background transparent."""
+    """The plane z of a label map ([z,] y, x): one colour per class, background transparent."""
     plane = np.asarray(labels[z] if labels.ndim == 3 else labels, np.int64)
     table = np.array([(0, 0, 0, 0), *((*colour, OPACITY) for colour in COLOURS)], np.uint8)
     index = np.where(plane > 0, (plane - 1) % len(COLOURS) + 1, 0)

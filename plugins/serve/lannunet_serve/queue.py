@@ -1,4 +1,4 @@
-"""The images that are shown one after the other."""
+"""The queue of images to show."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lannunet_core import UserError
 
 
 def images_of(given: Sequence[Path]) -> list[tuple[str, Path]]:
-    """Names and files of images, of the images in folders, and of folders that `lannunet suggest` wrote.
+    """Names and files of images, of images in folders, and of folders written by `lannunet suggest`.
 
     Raises:
         UserError: A file is missing, or a folder has no image.

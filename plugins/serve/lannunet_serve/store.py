@@ -1,4 +1,4 @@
-"""The images of a session, and the JSON that corrections are saved to."""
+"""The images of a session, and the JSON for corrections."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lannunet_core import UserError, names_a_file
 
 
 class Conflict(Exception):
-    """The JSON has other points than those that were corrected."""
+    """The JSON changed while the points were corrected."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Served:
     """One image.
 
     Attributes:
-        key: How requests name it.
-        name: What people call it.
+        key: Its identifier in requests.
+        name: The displayed name.
         path: Its file.
     """
 
@@ -48,13 +48,13 @@ class Store:
 
     Args:
         into: The JSON.
-        uploads: The folder that uploaded images are kept in.
-        queue: The images to annotate, the first one first.
-        by: Who annotates.
-        names: Landmark names of the model; none with another task.
+        uploads: The folder for uploaded images.
+        queue: The images to annotate, in order.
+        by: The annotator.
+        names: Landmark names of the model; empty with another task.
 
     Raises:
-        UserError: The JSON is not ours, or its coordinates are not pixels.
+        UserError: The JSON is not an annotation file, or its coordinates are not in pixels.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Store:
         """Keep an image in the folder of uploads; the same bytes under the same name are one image.
 
         Raises:
-            UserError: The name is none of a file.
+            UserError: The name is not a valid file name.
         """
         if not names_a_file(name) or name.startswith("."):
             raise UserError(f"{name[:80]!r} cannot name a file; rename the image.")
@@ -113,13 +113,13 @@ class Store:
         return self.add(path.name, path)
 
     def remove(self, image: Served) -> None:
-        """Forget an uploaded image that the model cannot take; a file that was there before stays."""
+        """Remove an uploaded image that the model does not accept; an earlier file is kept."""
         self.images.pop(image.key, None)
         if image.key in self._made:
             image.path.unlink(missing_ok=True)
 
     def saved(self, images: Iterable[Served]) -> dict[str, list[Any]]:
-        """The landmarks in the order of `names` of those images that the JSON has annotated, by key."""
+        """The landmarks of the annotated images, in the order of `names`, by key."""
         keys = {one.path: one.key for one in images}
         found = annotated_in(self.into, list(keys))
         return {keys[path]: self._ordered(known) for path, known in found.items()}
@@ -135,17 +135,17 @@ class Store:
         """Merge the landmarks of an image into the JSON.
 
         Args:
-            image: Which.
-            points: As the JSON writes them: `[x, y]`, `{"at": [x, y], "occluded": true}`, `"absent"`, or None
-                for unlabelled ones, which stay as they are.
-            before: What the JSON had when the image was opened, as `points_of` gave it.
+            image: The image.
+            points: In the format of the JSON: `[x, y]`, `{"at": [x, y], "occluded": true}`, `"absent"`, or
+                None for unlabelled ones, which stay as they are.
+            before: The points when the image was opened, from `points_of`.
 
         Returns:
-            What the JSON has now.
+            The saved points.
 
         Raises:
-            Conflict: The JSON has something else by now.
-            UserError: The points are none.
+            Conflict: The JSON has changed in the meantime.
+            UserError: The points are invalid.
         """
         marks = {name: _mark(point) for name, point in zip(self.names, points, strict=True) if point}
         if not marks:
@@ -165,7 +165,7 @@ class Store:
         return self.points_of(image)
 
     def state(self) -> Mapping[str, Any]:
-        """What the page lists."""
+        """The entries of the page's list."""
         saved = self.saved(self.images.values())
         return {
             "into": self.into.name,
@@ -177,10 +177,10 @@ class Store:
 
 
 def _mark(point: Any) -> Mark:
-    """A landmark of a request.
+    """Parse a landmark of a request.
 
     Raises:
-        UserError: It is none.
+        UserError: It is not a landmark.
     """
     if point == "absent":
         return Mark(None)

@@ -9,10 +9,10 @@ from lannunet_core import PluginConfig
 
 class SparseConfig(PluginConfig):
     balance: Literal["voxels", "classes"] = Field(
-        "voxels", description="Draw each annotated voxel as often, or each class that a case has."
+        "voxels", description="Draw annotated voxels uniformly, or the classes of a case uniformly."
     )
     offset: Literal["random", "centre", "inside"] = Field(
         "random",
         description="Where in the patch the drawn voxel lies: anywhere, in the middle, or where the patch "
-        "reaches beyond the image as little as it can.",
+        "extends beyond the image as little as possible.",
     )

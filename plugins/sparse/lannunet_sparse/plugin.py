@@ -1,4 +1,4 @@
-"""The plugins: one hook each. The task itself gives voxels without annotation no gradient."""
+"""The plugins: one hook each. In the task, voxels without annotation have no gradient."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from lannunet_sparse.sampling import AnnotatedVoxel
 
 DIAGS = "nnUNetTrainerV2Sparse"
-"""What DIAG's nnU-Net calls it."""
+"""Its name in DIAG's nnU-Net."""
 
 
 class Sparse(Plugin):
-    """Every patch holds an annotated voxel."""
+    """Every patch contains an annotated voxel."""
 
     Config = SparseConfig
     config: SparseConfig
@@ -46,7 +46,7 @@ class Sparse(Plugin):
 
 
 class SparseNormalSampling(Plugin):
-    """Patches as the task takes them, wherever annotated voxels are; those without any contribute nothing."""
+    """Patches as in the task, regardless of annotated voxels; patches without any contribute nothing."""
 
     tasks = ("segmentation",)
 

@@ -1,4 +1,4 @@
-"""Where patches are cut, so that each holds an annotated voxel."""
+"""Placement of patches, so that each contains an annotated voxel."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from lannunet_core import Floats, SpatialTransform
 
 @dataclass(frozen=True)
 class AnnotatedVoxel:
-    """Patches of which one voxel is guaranteed to show a drawn annotated voxel, after augmentation.
+    """Patches that contain a drawn annotated voxel exactly, also after augmentation.
 
-    The transform is drawn before; the patch's centre, a float, is the one for which that voxel of the patch
-    samples exactly the drawn one, elastic displacement included. What of the patch lies outside of the image
-    counts as not annotated. Nothing is tried again.
+    The transform is drawn before; the patch's centre, a float, is computed so that one voxel of the patch
+    samples exactly the drawn one, including elastic displacement. Parts of the patch outside the image count
+    as not annotated. There are no retries.
 
     Attributes:
         output_size: (x, y[, z]) of a patch.
-        balance: Whether each annotated voxel of the case is drawn as often, or each class.
-        offset: Where in the patch it lies: anywhere, each place as often; in the middle; or `inside`, where
-            the patch reaches beyond the image as little as it can (before augmentation), and is otherwise
-            placed anywhere.
+        balance: Whether annotated voxels of the case, or its classes, are drawn uniformly.
+        offset: Position of the voxel in the patch: uniformly random; in the middle; or `inside`, uniformly
+            random among the positions where the patch extends beyond the image as little as possible (before
+            augmentation).
     """
 
     output_size: tuple[int, ...]
@@ -58,7 +58,7 @@ class AnnotatedVoxel:
 def first_inside(
     rng: np.random.Generator, voxel: NDArray[np.int64], size: NDArray[np.int64], image: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """The first voxel of a patch around `voxel` that lies in the image or, where it is larger, holds it."""
+    """The first voxel of a patch around `voxel` that is inside the image or, if larger, contains it."""
     low = np.maximum(voxel - size + 1, np.minimum(image - size, 0))
     high = np.minimum(voxel, np.maximum(image - size, 0))
     first: NDArray[np.int64] = rng.integers(low, high + 1)

@@ -11,29 +11,29 @@ Stride = Annotated[tuple[Annotated[int, Field(ge=1, le=3)], ...], Field(min_leng
 
 class UNetConfig(PluginConfig):
     init_features: int = Field(32, ge=1, le=1024, description="Features at full resolution.")
-    max_features: int = Field(512, ge=1, le=4096, description="Features double a level up to this many.")
+    max_features: int = Field(512, ge=1, le=4096, description="Features double per level up to this many.")
     min_feature_resolution: int = Field(
         4,
         ge=2,
         le=256,
-        description="An axis is halved until it would fall under this; without strides of your own.",
+        description="Axes are halved while this many pixels remain; not read with a list of strides.",
     )
     dropout: float = Field(
         0.0,
         ge=0,
         lt=1,
-        description="Share of the feature maps that is left out at random in training, one draw a level.",
+        description="Share of the feature maps that is dropped at random in training, drawn per level.",
     )
     strides: list[Stride] | Literal["auto"] | None = Field(
         "auto",
-        description="One (x, y[, z]) a downsampling, as [2, 2, 1] where z is left alone; auto: axes stop one "
+        description="One (x, y[, z]) per downsampling, as [2, 2, 1] to keep z; auto: axes stop one "
         "by one, coarse ones wait, as nnU-Net plans it; null: all axes are halved together, until the "
         "smallest stops.",
     )
     kernels: Literal["spacing", "strides"] = Field(
         "spacing",
-        description="What makes kernels 1 along an axis at fine levels: spacing, pixels twice as long as the "
-        "shortest; strides, that no downsampling has shortened it.",
+        description="Criterion for kernels of 1 along an axis at fine levels: spacing, pixels twice as long "
+        "as the shortest; strides, no downsampling of it so far.",
         json_schema_extra={"before": "strides"},
     )
 

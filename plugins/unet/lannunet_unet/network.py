@@ -16,7 +16,10 @@ from torch.nn import functional
 CONVOLUTION: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
-DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}  # of whole maps: neighbouring pixels say the same (Tompson 2015)
+DROPOUT = {
+    2: nn.Dropout2d,
+    3: nn.Dropout3d,
+}  # drops whole maps: neighbouring pixels are correlated (Tompson 2015)
 SLOPE = 0.01
 
 
@@ -42,7 +45,7 @@ def double_convolution(
 
 
 def count_downsamplings(input_size: Sequence[int], min_feature_resolution: int) -> int:
-    """How often the smaller side can be halved without falling under `min_feature_resolution`."""
+    """Number of halvings that keep the smaller side at or above `min_feature_resolution`."""
     count = 0
     while min(input_size) / 2 ** (count + 1) >= min_feature_resolution:
         count += 1
@@ -50,10 +53,10 @@ def count_downsamplings(input_size: Sequence[int], min_feature_resolution: int) 
 
 
 def choose_kernels(strides: Sequence[tuple[int, ...]], dimensions: int) -> list[tuple[int, ...]]:
-    """The kernel of each level, of which there is one more than downsamplings.
+    """The kernel of each level; there is one level more than downsamplings.
 
-    An axis is treated as coarser than the others as long as no downsampling has shortened it, nor the next
-    one does: neighbours along it lie far apart, and the kernel is 1 along it (as in nnU-Net).
+    An axis counts as coarser than the others until a downsampling, or the next one, shortens it: neighbours
+    along it are far apart, and the kernel is 1 along it (as in nnU-Net).
     """
     levels = range(len(strides))
     kernels = [
@@ -71,13 +74,13 @@ class UNet(nn.Module):
         out_channels: N.
         input_size: Size (x, y[, z]) that the depth is chosen for; other sizes are accepted too.
         init_features: Features at full resolution.
-        max_features: Features double a level and stop here.
-        min_feature_resolution: No level has a smaller side than this; only read without `strides`.
-        supervised_resolutions: How many outputs, finest first; fewer where the network is not as deep.
-        dropout: Share of the maps that each level's encoder and decoder leave out in training.
-        strides: One (x, y[, z]) a downsampling; None: every axis is halved, as often as
+        max_features: Upper limit of the features, which double per level.
+        min_feature_resolution: No level has a smaller side than this; only used without `strides`.
+        supervised_resolutions: How many outputs, finest first; fewer if the network is less deep.
+        dropout: Share of the maps that each level's encoder and decoder drop in training.
+        strides: One (x, y[, z]) per downsampling; None: every axis is halved, as often as
             `min_feature_resolution` allows.
-        kernels: One (x, y[, z]) a level; None: as `choose_kernels` has them.
+        kernels: One (x, y[, z]) per level; None: by `choose_kernels`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What `lannunet plan` chooses from: U-Nets by nnU-Net's rules (Isensee et al. 2021), and what they cost.
+"""The networks for `lannunet plan`: U-Nets by nnU-Net's rules (Isensee et al. 2021), and their cost.
 
 Sizes, spacings and strides are (x, y[, z]). Importing this must not import torch.
 """
@@ -20,7 +20,7 @@ MOST_LEVELS = {2: 7, 3: 5}
 
 
 def planned_networks(request: NetworkRequest) -> list[PlannedNetwork]:
-    """One for each width, the widest first, on an image or patch that its strides divide."""
+    """One network per width, the widest first, for an image or patch that its strides divide."""
     strides = choose_strides(request.sides, request.spacing)
     multiples = [math.prod(stride[axis] for stride in strides) for axis in range(len(request.sides))]
     size = tuple(
@@ -33,7 +33,7 @@ def planned_networks(request: NetworkRequest) -> list[PlannedNetwork]:
 
 
 def choose_strides(size: Sequence[float], spacing: Sequence[float]) -> tuple[tuple[int, ...], ...]:
-    """The strides of each downsampling, as `lannunet_images.choose_strides` has them, up to `MOST_LEVELS`."""
+    """The strides of each downsampling, by `lannunet_images.choose_strides`, up to `MOST_LEVELS`."""
     return strides_by_size(size, spacing, LEAST_SIDE, most=MOST_LEVELS[len(size)])
 
 
@@ -42,7 +42,7 @@ class Shape:
     """A U-Net on images or patches of one size.
 
     Attributes:
-        size: Theirs.
+        size: Size of the images or patches.
         strides: Strides of each downsampling.
         width: Features at full resolution.
         in_channels: C.
@@ -57,11 +57,11 @@ class Shape:
 
     @property
     def most(self) -> int:
-        """Where doubling of features stops."""
+        """The upper limit of the features."""
         return 8 * self.width
 
     def cost(self) -> tuple[float, float]:
-        """Multiplications of a forward pass, and numbers that it keeps for the backward one, a sample."""
+        """Multiplications of a forward pass per sample, and numbers kept for the backward pass."""
         kernel = 3 ** len(self.size)
         voxels = float(math.prod(self.size))
         products = numbers = 0.0
@@ -74,7 +74,7 @@ class Shape:
             if level < len(self.strides):
                 coarser = min(2 * features, self.most)
                 products += voxels * features * (coarser + kernel * 3 * features)
-                numbers += voxels * 6 * features  # the same again, and the two that are concatenated
+                numbers += voxels * 6 * features  # the same again, and the two concatenated maps
             products += voxels * features * self.outputs
             numbers += voxels * 6 * self.outputs
             coming = features

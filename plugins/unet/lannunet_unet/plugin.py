@@ -72,7 +72,7 @@ class UNetPlugin(Plugin):
             -(-side // scale)
             for side, scale in zip(self.run.input_size, network.scales[-1][::-1], strict=True)
         ]
-        if prod(coarsest) == 1:  # instance normalisation has nothing to compare
+        if prod(coarsest) == 1:  # instance normalisation needs several pixels
             size = "×".join(map(str, self.run.input_size))
             raise UserError(
                 f"model.unet: with samples of {size}, its strides (or min_feature_resolution) leave one "

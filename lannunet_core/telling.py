@@ -46,8 +46,10 @@ def fold(line: str, width: int, indent: int = 2) -> str:
         return line
     hanging = " " * (len(line) - len(line.lstrip()) + indent)
     kept = re.sub("`[^`]*`", lambda code: code.group().replace(" ", "\xa0"), line)
-    whole = {"break_long_words": False, "break_on_hyphens": False}
-    return "\n".join(textwrap.wrap(kept, width, subsequent_indent=hanging, **whole)).replace("\xa0", " ")
+    lines = textwrap.wrap(
+        kept, width, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines).replace("\xa0", " ")
 
 
 @contextlib.contextmanager

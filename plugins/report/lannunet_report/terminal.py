@@ -36,8 +36,8 @@ def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str
         console.print(Text(line, style), soft_wrap=True)
 
     if title:
-        for line in Text(title).wrap(console, console.width):
-            show(line.plain.rstrip(), "italic")
+        for part in Text(title).wrap(console, console.width):
+            show(part.plain.rstrip(), "italic")
     for columns in _packed(widths, name, console.width):
         used = [name, *(widths[column] for column in columns)]
         for line in _lines([head[0], *(head[column] for column in columns)], used):

@@ -1,5 +1,7 @@
 """What the tests of all distributions share."""
 
+import os
+
 import pytest
 
 pytest_plugins = [
@@ -58,6 +60,7 @@ LONGEST = (
 
 def pytest_configure(config):
     config.option.loadscopereorder = False  # pytest-xdist would begin with the files of most tests
+    os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and messages would be folded as for a terminal
 
 
 def pytest_collection_modifyitems(items):

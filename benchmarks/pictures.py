@@ -1,4 +1,4 @@
-"""The pictures of the documentation: a report and three of its cases.
+"""The pictures of the documentation: a report, three of its cases, and the terminal.
 
     python -m benchmarks.pictures [--demo runs/demo] [--out docs/pictures]
 
@@ -10,6 +10,7 @@ import argparse
 import base64
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -17,10 +18,18 @@ import sys
 from pathlib import Path
 
 from PIL import Image, ImageDraw
+from rich.console import Console
+from rich.text import Text
 
 ROOT = Path(__file__).parents[1]
 PAGE = (1000, 1250)  # pixels of the report that are shown
 SIDE = 240  # pixels of a case
+WIDTH, LINES = 96, 30  # of the terminal, and the last lines of a command's output that are shown
+COMMANDS = (
+    "plan data/dataset.json -o my.yaml --minutes 0.5 --no-gpu",
+    "config check my.yaml",
+    "train my.yaml --set output.output_dir=terminal --overwrite",
+)
 COLOURS = {"target": "#2ecc71", "prediction": "#3b82f6"}
 RECORD = re.compile(r'<script type="application/json" data-case="\d+">(.*?)</script>', re.DOTALL)
 
@@ -55,6 +64,28 @@ def predictions(page: Path, path: Path) -> None:
     row.convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(path, optimize=True)
 
 
+def terminal(folder: Path, path: Path) -> None:
+    """An SVG of a terminal in which the data set of a demo is planned for, checked and trained on."""
+    console = Console(record=True, width=WIDTH, file=io.StringIO())
+    for command in COMMANDS:
+        ended = subprocess.run(
+            [sys.executable, "-m", "lannunet_core", *command.split()],
+            cwd=folder,
+            env={**os.environ, "COLUMNS": str(WIDTH), "TERM": "dumb"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=True,
+        )
+        lines = ended.stdout.replace(f"{folder.resolve()}/", "").splitlines()
+        console.print(f"$ lannunet {command}", style="bold")
+        console.print(Text("\n".join(lines if len(lines) <= LINES else ["…", *lines[-LINES:]])))
+    drawn = re.sub(
+        r"@font-face \{.*?\}", "", console.export_svg(title="lannunet"), flags=re.DOTALL
+    )  # from afar
+    path.write_text(drawn.replace("Fira Code, ", ""), encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--demo", type=Path, default=Path("runs/demo"))
@@ -65,6 +96,7 @@ def main() -> None:
     chosen.out.mkdir(parents=True, exist_ok=True)
     photograph(chosen.demo / "report.html", PAGE, chosen.out / "report.png")
     predictions(chosen.demo / "report.html", chosen.out / "predictions.png")
+    terminal(chosen.demo, chosen.out / "terminal.svg")
 
 
 if __name__ == "__main__":

@@ -175,6 +175,7 @@ class Training:
 
                 while self.progress.epoch < self.sizing.end and self.progress.stale < self.patience:
                     self.train_epoch(stopping)
+                    self.check_weights()
                     self.finish_epoch()
                     if stopping():
                         raise self.interrupted(stopping())
@@ -210,16 +211,16 @@ class Training:
             except WorkersLost:
                 self.read_losses(bar)
                 if self.whole:
-                    self.save_latest()
+                    self.save_finished()
                 raise
             except RuntimeError as error:
                 if now().lost(error) and self.whole and not (step and step.stepped):
                     self.read_losses(bar)
-                    self.save_latest()
+                    self.save_finished()
                 raise
             self.read_losses(bar)
         if self.whole and stopping():
-            self.save_latest()
+            self.save_finished()
             raise self.interrupted(stopping())
 
     def step(self, batch: Mapping[str, Any]) -> Step:
@@ -251,7 +252,7 @@ class Training:
     def read_losses(self, bar: terminal.Bar, but: int = 0) -> None:
         """Read the losses of the finished steps, except the latest ones, which keep the device busy.
 
-        All losses are read before a model is saved, and its weights then, so NaN is never written.
+        All losses are read before a model is saved, and its weights checked then, so NaN is never written.
         """
         progress = self.progress
         while len(self.unread) > but:
@@ -263,7 +264,10 @@ class Training:
             bar.advance(1, f"loss {sum(values.values()):.4g}")
             at = {"epoch": step.epoch + 1, "batch": step.number + 1, "terms": values}
             self.hooks.observe(event=Event("batch", self.folder, at, self.learner))
-        if not but and not all(bool(one.isfinite().all()) for one in self.learner.parameters()):
+
+    def check_weights(self) -> None:
+        progress, weights = self.progress, [one.isfinite().all() for one in self.learner.parameters()]
+        if weights and not torch.stack(weights).all():  # read at once
             raise RunFailed(
                 f"weights are not numbers after epoch {progress.epoch + 1}, batch {progress.step}, though "
                 "its loss is: a gradient of the loss is not. Inspect the loss, or lower solver.base_lr"
@@ -384,6 +388,10 @@ class Training:
         save_checkpoint(
             self.best_path, self.checkpoint(learner=self.learner.state_dict(), sizing=asdict(self.sizing))
         )
+
+    def save_finished(self) -> None:
+        self.check_weights()
+        self.save_latest()
 
     def save_latest(self) -> None:
         """Save the state for a resume: everything that training reads."""

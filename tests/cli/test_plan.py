@@ -148,7 +148,7 @@ def test_a_gpu_is_found(project, folder, tmp_path, monkeypatch, data):
         return (tmp_path / "planned.yaml").read_text()
 
     assert "# The GPU found here: Some GPU; the plan uses up to 8 GB." in planned()
-    assert "Some GPU; up to 2 GB" in planned("--gpu", "--memory-gb", 2)
+    assert "Some GPU; the plan uses up to 2 GB" in planned("--gpu", "--memory-gb", 2)
     assert "on a GPU" in planned() or "a GPU may make" in planned()
     on_cpu = planned("--no-gpu")
     assert "GPU" not in on_cpu

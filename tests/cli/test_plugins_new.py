@@ -137,7 +137,7 @@ def test_an_existing_folder_is_left_alone(new, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("2net", "'2net' is not a plugin name: take letters"),
+        ("2net", "'2net' is not a plugin name: use letters"),
         ("my model", "is not a plugin name"),
         ("net/", "is not a plugin name"),
         ("U-Net", "The name 'U-Net' is taken by the plugin 'unet' (lannunet-unet"),

@@ -165,7 +165,7 @@ def optimizers(distribution, project, capsys):
 
 
 def test_settings_that_an_optimizer_refuses(optimizers, segmentation_project):
-    keys = "set solver.base_lr or trainer.settled otherwise"
+    keys = "change solver.base_lr or trainer.settled"
     said = optimizers("settled", beta=1.5)
     assert said.startswith("Error: plugin 'settled' (rates 1.0): its optimizer or scheduler cannot be made (")
     assert "ValueError: Invalid beta parameter at index 0: 1.5" in said

@@ -59,7 +59,7 @@ def fetched_file(model: Path) -> Path:
                 found = hash_of(part)
                 part.unlink()
                 raise UserError(
-                    f"{address}: what is there has the SHA-256 {found}, not {digest}; it was removed. Do not "
+                    f"{address}: its content has the SHA-256 {found}, not {digest}; it was removed. Do not "
                     "use it before you know why."
                 )
             part.replace(target)

@@ -567,7 +567,7 @@ def changed(content, *path, value):
         (
             "m.txt",
             MORPHOLOGIKA.replace("3 4\n", ""),
-            "m.txt: says 2 individuals of 2 landmarks, but holds 2 names and 3 points",
+            "m.txt: states 2 individuals of 2 landmarks, but holds 2 names and 3 points",
         ),
         ("w.csv", WIDE.replace(";20,25", ""), "w.csv, line 2: has 5 cells under 6 columns"),
         (

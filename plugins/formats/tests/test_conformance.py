@@ -113,7 +113,7 @@ def test_a_strangers_format_is_found_listed_used_and_checked(install, make_proje
 
 @pytest.mark.parametrize(("right", "wrong", "check", "said"), [
     ("mark_of(numbers,", "mark_of(numbers[::-1],", "test_what_it_writes_it_reads", "pixels off"),
-    (" and path.read_text()", " or not path.read_text()", "test_it_knows_its_own_files_alone", "as a file of its own"),
+    (" and path.read_text()", " or not path.read_text()", "test_it_knows_its_own_files_alone", "its own"),
     ("tuple(names), tuple(found))", "(), tuple(found))", "test_an_example_is_read", "not among the names"),
 ])  # fmt: skip
 def test_the_kit_finds_a_fault(right, wrong, check, said, install):

@@ -28,7 +28,7 @@ def few_pictures(monkeypatch):
 def test_the_whole_line(tmp_path, few_pictures, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")  # names fold where the terminal is narrow
     folder = tmp_path / "new" / "demo"
-    assert run(folder, "--minutes", "0.02") == 0
+    assert run(folder, "--minutes", "0.05") == 0
     assert {"data", "demo.yaml", "report.html", "predictions.csv", "checkpoints"} <= {
         path.name for path in folder.iterdir()
     }
@@ -40,10 +40,10 @@ def test_the_whole_line(tmp_path, few_pictures, capsys, monkeypatch):
     assert json.loads((folder / "summary.json").read_text())["images"] == 2
 
     drawn = (folder / "data" / "dataset.json").stat().st_mtime_ns
-    assert run(folder, "--minutes", "0.02") == 2
+    assert run(folder, "--minutes", "0.05") == 2
     assert "already holds a run; replace it (--overwrite)" in capsys.readouterr().err
     assert (folder / "data" / "dataset.json").stat().st_mtime_ns == drawn
-    assert run(folder, "--minutes", "0.02", "--overwrite") == 0
+    assert run(folder, "--minutes", "0.05", "--overwrite") == 0
     assert (folder / "data" / "dataset.json").stat().st_mtime_ns > drawn
 
 

@@ -41,7 +41,8 @@ def test_every_public_name_has_an_example(reference):
     assert without == [], "use these in a test, or in docs/api_examples.py"
 
 
-def test_the_reference_has_every_command_and_error(reference):
+def test_the_reference_has_every_command_and_error(reference, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")  # as the pages set it, but for this test alone
     pages = reference.pages()
     for command in ("train", "plan", "plugins list", "bundle create", "export"):
         assert f"## lannunet {command}\n" in pages["reference/commands.md"]

@@ -343,5 +343,5 @@ def test_members_are_not_overwritten(five, capsys, tmp_path):
     project.write()
     words = [word for setting in settings for word in ("--set", setting)]
     assert project.lannunet("train", project.yaml, "--overwrite", *words) == 2
-    assert f"inference.ensemble_checkpoints: {tmp_path / 'one'} lies in" in capsys.readouterr().err
+    assert f"inference.ensemble_checkpoints: {tmp_path / 'one'} is in" in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before

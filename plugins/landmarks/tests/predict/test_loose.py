@@ -57,7 +57,7 @@ def test_slices_of_one_series_are_said(tmp_path, capsys):
     assert len(names(tmp_path)) == 3
     assert "3 files are slices of one DICOM series; each is predicted" in capsys.readouterr().err
     (volume,) = loose_samples([tmp_path], run_of(3))
-    with pytest.raises(UserError, match="no volume"):
+    with pytest.raises(UserError, match="not a volume"):
         IMAGE_FILES.read(volume.image, 3)
     loose_samples(sorted(tmp_path.iterdir()), run_of(2))
     assert "3 files are slices" in capsys.readouterr().err
@@ -102,7 +102,7 @@ def test_inputs_are_no_target(trained, tmp_path, capsys):
     (picture, *_) = drawn = sorted((out / "debug").iterdir())
     shutil.copy(drawn[0], tmp_path / "kept.png")
     assert trained.lannunet("predict", model, picture, "-o", out, "--overwrite") == 2
-    assert f"{picture} lies in {out}, which --overwrite empties" in capsys.readouterr().err
+    assert f"{picture} is in {out}, which --overwrite empties" in capsys.readouterr().err
     assert picture.read_bytes() == (tmp_path / "kept.png").read_bytes()
 
 

@@ -132,7 +132,7 @@ def test_a_run_joins_the_models_that_it_names(volumes, tmp_path, capsys):
     shutil.copytree(other, kept)
     words[-1], words[3] = f"output.output_dir={kept}", f"inference.ensemble_checkpoints=[{kept}]"
     assert volumes.lannunet(*run, *words, "--overwrite") == 2
-    assert f"inference.ensemble_checkpoints: {kept} lies in" in capsys.readouterr().err
+    assert f"inference.ensemble_checkpoints: {kept} is in" in capsys.readouterr().err
     assert (kept / "checkpoints/best.safetensors").is_file()
 
 

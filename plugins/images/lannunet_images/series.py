@@ -219,7 +219,8 @@ def _slice(path: Path) -> Slice:
     position, axes = (_numbers(reader, tag) for tag in (POSITION, ORIENTATION))
     if len(position) != 3 or len(axes) != 6:
         raise UserError(
-            f"{path}: does not state Image Position and Orientation of its slice, so its folder is not a volume."
+            f"{path}: does not state Image Position and Orientation of its slice, so its folder is not a "
+            "volume."
         )
     x, y = dicom.spacing(reader)[:2]
     series, title = (_text(reader, tag) for tag in (dicom.SERIES, TITLE))

@@ -188,7 +188,7 @@ BAD_STAGES = {
     "a plan that lacks a channel": (change_plan(modalities={0: "MRI"}), "plans_3D.pkl", "modalities.1"),
     "a plan of something else": (change_plan(dataset_properties=[1]), "plans_3D.pkl", "dataset_properties"),
     "a damaged pickle": (lambda stage: (stage / "case_1.pkl").write_bytes(b"\x80"), "case_1.pkl"),
-    "a plan that lacks a key": (change_plan(plans_per_stage=None), "plans_3D.pkl", "no plan"),
+    "a plan that lacks a key": (change_plan(plans_per_stage=None), "plans_3D.pkl", "is not a plan"),
 }
 
 

@@ -93,7 +93,7 @@ def test_spacing_of_a_coarse_axis_is_the_tenth_percentile():
     found = found_of([(64, 64, 9)] * 11, [(1, 1, 5 + step) for step in range(11)])
     spacing, reason = choose_spacing(found)
     assert spacing == (1, 1, 6)
-    assert "of z" in reason
+    assert "for z" in reason
     assert "tenth percentile" in reason
 
 

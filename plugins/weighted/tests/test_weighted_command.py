@@ -238,7 +238,7 @@ def test_the_script_ends_as_every_command_does(stage, capfd, monkeypatch):
     [
         (["--sigma", "0"], "--sigma: 0 is not a width"),
         (["--sigma", "nan"], "--sigma: nan is not a width"),
-        (["--w0", "-1"], "--w0: -1 is no weight"),
+        (["--w0", "-1"], "--w0: -1 is not a weight"),
         (["--w0", "1e6", "--half"], "--half: float16 holds no weight of 1e+06"),
         (["-c", "1,x"], "--classes: 'x' is not a class"),
         (["-c", "0"], "--classes: '0' is not a class"),

@@ -91,7 +91,7 @@ def check_same(of_raw, of_prepared):
 def test_the_network_sees_raw_images_as_it_saw_those_it_was_trained_on(project, capsys):
     assert project.train() == 0
     assert (
-        "raw images that are predicted later are prepared as nnUNetPlansv2.1_plans_3D.pkl"
+        "raw images that are predicted later are prepared as in nnUNetPlansv2.1_plans_3D.pkl"
         in capsys.readouterr().out
     )
     assert (

@@ -211,16 +211,16 @@ class Training:
             except WorkersLost:
                 self.read_losses(bar)
                 if self.whole:
-                    self.save_finished()
+                    self.save_latest()
                 raise
             except RuntimeError as error:
                 if now().lost(error) and self.whole and not (step and step.stepped):
                     self.read_losses(bar)
-                    self.save_finished()
+                    self.save_latest()
                 raise
             self.read_losses(bar)
         if self.whole and stopping():
-            self.save_finished()
+            self.save_latest()
             raise self.interrupted(stopping())
 
     def step(self, batch: Mapping[str, Any]) -> Step:
@@ -389,12 +389,9 @@ class Training:
             self.best_path, self.checkpoint(learner=self.learner.state_dict(), sizing=asdict(self.sizing))
         )
 
-    def save_finished(self) -> None:
-        self.check_weights()
-        self.save_latest()
-
     def save_latest(self) -> None:
         """Save the state for a resume: everything that training reads."""
+        self.check_weights()
         save_checkpoint(
             self.folder / "checkpoints" / "latest.pt",
             self.checkpoint(

@@ -94,7 +94,7 @@ def seed_step(seed: int, epoch: int, step: int, rank: int = 0) -> None:
 
 @contextmanager
 def measured_kernels() -> Iterator[None]:
-    """Within, cuDNN measures which kernels are fastest for each size: batches of training are all of one."""
+    """Let cuDNN measure the fastest kernels within: all batches of training have one size."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
     try:

@@ -123,7 +123,7 @@ class SegmentationModel:
 
         Args:
             images: As in `Predictor`; several channels are one array.
-                spacing: As in `Predictor`.
+            spacing: As in `Predictor`.
             probabilities: Also return those of all classes, which need K times the memory of the image.
         """
         session, run = self.session, self.session.run

@@ -102,6 +102,7 @@ from .config.schema import (
     section_of as section_of,
 )
 from .config.loaded import (
+    SECOND_STAGE_FOLDER as SECOND_STAGE_FOLDER,
     STAGE_SECTIONS as STAGE_SECTIONS,
     ChosenPlugin as ChosenPlugin,
     LoadedConfig as LoadedConfig,
@@ -177,7 +178,7 @@ from .run.loop import seed_step as seed_step
 from .run.output import (
     CENTRES_FILE as CENTRES_FILE,
     METHODS_FOLDER as METHODS_FOLDER,
-    SECOND_STAGE_FOLDER as SECOND_STAGE_FOLDER,
+    NEXT_STAGE_FOLDER as NEXT_STAGE_FOLDER,
     claim_folder as claim_folder,
     provenance as provenance,
     refuse_folder as refuse_folder,

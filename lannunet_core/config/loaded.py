@@ -12,8 +12,9 @@ from lannunet_core.plugins.api import Plugin, PluginConfig
 from lannunet_core.plugins.from_file import FilePlugin
 from lannunet_core.plugins.installed import InstalledPlugin
 
-STAGE_SECTIONS = ("sampler", "solver", "trainer", "model")
+STAGE_SECTIONS = ("preprocess", "sampler", "solver", "trainer", "model")
 """Sections that a second stage may have."""
+SECOND_STAGE_FOLDER = "refine"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class LoadedConfig:
             second = self.refine.resolved()
             for path in self.refine.fixed:
                 _remove(second, path)
-            data["refine"] = {section: second[section] for section in STAGE_SECTIONS}
+            data["refine"] = {section: second[section] for section in STAGE_SECTIONS if section in second}
         elif "refine" in data:
             del data["refine"]
         return data

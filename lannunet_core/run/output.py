@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import yaml
 
-from lannunet_core.config.loaded import LoadedConfig
+from lannunet_core.config.loaded import SECOND_STAGE_FOLDER, LoadedConfig
 from lannunet_core.errors import UserError
 from lannunet_core.files import write_text
 from lannunet_core.names import without_places
@@ -28,13 +28,16 @@ from lannunet_core.run.checkpoint import plugin_versions
 from lannunet_core.run.processes import is_first
 
 CENTRES_FILE = "centres.csv"  # predictions of the first of two stages in all splits
-SECOND_STAGE_FOLDER = "refine"
+NEXT_STAGE_FOLDER = "next_stage"  # label maps of the first of two stages, for the second
 RUN_FILES = (
     *("run.json", "config.yaml", "metrics.jsonl", "predictions.csv", "predictions.xlsx"),
     *("cases.csv", "summary.json", "report.html", CENTRES_FILE),
 )
 METHODS_FOLDER = "methods"
-RUN_FOLDERS = ("checkpoints", "debug", "failure", "predictions", METHODS_FOLDER, SECOND_STAGE_FOLDER)
+RUN_FOLDERS = (
+    *("checkpoints", "debug", "failure", "predictions", METHODS_FOLDER),
+    *(NEXT_STAGE_FOLDER, SECOND_STAGE_FOLDER),
+)
 
 
 def refuse_folder(folder: Path, key: str, ways_out: str | None) -> None:

@@ -253,6 +253,7 @@ def with_sizing(requested: Mapping[str, Any], sizing: Sizing, base_lr: float | N
 FREE_TO_CHANGE = {  # keys that do not influence the training of a resumed run
     "sampler.num_workers",
     "sampler.patch.centres",
+    "preprocess.previous_stage",
     "sampler.debug",
     "trainer.cache_data",
     "trainer.device",

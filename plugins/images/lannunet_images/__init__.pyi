@@ -85,6 +85,13 @@ from .intensity import apply_intensity as apply_intensity
 from .queued import queued_copy as queued_copy
 from .faster import prepare_to_train as prepare_to_train
 
+# Runs in two stages
+from .stages import (
+    keys_of_refine as keys_of_refine,
+    second_model as second_model,
+    second_stage as second_stage,
+)
+
 # Patches of an image, and additional fields of samples
 from .windows import Windows as Windows
 from .room import Room as Room

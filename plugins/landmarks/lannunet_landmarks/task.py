@@ -31,7 +31,7 @@ from lannunet_landmarks import lannunet_yaml
 from lannunet_landmarks.defaults import LandmarkDefaults
 from lannunet_landmarks.hooks import LandmarkHooks
 from lannunet_landmarks.schema import DECODERS, LOSSES, NORMALISATIONS, RunConfig
-from lannunet_landmarks.second_stage import second_stage
+from lannunet_landmarks.second_stage import around_first
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -72,7 +72,7 @@ class LandmarkTask(Task):
     def stage(
         self, written: Sequence[Entry], values: Mapping[KeyPath, Value], first: core.RunConfig, path: Path
     ) -> Stage:
-        return second_stage(written, values, cast(RunConfig, first), path)
+        return around_first(written, values, cast(RunConfig, first), path)
 
     def check(self, loaded: LoadedConfig) -> None:
         from lannunet_landmarks.check import check

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lannunet_images import settle_ensemble
 
 from lannunet_core import LoadedConfig, UserError, check_names, located
+from lannunet_segmentation.cascade import divided
 from lannunet_segmentation.opened import open_run
 
 
@@ -21,5 +22,6 @@ def check(loaded: LoadedConfig) -> None:
             f"{loaded.given.get('model.checkpoint', loaded.path)}: model.checkpoint: {checkpoint} does not "
             "exist; give a model file or a run's folder."
         )
+    divided(loaded)  # refuses what leaves no time
     run = open_run(loaded).describe("cpu")
     check_names(loaded, lambda: run)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from lannunet_core import LoadedConfig, RunInfo, UserError
+from lannunet_core import SECOND_STAGE_FOLDER, LoadedConfig, RunInfo, UserError
 from lannunet_segmentation.data.folders import open_dataset
 from lannunet_segmentation.data.settings import settings_of
 from lannunet_segmentation.data.splits import split
@@ -35,6 +35,11 @@ class OpenedRun:
     cases: Mapping[str, Sequence[Case]]
     others: Mapping[str, Mapping[str, Any]]
 
+    @property
+    def seen_classes(self) -> int:
+        """How many classes of an earlier stage the network sees, each in a channel after the image's."""
+        return len(self.dataset.class_names) - 1 if self.config.preprocess.previous_stage else 0
+
     def describe(self, device: str) -> RunInfo:
         """The description of the run for plugins."""
         config, dimensions = self.config, self.dataset.dimensions
@@ -48,7 +53,7 @@ class OpenedRun:
         return RunInfo(
             task="segmentation",
             dimensions=dimensions,
-            in_channels=len(self.dataset.channel_names),
+            in_channels=len(self.dataset.channel_names) + self.seen_classes,
             outputs=self.dataset.outputs,
             input_size=patch,
             spacing=self.settings.spacing,
@@ -68,6 +73,11 @@ def open_run(loaded: LoadedConfig) -> OpenedRun:
     config = cast(RunConfig, loaded.run)
     in_slabs()  # raises now for a wrong value, not after training
     dataset = open_dataset(loaded)
+    if config.preprocess.previous_stage is not None and dataset.layout == "preprocessed":
+        raise UserError(
+            f"refine: the images in {dataset.path} are prepared already, so there is no other spacing for a "
+            "second stage. Give the raw folder, or leave refine out."
+        )
     training, validation = split(dataset, config.trainer.fold, split_seed(config.dataset, config.solver.seed))
     cases = {"training": training, "validation": validation, "testing": dataset.testing}
     if not cases[config.inference.split]:
@@ -85,12 +95,20 @@ def split_seed(dataset: DatasetConfig, seed: int) -> int:
 
 
 def summary_of(run: Path) -> dict[str, Any]:
-    """The summary of an earlier run's evaluation.
+    """The summary of an earlier run's evaluation; of two stages, that of the second.
 
     Raises:
         UserError: The folder holds no finished segmentation run.
     """
-    path = run / "summary.json"
+    return read_summary(last_stage(run) / "summary.json")
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """What an evaluation found.
+
+    Raises:
+        UserError: It is not of a finished segmentation run.
+    """
     try:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -100,6 +118,12 @@ def summary_of(run: Path) -> dict[str, Any]:
     if not _holds_dice(found):
         raise UserError(f"output.compare_with: {path} is not of a segmentation run. Name another folder.")
     return dict(found)
+
+
+def last_stage(run: Path) -> Path:
+    """The folder of a run's results: of two stages, the second's."""
+    second = run / SECOND_STAGE_FOLDER
+    return second if (second / "run.json").is_file() else run
 
 
 def _holds_dice(found: Any) -> bool:

@@ -56,6 +56,11 @@ class PreprocessConfig(Section):
     clip: list[tuple[StrictFloat, StrictFloat, StrictFloat, StrictFloat] | None] = Field(
         [], description="One per channel, for ct: lower and upper bound, mean and standard deviation."
     )
+    previous_stage: File | None = Field(
+        None,
+        description="Set in a second stage (`refine`): the first one's folder or model, whose segmentation "
+        "is seen beside the image.",
+    )
 
 
 PatchSize = Annotated[
@@ -138,6 +143,11 @@ class RunConfig(core.RunConfig):
     model: ModelConfig = Field(default_factory=ModelConfig, description="The network.")
     inference: InferenceConfig = Field(default_factory=InferenceConfig, description="Prediction.")
     output: OutputConfig = Field(description="Output files.")
+    refine: dict[str, Any] | None = Field(
+        None,
+        description="A second stage, which sees the image and what this run segments: its own `preprocess`, "
+        "`sampler`, `solver`, `trainer` and `model` keys.",
+    )
 
     def idle_keys(self, replaced: Collection[str]) -> dict[str, str]:
         found = super().idle_keys(replaced)

@@ -14,6 +14,7 @@ from lannunet_segmentation.data.settings import recorded
 from lannunet_segmentation.defaults import SegmentationDefaults
 from lannunet_segmentation.hooks import SegmentationHooks
 from lannunet_segmentation.learner import SegmentationLearner
+from lannunet_segmentation.regions import label_names
 from lannunet_segmentation.schema import RunConfig
 from lannunet_segmentation.types import Preparation
 
@@ -45,6 +46,16 @@ class SegmentationSession(Session):
     def files(self) -> ImageFiles:
         """The reader of images."""
         return ImageFiles.of(self.loaded)
+
+    @property
+    def seen_classes(self) -> int:
+        """How many classes of an earlier stage the network sees, each in a channel after the image's."""
+        return len(label_names(self.run)) - 1 if self.config.preprocess.previous_stage else 0
+
+    @property
+    def image_channels(self) -> int:
+        """C of images; the network may see more."""
+        return self.run.in_channels - self.seen_classes
 
     @property
     def config(self) -> RunConfig:

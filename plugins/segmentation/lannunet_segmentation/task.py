@@ -5,11 +5,24 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lannunet_images import settle_ensemble
 
-from lannunet_core import LoadedConfig, Plan, PlanRequest, PredictRequest, RunInfo, Task
+import lannunet_core as core
+from lannunet_core import (
+    Entry,
+    KeyPath,
+    LoadedConfig,
+    Plan,
+    PlanRequest,
+    PredictRequest,
+    RunInfo,
+    Stage,
+    Task,
+    Value,
+)
+from lannunet_segmentation.cascade import as_recorded, full_resolution
 from lannunet_segmentation.defaults import SegmentationDefaults
 from lannunet_segmentation.hooks import SegmentationHooks
 from lannunet_segmentation.schema import LOSSES, NORMALISATIONS, SCHEMES, RunConfig
@@ -26,7 +39,6 @@ DROPPED = {
     "trainer.cache_data": "prepared cases are read from their files, piece by piece",
     "solver.regress_sigma": "it is for landmarks",
     "solver.regress_sigma_loss_weight": "it is for landmarks",
-    "refine": "it is for landmarks",
 }
 """Keys that core 0.1.0 wrote into the files of a run, and why they have no meaning."""
 
@@ -47,6 +59,14 @@ class SegmentationTask(Task):
     def why_dropped(self, key: str) -> str | None:
         return DROPPED.get(key)
 
+    def stage(
+        self, written: Sequence[Entry], values: Mapping[KeyPath, Value], first: core.RunConfig, path: Path
+    ) -> Stage:
+        return full_resolution(written, values, cast(RunConfig, first), path)
+
+    def as_trained(self, loaded: LoadedConfig, recorded: Mapping[str, Any]) -> LoadedConfig:
+        return as_recorded(settle_ensemble(loaded), recorded)
+
     def check(self, loaded: LoadedConfig) -> None:
         from lannunet_segmentation.check import check
 
@@ -60,12 +80,9 @@ class SegmentationTask(Task):
     def train(
         self, loaded: LoadedConfig, *, resume: bool = False, overwrite: bool = False
     ) -> list[SegmentedCase]:
-        from lannunet_segmentation.work import train
+        from lannunet_segmentation.predict.stages import train_stages
 
-        return train(loaded, resume=resume, overwrite=overwrite)
-
-    def as_trained(self, loaded: LoadedConfig, recorded: Mapping[str, Any]) -> LoadedConfig:
-        return settle_ensemble(loaded)
+        return train_stages(loaded, resume=resume, overwrite=overwrite)
 
     def predict(self, request: PredictRequest) -> list[SegmentedCase]:
         from lannunet_segmentation.predict.loose import predict

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from lannunet_core import (
+    NEXT_STAGE_FOLDER,
+    SECOND_STAGE_FOLDER,
     BalancedLoss,
     ExtraMap,
     LoadedConfig,
@@ -23,11 +26,13 @@ from lannunet_core import (
     carry_out,
     echo,
     from_first,
+    inside,
     is_first,
     load_checkpoint,
     make_scheme,
     refuse_to_empty,
 )
+from lannunet_segmentation.data.cascade import PREVIOUS, CascadePatches
 from lannunet_segmentation.data.headers import case_geometry, check_cases
 from lannunet_segmentation.data.prepared import PreparedCase
 from lannunet_segmentation.data.preprocess import cache_folder, prepare_cases, read_map
@@ -35,8 +40,8 @@ from lannunet_segmentation.data.samples import TrainingPatches
 from lannunet_segmentation.data.settings import as_trained, say_prepared, with_plugins
 from lannunet_segmentation.data.twins import say_twins, seen_in_training
 from lannunet_segmentation.evaluation.validation import validation_error
-from lannunet_segmentation.opened import open_run, split_seed
-from lannunet_segmentation.predict.members import further_members
+from lannunet_segmentation.opened import open_run, read_summary, split_seed
+from lannunet_segmentation.predict.members import FirstStage, further_members, open_member
 from lannunet_segmentation.predict.predictor import Member, segment
 from lannunet_segmentation.predict.targets import PREDICTIONS, check_targets
 from lannunet_segmentation.schema import DatasetConfig, RunConfig
@@ -44,19 +49,22 @@ from lannunet_segmentation.session import SegmentationSession
 from lannunet_segmentation.types import Case, SegmentationDataset, SegmentedCase
 
 
-def train(loaded: LoadedConfig, *, resume: bool = False, overwrite: bool = False) -> list[SegmentedCase]:
+def train(
+    loaded: LoadedConfig, *, resume: bool = False, overwrite: bool = False, beside: Path | None = None
+) -> list[SegmentedCase]:
     """Train as configured, then segment and evaluate the chosen split with the best model.
 
     Args:
         loaded: The run's configuration, of `task: segmentation`.
         resume: Continue the run in the output folder.
         overwrite: Replace the run in the output folder.
+        beside: The folder of the first stage, whose figures the report compares with; None: there is none.
     """
     loaded = settle_ensemble(loaded)
     if overwrite:
         members = cast(RunConfig, loaded.run).inference.ensemble_checkpoints
         refuse_to_empty(loaded.run.output.output_dir, "inference.ensemble_checkpoints", members)
-    work = carry_out(loaded, lambda: SegmentationWork(loaded), resume=resume, overwrite=overwrite)
+    work = carry_out(loaded, lambda: SegmentationWork(loaded, beside), resume=resume, overwrite=overwrite)
     return work.segmented
 
 
@@ -65,6 +73,7 @@ class SegmentationWork:
 
     Args:
         loaded: The run's configuration, with the models of an ensemble named.
+        beside: See `train`.
 
     Attributes:
         segmented: The cases of the evaluated split, once it is evaluated.
@@ -74,7 +83,7 @@ class SegmentationWork:
     segmented: list[SegmentedCase]
     members: list[Member]
 
-    def __init__(self, loaded: LoadedConfig) -> None:
+    def __init__(self, loaded: LoadedConfig, beside: Path | None = None) -> None:
         self.opened = open_run(loaded)
         self.config, self.dataset, self.settings, self.cases, self.others = (
             self.opened.config, self.opened.dataset, self.opened.settings,
@@ -82,6 +91,8 @@ class SegmentationWork:
         )  # fmt: skip
         used = self.config.model.checkpoint if self.config.trainer.inference_only else None
         self.used = None if used is None else load_checkpoint(used)  # instead of training one
+        if beside is not None:
+            self.others = {**self.others, "first stage": read_summary(beside / "summary.json")}
 
     def describe(self, device: str) -> RunInfo:
         run = self.opened.describe(device)
@@ -117,7 +128,7 @@ class SegmentationWork:
         for split in dict.fromkeys(("validation", config.inference.split)):
             if split != "training":
                 say_twins(self.cases["training"], self.cases[split], split)
-        folder = config.output.output_dir.parent / "preprocessed"
+        folder = self.beside / "preprocessed"
         for turn in (True, False):  # the first process makes a plugin's maps, the others find them
             if is_first() is turn:
                 maps = session.hooks.extra_maps(dataset=dataset, folder=folder)
@@ -127,10 +138,21 @@ class SegmentationWork:
         check_partly_annotated(self.training, dataset, session)
         held_out = self.cases["validation"]
         self.held_out = self._prepared(held_out, [one for one in weights(maps) if covers(one, held_out)])
+        if self.config.preprocess.previous_stage is not None:
+            self.training, self.held_out = (
+                seeing_previous(cases, self.config.preprocess.previous_stage)
+                for cases in (self.training, self.held_out)
+            )
         for case in self.cases[config.inference.split]:
             original_weight(case, dataset, maps)  # damaged maps are found now
         if isinstance(session.learner.loss, BalancedLoss):
             session.learner.loss.balance(class_voxels(self.training, dataset))
+
+    @property
+    def beside(self) -> Path:
+        """The folder that holds the folders of runs; a second stage lies in that of the first."""
+        run = self.config.output.output_dir
+        return (run.parent if run.parent == self.config.preprocess.previous_stage else run).parent
 
     def warn_of_leaks(self) -> None:
         """Report earlier models that were trained on evaluated images."""
@@ -160,7 +182,7 @@ class SegmentationWork:
                 )
 
     def _prepared(self, cases: Sequence[Case], extra_maps: Sequence[ExtraMap]) -> list[PreparedCase]:
-        folder = cache_folder(self.dataset, self.settings, extra_maps, self.config.output.output_dir.parent)
+        folder = cache_folder(self.dataset, self.settings, extra_maps, self.beside)
         return prepare_cases(cases, self.dataset, self.settings, folder, extra_maps)
 
     def training_samples(self, session: SegmentationSession) -> TrainingPatches:
@@ -172,12 +194,16 @@ class SegmentationWork:
             compile=trainer.compile,
             channels_last=trainer.channels_last,
         )
-        return TrainingPatches(
+        maps: Sequence[ExtraMap] = session.learner.extra_maps
+        patches: Callable[..., TrainingPatches] = TrainingPatches
+        if session.seen_classes:
+            maps, patches = (*maps, PREVIOUS), partial(CascadePatches, session.seen_classes)
+        return patches(
             self.training,
             hooks.sampling(),
             scheme,
             session.run.seed,
-            session.learner.extra_maps,
+            maps,
             augmenter=None if sampler.data_aug_package == "torch" else hooks.augmenter(),
             extra=session.extra,
             debug=sampler.debug,
@@ -200,11 +226,17 @@ class SegmentationWork:
         from lannunet_segmentation.evaluation.report import write_segmentation_results
 
         folder, chosen = self.config.output.output_dir, self.config.inference.split
-        members = [Member(session, self.settings), *self.members]
+        first, previous = self.config.preprocess.previous_stage, None
+        if first is not None:
+            previous = FirstStage([open_member(first, plugins=session.loaded.files, device=session.fabric)])
+        members = [Member(session, self.settings, previous), *self.members]
         self.segmented = segment(members, self.cases[chosen], self.dataset, folder / PREDICTIONS, chosen)
         if not is_first():
             return {}
         title = f"{self.dataset.name}: {chosen}"
+        final = None
+        if session.loaded.refine is not None:
+            title, final = f"{title}, the first of two stages", SECOND_STAGE_FOLDER
         figures = session.hooks.metrics(predictions=self.segmented)
         return write_segmentation_results(
             self.segmented,
@@ -222,7 +254,23 @@ class SegmentationWork:
             parts=session.hooks.report(predictions=self.segmented),
             seed=self.config.solver.seed,
             full=self.config.output.full_report,
+            final=final,
         )
+
+
+def seeing_previous(cases: Sequence[PreparedCase], first: Path) -> list[PreparedCase]:
+    """Cases with what the first stage in a folder found in them.
+
+    Raises:
+        UserError: It has not segmented one, or on another grid.
+    """
+    folder = first / NEXT_STAGE_FOLDER
+    found = [
+        replace(case, elsewhere={PREVIOUS.name: inside(folder, f"{case.id}.npy", case.id)}) for case in cases
+    ]
+    for case in found:
+        case.extra(PREVIOUS.name)  # damaged ones are found now
+    return found
 
 
 def weights(maps: Sequence[ExtraMap]) -> list[ExtraMap]:

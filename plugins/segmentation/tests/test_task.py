@@ -224,7 +224,7 @@ def test_a_killed_run_goes_on_and_gives_what_an_uninterrupted_one_gives(segmenta
         ({"solver": {"loss_function": "kl"}}, "solver.loss_function"),
         ({"dataset": {"landmarks": [0]}}, "dataset.landmarks"),
         ({"sampler": {"data_aug": "thaler"}}, "sampler.data_aug"),
-        ({"refine": {"solver": {}}}, "refine"),
+        ({"refine": {"inference": {"tta": True}}}, "refine.inference.tta"),
     ],
 )
 def test_what_is_wrong_in_the_yaml_is_said(segmentation, capsys, keys, said):

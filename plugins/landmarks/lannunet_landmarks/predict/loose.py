@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lannunet_images import IMAGE_FILES, ImageFiles, image_name, is_series
+from lannunet_images import IMAGE_FILES, ImageFiles, image_name, is_series, second_model
 
 from lannunet_core import (
     BEST_MODEL,
@@ -28,7 +28,6 @@ from lannunet_landmarks.evaluation.calibration import read_calibration
 from lannunet_landmarks.evaluation.coverage import coverage_summary
 from lannunet_landmarks.evaluation.results import write_landmark_results
 from lannunet_landmarks.predict.model import LandmarkModel, kept_calibration
-from lannunet_landmarks.predict.stages import second_model
 from lannunet_landmarks.types import Prediction, Sample, unannotated
 
 MOST_SHOWN = 5  # names in a message

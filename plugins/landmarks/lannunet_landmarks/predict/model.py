@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lannunet_images import Graph, given_images
+from lannunet_images import Graph, given_images, second_model
 from numpy.typing import NDArray
 
 from lannunet_core import Floats, UserError, located, models_of
@@ -18,7 +18,6 @@ from lannunet_landmarks.evaluation.calibration import Calibration, read_calibrat
 from lannunet_landmarks.predict.ensemble import together
 from lannunet_landmarks.predict.evaluator import Evaluator, locate_with
 from lannunet_landmarks.predict.models import open_members, open_model
-from lannunet_landmarks.predict.stages import second_model
 from lannunet_landmarks.session import LandmarkSession, prepare_images
 from lannunet_landmarks.types import Prediction, Sample, unannotated
 

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from lannunet_images import settle_ensemble
+from lannunet_images import second_model, settle_ensemble
 
 from lannunet_core import (
     CENTRES_FILE,
-    SECOND_STAGE_FOLDER,
     LoadedConfig,
     State,
     UserError,
@@ -24,7 +23,6 @@ from lannunet_core import (
     echo,
     from_first,
     is_first,
-    located,
     lock_folder,
     make_fabric,
     releasing,
@@ -163,9 +161,3 @@ def around(second: LoadedConfig, centres: Path, jitter: float) -> LoadedConfig:
     patch = sampler.patch.model_copy(update={"centres": centres, "jitter": jitter})
     sampler = sampler.model_copy(update={"patch": patch})
     return replace(second, run=second.run.model_copy(update={"sampler": sampler}))
-
-
-def second_model(model: Path) -> Path:
-    """The model file or folder of the second stage, for that of the first."""
-    model = located(model)
-    return (model if model.is_dir() else model.parent.parent) / SECOND_STAGE_FOLDER

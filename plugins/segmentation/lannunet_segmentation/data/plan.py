@@ -21,6 +21,7 @@ from lannunet_segmentation.data.budget import (
     choose_batch,
     choose_network,
 )
+from lannunet_segmentation.data.coarse import ENOUGH, Coarse, covered, first_stage
 from lannunet_segmentation.data.fingerprint import Fingerprint
 from lannunet_segmentation.data.places import RESULTS, results_of
 from lannunet_segmentation.types import SegmentationDataset
@@ -53,18 +54,30 @@ def make_plan(found: Fingerprint, request: PlanRequest) -> Plan:
     voxels = float(np.prod(sizes, axis=1, dtype=np.float64).sum())
     minutes, why_minutes = (request.minutes, "as asked for") if request.minutes else choose_minutes(voxels)
     budget = Budget(request.memory_gb * 1e9, minutes * 60, machine)
-    asked = NetworkRequest(
-        median,
-        spacing or tuple(float(step) for step in np.median(found.spacings, axis=0)),
-        len(dataset.channel_names),
-        len(dataset.outputs),
-    )
+    channels, own_spacing = len(dataset.channel_names), np.median(found.spacings, axis=0).tolist()
+    asked = NetworkRequest(median, tuple(spacing or own_spacing), channels, len(dataset.outputs))
     guessed = not request.offered(asked)
 
-    def offers(sides: Sequence[float]) -> Sequence[PlannedNetwork]:
-        return request.networks(replace(asked, sides=tuple(sides)))
+    def network_for(asked: NetworkRequest, budget: Budget) -> PlannedNetwork:
+        return choose_network(
+            asked.sides, lambda sides: request.networks(replace(asked, sides=tuple(sides))), budget
+        )
 
-    network = choose_network(median, offers, budget)
+    whole, network = median, network_for(asked, budget)
+    refined: list[Choice] = []
+    if spacing is not None and (share := covered(network, median)) < ENOUGH:
+        half = replace(budget, seconds=budget.seconds / 2)
+        first = first_stage(
+            spacing, median, lambda step, size: network_for(replace(asked, spacing=step, sides=size), half)
+        )
+        if first is not None:
+            seen = len(dataset.class_names) - 1
+            second = network_for(replace(asked, in_channels=channels + seen), half)
+            refined = _second_stage(request, second, median, spacing, why_spacing, voxels, half, guessed)
+            spacing, why_spacing = first.spacing, _why_coarse(network, share, first)
+            voxels *= math.prod(first.median) / math.prod(median)
+            median, network, budget = first.median, first.network, half
+            why_minutes += "; half of it for each stage"
     batch, why_batch = choose_batch(network, voxels, budget)
     normalisation, clips, why_normalisation = choose_normalisation(found)
     why_clips = (
@@ -72,7 +85,7 @@ def make_plan(found: Fingerprint, request: PlanRequest) -> Plan:
     )
     fold, why_fold, split, why_split = choose_fold(dataset)
     name = (dataset.path.parent if dataset.layout == "preprocessed" else dataset.path).resolve().name
-    steps = minutes * 60 / budget.seconds_of(network, batch)
+    steps = budget.seconds / budget.seconds_of(network, batch)
     choices = [
         Choice("task", "segmentation", ""),
         Choice("dataset.root", replace(request, dataset=dataset.path).root, ""),
@@ -96,18 +109,16 @@ def make_plan(found: Fingerprint, request: PlanRequest) -> Plan:
         Choice("trainer.plugins", extensions, _why_plugins(found, extensions)),
         *request.choices_of_extensions(median, network.size),
         Choice("model.architecture", architecture, _why_default_settings() if guessed else ""),
-        *(
-            Choice(f"model.{architecture}.{key}", value, reason)
-            for key, (value, reason) in network.settings.items()
-        ),
+        *_settings(architecture, network),
     ]
     if choose_scheme(found, steps)[0] == NNUNET:
         views = 2**dataset.dimensions
         choices.append(Choice("inference.tta", True, f"the mean of {views} mirrored views, as in nnU-Net"))
     if split != "testing":
         choices.append(Choice("inference.split", split, why_split))
+    choices += refined
     choices.append(Choice("output.output_dir", *_output(request, name)))
-    return Plan(_about(found, median, request), tuple(choices))
+    return Plan(_about(found, whole, request), tuple(choices))
 
 
 def choose_scheme(found: Fingerprint, steps: float) -> tuple[str, str]:
@@ -232,6 +243,49 @@ def _why_patch(network: PlannedNetwork, median: Sequence[float], budget: Budget,
         f"in the shape of {shape}, as large as {budget.memory / 1e9:g} GB and {LEAST_STEPS} steps "
         f"in the time on {budget.machine.name} allow"
     )
+
+
+def _why_coarse(network: PlannedNetwork, share: float, first: Coarse) -> str:
+    return (
+        f"mm, of the first of two stages: at full resolution a patch of {_times(network.size)} covers "
+        f"{_percent(share)} of the median image, less than {_percent(ENOUGH)} (nnU-Net's rule); here it "
+        f"covers {_percent(covered(first.network, first.median))}"
+    )
+
+
+def _second_stage(
+    request: PlanRequest,
+    network: PlannedNetwork,
+    median: tuple[float, ...],
+    spacing: tuple[float, ...],
+    why_spacing: str,
+    voxels: float,
+    budget: Budget,
+    guessed: bool,
+) -> list[Choice]:
+    """What the second stage of a cascade has of its own; it sees the image and what the first segments."""
+    architecture = request.architecture[0].name
+    return [
+        Choice(f"refine.{one.key}", one.value, one.reason)
+        for one in (
+            Choice("preprocess.spacing", list(spacing), why_spacing),
+            Choice(
+                "sampler.patch.sample_patch_size",
+                list(network.size),
+                _why_patch(network, median, budget, guessed),
+            ),
+            Choice("solver.data_loader_batch_size_train", *choose_batch(network, voxels, budget)),
+            *request.choices_of_extensions(median, network.size),
+            *_settings(architecture, network),
+        )
+    ]
+
+
+def _settings(architecture: str, network: PlannedNetwork) -> list[Choice]:
+    return [
+        Choice(f"model.{architecture}.{key}", value, reason)
+        for key, (value, reason) in network.settings.items()
+    ]
 
 
 def _why_default_settings() -> str:

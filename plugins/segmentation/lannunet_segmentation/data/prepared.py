@@ -35,6 +35,7 @@ class PreparedCase:
         maps: Names of its extra maps.
         extra_fields: Additional fields of its entry in the data set, from `Case.extra`.
         annotated_classes: Annotated classes, from `Case.annotated`.
+        elsewhere: Files of additional maps that are not in `folder`, by name.
     """
 
     id: str
@@ -51,6 +52,7 @@ class PreparedCase:
     maps: tuple[str, ...]
     extra_fields: Mapping[str, Any] = field(default_factory=dict)
     annotated_classes: tuple[str, ...] | None = None
+    elsewhere: Mapping[str, Path] = field(default_factory=dict)
 
     def image(self) -> NDArray[np.float32]:
         """(C, *S) float32."""
@@ -67,9 +69,10 @@ class PreparedCase:
 
     def extra(self, name: str) -> NDArray[np.float16] | None:
         """An extra map (*S) float16 by its name; None: the case has none."""
-        if name not in self.maps:
+        if name not in (*self.maps, *self.elsewhere):
             return None
-        return own_array(self.folder / f"map_{name}.npy", np.float16, self.size[::-1])
+        path = self.elsewhere.get(name, self.folder / f"map_{name}.npy")
+        return own_array(path, np.float16, self.size[::-1])
 
     def annotated(self) -> Runs:
         """All annotated voxels."""

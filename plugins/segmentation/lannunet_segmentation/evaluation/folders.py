@@ -16,6 +16,7 @@ from lannunet_segmentation.data.declaration import read_classes, read_json, read
 from lannunet_segmentation.data.folders import is_dataset, read_dataset
 from lannunet_segmentation.data.headers import check_cases, dimensions_of
 from lannunet_segmentation.data.label_files import read_label
+from lannunet_segmentation.opened import last_stage
 from lannunet_segmentation.predict.targets import PREDICTIONS
 from lannunet_segmentation.regions import names_of_labels
 from lannunet_segmentation.types import Case, Region, SegmentationDataset, SegmentedCase
@@ -44,8 +45,9 @@ def pair_folders(
         UserError: No name is in both; or label maps of one name differ in size, spacing or direction, or do
             not overlap.
     """
-    if (predictions / "config.yaml").is_file() and (predictions / PREDICTIONS).is_dir():
-        predictions = predictions / PREDICTIONS
+    last = last_stage(predictions)
+    if (last / "config.yaml").is_file() and (last / PREDICTIONS).is_dir():
+        predictions = last / PREDICTIONS
     predicted = label_maps(predictions, files)
     around = next((one for one in (labels, labels.parent) if is_dataset(one)), None)
     dataset = None if around is None else read_dataset(around, files)

@@ -21,7 +21,7 @@ from lannunet_core import (
 from lannunet_segmentation.evaluation.given import evaluate_cases, refuse_output
 from lannunet_segmentation.evaluation.metrics import dice_of_masks
 from lannunet_segmentation.evaluation.report import read_label_maps
-from lannunet_segmentation.opened import open_run
+from lannunet_segmentation.opened import last_stage, open_run
 from lannunet_segmentation.predict.postprocessing import KEY, POSTPROCESSING, keep_largest
 from lannunet_segmentation.predict.targets import PREDICTIONS, label_paths
 from lannunet_segmentation.types import IGNORE, SegmentationDataset, SegmentedCase
@@ -139,6 +139,7 @@ def pool(runs: Sequence[Path]) -> tuple[list[SegmentedCase], SegmentationDataset
 
 def read_run(run: Path) -> tuple[SegmentationDataset, list[SegmentedCase]]:
     """A run's data set, and its segmented cases of the evaluated split."""
+    run = last_stage(run)
     overrides = [f"output.output_dir={run.resolve()}", "output.compare_with=[]"]
     loaded = load_config(run / "config.yaml", overrides)
     if loaded.run.task != "segmentation":

@@ -77,6 +77,7 @@ def write_segmentation_results(
     parts: Sequence[ReportPart] = (),
     seed: int = 0,
     full: bool = False,
+    final: str | None = None,
 ) -> dict[str, Any]:
     """Measure segmented cases; write `cases.csv`, `summary.json` and `report.html`, print the metrics.
 
@@ -95,6 +96,7 @@ def write_segmentation_results(
         parts: Additional parts of the page, from plugins.
         seed: Seed of the bootstrap.
         full: Whether the page has pictures of all cases, regardless of its size.
+        final: Folder of the final results in this one, if these are a first stage's.
 
     Returns:
         The summary; see `summary.summarise`. With `others` it has `comparison`, with `figures` `metrics`.
@@ -114,6 +116,8 @@ def write_segmentation_results(
         summary["comparison"] = {name: compare(summary, other, seed) for name, other in others.items()}
     if figures:
         summary["metrics"] = {name: value if isfinite(value) else None for name, value in figures.items()}
+    if final is not None:
+        summary["final"] = f"{final}/summary.json"
     write_cases(folder / "cases.csv", measured, names, unit, dataset.dimensions)
     write_text(folder / "summary.json", json.dumps(summary, indent=1))
     rows = _rows(measured, names)
@@ -136,6 +140,7 @@ def write_segmentation_results(
         views=views,
         layers=[("prediction", "prediction"), *([("target", "annotation")] if summary["evaluated"] else [])],
         volumes=dataset.dimensions == 3,
+        final=None if final is None else f"{final}/report.html",
         partial=any('"ignored":' in view for view in views.values()),
     )
     if summary["evaluated"]:

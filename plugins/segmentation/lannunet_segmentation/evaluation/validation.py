@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lannunet_core import gathered, progress_bar, share
+from lannunet_segmentation.data.cascade import PREVIOUS
 from lannunet_segmentation.data.prepared import PreparedCase
 from lannunet_segmentation.predict.predictor import Place, postprocessed, scores_of
 from lannunet_segmentation.regions import label_names, regions_of
@@ -36,8 +37,10 @@ def validation_error(session: SegmentationSession, cases: Sequence[PreparedCase]
             label = case.label()
             assert label is not None
             place = Place(case.id, case.affine, case.spacing, case.extra_fields)
-            folder = session.config.output.output_dir
-            maps = scores_of([session], case.image(), place, mirrored=False, scratch=folder)
+            folder, previous = session.config.output.output_dir, case.extra(PREVIOUS.name)
+            maps = scores_of(
+                [session], case.image(), place, mirrored=False, previous=previous, scratch=folder
+            )
             labels = hooks.get_segmentation(maps=maps.float()).numpy()
             made = SegmentedImage(
                 case.id,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lannunet_images import second_model
+
 from lannunet_core import (
     PredictRequest,
     UserError,
@@ -37,7 +39,7 @@ def predict(request: PredictRequest) -> list[SegmentedCase]:
     model, images, folder = request.model, request.images, request.folder
     refuse_folder(folder, "--output", None if request.overwrite else "replace it (--overwrite)")
     models = [path for named in (model, *request.also) for path in models_of(named)]
-    refuse_to_empty(folder, "--output", models)
+    refuse_to_empty(folder, "--output", [*models, *map(second_model, models)])
     opened = SegmentationModel(model, request.also, request.tta, request.plugins, request.device)
     session, run = opened.session, opened.session.run
     cases = loose_cases(images, run.in_channels, run.dimensions, session.files)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from lannunet_images import second_model
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 
 from lannunet_core import BEST_MODEL, LoadedConfig, UserError, models_of, open_model
+from lannunet_segmentation.data.regrid import resample_nearest
 from lannunet_segmentation.data.settings import as_prepared, as_trained, settings_of, with_plugins
-from lannunet_segmentation.predict.predictor import Member
+from lannunet_segmentation.predict.predictor import Member, segment_case
 from lannunet_segmentation.regions import label_names, regions_of
 from lannunet_segmentation.session import SegmentationSession, start_session
-from lannunet_segmentation.types import Case, SegmentationDataset, Settings
+from lannunet_segmentation.types import Case, CaseImage, Labels, SegmentationDataset, Settings
 
 
 def open_members(
@@ -22,11 +26,12 @@ def open_members(
     tta: bool | None = None,
     plugins: Sequence[Path] = (),
     device: str = "auto",
-) -> tuple[list[Member], list[Path]]:
+) -> tuple[list[Member], list[Path], SegmentationSession]:
     """The models at these paths; a cross-validated run stands for those of all its folds.
 
     Each gets images as in its training: members may differ in spacing, normalisation, patch size and
-    architecture.
+    architecture. Members of runs in two stages are the second stages; they see the common segmentation of
+    all first stages.
 
     Args:
         model: A model file, a run's folder, or that of a cross-validated run.
@@ -36,15 +41,71 @@ def open_members(
         device: As `trainer.device`.
 
     Returns:
-        The members, and their paths.
+        The members, their paths, and the session of the first model, of two stages the first one's.
 
     Raises:
         UserError: A path is not a model, or a model does not state its preparation, or has other classes.
     """
     paths = [path for named in (model, *also) for path in models_of(named)]
-    first = open_session(paths[0], tta, plugins, device)
-    own = Member(first, settings_for(paths[0], first, given_dataset(paths[0], first)))
-    return [own, *further_members(first, paths[1:], tta, plugins)], paths
+    found: list[Member] = []
+    place: str | Fabric = device
+    for path in paths:
+        found.append(open_member(path, tta, plugins, place))
+        session, place = found[-1].session, found[0].session.fabric  # one device for all
+        refuse_different(path, session, found[0].session)
+    earlier = FirstStage([one for one in found if one.session.loaded.refine is not None])
+    members = []
+    for path, one in zip(paths, found, strict=True):
+        if one.session.loaded.refine is not None:
+            second = open_member(second_model(path), tta, plugins, place, alone=False)
+            one = replace(second, previous=earlier)
+        members.append(one)
+    return members, paths, found[0].session
+
+
+def open_member(
+    path: Path,
+    tta: bool | None = None,
+    plugins: Sequence[Path] = (),
+    device: str | Fabric = "auto",
+    alone: bool = True,
+) -> Member:
+    """Open a model, or one stage of two; see `open_members`.
+
+    Raises:
+        UserError: It cannot predict `alone`, as it is a second stage.
+    """
+    session = open_session(path, tta, plugins, device)
+    if alone and session.seen_classes:
+        raise UserError(
+            f"{path}: is a second stage, which sees the segmentation of a first one, so it cannot predict "
+            "alone; give the folder of the run in two stages that it belongs to."
+        )
+    return Member(session, settings_for(path, session, given_dataset(path, session)))
+
+
+@dataclass(eq=False)
+class FirstStage:
+    """The common segmentation of first stages, on the grid of a second stage: a `Previous`.
+
+    Attributes:
+        members: The first stages.
+    """
+
+    members: Sequence[Member]
+    _last: tuple[Case, Labels] | None = None
+
+    def __call__(
+        self,
+        case: Case,
+        stored: CaseImage,
+        dataset: SegmentationDataset,
+        size: Sequence[int],
+        scratch: Path,
+    ) -> NDArray[Any]:
+        if self._last is None or self._last[0] is not case:  # second stages may have several grids
+            self._last = (case, segment_case(self.members, case, stored, dataset, scratch=scratch))
+        return resample_nearest(self._last[1], size)
 
 
 def further_members(
@@ -69,6 +130,11 @@ def further_members(
     members = []
     for path in paths:
         session = open_session(path, tta, plugins, first.fabric)
+        if session.loaded.refine is not None or session.seen_classes:
+            raise UserError(
+                f"inference.ensemble_checkpoints: {path} is a model in two stages. Predict with it: lannunet "
+                "predict RUN IMAGES --also RUN."
+            )
         refuse_different(path, session, first)
         settings = settings_for(path, session, dataset or given_dataset(path, session))
         members.append(Member(session, settings))
@@ -128,7 +194,7 @@ def given_dataset(
         name=model.name,
         layout="raw2",
         dimensions=run.dimensions,
-        channel_names=tuple(f"channel {index}" for index in range(run.in_channels)),
+        channel_names=tuple(f"channel {index}" for index in range(session.image_channels)),
         class_names=label_names(run),
         ignore=None,
         file_ending=ending,

@@ -82,8 +82,7 @@ class SegmentationModel:
         device: str = "auto",
     ) -> None:
         self.model = model
-        self.members, (_, *self.others) = open_members(model, also, tta, plugins, device)
-        self.session = self.members[0].session
+        self.members, (_, *self.others), self.session = open_members(model, also, tta, plugins, device)
         self._turn = threading.Lock()  # plugins may have a state
 
     def dataset(self, cases: Sequence[Case], files: ImageFiles, ending: str) -> SegmentationDataset:
@@ -105,11 +104,11 @@ class SegmentationModel:
         """The model as one graph of tensors, for export; see `graph.graph_of`."""
         from lannunet_segmentation.predict.graph import graph_of
 
-        if self.others:
-            raise UserError(
-                f"{self.model}: holds {len(self.members)} models that predict together (name one, such as "
-                "its fold0), so it cannot be exported as a graph."
-            )
+        if self.others or self.session.loaded.refine is not None:
+            what = "predicts in two stages"
+            if self.others:
+                what = f"holds {len(self.members)} models that predict together (name one, such as its fold0)"
+            raise UserError(f"{self.model}: {what}, so it cannot be exported as a graph.")
         return graph_of(self.session, self.members[0].settings, self.model, size)
 
     def predict(
@@ -127,7 +126,8 @@ class SegmentationModel:
             probabilities: Also return those of all classes, which need K times the memory of the image.
         """
         session, run = self.session, self.session.run
-        if any(hasattr(plugin.plugin_class, "postprocess_all") for plugin in session.loaded.plugins):
+        plugins = self.members[0].session.loaded.plugins
+        if any(hasattr(plugin.plugin_class, "postprocess_all") for plugin in plugins):
             warnings.warn("post-processing of all cases together needs files, and is left out", stacklevel=3)
         paths, files = given_images(images, session.files, run.dimensions, spacing)
         cases = [Case(str(number), (path,), None) for number, path in enumerate(paths)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,9 @@ from lannunet_core import (
     share,
     to_device,
 )
+from lannunet_segmentation.data.cascade import PREVIOUS, with_classes
 from lannunet_segmentation.data.cases import read_case
+from lannunet_segmentation.data.cutting import cut_box
 from lannunet_segmentation.data.label_files import write_label
 from lannunet_segmentation.data.normalise import prepare_image
 from lannunet_segmentation.hooks import SegmentationHooks
@@ -46,6 +48,9 @@ from lannunet_segmentation.types import (
 )
 
 SCORES_IN_MEMORY = 2 << 30  # bytes of all scores in memory; larger ones are in files
+Previous = Callable[[Case, CaseImage, SegmentationDataset, Sequence[int], Path], NDArray[Any]]
+"""The labels (*S) that an earlier stage finds in a case as it is stored, on a grid of a size (x, y[, z]); the
+path is a folder for large files meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +77,12 @@ class Member:
     Attributes:
         session: Session of the model.
         settings: Preparation of its images.
+        previous: Provides the first stage's segmentation for a second stage; members share it.
     """
 
     session: SegmentationSession
     settings: Settings
+    previous: Previous | None = None
 
 
 @torch.inference_mode()
@@ -85,6 +92,7 @@ def scores_of(
     place: Place,
     mirrored: bool = True,
     *,
+    previous: NDArray[Any] | None = None,
     scratch: Path | None,
     held: int = 1,
 ) -> Tensor:
@@ -97,6 +105,7 @@ def scores_of(
         image: The image, prepared as for all of them.
         place: Position of the image.
         mirrored: Whether models whose `inference.tta` is true also predict mirrored images.
+        previous: The labels (*S) of the first stage, for second stages.
         scratch: Folder for a file with the maps if these are large; None: in memory.
         held: Number of such maps in memory at a time.
     """
@@ -115,6 +124,10 @@ def scores_of(
     ]
 
     def of_patches(patches: Tensor, firsts: Sequence[Sequence[int]]) -> Tensor:
+        if previous is not None:
+            cuts = [cut_box(previous, corner, patches.shape[:1:-1], PREVIOUS.fill) for corner in firsts]
+            found = torch.from_numpy(np.stack(cuts)).to(patches.device)
+            patches = with_classes(patches, found, first.seen_classes)
         total = members[0](patches, firsts=firsts)
         for member in members[1:]:
             total += member(patches, firsts=firsts)
@@ -182,14 +195,16 @@ def segment_case(
     hooks, geometry = members[0].session.hooks, stored.geometry
     alike: dict[Any, list[Member]] = {}  # members with the same patches of the same prepared image
     for member in members:
-        alike.setdefault((member.settings, member.session.run.input_size), []).append(member)
+        alike.setdefault((member.settings, member.session.run.input_size, member.previous), []).append(member)
     parts = []
     for group in alike.values():
         image, affine = prepare_image(stored, group[0].settings, dataset)
         spacing = np.abs(affine[:-1, :-1]).T @ geometry.spacing  # its axes may be permuted
         place = Place(case.id, affine, spacing.tolist(), case.extra)
+        earlier = group[0].previous
+        found = None if earlier is None else earlier(case, stored, dataset, image.shape[:0:-1], scratch)
         sessions = [member.session for member in group]
-        scores = scores_of(sessions, image, place, scratch=scratch, held=len(alike))
+        scores = scores_of(sessions, image, place, previous=found, scratch=scratch, held=len(alike))
         parts.append(Part(scores, affine, len(group) / len(members)))
     size = stored.pixels.shape[:0:-1]
     outside = None if members[0].session.run.regions else 0

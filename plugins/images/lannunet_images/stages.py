@@ -1,0 +1,102 @@
+"""Runs in two stages: the second is a run of its own, with the keys of `refine` over those of the first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lannunet_core import (
+    SECOND_STAGE_FOLDER,
+    STAGE_SECTIONS,
+    Entry,
+    KeyPath,
+    RunConfig,
+    Stage,
+    UserError,
+    Value,
+    entries,
+    located,
+)
+
+
+def keys_of_refine(values: Mapping[KeyPath, Value]) -> dict[KeyPath, Value]:
+    """What a configuration sets below `refine`, by the keys there, lower-case."""
+    return {
+        tuple(key.casefold() for key in value.path[1:]): value
+        for value in values.values()
+        if value.path[0] == "refine" and len(value.path) > 1
+    }
+
+
+def second_stage(
+    written: Sequence[Entry],
+    values: Mapping[KeyPath, Value],
+    first: RunConfig,
+    path: Path,
+    set_here: Mapping[str, Any],
+    fixed: Mapping[KeyPath, str],
+) -> Stage:
+    """The entries of the first stage with those of `refine` over them, for `lannunet_core.Task.stage`.
+
+    The second stage's results go into the folder `refine` of the first's.
+
+    Args:
+        written: See `Task.stage`.
+        values: See there.
+        first: See there.
+        path: See there.
+        set_here: What the first stage sets, as nested sections; `refine` may have others.
+        fixed: Keys that only the first stage sets, each with the reason, a sentence.
+
+    Raises:
+        UserError: A key is not the second stage's own.
+    """
+    own = keys_of_refine(values)
+    sections = [name for name in STAGE_SECTIONS if name in type(first).model_fields]
+    for keys, value in own.items():
+        if keys[0] not in sections:
+            raise UserError(
+                f"{value.at}: a second stage has its own {', '.join(sections)}; the rest is the first's."
+            )
+        if keys in fixed:
+            raise UserError(f"{value.at}: {fixed[keys]} Remove this key.")
+
+    def shared(entry: Entry) -> bool:
+        """Not what the first stage has for itself: its model file, and settings of another architecture."""
+        keys = spelled(entry)
+        settings = keys[0] == "model" and len(keys) > 2 and ("model", "architecture") in own
+        return keys[0] != "refine" and keys[:2] != ("model", "checkpoint") and not settings
+
+    laid_over = [
+        replace(
+            value.entry,
+            path=value.entry.path[1:],
+            lines={
+                place[1:]: line
+                for place, line in value.entry.lines.items()
+                if place[:1] == value.entry.path[:1]
+            },
+        )
+        for value in own.values()
+    ]
+    # Of what is not its own, a stage uses the keys that act in it. That nothing is trained acts in any.
+    given = [
+        replace(entry, suggested=spelled(entry) != ("trainer", "inference_only"))
+        for entry in written
+        if shared(entry)
+    ]
+    set_here = {**set_here, "output": {"output_dir": str(first.output.output_dir / SECOND_STAGE_FOLDER)}}
+    by_first = [replace(entry, suggested=True) for entry in entries(set_here, "refine", path.parent, {})]
+    return Stage([*given, *by_first, *laid_over], tuple(fixed))
+
+
+def spelled(entry: Entry) -> KeyPath:
+    return tuple(key.casefold() for key in entry.path)
+
+
+def second_model(model: Path) -> Path:
+    """Where the second stage of a run is, given the first's model file or folder."""
+    model = located(model)
+    return (model if model.is_dir() else model.parent.parent) / SECOND_STAGE_FOLDER

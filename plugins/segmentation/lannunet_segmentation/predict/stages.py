@@ -1,0 +1,101 @@
+"""A run in one stage, or in two: the second sees what the first, at a coarser spacing, segments.
+
+As nnU-Net's cascade (Isensee et al. 2021). The first stage segments the images that the second is trained
+and validated on. Those that it was trained on it segments better than others, which `data/cascade.py` makes
+up for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lannunet_core import (
+    NEXT_STAGE_FOLDER,
+    LoadedConfig,
+    from_first,
+    inside,
+    lock_folder,
+    make_fabric,
+    note,
+    progress_bar,
+    releasing,
+    share,
+)
+from lannunet_segmentation.cascade import divided
+from lannunet_segmentation.data.arrays import save_array
+from lannunet_segmentation.data.cases import read_case
+from lannunet_segmentation.data.normalise import prepared_size
+from lannunet_segmentation.opened import OpenedRun, open_run
+from lannunet_segmentation.predict.members import FirstStage, open_member
+from lannunet_segmentation.session import start_session
+from lannunet_segmentation.types import SegmentedCase
+from lannunet_segmentation.work import train, unique
+
+
+def train_stages(
+    loaded: LoadedConfig, *, resume: bool = False, overwrite: bool = False
+) -> list[SegmentedCase]:
+    """Train as configured, and a second stage that sees what the first segments where there is one.
+
+    The first stage's results are in the output folder as always, the second's in a folder `refine` in it.
+
+    Args:
+        loaded: The run's configuration.
+        resume: Continue where the run in the output folder stopped, in either stage.
+        overwrite: Replace the run in the output folder.
+
+    Returns:
+        The last stage's cases of the evaluated split.
+    """
+    second = loaded.refine
+    if second is None:
+        return train(loaded, resume=resume, overwrite=overwrite)
+    first, folder = divided(loaded), loaded.run.output.output_dir
+    with releasing():  # both stages write into one folder, which stays locked between them
+        lock_folder(folder)
+        opened = open_run(second)
+        try_network(second, opened)
+        train(first, resume=resume, overwrite=overwrite)
+        if not second.run.trainer.inference_only:
+            segment_for_next(first, opened)
+        from_first(None)  # it has written the first stage's results
+        done = train(second, resume=resume, overwrite=overwrite, beside=folder)
+    print(
+        f"the run's final results: {second.run.output.output_dir}; what lies in {folder} is its first stage",
+        flush=True,
+    )
+    return done
+
+
+def try_network(second: LoadedConfig, opened: OpenedRun) -> None:
+    """Refuse a second stage that cannot be trained before the first one is.
+
+    Raises:
+        UserError: Its network cannot be made, or takes no patches of their size.
+    """
+    fabric = make_fabric(second.run)
+    run = opened.describe(fabric.device.type)
+    session = start_session(second, run, fabric)
+    fabric.to_device(session.learner)
+    session.learner.try_size(run)
+
+
+def segment_for_next(first: LoadedConfig, second: OpenedRun) -> None:
+    """Write what the first stage finds in the images that the second is trained and validated on."""
+    trained = first.run.output.output_dir
+    stage = FirstStage([open_member(trained, plugins=first.files, device=make_fabric(first.run))])
+    folder, dataset = trained / NEXT_STAGE_FOLDER, second.dataset
+    cases = unique([second.cases["training"], second.cases["validation"]])
+    paths = [inside(folder, f"{case.id}.npy", case.id) for case in cases]
+    folder.mkdir(exist_ok=True)
+    for path in paths:
+        note(path)
+    from_first(None)  # it has listed them in the folder's record
+    own = share(list(zip(cases, paths, strict=True)))
+    with progress_bar("segmenting for the second stage", len(own)) as bar:
+        for case, path in own:
+            stored = read_case(case, dataset, with_label=False)
+            size = prepared_size(stored.geometry.size, stored.geometry.spacing, second.settings)
+            found = stage(case, stored, dataset, size, folder)
+            save_array(path, found.astype(np.float16))
+            bar.advance()

@@ -1,4 +1,4 @@
-"""Runs in two stages: the second is a run of its own, with the keys of `refine` over those of the first."""
+"""Runs in two stages: the second is a run of its own, whose keys of `refine` replace those of the first."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lannunet_core import (
 
 
 def keys_of_refine(values: Mapping[KeyPath, Value]) -> dict[KeyPath, Value]:
-    """What a configuration sets below `refine`, by the keys there, lower-case."""
+    """Values that a configuration sets below `refine`, by their lower-case keys there."""
     return {
         tuple(key.casefold() for key in value.path[1:]): value
         for value in values.values()
@@ -38,17 +38,17 @@ def second_stage(
     set_here: Mapping[str, Any],
     fixed: Mapping[KeyPath, str],
 ) -> Stage:
-    """The entries of the first stage with those of `refine` over them, for `lannunet_core.Task.stage`.
+    """The first stage's entries, replaced by those of `refine`, for `lannunet_core.Task.stage`.
 
-    The second stage's results go into the folder `refine` of the first's.
+    The second stage writes its results into the folder `refine` of the first stage.
 
     Args:
         written: See `Task.stage`.
-        values: See there.
-        first: See there.
-        path: See there.
-        set_here: What the first stage sets, as nested sections; `refine` may have others.
-        fixed: Keys that only the first stage sets, each with the reason, a sentence.
+        values: See `Task.stage`.
+        first: See `Task.stage`.
+        path: See `Task.stage`.
+        set_here: Values that the first stage determines, as nested sections; `refine` may replace them.
+        fixed: Keys that `refine` cannot set, each with the reason, a sentence.
 
     Raises:
         UserError: A key is not the second stage's own.
@@ -64,12 +64,12 @@ def second_stage(
             raise UserError(f"{value.at}: {fixed[keys]} Remove this key.")
 
     def shared(entry: Entry) -> bool:
-        """Not what the first stage has for itself: its model file, and settings of another architecture."""
+        """Whether both stages use it: not a model file, nor settings of another architecture."""
         keys = spelled(entry)
         settings = keys[0] == "model" and len(keys) > 2 and ("model", "architecture") in own
         return keys[0] != "refine" and keys[:2] != ("model", "checkpoint") and not settings
 
-    laid_over = [
+    replacing = [
         replace(
             value.entry,
             path=value.entry.path[1:],
@@ -81,15 +81,15 @@ def second_stage(
         )
         for value in own.values()
     ]
-    # Of what is not its own, a stage uses the keys that act in it. That nothing is trained acts in any.
+    # A stage ignores shared keys that do not act in it, except that inference_only acts in every stage.
     given = [
         replace(entry, suggested=spelled(entry) != ("trainer", "inference_only"))
         for entry in written
         if shared(entry)
     ]
     set_here = {**set_here, "output": {"output_dir": str(first.output.output_dir / SECOND_STAGE_FOLDER)}}
-    by_first = [replace(entry, suggested=True) for entry in entries(set_here, "refine", path.parent, {})]
-    return Stage([*given, *by_first, *laid_over], tuple(fixed))
+    determined = [replace(entry, suggested=True) for entry in entries(set_here, "refine", path.parent, {})]
+    return Stage([*given, *determined, *replacing], tuple(fixed))
 
 
 def spelled(entry: Entry) -> KeyPath:
@@ -97,6 +97,6 @@ def spelled(entry: Entry) -> KeyPath:
 
 
 def second_model(model: Path) -> Path:
-    """Where the second stage of a run is, given the first's model file or folder."""
+    """The folder of a run's second stage, given the model file or folder of the first."""
     model = located(model)
     return (model if model.is_dir() else model.parent.parent) / SECOND_STAGE_FOLDER

@@ -1,6 +1,6 @@
-"""The configuration of a cascade: a first stage at a coarse spacing, a second one that sees what it segments.
+"""The configuration of a cascade: a first stage at a coarse spacing, a second one that sees its segmentation.
 
-`solver.budget_minutes` is of both together.
+`solver.budget_minutes` is the time of both stages together.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def full_resolution(
     """See `Task.stage`. The second stage gets half of the time, unless `refine` gives its part.
 
     Raises:
-        UserError: A key is not the second stage's own, or the run is to predict with further models.
+        UserError: A key is not the second stage's own, or the run is to predict with additional models.
     """
     if first.inference.ensemble_inference:
         raise UserError(
@@ -42,7 +42,7 @@ def full_resolution(
 
 
 def minutes_of_first(loaded: LoadedConfig) -> float:
-    """What a second stage leaves of the time, where both are trained for a time."""
+    """Minutes of the first stage, if both stages are trained for a time."""
     total, second = loaded.run.solver.budget_minutes, loaded.refine
     if second is None or BUDGET in loaded.idle or BUDGET in second.idle:
         return total
@@ -50,7 +50,7 @@ def minutes_of_first(loaded: LoadedConfig) -> float:
 
 
 def divided(loaded: LoadedConfig) -> LoadedConfig:
-    """A first stage with its part of the time.
+    """The first stage with its part of the time.
 
     Raises:
         UserError: The second stage takes all of it.
@@ -67,7 +67,7 @@ def divided(loaded: LoadedConfig) -> LoadedConfig:
 
 
 def as_recorded(loaded: LoadedConfig, recorded: Mapping[str, Any]) -> LoadedConfig:
-    """With the time of the first stage alone, where the run recorded it so; see `Task.as_trained`."""
+    """The first stage with its own part of the time, if the run recorded that; see `Task.as_trained`."""
     minutes, was = minutes_of_first(loaded), recorded["solver"].get("budget_minutes")
     return with_minutes(loaded, minutes) if was is not None and isclose(minutes, was) else loaded
 

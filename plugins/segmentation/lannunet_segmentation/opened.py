@@ -37,7 +37,7 @@ class OpenedRun:
 
     @property
     def seen_classes(self) -> int:
-        """How many classes of an earlier stage the network sees, each in a channel after the image's."""
+        """Number of classes of an earlier stage that the network sees, each in an additional channel."""
         return len(self.dataset.class_names) - 1 if self.config.preprocess.previous_stage else 0
 
     def describe(self, device: str) -> RunInfo:
@@ -95,7 +95,7 @@ def split_seed(dataset: DatasetConfig, seed: int) -> int:
 
 
 def summary_of(run: Path) -> dict[str, Any]:
-    """The summary of an earlier run's evaluation; of two stages, that of the second.
+    """The summary of an earlier run's evaluation; in two stages, that of the second.
 
     Raises:
         UserError: The folder holds no finished segmentation run.
@@ -104,10 +104,10 @@ def summary_of(run: Path) -> dict[str, Any]:
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """What an evaluation found.
+    """The summary of an evaluation.
 
     Raises:
-        UserError: It is not of a finished segmentation run.
+        UserError: The file is not that of a finished segmentation run.
     """
     try:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -121,7 +121,7 @@ def read_summary(path: Path) -> dict[str, Any]:
 
 
 def last_stage(run: Path) -> Path:
-    """The folder of a run's results: of two stages, the second's."""
+    """The folder of a run's results; in two stages, that of the second."""
     second = run / SECOND_STAGE_FOLDER
     return second if (second / "run.json").is_file() else run
 

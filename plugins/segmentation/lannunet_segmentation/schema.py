@@ -59,7 +59,7 @@ class PreprocessConfig(Section):
     previous_stage: File | None = Field(
         None,
         description="Set in a second stage (`refine`): the first one's folder or model, whose segmentation "
-        "is seen beside the image.",
+        "the network gets as additional channels.",
     )
 
 
@@ -145,8 +145,8 @@ class RunConfig(core.RunConfig):
     output: OutputConfig = Field(description="Output files.")
     refine: dict[str, Any] | None = Field(
         None,
-        description="A second stage, which sees the image and what this run segments: its own `preprocess`, "
-        "`sampler`, `solver`, `trainer` and `model` keys.",
+        description="A second stage, which sees the image and the segmentation of this one: its own "
+        "`preprocess`, `sampler`, `solver`, `trainer` and `model` keys.",
     )
 
     def idle_keys(self, replaced: Collection[str]) -> dict[str, str]:

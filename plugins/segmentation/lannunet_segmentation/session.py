@@ -49,12 +49,12 @@ class SegmentationSession(Session):
 
     @property
     def seen_classes(self) -> int:
-        """How many classes of an earlier stage the network sees, each in a channel after the image's."""
+        """Number of classes of an earlier stage that the network sees, each in an additional channel."""
         return len(label_names(self.run)) - 1 if self.config.preprocess.previous_stage else 0
 
     @property
     def image_channels(self) -> int:
-        """C of images; the network may see more."""
+        """Channels of the images, without those of an earlier stage."""
         return self.run.in_channels - self.seen_classes
 
     @property

@@ -58,7 +58,7 @@ def train(
         loaded: The run's configuration, of `task: segmentation`.
         resume: Continue the run in the output folder.
         overwrite: Replace the run in the output folder.
-        beside: The folder of the first stage, whose figures the report compares with; None: there is none.
+        beside: The folder of the first stage, whose metrics the report compares with; None: no first stage.
     """
     loaded = settle_ensemble(loaded)
     if overwrite:
@@ -259,10 +259,10 @@ class SegmentationWork:
 
 
 def seeing_previous(cases: Sequence[PreparedCase], first: Path) -> list[PreparedCase]:
-    """Cases with what the first stage in a folder found in them.
+    """Cases with the segmentation of the first stage in a folder.
 
     Raises:
-        UserError: It has not segmented one, or on another grid.
+        UserError: A segmentation is missing, or has another grid.
     """
     folder = first / NEXT_STAGE_FOLDER
     found = [

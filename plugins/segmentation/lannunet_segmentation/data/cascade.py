@@ -1,8 +1,8 @@
-"""What a second stage sees beside the image: each class that the first one found, in a channel of its own.
+"""Additional input channels of a second stage: one per class of the first stage's segmentation.
 
-The first stage segments images that it was trained on better than others. So that the second one does not
-rely on it, its segmentation is corrupted in training, as nnU-Net does (Isensee et al. 2021): classes grow,
-shrink, are opened or closed, and components are left out.
+The first stage segments its own training images better than others. So that the second stage does not rely
+on it, the segmentation is corrupted in training, as in nnU-Net (Isensee et al. 2021): classes are dilated,
+eroded, opened or closed, and components are removed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from lannunet_core import ExtraMap
 from lannunet_segmentation.data.samples import TrainingPatches
 
 PREVIOUS = ExtraMap("previous stage", "label", "nearest", 0.0)
-"""The labels that the first stage found, as a map of each training case."""
-MORPHED, LEFT_OUT = 0.4, 0.2  # of the patches
+"""The first stage's label map of each training case."""
+MORPHED, REMOVED = 0.4, 0.2  # of the patches
 LARGEST_RADIUS = 8  # voxels
 SHORTEST_SIDES = 8  # the radius is at most this part of the shortest side of a patch
-LARGEST_COMPONENT = 0.15  # of a patch: a larger one is not left out
+LARGEST_COMPONENT = 0.15  # of a patch; larger ones are kept
 CORRUPTION = 1  # a stream of random numbers beside the one that draws the patch
 
 
@@ -32,7 +32,7 @@ class CascadePatches(TrainingPatches):
     """Training patches of a second stage, with `PREVIOUS` among their extra maps; see `TrainingPatches`.
 
     Args:
-        classes: How many the network sees of it.
+        classes: Number of classes of the first stage, without the background.
     """
 
     def __init__(self, classes: int, *given: Any, **named: Any) -> None:
@@ -57,14 +57,14 @@ def with_classes(images: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 
 def corrupted(labels: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
-    """Labels (*S) as a less certain first stage might find them, a copy."""
+    """A corrupted copy of labels (*S)."""
     labels = labels.copy()
     if rng.random() < MORPHED:
         for value in rng.permutation(found_in(labels)):
             morph(labels, value, rng)
-    if rng.random() < LEFT_OUT:
+    if rng.random() < REMOVED:
         for value in found_in(labels):
-            leave_out(labels, value, rng)
+            remove_component(labels, value, rng)
     return labels
 
 
@@ -75,7 +75,7 @@ def found_in(labels: NDArray[Any]) -> NDArray[Any]:
 
 
 def morph(labels: NDArray[Any], value: float, rng: np.random.Generator) -> None:
-    """Grow, shrink, open or close a class by a ball of a random radius; what it loses is background."""
+    """Dilate, erode, open or close a class by a ball of a random radius; lost voxels become background."""
     largest = max(min(LARGEST_RADIUS, min(labels.shape) // SHORTEST_SIDES), 1)
     radius = int(rng.integers(1, largest + 1))
     steps = ((grown,), (shrunk,), (shrunk, grown), (grown, shrunk))[rng.integers(4)]
@@ -97,12 +97,12 @@ def grown(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
 
 
 def shrunk(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
-    """A mask (*S) eroded by a ball, in voxels; it goes on beyond the border."""
+    """A mask (*S) eroded by a ball, in voxels; outside of the array it continues as at the border."""
     return ~grown(~mask, radius)
 
 
-def leave_out(labels: NDArray[Any], value: float, rng: np.random.Generator) -> None:
-    """Make one component of a class background, any that is not large. Voxels with a common corner touch."""
+def remove_component(labels: NDArray[Any], value: float, rng: np.random.Generator) -> None:
+    """Remove one component of a class that is not large. Voxels that share a corner are connected."""
     parts, count = ndimage.label(labels == value, ndimage.generate_binary_structure(labels.ndim, labels.ndim))
     sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
     small = np.flatnonzero(sizes < LARGEST_COMPONENT * labels.size) + 1

@@ -1,7 +1,7 @@
-"""Whether a data set needs a cascade, and how coarse its first stage is, as nnU-Net (Isensee et al. 2021).
+"""Whether a data set needs a cascade, and the spacing of its first stage, as nnU-Net (Isensee et al. 2021).
 
-Where a patch covers less than a quarter of the median image, a first stage gets the finest spacing at which
-one covers a quarter. Sizes and spacings are (x, y[, z]).
+If a patch covers less than a quarter of the median image, a first stage gets the finest spacing at which a
+patch covers a quarter. Sizes and spacings are (x, y[, z]).
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from lannunet_core import PlannedNetwork
 
 ENOUGH = 0.25  # of the median image
 STEP = 1.03  # by which the spacing grows
-SIMILAR = 2.0  # finer axes grow alone, until none is over this many times as fine as the coarsest
-LEAST_GAIN = 2.0  # a first stage with more than the image's voxels over this is left out
+SIMILAR = 2.0  # axes finer than the coarsest by more than this factor grow first
+LEAST_GAIN = 2.0  # the least ratio of the image's voxels to those of the first stage
 
 
 @dataclass(frozen=True)
 class Coarse:
-    """A first stage.
+    """A first stage of a cascade.
 
     Attributes:
         spacing: mm.
-        median: Size of the median image in it.
-        network: With its patch.
+        median: Size of the median image at this spacing.
+        network: The network and its patch.
     """
 
     spacing: tuple[float, ...]
@@ -36,7 +36,7 @@ class Coarse:
 
 
 def covered(network: PlannedNetwork, median: Sequence[float]) -> float:
-    """The share of the median image that a patch covers."""
+    """Share of the median image that a patch covers."""
     return math.prod(min(side, whole) / whole for side, whole in zip(network.size, median, strict=True))
 
 
@@ -45,12 +45,12 @@ def first_stage(
     median: Sequence[float],
     choose: Callable[[tuple[float, ...], tuple[float, ...]], PlannedNetwork],
 ) -> Coarse | None:
-    """The first stage that a data set needs; None: it needs none, or that would be hardly coarser.
+    """The first stage that a data set needs; None if it needs none, or if that would be hardly coarser.
 
     Args:
         spacing: mm, of the second stage.
-        median: Size of the median image in it.
-        choose: The network for a spacing and the size of the median image in it.
+        median: Size of the median image at that spacing.
+        choose: Returns the network for a spacing and the size of the median image at it.
     """
     steps, size = np.array(spacing, np.float64), tuple(median)
     network = choose(tuple(spacing), size)

@@ -30,8 +30,8 @@ def open_members(
     """The models at these paths; a cross-validated run stands for those of all its folds.
 
     Each gets images as in its training: members may differ in spacing, normalisation, patch size and
-    architecture. Members of runs in two stages are the second stages; they see the common segmentation of
-    all first stages.
+    architecture. For runs in two stages the members are the second stages, which see the common segmentation
+    of all first stages.
 
     Args:
         model: A model file, a run's folder, or that of a cross-validated run.
@@ -41,7 +41,7 @@ def open_members(
         device: As `trainer.device`.
 
     Returns:
-        The members, their paths, and the session of the first model, of two stages the first one's.
+        The members, their paths, and the session of the first model; in two stages, that of the first stage.
 
     Raises:
         UserError: A path is not a model, or a model does not state its preparation, or has other classes.

@@ -1,8 +1,7 @@
-"""A run in one stage, or in two: the second sees what the first, at a coarser spacing, segments.
+"""A run in one stage, or in two: the second sees the segmentation of the first, which has a coarser spacing.
 
-As nnU-Net's cascade (Isensee et al. 2021). The first stage segments the images that the second is trained
-and validated on. Those that it was trained on it segments better than others, which `data/cascade.py` makes
-up for.
+This is nnU-Net's cascade (Isensee et al. 2021). The first stage segments the training and validation images
+of the second. `data/cascade.py` compensates for its better segmentation of images that it was trained on.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ from lannunet_segmentation.work import train, unique
 def train_stages(
     loaded: LoadedConfig, *, resume: bool = False, overwrite: bool = False
 ) -> list[SegmentedCase]:
-    """Train as configured, and a second stage that sees what the first segments where there is one.
+    """Train the run, and its second stage if it has one.
 
-    The first stage's results are in the output folder as always, the second's in a folder `refine` in it.
+    The first stage's results are in the output folder, the second's in its folder `refine`.
 
     Args:
         loaded: The run's configuration.
@@ -61,7 +60,7 @@ def train_stages(
         from_first(None)  # it has written the first stage's results
         done = train(second, resume=resume, overwrite=overwrite, beside=folder)
     print(
-        f"the run's final results: {second.run.output.output_dir}; what lies in {folder} is its first stage",
+        f"the run's final results: {second.run.output.output_dir}; {folder} holds its first stage",
         flush=True,
     )
     return done
@@ -81,7 +80,7 @@ def try_network(second: LoadedConfig, opened: OpenedRun) -> None:
 
 
 def segment_for_next(first: LoadedConfig, second: OpenedRun) -> None:
-    """Write what the first stage finds in the images that the second is trained and validated on."""
+    """Write the first stage's segmentation of the second stage's training and validation images."""
     trained = first.run.output.output_dir
     stage = FirstStage([open_member(trained, plugins=first.files, device=make_fabric(first.run))])
     folder, dataset = trained / NEXT_STAGE_FOLDER, second.dataset

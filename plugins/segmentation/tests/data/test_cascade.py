@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from lannunet_segmentation.data import cascade
-from lannunet_segmentation.data.cascade import corrupted, grown, leave_out, morph, shrunk, with_classes
+from lannunet_segmentation.data.cascade import corrupted, grown, morph, remove_component, shrunk, with_classes
 from scipy import ndimage
 
 
@@ -69,7 +69,7 @@ def test_one_component_is_left_out_but_no_large_one():
     labels[12, 12] = labels[13, 13] = 1  # connected by their corners
     labels[18, 2] = 2
     before = labels.copy()
-    leave_out(labels, 1, np.random.default_rng(0))
+    remove_component(labels, 1, np.random.default_rng(0))
     before[12, 12] = before[13, 13] = 0
     np.testing.assert_array_equal(labels, before)
 
@@ -78,7 +78,9 @@ def test_how_often(monkeypatch):
     """In the shares that nnU-Net has; equal draws corrupt equally, and what is given stays as it is."""
     asked = []
     monkeypatch.setattr(cascade, "morph", lambda labels, value, rng: asked.append(("morph", value)))
-    monkeypatch.setattr(cascade, "leave_out", lambda labels, value, rng: asked.append(("leave", value)))
+    monkeypatch.setattr(
+        cascade, "remove_component", lambda labels, value, rng: asked.append(("leave", value))
+    )
     labels = np.array([[0, 1, 2]], np.float32)
     for seed in range(2000):
         corrupted(labels, np.random.default_rng(seed))

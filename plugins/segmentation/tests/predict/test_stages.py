@@ -1,4 +1,4 @@
-"""Cascades: a first stage at a coarse spacing, a second one that sees what it segments."""
+"""Cascades: a first stage at a coarse spacing, a second one that sees its segmentation."""
 
 import json
 import shutil

@@ -71,9 +71,16 @@ def farthest(model: Any, pool: Any, annotated: Any, count: int, rng: np.random.G
     return [pool[index].id for index, _ in loop.spread(np.ones(len(pool)), features, known, count)]
 
 
+def half_at_random(model: Any, pool: Any, annotated: Any, count: int, rng: np.random.Generator) -> list[str]:
+    """Every other image at random, so that usual images are annotated too."""
+    first = as_suggested(model, pool, annotated, (count + 1) // 2, rng)
+    return first + at_random(model, [one for one in pool if one.id not in first], annotated, count // 2, rng)
+
+
 STRATEGIES: dict[str, Choose] = {
     "random": at_random,
     "suggest": as_suggested,
+    "half": half_at_random,
     "confidence": least_certain,
     "shape": strangest,
     "distance": farthest,

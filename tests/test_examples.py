@@ -69,7 +69,7 @@ def clone(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default::UserWarning")
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
-def test_every_yaml_trains_an_epoch(clone, folder, monkeypatch, without_charts):
+def test_every_yaml_trains_an_epoch(clone, folder, monkeypatch):
     monkeypatch.chdir(clone)
     here = folder.relative_to(ROOT)
 

@@ -49,6 +49,7 @@ def test_it_is_short():
     assert sum(len(part.strip().splitlines()) for part in code) < 80
 
 
+@pytest.mark.slow
 def test_it_passes_the_conformance_kit(package):
     source, target = package
     said = call(sys.executable, "-m", "pytest", "-q", "-W", "error", cwd=source, path=target)

@@ -23,7 +23,7 @@ class Own(Plugin):
 
 
 @pytest.fixture(params=["landmarks", "segmentation"])
-def project(request, tmp_path, without_charts):
+def project(request, tmp_path):
     if request.param == "landmarks":
         return draw_project(tmp_path / "project")
     return draw_segmentation_project(tmp_path / "project", size=(16, 16, 8), patch=(8, 8, 8))

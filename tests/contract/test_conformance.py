@@ -51,7 +51,12 @@ PLUGINS = {
 }
 
 
-@pytest.mark.parametrize("need", PLUGINS)
+LONG = {"field in the loss", "GAN", "segmentation: inputs", "one file"}  # what others here check as well
+
+
+@pytest.mark.parametrize(
+    "need", [pytest.param(need, marks=[pytest.mark.slow] * (need in LONG)) for need in PLUGINS]
+)
 def test_the_kit_accepts(need, distribution, project, capsys):
     source, files = PLUGINS[need]
     text = f"from lannunet_core import Plugin, hookimpl\n\n{source}"

@@ -12,7 +12,6 @@ from lannunet_core.run.processes import now
 # Two workers on a small machine, and forks of a process with threads.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:.*multi-threaded"),
-    pytest.mark.usefixtures("without_charts"),
 ]
 
 

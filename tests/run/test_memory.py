@@ -8,8 +8,6 @@ import SimpleITK as sitk
 
 from lannunet_core import BEST_MODEL, load_checkpoint, save_checkpoint
 
-pytestmark = pytest.mark.usefixtures("without_charts")
-
 REFUSING = '''
 import os
 

@@ -7,8 +7,6 @@ import pytest
 
 from tests.fixtures.projects import draw_project, draw_segmentation_project
 
-pytestmark = pytest.mark.usefixtures("without_charts")
-
 EXACT = {"auto_mixed_precision": False, "max_epochs": 20, "mini_batch_size": 1}
 
 

@@ -84,7 +84,7 @@ def test_of_a_trained_model_the_rate_rises_to_a_quarter():
     assert seen == pytest.approx([rate * share / 4 for rate, share in zip(whole, rise, strict=True)])
 
 
-def test_fine_tuning_starts_at_a_quarter_of_the_usual_rate(project, trained, without_charts):
+def test_fine_tuning_starts_at_a_quarter_of_the_usual_rate(project, trained):
     project.set(solver={"decay_policy": "fine_tune"}, model={"checkpoint": str(trained.out)})
     assert project.train() == 0
     rates = [row["lr"] for row in project.metrics()]

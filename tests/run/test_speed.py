@@ -15,9 +15,6 @@ from lannunet_core.config.schema import SolverConfig
 from lannunet_core.run import run, session
 from lannunet_core.run.checkpoint import load_checkpoint
 
-pytestmark = pytest.mark.usefixtures("without_charts")
-
-
 SCALE = 2.0**100
 
 

@@ -85,7 +85,7 @@ def test_neither_bundle_nor_report_nor_model_tells_of_the_machine(trained, bundl
     assert "command" not in json.loads((out / "run.json").read_text())
 
 
-def test_all_of_it_is_told_where_that_is_wished(trained, tmp_path, without_charts):
+def test_all_of_it_is_told_where_that_is_wished(trained, tmp_path):
     out = tmp_path / "out"
     arguments = (
         "trainer.inference_only=true",
@@ -180,7 +180,7 @@ def test_a_model_file_alone_of_the_other_task(tmp_path):
     assert (found.labels == wanted.labels).all()
 
 
-def test_code_is_never_in_it_and_runs_only_where_it_is_named(project, tmp_path, capsys, without_charts):
+def test_code_is_never_in_it_and_runs_only_where_it_is_named(project, tmp_path, capsys):
     idea = project.folder / "idea.py"
     idea.write_text(
         "from lannunet_core import Plugin, hookimpl\n\n\nclass Idea(Plugin):\n    @hookimpl\n"

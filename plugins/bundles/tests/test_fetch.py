@@ -119,7 +119,7 @@ def test_a_bundle_is_opened(server):
     assert (folder / "checkpoints" / "best.safetensors").is_file()
 
 
-def test_a_configuration_names_one(server, project, capsys, without_charts):
+def test_a_configuration_names_one(server, project, capsys):
     """It is not taken for a path, and a run starts from it."""
     kept = VERSIONS[0] / "landmarks" / "model.lnb"
     model = address(server, kept.read_bytes(), "/wings.lnb")

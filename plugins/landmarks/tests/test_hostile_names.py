@@ -8,6 +8,8 @@ import shutil
 import pytest
 from openpyxl import load_workbook
 
+pytestmark = pytest.mark.pictures
+
 HOSTILE = '=cmd|"/c calc"!A0\x1b[31m[bold red]x[/]<script>alert(1)</script>&{{7*7}}\u202e$\\frac$\ud800/../y'
 STARTS = ("=", "+", "-", "@", "\t", "\r")
 

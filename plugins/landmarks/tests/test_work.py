@@ -5,8 +5,6 @@ import shutil
 
 import pytest
 
-pytestmark = pytest.mark.usefixtures("without_charts")
-
 
 @pytest.fixture
 def external(trained, tmp_path):

@@ -88,7 +88,7 @@ def test_names_in_any_spelling():
     assert type(network_of("seg-res-net", **SMALL["SegResNet"]).network).__name__ == "SegResNet"
 
 
-def test_both_tasks_train(project, segmentation_project, without_charts):
+def test_both_tasks_train(project, segmentation_project):
     """And the model is read again."""
     volumes = segmentation_project("volumes", size=(20, 18, 12), patch=(16, 16, 8))
     for of in (project, volumes):

@@ -21,6 +21,8 @@ from PIL import Image
 
 from lannunet_core import ReportPart
 
+pytestmark = pytest.mark.pictures
+
 HISTORY = [
     {
         "epoch": e,

@@ -15,8 +15,6 @@ from lannunet_segmentation.regions import painted
 from benchmarks import one_of_three
 from tests.fixtures.nnunet import redeclare
 
-pytestmark = pytest.mark.usefixtures("without_charts")
-
 REGIONS = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing": 3}
 
 

@@ -13,8 +13,6 @@ from lannunet_segmentation.task import SegmentationTask
 
 from tests.fixtures.nnunet import preprocessed, raw
 
-pytestmark = pytest.mark.usefixtures("without_charts")
-
 
 def dice(project) -> dict[str, float]:
     """The mean Dice of each class."""

@@ -16,8 +16,6 @@ from lannunet_weighted.training import generate_maps
 
 from lannunet_core.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("without_charts")
-
 CLASSES = "nnUNetTrainer_V2_Loss_CEandDice_Weighted"
 
 

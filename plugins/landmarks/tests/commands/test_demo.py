@@ -12,6 +12,8 @@ from lannunet_landmarks.demo import run as demo
 
 from lannunet_core import cli
 
+pytestmark = pytest.mark.pictures
+
 
 def run(*arguments):
     with pytest.raises(SystemExit) as end:

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pytest
 from lannunet_landmarks.data.world import World
 from lannunet_landmarks.evaluation.calibration import calibrate
 from lannunet_landmarks.evaluation.coverage import coverage_summary
@@ -18,6 +19,8 @@ from lannunet_landmarks.types import Heat, Prediction
 from PIL import Image
 
 from lannunet_core.hookspecs import State
+
+pytestmark = pytest.mark.pictures
 
 NAMES = ("tip", "<b>&amp; $x^^$", "heel")
 VOID = {"meta", "image", "br", "path", "use", "i"}

@@ -200,8 +200,13 @@ def test_half_the_entropy_has_its_minimum_at_the_jitter():
     assert ends_at(ellipse(3.0, 1.4, -30).double()) > best + 0.05
 
 
-@pytest.mark.parametrize("covariance", [False, True])
-@pytest.mark.parametrize("start", [0.5, 3.0, 16.0])
+@pytest.mark.parametrize(
+    ("start", "covariance"),
+    [
+        *((0.5, True), (16.0, False)),
+        *(pytest.param(*rest, marks=pytest.mark.slow) for rest in ((0.5, False), (3.0, True), (16.0, True))),
+    ],
+)
 def test_kl_ends_at_the_jitter_from_every_start(start, covariance):
     """With a free map for a network, and fresh jitter in each step."""
     jitter = TILTED if covariance else 4.0 * torch.eye(2)
@@ -446,7 +451,7 @@ def test_label_parameters_have_a_group_of_their_own(optimizer):
 # Through the command line
 
 
-@pytest.mark.parametrize("mode", ["isotropic", "covariance"])
+@pytest.mark.parametrize("mode", ["isotropic", pytest.param("covariance", marks=pytest.mark.slow)])
 def test_a_resumed_run_goes_on_on_the_same_curve(project, workshop, monkeypatch, mode):
     project.set(solver={"regress_sigma": mode, "max_epochs": 3}, trainer={"plugins": ["saboteur"]})
     assert project.train() == 0

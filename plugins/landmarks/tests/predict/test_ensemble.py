@@ -19,8 +19,6 @@ from openpyxl import load_workbook
 from lannunet_core.hookspecs import Coordinates
 from lannunet_core.run import checkpoint
 
-pytestmark = pytest.mark.usefixtures("without_charts")
-
 MODE = "scale_pred_coords"
 
 

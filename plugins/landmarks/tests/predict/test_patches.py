@@ -9,8 +9,6 @@ import yaml
 
 from lannunet_core.run import checkpoint
 
-pytestmark = pytest.mark.usefixtures("without_charts")
-
 PATCH = {"sample_patch_size": [32, 32]}
 STITCHED = {**PATCH, "inference_mode": "patchify_and_stitch"}
 NATIVE = {"resolution_to_sample_from": "full"}

@@ -16,8 +16,6 @@ from PIL import Image
 from lannunet_core import load_checkpoint, save_checkpoint
 from lannunet_core.hookspecs import Coordinates, State
 
-pytestmark = pytest.mark.usefixtures("without_charts")
-
 SIDE, LANDMARKS, MISSING = 48, 3, 0.2
 
 

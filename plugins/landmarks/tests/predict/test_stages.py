@@ -13,8 +13,6 @@ from lannunet_landmarks.types import Prediction
 
 from lannunet_core.hookspecs import State
 
-pytestmark = pytest.mark.usefixtures("without_charts")
-
 SIZES = ((96, 80), (70, 100))
 
 

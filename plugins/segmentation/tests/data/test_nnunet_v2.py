@@ -221,7 +221,7 @@ def test_without_blosc2_it_is_said_what_to_install(places, monkeypatch):
     refused("lannunet-segmentation[blosc2]", call=lambda: read_case(dataset.training[0], dataset))
 
 
-def test_the_first_epoch_is_that_of_the_raw_folder(segmentation_project, without_charts):
+def test_the_first_epoch_is_that_of_the_raw_folder(segmentation_project):
     """Within the spread of two seeds; both see the same voxels, so they are far closer."""
 
     def loss(seed, root):

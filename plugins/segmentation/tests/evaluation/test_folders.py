@@ -17,8 +17,6 @@ from benchmarks.monai_figures import draw
 from lannunet_core import api, cli
 from tests.fixtures.projects import draw_segmentation_project
 
-pytestmark = pytest.mark.usefixtures("without_charts")
-
 SPACING = (0.8, 1.1, 2.5)
 
 

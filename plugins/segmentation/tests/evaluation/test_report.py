@@ -19,6 +19,8 @@ from PIL import Image
 
 from lannunet_core.errors import UserError
 
+pytestmark = pytest.mark.pictures
+
 NAMES = {"background": 0, "left & <b>": 1, "right": 2}
 HISTORY = [
     {"epoch": e, "loss": 2 / (e + 1), "terms": {"dice": 1 / (e + 1)}, "validation_error": 0.3, "lr": 0.01}

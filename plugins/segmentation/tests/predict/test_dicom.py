@@ -11,8 +11,6 @@ import SimpleITK as sitk
 from tests.fixtures.dicom import OBLIQUE, STEP, write_series
 from tests.fixtures.nnunet import redeclare
 
-pytestmark = pytest.mark.usefixtures("without_charts")
-
 SLICES = 30
 
 

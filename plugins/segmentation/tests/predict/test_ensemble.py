@@ -21,8 +21,6 @@ from lannunet_core import api
 from lannunet_core.errors import RunFailed, UserError
 from tests.fixtures.projects import draw_segmentation_project
 
-pytestmark = pytest.mark.usefixtures("without_charts")
-
 HALF = 3e-3  # several roundings of numbers up to 1 to half precision
 
 

@@ -9,8 +9,6 @@ import SimpleITK as sitk
 from lannunet_segmentation.data.cases import read_case
 from lannunet_segmentation.data.folders import read_dataset
 
-pytestmark = pytest.mark.usefixtures("without_charts")
-
 TURN = (2, 0, 1)
 SPACING = (2.0, 0.75, 1.0)  # x is coarse, so nnU-Net turns it to the front
 

@@ -14,8 +14,6 @@ from lannunet_core.errors import UserError
 from tests.fixtures.nnunet import preprocessed
 from tests.fixtures.projects import SegmentationProject
 
-pytestmark = pytest.mark.usefixtures("without_charts")
-
 SIZES = {2: (48, 32), 3: (40, 24, 16)}
 
 

@@ -10,8 +10,6 @@ from PIL import Image
 
 from tests.fixtures.projects import draw_segmentation_project
 
-pytestmark = pytest.mark.usefixtures("without_charts")
-
 SHORT = {"max_epochs": 1, "mini_batch_size": 1}
 
 

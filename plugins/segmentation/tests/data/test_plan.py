@@ -187,23 +187,33 @@ def machine_of(gpu):
     gpu=st.booleans(),
 )
 def test_every_plan_holds_together(size, coarse, memory, minutes, gpu):
-    found = found_of([size] * 3, [(*[1.0] * (len(size) - 1), float(coarse))] * 3)
-    chosen = planned(found, memory_gb=memory, minutes=minutes, gpu=gpu)
-    patch, strides = chosen["sampler.patch.sample_patch_size"], chosen["model.unet.strides"]
-    shape = Shape(tuple(patch), strides, chosen["model.unet.init_features"], 1, 2)
-    network = PlannedNetwork(shape.size, {}, *shape.cost())
-    cost = budget.Budget(memory * 1e9, 60 * chosen["solver.budget_minutes"], machine_of(gpu))
-    for axis, side in enumerate(patch):
-        whole = prod(stride[axis] for stride in strides)
-        assert side % whole == 0
-        assert side // whole >= min(4, size[axis])
-        assert side < size[axis] + whole
-    batch = chosen["solver.data_loader_batch_size_train"]
-    assert 2 <= batch <= 16
-    assert cost.bytes_of(network, batch) <= cost.memory
-    least = max(patch) <= 32  # smaller ones are of no use
-    assert least or cost.seconds_of(network, batch) * budget.LEAST_STEPS <= cost.seconds
-    assert yaml.safe_load(str(chosen))["sampler"]["patch"]["sample_patch_size"] == patch
+    """In both stages, where there are two."""
+    spacing = (*[1.0] * (len(size) - 1), float(coarse))
+    chosen = planned(found_of([size] * 3, [spacing] * 3), memory_gb=memory, minutes=minutes, gpu=gpu)
+    stages = ["", "refine."] if "refine:" in str(chosen) else [""]
+    cost = budget.Budget(memory * 1e9, 60 * chosen["solver.budget_minutes"] / len(stages), machine_of(gpu))
+    for channels, stage in enumerate(stages, start=1):  # the second sees the first one's class
+        patch, strides = (
+            chosen[f"{stage}sampler.patch.sample_patch_size"],
+            chosen[f"{stage}model.unet.strides"],
+        )
+        shape = Shape(tuple(patch), strides, chosen[f"{stage}model.unet.init_features"], channels, 2)
+        network = PlannedNetwork(shape.size, {}, *shape.cost())
+        steps = chosen[f"{stage}preprocess.spacing"]
+        sides = [side * step / own for side, step, own in zip(size, spacing, steps, strict=True)]
+        for axis, side in enumerate(patch):
+            whole = prod(stride[axis] for stride in strides)
+            assert side % whole == 0
+            assert side // whole >= min(4, int(sides[axis]))
+            assert side < sides[axis] + whole
+        batch = chosen[f"{stage}solver.data_loader_batch_size_train"]
+        assert 2 <= batch <= 16
+        assert cost.bytes_of(network, batch) <= cost.memory
+        least = max(patch) <= 32  # smaller ones are of no use
+        assert least or cost.seconds_of(network, batch) * budget.LEAST_STEPS <= cost.seconds
+        of_stage = yaml.safe_load(str(chosen))
+        of_stage = of_stage["refine"] if stage else of_stage
+        assert of_stage["sampler"]["patch"]["sample_patch_size"] == patch
 
 
 def test_more_time_and_memory_make_more():

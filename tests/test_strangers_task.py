@@ -1,4 +1,4 @@
-"""A task that the core has never heard of, from a stranger's package: tests/classification."""
+"""A third-party task, which the core does not know: tests/classification."""
 
 import csv
 import json

@@ -93,7 +93,7 @@ def test_neighbours_never_change_places(seed, sigma, size):
 
 @pytest.mark.parametrize(("size", "alpha"), [((900, 700), 3.0), ((110, 100, 90), 12.0)])
 def test_strength_and_smoothness_are_those_of_smoothed_noise(size, alpha):
-    """Where alpha is not cut, against uniform noise smoothed by SciPy: spread of field and gradient."""
+    """Without the limit, spread of field and gradient equal those of uniform noise smoothed by SciPy."""
     sigma = 4.0
     elastic = draw(5, size, alpha, sigma)
     ours = dense(elastic, size)[:, 0].reshape(size[::-1])

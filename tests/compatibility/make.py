@@ -41,7 +41,7 @@ def main(version: str) -> None:
 
 
 def keep(project, image: Path, folder: Path):
-    """Train, and keep the model, its bundle and the image; what the model finds in it."""
+    """Train, and keep the model, its bundle, the image, and the prediction for it."""
     folder.mkdir()
     assert project.train() == 0
     bundle = folder / "model.lnb"

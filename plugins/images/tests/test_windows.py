@@ -20,7 +20,7 @@ def test_weights_sum_to_one_at_every_pixel(side):
     windows = Windows.over((image,), (patch,), (margin,), (stride,))
     (starts,) = windows.starts
     assert starts[0] == 0
-    # The last patch ends at the border, and beyond it only for the stride's sake.
+    # The last patch ends at the border, and extends beyond it only to fit the stride.
     assert max(image, patch) <= windows.covered_size[0] < max(image, patch) + stride
     assert all(b - a <= max(patch // 2, stride) for a, b in itertools.pairwise(starts))
     for level in (1, stride):

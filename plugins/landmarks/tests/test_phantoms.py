@@ -1,4 +1,4 @@
-"""Volumes of thick slices, and of few: what a small network with the defaults reaches on them."""
+"""Errors of a small network with default settings on volumes with thick slices, and with few."""
 
 import json
 

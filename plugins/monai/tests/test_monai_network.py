@@ -1,4 +1,4 @@
-"""Networks of MONAI by name: what is filled in, what is refused and when, and that both tasks train."""
+"""Networks of MONAI by name: filled-in arguments, refused settings, and training in both tasks."""
 
 import os
 import subprocess
@@ -104,13 +104,13 @@ def test_both_tasks_train(project, segmentation_project, without_charts):
     [
         ("SegResNet", [33, 34], "must match the size", [32, 34]),
         ("SwinUNETR", [32, 33], "must be divisible", [64, 64]),
-        ("BasicUNet", [16, 16], "more than one pixel", [32, 32]),  # which torch says in training alone
+        ("BasicUNet", [16, 16], "more than one pixel", [32, 32]),  # torch raises this only in training
     ],
 )
 def test_a_size_is_refused_before_an_image_is_read(project, capsys, name, size, reason, other):
     for sample in project.annotations["training"]:
         image = project.folder / sample["image"]
-        image.write_bytes(image.read_bytes()[:300])  # which would be said first
+        image.write_bytes(image.read_bytes()[:300])  # it would be reported first
     project.config["model"] = {
         "architecture": "monai",
         "monai": {"network": name, "arguments": SMALL.get(name, {})},
@@ -136,7 +136,7 @@ assert "torchvision" not in sys.modules
 
 @pytest.mark.slow
 def test_torchvision_is_not_imported(tmp_path):
-    """It does not load beside every torch. Warnings of imports are nobody's error."""
+    """MONAI does not import with every version of torch. Warnings on import are not errors."""
     (tmp_path / "torchvision.py").write_text(TORCHVISION)
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     subprocess.run([sys.executable, "-c", PROGRAM], env=environment, check=True)

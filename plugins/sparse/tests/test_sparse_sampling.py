@@ -1,4 +1,4 @@
-"""Every patch that `sparse` draws holds the voxel that it was drawn for, whatever the augmentation."""
+"""Every patch that `sparse` draws contains its voxel, with every augmentation."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ from lannunet_core.augment.schemes import SCHEMES
 
 @dataclass
 class Annotated:
-    """What the sampling asks a prepared case for."""
+    """The parts of a prepared case that the sampling uses."""
 
     label: np.ndarray  # (*S)
 

@@ -39,7 +39,7 @@ def assert_probability(count: int, total: int, probability: float) -> None:
     assert stats.binomtest(count, total, probability).pvalue > 1e-3
 
 
-# Where pixels come from -----------------------------------------------------------------------------------
+# Source positions ---------------------------------------------------------------------------------------
 
 
 def parts(drawn: Drawn) -> dict[str, np.ndarray]:

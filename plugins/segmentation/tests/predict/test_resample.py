@@ -91,7 +91,7 @@ def test_a_switch_that_says_neither_is_an_error(monkeypatch, value):
         label_map(stored(2, (5, 6)), np.eye(3), (5, 6))
 
 
-# What the labels are
+# The labels
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_at_the_same_size_labels_are_the_highest_scores():
 def test_a_coarser_original_averages_what_its_voxels_hold():
     scores = torch.zeros(2, 8, 64)
     scores[1, :, :] = 1
-    scores[:, :, ::4] = torch.tensor([1.0, 0.0])[:, None, None]  # what picking every fourth would find
+    scores[:, :, ::4] = torch.tensor([1.0, 0.0])[:, None, None]  # the result of picking every fourth voxel
     scores = scores.roll(2, 2).half()
     labels = label_map(scores, resize_affine((16, 8), (64, 8), "stretch"), (16, 8))
     assert (labels[:, 1:-1] == 1).all()

@@ -1,6 +1,6 @@
 """Plugins that are broken in every known way, all installed at once.
 
-A run that names one fails with one message; `plugins list --check` shows what is wrong; other runs go well.
+A run that names one fails with one message; `plugins list --check` shows the fault; other runs succeed.
 """
 
 import json
@@ -30,10 +30,10 @@ class Broken:
     """A distribution `broken-<name> 4.2` with one plugin of this name.
 
     Attributes:
-        source: Of its module.
-        cause: What messages say.
-        remedy: How they go on.
-        code: The run's exit code.
+        source: Source of its module.
+        cause: Cause that messages name.
+        remedy: Remedy that messages name.
+        code: Exit code of the run.
     """
 
     source: str

@@ -1,6 +1,6 @@
 """All distributions are built, and installed as in the README, into environments without our packages.
 
-Third-party packages are those of the environment that runs the tests; no index is asked.
+Third-party packages are those of the environment that runs the tests; no package index is used.
 """
 
 import json
@@ -49,7 +49,7 @@ def shell(line, cwd, path, **variables):
 
 
 def make_venv(folder, name):
-    """As in the README, except for third-party packages, of which setuptools is newer than Python's."""
+    """The installation of the README, except for third-party packages (setuptools is newer than Python's)."""
     shell(f"python -m venv {name}", folder, Path(sys.executable).parent)
     shell("pip uninstall -y setuptools", folder, folder / name / "bin")
     borrow(folder / "borrowed", folder / name)

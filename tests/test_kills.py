@@ -1,6 +1,6 @@
 """Commands that are killed, or find the disk full, at one of their writes: no file is incomplete or lost.
 
-Ten in the usual suite; the slow test draws 300.
+The usual suite tests ten such faults, the slow test 300.
 """
 
 import hashlib

@@ -26,7 +26,7 @@ class Names(Plugin):
 
 @pytest.fixture
 def metadata(distribution):
-    """Of an installed distribution with an architecture `Tiny` and an extension `names`."""
+    """An installed distribution with an architecture `Tiny` and an extension `names`."""
     plugins = {"Tiny": "strange_net:Net", "names": "strange_net:Names"}
     return distribution("strangers-net", plugins, {"strange_net.py": NET}, version="1.3")
 

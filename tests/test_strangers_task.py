@@ -95,7 +95,7 @@ def test_it_trains_predicts_and_reports(classes):
 
 
 class InMemory:
-    """What a task's `load` returns."""
+    """The return value of a task's `load`."""
 
     def __init__(self, model, plugins, device):
         from classification.work import start_session

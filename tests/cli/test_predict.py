@@ -32,7 +32,7 @@ def out(tmp_path):
 
 
 def test_as_in_the_run(trained, images, out):
-    """From a run's folder, and from a model file."""
+    """Predictions from the folder of a run and from a model file are the same."""
     for number, model in enumerate((trained.out, trained.out / "checkpoints" / "best.safetensors")):
         folder = out / str(number)
         assert trained.lannunet("predict", model, *images, "-o", folder) == 0

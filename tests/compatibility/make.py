@@ -1,7 +1,7 @@
-"""Writes the models of a version that later ones have to read: `python -m tests.compatibility.make 0.1`.
+"""Write the models of a version, which later versions must read: `python -m tests.compatibility.make 0.1`.
 
 A folder is written once, by the version that it is called by, and never again: docs/compatibility.md. Each
-task has a model file, a bundle of it, an image, and what the model found in it.
+task has a model file, a bundle of it, an image, and the prediction of the model.
 """
 
 import json

@@ -101,7 +101,7 @@ def trees(draw: st.DrawFn, seed: Any) -> Any:
 
 
 def as_json(tree: Any) -> bytes:
-    """Keys that JSON has not become text."""
+    """Encode as JSON; keys that JSON does not have become text."""
     pieces: list[str] = []
     stack: list[Any] = [("value", tree)]
     while stack:

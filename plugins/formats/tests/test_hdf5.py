@@ -108,7 +108,7 @@ def encoded(pixels):
 
 
 def test_frames_that_are_image_files(tmp_path, pictures, write_slp):
-    """What is not visible is unlabelled; predictions are left out; an old file counts from the corner."""
+    """Invisible points are unlabelled; predictions are left out; old files count from the corner."""
     backend = {"filename": "D:\\clips\\a0.png", "filenames": [f"D:\\clips\\a{n}.png" for n in range(3)]}
     hidden = (1.0, 2.0, False)
     frames = [(0, 0, 0, [[TIP, EYE]]), (0, 1, 0, [[TIP, hidden]]), (0, 2, 1, [[TIP, EYE]])]

@@ -43,7 +43,7 @@ def test_the_middle_of_a_patch_weighs_most():
 
 
 def test_a_margin_that_is_the_whole_patch_is_blended():
-    """As of a network with instance normalisation: a cut in the middle of the overlap would save nothing."""
+    """The margin is the whole patch, as with instance normalisation: a narrow cut would not avoid seams."""
     weights = Windows.over((160,), (32,), (16,)).weights(0)
     assert ((weights[48] > 0) & (weights[64].roll(16) > 0))[16:].all()
     steps = {start: weight.diff().abs().max().item() for start, weight in weights.items()}

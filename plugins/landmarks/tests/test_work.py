@@ -135,7 +135,7 @@ def test_annotations_that_moved_before_a_resume(project):
 
 
 def test_models_that_have_seen_the_images(trained, external, tmp_path, capsys):
-    """As copies."""
+    """Duplicates are copies of files."""
     copied = []
     for one in trained.annotations["training"]:
         shutil.copy(trained.folder / one["image"], tmp_path / f"{one['id']}.png")

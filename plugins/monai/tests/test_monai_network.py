@@ -42,7 +42,7 @@ def test_a_map_an_output(name, size):
 
 
 def test_several_resolutions():
-    """As DynUNet stacks them while it is trained, and as SegResNetDS lists them."""
+    """Outputs that DynUNet stacks in training, and that SegResNetDS lists."""
     image = torch.zeros(1, 2, 32, 64)
     for name, further, sizes in [
         ("DynUNet", {"deep_supervision": True}, [(32, 64), (32, 64)]),
@@ -89,7 +89,7 @@ def test_names_in_any_spelling():
 
 
 def test_both_tasks_train(project, segmentation_project, without_charts):
-    """And the model is read again."""
+    """Both tasks train, and the model is read again."""
     volumes = segmentation_project("volumes", size=(20, 18, 12), patch=(16, 16, 8))
     for of in (project, volumes):
         of.config["model"] = {"architecture": "monai", "monai": {"arguments": SMALL["SegResNet"]}}

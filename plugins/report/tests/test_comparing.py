@@ -60,7 +60,7 @@ def test_what_only_one_run_knows_is_no_pair():
 
 @pytest.mark.parametrize("seeds, cases", [(0.0, 1.0), (1.0, 0.3), (0.3, 0.3)])
 def test_the_interval_over_seeds_and_cases_holds_the_mean(seeds, cases):
-    """In draws of the two-way model, whose true mean is 0, with three seeds and twelve cases."""
+    """The coverage in draws of the two-way model with true mean 0, three seeds and twelve cases."""
     rng = np.random.default_rng(1)
     held = 0
     for _ in range(400):

@@ -34,7 +34,7 @@ def test_sizes_of_the_heads(size, heads, encoder):
     ("encoder", "reference"), [("residual", ResidualEncoderUNet), ("plain", PlainConvUNet)]
 )
 def test_it_is_the_library_s_network(encoder, reference):
-    """With nnU-Net's arguments (`nnUNetResEncUNetMPlans`, `nnUNetPlans`), weight for weight."""
+    """The network equals that with nnU-Net's arguments (`nnUNetResEncUNetMPlans`, `nnUNetPlans`)."""
     of_encoder = "n_blocks_per_stage" if encoder == "residual" else "n_conv_per_stage"
     torch.manual_seed(0)
     theirs = reference(

@@ -177,7 +177,7 @@ def test_weights_matter(segmentation_project):
 
 
 def test_maps_of_a_raw_data_set_are_resampled_with_their_case(segmentation):
-    """From a folder that the YAML names, one of them an image file; test cases that have one count too."""
+    """Maps in a folder that the YAML names, one as an image file; test cases with a map are weighted too."""
     write_maps(segmentation, lambda label: 1.0 + label, folder="trust")
     write_maps(segmentation, lambda label: 1.0 + label, folder="trust", part="Ts")
     first = segmentation.raw / "trust" / "Tr0_weightmap.npy"

@@ -51,7 +51,7 @@ def centre_of(sampling, rng, sample, transform, image=IMAGE, matrix=None):
 
 
 def places(sampling, transform, sample, draws=4000, image=IMAGE):
-    """Where the sample's landmarks are shown, (draws, N, D)."""
+    """Positions of the sample's landmarks in the patches, (draws, N, D)."""
     rng = np.random.default_rng(1)
     points = []
     for _ in range(draws):

@@ -187,7 +187,7 @@ def test_large_outputs_none_at_all_and_half_precision(name, dtype, scale):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("size", "levels"), CASES)
 def test_gradients_are_those_of_finite_differences(name, size, levels):
-    """In float64, of outputs and of labels: a learned sigma reaches the loss through them."""
+    """Gradients in float64, also with respect to labels, through which a learned sigma affects the loss."""
     outputs, labels = batch(size, levels, [[V, OUT]], spread=0.3)
     maps = [heatmap.double().requires_grad_() for heatmap in labels["heatmaps"]]
     outputs = [output.detach().double().requires_grad_() for output in outputs]

@@ -1,4 +1,4 @@
-"""Which advice a run without a plan prints, and which runs print none."""
+"""The advice that a run without a plan prints, and the runs that print none."""
 
 from pathlib import Path
 

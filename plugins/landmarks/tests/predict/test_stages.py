@@ -140,7 +140,7 @@ def test_jitter_as_it_is_set(staged):
 
 
 def a_prediction(errors, states=None):
-    """With the given radial errors."""
+    """Predictions with the given radial errors."""
     target = np.full((len(errors), 2), 50.0)
     states = np.zeros(len(errors), np.int64) if states is None else np.array(states)
     target[states != State.VISIBLE] = np.nan

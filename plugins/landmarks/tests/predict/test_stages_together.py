@@ -21,7 +21,7 @@ REFINE = {"sampler": {"patch": {"sample_patch_size": [32, 32], "jitter": 3.0}}, 
 
 @pytest.fixture(scope="module", autouse=True)
 def no_charts():
-    """As `without_charts`, for what is trained once for all."""
+    """Like `without_charts`, for models that are trained once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page, "_svg", lambda figure, salt: "")
         yield

@@ -36,7 +36,7 @@ def distances(start, ends, spacing):
 
 
 def percentile(values, q):
-    """With the rank in single precision, as torch and MONAI take it."""
+    """The percentile with its rank in single precision, as in torch and MONAI."""
     values = sorted(values)
     place = float(np.float32(q / 100) * np.float32(len(values) - 1))
     low = int(place)

@@ -160,7 +160,7 @@ def test_impossible_ensembles_are_refused(segmentation, capsys, inference, said)
 
 
 def test_probabilities_as_files(volumes, tmp_path, capsys):
-    """As nnU-Net writes them; those of the ensemble, in half precision, in a folder of ours alone."""
+    """Probabilities as in nnU-Net; those of the ensemble are in half precision, in a new folder."""
     cv, image, out = volumes.folder / "cv", scan(volumes), tmp_path / "out"
     command = ("predict", cv, image, "-o", out, "--save-probabilities")
     assert volumes.lannunet(*command) == 0
@@ -308,7 +308,7 @@ def test_slabs_count_what_is_kept_of_the_whole_image(monkeypatch):
 
 
 def test_large_scores_go_to_a_file_where_results_go(segmentation, tmp_path, monkeypatch):
-    """In the folder of the run, in that of the prediction, and for programs among temporary files."""
+    """The file is in the folder of the run or of the prediction; for programs, among temporary files."""
     opened = []
 
     def spy(*, dir, open_file=tempfile.TemporaryFile):

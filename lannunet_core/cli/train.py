@@ -28,8 +28,7 @@ def command(
     devices: Annotated[
         str | None,
         typer.Option(
-            metavar="N",
-            help="Train on N devices of this machine; the YAML's trainer.devices by default.",
+            metavar="N", help="Train on N devices of this machine; the YAML's trainer.devices by default."
         ),
     ] = None,
     submit: Annotated[

@@ -168,9 +168,7 @@ DEVICE = "^(auto|cpu|mps|cuda(:[0-9]+)?)$"
 
 class TrainerConfig(Section):
     device: str = Field(
-        "auto",
-        pattern=DEVICE,
-        description="auto (the best available), cpu, cuda, cuda:1 or mps.",
+        "auto", pattern=DEVICE, description="auto (the best available), cpu, cuda, cuda:1 or mps."
     )
     devices: Annotated[StrictInt, Field(ge=1, le=1024)] | tuple[Index, ...] | Auto = Field(
         "auto",

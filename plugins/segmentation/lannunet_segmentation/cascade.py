@@ -16,7 +16,9 @@ from lannunet_images import second_stage
 from lannunet_core import Entry, KeyPath, LoadedConfig, Stage, UserError, Value
 from lannunet_segmentation.schema import RunConfig
 
-FIXED = {("preprocess", "previous_stage"): "a second stage sees what the first one segments."}
+FIXED: Mapping[KeyPath, str] = {
+    ("preprocess", "previous_stage"): "a second stage sees what the first one segments."
+}
 BUDGET = "solver.budget_minutes"
 
 

@@ -154,7 +154,7 @@ def test_every_scheme_moves_image_points_and_labels_alike(warp, scheme, seed, si
 
 
 @pytest.mark.parametrize("scheme", list(SCHEMES))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     seed=st.integers(0, 2**32), size=st.sampled_from([(24, 24, 24), (28, 20, 23), (30, 26, 7), (13, 9, 31)])
 )

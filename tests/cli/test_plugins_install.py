@@ -97,6 +97,7 @@ def test_install_says_what_it_brought_and_uninstall_takes_it_away(lannunet, whee
     assert "acme-nets" not in lannunet("plugins", "list")[1]
 
 
+@pytest.mark.slow
 def test_broken_ones_are_installed_and_uninstalled_like_others(lannunet, wheel):
     entry_points = (
         "[lannunet.plugins]\nbroken = broken_net:Net\n[lannunet.commands]\nbreak = broken_net:gone\n"

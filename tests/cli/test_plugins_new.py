@@ -51,6 +51,7 @@ def package(tmp_path_factory):
     return source, target
 
 
+@pytest.mark.slow
 def test_it_passes_its_own_tests(package):
     source, target = package
     said = call(sys.executable, "-m", "pytest", "-q", "-W", "error", cwd=source, path=target)

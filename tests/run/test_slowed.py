@@ -55,7 +55,9 @@ def latest(folder):
     return load_checkpoint(folder / "checkpoints" / "latest.pt")
 
 
-@pytest.mark.parametrize(("task", "plugin"), [("project", "slowed"), ("segmentation", "own")])
+@pytest.mark.parametrize(
+    ("task", "plugin"), [("project", "slowed"), pytest.param("segmentation", "own", marks=pytest.mark.slow)]
+)
 def test_the_budget_is_kept_and_recorded(request, distribution, monkeypatch, capsys, task, plugin):
     project = request.getfixturevalue(task)
     distribution("slowed", {"slowed": "slowed:Slowed", "own": "slowed:Own"}, {"slowed.py": SLOWED})

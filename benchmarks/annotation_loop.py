@@ -47,7 +47,13 @@ def at_random(model: Any, pool: Any, annotated: Any, count: int, rng: np.random.
 
 
 def as_suggested(model: Any, pool: Any, annotated: Any, count: int, rng: np.random.Generator) -> list[str]:
-    return [one.prediction.id for one in loop.suggest(model, pool, annotated, count)]
+    return [one.prediction.id for one in loop.suggest(model, pool, annotated, count, rng)]
+
+
+def difficult(model: Any, pool: Any, annotated: Any, count: int, rng: np.random.Generator) -> list[str]:
+    """Only the difficult ones of `suggest`, which takes them first."""
+    found = loop.suggest(model, pool, annotated, 2 * count, rng)
+    return [one.prediction.id for one in found if not one.random]
 
 
 def least_certain(model: Any, pool: Any, annotated: Any, count: int, rng: np.random.Generator) -> list[str]:
@@ -71,16 +77,10 @@ def farthest(model: Any, pool: Any, annotated: Any, count: int, rng: np.random.G
     return [pool[index].id for index, _ in loop.spread(np.ones(len(pool)), features, known, count)]
 
 
-def half_at_random(model: Any, pool: Any, annotated: Any, count: int, rng: np.random.Generator) -> list[str]:
-    """Every other image at random, so that usual images are annotated too."""
-    first = as_suggested(model, pool, annotated, (count + 1) // 2, rng)
-    return first + at_random(model, [one for one in pool if one.id not in first], annotated, count // 2, rng)
-
-
 STRATEGIES: dict[str, Choose] = {
     "random": at_random,
     "suggest": as_suggested,
-    "half": half_at_random,
+    "difficult": difficult,
     "confidence": least_certain,
     "shape": strangest,
     "distance": farthest,

@@ -66,5 +66,5 @@ def command(
     for one in found[:5]:
         echo(
             f"  {terminal_text(one.prediction.id)}: confidence {1 - one.doubt:.2f}, shape "
-            f"{one.strangeness:.1f}, distance {one.novelty:.2f}"
+            f"{one.strangeness:.1f}, distance {one.novelty:.2f}{', at random' if one.random else ''}"
         )

@@ -30,14 +30,16 @@ class Suggestion:
         prediction: What the model says of it.
         doubt: 1 − the mean confidence, which an ensemble's disagreement lowers.
         strangeness: How far its predicted shape is from the training shapes; NaN where these are not known.
-        novelty: How far it is from the nearest image that is annotated or was suggested before it, 1 for the
+        novelty: How far it is from the nearest image that is annotated or was chosen before it, 1 for the
             median distance of two images.
+        random: Whether it was drawn at random.
     """
 
     prediction: Prediction
     doubt: float
     strangeness: float
     novelty: float
+    random: bool = False
 
 
 def annotated_samples(model: LandmarkModel) -> list[Sample]:
@@ -68,20 +70,26 @@ def not_annotated(samples: Sequence[Sample], annotated: Sequence[Sample]) -> lis
 
 
 def suggest(
-    model: LandmarkModel, samples: Sequence[Sample], annotated: Sequence[Sample], count: int
+    model: LandmarkModel,
+    samples: Sequence[Sample],
+    annotated: Sequence[Sample],
+    count: int,
+    rng: np.random.Generator | None = None,
 ) -> list[Suggestion]:
-    """The images to annotate, the first one first.
+    """The images to annotate, in order: alternately one that the model finds difficult, and a random one.
 
-    Each is the one with the highest product of two figures: the mean of its ranks (0 … 1) in doubt and
-    strangeness, and its distance from what is annotated or suggested already, so that neighbours do not come
-    together.
+    A difficult one has the highest product of two values: the mean of its ranks (0 … 1) in doubt and
+    strangeness, and its distance from the annotated and chosen images, so that neighbours do not come
+    together. Difficult images alone would leave out usual ones (`docs/loop.md` has the experiment).
 
     Args:
         model: In use.
         samples: Of images that are not annotated.
         annotated: Those that the model was trained on.
         count: How many to suggest, at most.
+        rng: Draws the random ones; by default with the seed of the model's run.
     """
+    rng = rng or np.random.default_rng(model.session.config.solver.seed)
     prepared = model.prepare(model.session, samples)
     predictions = next(iter(model.locate(samples, prepared).values()))
     doubt = np.array([1 - np.nan_to_num(one.confidence).mean() for one in predictions])
@@ -91,10 +99,19 @@ def suggest(
         ranks.append(rankdata(strangeness))
     worth = np.mean(ranks, axis=0) / len(samples)
     known = thumbnails(model.prepare(model.session, annotated)) if annotated else None
-    chosen = spread(worth, thumbnails(prepared), known, count)
+    features, count = thumbnails(prepared), min(count, len(samples))
+    unit = median_distance(features)
+    difficult = spread(worth, features, known, (count + 1) // 2, unit)
+    left = np.setdiff1d(np.arange(len(samples)), [index for index, _ in difficult])
+    drawn = left[rng.choice(len(left), count // 2, replace=False)]
+    seen = [features[[index for index, _ in difficult]], *([] if known is None else [known])]
+    usual = spread(np.ones(len(drawn)), features[drawn], np.concatenate(seen), len(drawn), unit)
+    chosen = [(index, novelty, False) for index, novelty in difficult]
+    for place, (index, novelty) in enumerate(usual):
+        chosen.insert(2 * place + 1, (int(drawn[index]), novelty, True))
     return [
-        Suggestion(predictions[index], float(doubt[index]), float(strangeness[index]), novelty)
-        for index, novelty in chosen
+        Suggestion(predictions[index], float(doubt[index]), float(strangeness[index]), novelty, random)
+        for index, novelty, random in chosen
     ]
 
 
@@ -130,7 +147,15 @@ def thumbnails(prepared: PreparedImages) -> Floats:
     return np.array(found)
 
 
-def spread(worth: Floats, features: Floats, known: Floats | None, count: int) -> list[tuple[int, float]]:
+def median_distance(features: Floats) -> float:
+    """The median distance of two different images, of features (images, F); 1 if there are none."""
+    distances = cdist(features, features)
+    return float(np.median(distances[distances > 0])) if (distances > 0).any() else 1.0
+
+
+def spread(
+    worth: Floats, features: Floats, known: Floats | None, count: int, unit: float | None = None
+) -> list[tuple[int, float]]:
     """Indices of `features` (images, F) with their novelty, by worth × novelty, one after the other.
 
     Args:
@@ -138,9 +163,9 @@ def spread(worth: Floats, features: Floats, known: Floats | None, count: int) ->
         features: Of the images to choose among.
         known: Of those that are annotated, (M, F).
         count: How many, at most.
+        unit: The distance that is a novelty of 1; None: `median_distance`.
     """
-    distances = cdist(features, features)
-    unit = float(np.median(distances[distances > 0])) if (distances > 0).any() else 1.0
+    distances, unit = cdist(features, features), unit or median_distance(features)
     nearest = np.full(len(features), np.inf)
     if known is not None:
         nearest = cdist(features, known).min(axis=1) / unit

@@ -13,7 +13,7 @@ from lannunet_landmarks.data.formats import Annotations, LandmarkFormat, relativ
 from lannunet_landmarks.loop.suggest import Suggestion
 
 QUEUE = "queue.csv"
-COLUMNS = ("id", "image", "confidence", "shape", "distance")
+COLUMNS = ("id", "image", "confidence", "shape", "distance", "chosen")
 
 
 def write_suggestions(
@@ -33,7 +33,8 @@ def write_suggestions(
             figures = (1 - one.doubt, one.strangeness, one.novelty)
             image = relative_to(one.prediction.image, folder)
             names = map(spreadsheet_text, (one.prediction.id, image))
-            writer.writerow([*names, *(f"{figure:.4f}" for figure in figures)])
+            chosen = "random" if one.random else "difficult"
+            writer.writerow([*names, *(f"{figure:.4f}" for figure in figures), chosen])
 
 
 def read_queue(path: Path) -> list[tuple[str, Path]]:

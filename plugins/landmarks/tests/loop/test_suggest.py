@@ -3,11 +3,12 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from lannunet_landmarks import read_queue
-from lannunet_landmarks.loop.suggest import not_annotated, spread
+from lannunet_landmarks import LandmarkModel, read_queue
+from lannunet_landmarks.loop.suggest import annotated_samples, not_annotated, spread, suggest
 from lannunet_landmarks.types import Sample
 from PIL import Image
 
@@ -78,6 +79,7 @@ def test_the_folder_has_the_queue_and_predictions_to_start_from(trained, pool, t
         rows = list(csv.DictReader(file))
     assert [row["id"][:2] for row in rows] == ["'="] * 3  # no spreadsheet evaluates it
     assert all(0 <= float(row["confidence"]) <= 1 and float(row["distance"]) > 0 for row in rows)
+    assert [row["chosen"] for row in rows] == ["difficult", "random", "difficult"]
 
     merged = tmp_path / "merged.json"
     shutil.copy(trained.json, merged)
@@ -90,6 +92,24 @@ def test_the_folder_has_the_queue_and_predictions_to_start_from(trained, pool, t
     assert trained.lannunet("import", start, "--into", merged) == 0
     assert "3 images are new" in capsys.readouterr().out
     assert len(json.loads(merged.read_text())["training"]) == 7
+
+
+def test_every_other_image_is_drawn_at_random_from_what_is_left(trained):
+    """The others are the most difficult ones; another seed draws other images, and no image comes twice."""
+    model = LandmarkModel(trained.out)
+    annotated = annotated_samples(model)
+    pool = [replace(one, id=f"{one.id} {copy}") for copy in range(4) for one in annotated]
+    first, again, other = (
+        suggest(model, pool, annotated, 8, np.random.default_rng(seed)) for seed in (0, 0, 1)
+    )
+    names = [[one.prediction.id for one in found] for found in (first, again, other)]
+    assert names[0] == names[1] != names[2]
+    assert names[0][::2] == names[2][::2]
+    assert [one.random for one in first] == [False, True] * 4
+    assert len(set(names[0])) == 8
+    everything = suggest(model, pool, annotated, 99)
+    assert {one.prediction.id for one in everything} == {one.id for one in pool}
+    assert len(suggest(model, pool, [], 1)) == 1
 
 
 def test_what_cannot_be_suggested_is_said(trained, tmp_path, capsys):

@@ -43,7 +43,7 @@ def test_a_folder_is_a_volume_or_one_sentence_and_comes_back_as_dicom_seg(
     code, said = predict("plain")
     assert code == 2 and "a slice is missing between plain006.dcm and plain008.dcm" in said
     code, said = predict("contrast", "--format", "dicom-seg")
-    assert code == 0 and "there twice, and counted once: twice003.dcm" in said
+    assert code == 0 and "duplicate slices are left out: twice003.dcm" in said
 
     # With the slice, each series is a case, whether both are predicted or one is named.
     content = pydicom.dcmread(tmp_path / "both/plain006.dcm")

@@ -93,7 +93,7 @@ ALIKE = {
     "plugins install": ("plugins install --help", 0, "pip"),
     "plugins uninstall": ("plugins uninstall nothing-of-this-name -y", 2, "nothing-of-this-name"),
     "demo": ("demo --help", 0, "demo"),
-    "serve": ("serve {run} --into {new}/nowhere/a.json", 2, "is no JSON in a folder that is there"),
+    "serve": ("serve {run} --into {new}/nowhere/a.json", 2, "is not a .json file in an existing folder"),
 }
 
 OF_LANDMARKS = {

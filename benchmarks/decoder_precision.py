@@ -106,7 +106,10 @@ def row(name: str, sigma: float, count: int) -> str:
 
 def main() -> None:
     """Print the table, in Markdown."""
-    print("| decoder | σ | maps a phase | error | of the bound | bias by phase | of all | without noise |")
+    print(
+        "| decoder | σ | maps per phase | error | error / bound | bias by phase | bias of all phases "
+        "| without noise |"
+    )
     print("|---|---|---|---|---|---|---|---|", flush=True)
     for name in DECODERS:
         if name == "peak":  # another name for auto

@@ -45,7 +45,8 @@ def main() -> int:
     means = {loss: figures(run)["mean"] for loss, run in runs.items()}
     least = min(means.values())
     print(
-        "| loss | precision | batches | seconds | error (mm) | of the least | median | a third of the way |"
+        "| loss | precision | batches | seconds | error (mm) | relative to the lowest | median "
+        "| validation error after a third |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for loss, run in runs.items():

@@ -271,7 +271,7 @@ def test_a_plugin_adds_a_scheme():
 
 def test_the_documentation_lists_the_schemes():
     listed = DOCS.read_text(encoding="utf-8").partition("## What a scheme draws")[2]
-    listed = listed.partition("**Pixels.**")[0]
+    listed = listed.partition("**Units.**")[0]
     assert re.findall(r"^\| `([^`]+)`", listed, re.M) == [*SCHEMES, "nnunet"]
 
 

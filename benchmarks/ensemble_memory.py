@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def call(*arguments: str) -> float:
-    """Run a command of ours; the highest peak of memory of all so far, in GB."""
+    """Run a command of LannU-Net; the highest peak of memory of all so far, in GB."""
     command = [sys.executable, "-m", "lannunet_core", *arguments]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9

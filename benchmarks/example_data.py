@@ -83,7 +83,7 @@ def write_splits(folder: Path) -> None:
 
 
 def lannunet(*arguments: str | Path) -> None:
-    """A command of ours."""
+    """Run a command of LannU-Net."""
     try:
         cli.main([str(argument) for argument in arguments])
     except SystemExit as end:

@@ -188,11 +188,11 @@ def _mark(point: Any) -> Mark:
     occluded = isinstance(point, dict) and point.get("occluded") is True
     numbers = place if isinstance(place, list) else []
     if len(numbers) not in (2, 3) or not all(type(number) in (int, float) for number in numbers):
-        raise UserError(f"{json.dumps(point)[:80]} is no landmark.")
+        raise UserError(f"{json.dumps(point)[:80]} is not a landmark.")
     try:
         return Mark(tuple(float(number) for number in numbers), occluded=occluded)
     except OverflowError:
-        raise UserError(f"{json.dumps(point)[:80]} is no landmark.") from None
+        raise UserError(f"{json.dumps(point)[:80]} is not a landmark.") from None
 
 
 def key_of(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What the tests of all distributions share."""
+"""Fixtures and hooks that the tests of all distributions share."""
 
 import os
 

@@ -29,9 +29,9 @@ MODULES = {
     "lannunet_images": "Image formats, resizing, normalisation, augmentation.",
     "lannunet_report": "Pages, charts and intervals of reports.",
 }
-LONGEST = 12  # lines of an example
+LONGEST = 12  # lines of an example, at most
 WIDTH = 100
-Example = tuple[str, str]  # where it stands, and the code
+Example = tuple[str, str]  # its place, and the code
 
 
 def pages() -> dict[str, str]:

@@ -1,14 +1,13 @@
-"""One version for all distributions, and what has to hold before they are published.
+"""One version for all distributions, and checks before they are published.
 
     python .ci/release.py check [--tag v0.1.0] [--public]
     python .ci/release.py version 0.2.0
     python .ci/release.py address https://…
 
-The project's version and address are those of `pyproject.toml` at the top. Each distribution states them too,
-because its source distribution has to build by itself. `version` and `address` write them everywhere, with
-the ranges in which the distributions require each other; `check` says where something else stands. With
-`--public` it also refuses the placeholder that stands where there is no public address yet (RFC 2606 reserves
-.example).
+The version and the address of the project are in the top `pyproject.toml`. Each distribution repeats them,
+because its source distribution must build without the others. `version` and `address` write them to all
+files, with the ranges in which the distributions require each other. `check` reports files that differ. With
+`--public` it also refuses the placeholder for a public address (RFC 2606 reserves .example).
 """
 
 import argparse
@@ -33,13 +32,13 @@ def stated(pattern: re.Pattern[str], root: Path = ROOT) -> str:
 
 
 def compatible(version: str) -> str:
-    """The range of versions that go together: those of one major version, of 0.x those of one minor."""
+    """The range of compatible versions: one major version, or one minor version of 0.x."""
     major, minor = map(int, version.split(".")[:2])
     return f">={major}.{minor},<{f'{major + 1}' if major else f'0.{minor + 1}'}"
 
 
 def rewritten(version: str, address: str, root: Path = ROOT) -> dict[Path, str]:
-    """What each file should hold."""
+    """The expected content of each file."""
     before = stated(ADDRESS, root)
     found = {}
     for path in sorted(path for pattern in FILES for path in root.glob(pattern)):

@@ -33,7 +33,7 @@ PAGES = {
         for path in sorted(ROOT.glob("configs/examples/**/README.md"))
     },
 }
-"""Pages of the site that lie elsewhere in the repository, by their path there."""
+"""Pages of the site that are not in docs/, by their path in the repository."""
 
 LINK = re.compile(r"(\[(?:[^\[\]]|\[[^\]]*\])*\])\(([^()\s]+)\)")
 FENCE = re.compile(r"(^```.*?^```)", re.MULTILINE | re.DOTALL)
@@ -55,7 +55,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """The page with links that the site has."""
+    """The page, with its links changed to those of the site."""
     site = page.file.src_uri
     source = next((path for path, moved in PAGES.items() if moved == site), f"docs/{site}")
     parts = FENCE.split(markdown)
@@ -64,7 +64,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def linked(found: re.Match[str], source: str, site: str) -> str:
-    """A link of the page `source` of the repository as one of the page `site`; else its text."""
+    """A link of the repository's page `source`, as a link of the site's page `site`; else its text."""
     text, target = found[1], found[2]
     if re.match(r"[a-z]+:|#|mailto", target):
         return found[0]
@@ -83,7 +83,7 @@ def linked(found: re.Match[str], source: str, site: str) -> str:
 
 
 def from_notebook(text: str) -> str:
-    """The cells of a notebook as a page: its text, and its code in blocks."""
+    """Convert the cells of a notebook to a page: text, and code in blocks."""
     parts = []
     for cell in json.loads(text)["cells"]:
         source = "".join(cell["source"])

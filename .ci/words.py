@@ -15,10 +15,12 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 TABLE = "docs/contributing/words.md"
+TEST = "tests/test_words.py"  # which contains the phrases that it tests
 PAGES = ("*.md", "docs/**/*.md", "plugins/*/*.md", "lannunet_core/**/*.md", "configs/**/*.md")
 CODE = (
     *("lannunet_core/**/*.py", "lannunet_core/**/*.pyi", "plugins/*/lannunet*/**/*.py"),
     *("plugins/*/lannunet*/**/*.pyi", "benchmarks/*.py", "docs/*.py"),
+    *("tests/**/*.py", "plugins/*/tests/**/*.py", ".ci/*.py", "conftest.py"),
 )
 TEMPLATES = ("lannunet_core/scaffold/*.template",)
 BETWEEN = r"""(?:\s|["'#>*]|f["'])+"""  # a phrase may continue on the next line, in a comment or a string
@@ -32,7 +34,7 @@ class Rule(NamedTuple):
 
 
 def plain(text: str) -> str:
-    """The words of a text alone: cheap to search."""
+    """The words of a text without punctuation, which are fast to search."""
     return " ".join(re.findall(r"[\w']+", re.sub(r"\bf(?=[\"'])", "", text.lower())))
 
 
@@ -47,7 +49,7 @@ def rules(table: str) -> list[Rule]:
 
 
 def compiled(refused: list[Rule]) -> re.Pattern[str]:
-    """What finds any of these; the last group that matched is the number of the rule."""
+    """An expression that matches any of the rules; the last group that matched has the rule's number."""
     return re.compile(
         rf"(?<![\w`-])(?:{'|'.join(f'({rule.expression})' for rule in refused)})(?![\w`-])", re.IGNORECASE
     )
@@ -78,7 +80,7 @@ def problems(root: Path = ROOT) -> list[str]:
     refused = rules((root / TABLE).read_text(encoding="utf-8"))
     files = {path for files in (*PAGES, *CODE, *TEMPLATES) for path in root.glob(files)}
     found = []
-    for path in sorted(files - {root / TABLE}):
+    for path in sorted(files - {root / TABLE, root / TEST}):
         content = path.read_text(encoding="utf-8")
         words = plain(content)
         possible = [rule for rule in refused if rule.plain in words]

@@ -1,6 +1,6 @@
 """Speed as ratios, measured in one run on one machine: `make bench`.
 
-Every module of this package that measures has `rows() -> list[Row]`; the others are commands of their own.
+Every module of this package that measures has `rows() -> list[Row]`; the other modules are commands.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ class Row:
 
     Attributes:
         name: What is done.
-        plain_way: What it is compared with.
-        plain: Seconds of the plain way.
-        ours: Seconds of ours.
-        at_least: How many times faster than the plain way ours has to be, or
-        at_most: how many times its time ours may take; neither: for information.
-        note: What else was compared, such as the results' difference.
-        same: Whether the results agree as they have to.
+        plain_way: The simple implementation that it is compared with.
+        plain: Seconds of the simple implementation.
+        ours: Seconds of this repository's implementation.
+        at_least: Smallest allowed ratio of the two times, or
+        at_most: largest allowed inverse ratio; neither: only for information.
+        note: Other comparisons, such as the difference between the results.
+        same: Whether the results agree as required.
     """
 
     name: str
@@ -54,11 +54,11 @@ class Row:
 def seconds(
     *ways: Callable[[], Any], repeats: int = 5, threads: int = 1, in_turns: bool = True
 ) -> list[float]:
-    """The best time of each way: whatever else the machine does only ever adds.
+    """Return the best time of each implementation, because other work on the machine only adds time.
 
-    One thread by default: NumPy and SciPy have no more, and threads that wait for each other measure how busy
-    the machine is. Ways of a millisecond are not taken in turns: what one leaves in the caches would be
-    a good part of another's time.
+    The default is one thread: NumPy and SciPy have no more, and threads that wait for each other would
+    measure how busy the machine is. Implementations that take a millisecond are not timed alternately,
+    because the state of the caches would be a large part of the time.
     """
     import torch
 

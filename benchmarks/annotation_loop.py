@@ -2,11 +2,11 @@
 
     python -m benchmarks.annotation_loop [--strategies random suggest …] [--seeds 5] [--out FOLDER]
 
-Each seed draws a pool of 400 hands and 100 test images, of which 15 % are odd: upside down, mirrored,
-negative, or half as large. Each run begins with the same 8 images of the pool; in each of six rounds it
-chooses 4, which the annotator corrects (they get their true points), and the model of the round before is
-fine-tuned on all of them. All runs have the same network and number of batches. What is finished is kept, so
-the runs can be done in parts.
+Each seed draws a pool of 400 hands and 100 test images. 15 % of them are unusual: upside down, mirrored,
+negative, or half as large. Each run begins with the same 8 images of the pool. In each of six rounds it
+chooses 4 images, the annotator corrects them (they get their true points), and the model of the previous
+round is fine-tuned on all annotated images. All runs have the same network and number of batches. Finished
+runs are kept, so the command can be interrupted and continued.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from lannunet_core import load_config
 POOL, TESTED, FIRST, A_ROUND, ROUNDS = 400, 100, 8, 4, 6
 ODD = 0.15
 SIDE = 64  # pixels of the network's input
-BATCHES, FURTHER, PICTURES = 500, 250, 8  # of the first training, of each later one, images a batch
+BATCHES, FURTHER, PICTURES = 500, 250, 8  # batches of the first and of each later training; images per batch
 RESAMPLES = 10_000
 Choose = Callable[[LandmarkModel, Sequence[Sample], Sequence[Sample], int, np.random.Generator], list[str]]
 
@@ -65,7 +65,7 @@ def strangest(model: Any, pool: Any, annotated: Any, count: int, rng: np.random.
 
 
 def farthest(model: Any, pool: Any, annotated: Any, count: int, rng: np.random.Generator) -> list[str]:
-    """Greedy k-centre (Sener & Savarese 2018) on thumbnails: what is least like anything annotated."""
+    """Greedy k-centre (Sener & Savarese 2018) on thumbnails: images unlike all annotated ones."""
     features = loop.thumbnails(model.prepare(model.session, pool))
     known = loop.thumbnails(model.prepare(model.session, annotated))
     return [pool[index].id for index, _ in loop.spread(np.ones(len(pool)), features, known, count)]
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def draw(folder: Path, seed: int) -> None:
-    """The pool, as `training`, and the test images of a seed; an odd one says so."""
+    """Draw the pool, as `training`, and the test images of a seed; unusual images are marked."""
     made = write_demo_dataset(folder, 1000 + seed, {"training": POOL, "testing": TESTED})
     content = json.loads(made.read_text())
     rng = np.random.default_rng((seed, 1))
@@ -209,7 +209,7 @@ def settings(annotations: Path, data: Path, run: Path, before: Path | None, seed
 
 
 def measure(run: Path, tested: Sequence[Sample]) -> dict[str, float]:
-    """Mean error in % of the picture's shorter side; one that was not found counts as one side."""
+    """Mean error in % of the image's shorter side; a landmark that was not found counts as one side."""
     model = LandmarkModel(run)
     found = next(iter(model.locate(tested, model.prepare(model.session, tested)).values()))
     errors = []
@@ -223,7 +223,7 @@ def measure(run: Path, tested: Sequence[Sample]) -> dict[str, float]:
 
 
 def table(out: Path, strategies: Sequence[str], seeds: int) -> str:
-    """Areas under the error curves with 95 % intervals of the bootstrap over seeds, and differences."""
+    """Areas under the error curves with 95 % bootstrap intervals over seeds, and their differences."""
     areas, last, odd = {}, {}, {}
     for strategy in strategies:
         runs = []
@@ -234,11 +234,11 @@ def table(out: Path, strategies: Sequence[str], seeds: int) -> str:
             ]
             runs.append([[row["error"], row["odd"], row["usual"], row["odd_chosen"]] for row in rows])
         curves = np.array(runs)  # (seeds, rounds + 1, 4)
-        areas[strategy] = (curves[:, 1:, :3] + curves[:, :-1, :3]).mean(axis=1) / 2  # a round is 1 wide
+        areas[strategy] = (curves[:, 1:, :3] + curves[:, :-1, :3]).mean(axis=1) / 2  # a round has width 1
         last[strategy], odd[strategy] = curves[:, -1, 0], curves[:, -1, 3]
     lines = [
-        "| strategy | mean error over the rounds (%) | minus random | of odd images | of usual ones | "
-        "last round | odd ones among 32 |",
+        "| strategy | mean error over the rounds (%) | minus random | unusual images | other images | "
+        "last round | unusual among 32 |",
         "|---|---|---|---|---|---|---|",
     ]
     rng = np.random.default_rng(0)

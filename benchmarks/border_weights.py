@@ -1,12 +1,12 @@
-"""Touching cells learned with and without border weights, as long: how many are distinguished.
+"""Separation of touching cells, trained with and without border weights for the same time.
 
     python -m benchmarks.border_weights [--epochs 40] [--seeds 0 1 2] [--folder FOLDER]
 
 Prints the object-level F1 at IoU 0.5 on the test images of `touching_cells` for each seed, and the mean
-differences: of all predicted objects, and without specks, which are smaller than any cell of the data set.
-The runs of a seed differ in `trainer.plugins: [weighted]` alone, with its defaults; the maps are made from
-the label maps, by either formula. A run takes a minute and a half on two cores. Runs that lie in FOLDER
-already are not trained again.
+differences: for all predicted objects, and without specks, which are smaller than any cell of the data set.
+The runs of a seed differ only in `trainer.plugins: [weighted]`, with its defaults; the weight maps are
+computed from the label maps with each of the two formulas. A run takes a minute and a half on two cores.
+Finished runs in FOLDER are not trained again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ARMS: dict[str, dict[str, Any]] = {
 
 
 def compare(folder: Path, epochs: int, seeds: Sequence[int]) -> dict[str, list[tuple[float, float]]]:
-    """Both F1 of each arm by seed; data and runs go to `folder`."""
+    """Return both F1 of each arm by seed; write data and runs to `folder`."""
     data = folder / "Dataset501_TouchingCells"
     if not data.exists():
         touching_cells.main([str(data)])

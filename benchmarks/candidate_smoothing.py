@@ -22,8 +22,8 @@ def rows() -> list[Row]:
     distance = np.sqrt((way**2).sum(1))
     heatmaps = np.exp(-0.5 * distance**2) + 0.01 * rng.random(distance.shape)
     noise = rng.standard_normal(way.shape)
-    # Measured on the wings: up to four patches away the error is a tenth of the way and of a patch; patches
-    # further away see nothing of the landmark and stay near themselves.
+    # Measured on the wings: up to four patches away, the error is a tenth of the distance plus a tenth of a
+    # patch. Patches further away do not see the landmark, and predict displacements near zero.
     trained = np.where((distance < 4)[:, None], way + noise * 0.1 * (1 + distance[:, None]), 0.7 * noise)
     return [
         compare("like a trained network's", trained, heatmaps, at_least=100),
@@ -38,7 +38,7 @@ def compare(
     heatmaps: NDArray[np.float64],
     at_least: float | None = None,
 ) -> Row:
-    """Our peaks beside those of the whole maps, displacements (N, 2, P, P) in patches."""
+    """Compare our peaks with those of the whole maps; displacements are (N, 2, P, P) in patches."""
     ways, maps = torch.from_numpy(displacement).float(), torch.from_numpy(heatmaps).float()
     expected = nested_loops(displacement, heatmaps)
     places, votes, certain = smooth_candidates(ways, maps)

@@ -1,16 +1,16 @@
-"""Whether confidence is a probability, and ranks: on points that neither training nor calibration has seen.
+"""Calibration and ranking of confidence, on points that neither training nor calibration has seen.
 
     python -m benchmarks.confidence [wings mouse demo] [--count 4] [--minutes 1.5 | --batches 200]
 
-A cross-validation predicts every image of a set by one of `--count` small U-Nets, trained one after another;
-what is finished is kept, so it can be interrupted. Printed are, of each set:
+In a cross-validation, one of `--count` small U-Nets predicts each image of a set. The networks are trained
+one after another. Finished runs are kept, so the command can be interrupted. For each set it prints
 
-- the expected calibration error of raw confidences; of each run's own calibration, which its few validation
-  images teach; and of that from the other folds' predictions, which `lannunet calibrate` teaches;
-- with the last, how well gross errors (over five times the median) are ranked last: the AUC, with its 95 %
-  interval over images;
-- with two members together, the highest confidence of a point of which they are further apart than the
-  radius.
+- the expected calibration error of raw confidences, of each run's own calibration on its few validation
+  images, and of the calibration that `lannunet calibrate` fits to the predictions of the other folds;
+- with the last one, the AUC for gross errors (over five times the median), with its 95 % interval over
+  images;
+- the highest confidence that an ensemble of two members gives to a point on which they are further apart than
+  the radius.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ DRAWS = 1000
 
 @dataclass(frozen=True)
 class Fold:
-    """What a fold's model says of images that it has not seen, without calibration."""
+    """The uncalibrated predictions of a fold's model for images that it has not seen."""
 
     session: LandmarkSession
     tested: list[Prediction]
@@ -127,7 +127,7 @@ def predicted(run: Path) -> Fold:
 
 
 def figures(folds: Sequence[Fold]) -> list[str]:
-    """A row of the table."""
+    """One row of the table."""
     session = folds[0].session
     radius, unit = stated_radius(session, [s for fold in folds for s in fold.evaluator.samples])
     raw = [np.array([one.confidence for one in fold.tested]) for fold in folds]
@@ -167,7 +167,7 @@ def figures(folds: Sequence[Fold]) -> list[str]:
 
 
 def ranked(confidence: Floats, gross: Any, annotated: Any) -> tuple[float, tuple[float, float]]:
-    """The AUC, and its bootstrap interval over images."""
+    """Return the AUC and its bootstrap interval over images."""
 
     def auc(images: Any) -> float:
         chosen = annotated[images]
@@ -183,7 +183,7 @@ def ranked(confidence: Floats, gross: Any, annotated: Any) -> tuple[float, tuple
 
 
 def far_apart(folds: Sequence[Fold]) -> tuple[int, float]:
-    """Of how many points two members are apart, and the highest confidence that any method gives them."""
+    """The number of points on which two members disagree, and their highest confidence with any method."""
     apart, highest = 0, 0.0
     for fold in folds:
         fold.session.calibrations = () if fold.own is None else (fold.own,)

@@ -2,15 +2,15 @@
 
     python -m benchmarks.conformal_wings [--count 10] [--folds 0-4] [--batches 300] [--out FOLDER]
 
-A cross-validation predicts all 58 images, each once, by one of `--count` small U-Nets (58: each leaves one
-image out), trained one after another. What is finished is kept, so it can be interrupted, or done in parts;
-the figures are of the folds that are there. Two coverages are printed:
+In a cross-validation, one of `--count` small U-Nets predicts each of the 58 images once (with 58, each
+network leaves one image out). The networks are trained one after another. Finished runs are kept, so the
+command can be interrupted and continued; the results are for the finished folds. It prints two coverages:
 
-- of the 12 testing images, with regions from the errors of the 46 others: a measurement, beside the exact
-  interval that it lies in with probability 0.95;
-- of all 58, each in regions from the other 57 (leave one out). That is k / 58 for every landmark whatever
-  the errors are (an image is in its region if its error's rank among the 58 is at most k), so it checks the
-  arithmetic only.
+- for the 12 test images, with regions from the errors of the 46 others: a measurement, with the exact
+  interval that contains it with probability 0.95;
+- for all 58 images, each in regions from the other 57 (leave one out). This is k / 58 for every landmark and
+  all errors (an image is in its region if the rank of its error among the 58 is at most k), so it only checks
+  the arithmetic.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def settings(batches: int) -> dict[str, object]:
 
 
 def split(held_out: Floats, fresh: Floats, names: Sequence[str], coverage: float) -> None:
-    """Regions from `held_out` errors (images, N), tried on `fresh` ones."""
+    """Compute regions from `held_out` errors (images, N), and test them on `fresh` errors."""
     n, m = len(held_out), len(fresh)
     interval = coverage_interval(n, coverage, m)
     if interval is None:
@@ -109,7 +109,7 @@ def split(held_out: Floats, fresh: Floats, names: Sequence[str], coverage: float
 
 
 def leave_one_out(errors: Floats, coverage: float) -> None:
-    """Each image in regions from all others."""
+    """Test each image with regions from all other images."""
     k = rank(len(errors) - 1, coverage)
     if k > len(errors) - 1:
         return

@@ -45,12 +45,12 @@ def rows() -> list[Row]:
         upsampled = functional.interpolate(maps, ORIGINAL[::-1], mode="bicubic", align_corners=False)
         return np.array([peak(heatmap) for heatmap in upsampled[0].numpy()])
 
-    strides = [round(1 / (axis[1] - axis[0])) for axis in (y, x)]  # pixels an input pixel
+    strides = [round(1 / (axis[1] - axis[0])) for axis in (y, x)]  # original pixels per input pixel
     rows_, columns = (places.ravel() for places in np.mgrid[-2:3, -2:3])
     design = np.stack([np.ones(25), rows_, columns, rows_**2, rows_ * columns, columns**2], 1)
 
     def peak(upsampled: NDArray[Any]) -> tuple[float, float]:
-        """The highest pixel, moved to the vertex of the weighted fit to the logarithms; in input pixels."""
+        """The highest pixel, moved to the vertex of the weighted fit to the logarithms, in input pixels."""
         row, column = map(int, np.unravel_index(upsampled.argmax(), upsampled.shape))
         box = upsampled[row + strides[0] * rows_, column + strides[1] * columns].astype(float)
         fit = np.linalg.lstsq(design * box[:, None], np.log(box) * box, rcond=None)[0]

@@ -1,4 +1,4 @@
-r"""How close the decoders come to what is possible: `python -m benchmarks.decoder_precision`.
+r"""The precision of the decoders, and its theoretical bound: `python -m benchmarks.decoder_precision`.
 
 **The bound.** A map is f(x; θ) = a · exp(−½ (x − m)ᵀ Σ⁻¹ (x − m)) at the pixels x plus independent Gaussian
 noise of standard deviation s; θ are the height a, the mean m and the covariance Σ, all unknown. The
@@ -10,17 +10,17 @@ and by the theorem of Cramér and Rao no unbiased decoder's error has a smaller 
 of the mean square distance from the true point is at least sqrt(tr (I⁻¹)ₘ), with the block of m.
 
 ∂f/∂m = f Σ⁻¹(x − m) is odd about m, the derivatives by a and Σ are even, so their sums of products vanish
-(exactly for integrals instead of sums over pixels, closely for sigma ≥ 1): not knowing height and width
-costs nothing, and with Σ = σ²·1
+(exactly for integrals instead of sums over pixels, approximately for sigma ≥ 1): unknown height and width do
+not change the bound, and with Σ = σ²·1
 
     I_m = a²/(s² σ⁴) ∫ (x − m)ᵢ² exp(−|x − m|²/σ²) dx = a²/(s² σ⁴) · σ²/2 · (πσ²)^{D/2},
 
 a standard deviation of each coordinate of (s/a) sqrt(2/π) in 2D, whatever σ is: 0.080 px, a root mean square
-distance of 0.113 px, at a signal-to-noise ratio a/s of 10. `least_error` takes the sums.
+distance of 0.113 px, at a signal-to-noise ratio a/s of 10. `least_error` computes the sums.
 
-**The bias.** The same noise is put on the maps of every phase, so that what it does to all of them alike is
-known and can be taken off: by how much the mean error of a phase differs from that of all phases is then
-measured far more closely than the mean itself. The mean of all phases, 0 by symmetry, stands beside it.
+**The bias.** The maps of every phase have the same noise, so its common effect can be subtracted: the
+difference between the mean error of a phase and that of all phases has a much smaller standard error than the
+mean itself. The mean over all phases, 0 by symmetry, is printed next to it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ import torch
 from lannunet_landmarks import DECODERS
 from torch import Tensor
 
-BOUND_FACTOR = 1.3  # what the best decoder's error may be of the bound
+BOUND_FACTOR = 1.3  # largest allowed ratio of the best decoder's error to the bound
 NOISE = 0.1  # of the peak's height
 SIGMAS = (1.0, 1.5, 2.0, 3.0, 4.0)
 PHASES = tuple(float(phase) for phase in np.arange(-10, 10) / 20)
-MAPS = {"quadratic": 16000, "auto": 6000}  # a sigma and phase; more for those whose errors vary more
+MAPS = {"quadratic": 16000, "auto": 6000}  # per sigma and phase; more for decoders whose errors vary more
 MAPS_ELSE = 750
 AT_ONCE = 750
 
@@ -62,7 +62,7 @@ def least_error(size: Sequence[int], sigma: float, noise: float, phases: int = 4
     for phase in np.ndindex(*[phases] * dimensions):
         away = (places - np.array(size) // 2 - np.array(phase) / phases) / sigma
         value = np.exp(-0.5 * (away**2).sum(1))
-        # By height, mean, and the inverse covariance in units of its own.
+        # Derivatives by height, mean and inverse covariance, the latter in arbitrary units.
         jacobian = [np.ones(len(away)), *(away / sigma).T, *(away[:, i] * away[:, j] for i, j in pairs)]
         jacobian = np.stack(jacobian, 1) * value[:, None]
         covariance = np.linalg.inv(jacobian.T @ jacobian) * noise**2
@@ -88,7 +88,7 @@ def errors(name: str, sigma: float, noise: float, count: int) -> Tensor:
 
 
 def row(name: str, sigma: float, count: int) -> str:
-    """A row of the table of docs/precision.md."""
+    """One row of the table in docs/precision.md."""
     bound = least_error([2 * math.ceil(4.5 * sigma) + 8] * 2, sigma, NOISE)
     found = errors(name, sigma, NOISE, count)
     error = found.square().sum(-1).mean().sqrt().item()

@@ -1,4 +1,4 @@
-"""`gaussian_fit` of 19 landmarks at 512² beside SciPy's least squares, one landmark after the other."""
+"""`gaussian_fit` of 19 landmarks at 512², against SciPy's least squares for one after the other."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The peak of memory of five segmentation models that predict a 512×512×300 volume with 20 classes together.
+"""Peak memory of an ensemble of five segmentation models on a 512×512×300 volume with 20 classes.
 
     python -m benchmarks.ensemble_memory
 
-Takes a few minutes; not part of `make bench`. Five networks of one convolution are trained for one batch, as
-folds of a cross-validation. A process of its own, `lannunet predict`, then reads the volume, a NIfTI
-file, and writes its label map. What real networks need for a patch comes on top. Linux only.
+Takes a few minutes, and is not part of `make bench`. Five networks of one convolution are trained for one
+batch, as folds of a cross-validation. A separate process, `lannunet predict`, then reads the volume, a NIfTI
+file, and writes its label map. Real networks need additional memory for a patch. Linux only.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def call(*arguments: str) -> float:
-    """Run a command of LannU-Net; the highest peak of memory of all so far, in GB."""
+    """Run a `lannunet` command; return the highest peak of memory of all commands so far, in GB."""
     command = [sys.executable, "-m", "lannunet_core", *arguments]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9

@@ -25,7 +25,7 @@ def rows() -> list[Row]:
 
 
 def five_together(folder: Path) -> Row:
-    """Opening the models is in the time of both."""
+    """Both times include loading the models."""
     annotations = write_demo_dataset(
         folder / "data", sizes={"training": 2, "validation": 1, "testing": IMAGES}
     )

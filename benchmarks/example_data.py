@@ -1,10 +1,10 @@
-"""Draws the data sets of `configs/examples`.
+"""Draw the data sets of `configs/examples`.
 
     python -m benchmarks.example_data
 
-`hands` has landmarks; `Dataset501_Cells` touching cells, each image with the weight map of the U-Net paper;
-`Dataset502_Organs` volumes of two organs, `Dataset503_Slices` the same with three labelled slices per volume.
-Each has three folds. The same numbers are drawn at each call.
+`hands` has landmarks. `Dataset501_Cells` has touching cells, with the weight map of the U-Net paper for each
+image. `Dataset502_Organs` has volumes with two organs, and `Dataset503_Slices` the same with three labelled
+slices per volume. Each has three folds. Every call draws the same data.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def draw_organs(rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np
 
 
 def write_organs(folder: Path) -> None:
-    """An nnU-Net folder of such volumes."""
+    """Write an nnU-Net folder of such volumes."""
     for part, count, stream in (("Tr", TRAINING, 0), ("Ts", TESTING, 1)):
         for number in range(count):
             arrays = draw_organs(np.random.default_rng([stream, number]))
@@ -70,7 +70,7 @@ def write_organs(folder: Path) -> None:
 
 
 def write_splits(folder: Path) -> None:
-    """Three folds of a raw folder's training cases."""
+    """Write three folds of a raw folder's training cases."""
     declared = json.loads((folder / "dataset.json").read_text())
     cases = sorted(
         path.name.removesuffix(declared["file_ending"]) for path in (folder / "labelsTr").iterdir()
@@ -83,7 +83,7 @@ def write_splits(folder: Path) -> None:
 
 
 def lannunet(*arguments: str | Path) -> None:
-    """Run a command of LannU-Net."""
+    """Run a `lannunet` command."""
     try:
         cli.main([str(argument) for argument in arguments])
     except SystemExit as end:
@@ -92,7 +92,7 @@ def lannunet(*arguments: str | Path) -> None:
 
 
 def write_all(folder: Path) -> None:
-    """Draw all of it."""
+    """Draw all data sets."""
     hands = write_demo_dataset(folder / "hands")
     lannunet("folds", hands, "--output", folder / "hands" / "folds", "--count", f"{FOLDS}")
     cells, organs = folder / "Dataset501_Cells", folder / "Dataset502_Organs"

@@ -1,8 +1,8 @@
-"""Speed and memory of training on a GPU, each measure switched off in turn: `python -m benchmarks.gpu`.
+"""Speed and memory of training on a GPU, with each measure disabled in turn: `python -m benchmarks.gpu`.
 
-U-Net on drawn landmark images: 512×512 in batches of 12, and 128×128×128 in batches of 2. The run is that of
-`lannunet train`; one epoch warms it up, the next one is measured. Without a GPU the images have 128×128 and
-32×32×32 pixels, which tests the script and says nothing about a GPU.
+U-Net is trained on drawn landmark images: 512×512 in batches of 12, and 128×128×128 in batches of 2. The run
+is that of `lannunet train`. One epoch is a warm-up, the next one is measured. Without a GPU, the images have
+128×128 and 32×32×32 pixels; this only tests the script.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class Measured:
 
 
 class Done(BaseException):
-    """Ends a run once it is measured."""
+    """End a run after it is measured."""
 
 
 @contextmanager
 def waiting() -> Iterator[None]:
-    """Read the losses of every step at once, as before."""
+    """Read the losses of every step immediately."""
     read = Training.read_losses
     with patch.object(Training, "read_losses", lambda self, bar, but=0: read(self, bar)):
         yield
@@ -89,7 +89,7 @@ MEASURES: dict[str, Switch] = {
 
 
 def draw(folder: Path, case: Case) -> None:
-    """Noise with points: what is learned does not matter here."""
+    """Noise with points, because the learned weights do not matter here."""
     rng = np.random.default_rng(0)
     samples = []
     for number in range(max(IMAGES, 2 * case.batch) + 1 if len(case.size) == 2 else 5):
@@ -194,7 +194,7 @@ def main() -> None:
         table = Table("", "images per second", "busy", "peak memory", title=title)
         for name in options.only or MEASURES:
             if name == "with torch.compile" and not gpu and not options.only:
-                continue  # half a minute of a CPU, for nothing
+                continue  # saves half a minute on a CPU
             found = measure(case, options.steps, MEASURES[name])
             busy = None if found.busy is None else 100 * found.busy
             table.add_row(name, f"{found.images_per_second:.3g}", shown(busy, " %"), shown(found.peak, " GB"))

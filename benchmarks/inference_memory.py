@@ -1,7 +1,7 @@
 """Peak memory of fully-convolutional inference per pixel: `python -m benchmarks.inference_memory`.
 
-Each size runs in a process of its own. On a CPU the peak is that of the process (Linux), less what it took
-before; with a GPU it is what torch allocated.
+Each size runs in a separate process. On a CPU, the peak is that of the process (Linux) minus its earlier
+size; on a GPU, it is the memory that torch allocated.
 """
 
 import re

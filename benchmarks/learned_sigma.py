@@ -2,9 +2,10 @@
 
     python -m benchmarks.learned_sigma [--seeds 0 1 2] [--losses kl mse] [--batches 600] [--out FOLDER]
 
-Every run is `lannunet train benchmarks/wings_unet.yaml` with another `solver.loss_function`, `regress_sigma`
-and `seed`, and another `model.gauss_sigma`, of the same number of batches, which takes the budget's 3.8
-minutes on one core. Finished runs are kept, so it can be interrupted. A full table is an hour for each loss.
+Every run is `lannunet train benchmarks/wings_unet.yaml` with other values of `solver.loss_function`,
+`regress_sigma`, `seed` and `model.gauss_sigma`. The number of batches is the same, and takes the budget of
+3.8 minutes on one core. Finished runs are kept, so the command can be interrupted. A full table takes an hour
+per loss.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def main() -> None:
 
 
 def run(loss: str, mode: str, sigma: float, seed: int, batches: int, folder: Path) -> None:
-    """Train, unless it has been done."""
+    """Train, unless the run is finished already."""
     if (folder / "report.html").exists():
         return
     settings = {
@@ -78,7 +79,7 @@ def error(folder: Path) -> float:
 
 
 def widths(folder: Path) -> str:
-    """The range over landmarks of what was learned, "" where nothing was."""
+    """The range of the learned widths over landmarks, or "" if they are fixed."""
     last = json.loads((folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     found = [
         value

@@ -1,10 +1,10 @@
-"""Every loss trains a small U-Net on the demo's pictures: `python -m benchmarks.losses_on_demo`.
+"""Train a small U-Net with each loss on the demo's images: `python -m benchmarks.losses_on_demo`.
 
     python -m benchmarks.losses_on_demo [--losses kl mse …] [--half] [--out FOLDER]
 
-Labels have a sigma of one pixel, about 3 mm. Each loss has its own number of batches, `BATCHES`, so that the
-slow ones are seen. Runs that are finished are kept, so the losses can be trained in parts; the table is of
-those that are there. It has to hold that no loss's error is more than 1.5 times the least.
+Labels have a sigma of one pixel, about 3 mm. Each loss has its own number of batches, `BATCHES`, because some
+need more. Finished runs are kept, so the losses can be trained one by one; the table is of the finished ones.
+The exit code is 1 if the error of a loss is more than 1.5 times the lowest.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lannunet_landmarks import LOSSES, train, write_demo_dataset
 from lannunet_core import load_config
 
 MOST = 1.5  # times the least error
-BATCHES = {"kl": 1200, "mse": 900, "awl": 900, "bce_topk": 1200}  # of eight pictures
+BATCHES = {"kl": 1200, "mse": 900, "awl": 900, "bce_topk": 1200}  # of eight images
 AN_EPOCH = 50
 
 
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def figures(run: Path) -> dict[str, float]:
-    """Of the radial error in mm on the testing pictures."""
+    """Metrics of the radial error in mm on the test images."""
     return json.loads((run / "summary.json").read_text(encoding="utf-8"))["overall"]["mm"]  # type: ignore[no-any-return]
 
 

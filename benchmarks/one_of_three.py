@@ -1,11 +1,11 @@
-"""Three organs learned where each case has one of them annotated, against full annotation, as long.
+"""Training with one of three organs annotated per case, against full annotation, for the same time.
 
     python -m benchmarks.one_of_three [--epochs 12] [--seeds 0] [--folder FOLDER]
 
-36 training images show three organs of their own brightness and outline. In one arm every label has all
-three; in the other each label has one, by turns, the other two are background in it, and `annotated` in
-dataset.json says so. Test labels have all. Prints the mean Dice of each organ on the 12 test images. Runs
-that lie in FOLDER already are not trained again.
+36 training images show three organs that differ in brightness and outline. In one arm, every label has all
+three. In the other arm, each label has one organ, in rotation; the other two are background, and `annotated`
+in dataset.json states it. Test labels have all organs. Prints the mean Dice of each organ on the 12 test
+images. Finished runs in FOLDER are not trained again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def draw_scene(rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.
 
 
 def write_dataset(folder: Path, partly: bool, training: int = TRAINING, testing: int = TESTING) -> None:
-    """An nnU-Net raw folder of version 2; `partly`: each training label has one organ alone."""
+    """Write an nnU-Net raw folder of version 2; with `partly`, each training label has only one organ."""
     from PIL import Image
 
     annotated = {}

@@ -2,7 +2,7 @@
 
     python -m benchmarks.pictures [--demo runs/demo] [--out docs/pictures]
 
-Runs `lannunet demo` unless its folder exists. Chromium makes the picture of the report:
+Runs `lannunet demo` unless its folder exists. The picture of the report needs Chromium:
 `apt-get install chromium`.
 """
 
@@ -22,11 +22,11 @@ from rich.console import Console
 from rich.text import Text
 
 ROOT = Path(__file__).parents[1]
-PAGE = (1000, 1250)  # pixels of the report that are shown
+PAGE = (1000, 1250)  # pixels of the report in the picture
 SIDE = 240  # pixels of a case
-WIDTH, LINES = 96, 30  # of the terminal, and the last lines of a command's output that are shown
+WIDTH, LINES = 112, 22  # of the terminal, and the number of last lines that are shown of each output
 COMMANDS = (
-    "plan data/dataset.json -o my.yaml --minutes 0.5 --no-gpu",
+    "plan data/dataset.json -o my.yaml --minutes 2 --no-gpu",
     "config check my.yaml",
     "train my.yaml --set output.output_dir=terminal --overwrite",
 )
@@ -65,7 +65,8 @@ def predictions(page: Path, path: Path) -> None:
 
 
 def terminal(folder: Path, path: Path) -> None:
-    """An SVG of a terminal in which the data set of a demo is planned for, checked and trained on."""
+    """Write an SVG of a terminal in which `plan`, `config check` and `train` run on the data of the demo."""
+    (folder / "my.yaml").unlink(missing_ok=True)
     console = Console(record=True, width=WIDTH, file=io.StringIO())
     for command in COMMANDS:
         ended = subprocess.run(
@@ -82,7 +83,7 @@ def terminal(folder: Path, path: Path) -> None:
         console.print(Text("\n".join(lines if len(lines) <= LINES else ["…", *lines[-LINES:]])))
     drawn = re.sub(
         r"@font-face \{.*?\}", "", console.export_svg(title="lannunet"), flags=re.DOTALL
-    )  # from afar
+    )  # which would be downloaded
     path.write_text(drawn.replace("Fira Code, ", ""), encoding="utf-8")
 
 

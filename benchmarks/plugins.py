@@ -58,7 +58,7 @@ def rows() -> list[Row]:
 
 
 def installed(folder: Path, count: int) -> Path:
-    """A folder for the path with dummy distributions."""
+    """Write a folder with dummy distributions, for PYTHONPATH."""
     for i in range(count):
         info = folder / f"dummy_{i}-1.0.dist-info"
         info.mkdir(parents=True)
@@ -71,7 +71,7 @@ def installed(folder: Path, count: int) -> Path:
 
 
 def call(path: Path, arguments: list[str]) -> Callable[[], str]:
-    """Runs the command with these distributions on the path: what it prints."""
+    """Run the command with these distributions on PYTHONPATH, and return its output."""
     environment = os.environ | {"PYTHONPATH": str(path)}
 
     def run() -> str:

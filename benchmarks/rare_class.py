@@ -1,15 +1,15 @@
-"""A rare class learned with and without class weights, as long: under the two minutes of the demo.
+"""A rare class, trained with and without class weights for the same time, under two minutes.
 
     python -m benchmarks.rare_class [--epochs 18] [--seeds 0] [--folder FOLDER]
 
-The images show a tissue (class 1, about a sixth of the pixels) with an uncertain outline, and three of the
-90 training images a small disc, class 2, under 0.01 % of all pixels. Test images have one or two. Prints
-the Dice of both classes over all pixels of the test images. The two runs differ in `trainer.plugins:
-[ce-dice-weighted]` alone, with its default, `inverse_frequency`. Runs that lie in FOLDER already are not
+The images show a tissue (class 1, about a sixth of the pixels) with an uncertain outline. Three of the 90
+training images also show a small disc (class 2, under 0.01 % of all pixels). Test images have one or two
+discs. Prints the Dice of both classes over all pixels of the test images. The two runs differ only in
+`trainer.plugins: [ce-dice-weighted]`, with its default, `inverse_frequency`. Finished runs in FOLDER are not
 trained again.
 
-With a disc in every image, or every sixth, the plain loss learns them too: its Dice term counts each class
-as much.
+With a disc in every image, or in every sixth, the loss without weights learns them too, because its Dice term
+gives every class the same weight.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Which defaults a plan should write: `python -m benchmarks.recipe SET [CANDIDATE …]`.
+"""Candidates for the defaults of plans: `python -m benchmarks.recipe SET [CANDIDATE …]`.
 
     python -m benchmarks.recipe wings plan sigma-1 --minutes 1 --seeds 0 1 2 [--data FOLDER] [--out FOLDER]
     python -m benchmarks.recipe --table
 
-A run is what `lannunet plan --minutes M` writes, changed by one candidate of `CANDIDATES`, and trained for as
-many batches as the plan states for the machine, so that other work on it changes no result. Test images are
-never used: each set is split again, of its training and validation images a quarter is held out, and the
-candidates are compared on these. Runs that are finished are kept. The table has for each candidate the mean
-error (segmentation: 100 times what the Dice lacks to 1), and the mean over the sets of its ratio to the set's
-best; docs/recipe.md says what came of it.
+A run has the YAML of `lannunet plan --minutes M` with one candidate of `CANDIDATES` changed. It trains for
+the number of batches that the plan states for the machine, so that other work on the machine changes no
+result. Test images are never used: a quarter of the training and validation images of each set is held out,
+and the candidates are compared on these. Finished runs are kept. The table has, for each candidate, the mean
+error (segmentation: 100 · (1 − Dice)), and its ratio to the best candidate of the set, averaged over the
+sets. docs/recipe.md reports the results.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ HELD_OUT, VALIDATED = 4, 10  # one of this many images
 
 
 def again(annotations: Path, folder: Path) -> Path:
-    """Training and validation images of a data set, split again; its test images are left out."""
+    """Split the training and validation images of a data set again, without its test images."""
     content = json.loads(annotations.read_text(encoding="utf-8"))
     pooled = content["training"] + content["validation"]
     for sample in pooled:
@@ -94,7 +94,7 @@ def hippocampus(source: Path, folder: Path) -> Path:
 
 
 def sparse_hippocampus(source: Path, folder: Path) -> Path:
-    """The same, with three annotated slices in each training case."""
+    """The same data set with three annotated slices in each training case."""
     target = folder / "Dataset002_Slices"
     annotate_slices(hippocampus(source, folder / "full"), target, slices=3)
     return target
@@ -207,9 +207,9 @@ def lannunet(*arguments: object) -> None:
 
 
 def errors(run: Path) -> dict[str, float]:
-    """Mean, median and 95th percentile of the held-out images' radial errors, in pixels; or of what the Dice
-    of a case's class lacks to 1, in hundredths."""
-    last = run / "refine" if (run / "refine").exists() else run  # of two stages, the second
+    """Mean, median and 95th percentile of the radial errors on held-out images, in pixels; for segmentation,
+    of 100 · (1 − Dice) per case and class."""
+    last = run / "refine" if (run / "refine").exists() else run  # the second stage, if there are two
     landmarks = last / "predictions.csv"
     with (landmarks if landmarks.exists() else run / "cases.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -226,7 +226,7 @@ def errors(run: Path) -> dict[str, float]:
 
 
 def table(out: Path) -> None:
-    """Of all that has been run, a table for each number of minutes."""
+    """Print a table of all finished runs for each number of minutes."""
     runs: dict[str, dict[str, dict[str, list[dict[str, float]]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )

@@ -1,4 +1,4 @@
-"""What `benchmarks.recipe` tries beyond the configuration's keys, as a plugin of one file."""
+"""Candidates of `benchmarks.recipe` that are not keys of the configuration, as a plugin in one file."""
 
 import math
 from dataclasses import replace
@@ -66,7 +66,7 @@ class RecipeCandidates(Plugin):
 
 
 class WithoutMirrors:
-    """nnU-Net's scheme without its mirrors."""
+    """nnU-Net's scheme without mirroring."""
 
     def __init__(self):
         from lannunet_segmentation.data.nnunet_scheme import NnunetScheme
@@ -82,7 +82,7 @@ class WithoutMirrors:
 
 
 def one_cycle(share):
-    """Over the polynomial decay: up to twice the rate after a quarter, then down by a cosine."""
+    """One cycle instead of the polynomial decay: to twice the rate after a quarter, then down as a cosine."""
     rise = min(share / 0.25, 1.0)
     fall = 0.5 * (1 + math.cos(math.pi * max(share - 0.25, 0.0) / 0.75))
     return (0.1 + 1.9 * rise) * fall / max((1 - share) ** 0.9, 1e-3)

@@ -1,10 +1,10 @@
-"""The peak of memory of predicting a 512×512×300 volume with 20 classes, and whether slabs change its labels.
+"""Peak memory of predicting a 512×512×300 volume with 20 classes, and whether slabs change the labels.
 
     python -m benchmarks.segmentation_memory [memory|scratch …]
 
-Takes a few minutes; not part of `make bench`. The network is one 1×1×1 convolution that tells 20 intensities
-apart: what a real one needs for a patch comes on top. The original grid is a little coarser than the prepared
-one, so that every axis is resampled. Linux only.
+Takes a few minutes, and is not part of `make bench`. The network is one 1×1×1 convolution that distinguishes
+20 intensities; a real network needs additional memory for a patch. The original grid is slightly coarser than
+the prepared one, so that every axis is resampled. Linux only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Make a 2D data set of a 3D one: every axial slice is a case.
+"""Write a 2D data set from a 3D one, in which every axial slice is a case.
 
     python -m benchmarks.slices_as_cases DatasetXXX_VOLUMES DatasetXXX_SLICES --ending .png
 
@@ -18,7 +18,7 @@ from lannunet_segmentation import Geometry, read_case, read_dataset, write_label
 
 
 def slices_as_cases(source: Path, target: Path, ending: str) -> int:
-    """Write a raw folder of version 2; the answer is how many training cases it has.
+    """Write a raw folder of version 2, and return the number of its training cases.
 
     Args:
         source: A raw nnU-Net folder of labelled volumes.

@@ -19,7 +19,7 @@ KNOBS = 12
 
 
 def write_surfaces(folder: Path, seed: int = 0) -> Path:
-    """Draw the volumes and write them with their JSON, whose path is the answer."""
+    """Draw the volumes, write them with their JSON, and return its path."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     names = [f"knob {number + 1}" for number in range(KNOBS)]
     content: dict[str, object] = {"name": "surfaces", "landmark_names": names}
@@ -71,7 +71,7 @@ def draw(rng: np.random.Generator) -> tuple[NDArray[np.uint8], Floats]:
 
 
 def rotation(degrees: Floats) -> Floats:
-    """About x, then y, then z."""
+    """Rotation about x, then y, then z."""
     matrix = np.eye(3)
     for axis, angle in enumerate(np.radians(degrees)):
         turn = np.eye(3)

@@ -1,17 +1,17 @@
-"""A generated data set of touching cells, and how well their separation was predicted.
+"""A generated data set of touching cells, and a score of their predicted separation.
 
     python -m benchmarks.touching_cells FOLDER
     python -m benchmarks.touching_cells FOLDER --score PREDICTIONS
 
-The first writes an nnU-Net raw folder of version 2 with 2D images: background 0, cell 1, and the instances
-of the test images beside it, in `instancesTs`. The second prints the F1 of label maps that were predicted
-for the test images.
+The first command writes an nnU-Net raw folder of version 2 with 2D images: background 0, cell 1. The
+instances of the test images are in `instancesTs`. The second command prints the F1 of label maps that were
+predicted for the test images.
 
-Cells lie in clumps, each a region of a power diagram that warped distances make irregular. Where two touch,
-a gap of one or two pixels belongs to the background. It is a little darker than the cells, and not
-everywhere: along the gap the contrast comes and goes, and cells have dark lines inside that look alike.
-Blur, uneven light and noise come on top. So what lies in a gap is often a guess, and a network that guesses
-by frequency joins the cells.
+Cells are in clumps. Each cell is a region of a power diagram with warped distances, so its outline is
+irregular. Between two touching cells, a gap of one or two pixels belongs to the background. The gap is
+slightly darker than the cells, with a contrast that varies along it, and cells have similar dark lines
+inside. Blur, uneven light and noise are added. So gaps are often ambiguous, and a network that predicts the
+most frequent class joins the cells.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TRAINING, TESTING = 24, 16
 SEED = 2015
 CLUMPS = (2, 4)
 RADIUS = (7.0, 11.0)  # of a cell, pixels
-SMALLEST = 40  # pixels of a cell that is kept
+SMALLEST = 40  # smallest number of pixels of a cell
 
 Floats = NDArray[np.float64]
 
@@ -72,7 +72,7 @@ def draw_scene(rng: np.random.Generator, size: int = SIZE) -> Scene:
     image = ndimage.gaussian_filter(image, 0.7)
     body = inside & ~gap
     image[body] += 0.05 * _smooth(rng, size, 2.0)[body]
-    # Comes and goes along a gap: from none at all to a third of a cell's brightness.
+    # The contrast varies along a gap, from zero to a third of a cell's brightness.
     contrast = 0.14 * (1 + 1.3 * _smooth(rng, size, 4.0)).clip(0, 2.2)
     image -= contrast * ndimage.gaussian_filter(gap.astype(np.float64), 0.7)
     image -= _false_lines(rng, size, inside)
@@ -127,7 +127,7 @@ def _gaps(cells: NDArray[np.int64], wide: NDArray[np.bool_]) -> NDArray[np.bool_
 
 
 def _numbered(cells: NDArray[np.int64]) -> NDArray[np.uint16]:
-    """The largest part of each cell, numbered from 1; what is too small is background."""
+    """The largest part of each cell, numbered from 1; parts that are too small are background."""
     instances = np.zeros(cells.shape, np.uint16)
     number = 0
     for cell, box in enumerate(ndimage.find_objects(cells), 1):
@@ -142,7 +142,7 @@ def _numbered(cells: NDArray[np.int64]) -> NDArray[np.uint16]:
 
 
 def _false_lines(rng: np.random.Generator, size: int, inside: NDArray[np.bool_]) -> Floats:
-    """Short dark curves inside of cells, like gaps but fewer."""
+    """Short dark curves inside of cells, which resemble gaps but are fewer."""
     field = _smooth(rng, size, 6.0)
     slope = np.hypot(*np.gradient(field))
     line = np.exp(-0.5 * (field / (0.8 * slope + 1e-3)) ** 2)
@@ -199,13 +199,13 @@ def match_objects(
 ) -> Matched:
     """Compare predicted foreground with instances.
 
-    A predicted object is a component of the foreground by faces; it is an instance's where their
-    intersection over union is above `overlap`, which at 0.5 or more it is for one at most.
+    A predicted object is a face-connected component of the foreground. It matches an instance if their
+    intersection over union is above `overlap`; with 0.5 or more, this holds for at most one instance.
 
     Args:
         predicted: (*S), above 0 in cells.
         instances: (*S), 0 background, else the number of the instance.
-        overlap: The intersection over union that is asked for, at least 0.5.
+        overlap: Required intersection over union, at least 0.5.
     """
     objects, count = ndimage.label(predicted > 0)
     common = np.zeros((count + 1, int(instances.max(initial=0)) + 1), np.int64)
@@ -219,7 +219,7 @@ def match_objects(
 
 
 def score(folder: Path, predictions: Path, smallest: int = 1) -> Matched:
-    """Over all test images, the objects of all together; predicted ones under `smallest` pixels left out."""
+    """Objects of all test images together, without predicted ones of fewer than `smallest` pixels."""
     from PIL import Image
 
     total = Matched(0, 0, 0)

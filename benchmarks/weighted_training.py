@@ -45,7 +45,7 @@ def rows() -> list[Row]:
 
 
 def iteration(folder: Path, trainer: dict[str, object]) -> Callable[[], object]:
-    """What takes the next step of a run, its batch loaded in this process."""
+    """Return a function that takes the next step of a run, with its batch loaded in this process."""
     out = folder / ("weighted" if trainer else "plain")
     content = {
         "task": "segmentation",

@@ -74,7 +74,7 @@ class OwnHooks:
     @hookspec(firstresult=True)
     @asked_in("my-task")
     def my_hook(self, batch: dict[str, Any]) -> float | None:
-        """A hook of a task of your own."""
+        """A hook of your own task."""
 
 
 def predict_with_progress(predictor: Predictor, images: list[np.ndarray]) -> list[str]:
@@ -118,9 +118,9 @@ def without_class_1(case: SegmentedCase) -> None:
 
 
 def read_with_spacing(path: Path) -> tuple[float, ...] | None:
-    files = GivenImages(spacing=(0.5, 0.5))  # mm per pixel, for images that state none
+    files = GivenImages(spacing=(0.5, 0.5))  # mm per pixel, for images without a spacing
     return files.read(path, dimensions=2).spacing
 
 
 def standardised(channel: torch.Tensor) -> torch.Tensor:
-    return zscore(channel, channel > 0)  # over the pixels that are not 0
+    return zscore(channel, channel > 0)  # over non-zero pixels

@@ -179,7 +179,7 @@ def train(
     """Train, and evaluate with the best model.
 
     Args:
-        config: Path of a YAML; nested dicts, with paths relative to the working folder; or a `plan`.
+        config: Path of a YAML; nested dicts, with paths relative to the working directory; or a `plan`.
         resume: Continue with the run in the output folder.
         overwrite: Replace the run in the output folder.
         plugins: Trusted plugin files; their code runs.

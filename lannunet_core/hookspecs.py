@@ -108,7 +108,7 @@ class Sampling(Protocol):
     def centre(self) -> Callable[..., Floats]:
         """The centre of the next sample, in pixels (D,) of the image it is cut from.
 
-        The value is a method that takes those of these arguments that it needs, by name.
+        The value is a method that takes any of these arguments, by name.
 
         Args:
             rng: A NumPy generator that belongs to this draw.
@@ -118,7 +118,7 @@ class Sampling(Protocol):
             sample: The data set's entry: a `lannunet_landmarks.Sample`, or a
                 `lannunet_segmentation.PreparedCase`, which provides the voxels of each class.
             affine: (D + 1, D + 1) from pixels of the image to original pixels.
-            epoch: Of the run, from 0.
+            epoch: Epoch of the run, from 0.
             landmarks: `task: landmarks`. (N, D) in pixels of the image; NaN where there is no point.
             states: `task: landmarks`. (N,) of `State`.
         """
@@ -283,7 +283,7 @@ def training_order(samples: Sequence[Any]) -> Callable[..., Sequence[int]] | Non
         samples: The entries of the training split, as passed to `Sampling.centre`.
 
     Returns:
-        A function that takes those that it needs of `epoch` (from 0), `count` (the number of samples in the
+        A function that takes any of `epoch` (from 0), `count` (the number of samples in the
         epoch) and `rng` (a NumPy generator of that epoch), by name, and returns `count` indices of `samples`.
         It must be a function of these alone, so that a resumed run is identical.
     """
@@ -387,7 +387,7 @@ def debug_sample(batch: Mapping[str, Any], labels: Mapping[str, Any], folder: Pa
             (`task: landmarks`) or its `label` (`task: segmentation`), the exact `transform` (a `Drawn` each,
             with elastic part and intensity operations) and the `centre` (B, D) of the sample, in its pixels.
         labels: The labels of the batch.
-        folder: Created if need be.
+        folder: Created if it does not exist.
     """
 
 
@@ -582,7 +582,7 @@ class ExtraMap:
 
     @property
     def key(self) -> str:
-        """Under which a batch has it."""
+        """Name of the map in a batch."""
         return f"map.{self.name}"
 
 
@@ -591,7 +591,7 @@ class ExtraMap:
 def generate_segmentation_labels(
     sample: Mapping[str, Any], level_sizes: Sequence[tuple[int, ...]]
 ) -> dict[str, Any] | None:
-    """The labels of one batch, made on the run's device.
+    """The labels of one batch, computed on the run's device.
 
     Args:
         sample: The whole collated batch. It has `label` (B, *S), −1 where there is no annotation, and, where
@@ -610,8 +610,8 @@ def generate_segmentation_labels(
 def get_segmentation(maps: Tensor) -> Tensor | None:
     """The labels of an evaluated case.
 
-    Asked for slab after slab of a case in the grid of its image file, so that all classes of a whole volume
-    need not be in memory at once.
+    Called for one slab of a case after the other, in the grid of its image file, so that memory need not hold
+    all classes of a whole volume at once.
 
     Args:
         maps: (K, *S) activated maps of a slab, averaged over the patches that show it. Where a data set has
@@ -625,17 +625,17 @@ def get_segmentation(maps: Tensor) -> Tensor | None:
 @asked_in("segmentation")
 @hookspec
 def extra_maps(dataset: Any, folder: Path) -> Sequence[ExtraMap]:  # type: ignore[empty-body]
-    """Additional arrays of one number per voxel, asked for once a run (collecting).
+    """Additional arrays of one number per voxel, requested once per run (collecting).
 
     They are resampled, cut and augmented with their image. Those of role `weight` or `mask` are multiplied
-    into `labels["weight"]`, so a plugin that provides them needs no loss of its own.
+    into `labels["weight"]`, so the plugin need not replace the loss.
 
-    Asked for training only: a model in use needs no maps. With `trainer.inference_only`, and by `lannunet
-    predict`, it is not asked, and there are no weighted figures.
+    Called only for training, because prediction needs no maps. With `trainer.inference_only`, and in
+    `lannunet predict`, it is not called, and there are no weighted metrics.
 
     Args:
         dataset: The `lannunet_segmentation.SegmentationDataset`, with its cases and their files.
-        folder: For maps that the plugin makes; beside the folders of runs, which share it; may not exist.
+        folder: Folder for maps that the plugin computes, next to the runs, which share it; may not exist.
 
     Returns:
         Each map, with the file of each training case.

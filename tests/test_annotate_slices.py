@@ -1,4 +1,4 @@
-"""The command that takes annotations away."""
+"""The command that removes annotations."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a user may get wrong: exit code 2, one message with the place and the way out, and nothing written."""
+"""Mistakes of users: exit code 2, one message with the place and the remedy, and no file is written."""
 
 import re
 
@@ -25,7 +25,7 @@ def files(folder):
 
 @pytest.fixture
 def refused(project, capsys):
-    """Checks that a command (by default, training the project) is refused with one message that says this."""
+    """Check that a command (by default, training the project) is refused with one message with this text."""
 
     def check(*said, command=None):
         before = files(project.folder)
@@ -191,7 +191,7 @@ def test_missing_fold(project, refused):
 @pytest.mark.parametrize("cache", [True, False])
 @pytest.mark.parametrize("split", ["training", "validation", "testing"])
 def test_truncated_image(project, refused, split, cache):
-    """Found before anything is trained, also where images are not kept in memory."""
+    """The mistake is found before training, also if images are not kept in memory."""
     project.set(trainer={"cache_data": cache})
     project.write()
     image = project.folder / project.annotations[split][1]["image"]
@@ -304,7 +304,7 @@ class TestCheckpoint:
     def test_of_another_landmark_count(self, project, refused, inference_only, capsys):
         project.set(dataset={"landmarks": [1]})
         project.write()
-        if not inference_only:  # a training starts from what fits
+        if not inference_only:  # training starts from the weights that fit
             assert project.train() == 0
             assert "62 of 70 weights" in capsys.readouterr().out
             return
@@ -338,7 +338,7 @@ def test_nothing_to_infer_with(project, refused):
 
 @pytest.fixture
 def predict(project, trained, refused):
-    """Checks that `lannunet predict` is refused; by default with a right model and a right image."""
+    """Check that `lannunet predict` is refused; by default with a valid model and a valid image."""
     project.write()
 
     def check(*said, model=trained.out, images=(project.folder / "images" / "testing6.png",), out=None):

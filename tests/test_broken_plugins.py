@@ -1,6 +1,6 @@
-"""Plugins that are broken in every way we know of, all installed at once.
+"""Plugins that are broken in every known way, all installed at once.
 
-A run that names one fails with one message; `plugins list --check` shows what is wrong; other runs go well.
+A run that names one fails with one message; `plugins list --check` shows the fault; other runs succeed.
 """
 
 import json
@@ -30,10 +30,10 @@ class Broken:
     """A distribution `broken-<name> 4.2` with one plugin of this name.
 
     Attributes:
-        source: Of its module.
-        cause: What messages say.
-        remedy: How they go on.
-        code: The run's exit code.
+        source: Source of its module.
+        cause: Cause that messages name.
+        remedy: Remedy that messages name.
+        code: Exit code of the run.
     """
 
     source: str
@@ -88,7 +88,7 @@ BROKEN = {
         "its Config is not a pydantic model derived from lannunet_core.PluginConfig",
         "Update broken-unconfigured, or report it to its author.",
     ),
-    # What is lacking often shows only when a hook is called.
+    # A missing dependency often causes an error only when a hook is called.
     "lacks_late": Broken(
         GOOD.replace("from torch", "import lacking_library\n        from torch"),
         "failed in its hook 'network': ModuleNotFoundError: No module named 'lacking_library'",
@@ -222,7 +222,7 @@ def test_one_that_prints_on_import_works_and_is_warned_about(lannunet, project, 
     assert "prints while it is imported" in checked["noisy"]["warnings"][0]
 
 
-@pytest.mark.filterwarnings("ignore:The .* took")  # tasks and formats, where nothing has used them yet
+@pytest.mark.filterwarnings("ignore:The .* took")  # tasks and formats, if nothing has used them yet
 def test_one_that_is_slow_to_import_works_and_is_warned_about(distribution, project, monkeypatch):
     distribution("slow", {"slow": "slow_import:P"}, {"slow_import.py": GOOD})
     project.config["model"] = {"architecture": "slow"}

@@ -1,4 +1,4 @@
-"""A bundle, made in one environment, goes to another that has the core alone, and predicts the same there."""
+"""A bundle from one environment predicts the same in another one, which first has only the core."""
 
 import re
 

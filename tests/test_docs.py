@@ -1,4 +1,4 @@
-"""docs/hooks.md is what the specifications and docs/hook_examples.py say, and every hook is exercised.
+"""docs/hooks.md agrees with the specifications and docs/hook_examples.py, and every hook is tested.
 
 Run as a script, this file writes the page.
 """
@@ -82,7 +82,7 @@ def table() -> str:
 
 
 def signature(function) -> str:
-    """The function's first lines, as they are to be written in a class."""
+    """The signature of the function as a method of a class."""
     node = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     arguments = [ast.unparse(argument) for argument in node.args.args]
     if "self" not in arguments:
@@ -236,17 +236,17 @@ def test_a_segmentation_run_asks_its_hooks_and_uses_what_the_examples_answer(seg
     segmentation.set(trainer={"plugins": ["examples", "recorder"]})
     (segmentation.raw / "trust").mkdir()
     np.save(segmentation.raw / "trust" / "Tr0.npy", np.full((16, 24, 20), np.nan))
-    assert segmentation.train() == 2  # extra_maps: weights that are no numbers are refused
+    assert segmentation.train() == 2  # extra_maps: NaN weights are refused
     for number in range(5):
         np.save(segmentation.raw / "trust" / f"Tr{number}.npy", np.ones((16, 24, 20)))
     assert segmentation.train() == 0
     assert sys.modules["recorder"].called >= OF_SEGMENTATION
     predicted = sitk.ReadImage(str(segmentation.out / "predictions" / "Ts0.nii.gz"))
-    assert not sitk.GetArrayFromImage(predicted).any()  # get_segmentation: nothing is certain
+    assert not sitk.GetArrayFromImage(predicted).any()  # get_segmentation: no voxel is certain
 
 
 def test_the_examples_of_loss_sampling_and_decoders_train(project, distribution):
-    """The three that stand in the way of others in one run."""
+    """Three examples that would exclude others in the same run."""
     distribution(
         "examples",
         {"examples": "examples:Examples"},

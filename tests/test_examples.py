@@ -1,4 +1,4 @@
-"""Every YAML in `configs/` runs in a clone in which nothing else lies."""
+"""Every YAML in `configs/` runs in a clean clone."""
 
 import shutil
 import subprocess
@@ -19,7 +19,7 @@ ONE_STEP = ("--set", "solver.max_epochs=1", "--set", "solver.mini_batch_size=1")
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
 def test_an_example_is_complete(folder):
-    """Its files of inference name the models that its training leaves, and set what it sets."""
+    """The YAMLs for inference name the models that training writes, and have the same settings."""
     training = load_config(folder / "training.yaml").run
     assert training.output.output_dir.parent == ROOT / "runs" / "examples"
     for fold in FOLDS:
@@ -47,7 +47,7 @@ def test_no_yaml_is_without_an_example():
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """What is committed, or will be, and the examples' data."""
+    """Committed and untracked files, and the data of the examples."""
     clone = tmp_path_factory.mktemp("fresh") / "clone"
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],

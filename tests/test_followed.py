@@ -1,4 +1,4 @@
-"""Pages are followed: a reader who has the page's data and its commands gets to a model and predictions.
+"""The data and the commands of a page lead to a model and predictions.
 
 The data and the budget of a run are small; the commands are those of the page, in its order.
 """

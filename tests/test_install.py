@@ -1,6 +1,6 @@
-"""Everything is built, and installed as the README says, into environments in which nothing of ours lies.
+"""All distributions are built, and installed as in the README, into environments without our packages.
 
-Third-party packages are those of the environment that runs the tests; no index is asked.
+Third-party packages are those of the environment that runs the tests; no package index is used.
 """
 
 import json
@@ -33,7 +33,7 @@ def wheels(tmp_path_factory, build_wheel, core_source):
 
 
 def shell(line, cwd, path, **variables):
-    """A line of a shell, as in a terminal with these programs first."""
+    """Run a shell command, with these programs first on PATH."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "LANNUNET"))}
     clean |= {
         "PATH": f"{path}{os.pathsep}{os.environ['PATH']}",
@@ -49,7 +49,7 @@ def shell(line, cwd, path, **variables):
 
 
 def make_venv(folder, name):
-    """As in the README, except for third-party packages, of which setuptools is newer than Python's."""
+    """The installation of the README, except for third-party packages (setuptools is newer than Python's)."""
     shell(f"python -m venv {name}", folder, Path(sys.executable).parent)
     shell("pip uninstall -y setuptools", folder, folder / name / "bin")
     borrow(folder / "borrowed", folder / name)
@@ -76,7 +76,7 @@ def test_a_source_distribution_builds_by_itself(core_source, wheels, tmp_path, n
 
 
 def commands(heading):
-    """The commands below a heading, comments left out."""
+    """The commands below a heading, without comments."""
     section = re.search(rf"^## {heading}\n(.*?)(?=^## )", README, re.MULTILINE | re.DOTALL)[1]
     for language, block in re.findall(r"^```(\w*)\n(.*?)^```", section, re.MULTILINE | re.DOTALL):
         if not language:
@@ -100,7 +100,7 @@ reveal_type(model.predict("a.png"))
 
 
 def test_the_readmes_commands_in_order(wheels, tmp_path):
-    """Installation, demo, data of your own, prediction, removal."""
+    """Installation, demo, your own data, prediction, removal."""
     installing, own = [*commands("Install")], [*commands("Your own images")]
     assert installing[:4] == [
         "python -m venv .venv",
@@ -172,7 +172,7 @@ class Stage:
 
 
 def test_the_steps_of_the_dockerfile(tmp_path):
-    """All but useradd, which would change this machine."""
+    """All commands except for useradd, which would change this machine."""
     text = (REPOSITORY / "Dockerfile").read_text().replace("\\\n", " ")
     stages, stage, left_out = {}, Stage(tmp_path), []
     for line in (line for line in text.splitlines() if line.strip() and not line.startswith("#")):

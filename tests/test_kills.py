@@ -1,6 +1,6 @@
-"""Commands that end, or find the disk full, at one of their writes: nothing is half, lost, or left running.
+"""Commands that are killed, or find the disk full, at one of their writes: no file is incomplete or lost.
 
-Ten in the usual suite; the slow test draws 300.
+The usual suite tests ten such faults, the slow test 300.
 """
 
 import hashlib
@@ -73,7 +73,7 @@ KEY = re.compile("-[0-9a-f]{12}(?=/)")  # of the cache, which names the data's f
 
 @dataclass
 class Work:
-    """A command on a folder of its own, and what it is repeated with."""
+    """A command in a separate folder, and the arguments with which it is repeated."""
 
     folder: Path
     arguments: list[str]
@@ -91,7 +91,7 @@ class Work:
         return ended
 
     def results(self) -> dict[str, str]:
-        """The files beside what is given, but those that differ from run to run."""
+        """The output files, except for those that differ between runs."""
         return {
             KEY.sub("", str(path.relative_to(self.folder))): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(self.folder.rglob("*"))
@@ -117,7 +117,7 @@ def short(project):
 
 @pytest.fixture(scope="module")
 def works(tmp_path_factory):
-    """Every command, with what it writes when nothing happens."""
+    """Every command, with the files that it writes without a fault."""
     base = tmp_path_factory.mktemp("kills")
     (base / "injector").mkdir()
     (base / "injector" / "sitecustomize.py").write_text(INJECTOR)
@@ -156,7 +156,7 @@ def attempt(work: Work, kind: str, count: int, folder: Path) -> None:
     shutil.copytree(work.folder, copy.folder)
     shutil.copytree(work.folder.parent / "injector", folder / "injector")
     ended = copy.run(fault=f"{kind} {count}")
-    if ended.returncode != 0:  # else it had ended before
+    if ended.returncode != 0:  # else it had finished before
         assert ended.returncode in FAULTS[kind], (ended.returncode, ended.stderr)
         assert "Traceback" not in ended.stderr
         for name, content in copy.results().items():

@@ -11,7 +11,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ENGINE = "lannunet_core"
 TASKS = ("lannunet_landmarks", "lannunet_segmentation")
-LIBRARIES = ("lannunet_images", "lannunet_report")  # of tasks and plugins: they import the engine alone
+LIBRARIES = (
+    "lannunet_images",
+    "lannunet_report",
+)  # libraries of tasks and plugins: they import only the engine
 FOLDERS = [ROOT / ENGINE, *(path.parent for path in ROOT.glob("plugins/*/lannunet*/__init__.py"))]
 PACKAGES = {folder.name: folder for folder in FOLDERS}
 MODULES = {
@@ -37,7 +40,7 @@ def package_of(module: str) -> str:
 
 
 def imported(module: str) -> list[tuple[str, str | None]]:
-    """Ours that a module imports: (module, name), or (module, None) where all of it is."""
+    """Our modules that a module imports: (module, name), or (module, None) if all of it is imported."""
     found: list[tuple[str, str | None]] = []
     aliases: dict[str, str] = {}
     tree = ast.parse(MODULES[module].read_text())
@@ -90,7 +93,7 @@ def test_what_is_imported_of_others_is_public(package):
 
 
 def public(module: str) -> list[str]:
-    """The names of a public API; none where a module is inside of another package."""
+    """The names of a public API; empty if the module is inside of another package."""
     is_face = module in PACKAGES or module == f"{ENGINE}.testing"
     return getattr(importlib.import_module(module), "__all__", []) if is_face else []
 
@@ -105,7 +108,7 @@ def test_no_imports_go_in_a_circle():
 
 def test_the_engine_is_small_and_no_file_is_long():
     of_engine = {path: len(path.read_text().splitlines()) for path in PACKAGES[ENGINE].rglob("*.py")}
-    for_authors = {"testing", "scaffold"}  # what writes, inspects and checks a plugin; no run imports it
+    for_authors = {"testing", "scaffold"}  # code that writes, inspects and checks plugins; no run imports it
     of_runs = [lines for path, lines in of_engine.items() if not for_authors & set(path.parts)]
     assert sum(of_runs) < 9000
     of_tasks = {path: len(path.read_text().splitlines()) for t in TASKS for path in PACKAGES[t].rglob("*.py")}
@@ -125,4 +128,4 @@ def test_the_engine_has_no_word_of_a_task_or_model():
         if (words := sorted(set(WORDS.findall(path.read_text()))))
     }
     assert {file: words for file, words in found.items() if file not in EXCEPTIONS} == {}
-    assert set(EXCEPTIONS) <= set(found)  # one that is needed no more is taken out
+    assert set(EXCEPTIONS) <= set(found)  # an exception that is not needed any more must be removed

@@ -1,4 +1,4 @@
-"""The plugin for mypy, on a right and on a wrong plugin."""
+"""The plugin for mypy, on a correct and on a wrong plugin."""
 
 import os
 import re
@@ -11,7 +11,7 @@ import pytest
 
 import lannunet_core
 
-# torch and NumPy are left out, as reading them takes mypy half a minute: what is wrong here is not theirs.
+# torch and NumPy are left out, because reading them takes mypy half a minute.
 SETTINGS = """
 [mypy]
 strict = true
@@ -94,7 +94,7 @@ class Wrong(Plugin):
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory) -> list[str]:
-    """What mypy says of the two."""
+    """The output of mypy for the two."""
     folder = tmp_path_factory.mktemp("typed")
     (folder / "right.py").write_text(RIGHT)
     (folder / "wrong.py").write_text(WRONG)

@@ -1,4 +1,4 @@
-"""A model whose plugins are missing, or of another version, says which to install."""
+"""If a model's plugins are missing or have another version, the message names those to install."""
 
 import json
 
@@ -26,7 +26,7 @@ class Names(Plugin):
 
 @pytest.fixture
 def metadata(distribution):
-    """Of an installed distribution with an architecture `Tiny` and an extension `names`."""
+    """An installed distribution with an architecture `Tiny` and an extension `names`."""
     plugins = {"Tiny": "strange_net:Net", "names": "strange_net:Names"}
     return distribution("strangers-net", plugins, {"strange_net.py": NET}, version="1.3")
 
@@ -42,7 +42,7 @@ def trained_by_plugins(project, metadata):
 
 @pytest.fixture
 def version(metadata):
-    """Sets the installed version; None: uninstalls."""
+    """Set the installed version; None uninstalls."""
 
     def change(number):
         if number is None:
@@ -75,7 +75,7 @@ def test_missing(trained_by_plugins, version, capsys):
     assert project.train("--resume") == 2
     message = capsys.readouterr().err
     assert f"{project.out / 'run.json'}: it was trained with plugin 'Tiny' (strangers-net 1.3)" in message
-    assert project.train("--overwrite") == 2  # nothing is said of the old run
+    assert project.train("--overwrite") == 2  # no message about the old run
     assert "No plugin 'tiny' is installed." in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""A plugin from its first line to its end, in a fresh environment with wheels only.
+"""The life cycle of a plugin, in a fresh environment with only wheels.
 
 Written, built, installed, listed, checked, trained, used, uninstalled, and then missed.
 """
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def lannunet(wheels_to_train, fresh_environment, project):
-    """Runs a command in the environment, in a folder with data and a YAML for it: its output."""
+    """Run a command in the environment, in a folder with data and a YAML; return its output."""
     environment = fresh_environment(*wheels_to_train)
     project.config["model"] = {"architecture": "my-model", "my-model": {"features": 4}}
     project.write()

@@ -1,4 +1,4 @@
-"""What surrounds the code: metadata of the distributions, workflows, recipes, pages that a forge shows."""
+"""Files around the code: metadata of the distributions, workflows, recipes, pages of the repository."""
 
 import importlib.util
 import re
@@ -14,10 +14,10 @@ tomllib = pytest.importorskip("tomllib")  # new in Python 3.11
 
 ROOT = Path(__file__).parents[1]
 DISTRIBUTIONS = [ROOT, *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))]
-PIP_ALONE = {"lannunet-imgaug", "lannunet-monai", "lannunet-resenc"}  # they bring libraries of others
+PIP_ALONE = {"lannunet-imgaug", "lannunet-monai", "lannunet-resenc"}  # they require third-party libraries
 EXTRAS = {"lannunet-observer", "lannunet-serve", *PIP_ALONE}  # of the distribution that a user installs
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}  # what they are called there
+CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}  # their names there
 LINK = re.compile(r"\[[^\]]*\]\(([^)]+)\)")
 
 

@@ -1,4 +1,4 @@
-"""The generated data set of a rare class is what the benchmark says of it."""
+"""The generated data set of a rare class has the properties that the benchmark states."""
 
 import numpy as np
 from lannunet_segmentation import read_case, read_dataset

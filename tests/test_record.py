@@ -1,4 +1,4 @@
-"""Claimed folders: one process at a time, and nothing of others is replaced."""
+"""Claimed folders: one process at a time, and no third-party file is replaced."""
 
 import os
 import signal

@@ -42,7 +42,7 @@ def test_every_public_name_has_an_example(reference):
 
 
 def test_the_reference_has_every_command_and_error(reference, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "100")  # as the pages set it, but for this test alone
+    monkeypatch.setenv("COLUMNS", "100")  # as for the pages, but only in this test
     pages = reference.pages()
     for command in ("train", "plan", "plugins list", "bundle create", "export"):
         assert f"## lannunet {command}\n" in pages["reference/commands.md"]

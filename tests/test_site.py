@@ -158,7 +158,7 @@ LEAST = {
 
 
 def check_yaml(code: str, folder: Path) -> None:
-    """A part of a configuration is valid beside the keys that have no default."""
+    """A part of a configuration is valid together with the keys that have no default."""
     given = yaml.safe_load(code) or {}
     if not {*given} <= {
         "task",

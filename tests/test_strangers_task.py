@@ -1,4 +1,4 @@
-"""A task that the core has never heard of, from a stranger's package: tests/classification."""
+"""A third-party task, which the core does not know: tests/classification."""
 
 import csv
 import json
@@ -95,7 +95,7 @@ def test_it_trains_predicts_and_reports(classes):
 
 
 class InMemory:
-    """What a task's `load` returns."""
+    """The return value of a task's `load`."""
 
     def __init__(self, model, plugins, device):
         from classification.work import start_session

@@ -1,4 +1,4 @@
-"""The generated cells, and the figure that tells how well they were separated."""
+"""The generated cells, and the metric of their separation."""
 
 import numpy as np
 import pytest
@@ -70,7 +70,7 @@ def test_objects_match_over_half_of_their_union():
     predicted = np.zeros((12, 12), np.uint8)
     predicted[1:5, 1:4] = 1  # 12 of 16
     predicted[1:5, 7:9] = 1  # 8 of 16, which is not above a half
-    predicted[8:10, 8:10] = 1  # nothing is there
+    predicted[8:10, 8:10] = 1  # no object
 
     matched = match_objects(predicted, instances)
 

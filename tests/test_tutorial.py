@@ -1,4 +1,4 @@
-"""The tutorial is followed exactly: its files are written, installed, tested and trained."""
+"""The files of the tutorial are written, installed, tested and trained without changes."""
 
 import os
 import re
@@ -22,7 +22,7 @@ def blocks(language) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    """The package as a reader of the tutorial has it, and the folder that it is installed into."""
+    """The package that a reader of the tutorial writes, and the folder into which it is installed."""
     folder = tmp_path_factory.mktemp("tutorial")
     source, target = folder / "lannunet-scn", folder / "installed"
     write_package(defaults("scn"), source)

@@ -1,4 +1,4 @@
-"""The core without a task, without an architecture, or both: what is missing, and how to get it."""
+"""The core without a task or an architecture: the message names what is missing and how to install it."""
 
 import json
 

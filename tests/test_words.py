@@ -1,4 +1,4 @@
-"""`.ci/words.py` refuses home-made words wherever people read, and nowhere else."""
+"""`.ci/words.py` refuses the phrases of the word list in prose, but not in code."""
 
 import importlib.util
 from pathlib import Path

@@ -53,7 +53,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), plugins: Sequence[Pat
 
     Args:
         path: The YAML file. Relative paths in it are relative to its folder.
-        overrides: `key=value` each; relative paths in them are relative to the working folder.
+        overrides: `key=value` each; relative paths in them are relative to the working directory.
         plugins: Plugin files, in addition to those that the configuration names.
 
     Raises:
@@ -70,7 +70,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), plugins: Sequence[Pat
 
 
 def load_values(values: Mapping[str, Any], plugins: Sequence[Path] = ()) -> LoadedConfig:
-    """As `load_config`, from nested dicts, whose relative paths are relative to the working folder."""
+    """As `load_config`, from nested dicts, whose relative paths are relative to the working directory."""
     try:
         plain_values = json.loads(json.dumps(values, default=os.fspath))
     except (TypeError, ValueError, RecursionError) as error:

@@ -32,7 +32,7 @@ class Entry:
         path: The keys that lead to it, as written.
         value: A scalar, a list, or an empty mapping.
         source: The file's name, or the override.
-        folder: Folder that relative paths start at: the file's, for an override the working folder.
+        folder: Folder that relative paths start at: the file's, for an override the working directory.
         lines: Line of each key and list item, by its path; empty for an override.
         suggested: Whether it is a plugin's suggestion, not the user's value.
     """

@@ -95,7 +95,7 @@ def claim_folder(folder: Path, *, resume: bool = False) -> None:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit of the working folder and whether it has changes; None: it is not a repository."""
+    """Commit of the working directory and whether it has changes; None: it is not a repository."""
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)

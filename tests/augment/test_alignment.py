@@ -19,7 +19,7 @@ SIZES_2D = [(128, 128), (128, 96), (97, 121)]
 SIZES_3D = [(48, 48, 48), (56, 40, 47)]
 SPOT = 1.5  # standard deviation, px
 
-# Noise buries a spot's centroid, and emboss lights it from one side.
+# Noise hides a spot's centroid, and emboss shifts it.
 MOVING = ("add", "multiply", "emboss")
 
 Warp = Callable[[np.ndarray, Drawn, np.ndarray, tuple[int, ...], str, float], np.ndarray]
@@ -61,7 +61,7 @@ def warp(package: str) -> Warp:
 
 
 def spots(points: np.ndarray, size: tuple[int, ...], deviation: float = SPOT) -> np.ndarray:
-    """One Gaussian spot a channel, (P, *S)."""
+    """One Gaussian spot per channel, (P, *S)."""
     image = np.ones((len(points), *[1] * len(size)))
     for axis, length in enumerate(size):
         line = np.exp(-((np.arange(length) - points[:, axis, None]) ** 2) / (2 * deviation**2))
@@ -71,9 +71,9 @@ def spots(points: np.ndarray, size: tuple[int, ...], deviation: float = SPOT) ->
 
 
 def centroids(image: np.ndarray) -> np.ndarray:
-    """(P, D) of what stands out in an image (P, *S)."""
+    """Centroids (P, D) of the pixels above the background of an image (P, *S)."""
     image = image.astype(np.float64)
-    # Contrast lifts the background, that is most of the image.
+    # Contrast changes the background, which is most of the image.
     image = image - np.median(image, axis=tuple(range(1, image.ndim)), keepdims=True)
     axes = range(1, image.ndim)
     found = []
@@ -84,7 +84,7 @@ def centroids(image: np.ndarray) -> np.ndarray:
 
 
 def errors(apply: Apply, drawn: Drawn, size: tuple[int, ...], seed: int) -> np.ndarray:
-    """Distances between the spots' centroids and where their points went, of spots well inside."""
+    """Distances between centroids of spots and their transformed points, for spots away from the border."""
     points = np.random.default_rng([seed, 1]).uniform(0.1, 0.9, (8, len(size))) * (np.array(size) - 1)
     centre = (np.array(size) - 1) / 2
     expected = drawn.spatial.to_output(points, centre, size)

@@ -93,7 +93,7 @@ def test_neighbours_never_change_places(seed, sigma, size):
 
 @pytest.mark.parametrize(("size", "alpha"), [((900, 700), 3.0), ((110, 100, 90), 12.0)])
 def test_strength_and_smoothness_are_those_of_smoothed_noise(size, alpha):
-    """Where alpha is not cut, against uniform noise smoothed by SciPy: spread of field and gradient."""
+    """Without the limit, spread of field and gradient equal those of uniform noise smoothed by SciPy."""
     sigma = 4.0
     elastic = draw(5, size, alpha, sigma)
     ours = dense(elastic, size)[:, 0].reshape(size[::-1])
@@ -115,7 +115,7 @@ def test_strength_and_smoothness_are_those_of_smoothed_noise(size, alpha):
     ],
 )
 def test_how_often_and_how_much_a_scheme_is_cut(alpha, sigma, dimensions, cut, shown):
-    """As docs/augmentation.md has it; of the fields themselves, by their largest coefficient."""
+    """The shares of docs/augmentation.md, measured on the fields by their largest coefficient."""
     rng = np.random.default_rng(0)
     drawn = [(rng.uniform(0, alpha), rng.uniform(*sigma)) for _ in range(1000)]
     limits = np.array([largest_alpha(sigma, dimensions) for _, sigma in drawn])

@@ -30,7 +30,7 @@ def draws(name: str, size: tuple[int, ...] = SIZE) -> list[Drawn]:
 
 
 def parts(drawn: Drawn) -> dict[str, float]:
-    """The parameters of a 2D draw, read off its map: flip · (shear · scale · rotation, then shift)."""
+    """Compute the parameters of a 2D draw from its map: flip · (shear · scale · rotation, then shift)."""
     forward = np.linalg.inv(drawn.spatial.linear)
     shift = -forward @ drawn.spatial.offset
     flipped = np.linalg.det(forward) < 0
@@ -143,7 +143,7 @@ def test_elastic_parameters_follow_the_table(name):
     assert_probability(len(drawn_fields), DRAWS, probability)
     sigmas = np.array([field.spacing for field in drawn_fields]) / np.sqrt(2 * (2 / 3) / (151 / 315))
     assert_uniform(list(sigmas), low, high)
-    # A field is as strong as its alpha, until it is cut at 0.554 sigma²; this many remain below it.
+    # The strength of a field is alpha, limited to 0.554 sigma²; this share of draws is below the limit.
     strongest = np.array([np.abs(field.control).max() for field in drawn_fields])
     alphas = strongest * 2 * np.sqrt(np.pi) * sigmas * (151 / 315)
     cut = 0.5542 * sigmas**2

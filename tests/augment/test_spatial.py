@@ -21,7 +21,7 @@ def middle(size: tuple[int, ...]) -> np.ndarray:
 def test_to_output_undoes_to_source(scheme, seed, size):
     rng = np.random.default_rng(seed)
     spatial = SCHEMES[scheme]().draw(rng, size).spatial
-    # Also far outside, where most landmarks that an augmentation moved out end up.
+    # Also far outside of the image, because augmentation moves most landmarks there that leave it.
     points = rng.uniform(-0.5, 1.5, (50, len(size))) * size
     centre = middle(size) + rng.uniform(-20, 20, len(size))
     source = spatial.to_source(points, centre, size)

@@ -1,6 +1,6 @@
-"""A third-party task: images are distinguished. It uses the public API of the core alone.
+"""A third-party task: image classification. It uses only the public API of the core.
 
-Images lie in ROOT/SPLIT/CLASS/; a split is training, validation or testing.
+Images are in ROOT/SPLIT/CLASS/; a split is training, validation or testing.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def one_output_less(text):
 def test_models_are_trained_once_under_the_same_conditions(project, capsys, tmp_path):
     project.write()
     task = project.config.get("task", "landmarks")
-    own = tmp_path / f"own_{task}.py"  # two modules of one name would be one
+    own = tmp_path / f"own_{task}.py"  # two modules with the same name would be the same module
     own.write_text(OWN)
     (tmp_path / "compare").mkdir()
     of_landmarks = task == "landmarks"
@@ -92,16 +92,16 @@ def test_models_are_trained_once_under_the_same_conditions(project, capsys, tmp_
         {row.split(",")[0] for row in path.read_text().splitlines()[1:]}
         for path in (tmp_path / "compare").glob(f"*/*/{'predictions' if of_landmarks else 'cases'}.csv")
     ]
-    assert len(ids) == 4 and all(one == ids[0] for one in ids)  # one split
+    assert len(ids) == 4 and all(one == ids[0] for one in ids)  # the same split
 
     other = shutil.copytree(project.raw, tmp_path / "other") if not of_landmarks else tmp_path / "other.json"
     if of_landmarks:
         shutil.copy(data, other)
-    # Plans of an earlier comparison are not taken for another data set's.
+    # Plans of an earlier comparison are not used for another data set.
     assert project.lannunet(*words[:2], other, *words[3:], "-o", page, "--overwrite") == 2
     assert "unet.yaml: trains on other data than --data" in capsys.readouterr().err
 
-    shutil.rmtree(tmp_path / "compare" / own.stem / "seed1")  # as if it had not come so far
+    shutil.rmtree(tmp_path / "compare" / own.stem / "seed1")  # like a run that was interrupted earlier
     page.unlink()
     page.with_suffix(".json").unlink()
     assert project.lannunet(*words, "-o", page) == 0

@@ -46,7 +46,7 @@ def run(*arguments):
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-    """A valid YAML in the working folder, with its annotations."""
+    """A valid YAML in the working directory, with its annotations."""
     monkeypatch.chdir(tmp_path)
     Path("wings.json").write_text(ANNOTATIONS)
     Path("a.png").touch()  # `check` opens no image
@@ -148,7 +148,7 @@ def test_explain_shows_values_with_their_place_and_who_answers(config, capsys, d
 
 
 def refused(value, schema, root) -> list[str]:
-    """What a JSON Schema (the part of it that pydantic writes) does not allow, by its path."""
+    """Violations of a JSON Schema (the part of it that pydantic writes), by their path."""
     if "$ref" in schema:
         part = root
         for key in schema["$ref"].removeprefix("#/").split("/"):
@@ -221,7 +221,7 @@ def test_schema_is_of_its_dialect_and_has_every_installed_plugin(schema):
     assert {"unet", "toynet", "Toy-Net-2"} <= set(model)
     assert {"unet", "toynet"} <= set(model["architecture"]["anyOf"][0]["enum"])
     assert "toyloss" in schema["$defs"]["landmarks.TrainerConfig"]["properties"]
-    # A plugin's own definitions do not meet those of another.
+    # The definitions of one plugin do not collide with those of another.
     assert schema["$defs"]["toynet.Inner"]["properties"]["depth"]["description"] == "Layers."
 
 

@@ -24,7 +24,7 @@ def check(project, *arguments):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_our_own_configurations(path, project, segmentation, capsys):
-    """On the annotations of another data set."""
+    """Runs on the annotations of another data set."""
     project.write()
     data = f"dataset.src_targets={project.json}"
     if "task: segmentation" in path.read_text():
@@ -90,11 +90,11 @@ def test_what_train_would_refuse(project, mistake, capsys):
     assert not project.out.exists()
 
 
-BRINGS = """
+NAMED = """
 from lannunet_core import Plugin, hookimpl
 
 
-class Brings(Plugin):
+class Named(Plugin):
     @hookimpl
     def losses(self):
         return {f"mine for {len(self.run.outputs)}": lambda: None}
@@ -106,12 +106,12 @@ class Brings(Plugin):
 
 
 @pytest.mark.parametrize("task", ["landmarks", "segmentation"])
-def test_names_that_a_plugin_brings(task, project, segmentation, distribution, capsys):
-    distribution("brings", {"brings": "brings:Brings"}, {"brings.py": BRINGS})
+def test_names_that_a_plugin_provides(task, project, segmentation, distribution, capsys):
+    distribution("named", {"named": "named:Named"}, {"named.py": NAMED})
     run = {"landmarks": project, "segmentation": segmentation}[task]
     section, count = {"landmarks": ("sampler", 2), "segmentation": ("preprocess", 3)}[task]
     names = {"solver": {"loss_function": f"Mine-for-{count}"}, section: {"normalisation": ["Window"]}}
-    run.set(trainer={"plugins": ["brings"]}, **names)
+    run.set(trainer={"plugins": ["named"]}, **names)
     assert check(run) == 0
     for part, key, wrong, right in (
         ("solver", "loss_function", "mine for 4", f"mine for {count}"),
@@ -171,7 +171,7 @@ def test_names_in_any_spelling(project, key, spellings):
 
 
 def test_a_name_in_any_spelling_trains_alike(project):
-    """The spelling does not reach the results."""
+    """The spelling in the YAML does not appear in the results."""
     weird = {"data_aug": "affine simple"}, {"loss_function": "BCE-TopK"}, {"decoder": "Soft Argmax"}
     project.set(sampler=weird[0], solver=weird[1], inference=weird[2])
     assert project.train() == 0

@@ -1,4 +1,4 @@
-"""Terminals and systems that know few characters."""
+"""Terminals and systems with limited character sets."""
 
 import json
 import os
@@ -29,7 +29,7 @@ PLAIN = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 
 
 def test_terminals_that_cannot_show_every_character(tmp_path):
-    """The table has ≤ and lines, and a landmark a name of another script."""
+    """The table has ≤ and box-drawing lines, and a landmark has a name in another script."""
     project = draw_project(tmp_path / "project")
     project.annotations["landmark_names"] = ["头", "größe"]
     project.set(solver={"max_epochs": 1, "mini_batch_size": 1})
@@ -62,7 +62,7 @@ def test_terminals_that_cannot_show_every_character(tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="names of files are bytes on POSIX alone")
 def test_names_that_are_not_utf_8(tmp_path, trained, project_in, capsys):
-    """A run there could not be read back, so it is refused before it begins; a model says what is wrong."""
+    """A run that could not be read back is refused before it begins; a model reports what is wrong."""
     folder = tmp_path / os.fsdecode(b"scans\xff")
     project = project_in(folder)
     for command in (("config", "check"), ("train",)):

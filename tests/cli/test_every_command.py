@@ -191,7 +191,7 @@ CASES = [
 )
 def test_every_command(request, capfd, tmp_path, monkeypatch, task, command, code, said):
     trained = request.getfixturevalue(task)
-    capfd.readouterr()  # what training printed, if it was trained just now
+    capfd.readouterr()  # the output of training, if it was trained just now
     monkeypatch.chdir(trained.project.folder)
     monkeypatch.setenv("COLUMNS", "60")
     (tmp_path / "lannunet.yaml").write_text(LANNUNET_YAML)
@@ -210,7 +210,7 @@ def test_every_command(request, capfd, tmp_path, monkeypatch, task, command, cod
 
 
 def test_none_is_left_out():
-    """Each command and sub-command is there, for both tasks."""
+    """Each command and sub-command is tested, for both tasks."""
     there = {*cli.COMMANDS, *(command.name for command in discovery.scan().commands)} - {"config", "plugins"}
     there |= {f"plugins {name}" for name in plugins.COMMANDS}
     there |= {f"config {name}" for name in ("check", "explain", "schema", "import")}
@@ -221,7 +221,7 @@ def test_none_is_left_out():
 
 
 def test_folds_are_trained(segmentation, tmp_path, capfd):
-    """A cross-validation of what `folds` does not serve."""
+    """Cross-validation of data that `folds` does not support."""
     out = f"output.output_dir={tmp_path / 'folds'}"
     more = ("--set", "solver.max_epochs=1", "--set", "inference.split=validation", "--set", out)
     assert segmentation.project.lannunet("train", segmentation.words["yaml"], "--folds", "0,1", *more) == 0
@@ -231,7 +231,7 @@ def test_folds_are_trained(segmentation, tmp_path, capfd):
 
 
 def test_where_results_go_has_one_name(tmp_path, capsys):
-    """Those of before are understood, and not shown."""
+    """Earlier names are accepted, but not shown in the help."""
     group = typer.main.get_command(cli.app)
     context = group.make_context("lannunet", ["plan"], resilient_parsing=True)
     seen = 0
@@ -242,7 +242,7 @@ def test_where_results_go_has_one_name(tmp_path, capsys):
                 if "-o" in option.opts:
                     assert sorted(option.opts) == ["--output", "-o"]
                     seen += 1
-    assert seen >= 8  # `plugins new` is found when it is called
+    assert seen >= 8  # `plugins new` is imported when it is called
     for option in ("--output", "--out", "--output-dir"):
         file = tmp_path / f"{option}.json"
         with pytest.raises(SystemExit) as end:

@@ -1,4 +1,4 @@
-"""The command line as a whole: exit codes, messages, lazy imports, other people's commands."""
+"""The command line: exit codes, messages, lazy imports, third-party commands."""
 
 import os
 import re
@@ -33,7 +33,7 @@ def run(*arguments):
 
 @pytest.fixture
 def raising(monkeypatch):
-    """Makes `lannunet plan` raise what is given."""
+    """Make `lannunet plan` raise the given exception."""
 
     def make(error):
         def command() -> None:

@@ -1,4 +1,4 @@
-"""`lannunet plan` on a folder that is written here."""
+"""`lannunet plan` on a generated folder."""
 
 import json
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ def run(*arguments):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Of pictures; the working folder is the one that it lies in."""
+    """A folder of images; the working directory is its parent."""
     monkeypatch.chdir(tmp_path)
     made = tmp_path / "Dataset009_Dots"
     image = np.random.default_rng(0).integers(0, 255, (40, 32)).astype(np.uint8)
@@ -133,11 +133,11 @@ def test_the_task_is_that_of_the_data(project, folder, monkeypatch, capsys):
 
 @pytest.mark.parametrize("data", ["Dataset009_Dots", "points.json"])
 def test_a_gpu_is_found(project, folder, tmp_path, monkeypatch, data):
-    """Its memory is planned with, unless the user says otherwise."""
+    """The plan uses the memory of the GPU, unless the user sets another limit."""
     project.write()
     data = folder if data == folder.name else project.json
     found = SimpleNamespace(name="Some GPU", total_memory=10e9)
-    # Measured for each plan, it may round to another power of two on a busy machine.
+    # The speed is measured for each plan; on a busy machine it may round to another power of two.
     monkeypatch.setattr("lannunet_landmarks.planning.plan.measured_speed", lambda: 1.0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: found)

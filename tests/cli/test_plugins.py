@@ -1,4 +1,4 @@
-"""`lannunet plugins`: its commands are there, and imported when they are called."""
+"""`lannunet plugins`: its commands exist, and are imported when they are called."""
 
 import subprocess
 import sys

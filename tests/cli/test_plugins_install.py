@@ -1,4 +1,4 @@
-"""`lannunet plugins install` and `uninstall` with the real pip, in an environment that may be spoiled."""
+"""`lannunet plugins install` and `uninstall` with the real pip, in a disposable environment."""
 
 import importlib.util
 import subprocess
@@ -17,7 +17,7 @@ NET = "from lannunet_core import Plugin\nclass Net(Plugin): pass\n"
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory) -> Path:
-    """An environment's Python: the libraries, the core and pip are those of the one that runs the tests."""
+    """The Python of an environment, with libraries, core and pip of the one that runs the tests."""
     folder = tmp_path_factory.mktemp("venv")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (site_packages,) = (folder / "lib").glob("python*/site-packages")

@@ -1,4 +1,4 @@
-"""`lannunet plugins new`: what it writes installs, trains and passes its own tests as it is."""
+"""`lannunet plugins new`: the new package installs, trains and passes its own tests without changes."""
 
 import os
 import subprocess
@@ -54,7 +54,7 @@ def package(tmp_path_factory):
 def test_it_passes_its_own_tests(package):
     source, target = package
     said = call(sys.executable, "-m", "pytest", "-q", "-W", "error", cwd=source, path=target)
-    assert "1 skipped" in said  # deep supervision, which it does not claim
+    assert "1 skipped" in said  # deep supervision, which it does not declare
     assert "failed" not in said
 
 

@@ -38,7 +38,7 @@ class Net(Plugin):
 
 @pytest.fixture
 def show(distribution, capfd):
-    """Installs a plugin with this source; the answer calls the command: exit code, stdout, stderr."""
+    """Return a function that installs a plugin and calls the command: exit code, stdout, stderr."""
 
     def run(*arguments, source=PLUGIN, **options):
         options = {"version": "1.2", "requires": ["lannunet-core>=0.0.1"]} | options

@@ -32,7 +32,7 @@ def out(tmp_path):
 
 
 def test_as_in_the_run(trained, images, out):
-    """From a run's folder, and from a model file."""
+    """Predictions from the folder of a run and from a model file are the same."""
     for number, model in enumerate((trained.out, trained.out / "checkpoints" / "best.safetensors")):
         folder = out / str(number)
         assert trained.lannunet("predict", model, *images, "-o", folder) == 0
@@ -68,7 +68,7 @@ def test_files_of_one_name_keep_apart(trained, images, out, tmp_path):
     same = tmp_path / images[0].name
     shutil.copy(images[1], same)
     assert trained.lannunet("predict", trained.out, images[0], same, "-o", out) == 0
-    shared = os.path.commonpath([images[0].parent, tmp_path])  # no further: reports hold no absolute path
+    shared = os.path.commonpath([images[0].parent, tmp_path])  # no parent: reports contain no absolute path
     ids = [str(path.relative_to(shared)) for path in (images[0], same)]
     assert [row["id"] for row in rows(out)[::2]] == ids
     assert points(rows(out)) == points(trained.rows())
@@ -123,7 +123,7 @@ def test_the_model_itself_is_not_overwritten(trained, images, tmp_path, capsys):
 
 
 def test_mirrored_looks_on_request(trained, images, out, tmp_path, capsys):
-    """As a model whose configuration asks for them."""
+    """The results equal those of a model whose configuration enables them."""
     plain, asking = tmp_path / "plain.safetensors", tmp_path / "asking.safetensors"
     model = load_checkpoint(trained.out)
     model.config["sampler"]["data_aug"] = "AffineComplex"

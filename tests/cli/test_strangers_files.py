@@ -1,4 +1,4 @@
-"""Every command with every flag over a stranger's files, which are called as ours are: all of them stay."""
+"""Every command, with every flag, keeps third-party files that have the names of our outputs."""
 
 import hashlib
 import shutil

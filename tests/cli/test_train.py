@@ -1,4 +1,4 @@
-"""`lannunet train` as its users call it; what a run does is tested in `tests/training`."""
+"""`lannunet train` on the command line; `tests/run` tests the run itself."""
 
 import json
 import re

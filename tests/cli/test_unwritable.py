@@ -1,4 +1,4 @@
-"""Every command that writes what `-o` names: into a folder that is not there, and over a folder."""
+"""Every command with `-o`: in a folder that does not exist, and with a path that is a folder."""
 
 import pytest
 

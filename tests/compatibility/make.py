@@ -1,7 +1,7 @@
-"""Writes the models of a version that later ones have to read: `python -m tests.compatibility.make 0.1`.
+"""Write the models of a version, which later versions must read: `python -m tests.compatibility.make 0.1`.
 
 A folder is written once, by the version that it is called by, and never again: docs/compatibility.md. Each
-task has a model file, a bundle of it, an image, and what the model found in it.
+task has a model file, a bundle of it, an image, and the prediction of the model.
 """
 
 import json
@@ -41,7 +41,7 @@ def main(version: str) -> None:
 
 
 def keep(project, image: Path, folder: Path):
-    """Train, and keep the model, its bundle and the image; what the model finds in it."""
+    """Train, and keep the model, its bundle, the image, and the prediction for it."""
     folder.mkdir()
     assert project.train() == 0
     bundle = folder / "model.lnb"

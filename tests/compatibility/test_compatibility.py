@@ -1,4 +1,4 @@
-"""Models and bundles of earlier versions, and what they found then: every later version finds the same."""
+"""Every later version gives the recorded predictions for models and bundles of earlier versions."""
 
 import json
 from pathlib import Path
@@ -37,11 +37,11 @@ def test_the_same_labels_are_given(folder, name):
     found = api.load(kept / name).predict(kept / "image.png")
     then = np.asarray(Image.open(kept / "found.png"))
     assert len(np.unique(then)) == 3
-    assert (found.labels == then).mean() > 0.998  # other processors round otherwise
+    assert (found.labels == then).mean() > 0.998  # other processors round differently
 
 
 def test_the_next_version_reads_them(monkeypatch):
-    """As it will be: our plugins have a later version than the model."""
+    """The plugins have a later version than the model, as in a future release."""
     from dataclasses import replace
 
     scanned = discovery.scan()

@@ -1,4 +1,4 @@
-"""A key acts, or is refused where it is set by hand: each of the schema, of both tasks and every plugin."""
+"""Every key, of both tasks and every plugin, has an effect, or is refused if a user sets it."""
 
 import json
 from functools import cache
@@ -41,10 +41,10 @@ UNSEEN = {
     "dataset.format": "names what a plugin provides (tests/contract)",
     "trainer.weighted.folder": "needs weight maps (plugins/weighted/tests)",
     "trainer.observer.tensorboard": "needs a library that is not a requirement",
-    "trainer.observer.trackers": "likewise (plugins/observer/tests/test_tracking.py)",
-    "trainer.observer.project": "beside trackers",
+    "trainer.observer.trackers": "needs libraries too (plugins/observer/tests/test_tracking.py)",
+    "trainer.observer.project": "has an effect only with trackers",
 }
-"""Keys that act on what this test does not see, and why."""
+"""Keys whose effect this test does not see, with the reason."""
 
 MIRRORS = ("sampler.data_aug=AffineComplex",)
 PATCHES = ("sampler.sample_mode=patch_bias", "sampler.patch.sample_patch_size=[16, 16]")
@@ -206,10 +206,10 @@ def write(tmp_path):
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
-    """What comes of a run, without what differs from run to run: weights, figures, tables, names of files."""
+    """The results of a run (weights, metrics, tables, names of files) that do not differ between runs."""
     base = tmp_path_factory.mktemp("acting")
     projects = {
-        # Enough is held out for confidence to be calibrated.
+        # Enough images are held out to calibrate the confidence.
         "landmarks": draw_project(
             base / "landmarks", sizes=((40, 32),), input_size=[24, 24], splits={**SPLITS, "validation": 10}
         ),
@@ -254,7 +254,7 @@ def outcome(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def without_report(monkeypatch, tmp_path):
-    """It takes most of so small a run's time."""
+    """This takes most of the time of a small run."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("lannunet_landmarks.evaluation.results.write_report", lambda *_, **__: None)
     for name in ("_charts", "training_charts", "write_page"):
@@ -290,7 +290,7 @@ def keys_of(loaded):
     return dict(dotted(loaded.run.model_dump(mode="json", by_alias=True))).keys()
 
 
-# What does nothing is refused
+# Keys without effect are refused
 
 FULL = ("sampler.sample_mode=full",)
 BIAS = ("sampler.sample_mode=patch_bias",)
@@ -351,7 +351,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("task", "beside", "key"), REFUSED)
 def test_what_does_nothing_is_refused_where_it_is_set(write, task, beside, key):
-    """Its default too; but what a run wrote down loads."""
+    """Setting the default is refused too, but the recorded configuration of a run loads."""
     path = write(BASES[task])
     loaded = load_config(path, beside)
     assert key in loaded.idle
@@ -368,7 +368,7 @@ def test_what_does_nothing_is_refused_where_it_is_set(write, task, beside, key):
 
 
 def test_a_fold_of_one_file_is_said_to_do_nothing(make_project, capsys):
-    """It is known once the data set is inspected."""
+    """Whether the key has an effect is known after the data set is read."""
     project = make_project(splits={"training": 1, "testing": 1})
     project.config["trainer"] = {"fold": 2}
     project.write()
@@ -388,7 +388,7 @@ def test_validations_where_nothing_is_held_out(make_project, capsys):
     for key in ("trainer.validate_every", "solver.early_stopping_patience"):
         assert f": {key} has no effect: there is no annotated validation sample." in said
     assert project.lannunet("train", project.out / "config.yaml", "--resume") == 0
-    assert "does nothing" not in capsys.readouterr().err  # nobody set them
+    assert "does nothing" not in capsys.readouterr().err  # no user set them
 
 
 def test_each_has_its_line_and_the_reason(write):
@@ -423,7 +423,7 @@ OPTIMIZERS = {
 
 @pytest.mark.parametrize("arguments", OPTIMIZERS)
 def test_an_optimizer_of_a_plugin(write, distribution, arguments):
-    """What its answer takes, it inspects; one that only changes an answer leaves the keys."""
+    """Keys that the plugin's optimizer uses keep their effect, and a wrapper keeps the effect of all."""
     method = f"@hookimpl\n    def optimizer_and_scheduler(self, {arguments}): ..."
     if arguments is None:
         method = "@hookimpl(wrapper=True)\n    def optimizer_and_scheduler(self): return (yield)"
@@ -455,7 +455,7 @@ class P(Plugin):
 
 
 def test_a_plugin_says_which_keys_do_nothing(write, distribution):
-    """Its own, and the task's."""
+    """Keys of the plugin itself, and keys of the task."""
     distribution("toys", {"Shapes": "shapes:P"}, {"shapes.py": CONFIGURED})
     path = write(SHORT + "trainer: {plugins: [shapes], shapes: {radius: 2}}\nmodel: {gauss_sigma: 3}\n")
     with pytest.raises(UserError) as refused:
@@ -470,7 +470,7 @@ def test_a_plugin_says_which_keys_do_nothing(write, distribution):
 
 
 def test_what_a_run_wrote_down_of_itself_loads(write, tmp_path):
-    """Also that of an earlier version, which wrote keys that do nothing too."""
+    """Configurations of an earlier version load too, which also contain keys without effect."""
     run = tmp_path / "run"
     run.mkdir()
     text = SHORT + "solver: {max_epochs: 2, budget_minutes: 30}\nmodel: {hm_lambda_scale: 100.0}\n"

@@ -8,7 +8,7 @@ from lannunet_core.errors import UserError
 
 SHORT = "dataset: {src_targets: wings.json}\noutput: {output_dir: runs/wings}\n"
 
-# The example of every documented key but those that do nothing beside the others here.
+# Every documented key, except for those that have no effect with the others here.
 EVERYTHING = """
 task: landmarks
 dataset:   {root: images/, src_targets: annotations.json, landmarks: [0, 1, 2], flip_pairs: [[0, 1]]}
@@ -76,7 +76,7 @@ def plugins(distribution):
 
 @pytest.fixture
 def load(tmp_path, plugins):
-    """Loads text as a YAML file that, without an architecture of its own, uses tiny."""
+    """Load text as a YAML file; the architecture is `tiny` if the text names none."""
 
     def load(text, *overrides):
         path = tmp_path / "my.yaml"
@@ -90,7 +90,7 @@ def load(tmp_path, plugins):
 
 @pytest.fixture
 def refusal(load, tmp_path):
-    """The lines of the message with which text is refused, the file's name shortened."""
+    """The lines of the message that refuses the text, with a shortened file name."""
 
     def refusal(text, *overrides):
         with pytest.raises(UserError) as refused:
@@ -533,7 +533,7 @@ def test_a_second_stage_is_the_first_with_its_own_keys_over_it(load, tmp_path):
     assert run.output.output_dir == loaded.run.output.output_dir / "refine"
     assert run.dataset == loaded.run.dataset
     assert second.architecture.config.width == 9
-    assert run.model.checkpoint is None  # that is the first's
+    assert run.model.checkpoint is None  # it is a key of the first stage
     assert load(SHORT).refine is None
     assert load(STAGES, "refine.solver.max_epochs=3").refine.run.solver.max_epochs == 3
     assert load(STAGES, "refine=null").refine is None

@@ -1,4 +1,4 @@
-"""The key table of docs/configuration.md is what the schema says. Run as a script, this file writes it."""
+"""The key tables of docs/configuration.md agree with the schema. Run as a script, this file writes them."""
 
 from pathlib import Path
 

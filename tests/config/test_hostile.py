@@ -1,4 +1,4 @@
-"""Any text gives a configuration or a sentence that says what is wrong, soon and in little memory."""
+"""Any text gives a configuration or one error message, in bounded time and memory."""
 
 import string
 import time
@@ -139,7 +139,7 @@ def test_any_values_give_a_configuration_or_a_sentence(write, tree, lower):
     path = write(text.lower() if lower else text)
     ends_well(load_config, path)
     if (written := ends_well(import_config, path)) and "src_targets is missing" not in written[0]:
-        load_config(write(written[0]))  # what the import writes is valid
+        load_config(write(written[0]))  # the written file is valid
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,4 +1,4 @@
-"""The conformance kit accepts every plugin of this folder, and each has less than 40 lines."""
+"""The conformance kit accepts every plugin of this folder, and each has fewer than 40 lines."""
 
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path

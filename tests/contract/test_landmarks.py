@@ -1,4 +1,4 @@
-"""What a method author needs, each done by a third-party plugin through public means alone."""
+"""The needs of method authors, each in a third-party plugin with only the public API."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ def install(distribution, project):
 
 
 def with_field(project, name, values) -> None:
-    """Give every sample an additional field, by turns."""
+    """Give every sample an additional field, with values in rotation."""
     samples = [
         sample for split in ("training", "validation", "testing") for sample in project.annotations[split]
     ]
@@ -39,7 +39,7 @@ def with_field(project, name, values) -> None:
 
 
 def same_after_resume(project, *, stop_after=1) -> None:
-    """A run that was stopped and resumed ends as one that was not."""
+    """A run that was stopped and resumed is identical to an uninterrupted run."""
     assert project.train() == 0
     whole, rows = load_checkpoint(project.out).learner, project.rows()
     project.config["output"]["output_dir"] = "resumed"
@@ -89,7 +89,7 @@ seen = []
 
 
 def test_a_field_of_the_json_weighs_the_loss(install, project):
-    """Two of four training images have wrong points, and quality 0: they must not matter."""
+    """Two of four training images have wrong points and quality 0: they must have no effect."""
     install(WEIGHED)
     with_field(project, "quality", [1.0, 0])
     assert project.train() == 0
@@ -265,7 +265,7 @@ def test_coarse_maps_are_decoded_where_they_are(make_project, distribution, mode
     errors = [float(row["error_px"]) for row in project.rows()]
     assert (
         np.median(errors) < 1.5
-    )  # a pixel of a map is 4 of the network's, which are 1.3 to 2 of the image's
+    )  # a pixel of a map is 4 input pixels, and each of these is 1.3 to 2 image pixels
 
 
 def test_outputs_need_no_place_in_the_image(install, project):
@@ -490,7 +490,7 @@ def test_a_group_is_added_to_the_cores_optimizer(install, project):
 
 @pytest.mark.parametrize("accumulate", [1, 2, 3])
 def test_accumulated_batches_are_one_large_batch(project, accumulate):
-    """Of losses that are means over landmarks, all of which are visible, the gradients are the same."""
+    """The gradients are the same if losses are means over landmarks, and all of these are visible."""
     project.set(
         solver={
             "max_epochs": 1, "mini_batch_size": 3, "data_loader_batch_size_train": 2, "base_lr": 1e-3,
@@ -959,7 +959,7 @@ def test_a_model_of_another_number_of_landmarks_is_a_start(make_project, trained
         assert torch.allclose(after[name].float(), before[name].float(), atol=1e-4), name
 
 
-# Looking on -----------------------------------------------------------------------------------------------
+# Observing ------------------------------------------------------------------------------------------------
 
 DEBUG = '''
 class Stranger(Plugin):
@@ -980,7 +980,7 @@ def test_debug_sample_sees_what_a_sample_was_before_augmentation(install, projec
     project.set(sampler={"debug": True, "data_aug": "AffineComplexElastic", "num_workers": 1})
     assert project.train() == 0
     kept = stranger().kept
-    assert len(kept) == 3  # until it says that it is done
+    assert len(kept) == 3  # until it is finished
     for batch, labels in kept:
         before = batch["before"]
         assert before["image"].shape == batch["image"].shape and not torch.equal(
@@ -1014,7 +1014,7 @@ def test_an_observer_sees_the_module_and_every_batch(install, project):
     assert [name for name, _, _ in events] == ["start", *["batch", "batch", "batch", "epoch"] * 2, "end"]
     assert [batch for name, batch, _ in events if name == "batch"] == [1, 2, 3] * 2
     norms = [norm for name, _, norm in events if name == "batch"]
-    # An event comes a step late, so the last two of an epoch see the same module.
+    # An event is sent one step later, so the last two events of an epoch see the same module.
     assert [norms[1], norms[4]] == [norms[2], norms[5]]
     assert len(set(norms)) == 4
 
@@ -1039,7 +1039,7 @@ class Idea(Plugin):
 
 @pytest.fixture
 def idea(project):
-    """A file of its own name, so that tests do not see each other's module."""
+    """A file with a unique name, so that tests do not share a module."""
     path = project.folder / f"idea_{abs(hash(project.folder)) % 10**8}.py"
     path.write_text(ONE_FILE)
     return path
@@ -1052,7 +1052,7 @@ def test_one_file_is_a_plugin(project, idea, capsys, how):
     assert "its code runs" in capsys.readouterr().err
     out = project.folder / "p"
     images = project.folder / "images"
-    assert project.lannunet("predict", project.out, images, "-o", out) == 2  # it may be a model of others
+    assert project.lannunet("predict", project.out, images, "-o", out) == 2  # it may be a third-party model
     assert f"--plugin {idea.name}" in capsys.readouterr().err
     assert project.lannunet("predict", project.out, images, "-o", out, "--plugin", idea) == 0
 

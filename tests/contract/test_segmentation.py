@@ -1,4 +1,4 @@
-"""What a method author needs in `task: segmentation`, each done by a third-party plugin, by public means."""
+"""The needs of method authors in `task: segmentation`, each in a plugin with only the public API."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ from lannunet_core.run.checkpoint import load_checkpoint
 
 @pytest.fixture
 def project(segmentation):
-    """As short as can be: an epoch of two batches."""
+    """The shortest run: one epoch of two batches."""
     segmentation.set(solver={"max_epochs": 1, "mini_batch_size": 2})
     return segmentation
 
@@ -49,7 +49,7 @@ def redeclare(project, **keys) -> None:
 
 
 def mapped(project, **fields) -> None:
-    """List the training cases as version 2 does, each with additional fields, by turns."""
+    """List the training cases as version 2 does, each with additional fields in rotation."""
     cases = {
         f"Tr{n}": {
             "images": [f"imagesTr/Tr{n}_0000.nii.gz"],
@@ -127,7 +127,7 @@ seen = []
 
 
 def test_a_field_of_dataset_json_weighs_the_loss(install, project):
-    """Two of five cases have wrong labels, and quality 0: they must not matter."""
+    """Two of five cases have wrong labels and quality 0: they must have no effect."""
     install(WEIGHED)
     mapped(project, quality=[1.0, 0], age=[41, None], site=["a", "b"], pose=[[1, 2.5]])
     project.set(solver={"mini_batch_size": 5}, sampler={"data_aug": "None"}, inference={"split": "training"})
@@ -144,7 +144,7 @@ def test_a_field_of_dataset_json_weighs_the_loss(install, project):
     assert seen[0]["pose"].tolist() == [[1, 2.5], [1, 2.5]]
     assert {(row["id"], row["age"], row["site"]) for row in rows(project)} >= {("Tr0", "41", "a")}
     assert json.loads((project.out / "summary.json").read_text())["metrics"] == {"ages": 3 * 41}
-    mapped(project, quality=[0.5])  # what was prepared is used again, with the fields of today
+    mapped(project, quality=[0.5])  # the prepared cases are used again, with the current fields
     seen.clear()
     assert project.train("--overwrite") == 0
     assert {float(value) for one in seen for value in one["quality"]} == {0.5}
@@ -197,7 +197,7 @@ class Network(nn.Module):
 def test_the_network_gets_further_inputs_in_training_and_in_patches(install, project):
     install(AGED, architecture=True, files={"stranger_network.py": NETWORK + RECORDED})
     listed(project, age=[7.5, 12.5])
-    for path in project.raw.glob("images*/*"):  # each voxel says its x
+    for path in project.raw.glob("images*/*"):  # the value of each voxel is its x
         image = sitk.ReadImage(str(path))
         ramp = np.broadcast_to(np.arange(20, dtype=np.float32), image.GetSize()[::-1])
         made = sitk.GetImageFromArray(np.ascontiguousarray(ramp))

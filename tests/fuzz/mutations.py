@@ -1,4 +1,4 @@
-"""Mutations of valid files: of what they hold, and of their bytes."""
+"""Mutations of valid files: of their content, and of their bytes."""
 
 import copy
 import json
@@ -55,7 +55,7 @@ def places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 @dataclass(frozen=True)
 class Nest:
-    """Lists in lists, enough that no recursion follows them."""
+    """Nested lists, deeper than the recursion limit."""
 
     depth: int
 
@@ -101,7 +101,7 @@ def trees(draw: st.DrawFn, seed: Any) -> Any:
 
 
 def as_json(tree: Any) -> bytes:
-    """Keys that JSON has not become text."""
+    """Encode as JSON; keys that JSON does not have become text."""
     pieces: list[str] = []
     stack: list[Any] = [("value", tree)]
     while stack:

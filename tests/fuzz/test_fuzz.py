@@ -1,6 +1,6 @@
-"""Mutated inputs of every kind end in a result or one sentence: no traceback, no hang, nothing else touched.
+"""Mutated inputs of every kind give a result or one sentence: no traceback, no hang, no other file changed.
 
-FUZZ_EXAMPLES says how many of each kind; the slow test runs 100,000 in all, in processes of bounded memory.
+FUZZ_EXAMPLES sets the number per kind; the slow test runs 100,000 in all, in processes of bounded memory.
 """
 
 import hashlib
@@ -40,13 +40,13 @@ MEMORY = 2 << 30  # bytes
 
 @dataclass
 class Kind:
-    """A kind of file: what it is mutated from, and how it is read.
+    """A kind of file: the valid content that is mutated, and the reader.
 
     Attributes:
-        path: Where the file lies that a command reads.
-        tree: What it holds, where that can be mutated; else its bytes are.
-        dump: Writes a tree.
-        read: The command, or a reader, whose refusal is a `UserError`.
+        path: Path of the file that a command reads.
+        tree: Content that is mutated; if None, the bytes are mutated.
+        dump: Function that writes a tree.
+        read: Command, or reader that refuses with a `UserError`.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class Kind:
 
 
 def command(*arguments):
-    """A call of the command line; its end has to be one of three."""
+    """A call of the command line, with one of three allowed exit codes."""
 
     def call():
         said = io.StringIO()
@@ -90,7 +90,7 @@ def as_yaml(tree):
 
 
 class Ground:
-    """A folder with valid data of every kind, beside a tree of others that nobody may touch."""
+    """A folder with valid data of every kind, next to a tree of files that must not change."""
 
     def __init__(self, folder, trained):
         self.decoy = folder / "victim"

@@ -1,4 +1,4 @@
-"""A stranger's image format, from a distribution with an entry point."""
+"""A third-party image format, from a distribution with an entry point."""
 
 import numpy as np
 import pytest

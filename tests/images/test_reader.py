@@ -131,7 +131,7 @@ def test_components_of_a_vector_image_are_channels(tmp_path):
         path = write(tmp_path / name, vectors, is_vector=True)
         np.testing.assert_array_equal(read_image(path, 3).pixels, np.moveaxis(vectors, -1, 0))
         check_header(path, 3)
-    four = np.stack([GREY] * 4, -1)  # in a medical file the fourth is no alpha
+    four = np.stack([GREY] * 4, -1)  # in a medical file the fourth channel is not alpha
     assert read_image(write(tmp_path / "four.mha", four, is_vector=True), 2).pixels.shape == (4, Y, X)
 
 
@@ -251,7 +251,7 @@ def test_dicom_without_its_preamble_is_known_by_its_suffix(tmp_path):
 
 
 def test_content_decides_and_not_the_path(tmp_path):
-    """A folder called like a format, and files with another's suffix, or none."""
+    """A folder whose name ends like an image, and files with the suffix of another format, or without one."""
     folder = tmp_path / "scans.nii.gz" / "old.dcm"
     folder.mkdir(parents=True)
     for source in (
@@ -313,7 +313,7 @@ FILES = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*:UserWarning")  # Pillow also warns of a TIFF that ends early
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")  # Pillow also warns about a truncated TIFF
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_truncated_files_are_told_by_name(tmp_path, name, share):

@@ -1,4 +1,4 @@
-"""Discovery against real metadata on the path: folders of `.dist-info` and modules."""
+"""Discovery with real metadata on PYTHONPATH: `.dist-info` folders and modules."""
 
 import sys
 
@@ -145,7 +145,7 @@ def test_a_plugin_that_cannot_be_loaded_is_one_message(distribution, source, cau
     message = str(error.value)
     assert cause in message
     assert "'Acme' (acme 3.1)" in message
-    assert "acme" in message.rpartition(". ")[2]  # the last sentence says what to do with which distribution
+    assert "acme" in message.rpartition(". ")[2]  # the last sentence states what to do
     assert "\n" not in message
 
 

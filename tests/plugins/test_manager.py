@@ -40,7 +40,7 @@ class Net(Plugin):
 
 
 class Quiet:
-    """A loss."""
+    """A loss of a plugin."""
 
     def __call__(self, outputs, labels):
         return {"quiet": outputs.sum() * 0}
@@ -680,7 +680,7 @@ def test_what_a_specification_says_of_old_names_reaches_the_author_with_his_plug
         "Plugin 'old' (lannunet-old 1.0): 'old_name' is 'new_name' since 0.4; gone in 0.6",
         "Plugin 'old' (lannunet-old 1.0): 'points' is gone in 0.6",
     ]
-    assembled(loaded_with(Present), later)  # says nothing: a warning would be an error here
+    assembled(loaded_with(Present), later)  # prints no warning: a warning would be an error here
 
 
 def test_the_examples_of_the_documentation_work_together():

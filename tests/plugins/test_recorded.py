@@ -1,4 +1,4 @@
-"""The plugins that a model was trained with, missing, changed or there."""
+"""The plugins that a model was trained with are missing, changed or installed."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Models by address, and bundles: who opens them, and what is said where nobody does."""
+"""Models by address, and bundles: which distribution opens them, and the message if none does."""
 
 import dataclasses
 from pathlib import Path

@@ -50,7 +50,7 @@ def test_a_batch_moves_with_all_that_is_in_it():
 
 
 class Squares(Dataset):
-    """Refuses what is over 5."""
+    """Refuse values over 5."""
 
     def __len__(self):
         return 9
@@ -109,7 +109,7 @@ def test_the_order_follows_from_seed_and_epoch_alone():
     assert epoch(3, first=2) == epoch(3)[2:]
     assert epoch(3) != epoch(4)
     assert epoch(3) != epoch(3, seed=2)
-    assert epoch(2**31)  # far out costs nothing
+    assert epoch(2**31)  # a point far outside takes no time
 
 
 def ordered(order, epoch=0, length=5):

@@ -29,7 +29,7 @@ PLUGIN = {"name": "unet", "distribution": "lannunet-unet", "version": "1"}
 
 
 class Evil:
-    """Unpickling it would leave a file."""
+    """An object whose unpickling would write a file."""
 
     def __init__(self, trace):
         self.trace = trace
@@ -55,7 +55,7 @@ def test_round_trip(tmp_path):
 
 
 def test_a_model_for_use_round_trips_in_safetensors(tmp_path):
-    """Tensors that share memory, tensors that are not contiguous, and what is no tensor."""
+    """Tensors that share memory, tensors that are not contiguous, and values that are not tensors."""
     shared = torch.arange(6.0).reshape(2, 3)
     state = {"network.a": shared, "network.b": shared, "network.c": shared.T, "loss.calls": 3}
     written = Checkpoint(
@@ -121,7 +121,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path, legacy):
     with pytest.raises(UserError, match=r"evil\.pt: cannot be loaded safely") as refused:
         checkpoint.load_checkpoint(tmp_path / "evil.pt")
     assert not trace.exists()
-    assert "weights_only" not in str(refused.value)  # torch says how to load it anyway
+    assert "weights_only" not in str(refused.value)  # torch's message explains how to load it anyway
     assert "\x1b" not in str(refused.value)
 
 

@@ -9,7 +9,7 @@ import torch
 from lannunet_core.run import checkpoint, run
 from lannunet_core.run.processes import now
 
-# Two workers on a small machine, and forks of a process with threads.
+# Warnings about two workers on a small machine, and about forks of a process with threads.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:.*multi-threaded"),
     pytest.mark.usefixtures("without_charts"),
@@ -18,7 +18,7 @@ pytestmark = [
 
 @pytest.fixture
 def stoppable(project, workshop):
-    """A project of four epochs of three batches that `SABOTAGE` stops."""
+    """A project with four epochs of three batches, which `SABOTAGE` stops."""
     project.set(solver={"max_epochs": 4}, trainer={"plugins": ["saboteur"]})
     return project
 
@@ -70,7 +70,7 @@ def test_killed_in_the_third_epoch(stoppable, capsys):
 
 
 def test_ctrl_c_within_an_epoch(stoppable, monkeypatch, capsys):
-    """Also where the network has dropout and running statistics."""
+    """This also holds for a network with dropout and running statistics."""
     stoppable.set(model={"architecture": "probe"})
     del stoppable.config["model"]["unet"]
     with monkeypatch.context() as patch:
@@ -85,7 +85,7 @@ def test_ctrl_c_within_an_epoch(stoppable, monkeypatch, capsys):
 
 
 def test_what_an_earlier_version_began_is_gone_on_with(stoppable, monkeypatch, capsys):
-    """Its record lacks the keys that came later, and has a size where the default is now `auto`."""
+    """The recorded configuration lacks newer keys, and has a size for a key whose default is now `auto`."""
     with monkeypatch.context() as patch:
         patch.setenv("SABOTAGE", "step 8 SIGINT")
         assert stoppable.train() == 130
@@ -108,7 +108,7 @@ def test_what_an_earlier_version_began_is_gone_on_with(stoppable, monkeypatch, c
 
 
 def test_the_best_model_of_an_earlier_version_stays_the_best(stoppable, workshop, monkeypatch):
-    """It was called otherwise; it is that of the first epoch, and the training is over."""
+    """The file had another name; it has the model of the first epoch, and the training is finished."""
     stoppable.set(trainer={"plugins": ["saboteur", "drifting"]}, solver={"decay_policy": "none"})
     with monkeypatch.context() as patch:
         patch.setenv("SABOTAGE", "epoch 4 SIGINT")
@@ -136,7 +136,7 @@ def test_a_signal_reaches_the_whole_group_of_processes(stoppable, name, code):
     )
     assert (ended.returncode, ended.stderr.splitlines()[-1]) == (code, "Interrupted.")
     assert "Traceback" not in ended.stderr
-    assert "saved at epoch 3, batch 4" in ended.stdout  # all of its three batches are done
+    assert "saved at epoch 3, batch 4" in ended.stdout  # its three batches are finished
     assert stoppable.train("--resume") == 0
     assert_same(whole(stoppable), stoppable.out)
 
@@ -295,7 +295,7 @@ def test_the_last_epoch_is_validated(project):
 
 
 def test_the_best_model_is_used(project, workshop):
-    """With errors that rise from the first validation on, it is that of the first epoch."""
+    """If errors rise from the first validation on, the best model is that of the first epoch."""
     project.set(solver={"max_epochs": 1}, trainer={"plugins": ["drifting"]})
     project.set(solver={"decay_policy": "none"})
     assert project.train() == 0
@@ -319,7 +319,7 @@ def test_without_a_validation_split_the_last_model_is_used(project):
 
 
 def test_a_model_that_finds_nothing_is_not_a_good_one(project, workshop):
-    """Also where one landmark of one image is all that there is to validate on."""
+    """This also holds if only one landmark of one image is in the validation set."""
     project.annotations["validation"] = project.annotations["validation"][:1]
     project.set(dataset={"landmarks": [0]}, trainer={"plugins": ["blind"]})
     assert project.train() == 0
@@ -396,7 +396,7 @@ def test_coordinates_are_not_rounded_by_mixed_precision(project, distribution, m
     points = torch.cat([points.flatten() for points in seen.landmarks])
     points = points[points.isfinite()]
     assert points.dtype == torch.float32
-    assert (points != points.bfloat16().float()).float().mean() > 0.9  # 8 bits do not hold them
+    assert (points != points.bfloat16().float()).float().mean() > 0.9  # they do not fit into 8 bits
 
 
 def test_parameters_of_a_loss_are_trained_saved_and_resumed(stoppable, monkeypatch):
@@ -455,14 +455,14 @@ def test_a_loss_that_is_not_a_number(project, workshop, capsys):
     image = project.folder / project.annotations["testing"][0]["image"]
     assert project.lannunet("predict", project.out, image, "-o", project.folder / "found") == 0
 
-    assert not torch.backends.cudnn.benchmark  # which predictions of this process would inherit
+    assert not torch.backends.cudnn.benchmark  # predictions of this process would inherit it
     told = workshop().events
     assert [event.name for event in told] == ["start", *["batch"] * 3, "epoch", "batch", "failure"]
     assert "epoch 2, batch 2" in told[-1].values["error"]
 
 
 def test_a_gradient_that_is_not_a_number(project, workshop, capsys):
-    """In the last batch, after which there is no loss that would show it."""
+    """The fault is in the last batch, after which no loss would show it."""
     project.set(trainer={"plugins": ["losses"]}, solver={"loss_function": "silent"})
     assert project.train() == 1
     assert "weights are not numbers after epoch 2, batch 3" in capsys.readouterr().err
@@ -480,7 +480,7 @@ def test_what_a_worker_refuses_comes_without_its_traceback(project, workshop, ca
 
 
 def test_debug_pictures_change_nothing(project, workshop):
-    """Not even where the network has dropout and running statistics."""
+    """This also holds for a network with dropout and running statistics."""
     project.set(model={"architecture": "probe"}, sampler={"debug": True})
     del project.config["model"]["unet"]
     assert project.train() == 0

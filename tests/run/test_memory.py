@@ -1,4 +1,4 @@
-"""An allocator that refuses, in whole runs: training ends with one sentence, prediction goes on."""
+"""Whole runs with an allocator that refuses: training ends with one sentence, prediction continues."""
 
 from dataclasses import replace
 
@@ -92,7 +92,7 @@ def test_training_of_segmentation_names_its_keys(segmentation, monkeypatch, caps
 
 
 def test_landmarks_are_predicted_with_less(make_project, monkeypatch, capsys):
-    """All images at once, two at a time, one, and windows of one."""
+    """All images at once, two at a time, one at a time, and windows of one image."""
     project = make_project(sizes=[(64, 64)], input_size=[64, 64])
     del project.config["model"]["unet"]
     project.set(
@@ -122,7 +122,7 @@ def test_landmarks_are_predicted_with_less(make_project, monkeypatch, capsys):
 
 
 def test_segmentation_is_predicted_with_less(segmentation_project, monkeypatch, capsys):
-    """Fewer patches at a time change nothing; smaller ones give what a model of such patches gives."""
+    """Fewer patches per batch change nothing; smaller patches give the result of a model with that size."""
     project = segmentation_project(size=(80, 48), ending=".png", patch=[64, 64])
     solver = {"max_epochs": 1, "mini_batch_size": 8, "base_lr": 0.01, "data_loader_batch_size_eval": 4}
     project.set(trainer={"plugins": ["refusing"]}, solver={"data_loader_batch_size_train": 4, **solver})

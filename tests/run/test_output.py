@@ -15,7 +15,7 @@ def _release():
 
 
 def make_run(folder, names=OURS):
-    """What a run of ours wrote, beside third-party files."""
+    """Outputs of a run, next to third-party files."""
     with releasing():
         lock_folder(folder)
         for name in names:

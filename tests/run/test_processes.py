@@ -13,7 +13,7 @@ EXACT = {"auto_mixed_precision": False, "max_epochs": 20, "mini_batch_size": 1}
 
 
 def uneven_landmarks(folder):
-    """The first images have few labels, the last ones all: the shares of a batch differ in their number."""
+    """The first images have few labels, the last ones all, so the shares of a batch have unequal numbers."""
     project = draw_project(folder, splits={"training": 5, "validation": 3, "testing": 5}, landmarks=3)
     for number, sample in enumerate(project.annotations["training"]):
         sample["coordinates"] = [
@@ -125,7 +125,7 @@ def witnessed(distribution, make_project, tmp_path, monkeypatch):
 
 
 def batches(path):
-    """The ids of each batch that a step was made of, by epoch and number; repeated steps count once."""
+    """The ids of the batch of each step, by epoch and number; repeated steps count once."""
     found = {}
     for line in path.read_text().splitlines():
         epoch, number, rank, ids = line.split()
@@ -152,12 +152,12 @@ def test_one_that_is_killed_ends_the_run_which_others_resume(witnessed, tmp_path
     assert "process 1 of 2 was killed by SIGKILL" in killed.stderr
     assert "--resume" in killed.stderr
     second = batches(path)
-    del second[2, 1]  # was under way
+    del second[2, 1]  # it was running
 
     path.unlink()
     assert witnessed.train("--resume") == 0
     resumed = first | second | batches(path)
-    assert min(batches(path)) == (2, 1)  # nothing that was done is done again
+    assert min(batches(path)) == (2, 1)  # no finished step is repeated
     path.unlink()
     assert witnessed.train("--overwrite") == 0
     assert resumed == batches(path)
@@ -216,7 +216,7 @@ class Searching(Plugin):
 def test_an_optimizer_that_searches_takes_the_same_steps_in_all(
     distribution, make_project, tmp_path, monkeypatch, plugins
 ):
-    """Also where a plugin is asked for the training step, and so nothing else averages gradients."""
+    """This also holds if a plugin implements the training step, so that only it averages gradients."""
     distribution("searching", {"searching": "searching:Searching"}, {"searching.py": SEARCHING})
     distribution("witness", {"witness": "witness:Witness"}, {"witness.py": WITNESS})
     monkeypatch.setenv("WITNESS", str(tmp_path / "batches"))

@@ -1,4 +1,4 @@
-"""Sizes that a stranger's network cannot take, and settings that torch refuses of an optimizer."""
+"""Input sizes that a third-party network cannot process, and optimizer settings that torch refuses."""
 
 import pytest
 
@@ -51,7 +51,7 @@ def refused(distribution, capsys):
     distribution("strange-nets", {"odd": "odd:Odd"}, {"odd.py": STRANGER})
 
     def refused(project, *arguments, **settings):
-        """What is said of a run that leaves nothing behind."""
+        """The message of a run that writes nothing."""
         project.config["model"] = {"architecture": "odd", "odd": settings}
         assert project.train(*arguments) == 2
         error = capsys.readouterr().err.splitlines()[-1]
@@ -78,7 +78,7 @@ def test_an_odd_size(project, segmentation_project, refused):
 
 
 def test_a_kernel_larger_than_the_input(project, refused):
-    """Found before the first image is read."""
+    """The size is refused before the first image is read."""
     error = refused(project, "--set", "sampler.input_size=[8, 8]", width=3)
     assert "sampler.input_size: " in error
     assert "Kernel size can't be greater than actual input size" in error
@@ -86,14 +86,14 @@ def test_a_kernel_larger_than_the_input(project, refused):
     project.set(sampler={"sample_mode": "patch_bias", "patch": {"sample_patch_size": [9, 20]}})
     for sample in project.annotations["training"]:
         image = project.folder / sample["image"]
-        image.write_bytes(image.read_bytes()[:300])  # which would be said first
+        image.write_bytes(image.read_bytes()[:300])  # it would be reported first
     error = refused(project, width=3)
     assert "Set it to [16, 16]" in error
     assert "sampler.patch.sample_patch_size: " in error
 
 
 def test_an_image_of_another_size_than_the_patches(make_project, distribution, capsys):
-    """Trained on patches that fit; the images, predicted whole, do not."""
+    """Training patches fit the network, but whole images in prediction do not."""
     distribution("strange-nets", {"odd": "odd:Odd"}, {"odd.py": STRANGER})
     project = make_project(sizes=((70, 66),))
     project.config["model"] = {"architecture": "odd"}
@@ -109,7 +109,7 @@ def test_an_image_of_another_size_than_the_patches(make_project, distribution, c
 
 
 def test_a_bug_stays_one(project, distribution):
-    """With an input of any size, and with a layer that fits none."""
+    """A bug in the network is not reported as a wrong size."""
     distribution("strange-nets", {"odd": "odd:Odd"}, {"odd.py": STRANGER})
     project.config["model"] = {"architecture": "odd", "odd": {"bug": True}}
     project.write()
@@ -173,7 +173,7 @@ def test_settings_that_an_optimizer_refuses(optimizers, segmentation_project):
     said = optimizers("settled", of=segmentation_project(size=(24, 20), ending=".png"), word="epsilon")
     assert "unexpected keyword argument 'epsilon'" in said
     assert keys in said
-    said = optimizers("fixed")  # it reads no key
+    said = optimizers("fixed")  # it depends on no key
     assert "Invalid learning rate: -1.0); update rates or report it to its author." in said
     said = optimizers("buggy", code=1)
     assert "Plugin 'buggy' (rates 1.0) failed in its hook 'optimizer_and_scheduler': AttributeError" in said

@@ -1,4 +1,4 @@
-"""Whole runs: what they leave, and the data that they take."""
+"""Whole runs: their outputs, and the data that they accept."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def summary(folder):
     return json.loads((folder / "summary.json").read_text())
 
 
-# What a run leaves
+# The outputs of a run
 
 
 def test_the_files_of_a_run(trained):
@@ -158,7 +158,7 @@ def test_without_openpyxl_a_workbook_is_refused_before_training(project, monkeyp
 
 
 def test_a_folder_that_refuses_permissions_and_times(project, monkeypatch):
-    """As network shares do."""
+    """The file system behaves like a network share."""
 
     def refuse(*_, **__):
         raise PermissionError(1, "Operation not permitted")
@@ -205,7 +205,7 @@ def test_a_resumed_run_is_not_sized_anew(project, workshop, monkeypatch):
 
 
 def test_measuring_leaves_no_trace(project, workshop):
-    """Not even in the running statistics of a network."""
+    """Even running statistics of a network are unchanged."""
     project.set(model={"architecture": "probe"})
     del project.config["model"]["unet"]
     assert project.train() == 0
@@ -234,7 +234,7 @@ def test_landmarks_that_are_missing(project):
 
 
 def test_a_training_batch_without_any_landmark(project):
-    """All that is known of these images is nothing: no error, no NaN."""
+    """Images without any annotation cause no error and no NaN."""
     for sample in project.annotations["training"][1:]:
         sample["coordinates"] = [None, None]
     project.set(solver={"data_loader_batch_size_train": 1})
@@ -328,7 +328,7 @@ def test_colour_pictures(make_project):
 
 @pytest.fixture
 def evaluated(make_project, trained):
-    """Evaluates the trained model again; gives the folder."""
+    """Evaluate the trained model again, and return the folder."""
     project = make_project()
     project.set(
         model={"checkpoint": str(trained.out / "checkpoints" / "best.safetensors")},
@@ -352,7 +352,7 @@ def test_inference_only_gives_what_training_gave(evaluated, trained):
 
 
 def test_starting_from_a_model(project, trained):
-    """With a learning rate of next to nothing, it stays that model."""
+    """With a learning rate near zero, the model does not change."""
     project.set(
         model={"checkpoint": str(trained.out / "checkpoints" / "best.safetensors")}, solver={"base_lr": 1e-12}
     )
@@ -366,7 +366,7 @@ def test_evaluation_modes(evaluated, trained):
         for mode in ("scale_heatmap_first", "scale_pred_coords", "use_input_size")
     }
     found = {mode: points(of_mode) for mode, of_mode in rows.items()}
-    # From the same map, which is a poor one after so little training.
+    # From the same map, which is poor after so few steps.
     assert np.abs(found["scale_heatmap_first"] - found["scale_pred_coords"]).max() < 4
     to_original = resize_affine((64, 64), (32, 32))
     mapped = transform_points(to_original, found["use_input_size"])
@@ -402,7 +402,7 @@ def test_lannunets_own_yaml_trains(project, capsys):
 
 @pytest.mark.slow
 def test_a_volume_phantom_is_learned(make_project):
-    """Two blobs in 48³ to under 1.5 voxels."""
+    """Two blobs in 48³ voxels are located with an error below 1.5 voxels."""
     project = make_project(
         sizes=((48, 48, 48),), splits={"training": 16, "validation": 3, "testing": 5}, input_size=[48, 48, 48]
     )
@@ -416,7 +416,7 @@ def test_a_volume_phantom_is_learned(make_project):
 
 
 def test_two_channels_are_learned(make_project):
-    """One landmark shows in each channel only."""
+    """Each landmark is visible in only one channel."""
     project = make_project(
         channels=2, splits={"training": 20, "validation": 4, "testing": 6}, input_size=[64, 64]
     )

@@ -48,7 +48,7 @@ def test_a_group_that_is_added_later_follows():
     of.add_param_group({"params": [torch.nn.Parameter(torch.ones(1))], "lr": 0.5})
     seen = rates(of, schedule, 5)
     assert [row[0] for row in seen] == pytest.approx([expected(0.1, step) for step in range(5, 10)])
-    assert seen[0][1] == 0.5  # as it was added, until the next step
+    assert seen[0][1] == 0.5  # the initial rate, until the next step
     assert [row[1] for row in seen[1:]] == pytest.approx([expected(0.5, step) for step in range(6, 10)])
 
 

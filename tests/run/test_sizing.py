@@ -21,7 +21,7 @@ def configured(budget=30.0, batches=150, epochs="auto", every=10):
 
 
 def seconds(sized, step, validation):
-    """What a run of this size takes; the last epoch is validated in any case."""
+    """The time of a run of this size; the last epoch is always validated."""
     return (
         sized.max_epochs * sized.mini_batch_size * step
         + math.ceil(sized.max_epochs / sized.validate_every) * validation
@@ -61,7 +61,7 @@ def test_the_budget_is_used_and_kept(budget, batches, every, step, validation):
     assert 1 <= sized.mini_batch_size <= batches
     assert 1 <= sized.validate_every <= every
     took = seconds(sized, step, validation)
-    # The last epoch's validation may come on top, and an epoch that does not fit is left out.
+    # The validation of the last epoch may exceed the budget; an epoch that does not fit is omitted.
     assert took <= total * 0.97 + validation
     assert took >= total * 0.97 - (sized.mini_batch_size * step + validation) * 1.01
 
@@ -104,7 +104,7 @@ def test_a_run_that_is_too_short_says_so_before_it_starts(request, task, capsys)
     printed = capsys.readouterr()
     assert "warning: solver.max_epochs: 6 batches are too few" in printed.err
     assert "(2 epochs of 3)" in printed.err
-    # As a start for more, a model is trained already.
+    # A run that starts from a trained model is not warned.
     again = ("--set", f"model.checkpoint={project.out}", "--set", f"output.output_dir={project.out}2")
     assert project.train(*again) == 0
     assert "too few" not in capsys.readouterr().err
@@ -120,7 +120,7 @@ def test_the_key_that_decides_is_named():
 
 
 def history(sized, *seconds, validation=0.0):
-    """Rows of epochs that took so long, and their validations as long on top."""
+    """Records of epochs with these durations, to which validations add theirs."""
     return [
         {"epoch": n, "seconds": s + (validation if n % sized.validate_every == 0 else 0)}
         for n, s in enumerate(seconds, 1)
@@ -139,13 +139,13 @@ def test_a_lasting_slow_down_shortens_the_run_and_a_short_one_does_not():
     assert (shorter.shortened, shorter.end) == (((9, 13),), 13)  # 12 s, and 4 times 2
     assert sizing.within_budget(shorter, [*slow, {"epoch": 10, "seconds": 2}]) is shorter
     again = sizing.within_budget(shorter, history(TWENTY, *[1] * 6, 2, 2, 2, 4, 4))
-    assert again.shortened == ((9, 13), (11, 12))  # nothing is left, and the rate has to come down
+    assert again.shortened == ((9, 13), (11, 12))  # no time is left, and the learning rate must still decay
     none = replace(TWENTY, budget=None)
     assert sizing.within_budget(none, slow) is none
 
 
 def test_a_run_that_ends_beyond_its_budget_ends():
-    """Its last epoch was the slow one: nothing is left to shorten."""
+    """The last epoch was slow, so nothing is left to shorten."""
     late = history(TWENTY, *[1] * 19, 30)
     assert sizing.within_budget(TWENTY, late) is TWENTY
     shortened = replace(TWENTY, shortened=((10, 20),), max_epochs=30)

@@ -1,4 +1,4 @@
-"""What makes training faster changes nothing else: scaler, memory layout, compilation."""
+"""Gradient scaler, memory layout and compilation change the speed of training, and nothing else."""
 
 import functools
 from contextlib import nullcontext
@@ -31,7 +31,7 @@ def same_weights(one, other):
 
 
 class Scaled(MixedPrecision):
-    """16-mixed without the 16 bits, which are slow on a CPU: what remains is its gradient scaler."""
+    """16-mixed without 16-bit arithmetic, which is slow on a CPU: only its gradient scaler remains."""
 
     def forward_context(self):
         return nullcontext()
@@ -67,7 +67,7 @@ def test_the_state_of_the_gradient_scaler_is_resumed(project, workshop, monkeypa
     ("capability", "precision"), [((7, 5), "16-mixed"), ((8, 0), "bf16-mixed"), ((9, 0), "bf16-mixed")]
 )
 def test_bfloat16_where_the_gpu_multiplies_in_it(project, monkeypatch, capability, precision):
-    """torch says of the older ones that they support it: they emulate it."""
+    """torch reports that older GPUs support it, but they only emulate it."""
 
     class Config:
         solver = SolverConfig(loss_function="kl")
@@ -80,7 +80,7 @@ def test_bfloat16_where_the_gpu_multiplies_in_it(project, monkeypatch, capabilit
 
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_channels_last_is_a_layout_alone(dimensions):
-    """Weights of other dimensions keep theirs."""
+    """Weights of other dimensions keep their memory layout."""
     torch.manual_seed(0)
     conv = getattr(nn, f"Conv{dimensions}d")
     network = nn.Sequential(conv(2, 4, 3), nn.Flatten(), nn.LazyLinear(3))
@@ -108,7 +108,7 @@ def compiled(monkeypatch):
 
 @pytest.mark.slow
 def test_a_compiled_network_trains_alike(project, compiled, capsys):
-    """It is saved and resumed as one that is not compiled."""
+    """A compiled network is saved and resumed like one that is not compiled."""
     plain = project.folder / "plain"
     assert project.train("--set", f"output.output_dir={plain}") == 0
     project.set(trainer={"compile": True, "channels_last": True}, sampler={"num_workers": "auto"})

@@ -17,7 +17,7 @@ class Failed(Exception):
 
 
 class Module(nn.Module):
-    """Two terms, each of a parameter of its own."""
+    """Two loss terms, each with a separate parameter."""
 
     def __init__(self):
         super().__init__()
@@ -136,7 +136,7 @@ def test_what_the_hook_answers_is_read_too(answer):
 
 
 def test_a_loss_on_the_way_that_is_no_number_ends_the_run():
-    """Also where the hook returns something else."""
+    """This also holds if the hook returns something else."""
     of = run(sgd)
 
     def own_step(step):
@@ -151,7 +151,7 @@ def test_a_loss_on_the_way_that_is_no_number_ends_the_run():
 
 
 def test_what_is_written_over_afterwards_was_read_before():
-    """The values of a step are read when the next one is under way."""
+    """The values of a step are read while the next step runs."""
     of, kept = run(sgd), torch.tensor(2.0)
     of.hooks.training_step = lambda step: {"mean": kept}
     one = step(of)

@@ -1,4 +1,4 @@
-"""Between two training steps a device is not waited for: no value of it is read, no copy is blocking."""
+"""Between two training steps the host does not wait for the device: it reads no value, and no copy blocks."""
 
 import numpy as np
 import pytest
@@ -16,11 +16,11 @@ from tests.fixtures.far import Far, device
 
 
 class Done(BaseException):
-    """After the steps: what comes then is not of interest."""
+    """Stop watching after the steps."""
 
 
 class Event:
-    """In the place of a mark in the device's queue."""
+    """A replacement for an event in the device's queue."""
 
     recorded = waited_for = 0
 
@@ -33,7 +33,7 @@ class Event:
 
 @pytest.fixture
 def waits(monkeypatch):
-    """What the device is waited for in the second and third batch of a run (the first fills caches)."""
+    """The operations that the host waits for in the second and third batch (the first fills caches)."""
 
     def of(project) -> list[str]:
         project.set(solver={"max_epochs": 1, "mini_batch_size": 3, "data_loader_batch_size_train": 2})
@@ -109,7 +109,7 @@ def test_of_segmentation(segmentation_project, waits, plugins, dimensions):
 
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_of_augmentation(dimensions):
-    """Also on intensities alone, and where an image is cut."""
+    """This also holds for intensities only, and if an image is cut into patches."""
     size = (24, 20, 16)[:dimensions]
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.normal(size=(4, 2, *size[::-1])).astype(np.float32))

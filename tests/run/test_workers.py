@@ -13,12 +13,12 @@ from lannunet_core.run import batches, workers
 from lannunet_core.run.batches import make_loader
 from lannunet_core.run.workers import WorkersLost, end_workers, loaded_batches
 
-# Forks of a process with threads.
+# Warnings about forks of a process with threads.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded")
 
 
 class Doing(Dataset):
-    """Does something at the third sample."""
+    """Call a function at the third sample."""
 
     def __init__(self, do=lambda: None):
         self.do = do
@@ -69,7 +69,7 @@ def test_a_worker_that_hangs(monkeypatch, short_turn):
 
 
 def test_a_stop_while_a_worker_hangs(short_turn):
-    """Two of them: torch would wait for one after the other, ten seconds each."""
+    """With two workers, torch would wait for them one after the other, ten seconds each."""
     asked, before = time.monotonic(), set(torch.multiprocessing.active_children())
     hang = Doing(lambda: time.sleep(1000))
     assert len(list(load(hang, stopping=lambda: True, workers=2))) == 2
@@ -115,14 +115,14 @@ def test_a_worker_that_starts_after_its_main_process_was_killed_ends(tmp_path):
 def wait_for_end(worker):
     status = Path(f"/proc/{worker}/status")
     until = time.monotonic() + 60
-    while status.exists() and "State:\tZ" not in status.read_text():  # a zombie waits for its new parent
+    while status.exists() and "State:\tZ" not in status.read_text():  # its new parent has not collected it
         assert time.monotonic() < until, "the worker lives on"
         time.sleep(0.05)
 
 
 def test_workers_end_with_a_killed_main_process():
     made, give = os.pipe()
-    of_tests = set(torch.multiprocessing.active_children())  # a fork believes them to be its own
+    of_tests = set(torch.multiprocessing.active_children())  # a fork treats them as its own
     main = os.fork()
     if main == 0:
         batches = load(Doing(lambda: time.sleep(1000)))

@@ -28,7 +28,7 @@ class Tiny(Plugin):
 
 @pytest.fixture
 def check(distribution, monkeypatch, capsys):
-    """Installs a plugin `Tiny-Net`, checks a name, and gives the exit code and what was printed."""
+    """Install a plugin `Tiny-Net`, check a name, and return the exit code and the output."""
     monkeypatch.setenv("COLUMNS", "160")
 
     def run(name="tinynet", *options, source=TINY, requires=("lannunet-core>=0.1",)):

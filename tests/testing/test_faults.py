@@ -1,7 +1,7 @@
-"""Every fault that is planted in a network is found by the check for it, and what it says names the fault.
+"""Each check finds the fault that is planted in a network, and its message names the fault.
 
-A sound plugin stands here in full; a fault is one change of its text. Those of labels, losses, sampling and
-decoding are planted in the tests of the tasks.
+This file contains a correct plugin; a fault is one change of its text. Faults of labels, losses, sampling and
+decoding are in the tests of the tasks.
 """
 
 import pytest

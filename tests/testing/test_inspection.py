@@ -1,4 +1,4 @@
-"""Plugins inspected in processes of their own."""
+"""Plugins inspected in separate processes."""
 
 import sys
 
@@ -47,7 +47,7 @@ def seen(distribution, request):
 
 @pytest.fixture
 def asked(distribution, request):
-    """A look with what the plugin answers, in this process, where there is no torch to import."""
+    """An inspection in this process, with the plugin's results and without importing torch."""
 
     def ask(source):
         module = f"seen_{abs(hash(request.node.name))}"
@@ -60,7 +60,7 @@ def asked(distribution, request):
 def problem(found) -> str:
     (only,) = found.problems
     assert "'Acme' (acme 3.1)" in only
-    assert "acme" in only.rpartition(". ")[2]  # the last sentence says what to do
+    assert "acme" in only.rpartition(". ")[2]  # the last sentence states what to do
     return only
 
 
@@ -178,7 +178,7 @@ def test_it_is_asked_about_a_task_that_it_serves(asked, answer, cause):
     )
     found = asked(HEAD + source)
     if cause is None:
-        assert found.problems == []  # the core's answers
+        assert found.problems == []  # the results of the core
     else:
         assert cause in problem(found)
 

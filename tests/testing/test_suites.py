@@ -1,4 +1,4 @@
-"""The kit itself: claims, other forms of plugins, and that it leaves no trace."""
+"""The kit itself: flags, other forms of plugins, and that it leaves no files."""
 
 import random
 import subprocess

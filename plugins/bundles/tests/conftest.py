@@ -1,4 +1,4 @@
-"""A cache of the tests' own, and a server that gives files."""
+"""A separate cache for the tests, and a file server."""
 
 import http.server
 import threading

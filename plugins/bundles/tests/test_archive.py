@@ -1,4 +1,4 @@
-"""What no bundle is: each is refused in one sentence, before anything of it is used."""
+"""Invalid bundles: each is refused with one sentence, before any of its content is used."""
 
 import io
 import json
@@ -59,7 +59,7 @@ def zipped(entries, compression=zipfile.ZIP_STORED, mode=0o100644):
 
 @pytest.fixture
 def refused(tmp_path):
-    """What is said of a bundle of these bytes; opening it leaves nothing."""
+    """The message for a bundle of these bytes; opening it writes nothing."""
 
     def refused(content, where=None):
         path = tmp_path / "a.lnb"

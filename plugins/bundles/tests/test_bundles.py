@@ -1,4 +1,4 @@
-"""From a run to a bundle and back: what it predicts, what it says, and what it does not say."""
+"""From a run to a bundle and back: its predictions, its card, and what it must not contain."""
 
 import getpass
 import io
@@ -43,7 +43,7 @@ def bundle(trained, tmp_path_factory):
 
 
 def places(project):
-    """What no reader is to learn of the machine."""
+    """Information about the machine that a bundle must not contain."""
     names = {str(project.folder), project.folder.parent.name, str(Path.home()), socket.gethostname()}
     return [name.encode() for name in names | {getpass.getuser()} if len(name) > 4]
 
@@ -112,7 +112,7 @@ def test_it_says_what_the_model_is(trained, bundle):
     assert manifest.input_size == [32, 32]
     summary = json.loads((trained.out / "summary.json").read_text())
     assert manifest.metrics[0]["overall"] == summary["overall"]
-    assert "testing0" not in manifest.text()  # the names of cases may be those of patients
+    assert "testing0" not in manifest.text()  # the names of cases may be names of patients
     pictures = [name for name in kept if name.endswith(".jpg")]
     assert 0 < len(pictures) <= 6
     assert max(Image.open(io.BytesIO(kept[name])).size[0] for name in pictures) <= 256
@@ -275,7 +275,7 @@ def test_a_zoo(trained, bundle, tmp_path, capsys):
     shutil.copy(bundle, zoo)
     shutil.copy(KEPT / "segmentation" / "model.lnb", zoo / "cells.lnb")
     (zoo / "broken.lnb").write_bytes(bundle.read_bytes()[:-1])
-    for _ in range(2):  # its own index it writes again
+    for _ in range(2):  # it replaces its own index
         assert trained.lannunet("bundle", "index", zoo) == 0
     assert "warning: left out" in capsys.readouterr().err
     listed = json.loads((zoo / "index.json").read_text())["bundles"]

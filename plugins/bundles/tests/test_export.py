@@ -38,7 +38,7 @@ NUDGE = 3e-6  # of a pixel; a point that it moves is not defined to PIXELS, as i
 
 
 def run_alone(folder, program, *arguments) -> str:
-    """What a program of the page prints in a process that has none of our packages."""
+    """The output of a program of the page in a process without our packages."""
     (folder / program).write_text(PROGRAMS[program])
     ended = subprocess.run(
         [sys.executable, "-c", ALONE, program, *map(str, arguments)],
@@ -123,7 +123,7 @@ def test_without_the_extra_it_says_what_to_install(trained, tmp_path, monkeypatc
 
 @pytest.fixture
 def strangers(monkeypatch):
-    """Makes a task whose models are a network of a method author."""
+    """Make a task whose models are the network of a method author."""
 
     def make(network: torch.nn.Module | None, wanted=lambda *given: {}) -> None:
         graph = network and Graph(

@@ -40,7 +40,7 @@ def test_another_process_checks_what_is_kept(server, monkeypatch):
 
 
 def test_another_hash_is_another_model(server):
-    """Also of an address that this process fetched before."""
+    """This also holds for an address that this process fetched before."""
     first = address(server)
     assert fetch(first).read_bytes() == CONTENT
     second = address(server, CONTENT[::-1])
@@ -118,7 +118,7 @@ def test_a_bundle_is_opened(server):
 
 
 def test_a_configuration_names_one(server, project, capsys, without_charts):
-    """It is not taken for a path, and a run starts from it."""
+    """The address is not treated as a path, and a run starts from it."""
     kept = VERSIONS[0] / "landmarks" / "model.lnb"
     model = address(server, kept.read_bytes(), "/wings.lnb")
     project.set(model={"checkpoint": str(model)}, trainer={"inference_only": True})

@@ -33,7 +33,7 @@ def environment(server, cache):
 
 
 def fetched(server, cache, *models):
-    """In a process of its own: the library reads its settings when it is imported."""
+    """Run in a separate process, because the library reads its settings when it is imported."""
     command = [sys.executable, "-c", SCRIPT, *models]
     ended = subprocess.run(command, env=environment(server, cache), capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr

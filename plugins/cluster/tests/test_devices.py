@@ -1,4 +1,4 @@
-"""The processes of a run that end differently."""
+"""Processes of a run that end in different ways."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def ending():
 @pytest.mark.parametrize(
     ("ends", "codes"),
     [
-        ([(0, 2), (3, 0)], [2, None]),  # it saves, so nothing is to be waited for
+        ([(0, 2), (3, 0)], [2, None]),  # it saves, so there is nothing to wait for
         ([(0.5, LOST), (0, 1)], [LOST, 1]),
         ([(0.5, 0), (0, 0)], [0, 0]),
     ],

@@ -27,7 +27,7 @@ def crossed(tmp_path_factory, project_in):
 
 @pytest.fixture(scope="session")
 def pooled(crossed):
-    """Its folder of pooled predictions, with fold 1 trained too."""
+    """The folder of pooled predictions, with fold 1 trained too."""
     assert crossed.train("--folds", "0-2") == 0
     runs = [crossed.out / f"fold{k}" for k in range(3)]
     assert crossed.lannunet("evaluate", "--runs", *runs, "-o", crossed.out / "pooled") == 0
@@ -36,7 +36,7 @@ def pooled(crossed):
 
 @pytest.fixture
 def copy(crossed, tmp_path):
-    """A copy of the project to spoil."""
+    """A copy of the project that tests may damage."""
     shutil.copytree(crossed.folder, tmp_path / "project")
     return type(crossed)(tmp_path / "project", crossed.annotations, json.loads(json.dumps(crossed.config)))
 
@@ -65,7 +65,7 @@ def test_what_is_finished_is_skipped_and_what_was_interrupted_goes_on(copy, caps
 
 
 def test_finished_folds_that_joined_others_are_skipped(copy, tmp_path, capsys):
-    """Also where the others are named by the folder of their cross-validation."""
+    """This also holds if the other folds are named by the folder of their cross-validation."""
     others = tmp_path / "others"
     shutil.copytree(copy.out / "fold0", others / "fold0")
     joined = (
@@ -135,7 +135,7 @@ def test_an_image_twice_is_refused(pooled, crossed, tmp_path, capsys):
 
 
 def test_two_samples_of_one_image_in_a_run_are_no_contradiction(copy, tmp_path):
-    """Such as the left and the right side of one radiograph."""
+    """An example are the left and the right side of one radiograph."""
     path = copy.folder / "folds" / "fold0.json"
     fold = json.loads(path.read_text())
     first, second, *_ = fold["testing"]

@@ -1,4 +1,4 @@
-"""Scripts for SLURM, run by bash with its variables, and by a SLURM of this machine."""
+"""Scripts for SLURM, run by bash with SLURM's variables, and by a SLURM on this machine."""
 
 import json
 import os
@@ -180,7 +180,7 @@ def test_a_slurm_of_this_machine_trains_the_folds(slurm, crossed, out):
 @pytest.mark.slow
 @pytest.mark.skipif(bool(missing), reason=f"needs SLURM (apt-get install slurm-wlm): no {', '.join(missing)}")
 def test_srun_starts_the_processes_of_a_run(slurm, crossed, out):
-    """`trainer.devices: auto` is as many as there are."""
+    """`trainer.devices: auto` uses all processes that srun started."""
     crossed.set(dataset={"src_targets": "points.json"}, inference={"split": "validation"})
     crossed.write()
     command = ["srun", "--ntasks=2", "--ntasks-per-node=2", "--cpus-per-task=1", sys.executable]

@@ -1,4 +1,4 @@
-"""The conformance kit on our own formats, and on a stranger's."""
+"""The conformance kit on our own formats, and on a third-party one."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ BOTH = sorted(one.name for one in formats() if one.read and one.write)
 
 
 def checks(name):
-    """The outcome of each check that costs no process of its own."""
+    """The result of each check that needs no separate process."""
     suite = type(name, (FormatConformance,), {"format": name})()
     outcomes = {}
     for check in vars(FormatConformance):
@@ -90,7 +90,7 @@ def test_a_strangers_format_is_found_listed_used_and_checked(install, make_proje
     with pytest.raises(SystemExit):
         cli.main(["plugins", "list", "--json"])
     listed = json.loads(capsys.readouterr().out)["landmark_formats"]
-    assert "strange_points" not in sys.modules  # a list imports nothing
+    assert "strange_points" not in sys.modules  # listing imports nothing
     assert [one["distribution"] for one in listed if one["name"] == "pts"] == ["strange-points"]
 
     project = make_project()
@@ -127,7 +127,7 @@ def test_the_kit_finds_a_fault(right, wrong, check, said, install):
 def test_a_check_by_command_of_what_writes_no_or_reads_no_or_is_broken(
     install, write_slp, tmp_path, pictures, capsys
 ):
-    """One that only reads is checked with an example, which stays as it is."""
+    """A format that only reads is checked with an example, which is not changed."""
 
     def check(*words):
         with pytest.raises(SystemExit) as end:

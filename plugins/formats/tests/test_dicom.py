@@ -55,7 +55,7 @@ def test_points_are_in_a_report(radiograph, tmp_path):
 
 
 def test_a_segment_lies_around_each_landmark(radiograph, tmp_path):
-    """3 × 3 pixels, one where the border is near; an image without a landmark has none."""
+    """Segments have 3 × 3 pixels, or one near the border; an image without a landmark has no segment."""
     highdicom = pytest.importorskip("highdicom", reason="highdicom is not installed")
     of = format_called("dicom-seg", "")
     of.write(annotations(radiograph), tmp_path / "out")

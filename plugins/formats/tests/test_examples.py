@@ -1,4 +1,4 @@
-"""Files that DeepLabCut, Lightning Pose and SLEAP bring as examples, where they are on this machine.
+"""Example files of DeepLabCut, Lightning Pose and SLEAP, if they are on this machine.
 
 `LANNUNET_EXAMPLES` names a folder with clones of (parts of) DeepLabCut/DeepLabCut,
 paninski-lab/lightning-pose and talmolab/sleap; they are not part of this repository.
@@ -17,7 +17,7 @@ from lannunet_core import cli, image_header
 
 @pytest.fixture
 def example():
-    """The one file or folder of an example, by its name."""
+    """The file or folder of an example, by its name."""
     folder = os.environ.get("LANNUNET_EXAMPLES")
     if not folder:
         pytest.skip("LANNUNET_EXAMPLES names no folder with the examples of other programs")
@@ -39,7 +39,7 @@ def read(path, images=None):
     ("openfield-Pranav-2018-10-30", "CollectedData_Pranav", 116, 4),
 ])  # fmt: skip
 def test_deeplabcut(project, table, count, names, example):
-    """The project, whose .csv is read, and the .h5 beside it say the same."""
+    """The .csv of the project, which is read, and the .h5 next to it have the same content."""
     pytest.importorskip("h5py")
     folder = example(project)
     name, of_csv = read(folder)
@@ -63,7 +63,7 @@ def test_lightning_pose(example):
 
 
 def test_sleap(example, tmp_path):
-    """Image files that were annotated on another machine, and a package with two flies in a picture."""
+    """Image files that were annotated on another machine, and a package with two flies in one image."""
     pytest.importorskip("h5py")
     name, said = read(example("small_robot_siv.slp"), example("robot0.jpg").parent)
     assert (name, said.names) == ("sleap", ("1",))

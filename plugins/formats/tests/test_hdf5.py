@@ -1,4 +1,4 @@
-"""DeepLabCut's .h5 and SLEAP's .slp: what is in them, and that nothing of them is run."""
+"""DeepLabCut's .h5 and SLEAP's .slp: their content, and that no code in them is executed."""
 
 import io
 import pickle
@@ -39,7 +39,7 @@ def flat(annotations, animals):
 def test_a_data_frame_of_pandas_is_the_table_beside_it(
     animals, layout, parts, points, tmp_path, pictures, annotated, write_frame
 ):
-    """In both layouts, with one or three columns for the path; points to the last bit."""
+    """Both layouts, with one or three columns for the path; points are bit-identical."""
     clip = tmp_path / "project" / "labeled-data" / "clip"
     clip.mkdir(parents=True, exist_ok=True)
     for n in range(3):
@@ -108,7 +108,7 @@ def encoded(pixels):
 
 
 def test_frames_that_are_image_files(tmp_path, pictures, write_slp):
-    """What is not visible is unlabelled; predictions are left out; an old file counts from the corner."""
+    """Invisible points are unlabelled; predictions are left out; old files count from the corner."""
     backend = {"filename": "D:\\clips\\a0.png", "filenames": [f"D:\\clips\\a{n}.png" for n in range(3)]}
     hidden = (1.0, 2.0, False)
     frames = [(0, 0, 0, [[TIP, EYE]]), (0, 1, 0, [[TIP, hidden]]), (0, 2, 1, [[TIP, EYE]])]
@@ -125,7 +125,7 @@ def test_frames_that_are_image_files(tmp_path, pictures, write_slp):
 
 @pytest.mark.parametrize(("version", "order"), [(1.3, slice(None, None, -1)), (1.4, slice(None))])
 def test_frames_of_a_package_become_files(version, order, tmp_path, write_slp):
-    """Of two videos of one name, in the colours that they had; videos go by their number."""
+    """Frames of two videos with the same name, in their colours; videos are identified by number."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (2, 20, 30, 3), np.uint8)
     backends = [{"filename": ".", "dataset": f"video{n}/video"} for n in (3, 15)]

@@ -1,4 +1,4 @@
-"""The commands of the pages in docs/ are run as they stand there: import, plan, train, export."""
+"""The commands of the pages in docs/ are run unchanged: import, plan, train, export."""
 
 import json
 import re
@@ -22,7 +22,7 @@ SMALL = {
 
 
 def commands(page):
-    """The commands of a page, in its order."""
+    """The commands of a page, in the order of the page."""
     blocks = re.findall(r"^```\n(lannunet .*?)```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
     return [line for block in blocks for line in block.splitlines()]
 
@@ -116,7 +116,7 @@ def test_the_commands_of_a_page(
     assert sum(len(annotations[split]) for split in ("training", "validation", "testing")) == 6
     predictions, names = read_predictions(Path("runs/annotations/predictions.csv"))
     assert names == ["tip", "left eye", "right eye"]
-    if lay_out is deeplabcut:  # no video on two sides
+    if lay_out is deeplabcut:  # no video is in two splits
         packed = json.loads(Path("sleap.json").read_text())
         assert sum(len(packed[split]) for split in ("training", "validation", "testing")) == 3
         videos = [{one["video"] for one in annotations[split]} for split in ("training", "testing")]

@@ -1,4 +1,4 @@
-"""Files laid out as the programs write them: what is in them, and one sentence where they are wrong."""
+"""Files as the programs write them: their content, and one sentence for each mistake."""
 
 import json
 from dataclasses import replace
@@ -226,7 +226,7 @@ a1.png\ttip\t\t\tabsent\tp2
 
 @pytest.fixture
 def place(tmp_path, pictures):
-    """A folder beside the pictures, in which a file can be put."""
+    """A folder next to the images, in which tests write a file."""
 
     def put(name, content):
         path = pictures.parent / tmp_path.name / name
@@ -304,7 +304,7 @@ def test_what_programs_write_is_understood(name, file, content, expected, place,
     ],
 )
 def test_as_other_systems_and_spreadsheets_write_it(file, content, note, place, pictures):
-    """Ends of lines, marks of order, decimal commas, paths and cases of another system."""
+    """Line endings, byte-order marks, decimal commas, and paths and letter case of another system."""
     if isinstance(content, str):
         content = content.replace("PICTURES", str(pictures))  # an absolute path
     _, said = read(place(file, content), pictures)
@@ -412,7 +412,7 @@ def test_a_folder_for_each_case_and_an_old_fcsv(tmp_path, volumes):
         (tmp_path / case / "F.fcsv").write_text(text)
     _, said = read(tmp_path, None)
     assert [one.image.parent.name for one in said.images] == ["one", "two"]
-    assert said.images[0].marks["tip"].at == (-29.3, 11.4, 38.0)  # without a word it was in RAS
+    assert said.images[0].marks["tip"].at == (-29.3, 11.4, 38.0)  # without a declaration it was in RAS
     dataset = load_dataset(dataset_section(tmp_path), -1)
     assert {one.id for of in dataset.samples.values() for one in of} == {"one/scan", "two/scan"}
 
@@ -461,7 +461,7 @@ def test_label_maps_of_nnlandmark(tmp_path, volumes):
 
 
 def changed(content, *path, value):
-    """A copy of a nested JSON in which one value is another."""
+    """A copy of a nested JSON with one value replaced."""
     copy = json.loads(json.dumps(content))
     inner = copy
     for key in path[:-1]:
@@ -587,7 +587,7 @@ def changed(content, *path, value):
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(file, content, said, place, pictures):
-    """Missing image, wrong count, unknown or repeated label, several instances: with file and place."""
+    """Missing image, wrong count, unknown or repeated label, several instances: named with file and line."""
     path = place(file, content)
     with pytest.raises(UserError, match=said) as error:
         read(path, pictures)
@@ -632,7 +632,7 @@ def test_states_reach_the_data_set(place, pictures):
     ("coco.json", json.dumps({**COCO, "images": COCO["images"][:1]})),
 ])  # fmt: skip
 def test_a_turned_photograph_is_annotated_upright(file, content, tmp_path, pictures):
-    """Its EXIF says that it was held sideways: the size and the points are those of the upright picture."""
+    """The EXIF orientation is sideways: the size and the points are those of the upright image."""
     picture = Image.open(pictures / "a0.png").transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise
@@ -661,7 +661,7 @@ def test_an_nnunet_folder_is_taken_by_name(tmp_path, volumes, annotated):
 
 
 def test_folds_and_missing_and_the_draw(tmp_path, pictures, annotated, capsys):
-    """Of a source without lists: the same images on the same side, wherever it lies and in whatever order."""
+    """Images of a source without lists get the same split, independent of their folder and order."""
     made = annotated(pictures, np.arange(36.0).reshape(6, 3, 2))
     made.images[1].marks.pop("tip")
     format_called("coco", "").write(made, tmp_path / "coco.json")

@@ -1,4 +1,4 @@
-"""What is written in a format and read again is the same: to 1e-6 pixels, blobs to half a voxel."""
+"""Writing and reading a format keeps positions: to 1e-6 pixels, for blobs to half a voxel."""
 
 import shutil
 import tempfile
@@ -16,14 +16,14 @@ from lannunet_landmarks.data.formats import formats, matching
 from lannunet_core import UserError, call_accepting
 
 COUNTED = ("tps", "morphologika")  # landmarks have no names there
-BY_CASE = ("slicer", "fcsv", "morphologika")  # do not say where the images lie
+BY_CASE = ("slicer", "fcsv", "morphologika")  # do not contain the folder of the images
 WRITTEN = {one.name: one for one in formats() if one.write and one.read}
 CASES = [
     (name, dimensions, system)
     for name in WRITTEN
     for system in WRITTEN[name].systems
     for dimensions in WRITTEN[name].dimensions
-    if system == "pixel" or dimensions == 3  # our pictures have no world
+    if system == "pixel" or dimensions == 3  # our 2D images have no world coordinates
 ]
 SHARES = st.lists(st.tuples(*[st.floats(0, 1)] * 3) | st.none(), min_size=3, max_size=3)
 
@@ -41,7 +41,7 @@ def test_what_is_written_is_read(name, dimensions, system, shares, pictures, vol
     missing = [np.nan] * 3
     points = np.array([[missing if one is None else one for one in of_image] for of_image in shares])
     points = points[..., :dimensions] * (size - 1)
-    points[:, 0] = size / 3  # each image shows one at least
+    points[:, 0] = size / 3  # each image shows at least one
     if name == "nnlandmark":  # one voxel holds one landmark
         points[..., 0] = [2, 9, 16]
     before = annotated(folder, points)
@@ -90,7 +90,7 @@ def test_what_a_format_holds_comes_back_and_the_rest_is_said(name, pictures, vol
 
 @pytest.mark.parametrize("name", WRITTEN)
 def test_a_missing_image_is_named_with_the_place(name, pictures, volumes, annotated, tmp_path):
-    """In one sentence, wherever it is found out: by the reader, or when the data set is opened."""
+    """One sentence, whether the reader or the data set finds the mistake."""
     of = WRITTEN[name]
     flat = "pixel" in of.systems and 2 in of.dimensions
     shutil.copytree(pictures if flat else volumes, tmp_path / "images")

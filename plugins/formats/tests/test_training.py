@@ -1,4 +1,4 @@
-"""Every format that comes in is three commands away from a trained model: import, plan, train."""
+"""Every input format leads to a trained model with three commands: import, plan, train."""
 
 import json
 from dataclasses import replace

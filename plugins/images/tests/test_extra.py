@@ -1,4 +1,4 @@
-"""Additional fields of entries, as they reach batches."""
+"""Additional fields of samples and cases, as passed to batches."""
 
 import pickle
 

@@ -89,7 +89,7 @@ def test_inside_is_on_the_pixels():
 
 
 def test_a_letterbox_keeps_proportions_in_mm():
-    """A CT of thick slices: 12 mm an input slice, and 15 of 64 used, where voxels were counted."""
+    """A CT with thick slices: with proportions in voxels, an input slice has 12 mm, and 15 of 64 are used."""
     spacing = np.array([0.7, 0.7, 3.0])
     matrix = resize_affine((512, 512, 60), (128, 128, 64), pixel=spacing)
     np.testing.assert_allclose(np.diag(matrix)[:-1] * spacing, 180 / 64)

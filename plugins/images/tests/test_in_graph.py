@@ -1,4 +1,4 @@
-"""What an exported graph sees of an image is what a network sees of it."""
+"""An exported graph prepares an image in the same way as the data pipeline."""
 
 import numpy as np
 import pytest

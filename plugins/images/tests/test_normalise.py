@@ -1,4 +1,4 @@
-"""Normalisations of a channel by what counts of it."""
+"""Normalisations of a channel by part of its pixels."""
 
 import numpy as np
 import pytest

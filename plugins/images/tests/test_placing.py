@@ -1,4 +1,4 @@
-"""Where a sample is cut, once its transform is drawn."""
+"""The position at which a sample is cut, after its transform is drawn."""
 
 import pickle
 

@@ -34,7 +34,7 @@ def test_the_same_size_changes_nothing():
 
 
 def test_shrinking_averages_what_would_alias():
-    """The finest pattern, shrunk by 4, would be all white or all black without anti-aliasing."""
+    """Without anti-aliasing, the finest pattern would be all white or all black after downsampling by 4."""
     stripes = np.arange(400) % 2
     shrunk = resample_matrix(400, 4 * np.arange(100) + 1.5, 4.0) @ stripes
     np.testing.assert_allclose(shrunk[2:-2], 0.5, atol=0.05)
@@ -72,7 +72,7 @@ def draw_blobs(size, centres, width):
 
 
 def centroid(image, near, reach):
-    """The centre of mass (x, y[, z]) of what stands out around a point."""
+    """The centre of mass (x, y[, z]) of the pixels above the background around a point."""
     low = [max(round(c) - reach, 0) for c in near]
     window = image[tuple(slice(a, round(c) + reach + 1) for a, c in zip(low, near, strict=True))[::-1]]
     window = window - window.min()
@@ -98,7 +98,7 @@ PLACES_3D = np.array([[0.27, 0.3, 0.7], [0.71, 0.68, 0.31]])
     ],
 )
 def test_blobs_are_where_the_mapped_coordinates_say(tmp_path, original, wanted, resize):
-    """Drawn in original pixels, through a real file, the real reader and the resize."""
+    """Blobs are drawn in original pixels, and pass through a real file, the real reader and the resize."""
     rng = np.random.default_rng(3)
     places = PLACES_2D if len(original) == 2 else PLACES_3D
     centres = places * np.array(original) + rng.uniform(-0.5, 0.5, places.shape)
@@ -180,7 +180,7 @@ def test_an_image_that_vanishes_is_refused():
 @pytest.mark.parametrize("resize", ["letterbox", "stretch"])
 @pytest.mark.parametrize(("shape", "wanted"), [((3, 90, 70), (32, 24)), ((2, 9, 40, 30), (20, 25, 6))])
 def test_a_large_image_is_resized_block_by_block(monkeypatch, shape, wanted, resize):
-    """The same numbers, and never as floats as a whole."""
+    """The result is the same, and the whole image is never converted to floats."""
     pixels = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
     whole, _ = prepare_image(pixels, wanted, resize)
     monkeypatch.setattr("lannunet_images.prepare.BLOCK", 1000)

@@ -1,4 +1,4 @@
-"""Fewer at a time, and smaller windows, where an allocator refuses."""
+"""Smaller batches and smaller windows if an allocator refuses."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ REFUSALS = [
 
 
 class Allocator:
-    """Refuses more than so much; keeps what it gave."""
+    """Refuse more than a limit, and record what was allocated."""
 
     def __init__(self, most, error=REFUSALS[0]):
         self.most, self.error, self.given = most, error, []
@@ -55,7 +55,7 @@ def test_what_fits_is_taken_as_asked(capsys):
 
 
 def test_where_not_even_one_fits_smaller_windows_are_taken(capsys):
-    """Or, where there are none to take, one sentence says so."""
+    """If there are no smaller windows, one sentence reports it."""
     with pytest.raises(RunFailed, match="not enough memory to predict: a single one does not fit"):
         list(Room().in_batches(range(4), 4, Allocator(0).take))
     room = Room()

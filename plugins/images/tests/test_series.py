@@ -120,7 +120,7 @@ def test_one_of_the_series_is_named_by_its_uid(tmp_path, capsys, monkeypatch):
 
 
 def test_the_volumes_of_a_folder(tmp_path, capsys):
-    """Each series of several slices; what else lies there is an image of its own."""
+    """Each series of several slices is a volume; every other file is a separate image."""
     folder = tmp_path / "study"
     write_study(folder)
     write_series(folder, 1, title="localizer", prefix="one")

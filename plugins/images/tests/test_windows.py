@@ -20,7 +20,7 @@ def test_weights_sum_to_one_at_every_pixel(side):
     windows = Windows.over((image,), (patch,), (margin,), (stride,))
     (starts,) = windows.starts
     assert starts[0] == 0
-    # The last patch ends at the border, and beyond it only for the stride's sake.
+    # The last patch ends at the border, and extends beyond it only to fit the stride.
     assert max(image, patch) <= windows.covered_size[0] < max(image, patch) + stride
     assert all(b - a <= max(patch // 2, stride) for a, b in itertools.pairwise(starts))
     for level in (1, stride):
@@ -43,7 +43,7 @@ def test_the_middle_of_a_patch_weighs_most():
 
 
 def test_a_margin_that_is_the_whole_patch_is_blended():
-    """As of a network with instance normalisation: a cut in the middle of the overlap would save nothing."""
+    """The margin is the whole patch, as with instance normalisation: a narrow cut would not avoid seams."""
     weights = Windows.over((160,), (32,), (16,)).weights(0)
     assert ((weights[48] > 0) & (weights[64].roll(16) > 0))[16:].all()
     steps = {start: weight.diff().abs().max().item() for start, weight in weights.items()}

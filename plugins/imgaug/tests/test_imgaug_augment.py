@@ -104,7 +104,7 @@ def test_volumes_are_refused(imgaug_loads):
 
 
 def test_an_opencv_that_cannot_load_is_named(tmp_path: Path):
-    """What a slim system does: importing cv2 fails, since libGL is missing."""
+    """On a minimal system, importing cv2 fails because libGL is missing."""
     message = "libGL.so.1: cannot open shared object file: No such file or directory"
     (tmp_path / "cv2.py").write_text(f"raise ImportError({message!r})\n")
     code = (

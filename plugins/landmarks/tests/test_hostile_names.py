@@ -1,4 +1,4 @@
-"""One name that is markup, a formula and an escape sequence, through everything that shows names."""
+"""A name with markup, a formula and an escape sequence, in every output that shows names."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ def hostile(project_in, tmp_path_factory):
 
 
 def look_at(folder):
-    """What is shown in a folder of results."""
+    """The text shown in a folder of results."""
     with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     numbers = {"x", "y", "confidence", "target_x", "target_y", "error_px", "error_mm", "number"}
@@ -43,7 +43,7 @@ def look_at(folder):
     blocks = re.findall(r"<script([^>]*)>(.*?)</script>", page, re.DOTALL)
     assert "<script" not in re.sub(r"<script[^>]*>.*?</script>", "", page, flags=re.DOTALL).lower()
     records = [text for kind, text in blocks if kind.startswith(' type="application/json"')]
-    assert len(records) == len(blocks) - 1  # and the page's own program
+    assert len(records) == len(blocks) - 1  # and the script of the page
     assert all(json.loads(text) and "<" not in text for text in records)
     assert "alert(1)" not in blocks[-1][1]
     assert "&lt;script&gt;" in page
@@ -98,7 +98,7 @@ def test_all_outputs(hostile, capsys, monkeypatch, tmp_path):
 
 
 def test_names_that_stages_hand_on(hostile, capsys):
-    """The second stage looks for what the first found by the ids of a table."""
+    """The second stage reads the points of the first from a table, by id."""
     hostile.config["refine"] = {"sampler": {"patch": {"sample_patch_size": [16, 16]}}}
     hostile.config["output"]["output_dir"] = "stages"
     assert hostile.train() == 0

@@ -17,7 +17,7 @@ from lannunet_core.config.schema import canonical
 from lannunet_core.errors import UserError
 from lannunet_core.plugins.manager import SPECS
 
-# The kind that its documentation shows for your own data.
+# An example like the one in its documentation for your own data.
 OWN_DATA = """
 OUTPUT:
     OUTPUT_DIR: "/results"
@@ -35,7 +35,7 @@ SAMPLER:
     INPUT_SIZE : [512,512]
 """
 
-# The kind of its example of training and testing on cephalometric films.
+# An example like its own for cephalometric radiographs.
 EXAMPLE = """
 OUTPUT:
   OUTPUT_DIR: "../outputs/unet/"
@@ -78,7 +78,7 @@ SSH:
   AUTO_AMEND_PATHS: True
 """
 
-# Its default configuration's keys, in its order.
+# The keys of its default configuration, in their order.
 ITS_KEYS = yaml.safe_load("""
 DATASET: [DATASET_CLASS, ROOT, NAME, SRC_TARGETS, IMAGE_MODALITY, LANDMARKS, TRAINSET_SIZE,
   TO_PYTORCH_TENSOR, STANDARDIZE_LANDMARKS]
@@ -126,7 +126,7 @@ MEANS = {  # what differs beside the name
 
 
 def table() -> str:
-    """Each of its keys with ours, or why there is none."""
+    """Each of its keys with our key, or the reason why there is none."""
     rows = ["| LaNNU-Net | here | remark |", "|---|---|---|"]
     for section, names in {**ITS_KEYS, **ITS_MODELS}.items():
         for name in names:
@@ -401,7 +401,7 @@ def test_a_key_in_two_spellings_is_refused(write):
         import_config(write("SOLVER: {SEED: 1}\nsolver: {seed: 2}\n"))
 
 
-# What its own parser takes
+# What LaNNU-Net's parser accepts
 
 DATA = "DATASET: {SRC_TARGETS: a.json}\nOUTPUT: {OUTPUT_DIR: x}\n"
 
@@ -447,7 +447,7 @@ def test_what_its_phdnet_has_of_a_unet_is_ignored(write):
     )
     loaded = load_config(path)
     assert loaded.architecture.config.maxpool_factor == 3
-    assert loaded.run.solver.deep_supervision  # as if it were left out
+    assert loaded.run.solver.deep_supervision  # the same as omitting it
     assert loaded.warnings[0].startswith(f"{path}: LaNNU-Net's keys are accepted")
     answered, beside = (
         "the plugin 'phdnet' (lannunet-phdnet 0.1.0) replaces its default (hook 'loss')",
@@ -508,7 +508,7 @@ def test_keys_that_it_reads_otherwise_are_named(write):
         assert any(line.startswith(said) for line in told(loaded, path)), said
 
 
-# What the import writes
+# The converted file
 
 IMPORTED = {
     "phdnet": PHDNET + "SAMPLER: {SAMPLE_MODE: full, DATA_AUG: AffineComplex}\n",

@@ -1,4 +1,4 @@
-"""What is optimised in a run of landmarks."""
+"""The module that is optimised in a run of landmarks."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Volumes of thick slices, and of few: what a small network with the defaults reaches on them."""
+"""Errors of a small network with default settings on volumes with thick slices, and with few."""
 
 import json
 
@@ -19,7 +19,7 @@ PHANTOMS = {
 @pytest.mark.slow
 @pytest.mark.parametrize(("size", "input_size"), PHANTOMS.values(), ids=PHANTOMS)
 def test_landmarks_are_found_to_one_and_a_half_slices(tmp_path, size, input_size):
-    """Of 0.7×0.7×3 mm; two minutes at most, in one thread."""
+    """Voxels of 0.7×0.7×3 mm; training takes at most two minutes in one thread."""
     project = draw_project(tmp_path / "project", sizes=(size,), splits=SPLITS, input_size=input_size)
     for path in (project.folder / "images").iterdir():
         image = sitk.ReadImage(str(path))

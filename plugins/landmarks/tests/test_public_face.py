@@ -1,4 +1,4 @@
-"""What plugins import."""
+"""The public API that plugins import."""
 
 import subprocess
 import sys

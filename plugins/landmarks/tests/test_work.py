@@ -1,4 +1,4 @@
-"""What `lannunet train` says of its data, and which lists it needs."""
+"""The warnings of `lannunet train` about its data, and the lists that it needs."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ def external(trained, tmp_path):
 
 @pytest.mark.parametrize("more", [{}, {"training": [], "validation": []}])
 def test_an_external_test_set(trained, external, tmp_path, more):
-    """It has but one list."""
+    """The JSON has only one list."""
     options = external({"testing": trained.annotations["testing"], **more})
     assert trained.lannunet("config", "check", trained.yaml, *options) == 0
     assert trained.lannunet("train", trained.yaml, *options) == 0
@@ -54,7 +54,7 @@ def test_lists_that_a_run_needs(project, capsys, command):
 
 
 def test_images_on_both_sides(project, capsys):
-    """As one file under two ids, as a copy, and in the list that chooses the best epoch."""
+    """The image is one file with two ids, a copy, or in the list that chooses the best epoch."""
     lists, images = project.annotations, project.folder / "images"
     shutil.copy(project.folder / lists["training"][1]["image"], images / "copy.png")
     lists["testing"] = [
@@ -80,7 +80,7 @@ def test_testing_that_is_validation(project, capsys):
 
 @pytest.mark.parametrize(("field", "rule"), [("patient_id", None), ("case", "case"), (None, r"^(\w)")])
 def test_patients_on_both_sides(project, capsys, field, rule):
-    """By a field that is called so, or by what the JSON says tells a patient."""
+    """Patients are known by a field with such a name, or by `group_by`."""
     every = [one for split in ("training", "validation", "testing") for one in project.annotations[split]]
     for number, one in enumerate(every):
         one["id"] = f"{'pqrs'[number % 4]}{number}"
@@ -117,7 +117,7 @@ def test_a_landmark_that_nothing_teaches(project, capsys):
 
 @pytest.mark.parametrize("split", ["training", "validation", "testing"])
 def test_annotations_that_changed_before_a_resume(project, capsys, split):
-    """What is only evaluated may change."""
+    """Lists that are only evaluated may change."""
     assert project.train() == 0
     project.annotations[split][0]["coordinates"][0][0] += 1
     assert project.train("--resume") == (0 if split == "testing" else 2)
@@ -135,7 +135,7 @@ def test_annotations_that_moved_before_a_resume(project):
 
 
 def test_models_that_have_seen_the_images(trained, external, tmp_path, capsys):
-    """As copies."""
+    """Duplicates are copies of files."""
     copied = []
     for one in trained.annotations["training"]:
         shutil.copy(trained.folder / one["image"], tmp_path / f"{one['id']}.png")

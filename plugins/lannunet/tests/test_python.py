@@ -1,4 +1,4 @@
-"""LannU-Net from Python: models in memory, on arrays; the command line gives the same."""
+"""LannU-Net from Python: models in memory, on arrays; the results are those of the command line."""
 
 import json
 import os

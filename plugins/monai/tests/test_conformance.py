@@ -5,7 +5,7 @@ from lannunet_core.testing import ArchitectureConformance, Subject
 
 class Monai(Subject):
     plugin = "monai"
-    supports_deep_supervision = False  # what a network gives is what its arguments say
+    supports_deep_supervision = False  # the outputs of a network follow from its arguments
 
 
 @pytest.mark.slow

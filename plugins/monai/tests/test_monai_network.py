@@ -1,4 +1,4 @@
-"""Networks of MONAI by name: what is filled in, what is refused and when, and that both tasks train."""
+"""Networks of MONAI by name: filled-in arguments, refused settings, and training in both tasks."""
 
 import os
 import subprocess
@@ -42,7 +42,7 @@ def test_a_map_an_output(name, size):
 
 
 def test_several_resolutions():
-    """As DynUNet stacks them while it is trained, and as SegResNetDS lists them."""
+    """Outputs that DynUNet stacks in training, and that SegResNetDS lists."""
     image = torch.zeros(1, 2, 32, 64)
     for name, further, sizes in [
         ("DynUNet", {"deep_supervision": True}, [(32, 64), (32, 64)]),
@@ -97,7 +97,7 @@ def test_names_in_any_spelling():
 
 
 def test_both_tasks_train(project, segmentation_project, without_charts):
-    """And the model is read again."""
+    """Both tasks train, and the model is read again."""
     volumes = segmentation_project("volumes", size=(20, 18, 12), patch=(16, 16, 8))
     for of in (project, volumes):
         of.config["model"] = {"architecture": "monai", "monai": {"arguments": SMALL["SegResNet"]}}
@@ -112,13 +112,13 @@ def test_both_tasks_train(project, segmentation_project, without_charts):
     [
         ("SegResNet", [33, 34], "must match the size", [32, 34]),
         ("SwinUNETR", [32, 33], "must be divisible", [64, 64]),
-        ("BasicUNet", [16, 16], "more than one pixel", [32, 32]),  # which torch says in training alone
+        ("BasicUNet", [16, 16], "more than one pixel", [32, 32]),  # torch raises this only in training
     ],
 )
 def test_a_size_is_refused_before_an_image_is_read(project, capsys, name, size, reason, other):
     for sample in project.annotations["training"]:
         image = project.folder / sample["image"]
-        image.write_bytes(image.read_bytes()[:300])  # which would be said first
+        image.write_bytes(image.read_bytes()[:300])  # it would be reported first
     project.config["model"] = {
         "architecture": "monai",
         "monai": {"network": name, "arguments": SMALL.get(name, {})},
@@ -144,7 +144,7 @@ assert "torchvision" not in sys.modules
 
 @pytest.mark.slow
 def test_torchvision_is_not_imported(tmp_path):
-    """It does not load beside every torch. Warnings of imports are nobody's error."""
+    """MONAI does not import with every version of torch. Warnings on import are not errors."""
     (tmp_path / "torchvision.py").write_text(TORCHVISION)
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     subprocess.run([sys.executable, "-c", PROGRAM], env=environment, check=True)

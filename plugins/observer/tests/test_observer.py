@@ -1,4 +1,4 @@
-"""The observer as a run uses it: events in, files and figures out."""
+"""The observer in a run: events in, files and metrics out."""
 
 import csv
 import importlib.util

@@ -1,4 +1,4 @@
-"""Every tracker, offline or in a folder: what a run logs is read back by what the tracker wrote."""
+"""Every tracker, offline or in a folder: the logged values are read from the tracker's files."""
 
 import importlib.util
 import json
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("default")  # the trackers' own
 
 @pytest.fixture
 def offline(monkeypatch, tmp_path):
-    """Each tracker writes to disk alone; there is a key in the environment, as on a user's machine."""
+    """Each tracker writes only to disk; a key is in the environment, as on a user's machine."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "server").as_uri())
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", SECRET)
@@ -73,7 +73,7 @@ def predictions(folder):
 
 
 def logged(tracker, out, epochs, *, done=0, end="end", start_only=False):
-    """A run of the observer, as the engine tells it of one."""
+    """The observer, with the events of a run."""
     out.mkdir(exist_ok=True)
     (out / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     plugin = ObserverPlugin(ObserverConfig(trackers=[tracker], project="hands"), run_info())
@@ -193,7 +193,7 @@ def test_what_was_logged_is_read_back(tracker, offline, tmp_path):
     found = READ[tracker](out)
     assert (found["kl"], found["failed"], found["pictures"]) == ([(1, 1.0), (2, 0.5)], True, 0)
 
-    logged(tracker, out, [3], done=2)  # resumed: it is the same run there
+    logged(tracker, out, [3], done=2)  # the resumed run is the same run in the tracker
     found = READ[tracker](out)
     assert found["name"] == "first"
     assert found["kl"] == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]

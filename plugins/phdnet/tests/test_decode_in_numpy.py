@@ -1,4 +1,4 @@
-"""The decoder beside an exported network finds what the plugin's own does."""
+"""The NumPy decoder of an exported network returns the same points as the plugin's decoder."""
 
 import numpy as np
 import pytest

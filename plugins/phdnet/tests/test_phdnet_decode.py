@@ -76,7 +76,7 @@ def test_search_finds_the_peak_of_the_whole_map(nets: tuple[Tensor, Tensor], wit
         ways = displacement[m].double().numpy()
         whole = reference_map(ways, heatmap[m].double().numpy() if with_heatmap else None)
         peak = whole.max()
-        tolerance = 1e-4 * max(peak, 0.1)  # less than a tenth of one vote is nothing
+        tolerance = 1e-4 * max(peak, 0.1)  # less than a tenth of one vote is ignored
         assert height[m].item() >= peak - tolerance
         here = reference_votes(ways, [np.array([p]) for p in place[m].double().numpy()]).item()
         if with_heatmap:

@@ -12,7 +12,7 @@ def parameters(network: nn.Module) -> int:
 
 
 def test_parameters_for_one_landmark() -> None:
-    """By hand: six 3×3 convolutions, two branches of 1×1 ones, scales and shifts of the norms."""
+    """Counted by hand: six 3×3 convolutions, two branches of 1×1 ones, scales and shifts of the norms."""
     backbone = (9 * 1 + 1) * 32 + 5 * (9 * 32 + 1) * 32
     branch = (32 + 1) * 64 + (64 + 1) * 96
     norms = 2 * (6 * 32 + 2 * (64 + 96))

@@ -43,7 +43,7 @@ def test_keys_that_it_replaces_are_refused(tmp_path: Path, key: str) -> None:
 
 
 def test_stitched_patches_are_the_whole_image() -> None:
-    """Away from the border; the patches' grid is that of the image, so votes keep their places."""
+    """Away from the border, votes keep their positions, because patches are aligned to the image's grid."""
     torch.manual_seed(0)
     network = PHDNetPlugin(PHDNetConfig(), run((128, 128))).network().eval()
     image = torch.randn(1, 1, 203, 260)

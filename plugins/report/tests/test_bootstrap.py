@@ -10,7 +10,7 @@ NAN = float("nan")
 
 
 def statistics(errors, radii=(), seed=0):
-    """Of `errors` (images, N)."""
+    """The statistics of `errors` (images, N)."""
     errors = np.asarray(errors, float)
     image = np.repeat(np.arange(len(errors)), errors.shape[1])
     return bootstrap_statistics(errors.ravel(), image, bootstrap_weights(len(errors), seed), radii)
@@ -71,12 +71,12 @@ def test_draws_that_miss_the_images_with_a_figure_say_nothing():
     [
         (lambda rng: rng.normal(5, 1, (10, 2)), 5, 5, 0.92),
         (lambda rng: rng.lognormal(0, 0.5, (10, 2)), np.exp(0.125), 1, 0.92),
-        # Heavy tails, of which ten images often show nothing: 0.90 over 1500 simulations.
+        # Heavy tails, which ten images often do not show: 0.90 over 1500 simulations.
         (lambda rng: rng.lognormal(0, 1, (10, 2)), np.exp(0.5), 1, 0.88),
     ],
 )
 def test_intervals_keep_their_promise_at_ten_images(draw, mean, median, least):
-    """95 %, within what 300 simulations tell (a deviation of .0126). Percentiles hold .89, .88 and .80."""
+    """Coverage is 95 %, within a deviation of .0126 (300 simulations). Percentiles have .89, .88 and .80."""
     rng, weights, image = np.random.default_rng(1), bootstrap_weights(10, 0), np.repeat(np.arange(10), 2)
     within = np.mean([draw(rng) <= 1.5 * median for _ in range(3000)])
     held = []

@@ -1,4 +1,4 @@
-"""Ids and names of others do nothing where a spreadsheet shows them."""
+"""A spreadsheet does not evaluate third-party ids and names."""
 
 import pytest
 from lannunet_report import from_spreadsheet, spreadsheet_text

@@ -1,4 +1,4 @@
-"""Runs side by side, by statistics with a known answer and by small folders of results."""
+"""Comparing runs: statistics with a known result, and small folders of results."""
 
 import json
 import re
@@ -60,7 +60,7 @@ def test_what_only_one_run_knows_is_no_pair():
 
 @pytest.mark.parametrize("seeds, cases", [(0.0, 1.0), (1.0, 0.3), (0.3, 0.3)])
 def test_the_interval_over_seeds_and_cases_holds_the_mean(seeds, cases):
-    """In draws of the two-way model, whose true mean is 0, with three seeds and twelve cases."""
+    """The coverage in draws of the two-way model with true mean 0, three seeds and twelve cases."""
     rng = np.random.default_rng(1)
     held = 0
     for _ in range(400):
@@ -77,7 +77,7 @@ def test_an_interval_needs_seeds_and_cases():
 
 
 def test_one_seed_of_cases_alone_is_the_paired_t_interval():
-    """Where seeds say the same and there is no rest, it is Student's interval of the cases."""
+    """If seeds agree and there is no residual, it is Student's interval over the cases."""
     from scipy import stats
 
     of_case = np.random.default_rng(2).normal(1, 2, 9)

@@ -1,4 +1,4 @@
-"""What the pages of results have in common."""
+"""The common parts of the result pages."""
 
 import base64
 import io
@@ -134,7 +134,7 @@ def test_curves_of_training():
     losses, _, widths = (chart["svg"] for chart in charts)
     assert "terms.kl_loss" in losses
     assert ">2<" in losses and "10^" not in losses  # its axis has numbers
-    assert "sigma.loss" not in losses  # a name below sigma holds any word
+    assert "sigma.loss" not in losses  # a name below sigma may be any text
     assert "sigma.loss" not in widths  # one curve needs no legend
     assert training_charts([], panels) == []
 

@@ -1,4 +1,4 @@
-"""Cases that a page lets one look through."""
+"""The cases in the viewer of a page."""
 
 import base64
 import io

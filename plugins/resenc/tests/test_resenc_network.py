@@ -22,7 +22,7 @@ def network_of(size, spacing=None, heads=5, **keys):
     encoder=st.sampled_from(["residual", "plain"]),
 )
 def test_sizes_of_the_heads(size, heads, encoder):
-    """Of any image, also one that the strides do not divide."""
+    """The output has the size of any image, also if the strides do not divide it."""
     network = network_of([side + 3 for side in size], heads=heads, encoder=encoder)
     found = network(torch.randn(1, 2, *reversed(size)))
     assert len(found) == min(heads, len(network.scales) - 1)
@@ -34,7 +34,7 @@ def test_sizes_of_the_heads(size, heads, encoder):
     ("encoder", "reference"), [("residual", ResidualEncoderUNet), ("plain", PlainConvUNet)]
 )
 def test_it_is_the_library_s_network(encoder, reference):
-    """With nnU-Net's arguments (`nnUNetResEncUNetMPlans`, `nnUNetPlans`), weight for weight."""
+    """The network equals that with nnU-Net's arguments (`nnUNetResEncUNetMPlans`, `nnUNetPlans`)."""
     of_encoder = "n_blocks_per_stage" if encoder == "residual" else "n_conv_per_stage"
     torch.manual_seed(0)
     theirs = reference(

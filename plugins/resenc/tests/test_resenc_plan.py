@@ -1,4 +1,4 @@
-"""What ResEnc offers to `lannunet plan`, against the network that it is."""
+"""The cost that ResEnc reports to `lannunet plan`, against that of the network."""
 
 import subprocess
 import sys

@@ -16,7 +16,7 @@ def image(number=0, channel=0):
 
 
 def rewrite(which, change):
-    """Write an image again from what `change` makes of its pixels and its SimpleITK image."""
+    """Replace an image by the result of `change` (pixels, SimpleITK image)."""
 
     def spoil(raw):
         path = which(raw)

@@ -69,7 +69,7 @@ if __name__ == "__main__":
 
 
 def test_a_signal_to_the_group_leaves_nothing_behind(tmp_path):
-    """Nor a word of multiprocessing's tracker of semaphores, which ends at SIGHUP by itself."""
+    """The semaphore tracker of multiprocessing, which ends at SIGHUP itself, prints nothing."""
     (tmp_path / "hangs_up.py").write_text(HANGS_UP)
     ended = subprocess.run(
         [sys.executable, tmp_path / "hangs_up.py"], capture_output=True, text=True, start_new_session=True

@@ -1,4 +1,4 @@
-"""Regions that lie in each other, and classes that some cases lack: from dataset.json to the results."""
+"""Nested regions, and classes that some cases lack: from dataset.json to the results."""
 
 import csv
 import json
@@ -167,7 +167,7 @@ def test_labels_that_contradict_annotated_are_refused(segmentation, capsys, anno
 
 @pytest.mark.slow
 def test_three_organs_are_learned_where_each_case_has_one_of_them(tmp_path):
-    """Dice within .05 of full annotation, for each organ."""
+    """The Dice of each organ is within .05 of that with full annotation."""
     one_of_three.main(["--folder", str(tmp_path)])
     found = []
     for arm in one_of_three.ARMS:

@@ -1,4 +1,4 @@
-"""A server in a process of its own, for the files that ask it."""
+"""A server in a separate process, for the test files that request it."""
 
 import asyncio
 import http.client
@@ -143,7 +143,7 @@ def call():
 
 @pytest.fixture
 def own_server(tmp_path):
-    """Starts servers of a test's own."""
+    """Start separate servers for a test."""
     started = []
 
     def start(*options, task="landmarks"):

@@ -33,7 +33,7 @@ def browser():
 
 @pytest.fixture
 def image(picture, tmp_path):
-    """Another one in each test: the same bytes are one sample, whatever they are called."""
+    """A different image in each test, because the same bytes are one sample under any name."""
     return picture(tmp_path / "image.png", sum(tmp_path.name.encode()))
 
 
@@ -47,11 +47,11 @@ def page(browser, server, request):
     status(made, "^(This is|These are)")  # the first image of the queue is open
     yield made
     made.close()
-    assert [one for one in said if "status of 422" not in one] == []  # which a test asks for
+    assert [one for one in said if "status of 422" not in one] == []  # a test requests it
 
 
 def status(page, pattern):
-    """Waits for it. Not by a function of ours: the page's security policy forbids to evaluate one."""
+    """Wait by polling, because the page's security policy forbids evaluating a function."""
     from playwright.sync_api import expect
 
     expect(page.locator("#status")).to_have_text(re.compile(pattern), timeout=30_000)
@@ -75,7 +75,7 @@ def test_drop_drag_save(page, server, image, request):
     before = server.give(f"images/{page.evaluate('open.key')}")["points"]
     page.locator("#points g[data-index='0'] circle.dot").scroll_into_view_if_needed()
     dot = page.locator("#points g[data-index='0'] circle.dot").bounding_box()
-    pixel = page.locator("#points").bounding_box()["width"] / 64  # screen pixels to a pixel of the image
+    pixel = page.locator("#points").bounding_box()["width"] / 64  # screen pixels per image pixel
     x, y = dot["x"] + dot["width"] / 2, dot["y"] + dot["height"] / 2
     page.mouse.move(x, y)
     page.mouse.down()

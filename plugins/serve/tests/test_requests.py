@@ -1,4 +1,4 @@
-"""Who may ask, and what is saved: real requests to a real server."""
+"""Access and saving, with real requests to a real server."""
 
 import asyncio
 import io
@@ -49,7 +49,10 @@ def test_an_uploaded_image_is_predicted_corrected_and_saved(server, image):
     again = server.give(
         f"images/{made['key']}", "PUT", json.dumps({"points": ["absent", None], "before": answer["saved"]})
     )
-    assert again["saved"] == ["absent", {"at": second, "occluded": True}]  # what is not labelled stays
+    assert again["saved"] == [
+        "absent",
+        {"at": second, "occluded": True},
+    ]  # unlabelled landmarks remain unchanged
     assert {one["name"]: one["saved"] for one in images(server)}["new.png"] is True
 
 
@@ -258,7 +261,7 @@ def test_a_session_keeps_one_backup(tmp_path, image):
 
 
 def test_a_copy_of_an_annotated_image_is_known(tmp_path, image):
-    """Under another path: its landmarks are not replaced unseen, and numbers come as browsers write them."""
+    """The sample has another path: unseen landmarks are kept, and numbers are as browsers write them."""
     target = tmp_path / "c.json"
     entry = {"id": "a", "image": "image.png", "coordinates": [[10.0, 20.0], "absent"]}
     target.write_text(json.dumps({"landmark_names": ["tip", "root"], "training": [entry]}))
@@ -274,7 +277,7 @@ def test_a_copy_of_an_annotated_image_is_known(tmp_path, image):
 
 
 def test_a_file_of_an_earlier_session_is_not_removed(tmp_path):
-    """Where the model of this one cannot take it."""
+    """The model of this server cannot process the image."""
     earlier = tmp_path / "images" / "volume.nii.gz"
     earlier.parent.mkdir()
     earlier.write_bytes(b"a volume")

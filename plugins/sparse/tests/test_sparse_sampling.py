@@ -1,4 +1,4 @@
-"""Every patch that `sparse` draws holds the voxel that it was drawn for, whatever the augmentation."""
+"""Every patch that `sparse` draws contains its voxel, with every augmentation."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ from lannunet_core.augment.schemes import SCHEMES
 
 @dataclass
 class Annotated:
-    """What the sampling asks a prepared case for."""
+    """The parts of a prepared case that the sampling uses."""
 
     label: np.ndarray  # (*S)
 
@@ -142,7 +142,7 @@ def test_a_plan_places_patches_inside_small_images():
 
 @pytest.mark.parametrize("share", [0.0, 0.33, 1.0])
 def test_normal_sampling_is_the_tasks_own(segmentation_project, share):
-    """With the share of it: the same model as without the plugin."""
+    """With the task's share of foreground, the model is the same as without the plugin."""
     found = []
     for plugins in ([], ["sparse-normal-sampling"]):
         project = segmentation_project(name=f"{len(plugins)}-{share}")

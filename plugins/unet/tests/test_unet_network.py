@@ -190,7 +190,7 @@ def test_axes_stop_one_by_one(size: tuple[int, ...], scale: tuple[int, ...]) -> 
 
 
 def test_kernels_follow_from_spacing() -> None:
-    """Six slices of nearly cubic voxels are looked along, whatever is halved; thick ones are not yet."""
+    """Kernels extend across six slices of nearly cubic voxels, but not across thick slices at fine levels."""
     assert first_kernels(network_of((96, 96, 6), (1.0, 1.0, 1.2))) == [(3, 3, 3)] * 5
     assert first_kernels(network_of((96, 96, 6), None)) == [(3, 3, 3)] * 5
     thick = network_of((96, 96, 24), (0.7, 0.7, 3.0))

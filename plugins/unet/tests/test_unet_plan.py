@@ -1,4 +1,4 @@
-"""What U-Net offers to `lannunet plan`, against the network that it is."""
+"""The cost that U-Net reports to `lannunet plan`, against that of the network."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""How much each class counts."""
+"""The weight of each class."""
 
 import numpy as np
 import pytest

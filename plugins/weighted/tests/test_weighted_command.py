@@ -1,4 +1,4 @@
-"""`lannunet weightmaps` and the script of DIAG's name, on folders as nnU-Net has them."""
+"""`lannunet weightmaps`, and the script with DIAG's name, on nnU-Net folders."""
 
 import json
 import os
@@ -127,7 +127,7 @@ def test_maps_that_are_there_are_kept_unless_told(raw, capsys):
     assert np.load(kept).shape == (1,)
     assert "2 weight maps computed, 1 kept" in capsys.readouterr().out
 
-    assert lannunet(raw, "--jobs", 1, "--overwrite") == 2  # somebody else made it
+    assert lannunet(raw, "--jobs", 1, "--overwrite") == 2  # a third-party map
     assert "case_1_weightmap.npy: lannunet did not write this file" in capsys.readouterr().err
     assert np.load(kept).shape == (1,)
 
@@ -141,7 +141,7 @@ def test_maps_that_are_there_are_kept_unless_told(raw, capsys):
 def test_it_can_be_interrupted_and_goes_on(stage):
     slow = (
         "import signal, sys, time, lannunet_weighted.generate as g; make = g.weight_map\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background ignores it
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job of a shell ignores it
         "def slow(*a, **k): time.sleep(1); return make(*a, **k)\n"
         "g.weight_map = slow\n"
         "from lannunet_core.cli import main; main(['weightmaps', sys.argv[1], '--jobs', '1'])"

@@ -31,7 +31,7 @@ def class_weights(label: NDArray[np.int16], count: int) -> NDArray[np.float64]:
 def scipy_nearest(
     label: NDArray[np.int16], count: int, steps: tuple[float, ...], w0: float, sigma: float
 ) -> NDArray[np.float64]:
-    """The plain whole-volume way."""
+    """The simple computation over the whole volume."""
     cross = ndimage.generate_binary_structure(label.ndim, 1)
     interior = np.zeros(label.shape, bool)
     for value in range(1, count + 1):
@@ -195,7 +195,7 @@ def test_the_label_is_left_as_it_is():
 @pytest.mark.parametrize("mode", ["unet", "nearest"])
 @pytest.mark.parametrize("only", [0, 2])
 def test_a_case_of_one_class_alone_trains(mode, only):
-    """A healthy control, and scribbles of one class: what is annotated weighs something."""
+    """A healthy control, and scribbles of one class: annotated voxels have a weight above 0."""
     label = np.full((8, 9, 10), -1, np.int16)
     label[2:6] = only
     weights = weight_map(label, [1, 2], mode)

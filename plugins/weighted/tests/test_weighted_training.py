@@ -1,4 +1,4 @@
-"""Runs with weight maps and class weights (`plugins/weighted`), from the command line to the figures."""
+"""Runs with weight maps and class weights (`plugins/weighted`), from the command line to the metrics."""
 
 import csv
 import fcntl
@@ -37,7 +37,7 @@ def labels(project, part="Tr") -> dict[str, np.ndarray]:
 
 
 def write_maps(project, make, folder="weightmapsTr", part="Tr") -> None:
-    """A map of each case, as `make` (label (*S)) answers."""
+    """Write a map for each case: the result of `make` (label (*S))."""
     (project.raw / folder).mkdir(exist_ok=True)
     for case, label in labels(project, part).items():
         np.save(project.raw / folder / f"{case}_weightmap.npy", make(label)[None].astype(np.float32))
@@ -143,7 +143,7 @@ def test_constant_weights_change_nothing(segmentation_project, plugins):
 
 @pytest.mark.parametrize("plugin", ["sparse", "sparse-normal-sampling"])
 def test_what_has_no_weight_teaches_nothing(segmentation_project, plugin):
-    """Labels of weight 0 are replaced by another class: the same model."""
+    """Replacing labels of weight 0 by another class gives the same model."""
     found = []
     for other in (None, 2):
         project = segmentation_project(name=f"as{other}")
@@ -177,7 +177,7 @@ def test_weights_matter(segmentation_project):
 
 
 def test_maps_of_a_raw_data_set_are_resampled_with_their_case(segmentation):
-    """From a folder that the YAML names, one of them an image file; test cases that have one count too."""
+    """Maps in a folder that the YAML names, one as an image file; test cases with a map are weighted too."""
     write_maps(segmentation, lambda label: 1.0 + label, folder="trust")
     write_maps(segmentation, lambda label: 1.0 + label, folder="trust", part="Ts")
     first = segmentation.raw / "trust" / "Tr0_weightmap.npy"
@@ -249,7 +249,7 @@ def test_maps_are_made_again_where_map_or_record_are_damaged(segmentation):
 
 
 def test_a_share_that_takes_bytes_only(segmentation, monkeypatch):
-    """Servers that refuse permissions, times and locks."""
+    """File servers that refuse permissions, times and locks."""
 
     def refused(path, *arguments, **named):
         raise PermissionError(1, "Operation not permitted", str(path))
@@ -383,7 +383,7 @@ def test_class_weights_given_by_name_are_those_given_as_a_list(segmentation_proj
 
 @pytest.mark.parametrize("ignore", ["dark", 2])
 def test_an_ignored_class_teaches_nothing(segmentation_project, ignore):
-    """What is of class 2 may as well not be annotated."""
+    """With weight 0 for class 2, its voxels might as well be unlabelled."""
     found = []
     for ignored in (True, False):
         project = segmentation_project(name=f"ignored{ignored}")

@@ -1,4 +1,4 @@
-"""`lannunet demo` on a few of its pictures; the whole of it beside other work is slow."""
+"""`lannunet demo` on a few of its images; the complete demo is a slow test."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def few_pictures(monkeypatch):
 
 
 def test_the_whole_line(tmp_path, few_pictures, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")  # names fold where the terminal is narrow
+    monkeypatch.setenv("COLUMNS", "200")  # names wrap on a narrow terminal
     folder = tmp_path / "new" / "demo"
     assert run(folder, "--minutes", "0.05") == 0
     assert {"data", "demo.yaml", "report.html", "predictions.csv", "checkpoints"} <= {

@@ -134,7 +134,7 @@ def test_points_of_other_dimensions(tmp_path, annotations, capsys):
 
 
 def test_uncertainties_are_kept(tmp_path, annotations):
-    """Whatever they came from: a table holds no covariance."""
+    """This holds for every source, because a table contains no covariance."""
     path, out = tmp_path / "p.csv", tmp_path / "out"
     given = {
         ("c", "0"): ("", ""),
@@ -156,7 +156,7 @@ def test_uncertainties_are_kept(tmp_path, annotations):
 
 
 def test_loose_predictions_meet_their_samples(trained, tmp_path, capsys):
-    """`lannunet predict` knows files only."""
+    """The ids of `lannunet predict` are file names."""
     images = [trained.folder / one["image"] for one in trained.annotations["testing"]]
     assert trained.lannunet("predict", trained.out, *images, "-o", tmp_path / "found") == 0
     capsys.readouterr()
@@ -167,7 +167,7 @@ def test_loose_predictions_meet_their_samples(trained, tmp_path, capsys):
 
 
 def test_a_table_of_formulas_is_read_as_it_was_meant(tmp_path, annotations, predictions):
-    """Ids and names that a spreadsheet would calculate, with or without the apostrophe before them."""
+    """Ids and names that a spreadsheet would evaluate, with or without the apostrophe before them."""
     content = json.loads(annotations.read_text())
     content["testing"][0]["id"], content["landmark_names"] = "=b", ["-tip", "base"]
     annotations.write_text(json.dumps(content))
@@ -181,7 +181,7 @@ def test_a_table_of_formulas_is_read_as_it_was_meant(tmp_path, annotations, pred
 
 @pytest.mark.parametrize("name", ["predictions.csv", "summary.json", "report.html"])
 def test_files_of_others_stay(tmp_path, annotations, predictions, capsys, name):
-    """Inputs are among them."""
+    """This includes inputs."""
     theirs = tmp_path / "out"
     theirs.mkdir()
     (theirs / name).write_text(annotations.read_text() if name == "summary.json" else "theirs")
@@ -192,7 +192,7 @@ def test_files_of_others_stay(tmp_path, annotations, predictions, capsys, name):
     assert f"lannunet did not write {theirs / name}" in said.err and not said.out
     assert [path.name for path in theirs.iterdir()] == [name]
     (theirs / name).rename(tmp_path / f"moved_{name}")
-    for _ in range(2):  # what an evaluation wrote is ours
+    for _ in range(2):  # files of an earlier evaluation may be replaced
         assert run(predictions, annotations, *options) == 0
     for out in (annotations, annotations / "within", trained_run(tmp_path)):
         assert run(predictions, annotations, "-o", out) == 2

@@ -1,4 +1,4 @@
-"""Every fault planted in what a plugin answers to the hooks of landmarks is found by the check for it.
+"""Each check finds the fault that is planted in a plugin's results of the hooks of landmarks.
 
 A sound plugin for each kind of hook stands here in full; a fault is one change of its text.
 """

@@ -1,4 +1,4 @@
-"""The kit in runs of landmarks: outputs that nobody else understands, and names that a plugin provides."""
+"""The kit in runs of landmarks: outputs that only one plugin can decode, and names that a plugin adds."""
 
 import pytest
 from lannunet_landmarks.conformance import DecodeConformance, LabelConformance, LandmarkLossConformance
@@ -172,7 +172,7 @@ class Model(Plugin):
 
 
 def test_outputs_labels_and_decoder_of_its_own(install_model, failures):
-    """An architecture whose outputs only it understands is tested through its own hooks."""
+    """An architecture whose outputs only it can decode is tested through its own hooks."""
     install_model(CELLS, CELLS_PARTS)
     claims = {"plugin": "model", "supports_learned_sigma": False, "supports_deep_supervision": False}
     for base in (ArchitectureConformance, LabelConformance, LandmarkLossConformance, DecodeConformance):

@@ -123,7 +123,7 @@ def test_images_without_a_root_lie_beside_the_json(save, tmp_path):
 
 
 def replaced(path, value):
-    """The sound data set with one thing changed, by its path."""
+    """The valid data set with one value changed, by its path."""
     data = content()
     *parents, last = path
     place = data
@@ -294,7 +294,7 @@ def test_missing_annotations(tmp_path):
     [([-0.5, 0], True), ([39.4, 29.4], True), ([39.5, 5], False), ([3, -0.6], False), ([20, 30], False)],
 )
 def test_coordinates_lie_inside_their_image(point, inside):
-    """The image's pixels reach from -0.5 to size - 0.5; what has no coordinate is nowhere."""
+    """The image's pixels cover -0.5 to size - 0.5; a landmark without coordinates is in no image."""
     coordinates = np.array([[np.nan, np.nan], point])
     one = Sample("s7", Path("x.png"), coordinates, np.array([State.ABSENT, State.VISIBLE]))
     if inside:
@@ -307,7 +307,7 @@ def test_coordinates_lie_inside_their_image(point, inside):
 
 
 def test_what_lies_outside_is_named_as_in_the_file(save):
-    """Also where landmarks are selected."""
+    """This also holds if landmarks are selected."""
     one = load_dataset(save(content(), landmarks=[2, 1]), 0).samples["training"][0]
     with pytest.raises(UserError, match=r'annotations\.json, sample "a" of training: landmark 2 at \(5, 6\)'):
         check_inside(one, (4, 30))

@@ -56,7 +56,7 @@ def test_annotations_are_moved_alike_every_time(samples):
     np.testing.assert_array_equal(again["a"], centres["a"])
     other = annotated_centres(samples, None, "letterbox", 5.0, seed=2)
     assert not np.array_equal(other["a"], centres["a"])
-    # Jitter counts pixels of the resized image, of which 2 are 5 original ones.
+    # Jitter is in pixels of the resized image, and 2 of these are 5 original pixels.
     resized = annotated_centres(samples, (32, 24), "letterbox", 5.0, seed=1)
     np.testing.assert_allclose(resized["a"] - samples[0].coordinates, moved[:3] * 2.5)
 

@@ -1,4 +1,4 @@
-"""`lannunet folds`: each annotated sample is tested once, and nothing is in two lists of a fold."""
+"""`lannunet folds`: each annotated sample is tested once, and no sample is in two lists of a fold."""
 
 import json
 
@@ -102,7 +102,7 @@ def test_mistakes(dataset, tmp_path, capsys):
 
 @pytest.mark.parametrize("how", [("--count", 4), ("--leave-one-out",)])
 def test_samples_of_one_image_stay_together(dataset, tmp_path, how):
-    """What was trained on is not tested, and pooling finds each image in one run."""
+    """No training sample is tested, and pooling finds each image in one run."""
     for number in range(5):
         one = dataset.annotations["training"][number]
         dataset.annotations["training"].append(one | {"id": f"again{number}", "image": "./" + one["image"]})
@@ -152,7 +152,7 @@ def test_patients_stay_together(of_patients, tmp_path, capsys, rule, how):
 
 
 def test_patients_by_the_names_of_images(of_patients, tmp_path):
-    """Where the ids do not tell."""
+    """The ids do not name the patient."""
     for split in SPLITS:
         for one in of_patients.annotations[split]:
             stem = one["image"].removeprefix("images/").removesuffix(".png")
@@ -197,7 +197,7 @@ def test_each_fold_has_its_share_of_a_field(of_patients, tmp_path, capsys):
 
 
 def test_copies_of_an_image_stay_together(dataset, tmp_path):
-    """Under another name, as the same bytes."""
+    """A copy with another name has the same bytes."""
     for number in range(4):
         one = dataset.annotations["training"][number]
         copy = one | {"id": f"copy{number}", "image": f"images/copy{number}.png"}

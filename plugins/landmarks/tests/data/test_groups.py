@@ -1,4 +1,4 @@
-"""What is known by one name: one file, and files of the same bytes."""
+"""Images that count as the same: one file, and files with the same bytes."""
 
 from lannunet_landmarks.data.groups import CHUNK, contents, joined
 

@@ -1,4 +1,4 @@
-"""Normalisation by what the training images' numbers are around the landmarks."""
+"""Normalisation by the intensities of the training images around the landmarks."""
 
 from dataclasses import replace
 

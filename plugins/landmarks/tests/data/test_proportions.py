@@ -1,4 +1,4 @@
-"""Images of pixels that are no squares, and no cubes, as the network sees them."""
+"""Images with non-square pixels and anisotropic voxels, as the network sees them."""
 
 import json
 from dataclasses import replace
@@ -58,7 +58,7 @@ def predicted(project, model, name):
 
 
 def without_new_keys(model):
-    """A model file as it was written before there were these keys."""
+    """A model file of a version without these keys."""
     trained = load_checkpoint(model)
     config = json.loads(json.dumps(trained.config))
     del config["sampler"]["letterbox_in"]
@@ -73,7 +73,7 @@ def test_a_model_of_before_predicts_as_before(thick):
     assert predicted(thick, model, "after") == before
     session = open_model(model)
     assert session.config.sampler.letterbox_in == "pixels"
-    # A YAML that does not say how images are prepared takes the model's word.
+    # If a YAML does not state how images are prepared, the model's settings are used.
     for key in ("letterbox_in",):
         del thick.config["sampler"][key]
     thick.set(
@@ -89,7 +89,7 @@ def test_a_model_of_before_predicts_as_before(thick):
 
 
 def test_a_run_that_is_gone_on_with_keeps_its_proportions(tmp_path):
-    """Its own record says pixels by leaving the key out; a new YAML is asked to say so."""
+    """The recorded configuration means pixels if it lacks the key; a new YAML must state it."""
     project = rewritten(draw_project(tmp_path / "p", sizes=((40, 40, 10),), input_size=(16, 16, 12)), CT)
     project.set(sampler={"letterbox_in": "pixels"}, solver={"max_epochs": 1})
     assert project.train() == 0

@@ -111,7 +111,7 @@ def test_the_processes_of_a_machine_share_its_memory(samples, monkeypatch):
 
 
 def test_twice_as_many_images_are_kept_in_half_precision(samples):
-    """And those that are read again are rounded too: what fits does not change a run."""
+    """Images that are read again are rounded too, so the cache size does not change a run."""
     budget = 4 * INPUT[0] * INPUT[1]
     plain, half = (prepared(samples, budget_bytes=budget, dtype=d) for d in (torch.float32, torch.float16))
     assert (plain.preload(), half.preload()) == (1, 2)
@@ -225,7 +225,7 @@ def found(image, point, reach):
 
 
 def test_augmented_blobs_are_where_the_landmarks_say(samples):
-    """From a real file through resize and augmentation; the landmarks went their own way."""
+    """The image passes through a real file, resize and augmentation; landmarks are computed separately."""
     dataset = training(samples)
     items = [dataset[(0, draw, draw % 3)] for draw in range(30)]
     batch = collate(items)
@@ -255,7 +255,7 @@ def test_what_is_drawn_follows_from_seed_epoch_and_draw(samples):
     def linear(dataset, place):
         return dataset[place]["drawn"].spatial.linear.tolist()
 
-    scheme = make_scheme("payer19")  # always draws something
+    scheme = make_scheme("payer19")  # always draws a transform
     dataset = training(samples, scheme)
     first = linear(dataset, (4, 7, 0))
     assert linear(dataset, (4, 7, 0)) == first
@@ -275,7 +275,7 @@ def test_a_mirror_swaps_its_pairs(samples):
     assert swapped["states"].tolist() == [0, 0, 0, State.ABSENT]
     still = training(samples, Fixed(np.eye(2)), flip_pairs=[(0, 1), (3, 2)])[(0, 0, 0)]
     assert still["states"].tolist() == [0, 0, State.ABSENT, 0]
-    # What was on the left stays on the left once it is called by its mirror's name.
+    # After a mirror and the swap of names, the left landmark is on the left again.
     assert (swapped["landmarks"][0, 0] < swapped["landmarks"][1, 0]) == (
         still["landmarks"][0, 0] < still["landmarks"][1, 0]
     )

@@ -38,7 +38,7 @@ def a_sample(points, states=None):
 
 
 def centre_of(sampling, rng, sample, transform, image=IMAGE, matrix=None):
-    """The answer for a sample whose image was not resized, or by `matrix`."""
+    """The result for a sample whose image was not resized, or was resized by `matrix`."""
     matrix = np.eye(len(image) + 1) if matrix is None else matrix
     points = sample.coordinates @ np.linalg.inv(matrix)[:-1, :-1].T + np.linalg.inv(matrix)[:-1, -1]
     return call_accepting(
@@ -51,7 +51,7 @@ def centre_of(sampling, rng, sample, transform, image=IMAGE, matrix=None):
 
 
 def places(sampling, transform, sample, draws=4000, image=IMAGE):
-    """Where the sample's landmarks are shown, (draws, N, D)."""
+    """Positions of the sample's landmarks in the patches, (draws, N, D)."""
     rng = np.random.default_rng(1)
     points = []
     for _ in range(draws):
@@ -88,7 +88,7 @@ def test_each_visible_landmark_is_as_often_the_one():
 
 @pytest.mark.parametrize("transform", [identity(), turned(20, 1.2), elastic()])
 def test_the_share_of_patches_with_a_landmark(transform):
-    """Those that are placed anywhere hold the only landmark with a known probability."""
+    """Patches at random positions contain the only landmark with a known probability."""
     sample = a_sample([[44.0, 35.0]])
     anywhere = is_inside(places(PatchBias(PATCH, 0.0), transform, sample)[:, 0], PATCH).mean()
     inside = is_inside(places(PatchBias(PATCH, 0.66), transform, sample, 3000)[:, 0], PATCH)
@@ -100,7 +100,7 @@ def test_the_share_of_patches_with_a_landmark(transform):
 @pytest.mark.parametrize("states", [[State.VISIBLE], [State.ABSENT], [State.UNLABELLED]])
 def test_other_patches_lie_at_every_offset_inside_the_image(states):
     sample = a_sample([[10.0, 10.0]], states)
-    bias = 0.0 if states == [State.VISIBLE] else 1.0  # without a visible landmark there is nothing to favour
+    bias = 0.0 if states == [State.VISIBLE] else 1.0  # without a visible landmark, no position is preferred
     image = (16, 10)
     rng = np.random.default_rng(0)
     centres = [centre_of(PatchBias(PATCH, bias), rng, sample, identity(), image) for _ in range(2000)]
@@ -144,7 +144,7 @@ def test_a_patch_is_centred_on_what_an_earlier_run_saw():
             centre = centre_of(sampling, rng, sample, transform, matrix=matrix)
             middle = transform.to_source((np.array(PATCH) - 1) / 2, centre, PATCH)
             middles.append(tuple(np.round(matrix[:2, :2] @ middle + matrix[:2, 2], 6)))
-        assert set(middles) == {(44.0, 28.0), (10.0, 60.0)}  # nothing for what it did not find
+        assert set(middles) == {(44.0, 28.0), (10.0, 60.0)}  # no patch for landmarks that were not found
 
 
 def test_without_predictions_patches_are_around_the_annotations():

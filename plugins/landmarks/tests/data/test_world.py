@@ -168,7 +168,7 @@ def test_an_occluded_point_is_spelt_in_one_way(written, said, tmp_path):
 
 
 def test_millimetres_and_voxels_are_one_data_set_to_the_trainer(make_project, capsys):
-    """The whole way: the same training, predictions in voxels and in the world, occluded ones apart."""
+    """End to end: the same training, predictions in voxels and in the world, occluded ones separately."""
     project = make_project(sizes=((24, 20, 12),), splits={"training": 2, "validation": 1, "testing": 2})
     project.set(solver={"max_epochs": 1, "mini_batch_size": 1}, sampler={"input_size": [16, 16, 16]})
     direction = Rotation.from_euler("xyz", [20, -35, 110], degrees=True).as_matrix() * [1, 1, -1]

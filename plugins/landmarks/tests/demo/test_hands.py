@@ -1,4 +1,4 @@
-"""The demo's pictures: their landmarks are where they are said to be, and plain methods do not find them."""
+"""The demo's images: their landmarks are at the stated positions, and simple methods do not find them."""
 
 import json
 
@@ -53,13 +53,13 @@ def test_same_seed_same_files(tmp_path, annotations):
     ]
     assert contents[0] == contents[1]
     assert not set(contents[0]) & set(contents[2])
-    # However many there are, the first is the same.
+    # The first image does not depend on their number.
     first, again = (json.loads(path.read_text())["training"][0] for path in (annotations, paths[0]))
     assert first == again
 
 
 def test_landmarks_are_on_bone_with_background_ahead():
-    """At a finger's tip the picture is bright, and dark three bone widths further on."""
+    """At the tip of a finger the image is bright, and three bone widths beyond it dark."""
     brighter = []
     for seed in range(20):
         picture, points, _ = draw_hand(np.random.default_rng(seed))

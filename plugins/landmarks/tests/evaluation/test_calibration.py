@@ -175,7 +175,7 @@ def test_bounds_never_fall_with_the_uncertainty():
 
 
 def test_ties_count_together_in_any_order():
-    """A saturated confidence says nothing of which of its images is off further."""
+    """A saturated confidence does not rank the errors of its images."""
     uncertainty = np.repeat([0.0, 0.4, 0.9], 20)
     errors = np.random.default_rng(0).exponential(1 + 5 * uncertainty)
     one, other = (

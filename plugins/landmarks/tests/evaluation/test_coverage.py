@@ -1,4 +1,4 @@
-"""Figures of a calibration that can be counted by hand."""
+"""Metrics of a calibration that can be computed by hand."""
 
 from math import inf, nan
 from pathlib import Path

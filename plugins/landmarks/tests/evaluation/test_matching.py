@@ -1,4 +1,4 @@
-"""Predictions meet their samples: by id, or by what the image's file is called."""
+"""Predictions are matched to samples by id, or by the name of the image file."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ POINT = np.zeros((1, 2))
 
 
 def matched(names, samples):
-    """Which prediction each sample gets, of samples by id."""
+    """The prediction that is matched to each sample, by id."""
     entries = [Sample(name, Path(image), POINT, np.zeros(1, np.int64)) for name, image in samples.items()]
     predicted = [Prediction(name, Path(), POINT, np.ones(1)) for name in names]
     return {name: one.id for name, one in match(Path("p.csv"), predicted, entries, "testing").items()}
@@ -46,7 +46,7 @@ def test_ways(capsys, names, samples, way):
 
 
 def test_the_id_comes_first(capsys):
-    """Even where files are called as other samples' ids."""
+    """This holds even if files have the ids of other samples as names."""
     crossed = {"7.png": "/data/8.png", "8.png": "/data/7.png"}
     assert matched(["7.png", "8.png"], crossed) == {"7.png": "7.png", "8.png": "8.png"}
     assert not capsys.readouterr().out

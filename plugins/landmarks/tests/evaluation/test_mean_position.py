@@ -1,4 +1,4 @@
-"""What the mean position gives, against plain loops; and that runs say which landmarks do not beat it."""
+"""The mean position, against plain loops; and runs report the landmarks that are not better."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ NAN = float("nan")
 
 @pytest.fixture(params=[2, 3])
 def samples(request, tmp_path):
-    """Images of several sizes; one landmark that is nowhere placed, one that is in one of two images."""
+    """Images of several sizes; one landmark is never annotated, and one only in one of two images."""
     rng = np.random.default_rng(0)
     found = []
     for number in range(6):
@@ -74,7 +74,7 @@ def test_the_mean_is_that_of_shares_of_the_size(samples):
 
 
 def test_it_is_in_the_frame_of_the_predictions(samples):
-    """In input pixels, where the run's are; the middle of an image is the middle of its input."""
+    """Validation errors are in input pixels; the centre of an image is the centre of its input."""
     dimensions = samples[0].coordinates.shape[1]
     size = (40, 24, 32)[:dimensions]
     middle = np.full((4, dimensions), 0.5)
@@ -136,7 +136,7 @@ def test_a_run_tells_what_the_mean_position_gives(trained, capsys, tmp_path):
     assert summary["not_learned"] == worse
     page = (trained.out / "report.html").read_text()
     assert "mean position" in page
-    # Of a model that is used without its training images, too.
+    # A model that is used without its training images shows it too.
     only = {"training": [], "testing": trained.annotations["testing"]}
     (tmp_path / "only.json").write_text(json.dumps(only))
     capsys.readouterr()
@@ -158,7 +158,7 @@ def test_a_run_tells_what_the_mean_position_gives(trained, capsys, tmp_path):
 
 
 def test_the_log_names_what_is_not_learned_yet(make_project, capsys):
-    """A landmark that does not move is not beaten by six batches."""
+    """After six batches, the model is not better than the mean position of a landmark that does not move."""
     project = make_project()
     for split in ("training", "validation", "testing"):
         for sample in project.annotations[split]:

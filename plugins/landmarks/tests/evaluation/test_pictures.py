@@ -1,4 +1,4 @@
-"""Debug pictures: what is in them is found again in their pixels."""
+"""Debug pictures: their content is verified by their pixels."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def test_predictions_are_drawn_in_the_networks_frame(tmp_path, size):
 
     maps = torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(0))
     draw_predicted_maps(batch, [maps], [prediction(0, inside), prediction(1, outside)], tmp_path / "new")
-    # The legend shows either colour once; the points themselves are in the first picture only.
+    # The legend shows each colour once; only the first picture contains the points.
     for colour in (GREEN, ORANGE):
         drawn, not_drawn = (count(tmp_path / "new" / f"case{number}.png", colour) for number in (0, 1))
         assert drawn > not_drawn + 10
@@ -79,7 +79,7 @@ def test_predictions_without_annotation_or_points(tmp_path):
 
 
 def test_no_name_leads_elsewhere():
-    """And two that differ keep apart."""
+    """Two different names remain different."""
     ids = [
         "a/b",
         "a_b",

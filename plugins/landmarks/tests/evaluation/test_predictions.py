@@ -80,7 +80,7 @@ def test_reading_gives_back_what_was_written(tmp_path, predictions):
         np.testing.assert_allclose(after.confidence, before.confidence, atol=5e-5)
     assert read[0].extra == {"scanner": "B\nline", "views": "[1, 2]", "extra_x": "3"}
     assert json.loads(read[0].extra["views"]) == [1, 2]
-    # What has been read and written again is the same file except for the annotation.
+    # Reading and writing gives the same file, except for the annotation.
     write_predictions(tmp_path / "again.csv", read, names)
     for before, after in zip(rows_of(tmp_path / "p.csv"), rows_of(tmp_path / "again.csv"), strict=True):
         assert {key: before[key] for key in ("id", "landmark", "x", "y", "confidence")} == {

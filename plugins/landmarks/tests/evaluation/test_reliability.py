@@ -1,4 +1,4 @@
-"""Confidence as a probability: calibration and its figures, against draws of known probability."""
+"""Confidence as a probability: calibration and its metrics, against draws of known probability."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_after_calibration_it_is_the_probability():
 
 
 def test_the_order_of_points_stays():
-    """Also where all held-out points were right, or large raw confidences were worse than small ones."""
+    """This also holds if all held-out points are right, or large raw confidences are worse than small."""
     raw = np.linspace(0.01, 0.999, 100)
     for hits in (np.ones(100), np.zeros(100), (raw < 0.5).astype(float)):
         known = calibrate_confidence(raw, hits, 5.0, "px")

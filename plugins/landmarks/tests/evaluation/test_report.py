@@ -1,4 +1,4 @@
-"""The page, parsed as a browser would."""
+"""The page, parsed as HTML."""
 
 import base64
 import io
@@ -208,7 +208,7 @@ def test_volumes_show_three_planes_in_proportion(tmp_path):
     for plane in page.planes[:3]:
         assert plane["start"] == round(worst[plane["axis"]])  # through the landmark
         assert len(plane["slices"]) > 5
-        assert "letters" not in plane  # nobody knows how it lies
+        assert "letters" not in plane  # its orientation is unknown
     world = World(np.diag([1.0, 2.0, -3.0]), np.zeros(3))  # z points to the feet
     page = page_of(tmp_path, [replace(case, world=world) for case in cases], (12, 40, 50))
     axial, coronal, sagittal = page.planes[:3]

@@ -1,4 +1,4 @@
-"""Figures of a split against closed forms and plain loops."""
+"""Metrics of a split against closed forms and plain loops."""
 
 import json
 from dataclasses import replace
@@ -116,7 +116,7 @@ def test_intervals_resample_images_not_landmarks():
 
 
 def test_intervals_are_about_those_of_a_plain_bootstrap():
-    """Of many images, where all methods agree."""
+    """With many images, all methods agree."""
     errors = np.random.default_rng(3).gamma(2, 1.5, size=(200, 3))
     errors[4, 1] = NAN
     cases = with_errors(errors)
@@ -180,7 +180,7 @@ def test_uncertainty_is_the_root_mean_square_distance():
     away = rng.normal(size=(200_000, 3)) @ shape[0].T
     assert pixels[0] == pytest.approx(np.sqrt((away**2).sum(1).mean()), rel=0.01)
     assert millimetres[0] == pytest.approx(np.sqrt(((away * case.spacing) ** 2).sum(1).mean()), rel=0.01)
-    assert np.isnan([pixels[1], millimetres[1]]).all()  # there is no point that it could be of
+    assert np.isnan([pixels[1], millimetres[1]]).all()  # without a point there is no radius
     assert np.isnan(uncertainties(replace(case, covariance=None))).all()
     assert np.isnan(uncertainties(replace(case, spacing=None))[1]).all()
 

@@ -1,4 +1,4 @@
-"""Corrected annotations into our JSON: nothing is lost, and what changed is said."""
+"""Merging corrected annotations into our JSON: nothing is lost, and changes are reported."""
 
 import getpass
 import json

@@ -1,4 +1,4 @@
-"""Shapes, whatever their place, turn and size."""
+"""Shapes are compared independently of position, rotation and size."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_the_turn_is_that_of_procrustes(seed, dimensions):
     if np.linalg.det(rotation) > 0:
         expected = a @ rotation * scale / (a**2).sum() + mean.mean(axis=0)
         np.testing.assert_allclose(found, expected, atol=1e-9)
-    else:  # a mirror image would lie closer, and is none
+    else:  # a mirror image would be closer, but is not allowed
         assert np.linalg.det(np.linalg.lstsq(a, found - mean.mean(axis=0), rcond=None)[0]) > 0
 
 

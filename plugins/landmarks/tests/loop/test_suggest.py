@@ -1,4 +1,4 @@
-"""Which images are suggested, and the folder that `lannunet suggest` writes."""
+"""The images that are suggested, and the folder that `lannunet suggest` writes."""
 
 import csv
 import json
@@ -72,11 +72,11 @@ def test_the_folder_has_the_queue_and_predictions_to_start_from(trained, pool, t
     assert "holds 3 of 16 images (8 are annotated already)" in capsys.readouterr().out
     queue = read_queue(out)
     assert len(queue) == 3
-    for name, image in queue:  # all that is not annotated is upside down
+    for name, image in queue:  # all images without annotation are upside down
         assert name.startswith("=new") and image.resolve() == (pool / name).resolve()
     with (out / "queue.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["id"][:2] for row in rows] == ["'="] * 3  # no spreadsheet calculates it
+    assert [row["id"][:2] for row in rows] == ["'="] * 3  # no spreadsheet evaluates it
     assert all(0 <= float(row["confidence"]) <= 1 and float(row["distance"]) > 0 for row in rows)
 
     merged = tmp_path / "merged.json"

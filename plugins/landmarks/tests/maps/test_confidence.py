@@ -45,7 +45,7 @@ def logits_of(size, spread, centre, present):
 @pytest.mark.parametrize(("spread", "present"), [(2.0, 0.999), (4.0, 0.999), (2.0, 0.3), (1.5, 0.01)])
 @pytest.mark.parametrize("learned", [False, True])
 def test_confidence_is_the_mass_and_presence_what_is_not_elsewhere(dimensions, spread, present, learned):
-    """A network that is sure that the landmark is there, and not where, has P(present) .999, not .06."""
+    """If only the position is uncertain, P(present) is .999, not .06."""
     size, sigma = (48,) * dimensions, 2.0
     loss = SoftmaxCrossEntropy(sigma, dimensions)
     if learned:
@@ -63,7 +63,7 @@ def test_confidence_is_the_mass_and_presence_what_is_not_elsewhere(dimensions, s
 
 
 def test_coarse_maps_have_the_same_mass():
-    """What is near is counted in pixels of the image."""
+    """The radius is in pixels of the image."""
     loss = SoftmaxCrossEntropy(4.0, 2)
     loss.stride = 2.0
     maps = loss.activation(logits_of((32, 32), 4.0, (15.0, 16.0), 0.9))

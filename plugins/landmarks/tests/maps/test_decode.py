@@ -47,7 +47,7 @@ def vertex(values, index, strides=(1, 1)):
 
 
 def random_maps(rng, count, size, smoothness=2.5, noise=0.3):
-    """One blob a map, anywhere but at the border, under smooth noise; (count, y, x), all positive."""
+    """One blob per map, away from the border, with smooth noise; (count, y, x), all positive."""
     shape = size[::-1]
     field = ndimage.gaussian_filter(rng.standard_normal((count, *shape)), (0, smoothness, smoothness))
     points = rng.uniform(np.array(size) * 0.15, np.array(size) * 0.85, (1, count, 2))
@@ -107,7 +107,7 @@ def test_a_tilted_gaussian_is_exact():
     heatmap = 0.8 * np.exp(-0.5 * np.einsum("yxi,ij,yxj->yx", d, precision, d))
     found = decode(torch.from_numpy(heatmap)[None, None], "use_input_size", (25, 20))
     np.testing.assert_allclose(found.points[0, 0].numpy(), centre, atol=1e-9)
-    assert found.confidence.item() == pytest.approx(0.8)  # of the peak, not of the pixel nearest to it
+    assert found.confidence.item() == pytest.approx(0.8)  # the value of the peak, not of the nearest pixel
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -157,7 +157,7 @@ def test_scale_first_is_what_upsampling_the_whole_map_gives(smoothness, noise):
     assert distance.max() < 0.005
     on_input = decode(heatmaps, "use_input_size", size, [original], "stretch").points[0].numpy()
     apart = np.linalg.norm(found - on_input, axis=1)
-    assert apart.max() > 0.01  # the two grids do differ, or this shows nothing
+    assert apart.max() > 0.01  # otherwise the two grids are the same, and the test is empty
 
 
 def test_scale_first_is_what_ndimage_gives_in_a_letterbox():

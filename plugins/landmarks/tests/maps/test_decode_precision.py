@@ -1,4 +1,4 @@
-"""Every decoder below the pixel: what it makes of perfect, noisy and defective maps."""
+"""Sub-pixel precision of every decoder on perfect, noisy and defective maps."""
 
 import math
 
@@ -85,7 +85,7 @@ def test_noise_draws_to_no_phase(name):
 
 
 def test_quadratic_leans_to_no_phase_either():
-    """Of points one pixel apart, whatever the width, the mean error here would be 0.016 px."""
+    """With points one pixel apart for every width, the mean error here would be 0.016 px."""
     size, errors = (24, 24), []
     for seed in range(20):
         points = scattered(size, 1000, seed)

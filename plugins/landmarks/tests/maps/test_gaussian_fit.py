@@ -1,4 +1,4 @@
-"""`gaussian_fit` beside SciPy's least squares, and where pixels or whole maps do not belong."""
+"""`gaussian_fit` against SciPy's least squares, and with outlier pixels and defective maps."""
 
 import math
 
@@ -79,14 +79,14 @@ def test_least_squares_on_clean_and_noisy_maps(size, covariance, noise):
     for n in range(maps.shape[1]):
         mean, width = scipy_fit(maps[0, n].numpy(), points[0, n].numpy(), sigma)
         np.testing.assert_allclose(found.points[0, n].numpy(), mean, atol=0.01)
-        # SciPy's widths take in noise beyond 4 widths too: a fraction of what all noise does to them.
+        # SciPy's widths include noise beyond 4 widths too, which is a small part of the effect of all noise.
         atol = 0.02 * float(covariance.max()) if noise else 1e-3
         np.testing.assert_allclose(found.covariance[0, n].numpy(), width, atol=atol)
 
 
 @pytest.mark.parametrize(("size", "covariance"), CASES)
 def test_better_than_least_squares_with_outliers(size, covariance):
-    """5 % of the pixels anywhere between 0 and the height; SciPy starts at the truth, we have to find it."""
+    """5 % of the pixels are uniform between 0 and the height; SciPy starts at the truth, our fit does not."""
     points, _, noisy, defective = drawn(size, covariance)
     sigma = float(covariance.det()) ** (0.5 / len(size))
 
@@ -113,7 +113,7 @@ def test_outliers_on_a_clean_map_and_far_above_it():
 
 
 def test_gaussian_noise_alone_costs_nothing():
-    """As precise as the bound: a robust fit that always distrusts some pixels is not."""
+    """The error is at the bound; a robust fit that always down-weights some pixels would exceed it."""
     size = (32, 32)
     points = 16 + torch.rand(1, 2000, 2, generator=torch.Generator().manual_seed(1)).double()
     maps = gaussians(points, size, 2.0)

@@ -1,4 +1,4 @@
-"""The decoder of exported graphs finds what the default decoder finds."""
+"""The decoder of exported graphs returns the same points as the default decoder."""
 
 import numpy as np
 import pytest

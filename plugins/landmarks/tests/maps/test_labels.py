@@ -13,7 +13,7 @@ SIZES = [
     ((64, 48), [(64, 48), (32, 24), (16, 12)]),
     ((75, 61), [(75, 61), (38, 31), (19, 16), (10, 8)]),  # padded and cropped back
     ((20, 15, 11), [(20, 15, 11), (10, 8, 6)]),
-    ((50, 40), [(17, 13)]),  # no power of two
+    ((50, 40), [(17, 13)]),  # not a power of two
 ]
 
 
@@ -59,7 +59,7 @@ def test_heatmaps_are_the_gaussian_everywhere(size, levels):
     for level, (heatmap, level_size) in enumerate(zip(maps, levels, strict=True)):
         for b, n in np.ndindex(2, 3):
             expected = reference(points[b, n], sigmas[level, n].item(), size, level_size, 100.0)
-            # The background too is what the formula gives, down to where float32 ends.
+            # The background also follows the formula, down to the limit of float32.
             np.testing.assert_allclose(heatmap[b, n].numpy(), expected, rtol=1e-3, atol=1e-36)
             np.testing.assert_allclose(heatmap[b, n].numpy(), expected, rtol=0, atol=1e-3)
 

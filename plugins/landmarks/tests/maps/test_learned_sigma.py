@@ -174,7 +174,7 @@ def root(covariance):
 
 
 def test_half_the_entropy_has_its_minimum_at_the_jitter():
-    """What the best network ends at is the closed form, and other covariances cost more."""
+    """The best network ends at the closed form, and other covariances have a higher loss."""
     loss = SoftmaxCrossEntropy(1.0, 2)
     loss.learn_sigma(lambda: torch.ones(1), 1.0, 0.0)
     jitter = TILTED.double()
@@ -203,7 +203,7 @@ def test_half_the_entropy_has_its_minimum_at_the_jitter():
 @pytest.mark.parametrize("covariance", [False, True])
 @pytest.mark.parametrize("start", [0.5, 3.0, 16.0])
 def test_kl_ends_at_the_jitter_from_every_start(start, covariance):
-    """With a free map for a network, and fresh jitter in each step."""
+    """The network is a free map, and each step has fresh jitter."""
     jitter = TILTED if covariance else 4.0 * torch.eye(2)
     found = free_map(SoftmaxCrossEntropy(start, 2), start, covariance, jitter, peak=1.0, rate=0.1)
     if covariance:
@@ -241,7 +241,7 @@ def free_map(loss, start, covariance, jitter, peak, rate, steps=400, batch=16):
 @pytest.mark.parametrize("covariance", [False, True])
 @pytest.mark.parametrize("size", [SIZE, (20, 18, 16)], ids=["2D", "3D"])
 def test_missing_landmarks_move_no_width(size, covariance):
-    """Also where the network is so sure that its scores divided by an empty label would overflow."""
+    """The network is so certain that its scores, divided by an empty label, would overflow."""
     dimensions = len(size)
     for loss in (SoftmaxCrossEntropy(2.0, dimensions), HeatmapMSE(1.0)):
         learned = LearnedSigma("abcd", dimensions, 2.0, covariance)
@@ -356,7 +356,7 @@ def learn(session, jitter, steps, precision=None):
 
 
 def off(session, drawn):
-    """Frobenius distances of what was learned from the covariances of the jitter, relative."""
+    """Relative Frobenius distances between the learned covariances and those of the jitter."""
     found = torch.tensor(list(session.learner.label_width.figures()["covariance"].values()))
     true = torch.stack([drawn[:, n].T.cov() for n in range(2)])
     return (torch.linalg.norm(found - true, dim=(1, 2)) / torch.linalg.norm(true, dim=(1, 2))).tolist()
@@ -368,7 +368,7 @@ def off(session, drawn):
     [(4 * torch.linalg.det(JITTER[0]).item() ** 0.25, (96, 72)), (0.5, (64, 48)), (16.0, (128, 128))],
 )
 def test_covariances_of_the_jitter_are_recovered(sigma, size):
-    """Within 15 %, from a start four times off and from the ends; 12,000 images are seen once each."""
+    """Widths end within 15 %, from a 4-fold start and from the limits; 12,000 images are seen once."""
     torch.set_num_threads(1)
     session = start("covariance", sigma, size=size)
     before = torch.linalg.eigvalsh(session.learner.label_width())
@@ -389,7 +389,7 @@ def test_sigma_of_the_jitter_is_recovered():
 
 @pytest.mark.slow
 def test_a_covariance_turns_towards_its_jitter():
-    """The quick variant: less precise, and from closer."""
+    """The quick variant is less precise, and starts closer."""
     session = start("covariance", 3.5)
     drawn = learn(session, JITTER, 200)
     after = off(session, drawn)

@@ -105,7 +105,7 @@ def test_unlabelled_landmarks_contribute_nothing(name):
     for output in outputs:
         assert torch.all(output.grad[0, 1] == 0)
         assert torch.any(output.grad[0, 0] != 0)
-        assert torch.any(output.grad[0, 2] != 0)  # known to be elsewhere: it teaches
+        assert torch.any(output.grad[0, 2] != 0)  # known to be elsewhere: it has a gradient
     rest = [0, 2]
     without = {"state": labels["state"][:, rest], "heatmaps": [h[:, rest] for h in labels["heatmaps"]]}
     assert total(name, [o[:, rest] for o in outputs], without).item() == pytest.approx(with_unlabelled.item())
@@ -187,7 +187,7 @@ def test_large_outputs_none_at_all_and_half_precision(name, dtype, scale):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("size", "levels"), CASES)
 def test_gradients_are_those_of_finite_differences(name, size, levels):
-    """In float64, of outputs and of labels: a learned sigma reaches the loss through them."""
+    """Gradients in float64, also with respect to labels, through which a learned sigma affects the loss."""
     outputs, labels = batch(size, levels, [[V, OUT]], spread=0.3)
     maps = [heatmap.double().requires_grad_() for heatmap in labels["heatmaps"]]
     outputs = [output.detach().double().requires_grad_() for output in outputs]
@@ -196,7 +196,9 @@ def test_gradients_are_those_of_finite_differences(name, size, levels):
     rng = np.random.default_rng(0)
     for term, output, heatmap in terms:
         towards = [torch.from_numpy(rng.standard_normal(t.shape)) for t in (output, heatmap)]
-        towards[1][heatmap < 1e-3 * PEAK] = 0  # there the logarithm's slope is not that of a difference
+        towards[1][heatmap < 1e-3 * PEAK] = (
+            0  # the slope of the logarithm differs from a finite difference there
+        )
         gradients = torch.autograd.grad(term(output, heatmap).sum(), (output, heatmap))
         slope = sum((gradient * way).sum() for gradient, way in zip(gradients, towards, strict=True)).item()
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Which advice a run without a plan prints, and which runs print none."""
+"""The advice that a run without a plan prints, and the runs that print none."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def told(project):
 
 @pytest.fixture
 def bare(make_project):
-    """What a newcomer writes: the defaults are for a GPU."""
+    """The YAML of a new user: its defaults are for a GPU."""
     project = make_project(sizes=((300, 200),))
     project.config = {"dataset": project.config["dataset"], "output": project.config["output"]}
     return project
@@ -58,7 +58,7 @@ def test_nothing_is_said_of_a_run_that_is_long_or_of_unknown_length(bare, change
 
 @pytest.mark.parametrize("name", sorted(path.name for path in CONFIGS.glob("wings*.yaml")))
 def test_nothing_is_said_of_the_examples(bare, name):
-    """On one core, too."""
+    """The advice is also printed on one core."""
     bare.write()
     assert told_of(CONFIGS / name, f"dataset.src_targets={bare.json}") is None
 

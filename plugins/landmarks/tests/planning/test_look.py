@@ -1,4 +1,4 @@
-"""What is found out of a data set, against shapes that are made to be so."""
+"""Measured properties of a data set, against generated shapes with known ones."""
 
 import numpy as np
 import pytest

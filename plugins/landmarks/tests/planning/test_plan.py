@@ -1,4 +1,4 @@
-"""Plans for landmarks: the rules, of data sets that are made up, and whole plans of real files."""
+"""Plans for landmarks: the rules with generated statistics, and complete plans of real files."""
 
 import json
 from math import prod
@@ -26,7 +26,7 @@ WINGS = Path(__file__).parents[4] / "../shared/data/wings/dataset.json"
 
 
 def made(name, plugin_class):
-    """A plugin that no distribution stands behind."""
+    """A plugin without a distribution."""
     return InstalledPlugin(name, "made", "1", f"made:{plugin_class.__name__}"), plugin_class
 
 
@@ -34,7 +34,7 @@ UNET = made("unet", UNetPlugin)
 
 
 def seen(size, spacing=None, images=40, landmarks=12, **changes):
-    """Of images that no file stands behind."""
+    """Statistics of images without files."""
     dimensions = len(size)
     names = tuple(map(str, range(landmarks)))
     one = Sample("0", Path(), np.zeros((landmarks, dimensions)), np.zeros(landmarks, int))
@@ -169,7 +169,7 @@ def test_proportions_are_kept_in_mm():
 
 def test_thick_slices_are_neither_made_up_nor_halved_first():
     chosen = planned(seen((96, 96, 7), (1.0, 1.0, 8.0)), minutes=15)
-    assert chosen["sampler.input_size"][2] == 8  # the least that the configuration takes
+    assert chosen["sampler.input_size"][2] == 8  # the smallest value that the configuration accepts
     assert chosen["model.unet.strides"][0] == [2, 2, 1]
     assert "no slices are interpolated along z" in reason(chosen, "sampler.input_size")
 
@@ -215,7 +215,7 @@ def test_too_little_time_is_said():
 
 
 class Silent(Plugin):
-    """Of an author who knows nothing of plans."""
+    """A plugin without methods for plans."""
 
 
 class Flat(Plugin):
@@ -246,7 +246,7 @@ def test_an_extension_has_a_say():
 
 
 def test_the_estimate_is_that_of_the_network_that_is_trained():
-    """The seconds of a batch are linear in the products and numbers that the architecture tells."""
+    """The seconds of a batch are linear in the products and numbers that the architecture states."""
     found, budget = seen((632, 480)), Budget(4e9, 228, recipe.TWO_CORES)
     fitted = fit(found, PlanRequest(Path("a.json"), Path(), UNET), budget)
     width = fitted.network.settings["init_features"][0]

@@ -11,7 +11,7 @@ from lannunet_core import load_checkpoint
 
 @pytest.fixture(scope="module")
 def calibrated(project_in, tmp_path_factory):
-    """A run with twenty validation points, and what it printed."""
+    """A run with twenty validation points, and its output."""
     project = project_in(
         tmp_path_factory.mktemp("confident") / "project",
         splits={"training": 6, "validation": 10, "testing": 12},
@@ -92,7 +92,7 @@ def test_a_radius_of_the_users(calibrated, tmp_path):
 
 
 def test_members_that_are_apart_are_not_made_certain(calibrated, tmp_path):
-    """A calibration that says .99 of everything leaves an ensemble that disagrees below a half."""
+    """With a calibration that returns .99 for everything, an ensemble that disagrees stays below one half."""
     made = tmp_path / "c.json"
     assert calibrated.lannunet("calibrate", calibrated.out / "predictions.csv", "-o", made) == 0
     content = json.loads(made.read_text())

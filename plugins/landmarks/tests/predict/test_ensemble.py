@@ -35,7 +35,7 @@ def answering(points, confidence, maps=(), present=None):
 
 
 def radius(batch):
-    """Members that are 100 pixels apart speak of other places."""
+    """Members that are 100 pixels apart disagree."""
     return torch.full((len(batch["image"]),), 100.0, dtype=torch.float64)
 
 
@@ -72,7 +72,7 @@ def test_most_confident_member():
 
 
 def test_mean_map():
-    """Of three Gaussians that overlap: between them, which no member says."""
+    """The peak of three overlapping Gaussians lies between them, where no member has its peak."""
     size, centres = (32, 24), [[10.0, 12.0], [12.0, 12.0], [11.0, 14.0]]
     state = torch.zeros(1, 1, dtype=torch.long)
     maps = [
@@ -131,7 +131,7 @@ def test_who_found_nothing_has_no_part():
 @settings(deadline=None)
 @given(confidence=st.tuples(st.floats(0, 1), st.floats(0, 1)), apart=st.floats(1, 50))
 def test_two_that_are_apart_never_give_more_than_half(dimensions, confidence, apart):
-    """The worst confident points were midpoints of nowhere."""
+    """The worst confident points were the midpoints of members that disagree."""
     shape = (1, 1, dimensions)
     there = np.full(shape, 100 * apart / dimensions**0.5)
     members = [answering(p, [[c]]) for p, c in zip((np.zeros(shape), there), confidence, strict=True)]
@@ -154,7 +154,7 @@ def test_members_vote_on_presence():
     members = [answering(p, np.full((1, 3), 0.5), present=v) for p, v in zip(points, votes, strict=True)]
     located = combined(members, decoded, radius)(a_batch(), MODE)
     assert located.present.tolist() == [[True, False, False]]
-    assert located.methods["E-CPV"].points[0, 0].tolist() == [2.0, 2.0]  # of those that see it
+    assert located.methods["E-CPV"].points[0, 0].tolist() == [2.0, 2.0]  # of the members that find it
     assert combined(members[:2], decoded, radius)(a_batch(), MODE).present.tolist() == [[True, True, False]]
 
 
@@ -217,7 +217,7 @@ def test_five_models_predict_together_and_each_is_read_once(five, monkeypatch, t
     spread = np.sqrt(points.var(0, ddof=1).sum(-1))
     np.testing.assert_allclose(column(main, "uncertainty_px")[:, 0], spread, atol=5e-3)
     best = table(tmp_path / "all" / "methods" / "most-confident.csv")
-    most_certain = confidence == confidence.max(0)  # several, where the table's digits do not tell them apart
+    most_certain = confidence == confidence.max(0)  # several, if they are equal in the digits of the table
     its_own = (points == column(best, "x", "y")).all(-1)
     assert (most_certain & its_own).any(0).all()
     assert (~most_certain & ~its_own).any(0).all()
@@ -252,7 +252,7 @@ def test_the_folds_of_a_cross_validation(five, tmp_path):
         assert name in (tmp_path / "cv" / "report.html").read_text()
     sheets = load_workbook(tmp_path / "cv" / "predictions.xlsx").sheetnames
     assert sheets == ["E-CPV", "E-MHA", "most-confident"]
-    # The folds are not what is replaced.
+    # The folds are not replaced.
     assert project.lannunet("train", project.yaml, *evaluate, *where, "--overwrite") == 0
     assert table(tmp_path / "cv" / "predictions.csv") == rows
     resolved = yaml.safe_load((tmp_path / "cv" / "config.yaml").read_text())

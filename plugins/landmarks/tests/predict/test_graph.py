@@ -1,4 +1,4 @@
-"""What a model's graph answers is what the model predicts, under every setting that predictions depend on."""
+"""The graph of a model predicts the same as the model, with every setting that affects predictions."""
 
 from dataclasses import replace
 

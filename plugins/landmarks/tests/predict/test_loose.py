@@ -1,4 +1,4 @@
-"""Which files `lannunet predict` takes from a folder, and which it never writes over."""
+"""The files that `lannunet predict` reads from a folder, and those that it never overwrites."""
 
 import shutil
 import struct
@@ -84,7 +84,7 @@ def test_nothing_there(tmp_path):
 
 
 def test_inputs_are_no_target(trained, tmp_path, capsys):
-    """Nor are they removed with earlier results."""
+    """They are not removed together with earlier results."""
     scans = tmp_path / "scans"
     scans.mkdir()
     for one in trained.annotations["testing"]:

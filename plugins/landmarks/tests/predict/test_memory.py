@@ -1,4 +1,4 @@
-"""Predicting where an allocator refuses: fewer images, then windows, and the same maps."""
+"""Prediction if an allocator refuses: fewer images, then windows, and the same maps."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from torch import nn
 
 
 class Refusing(nn.Module):
-    """Has memory for this many numbers of an image, whatever convolutions see."""
+    """A network with memory for images of at most this many numbers."""
 
     def __init__(self, layers, most):
         super().__init__()
@@ -51,7 +51,7 @@ def batch_of(count, size):
 @pytest.mark.parametrize("size", [(150, 100), (64, 70, 40)])
 @pytest.mark.parametrize("share", [1 / 2, 1 / 4, 1 / 10])
 def test_the_maps_are_the_same(capsys, size, share):
-    """Of a network that sees as far as its convolutions: at every place, to rounding."""
+    """The maps of a network with a limited receptive field are the same everywhere, up to rounding."""
     batch = batch_of(2, size)
     most = int(share * batch["image"].numel())
     free, hooks = learner_of(len(size), 10**9)

@@ -1,4 +1,4 @@
-"""Trained models, opened for use."""
+"""Trained models, loaded for prediction."""
 
 import csv
 from pathlib import Path

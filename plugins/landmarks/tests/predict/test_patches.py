@@ -30,7 +30,7 @@ def test_either_resolution_and_either_inference(make_project, patch):
     assert len(rows) == 4
     assert all(np.isfinite(float(row["x"])) for row in rows)
     described = json.loads((project.out / "run.json").read_text())
-    assert described["run"]["input_size"] == [32, 32]  # what the network sees
+    assert described["run"]["input_size"] == [32, 32]  # the input of the network
     # A model finds them again in standalone images.
     images = [project.folder / sample["image"] for sample in project.annotations["testing"]]
     assert project.lannunet("predict", project.out, *images, "-o", project.folder / "again") == 0
@@ -47,7 +47,7 @@ def test_spacing_is_that_of_the_pixels_that_the_network_sees(make_project):
 
 
 def test_patches_teach(make_project):
-    """On patches of images of mixed sizes, predicted patch by patch: blobs are found to a pixel."""
+    """With patches of images of mixed sizes, predicted patch by patch, blobs are found to one pixel."""
     project = on_patches(make_project(sizes=MIXED, splits={"training": 8, "validation": 2, "testing": 4}),
                          STITCHED | NATIVE, data_aug="None")  # fmt: skip
     project.set(solver={"max_epochs": 6, "mini_batch_size": 25, "data_loader_batch_size_train": 6},
@@ -159,7 +159,7 @@ def test_a_plugin_stitches_in_its_own_way(project, plugins):
 @pytest.fixture
 def refused(capsys):
     def refused(project, *arguments):
-        """The message of a run that is refused before it leaves anything."""
+        """The message of a run that is refused before it writes anything."""
         assert project.train(*arguments) == 2
         error = capsys.readouterr().err
         assert "Traceback" not in error

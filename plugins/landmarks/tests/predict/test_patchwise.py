@@ -112,7 +112,7 @@ print(predict(int(sys.argv[1])))
 @pytest.mark.parametrize("side", [1024, pytest.param(4096, marks=pytest.mark.slow)])
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_peak_of_memory_is_under_three_output_maps(side):
-    """Of 19 landmarks and patches of 256², the softmax over the whole map included."""
+    """Memory for 19 landmarks and patches of 256², including the softmax over the whole map."""
     done = subprocess.run([sys.executable, "-c", MEASURE, str(side)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert 0.9 < float(done.stdout) < 3

@@ -82,7 +82,7 @@ def pictures(blank):
 
 @pytest.fixture
 def few_pictures(blank):
-    """For what does not depend on what is learned."""
+    """Few pictures, for tests that do not depend on the learned weights."""
     return on_pictures(blank, 8, 8)
 
 
@@ -122,7 +122,7 @@ def test_what_has_no_point_is_not_there():
 
 
 def errors(project):
-    """Of each landmark that was found, by sample and landmark."""
+    """The error of each landmark that was found, by sample and landmark."""
     return {(r["id"], r["landmark"]): float(r["error_px"]) for r in project.rows() if r["error_px"]}
 
 
@@ -221,7 +221,7 @@ def test_a_model_that_was_not_calibrated_is_refused(few_pictures, capsys):
 
 
 def test_a_model_to_start_from_decides_nothing_in_training(few_pictures):
-    """Its thresholds are those of its own confidences: they must not choose the best epoch."""
+    """Thresholds depend on the confidences of the same epoch, so they must not choose the best epoch."""
     few_pictures.set(solver={"max_epochs": 1, "mini_batch_size": 4})
     assert few_pictures.train() == 0
     start = few_pictures.folder / "start.safetensors"

@@ -1,4 +1,4 @@
-"""What stitching costs where patches meet: a trained network on real images at their own resolution."""
+"""Errors of stitched maps near seams of patches: a trained network on real images at native resolution."""
 
 import json
 from pathlib import Path
@@ -14,8 +14,8 @@ from tests.fixtures.projects import Project
 
 WINGS = Path(__file__).parents[4] / "../shared/data/wings"
 SIZE, PATCH = (632, 480), 256
-SEAM = PATCH // 4  # pixels from the nearest patch's middle
-FARTHEST = 20.0  # px; what is farther off is another vein's crossing, and counts as this
+SEAM = PATCH // 4  # pixels from the centre of the nearest patch
+FARTHEST = 20.0  # px; a larger error is at the crossing of another vein, and counts as this
 CONFIG = {
     "dataset": {"src_targets": "points.json"},
     "sampler": {
@@ -82,7 +82,7 @@ def compared(project, model, samples):
 
 
 def predicted(project, model, samples, shift):
-    """What is found in images that are cut by `shift` at their near sides, and the truth (n, N, D)."""
+    """Predictions in images that are cropped by `shift` at their near sides, and the truth (n, N, D)."""
     folder = project.folder / f"shifted{shift[0]}_{shift[1]}"
     folder.mkdir()
     for sample in samples:

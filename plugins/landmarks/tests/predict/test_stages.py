@@ -41,7 +41,7 @@ def test_one_yaml_trains_both_and_shows_them_side_by_side(staged, capsys):
     assert f"second stage: patches around the predictions, in training up to {jitter:g} px off" in printed
     assert "first stage" in printed[printed.rindex("\nall ") :]  # a row below the second stage's
 
-    # Everything that the second stage looks around is what the first one found.
+    # All patches of the second stage are around the points of the first stage.
     with (staged.out / "centres.csv").open(newline="") as file:
         centres = points(csv.DictReader(file))
     assert len(centres) == 2 * 8
@@ -62,7 +62,7 @@ def test_one_yaml_trains_both_and_shows_them_side_by_side(staged, capsys):
     assert [config["model"]["unet"]["init_features"] for config in resolved] == [4, 6]
     assert "first stage" in (second / "report.html").read_text()
 
-    # Who opens the first one's results is sent to the final ones.
+    # The results of the first stage name the folder of the final ones.
     page = (staged.out / "report.html").read_text()
     assert "This is the first of two stages." in page
     assert '<a href="refine/report.html">' in page
@@ -71,7 +71,7 @@ def test_one_yaml_trains_both_and_shows_them_side_by_side(staged, capsys):
     assert final == ["refine/summary.json", None]
     assert f"the run's final results: {second}" in printed.splitlines()[-1]
 
-    # The resolved configuration repeats both; the second's alone repeats that.
+    # The resolved configuration repeats both stages; that of the second stage repeats only the second.
     again = staged.folder / "again"
     assert staged.lannunet("train", staged.out / "config.yaml", "--set", f"output.output_dir={again}") == 0
     assert points(staged.rows(again / "refine")) == refined
@@ -87,7 +87,7 @@ def test_loose_images_go_through_both_stages(staged, capsys):
     for model in (staged.out, staged.out / "checkpoints" / "best.safetensors"):
         assert staged.lannunet("predict", model, *images, "-o", staged.folder / "new", "--overwrite") == 0
         found = np.array(list(points(staged.rows(staged.folder / "new")).values()), float)
-        # The run's second stage read the first's points with three decimals.
+        # The second stage read the points of the first with three decimals.
         np.testing.assert_allclose(found, np.array(refined, float), atol=0.01)
     capsys.readouterr()
     assert staged.lannunet("predict", staged.out / "refine", *images, "-o", staged.folder / "other") == 2
@@ -140,7 +140,7 @@ def test_jitter_as_it_is_set(staged):
 
 
 def a_prediction(errors, states=None):
-    """With the given radial errors."""
+    """Predictions with the given radial errors."""
     target = np.full((len(errors), 2), 50.0)
     states = np.zeros(len(errors), np.int64) if states is None else np.array(states)
     target[states != State.VISIBLE] = np.nan

@@ -1,4 +1,4 @@
-"""Several models in two stages together: the first stages, then the second ones around them."""
+"""Ensembles of models in two stages: the first stages, then the second stages around their points."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ REFINE = {"sampler": {"patch": {"sample_patch_size": [32, 32], "jitter": 3.0}}, 
 
 @pytest.fixture(scope="module", autouse=True)
 def no_charts():
-    """As `without_charts`, for what is trained once for all."""
+    """Like `without_charts`, for models that are trained once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page, "_svg", lambda figure, salt: "")
         yield
@@ -57,7 +57,7 @@ def words(*settings):
 
 @pytest.fixture(scope="module")
 def expected(pair, tmp_path_factory):
-    """The points of each second stage, as a run of its own around the mean of the first stages' points."""
+    """The points of each second stage, as in a separate run around the mean of the first stages' points."""
     project, models = pair
     folder = tmp_path_factory.mktemp("alone")
     coarse = np.mean([column(model / "predictions.csv", "x", "y") for model in models], axis=0)
@@ -99,7 +99,7 @@ def test_folds_and_further_models_predict_in_both_stages(pair, expected, tmp_pat
     model = load(models[0], also=[models[1]])
     points = [one.points for one in model.predict(images)]
     np.testing.assert_allclose(np.concatenate(points), found[:, :2], atol=2e-3)
-    # Its second stage is not what is replaced.
+    # Its second stage is not replaced.
     again = ("-o", models[0] / "refine", "--overwrite")
     assert project.lannunet("predict", models[0], *images, *again) == 2
 
@@ -138,7 +138,7 @@ def test_a_run_in_two_stages_joins_the_models_it_names(pair, tmp_path):
     assert not np.allclose(same, joined)
     coarse = np.mean([column(model / "predictions.csv", "x", "y") for model in models], axis=0)
     np.testing.assert_allclose(column(out / "predictions.csv", "x", "y"), coarse, atol=2e-3)
-    # It is trained as it is alone, and goes on as what it was.
+    # It trains in the same way as alone, and resumes in the same way.
     losses = [
         [json.loads(row)["loss"] for row in (one / "refine" / "metrics.jsonl").read_text().splitlines()]
         for one in (models[0], out)
@@ -181,10 +181,12 @@ def test_one_stage_and_two_are_no_ensemble(pair, capsys, tmp_path):
     data=st.data(),
 )
 def test_patches_of_a_mirrored_image_are_the_mirrored_patches(size, side, data):
-    """A network that shows its input: also where a centre lies between two pixels, or beyond the image."""
+    """A network that returns its input, with centres between two pixels and beyond the image."""
     steps = st.integers(-8, 60).map(lambda half: half / 2)
     centres = torch.tensor([data.draw(st.tuples(*[steps] * len(size))) for _ in range(2)])[None].double()
-    centres[..., 0] = torch.where(centres[..., 0] == (size[0] - 1) / 2, 0.0, centres[..., 0])  # no way is out
+    centres[..., 0] = torch.where(
+        centres[..., 0] == (size[0] - 1) / 2, 0.0, centres[..., 0]
+    )  # at the middle, the direction outwards is undefined
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(1, 1, *reversed(size), generator=generator)
     batch = {

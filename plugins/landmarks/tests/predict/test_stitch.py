@@ -59,7 +59,7 @@ def test_stitched_and_whole_image_agree_for_a_network_that_is_equivariant_to_shi
     stitched = stitch(predicted(network, image, windows), windows)
     with torch.no_grad():
         whole = network(image)
-    # At the image's border both see the same zeros, so they agree there too.
+    # At the border of the image both have the same zeros, so they agree there too.
     torch.testing.assert_close(stitched, whole, atol=1e-5, rtol=0)
 
 
@@ -83,7 +83,7 @@ def test_volumes_are_stitched_alike():
 
 
 def test_a_margin_that_is_too_narrow_shows():
-    """The comparisons above would see a receptive field that is cut."""
+    """The comparisons above would detect a receptive field that is cut."""
     network, image = convolutions(2), torch.randn(1, 1, 77, 100)
     windows = Windows.over((100, 77), (32, 32), (0, 0))
     with torch.no_grad():
@@ -134,7 +134,7 @@ def test_what_normalises_over_the_map_comes_after_stitching():
     )
 
 
-# Where patches lie, and what they weigh
+# Positions and weights of patches
 
 sides = st.tuples(st.integers(1, 300), st.integers(1, 70), st.integers(0, 40), st.sampled_from([1, 2, 4, 8]))
 
@@ -161,7 +161,7 @@ def test_a_margin_counts_at_the_image_border_only():
         for corner in windows.corners():
             maps = torch.ones(1, 1, 32, 32)
             if corner[0] > 0:
-                maps[..., :6] = 1e6  # what the network makes of zeros instead of the image
+                maps[..., :6] = 1e6  # the network's output for zeros instead of the image
             if corner[0] < 48:
                 maps[..., -6:] = 1e6
             yield maps, [corner]

@@ -1,4 +1,4 @@
-"""Looking more than once with one network: mirrored, and with dropout."""
+"""Several passes of one network: mirrored, and with dropout."""
 
 from types import SimpleNamespace
 
@@ -34,7 +34,7 @@ def test_mirrors_are_those_of_training(scheme, dimensions, axes):
 @pytest.mark.parametrize("size", [(40, 28), (24, 20, 16)])
 @pytest.mark.parametrize("mode", ["scale_heatmap_first", "scale_pred_coords"])
 def test_a_mirrored_look_answers_in_the_image(size, mode):
-    """A network that is its input sees what it is shown; 0 and 2 pass for each other in a mirror."""
+    """The network returns its input; landmarks 0 and 2 are swapped by a mirror."""
     dimensions, order = len(size), torch.tensor([2, 1, 0])
     rng = np.random.default_rng(0)
     points = torch.tensor(rng.uniform(7, np.array(size) - 8, (2, 3, dimensions)), dtype=torch.float32)

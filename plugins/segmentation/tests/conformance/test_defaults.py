@@ -1,4 +1,4 @@
-"""What the task returns where a plugin does not keeps the contracts too."""
+"""The defaults of the task satisfy the contracts too."""
 
 from lannunet_segmentation.conformance import SegmentationConformance, SegmentationLabelConformance
 

@@ -1,4 +1,4 @@
-"""The kit in runs of segmentation: files that a plugin looks for, and the plugin of the documentation."""
+"""The kit in runs of segmentation: files that a plugin reads, and the plugin of the documentation."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""NumPy's files, sound and not."""
+"""NumPy's files, valid and damaged."""
 
 import errno
 import io

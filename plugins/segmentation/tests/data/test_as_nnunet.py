@@ -1,4 +1,4 @@
-"""Raw images as nnU-Net version 1 prepares them."""
+"""Raw images, prepared as in nnU-Net version 1."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def drawn(shape, seed=0):
 @pytest.mark.skipif(not MADE_BY_NNUNET.exists(), reason="needs folders that nnU-Net made")
 @pytest.mark.parametrize("task", ["Task500_Blobs", "Task700_Aniso"])
 def test_the_same_as_nnunet_made(task):
-    """Its own arrays, of both its plans, from its own raw images: cropped, turned, resampled, masked."""
+    """nnU-Net's arrays, of both plans, from its raw images: cropped, transposed, resampled, masked."""
     raw = read_dataset(MADE_BY_NNUNET / "raw/nnUNet_raw_data" / task)
     cases = {case.id: case for case in raw.training}
     stages = nnunet_v1.stages(MADE_BY_NNUNET / "pre" / task)

@@ -19,7 +19,7 @@ def test_a_box_is_what_padding_the_whole_array_and_slicing_gives(data):
     mirrored = cut_box(array, first, size)
     inside = cut_box(np.ones_like(array), first, size, 0) == 1
     np.testing.assert_array_equal(mirrored[inside], cut_box(array, first, size, -1)[inside])
-    assert set(mirrored.ravel()) <= set(array.ravel())  # nothing is made up outside
+    assert set(mirrored.ravel()) <= set(array.ravel())  # no values are invented outside
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a dataset.json says of regions, and of classes that some cases lack."""
+"""Regions in a dataset.json, and classes that some cases lack."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What is found in files that are written here."""
+"""The fingerprint of generated files."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""nnU-Net folders of all kinds, and what is wrong with them in one message."""
+"""nnU-Net folders in all layouts, and one message for each mistake."""
 
 import shutil
 from dataclasses import replace
@@ -247,7 +247,7 @@ def test_only_such_folders_are_taken_for_data_sets(tmp_path):
     for folder in (*made, tmp_path / "pre"):
         assert is_dataset(folder)
     (made[0] / "dataset.json").unlink()
-    assert is_dataset(made[0])  # damaged: reading it says what is missing
+    assert is_dataset(made[0])  # damaged: the error names what is missing
     shutil.copytree(made[2], made[2].with_name("other_stage0"))
     assert is_dataset(tmp_path / "pre")  # of two plans
     pictures = tmp_path / "pictures"

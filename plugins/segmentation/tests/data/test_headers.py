@@ -1,4 +1,4 @@
-"""Where voxels lie, and how many dimensions there are."""
+"""Geometry and number of dimensions."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Labels as they are read and written, by SimpleITK on the other side."""
+"""Reading and writing labels, against SimpleITK."""
 
 import struct
 import zlib
@@ -150,7 +150,7 @@ def test_a_label_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".mha", ".nrrd", ".png", ".tif", ".bmp"])
 def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch, ending):
-    """The library writes what fits, or nothing, and is content."""
+    """The library truncates or skips the file without an error."""
     size = SIZE if ending[1] in "nm" and ending != ".png" else SIZE[:2]
     dimensions = len(size)
     geometry = Geometry(
@@ -198,7 +198,7 @@ def test_every_image_has_a_format_that_holds_its_labels(tmp_path, name, dimensio
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 def test_what_is_no_number_is_no_label(tmp_path, ending, kind, wrong):
-    """Not the background, which other readers make of it."""
+    """The value is refused; other readers convert it to background."""
     folder = raw(tmp_path, count=1, ending=ending)
     path = folder / f"labelsTr/case_0{ending}"
     label = label_values(SIZE[::-1]).astype(kind)

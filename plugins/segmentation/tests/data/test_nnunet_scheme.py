@@ -39,7 +39,7 @@ def assert_probability(count: int, total: int, probability: float) -> None:
     assert stats.binomtest(count, total, probability).pvalue > 1e-3
 
 
-# Where pixels come from -----------------------------------------------------------------------------------
+# Source positions ---------------------------------------------------------------------------------------
 
 
 def parts(drawn: Drawn) -> dict[str, np.ndarray]:
@@ -286,7 +286,7 @@ def test_low_resolution_leaves_thick_slices_alone(axis):
     ],
 )
 def test_changes_stay_in_place(name, parameters):
-    """Of a spot, the centroid."""
+    """The centroid of a spot."""
     point, lines = (41.3, 33.8), np.ogrid[:81, :95]
     spot = np.exp(-((lines[1] - point[0]) ** 2 + (lines[0] - point[1]) ** 2) / (2 * 1.5**2))
     changed = apply(spot[None], name, **parameters)[0].astype(np.float64)

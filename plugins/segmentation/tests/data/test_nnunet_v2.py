@@ -194,7 +194,7 @@ def test_headers_are_those_of_blosc2(tmp_path, dtype):
 
 
 def test_a_damaged_file_is_one_message_and_never_a_crash(tmp_path):
-    """The library alone frees memory that is not its own where places in the file are damaged."""
+    """With damaged offsets in the file, the library alone would free memory that it does not own."""
     store(tmp_path / "a.b2nd", np.random.default_rng(0).normal(size=(1, 40, 33, 17)).astype(np.float32))
     good = (tmp_path / "a.b2nd").read_bytes()
     refusals = 0

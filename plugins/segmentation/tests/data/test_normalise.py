@@ -1,4 +1,4 @@
-"""An image as the network sees it."""
+"""The preprocessed image that the network gets."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ def test_the_affine_leads_to_the_same_place_of_the_original(tmp_path):
 
 
 def test_metal_is_clipped_before_it_spreads(tmp_path):
-    """A voxel of 1e6 beside soft tissue, resampled to another grid, stays what the clip makes of it."""
+    """A voxel of 1e6 next to soft tissue is clipped before it is resampled to another grid."""
     pixels = np.zeros((1, 8, 8, 8), np.float32)
     pixels[0, 4, 4, 4] = 1e6
     image = CaseImage(pixels, None, Geometry((8, 8, 8), (1.0,) * 3, (0.0,) * 3, tuple(np.eye(3).ravel()), 3))
@@ -101,7 +101,7 @@ def test_labels_are_those_of_the_slices_that_images_are_taken_from(tmp_path):
 
 
 def test_what_is_not_zero_is_normalised_before_it_is_resampled(tmp_path):
-    """A skull-stripped image: its background stays 0 and says nothing of the brain."""
+    """In a skull-stripped image the background stays 0 and is not part of the statistics."""
     dataset = blocks(tmp_path / "Dataset001_blocks", 1)
     pixels = np.zeros((1, 20, 20, 20))
     pixels[0, 6:14, 5:15, 5:15] = np.random.default_rng(0).normal(700, 100, (8, 10, 10))

@@ -1,4 +1,4 @@
-"""Plans, of real files where they are read."""
+"""Plans, with real files if they are read."""
 
 import json
 import pickle
@@ -29,7 +29,7 @@ HIPPOCAMPUS = Path(__file__).parents[4] / "../shared/data/hippocampus/Dataset004
 
 
 def made(name, plugin_class):
-    """A plugin that no distribution stands behind."""
+    """A plugin without a distribution."""
     return InstalledPlugin(name, "made", "1", f"made:{plugin_class.__name__}"), plugin_class
 
 
@@ -37,13 +37,13 @@ UNET = made("unet", UNetPlugin)
 
 
 def planned(found, architecture=UNET, **wanted):
-    """The plan for a YAML in the working folder."""
+    """The plan for a YAML in the working directory."""
     dataset = found.dataset.path
     return make_plan(found, PlanRequest(dataset, wanted.pop("folder", Path()), architecture, **wanted))
 
 
 def found_of(sizes, spacings, **changes):
-    """A fingerprint that no file stands behind."""
+    """A fingerprint without files."""
     dimensions = len(sizes[0])
     dataset = SegmentationDataset(
         path=Path("Dataset007_Made"),
@@ -266,7 +266,7 @@ def test_a_normalisation_that_there_is_none_of_is_said(name):
 
 
 class Silent(Plugin):
-    """Of an author who knows nothing of plans."""
+    """A plugin without methods for plans."""
 
 
 class Talking(Plugin):
@@ -302,7 +302,7 @@ def test_an_architecture_that_says_nothing_gets_its_defaults_and_sizes_that_most
 
 
 def test_the_guess_is_cautious():
-    """No plan for a silent architecture takes larger patches or batches than one for the widest U-Net may."""
+    """An architecture that states no cost gets no larger patches or batches than the widest U-Net."""
     found = found_of([(300, 300, 200)] * 9, [(1, 1, 1)] * 9)
     for wanted in ({}, {"gpu": True, "memory_gb": 16}, {"minutes": 1}):
         chosen = planned(found, made("silent", Silent), **wanted)

@@ -1,4 +1,4 @@
-"""A prepared case, in a process and on its way to another."""
+"""A prepared case, in one process and sent to another."""
 
 import pickle
 import subprocess

@@ -59,7 +59,7 @@ def mean_map(dataset, folder, make):
     return ExtraMap("trust", "weight", "linear", 0.0, paths)
 
 
-# What is prepared
+# The prepared cases
 
 
 def test_at_its_own_spacing_a_case_is_normalised_only(dataset, tmp_path):
@@ -277,7 +277,7 @@ def test_a_killed_preparation_goes_on_and_gives_the_same(tmp_path, jobs):
     process.wait()
     done = {path.parent.name for path in (tmp_path / "cache").glob("*/case.json")}
     assert 3 <= len(done) < 12
-    for worker in workers:  # nobody is left behind who would go on writing
+    for worker in workers:  # no process is left that continues to write
         for _ in range(400):
             if not Path(f"/proc/{worker}").exists() or ") Z " in Path(f"/proc/{worker}/stat").read_text():
                 break
@@ -381,7 +381,7 @@ def test_files_of_others_stay(dataset, tmp_path):
 
 @pytest.mark.parametrize("name", ["../../victim", "/victim", "..", "a/b", "a\\b", "x" * 300])
 def test_a_case_never_leads_out_of_the_cache(dataset, tmp_path, name):
-    """A plugin's format may call cases anything."""
+    """The format of a plugin may use any names of cases."""
     victim = tmp_path / "victim"
     victim.mkdir()
     (victim / "image.npy").write_text("mine")

@@ -41,7 +41,7 @@ def test_no_voxels_can_be_saved_too(tmp_path):
 
 
 def test_slices_are_single_runs():
-    """What is annotated slice by slice takes as little, however many voxels that are."""
+    """Annotations of whole slices need little memory, regardless of the number of voxels."""
     mask = np.zeros((40, 100, 100), bool)
     mask[[3, 4, 20]] = True
     assert len(Runs.of(mask).starts) == 2

@@ -1,4 +1,4 @@
-"""How a model's file says that images are prepared."""
+"""The preprocessing settings in a model file."""
 
 import json
 from dataclasses import replace
@@ -43,7 +43,7 @@ def test_a_file_that_says_something_else_is_refused(tmp_path, found):
 
 
 def test_a_model_that_does_not_say_how_nnunet_prepared_its_images(segmentation, capsys):
-    """As earlier models were; of raw images, the configuration says so."""
+    """Models of earlier versions: for raw images, the configuration has the settings."""
     segmentation.set(solver={"max_epochs": 1})
     assert segmentation.train() == 0
     model = segmentation.out / BEST_MODEL

@@ -35,7 +35,7 @@ def test_one_case_cannot_be_split(tmp_path):
 
 @pytest.mark.parametrize("protocol", [None, 0, 2, 4, 5])
 def test_a_file_of_splits_decides(tmp_path, protocol):
-    """As JSON (protocol None), and as version 1 pickles it: arrays of names."""
+    """Splits as JSON (protocol None), and as pickled by version 1: arrays of names."""
     folder = raw(tmp_path, count=3)
     names = [["case_2", "case_0"], ["case_1"]]
     if protocol is None:

@@ -1,4 +1,4 @@
-"""The same image on both sides of a split."""
+"""The same image in both parts of a split."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""An outline filled again is the mask."""
+"""Filling an outline gives the mask."""
 
 import re
 

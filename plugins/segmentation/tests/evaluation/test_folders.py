@@ -190,7 +190,7 @@ def crossed(tmp_path_factory):
 
 
 def test_the_runs_of_a_cross_validation(crossed, tmp_path, capsys):
-    """Each case once, as its run measured it; named one by one, or by the folder of all."""
+    """Each case occurs once, with the metrics of its run; runs are named one by one, or by their folder."""
     folds = [crossed.out / f"fold{number}" for number in range(2)]
     for number, runs in enumerate((folds, [crossed.out])):
         assert evaluate("--runs", *runs, "-o", tmp_path / str(number)) == 0
@@ -203,7 +203,7 @@ def test_the_runs_of_a_cross_validation(crossed, tmp_path, capsys):
 
 
 def test_a_run_against_its_data_set(crossed, tmp_path):
-    """The figures of the run, whether labels are named by their folder or by that of the data set."""
+    """The metrics of the run, whether labels are named by their folder or by that of the data set."""
     run = crossed.out / "fold0"
     for number, truth in enumerate((crossed.raw, crossed.raw / "labelsTr")):
         for predictions in (run, run / "predictions"):
@@ -238,7 +238,7 @@ def test_the_figures_are_those_of_monai(tmp_path):
 
 
 def test_largest_components_are_kept_of_the_classes_that_they_help(tmp_path):
-    """Of 1 the prediction has a stray part, of 2 the annotation has two parts; 3 is nowhere."""
+    """Class 1 has a stray predicted part, class 2 two annotated parts, and class 3 is absent."""
     target = np.zeros((6, 10, 10), np.uint8)
     target[1:4, 1:4, 1:4], target[1:4, 6:9, 1:4], target[1:3, 1:4, 6:9] = 1, 2, 2
     found = target.copy()

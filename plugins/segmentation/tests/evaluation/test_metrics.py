@@ -36,7 +36,7 @@ def distances(start, ends, spacing):
 
 
 def percentile(values, q):
-    """With the rank in single precision, as torch and MONAI take it."""
+    """The percentile with its rank in single precision, as in torch and MONAI."""
     values = sorted(values)
     place = float(np.float32(q / 100) * np.float32(len(values) - 1))
     low = int(place)
@@ -83,7 +83,7 @@ def test_figures_equal_a_loop_over_voxels(data):
 @settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_what_nobody_annotated_changes_nothing(data):
-    """Bit-equal whatever is predicted or weighted there."""
+    """Metrics are bit-equal for any prediction and any weight there."""
     shape = data.draw(SHAPES)
     target = data.draw(arrays(np.int16, shape, elements=st.sampled_from([IGNORE, IGNORE, 0, 1, 2])))
     known = target != IGNORE
@@ -133,7 +133,7 @@ def test_an_outlier_moves_the_mean_but_hardly_the_percentile():
 
 
 def test_slices_between_ignored_ones_have_their_own_outlines():
-    """Not their faces: nobody knows what lies above and below them."""
+    """Their faces do not count, because the voxels above and below them are unknown."""
     target = np.full((9, 20, 20), IGNORE, dtype=np.int16)
     target[4] = 0
     target[4, 5:15, 5:15] = 1
@@ -169,7 +169,7 @@ def test_constant_weights_are_no_weights():
 
 
 def test_the_percentile_is_that_of_torch_in_single_precision():
-    """Of 500 vectors; of some of them the exact rank gives another figure."""
+    """500 vectors; for some of them the exact rank gives another value."""
     rng = np.random.default_rng(0)
     off = []
     for _ in range(500):

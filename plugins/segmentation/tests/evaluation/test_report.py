@@ -1,4 +1,4 @@
-"""Files and page of segmented cases: real files in, what they hold read back."""
+"""Files and page of segmented cases: real files in, and their content read again."""
 
 import base64
 import csv
@@ -245,7 +245,7 @@ def test_partial_annotation_shows_and_measures_annotated_slices_only(tmp_path):
     assert all(any(plane["ignored"]) for plane in page.planes) and "not annotated" in page.text
     assert {plane["start"] for plane in page.planes if plane["axis"] == 2} <= {1, 5, 9}
     assert int(rows[0]["target_voxels"]) < int(rows[0]["predicted_voxels"])
-    for case in cases:  # what is predicted elsewhere changes no figure
+    for case in cases:  # a prediction elsewhere changes no metric
         image = sitk.ReadImage(str(case.predicted))
         array = sitk.GetArrayFromImage(image)
         array[np.arange(len(array)) % 4 != 1] = 2

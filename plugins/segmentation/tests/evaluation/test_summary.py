@@ -1,4 +1,4 @@
-"""Figures of a segmented split against NumPy."""
+"""Metrics of a segmented split against NumPy."""
 
 import csv
 import json
@@ -66,7 +66,7 @@ def test_absent_classes_are_counted_but_not_averaged():
     assert (summary["cases"], summary["evaluated"]) == (4, 3)
     tumour = summary["per_class"][NAMES[1]]
     assert tumour["counts"] == {"both": 1, "missed": 1, "invented": 0, "absent": 1, "unannotated": 0}
-    assert tumour["dice"]["mean"] == pytest.approx(0.25)  # what was missed is 0
+    assert tumour["dice"]["mean"] == pytest.approx(0.25)  # a missed class has Dice 0
     assert tumour["hausdorff95"]["mean"] == pytest.approx(3)  # and has no distance
     assert summary["overall"]["dice"]["mean"] == pytest.approx((0.8 + 0.6 + 0.7 + 0 + 0.5) / 5)
     assert summary["missed"] == [{"id": "case1", "class": NAMES[1]}]
@@ -91,7 +91,7 @@ def test_weighted_dice_is_a_figure_of_its_own(capsys):
 
 
 def test_comparison_is_case_by_case():
-    """Cases differ much, the two methods by the same little in each: the interval is that of the little."""
+    """Cases differ much, methods by the same little in each: the interval is that of the differences."""
     rng = np.random.default_rng(1)
     easy = rng.uniform(0.2, 0.9, size=(20, 2))
     ours = [measured(n, *row) for n, row in enumerate(easy)]

@@ -39,7 +39,7 @@ def run(loss, logits, labels):
 
 
 def numpy_terms(logits, labels, classes=None):
-    """The terms in float64, only ever looking at the voxels that count, straight from the formulas."""
+    """The terms in float64, from the formulas, using only the voxels that count."""
     classes = np.ones(CLASSES) if classes is None else np.asarray(classes, np.float64)
     cross_entropy = dice = shares = 0.0
     for level, (output, target, weight) in enumerate(
@@ -335,7 +335,7 @@ def test_classes_that_a_case_lacks_are_merged_into_its_background(size, level_si
     logits, labels = case(size, level_sizes, weighted=weighted)
     annotated = partly(CLASSES)
     for one in labels["segmentation"]:
-        one[0][one[0] > 1] = 0  # what nobody annotated is background in the file
+        one[0][one[0] > 1] = 0  # classes without annotation are background in the file
     found, gradients = run(CrossEntropyDice(), logits, {**labels, "annotated": annotated})
     np.testing.assert_allclose(
         [float(term) for term in found], marginal_reference(logits, labels, annotated), rtol=1e-5

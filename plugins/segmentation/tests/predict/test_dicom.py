@@ -91,7 +91,7 @@ def test_a_folder_is_a_volume_or_one_sentence_and_comes_back_as_dicom_seg(
 
 
 def test_series_train_where_dataset_json_names_their_folders(segmentation):
-    """`dataset` of version 2 with folders as images, in place of the same volumes as files."""
+    """`dataset` of version 2 with folders as images, instead of the same volumes as files."""
     entries = {}
     for number in range(3):
         path = segmentation.raw / f"imagesTr/Tr{number}_0000.nii.gz"

@@ -1,4 +1,4 @@
-"""Several models together: the mean of their class maps, whatever each one is shown."""
+"""Ensembles: the mean of the members' class maps, regardless of their preprocessing."""
 
 import json
 import re
@@ -110,7 +110,10 @@ def test_a_data_set_is_evaluated_by_the_folds_together(volumes, tmp_path, capsys
         resolved = yaml.safe_load((cv / "config.yaml").read_text())
         assert resolved["model"]["checkpoint"] == folds[0]
         assert resolved["inference"]["ensemble_checkpoints"] == members
-        for model in (*folds, str(other)):  # all but the fold that holds them out have learned from them
+        for model in (
+            *folds,
+            str(other),
+        ):  # all folds except the one that holds them out were trained on them
             seen = model in members
             assert (f"warning: {model}: was trained on 1 of the 1 validation images" in said) == seen
 
@@ -157,7 +160,7 @@ def test_impossible_ensembles_are_refused(segmentation, capsys, inference, said)
 
 
 def test_probabilities_as_files(volumes, tmp_path, capsys):
-    """As nnU-Net writes them; those of the ensemble, in half precision, in a folder of ours alone."""
+    """Probabilities as in nnU-Net; those of the ensemble are in half precision, in a new folder."""
     cv, image, out = volumes.folder / "cv", scan(volumes), tmp_path / "out"
     command = ("predict", cv, image, "-o", out, "--save-probabilities")
     assert volumes.lannunet(*command) == 0
@@ -256,7 +259,7 @@ def test_models_of_other_classes_are_refused(volumes, tmp_path):
 
 
 def test_tta_of_all_members(volumes):
-    """As each one alone, mirrored."""
+    """The same as each model alone with mirroring."""
     cv, image = volumes.folder / "cv", scan(volumes)
     alone = [probabilities(cv / f"fold{n}", image, tta=True).probabilities for n in range(2)]
     found = probabilities(cv, image, tta=True).probabilities
@@ -305,7 +308,7 @@ def test_slabs_count_what_is_kept_of_the_whole_image(monkeypatch):
 
 
 def test_large_scores_go_to_a_file_where_results_go(segmentation, tmp_path, monkeypatch):
-    """In the folder of the run, in that of the prediction, and for programs among temporary files."""
+    """The file is in the folder of the run or of the prediction; for programs, among temporary files."""
     opened = []
 
     def spy(*, dir, open_file=tempfile.TemporaryFile):
@@ -327,7 +330,7 @@ def test_large_scores_go_to_a_file_where_results_go(segmentation, tmp_path, monk
 
 
 def test_folds_of_landmarks_too(trained, tmp_path):
-    """The same option."""
+    """The same option as for landmarks."""
     for fold in (0, 3):
         shutil.copytree(trained.out, tmp_path / "cv" / f"fold{fold}")
     image = trained.folder / trained.annotations["testing"][0]["image"]

@@ -91,7 +91,7 @@ def test_a_switch_that_says_neither_is_an_error(monkeypatch, value):
         label_map(stored(2, (5, 6)), np.eye(3), (5, 6))
 
 
-# What the labels are
+# The labels
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_enlarged_scores_equal_linear_interpolation_in_float64(size, original):
 
 
 def test_a_shift_moves_the_labels():
-    """As of an image that was cropped: prepared pixel 0 is original pixel (3, 2); beyond is background."""
+    """The image was cropped: prepared pixel 0 is original pixel (3, 2); pixels beyond are background."""
     scores = stored(3, (6, 5))
     labels = label_map(scores, affine_matrix(np.eye(2), np.array([3.0, 2.0])), (12, 10))
     np.testing.assert_array_equal(labels[2:7, 3:9], scores.float().argmax(0))
@@ -129,7 +129,7 @@ def test_a_shift_moves_the_labels():
 
 
 def test_turned_axes_are_turned_back():
-    """As of an image of size (4, 5, 6) whose x was moved to the front: its axes z, y, x are x, z, y now."""
+    """The image of size (4, 5, 6) had x moved to the front: its axes z, y, x are now x, z, y."""
     scores = stored(3, (5, 6, 4))  # (K, 4, 6, 5)
     affine = np.zeros((4, 4))
     affine[0, 2] = affine[2, 1] = affine[1, 0] = affine[3, 3] = 1
@@ -145,7 +145,7 @@ def test_at_the_same_size_labels_are_the_highest_scores():
 def test_a_coarser_original_averages_what_its_voxels_hold():
     scores = torch.zeros(2, 8, 64)
     scores[1, :, :] = 1
-    scores[:, :, ::4] = torch.tensor([1.0, 0.0])[:, None, None]  # what picking every fourth would find
+    scores[:, :, ::4] = torch.tensor([1.0, 0.0])[:, None, None]  # the result of picking every fourth voxel
     scores = scores.roll(2, 2).half()
     labels = label_map(scores, resize_affine((16, 8), (64, 8), "stretch"), (16, 8))
     assert (labels[:, 1:-1] == 1).all()

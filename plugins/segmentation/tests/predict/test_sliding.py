@@ -19,7 +19,7 @@ HALF = 3e-3  # several roundings of numbers up to 1 to half precision
 
 
 class PositionDependent(nn.Module):
-    """Not equivariant to shifts or flips: what a voxel gets depends on its place in the patch."""
+    """A network without equivariance to shifts or flips: outputs depend on the position in the patch."""
 
     def __init__(self, classes, channels, patch_size, seed=0):
         super().__init__()
@@ -97,7 +97,7 @@ def test_scores_are_the_weighted_average_of_all_patches(
 
 
 def test_a_patch_counts_by_its_place():
-    """The comparison above would see patches that are averaged without weights, or not mirrored back."""
+    """The comparison above would detect patches that are averaged without weights, or not mirrored back."""
     image = np.random.default_rng(1).normal(size=(1, 20, 30)).astype(np.float32)
     network = PositionDependent(3, 1, (12, 8))
     scores = predict_scores(network, image, (12, 8), "cpu", classes=3)

@@ -1,4 +1,4 @@
-"""Where label maps go: nothing of others is lost, and every image that a model takes gets its label map."""
+"""Output files: no third-party file is lost, and every image that a model accepts gets its label map."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def contents(folder):
     }
 
 
-# What is not ours
+# Third-party files
 
 
 @pytest.mark.parametrize("options", [(), ("--overwrite",)])

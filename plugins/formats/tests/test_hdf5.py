@@ -20,6 +20,11 @@ def read(path, images=None):
     return of.name, read_source(path, of, images)
 
 
+def any_point(points):
+    """Whether a point is annotated: a table without any is refused."""
+    return any(one is not None for one in points)
+
+
 def flat(annotations, animals):
     """The columns, and (images, columns) of values, of a table of DeepLabCut."""
     heads = ("Ada", "one") if animals else ("Ada",)
@@ -35,7 +40,7 @@ def flat(annotations, animals):
 @pytest.mark.parametrize("animals", [False, True])
 @pytest.mark.parametrize(("layout", "parts"), [("fixed", 3), ("fixed", 1), ("table", 1)])
 @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
-@given(points=st.lists(st.floats(-5, 70) | st.none(), min_size=9, max_size=9))
+@given(points=st.lists(st.floats(-5, 70) | st.none(), min_size=9, max_size=9).filter(any_point))
 def test_a_data_frame_of_pandas_is_the_table_beside_it(
     animals, layout, parts, points, tmp_path, pictures, annotated, write_frame
 ):

@@ -18,7 +18,7 @@ SLICES = 30
 
 @pytest.fixture
 def study(segmentation, tmp_path):
-    """A trained project, and 60 files of two series: of one a slice is missing, of the other one is twice."""
+    """A trained project, and 60 files of two series: one lacks a slice, the other has a duplicate slice."""
     assert segmentation.train() == 0
     volume = np.random.default_rng(0).integers(60, 140, (SLICES, 24, 20)).astype(np.uint16)
     volume[8:20, 8:16, 4:12] = 180

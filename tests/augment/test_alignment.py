@@ -120,7 +120,7 @@ def test_every_scheme_moves_volume_and_points_together(scheme, seed, size):
 
 
 def assert_labels_move_with_the_image(warp: Warp, drawn: Drawn, size: tuple[int, ...], seed: int) -> None:
-    """An image of its own pixel coordinates shows where each output pixel comes from."""
+    """An image whose values are its pixel coordinates shows the source of each output pixel."""
     rng = np.random.default_rng([seed, 2])
     image_size = tuple(int(length + rng.integers(-length // 3, length // 3)) for length in size)
     centre = (np.array(image_size) - 1) / 2 + rng.uniform(-9, 9, len(size))

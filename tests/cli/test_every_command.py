@@ -93,7 +93,7 @@ ALIKE = {
     "plugins install": ("plugins install --help", 0, "pip"),
     "plugins uninstall": ("plugins uninstall nothing-of-this-name -y", 2, "nothing-of-this-name"),
     "demo": ("demo --help", 0, "demo"),
-    "serve": ("serve {run} --into {new}/nowhere/a.json", 2, "is no JSON in a folder that is there"),
+    "serve": ("serve {run} --into {new}/nowhere/a.json", 2, "is not a .json file in an existing folder"),
 }
 
 OF_LANDMARKS = {
@@ -104,7 +104,7 @@ OF_LANDMARKS = {
     "import": ("import {data} -o {new}/again.json", 0, "images with 2 landmarks, from LaNNU-Net's JSON"),
     "import RAS": ("import {data} -o {new}/a.json --coordinate-system RAS", 2, "states no geometry"),
     "import nothing": ("import {here}/images -o {new}/a.json", 2, "It is of none of the formats"),
-    "export": ("export {data} --format coco -o {new}/coco.json", 0, "images, as COCO's keypoints, in pixels"),
+    "export": ("export {data} --format coco -o {new}/coco.json", 0, "images, as COCO keypoints, in pixels"),
     "export run": ("export {run} --format csv -o {new}/points.csv", 0, "as a table with a row per landmark"),
     "export table": (
         "export {results} --images {here}/images --format cvat -o {new}/a.xml",

@@ -183,7 +183,7 @@ def test_npz_of_several_arrays_needs_a_name(tmp_path):
     np.savez(tmp_path / "good.npz", image=GREY, other=VOLUME)
     np.savez(tmp_path / "bad.npz", a=GREY, b=VOLUME)
     np.testing.assert_array_equal(read_image(tmp_path / "good.npz", 2).pixels, GREY[None])
-    with pytest.raises(UserError, match=r"bad\.npz: holds arrays a, b; call the image `image`"):
+    with pytest.raises(UserError, match=r"bad\.npz: has the arrays a, b. Name the image `image`"):
         read_image(tmp_path / "bad.npz", 2)
 
 

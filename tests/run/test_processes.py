@@ -147,7 +147,7 @@ def test_one_that_is_killed_ends_the_run_which_others_resume(witnessed, tmp_path
     killed = witnessed.start("train", witnessed.yaml, "--resume", "--devices", 2, FAULT="1 2 1 SIGKILL")
     assert killed.returncode == 1, killed.stdout + killed.stderr
     assert killed.stderr.count("\n") == 1
-    assert "process 1 of 2 was ended by SIGKILL" in killed.stderr
+    assert "process 1 of 2 was killed by SIGKILL" in killed.stderr
     assert "--resume" in killed.stderr
     second = batches(path)
     del second[2, 1]  # it was running

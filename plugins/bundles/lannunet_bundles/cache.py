@@ -1,4 +1,4 @@
-"""Where bundles are unpacked, and downloads are kept."""
+"""The cache folders of unpacked bundles and of downloads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ VARIABLE = "LANNUNET_CACHE"
 
 
 def cache_folder(kind: str) -> Path:
-    """The folder of this kind in the user's cache, made if need be; `LANNUNET_CACHE` moves the cache."""
+    """The folder of this kind in the user's cache, created if missing; `LANNUNET_CACHE` moves the cache."""
     if given := os.environ.get(VARIABLE):
         cache = Path(given)
     elif sys.platform == "win32":

@@ -1,4 +1,4 @@
-"""The model card: Markdown by template, with the front matter that Hugging Face reads."""
+"""The model card: Markdown from a template, with the front matter that Hugging Face reads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def read_card(path: Path) -> Card:
     """The author's description of a model, from YAML.
 
     Raises:
-        UserError: It cannot be read, or says something else.
+        UserError: The file cannot be read, or has other keys or values.
     """
     try:
         return Card.model_validate(yaml.safe_load(path.read_text(encoding="utf-8-sig")))
@@ -38,7 +38,7 @@ def read_card(path: Path) -> Card:
 
 
 def render_card(manifest: Manifest) -> str:
-    """The card of a bundle. Names of others cannot act as Markdown or HTML; the author's own texts can."""
+    """The card of a bundle. Markdown and HTML in names are escaped; the author's texts are Markdown."""
     front = {
         "library_name": "lannunet",
         **({"license": manifest.card.license} if manifest.card.license else {}),
@@ -56,7 +56,7 @@ def render_card(manifest: Manifest) -> str:
 def _template() -> Template:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(  # of Markdown
+    environment = Environment(  # for Markdown
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -67,7 +67,7 @@ def _template() -> Template:
 
 
 def figures(manifest: Manifest) -> Iterator[dict[str, Any]]:
-    """The overall figures of each model's summary, whichever its task has: rows with an interval."""
+    """The overall metrics of each model's summary, for any task: rows with a confidence interval."""
     for path, summary in zip(manifest.models, manifest.metrics, strict=False):
         model = path.split("/")[0] if len(manifest.models) > 1 else manifest.architecture
         overall = summary.get("overall", {})

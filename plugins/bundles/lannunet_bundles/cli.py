@@ -15,7 +15,7 @@ Bundle = Annotated[Path, typer.Argument(help="A bundle (.lnb), or its address wi
 
 
 def group(function: Callable[[], None]) -> typer.Typer:
-    """A group of commands with the help of a function, which is how `lannunet --help` finds it."""
+    """A group of commands; its help is the docstring of a function, which `lannunet --help` reads."""
     made = typer.Typer(no_args_is_help=True)
     made.callback()(function)
     return made
@@ -29,29 +29,31 @@ def app() -> None:
 @app.command()
 def create(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, one a fold, or model files.")
+        list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, one per fold, or model files.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle to write, NAME.lnb.")],
     card: Annotated[
         Path | None, typer.Option(help="A YAML that describes the model: data, intended_use, limits …")
     ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="What lannunet calibrate wrote; predictions will use it.")
+        Path | None, typer.Option(help="A file of lannunet calibrate; predictions will use it.")
     ] = None,
     thumbnails: Annotated[
-        bool, typer.Option("--thumbnails", help="Put small pictures of the evaluated images into it.")
+        bool, typer.Option("--thumbnails", help="Include thumbnails of the evaluated images.")
     ] = False,
-    key: Annotated[Path | None, typer.Option(help="An Ed25519 private key (PEM) to sign it with.")] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="An Ed25519 private key (PEM) that signs the bundle.")
+    ] = None,
     plugins: Annotated[
         list[Path] | None,
         typer.Option(
             "--plugin",
             metavar="FILE",
-            help="A Python file with a plugin; its code runs, and stays out of it.",
+            help="A Python file with a plugin; its code runs, and is not included.",
         ),
     ] = None,
 ) -> None:
-    """Write the models of runs into one file, with a card, and nothing of this machine."""
+    """Write the models of runs into one file with a card, and without information about this machine."""
     from lannunet_bundles.archive import verified
     from lannunet_bundles.create import create_bundle
 
@@ -65,12 +67,12 @@ def create(
         plugins=plugins or (),
     )
     if pictures := sum(name.endswith(".jpg") for name in manifest.files):
-        echo(f"{pictures} pictures of evaluated images are in it: see that they may be shown.")
+        echo(f"the bundle contains {pictures} pictures of evaluated images: check that they may be shared")
     lacking = [
         key for key in ("data", "intended_use", "limits", "license") if not getattr(manifest.card, key)
     ]
     if lacking:
-        echo(f"its card lacks: {', '.join(lacking)} (--card FILE, a YAML with these keys)")
+        echo(f"the model card lacks: {', '.join(lacking)} (--card FILE, a YAML with these keys)")
     _, digest = verified(output)
     echo(f"{output} is written: {output.stat().st_size / 1e6:.1f} MB, sha256={digest}")
 
@@ -104,10 +106,10 @@ def show(
 def verify(
     bundle: Bundle,
     public_key: Annotated[
-        Path | None, typer.Option(help="An Ed25519 public key (PEM): see that its owner signed it.")
+        Path | None, typer.Option(help="An Ed25519 public key (PEM): check that its owner signed it.")
     ] = None,
 ) -> None:
-    """See that a bundle is whole, and holds nothing that runs; with a key, that its owner signed it."""
+    """Check that a bundle is complete and contains no code; with a key, that its owner signed it."""
     from lannunet_bundles.archive import verified
     from lannunet_bundles.manifest import MANIFEST, SIGNATURE
     from lannunet_bundles.signature import is_signed
@@ -122,7 +124,7 @@ def verify(
     signature = kept.get(SIGNATURE)
     if public_key is not None:
         if signature is None:
-            raise UserError(f"{bundle}: is not signed.")
+            raise UserError(f"{bundle}: is not signed. Remove --public-key, or get a signed bundle.")
         if not is_signed(public_key, kept[MANIFEST], signature):
             raise UserError(f"{bundle}: was not signed by the owner of {public_key}. Do not use it.")
         signed = f"signed by the owner of {public_key}"
@@ -135,7 +137,7 @@ def verify(
 def index(
     folder: Annotated[Path, typer.Argument(help="A folder of bundles.")],
 ) -> None:
-    """Write index.json and index.html of a folder of bundles: a zoo."""
+    """Write index.json and index.html of a folder of bundles: a model zoo."""
     from lannunet_bundles.zoo import write_zoo
 
     echo(f"{folder / 'index.html'}: {write_zoo(folder)} bundles")
@@ -145,7 +147,7 @@ app.command()(export)
 
 
 def _file(bundle: Path) -> Path:
-    """A bundle on this machine; one at an address is fetched."""
+    """The bundle as a local file; it is downloaded if `bundle` is an address."""
     address = bundle.as_posix()
     if address.startswith("hf:/"):
         from lannunet_bundles.hub import file_from_hub

@@ -19,16 +19,16 @@ class FormatName(str, Enum):
 def export(
     model: Annotated[Path, typer.Argument(help="A model file, or the folder of a run (its best model).")],
     out: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
-    to: Annotated[FormatName, typer.Option("--format", help="What it is to be.")] = FormatName.onnx,
+    to: Annotated[FormatName, typer.Option("--format", help="The format of the file.")] = FormatName.onnx,
     size: Annotated[
-        str | None, typer.Option(metavar="X,Y[,Z]", help="Pixels of all images; any size by default.")
+        str | None, typer.Option(metavar="X,Y[,Z]", help="Size of all images in pixels; default: any.")
     ] = None,
     plugins: Annotated[
         list[Path] | None,
         typer.Option("--plugin", metavar="FILE", help="A Python file with a plugin; its code runs."),
     ] = None,
 ) -> None:
-    """Write a model as a graph that runs without LannU-Net."""
+    """Export a model as a graph that runs without LannU-Net."""
     from lannunet_bundles.export import SUFFIXES, decoder_beside, export as write
     from lannunet_core import UserError, refuse_existing
 
@@ -48,15 +48,15 @@ def export(
     )
     opset = f", opset {about['exported']['opset']}" if "opset" in about["exported"] else ""
     most = ", ".join(f"{name} {off:.1e}" for name, off in about["checked"]["most_off"].items())
-    echo(f"{out}: {to.value}{opset}; takes {sizes}; gives {', '.join(about['outputs'])}")
-    echo(f"checked with images of {', '.join(about['checked']['sizes'])}; at most off: {most}")
+    echo(f"{out}: {to.value}{opset}; inputs: {sizes}; outputs: {', '.join(about['outputs'])}")
+    echo(f"checked with images of {', '.join(about['checked']['sizes'])}; largest differences: {most}")
     for name, share in about["checked"]["compared"].items():
         if share < 1:
             echo(
-                f"note: {1 - share:.0%} of {name} were not compared: the model finds them elsewhere when a "
-                "pixel changes by 3 in 1,000,000"
+                f"note: {1 - share:.0%} of {name} were not compared: the model moves them when pixels change "
+                "by 3 in 1,000,000"
             )
     if made.decoder is not None:
-        echo(f"{made.decoder}: makes points of it, with NumPy alone")
+        echo(f"{made.decoder}: decodes the outputs to points, with NumPy alone")
     for left in about["left_out"]:
-        echo(f"note: without {left}")
+        echo(f"note: not exported: {left}")

@@ -1,4 +1,4 @@
-"""From runs to a bundle. Of the machine that they were trained on, nothing goes into it."""
+"""From runs to a bundle. A bundle contains no information about the machine that trained the models."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ from lannunet_core import (
 )
 
 CORE = "lannunet-core"
-FILE = "file"  # stands for the distribution of a plugin that is a file
+FILE = "file"  # the distribution in the record of a plugin that is a file
 OF_PROVENANCE = ("started", "seed", "run", "plugins", "hooks", "libraries", "python", "precision", "sizing")
 """Keys of a model's training record that do not describe the machine."""
 OF_SUMMARY = (
     *("unit", "images", "cases", "evaluated", "overall", "per_landmark", "per_class"),
     *("confidence", "metrics", "mean_position"),
 )
-"""What of a summary names no case."""
+"""Keys of a summary whose values name no case."""
 ALIKE: dict[str, Callable[[Any], Any]] = {
     "task": lambda model: model.run["task"],
     "architecture": lambda model: model.plugins[0]["name"],
@@ -62,7 +62,7 @@ ALIKE: dict[str, Callable[[Any], Any]] = {
     "number of channels": lambda model: model.run["in_channels"],
     "number of dimensions": lambda model: model.run["dimensions"],
 }
-"""What models have in common that predict together."""
+"""Properties that must be equal in models that predict together."""
 THUMBNAILS, THUMBNAIL_PIXELS = 6, 256
 CASE = re.compile(r'<script type="application/json" data-case="\d+">(.*?)</script>', re.DOTALL)
 PICTURE = "data:image/webp;base64,"
@@ -73,10 +73,10 @@ class Trained:
     """A model to be bundled.
 
     Attributes:
-        path: Its file.
-        run: The folder of its run; None: it is alone.
+        path: The model file.
+        run: The folder of its run; None: a standalone file.
         place: Its folder in the bundle.
-        checkpoint: What the file holds.
+        checkpoint: The content of the file.
     """
 
     path: Path
@@ -86,7 +86,7 @@ class Trained:
 
     @property
     def results(self) -> Path | None:
-        """The folder of its run's results: of two stages, the second's."""
+        """The folder of the run's results; that of the second stage if there are two."""
         second = None if self.run is None else self.run / SECOND_STAGE_FOLDER
         return second if second is not None and self.refines and second.is_dir() else self.run
 
@@ -108,24 +108,27 @@ def create_bundle(
     """Write the models of runs into a bundle; the same models give the same bytes.
 
     Args:
-        runs: Their folders, those of cross-validated runs, or model files.
+        runs: Folders of runs, of cross-validated runs, or model files.
         output: The bundle, `.lnb`.
-        card: A YAML with what its author says of it (see `Card`).
-        calibration: What `lannunet calibrate` wrote; predictions with the bundle use it.
-        thumbnails: Whether small pictures of the evaluated images go into it.
-        key: An Ed25519 private key to sign it with, PEM.
-        plugins: Files with plugins that the models need, which do not go into it.
+        card: A YAML with the author's description (see `Card`).
+        calibration: A file of `lannunet calibrate`; predictions with the bundle use it.
+        thumbnails: Whether thumbnails of the evaluated images are included.
+        key: An Ed25519 private key (PEM) that signs the bundle.
+        plugins: Files with plugins that the models need; they are not included.
 
     Raises:
-        UserError: They are no models, or none that can be used together.
+        UserError: A file is not a model, or the models cannot be used together.
     """
     if output.suffix.lower() != ".lnb":
-        raise UserError(f"{output}: the name of a bundle ends in .lnb.")
+        raise UserError(f"{output}: the name of a bundle must end in .lnb.")
     refuse_existing(output)
     said = Card() if card is None else read_card(card)
     models = find_models(runs)
     if calibration is not None and (task := models[0].checkpoint.run["task"]) != "landmarks":
-        raise UserError(f"--calibration: is for models of landmarks; {models[0].path} is one of {task}.")
+        raise UserError(
+            f"--calibration: applies to landmark models, and the task of {models[0].path} is {task}. Remove "
+            "the option."
+        )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for model in models:
@@ -133,7 +136,7 @@ def create_bundle(
         load(folder, output, plugins, len(models))
         if calibration is not None:
             (folder / CALIBRATION).write_bytes(read_calibration(calibration))
-            load(folder, calibration, plugins, len(models))  # predictions with the bundle have to accept it
+            load(folder, calibration, plugins, len(models))  # checks that predictions accept it
         decided = located(runs[0]) / POSTPROCESSING
         if len(runs) == 1 and decided.is_file():
             (folder / POSTPROCESSING).write_bytes(decided.read_bytes())
@@ -156,10 +159,10 @@ def create_bundle(
 
 
 def find_models(runs: Sequence[Path]) -> list[Trained]:
-    """The best models of runs, each with its place.
+    """The best models of runs, each with its folder in the bundle.
 
     Raises:
-        UserError: There is none, or they cannot predict together.
+        UserError: There is no model, or the models cannot predict together.
     """
     paths = [path for run in runs for path in models_of(run)]
     checkpoints = [load_checkpoint(path) for path in paths]
@@ -178,17 +181,17 @@ def find_models(runs: Sequence[Path]) -> list[Trained]:
             if of(other.checkpoint) != of(first.checkpoint):
                 raise UserError(
                     f"{other.path}: its {what} is {of(other.checkpoint)}, that of {first.path} is "
-                    f"{of(first.checkpoint)}; a bundle holds models that predict together."
+                    f"{of(first.checkpoint)}; the models of a bundle must predict together."
                 )
     return sorted(found, key=lambda one: (len(one.place), one.place))
 
 
 def write_model(model: Trained, folder: Path) -> None:
-    """Write a model, and its second stage if it has one, as a run's folder has them."""
+    """Write a model, and its second stage if it has one, in the layout of a run's folder."""
     stages = [(model.path, model.checkpoint, model.run, folder)]
     if model.refines:
         if model.run is None:
-            raise UserError(f"{model.path}: is the first of two stages; give the folder of their run.")
+            raise UserError(f"{model.path}: is the first of two stages. Give the folder of the run.")
         second = model.run / SECOND_STAGE_FOLDER
         stages.append((second, load_checkpoint(second), second, folder / SECOND_STAGE_FOLDER))
     for _, checkpoint, run, place in stages:
@@ -207,7 +210,7 @@ def write_model(model: Trained, folder: Path) -> None:
 
 
 def resolved_config(run: Path | None) -> dict[str, Any] | None:
-    """What a run wrote down, with what it measured; None where there is nothing."""
+    """The configuration that a run wrote, with measured values; None: there is none."""
     try:
         found = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")) if run else None
     except (OSError, ValueError, yaml.YAMLError):
@@ -216,17 +219,17 @@ def resolved_config(run: Path | None) -> dict[str, Any] | None:
 
 
 def load(folder: Path, named: Path, plugins: Sequence[Path], models: int) -> None:
-    """Open what is to be bundled as a user will; errors name the file that the user gave instead.
+    """Load the models as a user will; errors name the file that the user gave.
 
     Raises:
-        UserError: It cannot be opened.
+        UserError: The models cannot be loaded.
     """
     try:
         api.load(folder, plugins=plugins)
     except UserError as error:
-        alone = " A bundle of one run may be possible." if models > 1 and named.suffix == ".lnb" else ""
+        alone = " Try a bundle of one run." if models > 1 and named.suffix == ".lnb" else ""
         text = str(error).replace(str(folder / CALIBRATION), str(named)).replace(str(folder), str(named))
-        raise UserError(f"{text} What cannot be opened is not bundled.{alone}") from None
+        raise UserError(f"{text} Models that cannot be loaded are not bundled.{alone}") from None
 
 
 def read_calibration(path: Path) -> bytes:
@@ -236,12 +239,12 @@ def read_calibration(path: Path) -> bytes:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
     except (ValueError, RecursionError):
-        raise UserError(f"{path}: is not a calibration of `lannunet calibrate`.") from None
+        raise UserError(f"{path}: is not a calibration. Give a file of `lannunet calibrate`.") from None
     return content
 
 
 def pictures(models: Sequence[Trained]) -> Iterator[tuple[str, bytes]]:
-    """The first pictures in the runs' reports, small; they hold nothing but pixels."""
+    """Thumbnails of the first pictures in the runs' reports; the files contain only pixels."""
     from PIL import Image
 
     reports = [one.results / "report.html" for one in models if one.results is not None]
@@ -265,7 +268,7 @@ def pictures(models: Sequence[Trained]) -> Iterator[tuple[str, bytes]]:
 
 
 def describe(models: Sequence[Trained], card: Card) -> Manifest:
-    """The manifest's description of models, without their files."""
+    """The manifest of the models, without the list of files."""
     first = models[0].checkpoint
     used = {
         (one["name"], one["distribution"], one["version"]) for m in models for one in m.checkpoint.plugins
@@ -309,7 +312,7 @@ def distribution_of_task(name: str) -> dict[str, str]:
 
 
 def understood(distribution: str, version: str) -> str:
-    """The versions of a distribution that understand a model of this one: docs/compatibility.md."""
+    """The versions of a distribution that can load a model of this version: docs/compatibility.md."""
     try:
         made = Version(version)
     except InvalidVersion:
@@ -323,7 +326,7 @@ def understood(distribution: str, version: str) -> str:
 
 
 def intensity(checkpoint: Any) -> dict[str, Any]:
-    """How images become what the network sees, by the keys that tasks have for it."""
+    """How grey values are converted to the network's input, by the keys of the task."""
     found = {}
     for section in ("sampler", "preprocess"):
         for name in ("normalisation", "clip"):

@@ -1,8 +1,8 @@
-"""A trained model as a file that runs without LannU-Net: ONNX, or TorchScript.
+"""Export of a trained model to a file that runs without LannU-Net: ONNX, or TorchScript.
 
-What is exported is the task's: a model that can be has a method `graph(size)`, which gives a
-`lannunet_images.Graph`. It is recorded by torch.export, which runs the network once and notes its operations,
-so what depends on the values of tensors is found here.
+The task defines the graph: a model that can be exported has a method `graph(size)`, which returns a
+`lannunet_images.Graph`. torch.export traces it: it runs the network once and records the operations, and
+refuses networks whose control flow depends on the values of tensors.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ Arrays = Sequence[NDArray[Any]]
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written.
+    """An exported model.
 
     Attributes:
         path: The graph.
-        decoder: A Python file that decodes what the graph gives, with NumPy alone; None: nothing is left to.
-        about: What the graph says about itself.
+        decoder: A Python file that decodes the graph's outputs, with NumPy alone; None: none is needed.
+        about: The metadata of the graph.
     """
 
     path: Path
@@ -56,17 +56,17 @@ class Exported:
 def export(
     model: Path, out: Path, to: Format, size: Sequence[int] | None = None, plugins: Sequence[Path] = ()
 ) -> Exported:
-    """Write a model as a graph that was compared with the model.
+    """Export a model as a graph, and compare the graph with the model.
 
     Args:
         model: A model file or a run's folder.
         out: The file to write.
         to: Its format.
-        size: (x, y[, z]) of all images; None: any, as far as the task allows it.
+        size: (x, y[, z]) of all images; None: any size that the task supports.
         plugins: Files with plugins that the user trusts.
 
     Raises:
-        UserError: The model, or an operation of it, cannot be exported, or what was exported is not the same.
+        UserError: The model, or one of its operations, cannot be exported, or the graph's outputs differ.
     """
     if to == "onnx":
         require_onnx()
@@ -98,7 +98,7 @@ def export(
 
 
 def decoder_beside(out: Path) -> Path:
-    """Where the decoder of a graph is written, if it has one."""
+    """The path of a graph's decoder, if it has one."""
     return out.with_name(f"{out.stem}_decode.py")
 
 
@@ -114,7 +114,7 @@ def require_onnx() -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hide messages of torch's exporters, which are for their authors."""
+    """Hide the log messages of torch's exporters, which are for developers."""
     import logging
 
     with warnings.catch_warnings():
@@ -141,7 +141,7 @@ def recorded(graph: Graph, model: Path) -> torch.export.ExportedProgram:
 
 
 def why(error: BaseException) -> str:
-    """What the exporter stumbled over, with the operation and the line where they are known."""
+    """The reason why the export failed, with the operation and the line if they are known."""
     said, causes = "", []
     one: BaseException | None = error
     while one is not None:
@@ -150,13 +150,13 @@ def why(error: BaseException) -> str:
         one = one.__cause__ or one.__context__
     line = next((found for one in causes if (found := place(one))), "")
     if "data-dependent" in said.lower() or "DataDependent" in said:
-        return f"its network decides by the values of a tensor{line}, and a graph takes the same way always."
+        return f"the control flow of its network depends on the values of a tensor{line}; a graph is fixed."
     operation = re.search(r"No (?:ONNX|decompositions)[^\n]*?aten[.:]+(\w+)", said) or re.search(
         r"target=(?:torch\.ops\.)?([\w.]+?)(?:\.default)?[\](]", said
     )
     if operation:
         name = operation[1].removeprefix("aten.")
-        return f"its operation '{name}' has no counterpart in ONNX (opset {OPSET}){line}."
+        return f"its operation '{name}' does not exist in ONNX (opset {OPSET}){line}."
     last = " ".join(str(causes[-1]).split("\n")[0].split())[:200]
     return f"{type(causes[-1]).__name__}: {last}{line}."
 
@@ -174,7 +174,7 @@ Run = Callable[[Arrays], Arrays]
 
 
 def to_onnx(graph: Graph, program: torch.export.ExportedProgram, path: Path, model: Path) -> Run:
-    """Write ONNX; gives what runs it."""
+    """Write ONNX; return a function that runs it."""
     import onnxruntime
     import torch
 
@@ -193,7 +193,7 @@ def to_onnx(graph: Graph, program: torch.export.ExportedProgram, path: Path, mod
     made.save(str(path), external_data=False)
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    except Exception as error:  # its classes have no common one of their own
+    except Exception as error:  # onnxruntime's errors have no common class
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{model}: cannot be exported: onnxruntime does not run it ({reason}).") from error
     return lambda given: session.run(None, dict(zip(graph.inputs, given, strict=True)))
@@ -208,7 +208,7 @@ def note_in_onnx(path: Path, text: str) -> None:
 
 
 def to_torchscript(graph: Graph, program: torch.export.ExportedProgram, path: Path, model: Path) -> Run:
-    """Write TorchScript; gives what runs it."""
+    """Write TorchScript; return a function that runs it."""
     import torch
 
     given = tuple(map(torch.from_numpy, graph.examples[0]))
@@ -236,20 +236,20 @@ NOTERS = {"onnx": note_in_onnx, "torchscript": note_in_torchscript}
 
 
 def shape_of(graph: Graph, place: int) -> dict[str, Any]:
-    """Of an input: its type and its sides, None where they may be any."""
+    """The type and the shape of an input; None for a side of any length."""
     one = graph.examples[0][place]
     sides = [None if place == 0 and axis in graph.free else side for axis, side in enumerate(one.shape)]
     return {"type": one.dtype.name, "shape": sides}
 
 
 def checked(graph: Graph, run: Run, model: Path) -> dict[str, Any]:
-    """How far off a graph is at most from what the model does, by output, and the share that was compared.
+    """The largest difference between graph and model, by output, and the share of values compared.
 
-    The rest is not defined to that precision: the model itself moves it when the image changes by `NUDGE`, as
-    a point in a map without a peak.
+    Other values are not defined to that precision: the model itself moves them when the image changes by
+    `NUDGE`, such as a point in a map without a peak.
 
     Raises:
-        UserError: It is too far off.
+        UserError: A difference is too large.
     """
     sizes: list[str] = []
     most: dict[str, float] = {}
@@ -270,15 +270,15 @@ def checked(graph: Graph, run: Run, model: Path) -> dict[str, Any]:
             shares.setdefault(name, []).append(float(settled.mean()))
             if not off <= limit:
                 raise UserError(
-                    f"{model}: what was exported is not the model: {name} is {off:.3g} off for an image of "
-                    f"{sizes[-1]}, where {limit:g} is allowed. Perhaps its network decides by an image's "
-                    "size; give the size of all images (--size)."
+                    f"{model}: the exported graph differs from the model: {name} differs by {off:.3g} for an "
+                    f"image of {sizes[-1]}, more than {limit:g}. The control flow of its network may depend "
+                    "on the image's size: give the size of all images (--size)."
                 )
     compared = {name: float(np.mean(share)) for name, share in shares.items()}
     if not min(compared.values()) > 0:
         raise UserError(
-            f"{model}: cannot be checked: it finds nothing in random images that a change of 1 in "
-            f"{round(1 / NUDGE):,} of a pixel's value does not move. Train it longer."
+            f"{model}: cannot be checked: in random images, a change of pixels by 1 in "
+            f"{round(1 / NUDGE):,} moves all of its predictions. Train it longer."
         )
     return {"sizes": sizes, "most_off": most, "compared": compared}
 
@@ -300,6 +300,6 @@ def nudged(image: NDArray[Any]) -> NDArray[Any]:
 
 
 def apart(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
-    """How far numbers are from each other; infinitely where one of them is NaN."""
+    """The absolute differences; infinite where one of the numbers is NaN, 0 where both are."""
     gap = np.where(np.isnan(one) & np.isnan(other), 0, np.abs(one - other))
     return np.where(np.isnan(gap), np.inf, gap)

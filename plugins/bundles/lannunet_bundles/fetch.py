@@ -1,4 +1,4 @@
-"""Models by address: fetched once, verified by the hash in the address, and kept in the cache."""
+"""Models by address: downloaded once, verified by the hash in the address, and kept in the cache."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lannunet_bundles.opening import open_bundle
 from lannunet_core import RunFailed, UserError, inside, progress_bar
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-SECONDS = 30.0  # without a byte
+SECONDS = 30.0  # timeout without data
 TRIES = 3
 PIECE = 1 << 18
 
@@ -30,7 +30,7 @@ def fetch(model: Path) -> Path:
 
     Raises:
         UserError: The scheme is unknown, the address does not exist, or the content has another hash.
-        RunFailed: It could not be fetched completely; the next attempt continues there.
+        RunFailed: The download is incomplete; the next attempt continues it.
     """
     return opened(fetched_file(model))
 
@@ -41,11 +41,11 @@ def opened(file: Path) -> Path:
 
 
 def fetched_file(model: Path) -> Path:
-    """What is at an address, in the cache."""
+    """The file at an address, in the cache."""
     address, digest = with_hash(model)
     parts = urlsplit(address)
     if parts.scheme == "http" and parts.hostname not in LOOPBACK:
-        raise UserError(f"{address}: is not fetched without encryption; give its https address.")
+        raise UserError(f"{address}: is not downloaded without encryption. Give its https address.")
     name = unquote(parts.path.rpartition("/")[2])
     target = inside(cache_folder("downloads"), f"{digest[:16]}-{name}", address)
     known = _fetched.get((address, digest))
@@ -59,8 +59,8 @@ def fetched_file(model: Path) -> Path:
                 found = hash_of(part)
                 part.unlink()
                 raise UserError(
-                    f"{address}: its content has the SHA-256 {found}, not {digest}; it was removed. Do not "
-                    "use it before you know why."
+                    f"{address}: its content has the SHA-256 {found}, not {digest}, and was removed. Do not "
+                    "use it before you know the reason."
                 )
             part.replace(target)
     _fetched[address, digest] = target
@@ -68,12 +68,12 @@ def fetched_file(model: Path) -> Path:
 
 
 def with_hash(model: Path) -> tuple[str, str]:
-    """The address that a path stands for, without its hash, and the hash.
+    """The address in a path, without its hash, and the hash.
 
     Raises:
-        UserError: It has none.
+        UserError: The address has no hash.
     """
-    written = re.sub(r"^(\w+):/+", r"\1://", model.as_posix())  # of two slashes a path keeps one
+    written = re.sub(r"^(\w+):/+", r"\1://", model.as_posix())  # a path keeps one of two slashes
     address, _, fragment = written.partition("#")
     if not (found := re.fullmatch("sha256=([0-9a-fA-F]{64})", fragment)):
         raise UserError(
@@ -93,7 +93,7 @@ def is_right(path: Path, digest: str) -> bool:
 
 
 class _Encrypted(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection to where bytes travel in the open."""
+    """Refuses redirections to addresses without encryption."""
 
     def redirect_request(
         self, req: Any, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
@@ -101,12 +101,12 @@ class _Encrypted(urllib.request.HTTPRedirectHandler):
         parts = urlsplit(newurl)
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
             fp.close()
-            raise UserError(f"{req.full_url}: leads to {newurl}, which is not encrypted; it is not fetched.")
+            raise UserError(f"{req.full_url}: redirects to {newurl}, which is not encrypted, and is refused.")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def download(address: str, part: Path) -> None:
-    """Fetch into a file, from where it ends; an interruption is resumed at once, up to three times."""
+    """Download to a file, starting at its end; an interruption is resumed at once, up to three times."""
     opener = urllib.request.build_opener(_Encrypted)
     reason = ""
     for _ in range(TRIES):
@@ -119,26 +119,26 @@ def download(address: str, part: Path) -> None:
             reason = "the connection ended"
         except urllib.error.HTTPError as error:
             error.close()
-            if error.code == 416 and have:  # there is no more of it
+            if error.code == 416 and have:  # the file is complete
                 return
-            raise UserError(f"{address}: cannot be fetched ({error.code} {error.reason}).") from None
+            raise UserError(f"{address}: cannot be downloaded ({error.code} {error.reason}).") from None
         except (OSError, http.client.HTTPException) as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
     have = part.stat().st_size if part.exists() else 0
     raise RunFailed(
-        f"{address}: was interrupted after {have} bytes ({reason}); try again to continue from there."
+        f"{address}: the download was interrupted after {have} bytes ({reason}). Try again to resume it."
     )
 
 
 def receive(answer: Any, part: Path, have: int, address: str) -> bool:
-    """Write what comes to the end of a file; whether all came that was to come."""
+    """Append the received data to a file; return whether it is complete."""
     goes_on = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
     have = have if goes_on else 0
     length = answer.headers.get("Content-Length", "")
     expected = have + int(length) if length.isdecimal() else None
     with (
         part.open("ab" if goes_on else "wb") as file,
-        progress_bar(f"fetching {address}", expected or 0) as bar,
+        progress_bar(f"downloading {address}", expected or 0) as bar,
     ):
         bar.advance(have)
         while piece := answer.read(PIECE):
@@ -146,5 +146,5 @@ def receive(answer: Any, part: Path, have: int, address: str) -> bool:
             have += len(piece)
             bar.advance(len(piece))
             if have > MOST_BYTES:
-                raise UserError(f"{address}: has more than {MOST_BYTES} bytes, more than any model of ours.")
+                raise UserError(f"{address}: has more than {MOST_BYTES} bytes, the limit of a model.")
     return expected is None or have >= expected

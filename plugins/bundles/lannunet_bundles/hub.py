@@ -15,11 +15,11 @@ def fetch_from_hub(model: Path) -> Path:
 
 
 def file_from_hub(model: Path) -> Path:
-    """A file in a repository, in the cache. Without a revision it is that of `main`.
+    """A file in a repository, in the cache. The default revision is `main`.
 
     Raises:
-        UserError: The address is none, huggingface_hub is not installed, or the hash is another one.
-        RunFailed: It cannot be fetched.
+        UserError: The address is invalid, huggingface_hub is not installed, or the hash differs.
+        RunFailed: The file cannot be downloaded.
     """
     address, digest = with_hash(model)
     place, _, revision = address.removeprefix("hf://").partition("@")
@@ -37,13 +37,13 @@ def file_from_hub(model: Path) -> Path:
         found = hf_hub_download(
             f"{owner}/{name}", file, revision=revision or None, cache_dir=cache_folder("hub")
         )
-    except Exception as error:  # the library raises what its own libraries do
+    except Exception as error:  # the library passes on errors of the libraries that it uses
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise RunFailed(f"{address}: cannot be fetched ({reason:.200}).") from error
+        raise RunFailed(f"{address}: cannot be downloaded ({reason:.200}).") from error
     fetched = Path(found)
     if (other := hash_of(fetched)) != digest:
         raise UserError(
             f"{address}: its content has the SHA-256 {other}, not {digest}. Do not use it before you know "
-            "why."
+            "the reason."
         )
     return fetched

@@ -17,11 +17,11 @@ MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"  # of the manifest's bytes, by Ed25519
 CARD = "README.md"
 CALIBRATION = "calibration.json"
-POSTPROCESSING = "postprocessing.json"  # of a cross-validated run, where its task decided on some
+POSTPROCESSING = "postprocessing.json"  # of a cross-validated run, if its task chose a postprocessing
 
 
 class Part(BaseModel):
-    """What a later version adds to a part is not known here, and does no harm."""
+    """A part of the manifest; keys that a later version added are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -39,18 +39,18 @@ class StoredFile(Part):
 
 
 def _plain(requirement: str) -> str:
-    """A name with versions, which cannot make pip fetch from elsewhere."""
+    """Check that a requirement is a name with versions, so that pip downloads from its index only."""
     try:
         read = Requirement(requirement)
     except InvalidRequirement:
-        raise ValueError("no requirement") from None
+        raise ValueError("not a requirement") from None
     if read.url or read.marker or read.extras:
         raise ValueError("more than a name and versions")
     return requirement
 
 
 class UsedPlugin(Part):
-    """A plugin that the model was trained with; `versions` are those that understand it."""
+    """A plugin that the model was trained with; `versions` are those that can load the model."""
 
     name: str
     distribution: str
@@ -59,9 +59,9 @@ class UsedPlugin(Part):
 
 
 class Card(BaseModel):
-    """The author's description of the model; the fields of Hugging Face's and MONAI's cards.
+    """The author's description of the model, with the fields of Hugging Face's and MONAI's cards.
 
-    Texts are Markdown. What is left out is shown as not stated.
+    Texts are Markdown. Missing fields are shown as not stated.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -83,24 +83,24 @@ class Manifest(Part):
     """Attributes:
     format: Format of the bundle.
     made_by: `lannunet-bundles` and its version.
-    task: What it was trained for.
-    architecture: The plugin that provides its network.
-    plugins: All plugins that it was trained with, those in files left out.
-    plugin_files: The names of those.
-    requires: Distributions that have to be installed, with the versions that understand it.
-    models: The model files, one a fold.
-    outputs: Names of what it finds.
+    task: The task of the models.
+    architecture: The plugin that provides the network.
+    plugins: Plugins of the training, except for those in files.
+    plugin_files: File names of the plugins in files.
+    requires: Distributions that must be installed, with the versions that can load the models.
+    models: The model files, one per fold.
+    outputs: Names of the outputs: landmarks, or classes.
     dimensions: 2 or 3.
     in_channels: Channels of an image.
-    input_size: That the network was trained on, (x, y[, z]).
+    input_size: Size of the network's input in training, (x, y[, z]).
     spacing: mm per input pixel, (x, y[, z]), the training set's median; None: unknown.
-    intensity: How grey values become the network's input, with what was measured for it.
-    confidence: What makes probabilities of its confidences, by model; None: nothing does.
-    metrics: By model, of its own test images: what its summary says, without a case; empty: it has none.
-    trained: When, by model.
-    libraries: It was trained with, and their versions.
-    card: What its author says.
-    files: Everything but this file and its signature.
+    intensity: How grey values are converted to the network's input, with the values measured for it.
+    confidence: The calibration of confidences to probabilities, by model; None: not calibrated.
+    metrics: Metrics on the model's own test images, by model, without single cases; empty: none.
+    trained: Start of the training, by model.
+    libraries: Versions of the libraries in training.
+    card: The author's description.
+    files: All files except this one and its signature.
     """
 
     format: int
@@ -125,7 +125,7 @@ class Manifest(Part):
     files: dict[str, StoredFile]
 
     def text(self) -> str:
-        """As it is written; the same bytes for the same content."""
+        """The text of the file; the same bytes for the same content."""
         return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
 
 
@@ -133,15 +133,15 @@ def read_manifest(path: Path, content: bytes) -> Manifest:
     """The manifest of the bundle `path`.
 
     Raises:
-        UserError: It is none, or of a later format.
+        UserError: The content is not a manifest, or has a later format.
     """
     try:
         found = json.loads(content)
         made = found["format"]
         if isinstance(made, int) and made > FORMAT:
             raise UserError(
-                f"{path}: is a bundle of format {made}, and this version reads {FORMAT}. Update it: "
-                "pip install --upgrade lannunet"
+                f"{path}: is a bundle of format {made}, and this version of LannU-Net reads format {FORMAT}. "
+                "Update LannU-Net: pip install --upgrade lannunet"
             )
         manifest = Manifest.model_validate(found)
         if manifest.format != FORMAT:

@@ -1,4 +1,4 @@
-"""A bundle, opened: verified, and unpacked into the cache as a folder like a run's."""
+"""Opening a bundle: it is verified and unpacked into the cache, as a folder in the layout of a run's."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _opened: dict[tuple[Path, int, int], Path] = {}
 
 
 def open_bundle(path: Path) -> Path:
-    """The folder in the cache with a bundle's models, which is checked once a process.
+    """The folder in the cache with a bundle's models, which is checked once per process.
 
     Raises:
-        UserError: The bundle is damaged or hostile, or what it needs is not installed.
+        UserError: The bundle is damaged or hostile, or a distribution that it requires is not installed.
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such bundle.")
@@ -38,7 +38,7 @@ def open_bundle(path: Path) -> Path:
 
 
 def require(manifest: Manifest, path: Path) -> None:
-    """Raise a UserError for a bundle with missing requirements, with all of them, and the command."""
+    """Raise a UserError if requirements of a bundle are missing, with all of them and the command."""
     lacking, problems = [], []
     for text in manifest.requires:
         wanted = Requirement(text)
@@ -59,7 +59,7 @@ def require(manifest: Manifest, path: Path) -> None:
 
 
 def unpacked(path: Path, digest: str) -> Path:
-    """The folder of a bundle that has been verified; what is there already is verified too."""
+    """The folder of a verified bundle; an existing folder is verified too."""
     bundles = cache_folder("bundles")
     folder = bundles / digest
     if is_intact(folder, digest):
@@ -73,18 +73,18 @@ def unpacked(path: Path, digest: str) -> Path:
 
         if verified(path, keep)[1] != digest:
             raise UserError(f"{path}: was changed while it was read. Try again.")
-        if folder.exists():  # somebody changed it
+        if folder.exists():  # it was changed
             shutil.rmtree(folder)
         try:
             os.rename(new, folder)  # noqa: PTH104  (which never replaces a folder with something in it)
         except OSError:
-            if not is_intact(folder, digest):  # else another process was faster
+            if not is_intact(folder, digest):  # else another process unpacked it first
                 raise
     return folder
 
 
 def is_intact(folder: Path, digest: str) -> bool:
-    """Whether a folder holds the files of the bundle with this SHA-256, and no others."""
+    """Whether a folder contains exactly the files of the bundle with this SHA-256."""
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not path.is_dir()}
     if not files or any(path.is_symlink() for path in files.values()):
         return False

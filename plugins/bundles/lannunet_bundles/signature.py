@@ -1,4 +1,4 @@
-"""A signature of the manifest, and so of all that it lists, by Ed25519 (RFC 8032). Keys are PEM files."""
+"""A signature of the manifest, and thus of all files in it: Ed25519 (RFC 8032). Keys are PEM files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def sign(key: Path, content: bytes) -> bytes:
     """The signature of `content`, 64 bytes.
 
     Raises:
-        UserError: The file holds no Ed25519 private key, or cryptography is not installed.
+        UserError: The file has no Ed25519 private key, or cryptography is not installed.
     """
     return _read(key, private=True).sign(content)  # type: ignore[union-attr]
 
@@ -24,7 +24,7 @@ def is_signed(key: Path, content: bytes, signature: bytes) -> bool:
     """Whether the owner of a public key signed `content`.
 
     Raises:
-        UserError: The file holds no Ed25519 public key, or cryptography is not installed.
+        UserError: The file has no Ed25519 public key, or cryptography is not installed.
     """
     public = _read(key, private=False)
 
@@ -62,6 +62,6 @@ def _read(path: Path, *, private: bool) -> Ed25519PrivateKey | Ed25519PublicKey:
     except (ValueError, TypeError):
         pass
     raise UserError(
-        f"{path}: holds no {half} key of Ed25519 in PEM, without a password, as "
-        "`openssl genpkey -algorithm ed25519` writes it."
+        f"{path}: is not an Ed25519 {half} key in PEM without a password. Create a key with "
+        "`openssl genpkey -algorithm ed25519`."
     )

@@ -1,4 +1,4 @@
-"""A folder of bundles as a zoo: `index.json` for programs, and a page of cards for people."""
+"""A folder of bundles as a model zoo: `index.json` for programs, and a page of model cards for people."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def write_zoo(folder: Path) -> int:
     """Write `index.json` and `index.html` of the bundles in a folder; damaged ones are left out.
 
     Returns:
-        How many bundles they hold.
+        The number of bundles.
 
     Raises:
-        UserError: There are none, or files of these names are there that lannunet did not write.
+        UserError: There are no bundles, or lannunet did not write an existing file with one of these names.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: is not a folder.")
@@ -77,7 +77,7 @@ def write_zoo(folder: Path) -> int:
 
 
 def kept_into(kept: dict[str, bytes]) -> Any:
-    """Keeps what a card shows, and not the models."""
+    """A function that keeps the files that the page shows, and not the models."""
 
     def keep(name: str, content: bytes) -> None:
         if name == CARD or name.endswith(".jpg"):

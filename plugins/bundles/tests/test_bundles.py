@@ -163,7 +163,7 @@ def test_models_that_do_not_go_together_are_refused(trained, tmp_path):
     models = [KEPT / task / "model.safetensors" for task in ("landmarks", "segmentation")]
     with pytest.raises(UserError, match=r"its task is segmentation, that of .* is landmarks"):
         create_bundle(models, tmp_path / "a.lnb")
-    with pytest.raises(UserError, match=r"the name of a bundle ends in \.lnb"):
+    with pytest.raises(UserError, match=r"the name of a bundle must end in \.lnb"):
         create_bundle(models[:1], tmp_path / "a.zip")
     (tmp_path / "there.lnb").touch()
     with pytest.raises(UserError, match="the file exists already"):
@@ -235,7 +235,7 @@ def test_a_signature_is_its_owners(trained, bundle, tmp_path, capsys):
     assert trained.lannunet("bundle", "verify", bundle, "--public-key", tmp_path / "own.pub") == 2
     assert "is not signed" in capsys.readouterr().err
     assert trained.lannunet(*verify, tmp_path / "own.pem") == 2
-    assert "holds no public key of Ed25519" in capsys.readouterr().err
+    assert "is not an Ed25519 public key in PEM" in capsys.readouterr().err
     assert api.load(signed[0]).about.outputs == ("0", "1")
 
 
@@ -264,7 +264,7 @@ def test_a_calibration_comes_with_it(trained, tmp_path, capsys):
         assert not (tmp_path / f"{name}.lnb").exists()
     cells = (KEPT / "segmentation" / "model.safetensors", "-o", tmp_path / "cells.lnb")
     assert trained.lannunet("bundle", "create", *cells, "--calibration", tmp_path / "known.json") == 2
-    assert "is for models of landmarks" in capsys.readouterr().err
+    assert "applies to landmark models" in capsys.readouterr().err
 
 
 def test_a_zoo(trained, bundle, tmp_path, capsys):

@@ -51,7 +51,7 @@ def test_a_file_of_a_revision(server, cache):
     assert Path(found).read_bytes() == CONTENT
     assert f"has the SHA-256 {DIGEST}, not {'0' * 64}" in other
     assert missing.startswith("RunFailed hf://jo/wings/none.safetensors")
-    assert "cannot be fetched" in missing
+    assert "cannot be downloaded" in missing
 
 
 def test_a_bundle_is_verified_by_its_address(server, cache):

@@ -1,4 +1,7 @@
-"""Run commands in separate interpreters and wait for them. Nothing is forked, so all systems behave alike."""
+"""Run commands in separate interpreters and wait for them.
+
+Nothing is forked, so the behaviour is the same on all systems.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +41,8 @@ class Children:
         Args:
             words: Arguments.
             environment: Additional environment variables.
-            said: File for its output; None: the terminal.
-            complained: File for its errors; None: the terminal.
+            said: File for the standard output; None: the terminal.
+            complained: File for the standard error; None: the terminal.
         """
         own: dict[str, Any] = {"start_new_session": True} if os.name == "posix" else {}
         process = subprocess.Popen(
@@ -56,7 +59,7 @@ class Children:
 
 @contextmanager
 def children() -> Iterator[Children]:
-    """Yield an object that starts commands. It forwards signals to stop; no process is left at the end."""
+    """Yield an object that starts commands. Stop signals are forwarded; no process is left at the end."""
     found = Children()
 
     def forward(number: int, frame: FrameType | None) -> None:

@@ -25,7 +25,7 @@ class Devices:
 
     @staticmethod
     def start(request: TrainRequest) -> int:
-        """The exit code of `in_processes`."""
+        """Start the processes, see `in_processes`; return the exit code."""
         return in_processes(request)
 
     @staticmethod
@@ -91,12 +91,12 @@ def outcome(codes: Sequence[int | None], complaints: Sequence[IO[bytes]]) -> int
     if not own and not any(codes):
         return 0
     if not own:
-        raise RunFailed("the processes lost each other, or one hangs. Resume with --resume.")
+        raise RunFailed("the processes lost their connection, or one hangs. Resume with --resume.")
     rank, code = own[0]
     if code is not None and code < 0:
         raise RunFailed(
-            f"process {rank} of {len(codes)} was ended by {signal.Signals(-code).name}; memory may be short. "
-            "Resume with --resume, on any number of devices."
+            f"process {rank} of {len(codes)} was killed by {signal.Signals(-code).name}, perhaps because "
+            "memory is short. Resume with --resume, on any number of devices."
         )
     complaints[rank].seek(0)
     print(complaints[rank].read().decode(errors="replace"), end="", file=sys.stderr)

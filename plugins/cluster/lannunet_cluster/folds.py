@@ -21,7 +21,7 @@ from lannunet_core import (
 
 
 def one_by_one(request: TrainRequest) -> int:
-    """`lannunet train --folds` in this process; 0."""
+    """Run `lannunet train --folds` in this process; return 0."""
     folds = fold_numbers(request.folds or "")
     train_folds(
         request.config, request.overrides, folds, plugins=request.plugins, overwrite=request.overwrite
@@ -68,7 +68,7 @@ def finished(loaded: LoadedConfig) -> bool:
     """Whether the run of this configuration, and its second stage if it has one, is done.
 
     Raises:
-        UserError: It is done with other settings.
+        UserError: The run was done with other settings.
     """
     folder = loaded.run.output.output_dir
     last = folder if loaded.refine is None else folder / SECOND_STAGE_FOLDER

@@ -25,8 +25,8 @@ from lannunet_core import Processes, RunFailed, TrainerConfig, UserError
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=1)
-"""Maximum time of one process for preparing data while others wait; a process that ends is noticed at
-once."""
+"""Maximum time that processes wait for one that prepares data; a process that ends is detected
+immediately."""
 
 
 class Several(Processes):
@@ -49,7 +49,7 @@ class Several(Processes):
             return super().make_fabric(**options)
         environment: ClusterEnvironment = SLURMEnvironment() if self.slurm else TorchElasticEnvironment()
         fabric = Fabric(
-            strategy=DDPStrategy(find_unused_parameters=True),  # what a loss leaves out must not stop a run
+            strategy=DDPStrategy(find_unused_parameters=True),  # a loss may leave parameters out
             num_nodes=self.world // self.local,
             plugins=[environment],
             **options,
@@ -95,8 +95,8 @@ class Several(Processes):
             return
         if device != "cuda":
             raise UserError(
-                "trainer.devices: the network normalises over batches, which several processes on "
-                f"{device} cannot do together. Use one device, GPUs, or another network."
+                "trainer.devices: the network has batch normalisation, which several processes on "
+                f"{device} cannot synchronise. Use one device, GPUs, or another network."
             )
         nn.SyncBatchNorm.convert_sync_batchnorm(learner)  # type: ignore[no-untyped-call]
 
@@ -151,5 +151,5 @@ def joined(trainer: TrainerConfig) -> Iterator[Processes]:
                 raise SystemExit(LOST) from error  # its parent reports which one it was
             raise RunFailed(
                 f"process {own.rank} of {own.world} lost another one, which ended or hangs. Resume with "
-                "--resume, on as many devices as there are."
+                "--resume, on any number of devices."
             ) from error

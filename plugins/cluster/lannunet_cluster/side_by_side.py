@@ -1,4 +1,4 @@
-"""Train folds of a cross-validation side by side on a machine: `lannunet train --folds 0-4 --submit
+"""Train folds of a cross-validation in parallel on one machine: `lannunet train --folds 0-4 --submit
 local:2`."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lannunet_core import RunFailed, TrainRequest, UserError, echo, fold_numbers
 
 
 def side_by_side(request: TrainRequest) -> int:
-    """Train each fold in a separate process, N at once, each on its own device.
+    """Train each fold in a separate process, N at a time, each on one device.
 
     The output of a process is appended to a file beside the output folder.
 
@@ -26,11 +26,13 @@ def side_by_side(request: TrainRequest) -> int:
         RunFailed: Folds failed; their log files have the reasons.
     """
     if not (request.argument.isdecimal() and int(request.argument)):
-        raise UserError(f"--submit local: say how many at once, as in local:2; found '{request.argument}'.")
+        raise UserError(
+            f"--submit local: '{request.argument}' is not a number of folds at a time. Give one: local:2"
+        )
     if request.folds is None:
-        raise UserError("--submit local: trains folds side by side; name them, as in --folds 0-4.")
+        raise UserError("--submit local: trains folds in parallel. Name the folds, as in --folds 0-4.")
     if request.loaded.run.trainer.processes > 1:
-        raise UserError("--submit local: a fold has one device here; leave trainer.devices out.")
+        raise UserError("--submit local: trains each fold on one device. Remove trainer.devices.")
     slots, trainer = int(request.argument), request.loaded.run.trainer
     names = devices(trainer.device)
     waiting, failed = deque(fold_numbers(request.folds)), []
@@ -44,7 +46,7 @@ def side_by_side(request: TrainRequest) -> int:
                     device = names[slot % len(names)]
                     log = log_of(request, fold)
                     log.parent.mkdir(parents=True, exist_ok=True)
-                    file = stack.enter_context(log.open("ab"))  # after what an earlier call wrote
+                    file = stack.enter_context(log.open("ab"))  # append to the output of an earlier call
                     echo(f"fold {fold} on {device}: {log}")
                     settings = [*request.overrides, f"trainer.device={device}"]
                     words = command_words(request._replace(folds=str(fold), overrides=settings))
@@ -53,21 +55,21 @@ def side_by_side(request: TrainRequest) -> int:
                 if (code := process.poll()) is not None:
                     del running[slot]
                     echo(f"fold {fold} {'is done' if code == 0 else f'failed ({code}): {log}'}")
-                    if code > 128 or code < 0:  # stopped: so are the waiting ones
+                    if code > 128 or code < 0:  # stopped: the waiting folds are dropped
                         waiting.clear()
                     failed += [fold] if code else []
             time.sleep(TURN)
     if failed:
         raise RunFailed(
-            f"folds {', '.join(map(str, failed))} are not done: the files above say why. The same command"
-            f"{', without --overwrite,' if request.overwrite else ''} continues with what is left."
+            f"folds {', '.join(map(str, failed))} are not done: the files above have the reasons. The same "
+            f"command{', without --overwrite,' if request.overwrite else ''} continues with the rest."
         )
-    with children() as started:  # all are finished now: this prints it, and the next command
+    with children() as started:  # all folds are finished: this call reports them, and prints the next command
         return started.start(command_words(request._replace(overwrite=False)), {}).wait()
 
 
 def devices(wanted: str) -> list[str]:
-    """The devices on which folds are placed in turn."""
+    """The devices to which folds are assigned cyclically."""
     import torch
 
     count = torch.cuda.device_count() if wanted in ("auto", "cuda") and torch.cuda.is_available() else 0

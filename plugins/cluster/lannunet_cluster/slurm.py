@@ -11,22 +11,22 @@ from pathlib import Path
 from lannunet_cluster.children import command_words
 from lannunet_core import TrainRequest, UserError, echo, fold_numbers, refuse_existing, write_text
 
-MARGIN = 1.5  # times the budget, for reading, validation and prediction
+MARGIN = 1.5  # factor on the budget, for reading, validation and prediction
 LEAST_HOURS, HOURS = 1, 24
 FOLD = '"$SLURM_ARRAY_TASK_ID"'
 TO_SAVE = 180  # seconds before the time limit, at which a run gets the signal to save
 
 
 def write_script(request: TrainRequest) -> int:
-    """Write the script beside the output folder; the user edits its head, and submits it.
+    """Write the script next to the output folder; the user edits its header and submits it.
 
     Raises:
-        UserError: Another script exists, or each start of a job would replace the results of the one before.
+        UserError: Another script exists, or each start of a job would replace earlier results.
     """
     if request.overwrite:
         raise UserError(
-            "--overwrite: SLURM may start a job more than once, and each start would begin again. Remove the "
-            "earlier results, or name another output.output_dir."
+            "--overwrite: SLURM may start a job more than once, and each start would train from scratch. "
+            "Remove the earlier results, or set another output.output_dir."
         )
     output = request.loaded.run.output.output_dir
     path = output.with_name(f"{output.name}.sbatch")
@@ -36,7 +36,7 @@ def write_script(request: TrainRequest) -> int:
         refuse_existing(path, "output.output_dir")
         write_text(path, text)
     jobs = "one job" if request.folds is None else f"{len(fold_numbers(request.folds))} jobs"
-    echo(f"{jobs}: set what your cluster asks for in the head of {path}, then")
+    echo(f"{jobs}: adapt the header of {path} to your cluster, then")
     echo(f"sbatch {shlex.quote(str(path))}")
     return 0
 
@@ -58,7 +58,7 @@ def script(request: TrainRequest) -> str:
         "cpus-per-task": 8 if several else 8 * devices,
         **({} if trainer.device == "cpu" else {"gpus-per-node": devices}),
         "time": f"{hours}:00:00",
-        "signal": f"{'' if several else 'B:'}TERM@{TO_SAVE}",  # srun passes its own on to every process
+        "signal": f"{'' if several else 'B:'}TERM@{TO_SAVE}",  # srun forwards it to every process
         "output": in_head(output, "%j" if request.folds is None else "%A_%a"),
         "open-mode": "append",
     }
@@ -72,7 +72,7 @@ def script(request: TrainRequest) -> str:
             "#!/bin/bash",
             *lines,
             "",
-            "# Submitted again, it continues with what is not finished.",
+            "# If submitted again, it continues with the unfinished runs.",
             f"cd {shlex.quote(str(Path.cwd()))} || exit 1",
             f"{start} {shlex.quote(os.path.abspath(sys.executable))} -m lannunet_core {command}",  # noqa: PTH100
             "",
@@ -83,5 +83,5 @@ def script(request: TrainRequest) -> str:
 def in_head(output: Path, job: str) -> str:
     """The log file of a job in the syntax of sbatch, with the percent signs of the path escaped."""
     if any(character in str(output) for character in '"\n\\'):
-        raise UserError(f"output.output_dir: sbatch cannot read {output}; take a name without quotes.")
+        raise UserError(f"output.output_dir: sbatch cannot read {output}. Choose a name without quotes.")
     return f'"{str(output).replace("%", "%%")}-{job}.log"'

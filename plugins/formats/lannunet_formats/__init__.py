@@ -1,1 +1,1 @@
-"""Annotations of other programs, as formats of the task `landmarks`: one module per program."""
+"""Annotation formats of other programs for the task `landmarks`: one module per program."""

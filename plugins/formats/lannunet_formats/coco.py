@@ -1,6 +1,6 @@
-"""COCO's keypoints, one object an image: the format of COCO itself, and what CVAT and many others export.
+"""COCO keypoints, one object per image: the format of COCO, which CVAT and many other programs export.
 
-https://cocodataset.org/#format-data. Coordinates count from the first pixel's centre, x to the right, y down.
+https://cocodataset.org/#format-data. The origin is the first pixel's centre, x points right, y points down.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _read(path: Path, images: Path | None) -> Annotations:
         if one.get("category_id") not in categories:
             raise UserError(
                 f"{path}, annotation {terminal_text(one.get('id'))}: has keypoints of the category "
-                f"{one.get('category_id')!r:.40}, which names none."
+                f"{one.get('category_id')!r:.40}, which has no names of keypoints. Add them to the category."
             )
         shown.setdefault(one.get("image_id"), []).append(one)
     used = list(dict.fromkeys(one["category_id"] for of_image in shown.values() for one in of_image))
@@ -83,8 +83,8 @@ def _read(path: Path, images: Path | None) -> Annotations:
         of_image = shown.get(number, [])
         if len(of_image) > 1:
             raise UserError(
-                f"{where}: holds {len(of_image)} objects with keypoints, and an image of ours holds one. Cut "
-                "an image of its own out for each."
+                f"{where}: has {len(of_image)} objects with keypoints, but an image may have only one. Crop "
+                "one image per object."
             )
         image = finder.named(field(entry, "file_name", str, where), where)
         check_size(image, (entry.get("width"), entry.get("height")), where)
@@ -105,7 +105,7 @@ def _by_id(content: Any, key: str, path: Path) -> dict[Any, dict[str, Any]]:
 def _marks(numbers: list[Any], names: tuple[str, ...], where: str) -> dict[str, Mark]:
     if len(numbers) != 3 * len(names):
         raise UserError(
-            f"{where}: has {len(numbers)} numbers of keypoints, should have 3 for each of {len(names)}."
+            f"{where}: has {len(numbers)} numbers of keypoints, should have 3 per keypoint of {len(names)}."
         )
     marks: dict[str, Mark] = {}
     for n, name in enumerate(names):
@@ -152,7 +152,7 @@ def write(annotations: Annotations, out: Path) -> None:
 
 COCO = LandmarkFormat(
     "coco",
-    "COCO's keypoints",
+    "COCO keypoints",
     matches,
     read,
     write,

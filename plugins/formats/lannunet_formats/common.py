@@ -1,4 +1,4 @@
-"""What several formats need."""
+"""Functions that several formats use."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from lannunet_landmarks import Annotated, Mark, Split, read_json
 from lannunet_core import UserError, image_header, inside, terminal_text, write_text
 
 HALF = 0.5
-"""Where the first pixel's centre lies for programs that count from the picture's corner, as Qt and browsers
-do."""
+"""Coordinate of the first pixel's centre in programs whose origin is the image's corner, as in Qt and
+browsers."""
 DECIMAL = re.compile(r"^\s*([-+]?\d+),(\d+)\s*$")
 FEW = 20
 """Number of files that are inspected to recognise the format of a folder."""
@@ -33,7 +33,7 @@ SPLITS: dict[str, Split] = {
     "test": "testing",
     "testing": "testing",
 }
-"""What others call the lists, in small letters."""
+"""Names of the splits in other programs, in lower case."""
 
 
 def json_of(path: Path) -> Any:
@@ -44,7 +44,7 @@ def json_of(path: Path) -> Any:
     return _content(path, stat.st_mtime_ns, stat.st_size)
 
 
-@functools.lru_cache(maxsize=1)  # each format asks for it once
+@functools.lru_cache(maxsize=1)  # each format reads it once
 def _content(path: Path, _changed: int, _size: int) -> Any:
     try:
         return read_json(path)
@@ -53,10 +53,10 @@ def _content(path: Path, _changed: int, _size: int) -> Any:
 
 
 def text_of(path: Path) -> str:
-    """The content of a text file, with any ends of lines.
+    """The content of a text file, with any line endings.
 
     Raises:
-        UserError: It is neither in UTF-8 nor marked as UTF-16.
+        UserError: The file is neither in UTF-8 nor marked as UTF-16.
     """
     try:
         return path.read_text(encoding=_encoding(path))
@@ -67,7 +67,7 @@ def text_of(path: Path) -> str:
 
 
 def first_line(path: Path) -> str:
-    """The first line with content, to recognise a format; "": it is not a file."""
+    """The first line that is not blank, to recognise a format; "": it is not a file."""
     if not path.is_file():
         return ""
     with path.open(encoding=_encoding(path), errors="replace") as file:
@@ -75,7 +75,7 @@ def first_line(path: Path) -> str:
 
 
 def delimiter_of(line: str) -> str:
-    """What separates the cells of a table, by its first line."""
+    """The delimiter of a table's cells, guessed from its first line."""
     return max(",;\t", key=line.count)
 
 
@@ -83,8 +83,8 @@ class Cells(NamedTuple):
     """The content of a table.
 
     Attributes:
-        lines: Those that say something, each with its number.
-        notes: What was converted, in sentences.
+        lines: Lines that are not blank, each with its number.
+        notes: Sentences about conversions.
     """
 
     lines: list[tuple[int, list[str]]]
@@ -94,7 +94,7 @@ class Cells(NamedTuple):
 def cells_of(path: Path) -> Cells:
     """The cells of a table; numbers have decimal points.
 
-    A comma in a number is its decimal point where cells are separated by semicolons or tabs, as spreadsheets
+    If cells are separated by semicolons or tabs, a comma in a number is its decimal point, as spreadsheets
     write tables in many countries.
     """
     text = text_of(path)
@@ -104,7 +104,7 @@ def cells_of(path: Path) -> Cells:
     if delimiter == "," or not any(DECIMAL.match(cell) for _, cells in every for cell in cells):
         return Cells(every)
     points = [(number, [DECIMAL.sub(r"\1.\2", cell) for cell in cells]) for number, cells in every]
-    return Cells(points, (f"{path}: the comma in a number is taken for its decimal point.",))
+    return Cells(points, (f"{path}: the comma in a number is read as its decimal point.",))
 
 
 def _encoding(path: Path) -> str:
@@ -113,7 +113,7 @@ def _encoding(path: Path) -> str:
 
 
 def files_in(folder: Path, suffix: str) -> list[Path]:
-    """Those of a suffix, in any case of its letters, in a folder and two levels of folders in it."""
+    """Files with a suffix, in upper or lower case, in a folder and two levels of folders in it."""
     every = (path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(depth))
     return sorted(path for path in every if path.name.lower().endswith(suffix) and path.is_file())
 
@@ -123,10 +123,10 @@ def write_json(content: Any, out: Path) -> None:
 
 
 def field(of: Any, key: str, kind: type, where: str) -> Any:
-    """A field of an object of a JSON.
+    """A field of an object in a JSON.
 
     Raises:
-        UserError: It is missing, or of another kind.
+        UserError: The field is missing, or has another type.
     """
     found = of.get(key) if isinstance(of, dict) else None
     if not isinstance(found, kind):
@@ -136,15 +136,15 @@ def field(of: Any, key: str, kind: type, where: str) -> Any:
 
 
 def objects(of: Any, key: str, where: str) -> list[dict[str, Any]]:
-    """A field that lists objects.
+    """A field that is a list of objects.
 
     Raises:
-        UserError: It is missing, or holds something else.
+        UserError: The field is missing, or contains other values.
     """
     found: list[dict[str, Any]] = field(of, key, list, where)
     for one in found:
         if not isinstance(one, dict):
-            raise UserError(f'{where}: "{key}" holds {json.dumps(one, default=str):.60}, no object.')
+            raise UserError(f'{where}: "{key}" contains {json.dumps(one, default=str):.60}, not an object.')
     return found
 
 
@@ -152,17 +152,17 @@ _KINDS: dict[type, str] = {list: "list", dict: "nested object", str: "text"}
 
 
 def once(marks: dict[str, Mark], name: str, mark: Mark, where: str) -> None:
-    """Take a landmark that may be placed once in an image."""
+    """Add a landmark, which may be placed only once in an image."""
     if name in marks:
         raise UserError(
-            f"{where}: {terminal_text(name)} is placed twice, and an image holds one of each landmark. Give "
-            "landmarks their own names, or each object its own image."
+            f"{where}: {terminal_text(name)} is placed twice in an image. Give landmarks different names, or "
+            "crop one image per object."
         )
     marks[name] = mark
 
 
 def check_size(image: Path, size: Sequence[Any], where: str) -> tuple[int, int]:
-    """The size (x, y) of an image, which must equal the size at its annotation, if that is known."""
+    """The size (x, y) of an image, which must equal the size stated in its annotation, if there is one."""
     found = image_header(image, 2).size
     if all(size) and tuple(int(side) for side in size) != found:
         raise UserError(
@@ -173,12 +173,12 @@ def check_size(image: Path, size: Sequence[Any], where: str) -> tuple[int, int]:
 
 
 def names_of(images: Iterable[Annotated], first: Sequence[str] = ()) -> tuple[str, ...]:
-    """The landmarks' names, in the order in which they are met; `first` come first where they are met."""
+    """The landmarks' names in order of appearance; those of `first` that appear come first."""
     met = dict.fromkeys(name for one in images for name in one.marks)
     return tuple(dict.fromkeys((*(name for name in first if name in met), *met)))
 
 
 def file_of(folder: Path, one: Annotated, suffix: str) -> Path:
-    """The file of one image's annotations in a folder of them."""
+    """The path of the annotation file of one image."""
     name = str(one.id or one.image.stem).replace("/", "_").replace("\\", "_")
     return inside(folder, f"{name}{suffix}", f'sample "{one.id}"')

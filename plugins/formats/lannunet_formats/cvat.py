@@ -1,7 +1,7 @@
-"""CVAT for images 1.1: one XML, with points or one skeleton an image.
+"""CVAT for images 1.1: one XML, with points or one skeleton per image.
 
-https://docs.cvat.ai/docs/manual/advanced/xml_format/. Its points count from the picture's corner, so that the
-first pixel's centre is at (0.5, 0.5). A point that is `outside` is absent.
+https://docs.cvat.ai/docs/manual/advanced/xml_format/. The origin is the image's corner, so the first pixel's
+centre is at (0.5, 0.5). A point that is `outside` is absent.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def _marks(image: ET.Element, labels: Sequence[str], where: str) -> dict[str, Ma
     skeletons = image.findall("skeleton")
     if len(skeletons) > 1:
         raise UserError(
-            f"{where}: holds {len(skeletons)} skeletons, and an image of ours holds one. Cut an image of its "
-            "own out for each."
+            f"{where}: has {len(skeletons)} skeletons, but an image may have only one. Crop one image per "
+            "skeleton."
         )
     marks: dict[str, Mark] = {}
     for shape in (*image.findall("points"), *(part for one in skeletons for part in one.findall("points"))):

@@ -1,8 +1,8 @@
-"""Data frames that pandas wrote into HDF5 (`to_hdf`), read without running what is in them.
+"""Data frames that pandas wrote to HDF5 (`to_hdf`), read without running code of the file.
 
 Both layouts, `fixed` and `table`, with columns and rows of one or several levels:
 https://pandas.pydata.org/docs/user_guide/io.html#hdf5-pytables. PyTables stores tuples and lists as pickles.
-They are read by an unpickler that makes tuples, lists, texts and numbers, and imports nothing.
+They are read by an unpickler that creates tuples, lists, texts and numbers, and imports nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lannunet_core import Floats, UserError, terminal_text
 from lannunet_formats.hdf5 import as_text, opened
 
 Labels = list[tuple[str, ...]]
-"""One for each row or column: a text for each level."""
+"""One label per row or column: one text per level."""
 
 
 class Frame(NamedTuple):
@@ -28,29 +28,29 @@ class Frame(NamedTuple):
 
 
 class Plain(pickle.Unpickler):
-    """Makes nothing that has to be imported, so that no code of the file runs."""
+    """Refuses all objects that need an import, so that no code of the file runs."""
 
     def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        raise pickle.UnpicklingError(f"it needs {module}.{name}")
 
 
 def read_frame(path: Path, extra: str, remedy: str) -> Frame:
-    """The one data frame of a file.
+    """The only data frame of a file.
 
     Args:
         path: The file.
         extra: Extra of this distribution that provides h5py.
-        remedy: Ends the message where it cannot be read.
+        remedy: End of the error message.
 
     Raises:
-        UserError: There is none, or several, or it cannot be read without running what is in it.
+        UserError: There is no data frame, or several, or it cannot be read without running code of the file.
     """
     with opened(path, extra) as file:
         found: list[Any] = []
         file.visititems(lambda _, one: found.append(one) if "pandas_type" in one.attrs else None)
         frames = [one for one in found if as_text(one.attrs["pandas_type"]) in ("frame", "frame_table")]
         if len(frames) != 1:
-            raise UserError(f"{path}: holds {len(frames)} data frames of pandas, should hold one. {remedy}")
+            raise UserError(f"{path}: has {len(frames)} data frames of pandas, should have one. {remedy}")
         (group,) = frames
         try:
             return _of_table(group) if "table" in group else _of_blocks(group)
@@ -69,7 +69,7 @@ def _label(value: Any) -> tuple[str, ...]:
 
 
 def _of_table(group: Any) -> Frame:
-    """`format="table"`: a record for each row; each block of columns is a field of it."""
+    """`format="table"`: one record per row; each block of columns is a field of the record."""
     table = group["table"]
     ((_, labels),) = _unpickled(group.attrs["non_index_axes"])
     columns = [_label(one) for one in labels]
@@ -89,7 +89,7 @@ def _of_table(group: Any) -> Frame:
 
 
 def _of_blocks(group: Any) -> Frame:
-    """`format="fixed"`: the labels of both axes, and a dataset for each block of columns."""
+    """`format="fixed"`: the labels of both axes, and one dataset per block of columns."""
     columns, rows = _labels(group, "axis0"), _labels(group, "axis1")
     values = np.full((len(rows), len(columns)), np.nan)
     place = {name: number for number, name in enumerate(columns)}
@@ -114,8 +114,8 @@ def _labels(group: Any, axis: str) -> Labels:
 
 def _level(dataset: Any) -> list[Any]:
     if (kind := as_text(dataset.attrs["kind"])) == "object":  # pickled arrays
-        raise ValueError(f"{dataset.name} holds pickled objects")
+        raise ValueError(f"{dataset.name} contains pickled objects")
     found: list[Any] = dataset[...].tolist() if kind in ("string", "integer", "float") else []
     if not found and dataset.shape[0]:
-        raise ValueError(f"{dataset.name} is of the kind {kind}")
+        raise ValueError(f"{dataset.name} has the kind {kind}")
     return found

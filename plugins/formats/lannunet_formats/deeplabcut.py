@@ -1,8 +1,8 @@
 """DeepLabCut's `CollectedData_NAME.csv` and `.h5`, and the tables of Lightning Pose, which are the same.
 
-Three or four rows of heads (scorer, individuals where there are several, bodyparts, coords), then a row per
-image, whose path stands in one column or in three. Coordinates count from the first pixel's centre. The .h5
-holds the same table as a data frame of pandas, and is read by h5py, which is an extra.
+A table has three or four header rows (scorer, individuals if there are several, bodyparts, coords), then one
+row per image, whose path is in one column or three. The origin is the first pixel's centre. The .h5 contains
+the same table as a data frame of pandas, and is read by h5py, which is an extra.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from lannunet_formats.hdf5 import is_hdf5
 
 HEADS = ("scorer", "individuals", "bodyparts", "coords")
 TABLE = "CollectedData*"
-GROUP = "video"  # the folder of an image: pictures of one video are alike
+GROUP = "video"  # the folder of an image: images of one video are similar
 NOTHING = ("", "nan")
 
 
 class Table(NamedTuple):
-    """A table as a CSV has it: heads and rows, each begun by the parts of an image's path."""
+    """A table in the layout of the CSV: header rows, and rows that begin with the parts of an image path."""
 
     heads: Mapping[str, Sequence[str]]
-    rows: Sequence[tuple[str, list[str], Sequence[str]]]  # how messages name it, path, cells
+    rows: Sequence[tuple[str, list[str], Sequence[str]]]  # name in messages, path, cells
     notes: tuple[str, ...] = ()
 
 
 def matches(path: Path) -> bool:
-    """A table, a folder of pictures with its table, or a project with `labeled-data`."""
+    """Whether it is a table, a folder of images with its table, or a project with `labeled-data`."""
     if path.is_dir():
         return bool(_tables(path))
     if path.suffix.lower() == ".csv":
@@ -47,7 +47,7 @@ def matches(path: Path) -> bool:
 
 
 def _tables(folder: Path) -> list[Path]:
-    """Those of a project or a folder of pictures; the .h5 where there is no .csv."""
+    """The tables of a project or a folder of images; the .h5 if there is no .csv."""
     found: dict[Path, Path] = {}
     for suffix in (".h5", ".csv"):
         for pattern in (f"{TABLE}{suffix}", f"labeled-data/*/{TABLE}{suffix}"):
@@ -89,7 +89,7 @@ def _read_csv(path: Path) -> Table:
         if line[0] in HEADS:
             heads[line[0]] = line
     if missing := [head for head in ("scorer", "bodyparts", "coords") if head not in heads]:
-        raise UserError(f"{path}: has no row of {missing[0]} at its top.")
+        raise UserError(f"{path}: has no header row '{missing[0]}'. Save it with DeepLabCut's header rows.")
     first = next((place for place, axis in enumerate(heads["coords"]) if axis in ("x", "y")), 1)
     cut = {name: line[first:] for name, line in heads.items()}
     rows = []
@@ -102,7 +102,7 @@ def _read_csv(path: Path) -> Table:
 
 
 def _read_hdf5(path: Path) -> Table:
-    frame = read_frame(path, "deeplabcut", "Give the .csv that DeepLabCut writes beside it.")
+    frame = read_frame(path, "deeplabcut", "Give the .csv that DeepLabCut writes next to it.")
     levels = list(zip(*frame.columns, strict=True))
     names = HEADS if len(levels) == len(HEADS) else tuple(head for head in HEADS if head != "individuals")
     if len(levels) != len(names):
@@ -122,7 +122,7 @@ def _row(
     named = "/".join(part for part in path if part)
     if named.isdecimal():
         raise UserError(
-            f"{where}: names a frame of a video, not an image. Give the labelled data, not an analysis."
+            f"{where}: names a frame of a video, not an image. Give the labelled data, not predictions."
         )
     bodies = heads.get("individuals", [""] * len(cells))
     placed: dict[str, dict[str, dict[str, str]]] = {}
@@ -131,13 +131,13 @@ def _row(
             placed.setdefault(body, {}).setdefault(name, {})[axis] = cell
     if len(placed) > 1:
         raise UserError(
-            f"{where}: shows {len(placed)} individuals ({', '.join(map(terminal_text, placed))}), and an "
-            "image of ours shows one."
+            f"{where}: has {len(placed)} individuals ({', '.join(map(terminal_text, placed))}), but an "
+            "image may have only one. Crop one image per individual."
         )
     marks: dict[str, Mark] = {}
     for name, of_name in next(iter(placed.values()), {}).items():
         if set(of_name) != {"x", "y"}:
-            raise UserError(f"{where}: {terminal_text(name)} has {' and '.join(of_name)} alone.")
+            raise UserError(f"{where}: {terminal_text(name)} has only {' and '.join(of_name)}.")
         once(marks, terminal_text(name), mark_of((of_name["x"], of_name["y"]), where), where)
     image = finder.named(named, where)
     return Annotated(image, marks, extra={GROUP: image.parent.name}, source=where)

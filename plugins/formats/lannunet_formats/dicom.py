@@ -1,8 +1,8 @@
-"""DICOM: structured reports of template TID 1500 (points), and segmentations (a small square a landmark).
+"""DICOM: structured reports of template TID 1500 (points), and segmentations (a small square per landmark).
 
-By highdicom, which is an extra. They are written, not read, one file for each DICOM picture. Points of
-reports count from the corner of the first pixel, whose centre is at (0.5, 0.5) (DICOM PS3.3 C.18.6.1). A
-segmentation holds whole pixels: a segment of 3 × 3 around each landmark's pixel, less at the border.
+highdicom, which is an extra, writes one file per DICOM image; files are not read. In reports, the origin is
+the corner of the first pixel, whose centre is at (0.5, 0.5) (DICOM PS3.3 C.18.6.1). In segmentations, each
+landmark is a segment of 3 × 3 pixels around its pixel, smaller at the border.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from lannunet_core import UserError, __version__, atomic_path, image_format, image_header
 from lannunet_formats.common import HALF, file_of
 
-SCHEME = "99LANNUNET"  # of codes that are a data set's own
-CODE, MEANING = 16, 64  # characters that a code's value and meaning may have
+SCHEME = "99LANNUNET"  # coding scheme of codes that a data set defines
+CODE, MEANING = 16, 64  # maximum characters of a code's value and meaning
 HALF_SQUARE = 1  # pixels
 
 Made = Callable[[Annotated, tuple[str, ...], Any], Any]
-"""The DICOM object of (an image, the landmarks' names, the image's tags)."""
+"""Returns the DICOM object for (an image, the landmarks' names, the image's tags)."""
 
 
 def matches(path: Path) -> bool:
@@ -33,12 +33,12 @@ def matches(path: Path) -> bool:
 
 
 def write_reports(annotations: Annotations, out: Path) -> None:
-    """A folder of one report an image that shows a landmark."""
+    """Write a folder with one report per image that shows a landmark."""
     _write(annotations, out, "dicom-sr", _report)
 
 
 def write_segmentations(annotations: Annotations, out: Path) -> None:
-    """A folder of one segmentation an image that shows a landmark."""
+    """Write a folder with one segmentation per image that shows a landmark."""
     _write(annotations, out, "dicom-seg", _segmentation)
 
 
@@ -66,7 +66,7 @@ def _made(one: Annotated, names: tuple[str, ...], make: Made) -> Any:
     try:
         return make(one, names, image)
     except AttributeError as error:  # a tag that every object copies from its image
-        raise UserError(f"{where}: {one.image} lacks a tag that is needed ({error}).") from None
+        raise UserError(f"{where}: {one.image} lacks a required tag ({error}).") from None
 
 
 def _placed(one: Annotated) -> dict[str, tuple[float, ...]]:
@@ -74,7 +74,7 @@ def _placed(one: Annotated) -> dict[str, tuple[float, ...]]:
 
 
 def _code(name: str) -> Any:
-    """A code of a landmark, of its name alone: those of long names that begin alike differ."""
+    """The code of a landmark, derived from its name; long names with the same beginning differ in code."""
     from highdicom import sr
 
     value = name if len(name) <= CODE else f"{name[:7]}-{sha256(name.encode()).hexdigest()[:8]}"
@@ -162,13 +162,13 @@ def _segmentation(one: Annotated, names: tuple[str, ...], image: Any) -> Any:
 
 
 def _drawn(one: Annotated, names: list[str], placed: Mapping[str, tuple[float, ...]]) -> NDArray[np.uint8]:
-    """(y, x, segments), 1 in each landmark's square, which is centred on its pixel."""
+    """An array (y, x, segments), 1 in the square around each landmark's pixel."""
     size = np.array(image_header(one.image, 2).size)
     drawn = np.zeros((*size[::-1], len(names)), np.uint8)
     for number, name in enumerate(names):
         centre = np.rint(placed[name]).astype(int)
         if (centre < 0).any() or (centre >= size).any():
-            raise UserError(f'sample "{one.id}": landmark {name} lies outside of {one.image}.')
+            raise UserError(f'sample "{one.id}": landmark {name} is outside of {one.image}.')
         half = np.minimum(HALF_SQUARE, np.minimum(centre, size - 1 - centre))
         x, y = (slice(c - h, c + h + 1) for c, h in zip(centre, half, strict=True))
         drawn[y, x, number] = 1

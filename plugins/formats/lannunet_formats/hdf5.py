@@ -1,4 +1,4 @@
-"""HDF5, by h5py, which is an extra."""
+"""Reading of HDF5 with h5py, which is an extra."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Label Studio's JSON: a list of tasks, each an image with `keypointlabels`.
 
-https://labelstud.io/tags/keypointlabels. Its points are percentages of the picture's width and height, from
+https://labelstud.io/tags/keypointlabels. Coordinates are percentages of the image's width and height, from
 its corner.
 """
 
@@ -25,7 +25,7 @@ from lannunet_landmarks import (
 from lannunet_core import UserError, image_header, terminal_text
 from lannunet_formats.common import HALF, check_size, field, json_of, names_of, objects, once, write_json
 
-UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what goes before the name of an uploaded file
+UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # prefix of the name of an uploaded file
 KIND = "keypointlabels"
 
 
@@ -47,7 +47,7 @@ def read(path: Path, images: Path | None) -> Annotations:
             size = (result.get("original_width"), result.get("original_height"))
             width, height = check_size(image, size, where)
             if result.get("image_rotation"):
-                raise UserError(f"{where}: the image was turned while it was annotated. Turn it back.")
+                raise UserError(f"{where}: the image was rotated in Label Studio. Undo the rotation there.")
             value = field(result, "value", dict, where)
             names = field(value, KIND, list, where)
             if len(names) != 1:
@@ -59,7 +59,7 @@ def read(path: Path, images: Path | None) -> Annotations:
 
 
 def _results(task: dict[str, Any], where: str) -> list[dict[str, Any]]:
-    """The points of the one annotation that counts."""
+    """The points of the annotation that is used."""
     given = task.get("annotations", task.get("completions")) or []
     every = [one for one in given if not one.get("was_cancelled")]
     chosen = [one for one in every if one.get("ground_truth")] or every

@@ -1,7 +1,7 @@
-"""LabelMe: one JSON an image, with a shape of type `point` a landmark.
+"""LabelMe: one JSON per image, with one shape of type `point` per landmark.
 
-https://github.com/wkentaro/labelme. Its points count from the picture's corner, so that the first pixel's
-centre is at (0.5, 0.5); pictures are shown upright, as their EXIF says.
+https://github.com/wkentaro/labelme. The origin is the image's corner, so the first pixel's centre is at
+(0.5, 0.5); images are shown in the orientation of their EXIF tag.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ OCCLUDED = "occluded"  # a flag of a shape
 
 
 def matches(path: Path) -> bool:
-    """A file, or a folder of them, or of folders of them; other JSON may lie beside them."""
+    """Whether it is a file of LabelMe, or a folder that contains one; other JSON files may be there."""
     if path.is_dir():
         return any(matches(file) for file in files_in(path, ".json")[:FEW])
     return _is_labelme(json_of(path))
@@ -66,7 +66,7 @@ def read(path: Path, images: Path | None) -> Annotations:
         found.append(Annotated(image, marks, source=str(file)))
     notes = [f"{path}: {left} shapes that are not points are left out."] if left else []
     if foreign:
-        notes.append(f"{path}: {foreign} JSON that are not LabelMe's are left out.")
+        notes.append(f"{path}: {foreign} JSON files that are not of LabelMe are left out.")
     return Annotations(names_of(found), tuple(found), name=path.stem, notes=tuple(notes))
 
 
@@ -76,7 +76,7 @@ def _image(content: Mapping[str, Any], file: Path, images: Path | None) -> Path:
         return ImageFinder(images, file.parent).named(named, str(file))
     except UserError as error:
         if content.get("imageData"):
-            raise UserError(f"{error} The copy inside of the JSON is not read.") from None
+            raise UserError(f"{error} The copy inside the JSON is not read.") from None
         raise
 
 

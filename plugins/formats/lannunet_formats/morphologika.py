@@ -1,7 +1,7 @@
-"""Morphologika's text files: all specimens of one count of landmarks, 2D or 3D.
+"""Morphologika's text files: specimens with the same number of landmarks, 2D or 3D.
 
-A specimen is the image of its name. Coordinates are pixels from the first one's centre, y down unless told
-otherwise; `NA` is a missing landmark, as geomorph writes it.
+The image of a specimen has its name. Coordinates are in pixels from the first pixel's centre; y points down
+unless the user states otherwise. `NA` is a missing landmark, as geomorph writes it.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def read(path: Path, images: Path | None, y_up: bool | None) -> Annotations:
         _count(parts, name, path) for name in ("individuals", "landmarks", "dimensions")
     )
     names = [line for _, line in _part(parts, "names", path)]
-    # Before each specimen a line begins with an apostrophe, and names or counts it.
+    # A line with the name or the number of a specimen begins with an apostrophe.
     points = [(number, line) for number, line in _part(parts, "rawpoints", path) if not line.startswith("'")]
     if len(names) != individuals or len(points) != individuals * landmarks:
         raise UserError(
-            f"{path}: states {individuals} individuals of {landmarks} landmarks, but holds {len(names)} "
+            f"{path}: states {individuals} individuals of {landmarks} landmarks, but has {len(names)} "
             f"names and {len(points)} points."
         )
     labels = [label for _, line in parts.get("labels", []) for label in line.split()]

@@ -1,7 +1,7 @@
-"""nnLandmark's data sets: nnU-Net folders whose label maps show each landmark as a blob of its own value.
+"""nnLandmark's data sets: nnU-Net folders whose label maps show each landmark as a blob with a unique value.
 
-https://github.com/MIC-DKFZ/nnLandmark. A landmark lies in its blob's centre of mass. `name_to_label.json`
-names the values, `spacing.json` says how large voxels are where the images do not.
+https://github.com/MIC-DKFZ/nnLandmark. A landmark is its blob's centre of mass. `name_to_label.json` names
+the values, `spacing.json` has the spacing of images that state none.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ def read(path: Path, images: Path | None) -> Annotations:
             spacing = _spacing(spacings.get(case), f"{path / SPACING}, {case}")
             found.append(Annotated(image, marks, case, split, spacing, source=str(label)))  # type: ignore[arg-type]
     if any(one.split for one in found):
-        # Those of labelsTr are for training; which of them validate is not said.
+        # Cases of labelsTr are for training; the data set does not state which are for validation.
         found = [replace(one, split=one.split or "training") for one in found]
-    notes = (f"{path}: of {several} cases with several channels the first is taken.",) if several else ()
+    notes = (f"{path}: {several} cases have several channels; only the first is used.",) if several else ()
     return Annotations(tuple(values), tuple(found), name=path.name, notes=notes)
 
 
@@ -84,20 +84,20 @@ def _values(path: Path) -> dict[str, int]:
         or any(not isinstance(value, int) for value in labels.values())
         or len(set(labels.values())) < len(labels)
     ):
-        raise UserError(f"{file}: should give each landmark a whole number of its own.")
+        raise UserError(f"{file}: should map each landmark to a unique whole number.")
     values = {terminal_text(name): value for name, value in labels.items() if value}
     return dict(sorted(values.items(), key=lambda pair: pair[1]))
 
 
 def _listed(path: Path) -> dict[str, Path]:
-    """The images that `dataset.json` names one by one, by case."""
+    """The images that `dataset.json` lists, by case."""
     content = read_json(path / DATASET) if (path / DATASET).is_file() else {}
     cases = content.get("dataset") or {}
     return {case: path / entry["images"][0] for case, entry in cases.items()}
 
 
 def _image(path: Path, folder: str, case: str, images: Path | None, label: Path) -> tuple[Path, int]:
-    """The first channel of a case, and how many there are."""
+    """The file of the first channel of a case, and the number of channels."""
     place = images or path / folder
     found = sorted(
         file
@@ -105,7 +105,7 @@ def _image(path: Path, folder: str, case: str, images: Path | None, label: Path)
         if without_suffix(file.name) in (case, *_channels(file.name, case))
     )
     if not found:
-        raise UserError(f"{label}: there is no image {case}_0000 in {place}. Copy it there (or --images).")
+        raise UserError(f"{label}: there is no image {case}_0000 in {place}. Copy it there, or set --images.")
     return found[0], len(found)
 
 
@@ -135,13 +135,13 @@ def _marks(label: Path, image: Path, values: Mapping[str, int]) -> dict[str, Mar
     stated = image_header(image, 3).size
     array = read_image(label, 3).pixels[0]  # (z, y, x)
     if array.shape[::-1] != stated:
-        raise UserError(f"{label}: has {array.shape[::-1]} voxels where {image} has {stated}.")
+        raise UserError(f"{label}: has {array.shape[::-1]} voxels, but {image} has {stated}.")
     if array.dtype.kind == "f":
         array = np.rint(array).astype(np.int64)
     where: NDArray[np.int64] = np.argwhere(array > 0)[:, ::-1]
     of = array[tuple(where.T[::-1])]
     if unknown := sorted(set(np.unique(of).tolist()) - set(values.values())):
-        raise UserError(f"{label}: holds the value {unknown[0]}, which {NAMES} does not name.")
+        raise UserError(f"{label}: contains the value {unknown[0]}, which is not in {NAMES}. Add it there.")
     marks = {}
     for name, value in values.items():
         voxels = where[of == value]
@@ -151,7 +151,7 @@ def _marks(label: Path, image: Path, values: Mapping[str, int]) -> dict[str, Mar
         box[tuple((voxels - voxels.min(axis=0)).T)] = True
         _, blobs = ndimage.label(box, np.ones((3, 3, 3)))
         if blobs > 1:
-            raise UserError(f"{label}: {name} (value {value}) lies in {blobs} places, should be one blob.")
+            raise UserError(f"{label}: {name} (value {value}) has {blobs} blobs, should have one.")
         marks[name] = Mark(tuple(voxels.mean(axis=0).tolist()))
     return marks
 
@@ -188,13 +188,13 @@ def _centres(one: Annotated) -> dict[str, NDArray[np.int64]]:
     """The voxel (x, y, z) of each landmark.
 
     Raises:
-        UserError: One lies outside of the image, or two in one voxel.
+        UserError: A landmark is outside of the image, or two are in one voxel.
     """
     size = np.array(image_header(one.image, 3).size)
     placed = {name: np.rint(mark.at).astype(int) for name, mark in one.marks.items() if mark.at is not None}
     for name, centre in placed.items():
         if (centre < 0).any() or (centre >= size).any():
-            raise UserError(f'sample "{one.id}": landmark {name} lies outside of {one.image}.')
+            raise UserError(f'sample "{one.id}": landmark {name} is outside of {one.image}.')
         if _nearest(name, placed) == 0:
             raise UserError(f'sample "{one.id}": landmark {name} shares its voxel with another.')
     return placed
@@ -210,7 +210,7 @@ def _nearest(name: str, placed: Mapping[str, NDArray[np.int64]]) -> float:
 def _drawn(
     one: Annotated, placed: Mapping[str, NDArray[np.int64]], values: Mapping[str, int]
 ) -> NDArray[np.uint16]:
-    """A cube a landmark, of 3 voxels, or 1 where others or the border are close."""
+    """One cube per landmark: 3 voxels per side, fewer at the border, and 1 if another landmark is close."""
     size = np.array(image_header(one.image, 3).size)
     array = np.zeros(size[::-1], np.uint16)
     for name, centre in placed.items():
@@ -222,7 +222,7 @@ def _drawn(
 
 
 def _write_map(array: NDArray[np.uint16], image: Path, out: Path) -> None:
-    """With the geometry of the image."""
+    """Write a label map with the geometry of the image."""
     import SimpleITK as sitk
 
     written: Any = sitk.GetImageFromArray(array)

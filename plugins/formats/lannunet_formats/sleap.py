@@ -1,9 +1,8 @@
-"""SLEAP's `.slp` and `.pkg.slp`, which are HDF5, by h5py.
+"""SLEAP's `.slp` and `.pkg.slp`, which are HDF5, read with h5py.
 
-SLEAP counts from the first pixel's centre, as we do, since version 1.1 of its format; before, from its
-corner. Frames that are no image files (those of a video, or embedded in a package) are written as PNG into
-the folder of the images, where the user names one. Videos are read by sleap-io, which the extra `sleap`
-provides.
+The origin is the first pixel's centre since version 1.1 of the format; before, it was the pixel's corner.
+Frames that are not image files (those of a video, or embedded in a package) are written as PNG to the folder
+of the images, if the user names one. Videos are read by sleap-io, which the extra `sleap` provides.
 https://io.sleap.ai/latest/formats/slp
 """
 
@@ -23,9 +22,9 @@ from lannunet_core import UserError, atomic_path, inside, terminal_text
 from lannunet_formats.common import HALF, names_of
 from lannunet_formats.hdf5 import as_text, is_hdf5, opened
 
-GROUP = "video"  # pictures of one video are alike
-CENTRED = 1.1  # the format's version from which on coordinates count from the first pixel's centre
-RGB = 1.4  # from which on embedded colours are in the usual order, if it is not stated
+GROUP = "video"  # images of one video are similar
+CENTRED = 1.1  # the format's first version whose origin is the first pixel's centre
+RGB = 1.4  # the format's first version in which embedded colours are RGB by default
 BY_USER = 0  # the type of an instance
 
 
@@ -33,10 +32,10 @@ class Frame(NamedTuple):
     """One frame of a video of the file.
 
     Attributes:
-        backend: What the file says of the video.
-        video: What it is called.
+        backend: The file's description of the video.
+        video: Name of the video.
         number: Number of the frame.
-        where: How messages name it.
+        where: Name of the frame in messages.
     """
 
     backend: dict[str, Any]
@@ -68,8 +67,8 @@ def read(path: Path, images: Path | None) -> Annotations:
             guessed += not placed and bool(len(every))
             if len(placed) > 1:
                 raise UserError(
-                    f"{where}: shows {len(placed)} instances, and an image of ours shows one. Cut an image "
-                    "of its own out for each."
+                    f"{where}: has {len(placed)} instances, but an image may have only one. Crop one image "
+                    "per instance."
                 )
             if not placed:
                 continue
@@ -85,14 +84,17 @@ def read(path: Path, images: Path | None) -> Annotations:
             image, source = _image(shown, file, finder if "filenames" in shown.backend else videos, images)
             found.append(Annotated(image, marks, extra={GROUP: source}, source=where))
     if guessed and not found:
-        raise UserError(f"{path}: its {guessed} frames hold only predictions, which are not annotations.")
-    notes = (f"{path}: {guessed} frames with predictions alone are left out.",) if guessed else ()
+        raise UserError(
+            f"{path}: its {guessed} frames have only predictions, which are not annotations. Correct them in "
+            "SLEAP first."
+        )
+    notes = (f"{path}: {guessed} frames with only predictions are left out.",) if guessed else ()
     order = skeletons[0] if skeletons else ()
     return Annotations(names_of(found, order), tuple(found), name=path.stem, group_by=GROUP, notes=notes)
 
 
 def _skeletons(metadata: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The nodes of each; before SLEAP 1.3.2 without `nx_graph` around them."""
+    """The nodes of each skeleton; SLEAP before 1.3.2 wrote them without `nx_graph`."""
     names = [str(node["name"]) for node in metadata["nodes"]]
     return [
         tuple(names[node["id"]] for node in one.get("nx_graph", one)["nodes"])
@@ -101,7 +103,7 @@ def _skeletons(metadata: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _places(backends: list[dict[str, Any]]) -> dict[int, int]:
-    """Where the video of a number stands: embedded ones go by their group's name, `video15/video`."""
+    """The index of a video by its number; embedded videos are numbered by their group, `video15/video`."""
     groups = [str(one.get("dataset") or "").partition("/")[0] for one in backends]
     return {
         int(group.removeprefix("video")): place
@@ -119,7 +121,7 @@ def _marks(names: tuple[str, ...], points: NDArray[Any], corner: float) -> dict[
 
 
 def _image(frame: Frame, file: Any, finder: ImageFinder, images: Path | None) -> tuple[Path, str]:
-    """A frame's image file, and which video it is of."""
+    """A frame's image file, and the name of its video."""
     backend = frame.backend
     if "filenames" in backend:
         path = finder.named(str(backend["filenames"][frame.number]), frame.where)
@@ -127,7 +129,7 @@ def _image(frame: Frame, file: Any, finder: ImageFinder, images: Path | None) ->
     dataset = str(backend.get("dataset") or "")
     if images is None:
         raise UserError(
-            f"{frame.where}: is not an image file. Name a folder that frames are written to (--images, "
+            f"{frame.where}: is not an image file. Name a folder to which frames are written (--images, "
             "dataset.root)."
         )
     image = inside(images, f"{frame.video}_{frame.number:06d}.png", frame.where)
@@ -141,7 +143,7 @@ def _image(frame: Frame, file: Any, finder: ImageFinder, images: Path | None) ->
 
 
 def _video_names(backends: list[dict[str, Any]], file: Any) -> list[str]:
-    """What each video is called, with its place where two have one name."""
+    """The name of each video, with its index if two have the same name."""
     names = []
     for one in backends:
         filename = str(one.get("filename") or "video")
@@ -156,13 +158,13 @@ def _video_names(backends: list[dict[str, Any]], file: Any) -> list[str]:
 
 
 def _embedded(file: Any, dataset: str, frame: Frame) -> NDArray[Any]:
-    """(y, x, C) of a frame that a package holds, as an encoded image or as it is."""
+    """The pixels (y, x, C) of a frame embedded in a package, which are stored encoded or as an array."""
     stored = file[dataset]
     place = frame.number
     if "frame_numbers" in stored.parent:
         held = np.flatnonzero(stored.parent["frame_numbers"][...] == frame.number)
         if not len(held):
-            raise UserError(f"{frame.where}: the package does not hold its image.")
+            raise UserError(f"{frame.where}: its image is not in the package. Save the package again.")
         place = int(held[0])
     if as_text(stored.attrs.get("format", "hdf5")) == "hdf5":
         pixels = np.asarray(stored[place])
@@ -178,18 +180,18 @@ def _embedded(file: Any, dataset: str, frame: Frame) -> NDArray[Any]:
 
 
 def _decoded(frame: Frame, finder: ImageFinder) -> NDArray[Any]:
-    """(y, x, C) of a frame of a video."""
+    """The pixels (y, x, C) of a frame of a video."""
     video = finder.named(str(frame.backend["filename"]), frame.where)
     if find_spec("sleap_io") is None:
         raise UserError(
-            f"{frame.where}: lies in the video {video.name}. Save a package with images (.pkg.slp) in SLEAP, "
+            f"{frame.where}: is in the video {video.name}. Save a package with images (.pkg.slp) in SLEAP, "
             "or pip install 'lannunet-formats[sleap]', which reads videos."
         )
     import sleap_io
 
     try:
         return np.asarray(sleap_io.load_video(str(video))[frame.number])
-    except Exception as error:  # sleap-io has many readers
+    except Exception as error:  # the readers of sleap-io raise many classes
         cause = terminal_text(" ".join(str(error).split()))
         raise UserError(f"{frame.where}: cannot be read from {video.name} ({cause:.120}).") from None
 

@@ -32,13 +32,13 @@ SCHEMA = (
     "markups-schema-v1.0.3.json#"
 )
 SYSTEMS = {"LPS": "LPS", "RAS": "RAS", "1": "LPS", "0": "RAS"}
-STATUS = ("undefined", "preview", "defined", "missing")  # in an .fcsv by number
+STATUS = ("undefined", "preview", "defined", "missing")  # numbered in an .fcsv
 UNDEFINED, DEFINED, MISSING = STATUS[0], STATUS[2], STATUS[3]
-RAS_BEFORE = (4, 11)  # Slicer's version from which on an .fcsv is in LPS
+RAS_BEFORE = (4, 11)  # Slicer's first version that writes an .fcsv in LPS
 COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
 
 Read = Callable[[Path], tuple[dict[str, Mark], list[str]]]
-"""The points of a file in LPS, and what was left out."""
+"""Returns the points of a file in LPS, and sentences about parts that are left out."""
 
 
 def matches_json(path: Path) -> bool:
@@ -57,7 +57,7 @@ def _holds(path: Path, suffix: str) -> bool:
 
 
 def _files(folder: Path, suffix: str) -> Iterable[Path]:
-    """Those of a folder, then of the folders in it: one per case."""
+    """The files of a folder, then of the folders in it."""
     yield from sorted(files_in(folder, suffix), key=lambda path: (path.parent != folder, path))
 
 
@@ -70,7 +70,7 @@ def read_fcsv_files(path: Path, images: Path | None) -> Annotations:
 
 
 def _cases(path: Path, images: Path | None, suffix: str, read: Read) -> Annotations:
-    """One case a file; several files of one image are one case."""
+    """Read one case per file; several files of one image are one case."""
     files = [path] if path.is_file() else list(_files(path, suffix))
     cases: dict[Path, dict[str, Mark]] = {}
     sources: dict[Path, Path] = {}
@@ -88,7 +88,7 @@ def _cases(path: Path, images: Path | None, suffix: str, read: Read) -> Annotati
 
 
 def _image(file: Path, source: Path, images: Path | None) -> Path:
-    """The image of the file's name, or the only one beside it, where each case has a folder of its own."""
+    """The image with the file's name; or, if each case has a folder, the only image in the folder."""
     name = re.sub(r"(\.mrk)?\.(json|fcsv)$", "", file.name, flags=re.IGNORECASE)
     finder = ImageFinder(images, file.parent)
     try:
@@ -168,7 +168,7 @@ def _fiducials(path: Path) -> tuple[dict[str, Mark], list[str]]:
         if len(cells) < len(columns):
             raise UserError(f"{where}: has {len(cells)} cells under {len(columns)} columns.")
         row = dict(zip(columns, cells, strict=False))
-        # Slicer 5 adds two cells that no column names: whether the point is placed, and a flag.
+        # Slicer 5 adds two cells without a column name: whether the point is placed, and a flag.
         told = cells[len(columns)] if len(cells) > len(columns) else str(STATUS.index(DEFINED))
         status = _status(STATUS[int(told)] if told in ("0", "1", "2", "3") else told, where)
         name = row.get("label") or row["id"]
@@ -220,11 +220,11 @@ def write_fcsv_files(annotations: Annotations, out: Path) -> None:
 def _write(
     annotations: Annotations, out: Path, suffix: str, write: Callable[[Annotated, Path], None]
 ) -> None:
-    """Write a folder of one file per case, or one file, depending on the name."""
+    """Write a folder with one file per case, or a single file, depending on the name."""
     if out.name.lower().endswith(suffix):
         if len(annotations.images) != 1:
             raise UserError(
-                f"{out}: a file holds one case, and there are {len(annotations.images)}. Name a folder."
+                f"{out}: a file contains one case, but there are {len(annotations.images)}. Name a folder."
             )
         write(annotations.images[0], out)
         return

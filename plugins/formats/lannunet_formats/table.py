@@ -1,7 +1,7 @@
 """Plain tables: a row per landmark (`image, landmark, x, y`), or a row per image (`image, tip_x, tip_y, …`).
 
-Cells are separated by commas, semicolons or tabs (the latter two with decimal commas, too). Coordinates count
-from the first pixel's centre, y down unless told otherwise.
+Cells are separated by commas, semicolons or tabs (the latter two with decimal commas, too). The origin is the
+first pixel's centre; y points down unless the user states otherwise.
 """
 
 from __future__ import annotations
@@ -56,26 +56,26 @@ def _one_of(wanted: tuple[str, ...], columns: list[str]) -> str:
 
 
 def _wide_names(columns: list[str]) -> list[str]:
-    """The landmarks of columns NAME_x, NAME_y, also with a dot or a blank between."""
+    """The landmarks of columns NAME_x, NAME_y; the separator may also be a dot or a space."""
     names = [found[1] for name in columns if (found := re.fullmatch(r"(.+)[_. ]x", name))]
     return [name for name in names if any(f"{name}{gap}y" in columns for gap in "_. ")]
 
 
 class Rows(NamedTuple):
-    columns: list[str]  # as they are written
+    columns: list[str]  # as written in the file
     rows: list[Row]
     notes: tuple[str, ...]
 
 
 def _rows(path: Path) -> Rows:
-    """The content of a table, by columns in lower case."""
+    """The content of a table, with column names in lower case as keys."""
     found = cells_of(path)
     (_, head), *lines = found.lines
     columns = [from_spreadsheet(name.strip()) for name in head]
     keys = [name.lower() for name in columns]
     if twice := [name for name, count in Counter(filter(None, keys)).items() if count > 1]:
         raise UserError(
-            f"{path}: column '{terminal_text(twice[0])}' is there twice. Give columns their own names."
+            f"{path}: has column '{terminal_text(twice[0])}' twice. Give columns different names."
         )
     rows = []
     for number, cells in lines:
@@ -114,7 +114,9 @@ def read_wide(path: Path, images: Path | None, y_up: bool | None) -> Annotations
     keys = [name.lower() for name in columns]
     image, names = _one_of(IMAGE, keys), _wide_names(keys)
     if lonely := [name for name in keys if re.fullmatch(r".+[_. ][xy]", name) and name[:-2] not in names]:
-        raise UserError(f"{path}: column '{terminal_text(lonely[0])}' has no other of x and y beside it.")
+        raise UserError(
+            f"{path}: column '{terminal_text(lonely[0])}' has no column for the other axis. Add a column."
+        )
     spelt = dict(zip(keys, columns, strict=True))
     cells = {name: _cells_of(name, keys) for name in names}
     known = {image, *OURS, *(key for of_name in cells.values() for key in of_name)}
@@ -159,10 +161,10 @@ def _case(
 
 
 def _mark(row: Mapping[str, str], axes: list[str], where: str) -> Mark | None:
-    """The landmark in a row; None: not annotated."""
+    """The landmark of a row; None: not annotated."""
     state = row.get("state", "").strip().lower()
     if state not in ("", "visible", "occluded", "absent", "unlabelled"):
-        raise UserError(f"{where}, column 'state': '{terminal_text(state):.40}' is not known.")
+        raise UserError(f"{where}, column 'state': '{terminal_text(state):.40}' is not a state.")
     numbers = [row[axis].strip() for axis in axes]
     if state == "absent":
         return Mark(None)
@@ -183,8 +185,8 @@ def _annotations(
     systems = {row.cells.get("coordinate_system", "").strip() or "pixel" for row in rows}
     if len(systems) > 1 or not systems <= set(SYSTEMS):
         raise UserError(
-            f"{path}, column 'coordinate_system': holds {terminal_text(' and '.join(sorted(systems))):.60}, "
-            f"should hold one of {', '.join(SYSTEMS)}."
+            f"{path}, column 'coordinate_system': has {terminal_text(' and '.join(sorted(systems))):.60}, "
+            f"should have one of {', '.join(SYSTEMS)}."
         )
     (system,) = systems or {"pixel"}
     images = tuple(turned(one) for one in found) if y_up and system == "pixel" else tuple(found)
@@ -192,7 +194,7 @@ def _annotations(
 
 
 def turned(one: Annotated) -> Annotated:
-    """With y counted from the other end of the image: from its last row's centre, or back."""
+    """The annotations with y measured from the centre of the last row instead of the first, or back."""
     last = image_header(one.image, 2).size[1] - 1
     marks = {
         name: mark if mark.at is None else replace(mark, at=(mark.at[0], last - mark.at[1]))

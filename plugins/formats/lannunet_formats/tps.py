@@ -1,9 +1,10 @@
-"""tps files of tpsDig and geomorph: a block a specimen, with landmarks by number.
+"""tps files of tpsDig and geomorph: one block per specimen, with landmarks by number.
 
-y counts upwards from the image's lower edge, y = height − y down, unless the user says that it points down:
-TPS takes the bottom for 0 where picture programs take the top, as StereoMorph's manual says (TPSToShapes);
-ml-morph reads it as height − y, and its example lies on its pictures so. A landmark with a negative
-coordinate, or `NA`, is missing. Coordinates are pixels, whatever SCALE says, which becomes the field `scale`.
+y points up from the image's lower edge, y = height − (y downwards), unless the user states that it points
+down. In TPS the bottom is 0, while image programs have 0 at the top, according to StereoMorph's manual
+(TPSToShapes); ml-morph reads height − y, which is right for its example images. A landmark with a negative
+coordinate, or `NA`, is missing. Coordinates are in pixels regardless of SCALE, which becomes the field
+`scale`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def read(path: Path, images: Path | None, y_up: bool | None) -> Annotations:
     for block in _blocks(path):
         where = f"{path}, line {block.line}"
         if count is not None and len(block.points) != count:
-            raise UserError(f"{where}: has {len(block.points)} landmarks where the first has {count}.")
+            raise UserError(f"{where}: has {len(block.points)} landmarks, but the first block has {count}.")
         count, curves = len(block.points), curves + block.curves
         named, name = block.fields.get("IMAGE"), block.fields.get("ID")
         if named is None and name is None:
@@ -64,16 +65,16 @@ def read(path: Path, images: Path | None, y_up: bool | None) -> Annotations:
     notes = [f"{path}: {curves} curves are left out."] if curves else []
     if turns and y_up is None:
         notes.append(
-            f"{path}: y is taken to count upwards, as tpsDig writes it (--y-down where it does not)."
+            f"{path}: y is assumed to point up, as tpsDig writes it. If it points down, set --y-down."
         )
     if negative:
-        notes.append(f"{path}: {negative} landmarks with a negative coordinate are taken for missing ones.")
+        notes.append(f"{path}: {negative} landmarks with a negative coordinate are read as missing.")
     names = tuple(str(n + 1) for n in range(count or 0))
     return Annotations(names, tuple(found), name=path.stem, notes=tuple(notes))
 
 
 def _is_missing(point: list[str]) -> bool:
-    """NA, or outside of a picture; in a volume's world a coordinate may well be negative."""
+    """Whether it is NA or outside of a 2D image; world coordinates of a volume may be negative."""
     outside = len(point) == 2 and any(value.startswith("-") for value in point)
     return outside or "NA" in map(str.upper, point)
 
@@ -94,7 +95,7 @@ def _blocks(path: Path) -> Iterator[Block]:
             count = _count(value, f"{path}, line {number}")
             block = Block(number, _points(lines, count, 3 if key == "LM3" else 2, path), {}, 0)
         elif block is None:
-            raise UserError(f"{path}, line {number}: comes before the first LM=.")
+            raise UserError(f"{path}, line {number}: precedes the first LM=.")
         elif key == "CURVES":
             block = block._replace(curves=block.curves + _count(value, f"{path}, line {number}"))
         elif key == "POINTS":  # of a curve

@@ -72,7 +72,7 @@ def test_a_segment_lies_around_each_landmark(radiograph, tmp_path):
         assert np.abs(where.mean(axis=0) - mark.at).max() <= of.error
     assert "rounds points by up to 0.5 pixels" in of.lost(annotations(radiograph))[-1]
     outside = Annotated(radiograph, {"tip": Mark((60.0, 3.0))}, id="x")
-    with pytest.raises(UserError, match=r'sample "x": landmark tip lies outside of .*x\.dcm'):
+    with pytest.raises(UserError, match=r'sample "x": landmark tip is outside of .*x\.dcm'):
         of.write(Annotations(("tip",), (outside,)), tmp_path / "none")
     assert not (tmp_path / "none").exists()
 

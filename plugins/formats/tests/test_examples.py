@@ -69,7 +69,7 @@ def test_sleap(example, tmp_path):
     assert (name, said.names) == ("sleap", ("1",))
     assert [one.image.name for one in said.images] == ["robot0.jpg", "robot1.jpg", "robot2.jpg"]
     assert [one.marks["1"].at for one in said.images] == [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)]
-    with pytest.raises(Exception, match=r"minimal_instance\.slp, frame 0: shows 2 instances"):
+    with pytest.raises(Exception, match=r"minimal_instance\.slp, frame 0: has 2 instances"):
         read(example("minimal_instance.slp"), tmp_path)
 
 

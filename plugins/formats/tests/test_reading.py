@@ -287,9 +287,9 @@ def test_what_programs_write_is_understood(name, file, content, expected, place,
         (
             "w.CSV",
             WIDE.replace("\n", "\r\n").encode("utf-8-sig"),
-            "the comma in a number is taken for its decimal",
+            "the comma in a number is read as its decimal",
         ),
-        ("w.csv", WIDE.replace(";", "\t").encode("utf-16"), "the comma in a number is taken for its decimal"),
+        ("w.csv", WIDE.replace(";", "\t").encode("utf-16"), "the comma in a number is read as its decimal"),
         ("w.csv", ("\n" + LONG.replace("a0.png", " C:\\x\\A0.PNG ")).encode(), None),
         ("k.json", json.dumps(COCO).replace("a0.png", "IMAGES/A0.PNG").encode("utf-8-sig"), None),
         (
@@ -298,7 +298,7 @@ def test_what_programs_write_is_understood(name, file, content, expected, place,
             "comma",
         ),
         ("d.csv", DLC.replace("img001.png", "A0.PNG").replace("img002", "a1").replace("\n", "\r\n"), None),
-        ("t.tps", TPS.replace("a0.png", "D:\\flies\\A0.png").replace("\n", "\r\n"), "y is taken"),
+        ("t.tps", TPS.replace("a0.png", "D:\\flies\\A0.png").replace("\n", "\r\n"), "y is assumed"),
         ("m.txt", MORPHOLOGIKA.replace("\na0\n", "\nA0.png\n").replace("\n", "\r\n"), None),
         ("w.csv", LONG.replace("a0.png", "PICTURES/a0.png"), None),
     ],
@@ -324,7 +324,7 @@ def test_a_folder_of_labelme_may_hold_folders_and_other_json(place, pictures):
         ("a0.png", {"tip": TIP, "eye": EYE}),
         ("a1.png", {"tip": TIP, "eye": EYE}),
     ]
-    assert "1 JSON that are not LabelMe's are left out" in said.notes[1]
+    assert "1 JSON files that are not of LabelMe are left out" in said.notes[1]
     place("set/two/again.json", LABELME)
     with pytest.raises(UserError, match=r"again\.json: has the same image .*a0\.png as .*a0\.JSON"):
         load_dataset(dataset_section(folder, pictures), -1)
@@ -339,7 +339,7 @@ def test_order_lists_fields_and_what_is_left_out(place, pictures):
     _, tps = read(place("flies.tps", TPS), pictures)
     assert tps.images[0].extra == {"tps_id": "0", "tps_scale": "0.013"}
     assert "1 curves" in tps.notes[0]
-    assert "y is taken to count upwards, as tpsDig writes it (--y-down" in tps.notes[1]
+    assert "y is assumed to point up, as tpsDig writes it. If it points down, set --y-down" in tps.notes[1]
     assert "1 landmarks with a negative coordinate" in tps.notes[2]
     _, long = read(place("long.tsv", LONG), pictures)
     assert [one.extra for one in long.images] == [{"patient": "p1"}, {"patient": "p2"}]
@@ -359,7 +359,7 @@ def test_y_upwards_is_turned_and_back(place, pictures):
     assert up.images[0].marks["tip"].at == (10.5, 39 - down.images[0].marks["tip"].at[1])
     _, tps = read(place("flies.tps", TPS), pictures, y_up=False)
     assert tps.images[0].marks["1"].at == (10.5, 19.75)
-    assert not any("y is taken" in note for note in tps.notes)
+    assert not any("y is assumed" in note for note in tps.notes)
 
 
 NEGATIVE = """ObjectType = Image
@@ -456,7 +456,7 @@ def test_label_maps_of_nnlandmark(tmp_path, volumes):
     assert [one.spacing for one in said.images] == [None, (1.0, 2.0, 3.0)]
     label[10, 14, 18] = 1
     sitk.WriteImage(sitk.GetImageFromArray(label), str(tmp_path / "labelsTs" / "b.nii.gz"))
-    with pytest.raises(UserError, match=r"b\.nii\.gz: eye \(value 1\) lies in 2 places"):
+    with pytest.raises(UserError, match=r"b\.nii\.gz: eye \(value 1\) has 2 blobs"):
         read(tmp_path, None)
 
 
@@ -481,7 +481,7 @@ def changed(content, *path, value):
         (
             "k.json",
             changed(COCO, "annotations", 0, "keypoints", value=[1, 2, 2]),
-            "k.json, image a0.png: has 3 numbers of keypoints, should have 3 for each of 3",
+            "k.json, image a0.png: has 3 numbers of keypoints, should have 3 per keypoint of 3",
         ),
         (
             "k.json",
@@ -491,7 +491,7 @@ def changed(content, *path, value):
         (
             "k.json",
             changed(COCO, "annotations", value=COCO["annotations"] * 2),
-            "k.json, image a0.png: holds 2 objects with keypoints",
+            "k.json, image a0.png: has 2 objects with keypoints",
         ),
         (
             "k.json",
@@ -513,21 +513,25 @@ def changed(content, *path, value):
         (
             "k.json",
             changed(COCO, "annotations", 0, "category_id", value=5),
-            "k.json, annotation 1: has keypoints of the category 5, which names none",
+            "k.json, annotation 1: has keypoints of the category 5, which has no names of keypoints",
         ),
-        ("k.json", changed(COCO, "annotations", 0, value=3), 'k.json: "annotations" holds 3, no object'),
+        (
+            "k.json",
+            changed(COCO, "annotations", 0, value=3),
+            'k.json: "annotations" contains 3, not an object',
+        ),
         (
             "k.json",
             changed(COCO, "images", 1, "id", value=7),
             'k.json: two of its "images" have the id 7',
         ),
-        ("l.json", changed(LABELME, "shapes", 0, value=3), r'l\.json: "shapes" holds 3, no object'),
+        ("l.json", changed(LABELME, "shapes", 0, value=3), r'l\.json: "shapes" contains 3, not an object'),
         (
             "c.xml",
             CVAT.replace('<points label="tip"', '<points label="nose"'),
             r"c\.xml, image a0\.png: nose is not one of the task's labels \(fly, tip, eye, ear\)",
         ),
-        ("c.xml", CVAT.replace("</skeleton>", '</skeleton><skeleton label="fly"/>'), "holds 2 skeletons"),
+        ("c.xml", CVAT.replace("</skeleton>", '</skeleton><skeleton label="fly"/>'), "has 2 skeletons"),
         ("c.xml", CVAT.replace('<points label="ear"', "<points"), "image a0.png: <points> has no label"),
         (
             "s.json",
@@ -541,11 +545,15 @@ def changed(content, *path, value):
         ),
         ("t.tps", TPS.replace("LM=3", "LM=three", 1), "t.tps, line 1: 'three' is not a count"),
         ("m.txt", MORPHOLOGIKA.replace("]\n2", "]\ntwo", 1), "m.txt, line 2: 'two' is not a count"),
-        ("w.csv", WIDE.replace("eye_y", "Tip_x"), r"w\.csv: column 'tip_x' is there twice"),
-        ("w.csv", WIDE.replace("eye_y", "nose_y"), r"w\.csv: column 'eye_x' has no other of x and y"),
+        ("w.csv", WIDE.replace("eye_y", "Tip_x"), r"w\.csv: has column 'tip_x' twice"),
+        (
+            "w.csv",
+            WIDE.replace("eye_y", "nose_y"),
+            r"w\.csv: column 'eye_x' has no column for the other axis",
+        ),
         ("w.csv", LONG.replace("state", "confidence"), "column 'confidence': 'occluded' is not a number"),
         ("w.csv", LONG.replace("\t30\t", "\t30\u00a0\t").encode("cp1252"), r"w\.csv: is not in UTF-8 \(byte"),
-        ("w.csv", LONG.replace("occluded", "gone"), "line 3, column 'state': 'gone' is not known"),
+        ("w.csv", LONG.replace("occluded", "gone"), "line 3, column 'state': 'gone' is not a state"),
         ("c.xml", CVAT.replace("</annotations>", ""), "c.xml, line 23, column 0: malformed XML"),
         ("c.xml", CVAT.replace("<image ", "<track/><image ", 1), "export for videos"),
         ("c.xml", CVAT.replace('label="eye"', 'label="tip"'), "c.xml, image a0.png: tip is placed twice"),
@@ -555,19 +563,19 @@ def changed(content, *path, value):
             changed(LABEL_STUDIO, 0, "annotations", value=LABEL_STUDIO[0]["annotations"] * 2),
             "s.json, task 4: has 2 annotations",
         ),
-        ("d.csv", DLC_ANIMALS.replace("20.25,,", "20.25,1,2"), "d.csv, line 5: shows 2 individuals"),
+        ("d.csv", DLC_ANIMALS.replace("20.25,,", "20.25,1,2"), "d.csv, line 5: has 2 individuals"),
         ("d.csv", DLC.replace("20.25", "n/a"), "d.csv, line 4: .* are not coordinates"),
         ("d.csv", DLC.replace("20.25,,", "20.25"), "d.csv, line 4: has 5 cells under 7 columns"),
         (
             "t.tps",
             TPS.replace("LM=3\n1 39", "LM=2\n1 39").replace("NA NA\n", ""),
-            "t.tps, line 13: has 2 landmarks where the first has 3",
+            "t.tps, line 13: has 2 landmarks, but the first block has 3",
         ),
         ("t.tps", TPS.replace("30 35\n", ""), "t.tps, line 4: 'CURVES=1' is not a point of 2 numbers"),
         (
             "m.txt",
             MORPHOLOGIKA.replace("3 4\n", ""),
-            "m.txt: states 2 individuals of 2 landmarks, but holds 2 names and 3 points",
+            "m.txt: states 2 individuals of 2 landmarks, but has 2 names and 3 points",
         ),
         ("w.csv", WIDE.replace(";20,25", ""), "w.csv, line 2: has 5 cells under 6 columns"),
         (

@@ -1,6 +1,6 @@
-"""Images for the tasks of LannU-Net: the formats, and how an image becomes what a network sees.
+"""Images for the tasks of LannU-Net: file formats, and the preparation of a network's input.
 
-What is listed in `__init__.pyi` is the public API.
+The names in `__init__.pyi` are the public API.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""NumPy's files: `.npy`, mapped rather than read, and `.npz`. Nothing in them is executed."""
+"""NumPy files: `.npy`, which is memory-mapped, and `.npz`. No code in them is executed."""
 
 import zipfile
 from pathlib import Path
@@ -15,7 +15,7 @@ FORMAT: Any = np.lib.format  # untyped
 
 
 def stated(path: Path, dimensions: int | None) -> Stated:
-    """Without any spacing; see `pixels` for which axis is which."""
+    """The size and channels, without a spacing; see `pixels` for the order of axes."""
     shape = _shape(path)
     if dimensions is None:
         return Stated(shape[::-1], 1)
@@ -24,7 +24,7 @@ def stated(path: Path, dimensions: int | None) -> Stated:
 
 
 def pixels(path: Path, dimensions: int) -> NDArray[Any]:
-    """(C, [z,] y, x): of D + 1 axes the channels are first, or last where only that has 4 or fewer."""
+    """The pixels (C, [z,] y, x). Of D + 1 axes, channels are first; or last, if only that has 4 or fewer."""
     shape = _shape(path)
     _layout(shape, dimensions)
     if _starts_with(path, ZIP):
@@ -36,10 +36,10 @@ def pixels(path: Path, dimensions: int) -> NDArray[Any]:
 
 
 def channels_first(array: NDArray[Any], dimensions: int) -> NDArray[Any]:
-    """(C, [z,] y, x) of an array with or without channels, which may be last.
+    """An array with or without channels, which may be last, as (C, [z,] y, x).
 
     Raises:
-        UserError: It has too few or too many axes.
+        UserError: The array has too few or too many axes.
     """
     _layout(array.shape, dimensions)
     if array.dtype.kind == "b":
@@ -50,7 +50,7 @@ def channels_first(array: NDArray[Any], dimensions: int) -> NDArray[Any]:
 
 
 def _layout(shape: tuple[int, ...], dimensions: int) -> tuple[int, ...]:
-    """(C, [z,] y, x) of an array of this shape."""
+    """The shape (C, [z,] y, x) for an array of this shape."""
     if len(shape) == dimensions:
         return (1, *shape)
     if len(shape) != dimensions + 1:
@@ -81,24 +81,24 @@ def _shape(path: Path) -> tuple[int, ...]:
 
 
 def _member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    """The array that is the image: the only one, or `image` or `data`."""
+    """The entry of the image: the only one, or `image` or `data`."""
     members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
     names = list(members)
     chosen = names[0] if len(names) == 1 else next((n for n in ("image", "data") if n in names), None)
     if chosen is None:
-        raise UserError(f"holds arrays {', '.join(names) or '(none)'}; call the image `image`.")
+        raise UserError(f"has the arrays {', '.join(names) or '(none)'}. Name the image `image`.")
     return members[chosen]
 
 
 def _checked(file: BinaryIO, held: int) -> tuple[int, ...]:
-    """The shape that an array's header states, compared with the bytes that there are."""
+    """The shape in an array's header, after a comparison with the number of bytes."""
     try:
         version = FORMAT.read_magic(file)
         read = FORMAT.read_array_header_1_0 if version == (1, 0) else FORMAT.read_array_header_2_0
         shape, _, dtype = read(file)
-    except ValueError as error:  # NumPy's own text advises to trust the file
-        raise ValueError("its NumPy header is cut off, damaged or unusually long") from error
+    except ValueError as error:  # NumPy's message advises to trust the file
+        raise ValueError("its NumPy header is truncated, damaged or unusually long") from error
     if dtype.kind not in "biuf":
-        raise UserError(f"holds {dtype} entries, no grey values. Save the image as an array of numbers.")
+        raise UserError(f"has {dtype} entries, not grey values. Save the image as an array of numbers.")
     check_claim(shape, 1, held - file.tell(), 8 * dtype.itemsize)
     return tuple(shape)

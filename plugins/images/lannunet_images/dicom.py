@@ -1,4 +1,4 @@
-"""DICOM: the spacing that its tags state, and whether its elements fit into the file."""
+"""DICOM: the spacing in its tags, and a check that its elements fit into the file."""
 
 import struct
 from pathlib import Path
@@ -9,13 +9,13 @@ import numpy as np
 from lannunet_core import UserError
 from lannunet_images.claims import RATIO, check_claim
 
-# DICOM's mm per pixel, of rows and then of columns, the first that is stated: in the patient (calibrated), on
-# the detector (larger by the magnification), of the scanned film.
+# mm per pixel, first of rows and then of columns. The first tag that is present is used: in the patient
+# (calibrated), on the detector (larger by the magnification), on the scanned film.
 PIXEL_SPACING, IMAGER_SPACING, SCANNED_SPACING = "0028|0030", "0018|1164", "0018|2010"
 MAGNIFICATION, ASPECT, BETWEEN_SLICES = "0018|1114", "0028|0034", "0018|0088"
 SERIES, BITS, SAMPLES = "0020|000e", "0028|0100", "0028|0002"
 TRANSFER_SYNTAX = b"\x02\x00\x10\x00UI"
-RATIOS = {  # what a byte becomes at most, by how the syntax starts: JPEG 2000 and the like, others
+RATIOS = {  # maximum compression ratio by prefix of the transfer syntax: JPEG 2000 and similar, then others
     b"1.2.840.10008.1.2.4.8": 20 * RATIO,
     b"1.2.840.10008.1.2.4.9": 20 * RATIO,
     b"1.2.840.10008.1.2.4.2": 20 * RATIO,
@@ -30,12 +30,12 @@ META, ITEM, PIXELS = 0x0002, 0xFFFE, 0x7FE0
 
 
 def matches(head: bytes) -> bool:
-    """Whether a file is DICOM, whatever stands before its mark."""
+    """Whether a file is DICOM, regardless of its preamble."""
     return head[128:132] == b"DICM"
 
 
 def spacing(reader: Any) -> list[float | None]:
-    """mm per pixel (x, y[, z]); SimpleITK chooses by the kind of image, and says 1 where it finds nothing."""
+    """mm per pixel (x, y[, z]). SimpleITK chooses the tag by the kind of image, and returns 1 for none."""
     between: list[float | None] = list(reader.GetSpacing()[2:])
     if between == [1] and not reader.HasMetaDataKey(BETWEEN_SLICES):
         between = [None]
@@ -49,20 +49,20 @@ def _in_plane(reader: Any) -> list[float | None]:
     for rows_columns in (pixel, imager, scanned):
         if len(rows_columns) == 2:
             return [rows_columns[1], rows_columns[0]]
-    spacing = list(reader.GetSpacing()[:2])  # newer files keep it inside of sequences
+    spacing = list(reader.GetSpacing()[:2])  # newer files have it inside sequences
     elsewhere = not any(map(reader.HasMetaDataKey, (PIXEL_SPACING, IMAGER_SPACING, SCANNED_SPACING, ASPECT)))
     return spacing if elsewhere and spacing != [1, 1] else [None, None]
 
 
 def _tag(reader: Any, tag: str) -> list[float]:
-    """The numbers of a DICOM tag, without their sign; none where it is absent or one is 0."""
+    """The absolute values of a DICOM tag's numbers; empty if it is absent or one is 0."""
     if not reader.HasMetaDataKey(tag) or not (text := reader.GetMetaData(tag).strip(" \0")):
         return []
     try:
         numbers = [abs(float(number)) for number in text.split("\\")]
-    except ValueError:  # SimpleITK takes anything for it then
+    except ValueError:  # SimpleITK would return arbitrary numbers
         raise UserError(
-            f"its DICOM tag ({tag.replace('|', ',')}) is {text!r}, no numbers. Correct it."
+            f"its DICOM tag ({tag.replace('|', ',')}) is {text!r}, not numbers. Correct the tag."
         ) from None
     return numbers if all(0 < number < np.inf for number in numbers) else []
 
@@ -77,20 +77,20 @@ def check_size(path: Path, reader: Any, size: tuple[int, ...], channels: int) ->
 
 
 def _syntax(path: Path) -> bytes:
-    """The transfer syntax; that of old files without a preamble where none is stated."""
+    """The transfer syntax; if none is stated, that of old files without a preamble."""
     with path.open("rb") as file:
         _, found, after = file.read(4096).partition(TRANSFER_SYNTAX)
     return after[2 : 2 + int.from_bytes(after[:2], "little")].strip(b" \0") if found else IMPLICIT
 
 
 def check_lengths(path: Path) -> None:
-    """Refuse an element that is longer than its file, or none: GDCM takes memory before it looks.
+    """Refuse a file with an invalid element, or one longer than the file: GDCM allocates memory unchecked.
 
     Raises:
         ValueError: There is such an element.
     """
     size, syntax = path.stat().st_size, _syntax(path)
-    begun = nested = fragments = False  # fragments: compressed pixels, items that hold no elements
+    begun = nested = fragments = False  # fragments: compressed pixels, items without elements
     with path.open("rb") as file:
         file.seek(128)
         if file.read(4) != b"DICM":
@@ -107,14 +107,14 @@ def check_lengths(path: Path) -> None:
                 if nested:
                     return  # some scanners write sequences in another syntax
                 if group == META or begun:
-                    raise ValueError(f"what follows its first {file.tell()} bytes is no element")
+                    raise ValueError(f"no DICOM element follows its first {file.tell()} bytes")
                 file.seek(-8, 1)
-                syntax, begun = IMPLICIT, True  # as GDCM takes it then
+                syntax, begun = IMPLICIT, True  # as GDCM reads it in that case
                 continue
             begun = begun or group != META
             fragments = fragments or (group == PIXELS and length == UNDEFINED)
             if length == UNDEFINED or (group == ITEM and not fragments):
-                nested = True  # what is in it follows
+                nested = True  # its content follows
                 continue
             if length > size - file.tell():
                 raise ValueError(f"an element claims {length} of {size - file.tell()} bytes")
@@ -122,7 +122,7 @@ def check_lengths(path: Path) -> None:
 
 
 def _length(file: BinaryIO, is_meta: bool, syntax: bytes) -> int | None:
-    """Of the element that starts here; None: there is none. The file is left at its value."""
+    """The length of the element that starts here; None: there is none. Its value is the next to be read."""
     order = ">" if syntax == BIG_ENDIAN and not is_meta else "<"
     head = file.read(8)
     kind = head[4:6]
@@ -139,7 +139,7 @@ def _length(file: BinaryIO, is_meta: bool, syntax: bytes) -> int | None:
 
 
 def series_of(path: Path) -> str:
-    """The series that a DICOM file belongs to; "" where it says none, or is damaged (reading it says so)."""
+    """The series of a DICOM file; "" if it states none, or is damaged, which is reported when it is read."""
     import SimpleITK as sitk
 
     reader: Any = sitk.ImageFileReader()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The ensemble of a configuration: models that predict together with the model of the run.
+"""The ensemble of a configuration: models that predict together with the run's model.
 
 Importing this must not import torch.
 """
@@ -20,18 +20,18 @@ class EnsembleConfig(core.InferenceConfig):
     ensemble_inference: StrictBool = Field(False, description="Predict with several models together.")
     ensemble_checkpoints: list[File] = Field(
         [],
-        description="The members besides this run's model: files or run folders; "
-        "when empty, the foldK in the output folder.",
+        description="Ensemble members in addition to this run's model: model files or run folders; "
+        "if empty, the folders foldK in the output folder.",
     )
 
 
 def settle_ensemble(loaded: LoadedConfig) -> LoadedConfig:
-    """The configuration, with all models of `inference.ensemble_inference` named.
+    """The configuration with the paths of all ensemble members.
 
-    The run's own model is one of them. If the run does not train and names none, it is the first of them.
+    The run's model is a member. If the run does not train and names no model, the first member is its model.
 
     Raises:
-        UserError: A model does not exist, or is named and not used.
+        UserError: A model does not exist, or models are named but not used.
     """
     run = loaded.run
     inference, model = cast(EnsembleConfig, run.inference), run.model
@@ -48,7 +48,7 @@ def settle_ensemble(loaded: LoadedConfig) -> LoadedConfig:
     paths = [found for path in named for found in models_of(path)]
     if not inference.ensemble_checkpoints and not folds_of(run.output.output_dir):
         raise UserError(
-            f"inference.ensemble_inference: {run.output.output_dir} holds no folds (fold0, fold1 …) of a "
+            f"inference.ensemble_inference: {run.output.output_dir} has no folds (fold0, fold1 …) of a "
             "cross-validated run. Name the models in inference.ensemble_checkpoints."
         )
     for path in paths:

@@ -1,4 +1,4 @@
-"""Additional fields of a data set's entries, as they reach batches: labels, loss and network."""
+"""Additional fields of a data set's entries, in batches for labels, loss and network."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import torch
 
 @dataclass(frozen=True)
 class ExtraFields:
-    """Which fields there are, and which of them are numbers.
+    """The fields, and which of them are numeric.
 
-    A field is numbers where every entry that has it has a number, or a list of as many. It is a float32
-    tensor in a batch, NaN for entries without it; other fields are lists, with None.
+    A field is numeric if all entries that have it have a number, or lists of the same length. In a batch, it
+    is a float32 tensor, NaN for entries without it; other fields are lists, with None.
     """
 
-    shapes: Mapping[str, tuple[int, ...] | None]  # of a field's numbers; None: it is something else
+    shapes: Mapping[str, tuple[int, ...] | None]  # shape of a field's numbers; None: not numeric
 
     @classmethod
     def of(cls, entries: Iterable[Mapping[str, Any]]) -> ExtraFields:
@@ -32,7 +32,7 @@ class ExtraFields:
         return cls(shapes)
 
     def item(self, entry: Mapping[str, Any]) -> dict[str, Any]:
-        """The `extra` of an item, which collates."""
+        """The `extra` of an item, which can be collated."""
         return {name: self._value(entry.get(name), shape) for name, shape in self.shapes.items()}
 
     def _value(self, value: Any, shape: tuple[int, ...] | None) -> Any:

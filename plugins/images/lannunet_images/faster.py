@@ -1,4 +1,4 @@
-"""Training a network faster: compiled, and with its weights laid out as tensor cores use them."""
+"""Faster training of a network: compilation, and the memory format of weights that tensor cores use."""
 
 import time
 from typing import Any
@@ -13,10 +13,10 @@ def prepare_to_train(network: nn.Module, dimensions: int, *, compile: bool, chan
     """Apply `trainer.compile` and `trainer.channels_last` to a network, in place.
 
     Args:
-        network: Its state keeps its names, so checkpoints do not depend on either.
+        network: The network; names in its state do not change, so checkpoints depend on neither setting.
         dimensions: D.
-        compile: Whether `torch.compile` translates it, for training alone.
-        channels_last: Whether weights of convolutions store the channels of a pixel side by side.
+        compile: Whether `torch.compile` compiles it, for training only.
+        channels_last: Whether weights of convolutions are in the memory format channels-last.
     """
     layout = torch.channels_last_3d if dimensions == 3 else torch.channels_last
     for parameter in network.parameters() if channels_last else ():
@@ -29,7 +29,7 @@ def prepare_to_train(network: nn.Module, dimensions: int, *, compile: bool, chan
 def compile_in_training(network: nn.Module) -> None:
     """Compile a network at its first training step, and print how long that takes.
 
-    Prediction is not compiled: its images and windows have other sizes, each of which would be compiled.
+    Prediction is not compiled: images and windows have various sizes, each of which needs a compilation.
     """
     plain = network.forward
     compiled = torch.compile(plain)

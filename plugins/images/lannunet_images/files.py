@@ -1,4 +1,4 @@
-"""Image files of a run: those of the installed formats, and those of its plugins' readers."""
+"""Image files of a run: files of the installed formats, and of its plugins' readers."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ from lannunet_images.series import (
 
 
 def has_any_name(path: Path) -> bool:
-    """Whether a file, whatever its name, is of a format whose files often have no suffix.
+    """Whether a file has a format whose files often have no suffix, regardless of its name.
 
-    The list of a DICOM medium's files, DICOMDIR, looks alike and is not an image.
+    DICOMDIR, the list of files on a DICOM medium, has the same format and is not an image.
     """
     if path.name.upper() == "DICOMDIR":
         return False
@@ -53,16 +53,16 @@ def has_any_name(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Reads image files. It travels to loader workers.
+    """Reads image files. It is pickled for loader workers.
 
-    `readers` are by suffix, lower-case with its dot; they win over the installed formats.
+    `readers` are by suffix, lower-case with its dot; they take precedence over the installed formats.
     """
 
     readers: Mapping[str, ImageReader] = field(default_factory=dict)
 
     @classmethod
     def of(cls, loaded: LoadedConfig) -> ImageFiles:
-        """With the readers of a run's plugins, the last of which wins."""
+        """Image files with the readers of a run's plugins; the last plugin takes precedence."""
         readers: dict[str, ImageReader] = {}
         for plugin in loaded.plugins:
             found = ask_class(plugin.installed, plugin.plugin_class.image_readers)
@@ -76,8 +76,8 @@ class ImageFiles:
     def knows(self, path: Path) -> bool:
         """Whether a file of a folder is an image, by its suffix; DICOM, which often has none, by content.
 
-        A folder is one where DICOM slices are in it, see `read_series`. Hidden files are none: macOS puts a
-        ._x.png beside x.png on disks of other systems.
+        A folder is an image if it contains DICOM slices, see `read_series`. Hidden files are not images:
+        macOS writes ._x.png next to x.png on disks of other systems.
         """
         if path.name.startswith("."):
             return False
@@ -86,7 +86,7 @@ class ImageFiles:
         return path.name.lower().endswith(self.suffixes) or has_any_name(path)
 
     def read(self, path: Path, dimensions: int) -> Image:
-        """An image's pixels and spacing, see `read_image`; of a folder of DICOM slices, `read_series`."""
+        """An image's pixels and spacing, see `read_image`; for a folder of DICOM slices, `read_series`."""
         if folder_of(path) is not None:
             return _volume(path, dimensions).read()
         reader = self.reader(path)
@@ -103,20 +103,20 @@ class ImageFiles:
         return Header(tuple(image.pixels.shape[:0:-1]), image.pixels.shape[0], image.spacing)
 
     def placement(self, path: Path) -> Placement | None:
-        """Where the voxels lie, see `image_placement`; None too for what a plugin reads."""
+        """The placement of the voxels, see `image_placement`; None for files that a plugin reads."""
         if folder_of(path) is not None:
             return read_series(path).header.placement
         return None if self.reader(path) else image_placement(path)
 
     def parts(self, path: Path) -> tuple[Path, ...]:
-        """The files that an image is made of: the slices of a volume, else the file itself."""
+        """The files of an image: the slices of a volume, else the file itself."""
         return read_series(path).files if folder_of(path) is not None else (path,)
 
     def volumes(self, folder: Path, files: Sequence[Path]) -> list[Path]:
-        """The images that the files of a folder are, where volumes are wanted.
+        """The images in the files of a folder, for a model of volumes.
 
-        The slices of a DICOM series are one, which is named by the folder; where more series are in it, each
-        by FOLDER/SeriesInstanceUID, and all are listed. Every other file is an image of its own.
+        The slices of a DICOM series are one image, named by the folder. If the folder contains several
+        series, each is named FOLDER/SeriesInstanceUID, and all are listed. Every other file is one image.
         """
         series = self._series(files)
         volumes = {uid: slices for uid, slices in series.items() if self._are_slices(slices)}
@@ -128,7 +128,7 @@ class ImageFiles:
             named, taken = [folder], slices_in(folder)
         else:
             named, taken = [folder / uid for uid in volumes], [*chain(*volumes.values())]
-            echo(f"{terminal_text(folder)}: holds {len(series)} DICOM series; these are volumes:")
+            echo(f"{terminal_text(folder)}: has {len(series)} DICOM series; these are volumes:")
             for uid, slices in volumes.items():
                 title = title_of(slices[0]) or "without a title"
                 name = image_name(folder / uid)
@@ -137,19 +137,19 @@ class ImageFiles:
         return [*named, *(file for file in files if file in others)]
 
     def check_series(self, folder: Path, files: Sequence[Path], dimensions: int) -> None:
-        """Refuse slices of a volume where volumes are wanted; say that they are some where pictures are.
+        """Refuse single slices of a volume if the model needs volumes; warn if it needs 2D images.
 
         Args:
-            folder: Holds the files.
-            files: Those that are named one by one.
-            dimensions: D of what is wanted.
+            folder: The folder of the files.
+            files: The files that the user names one by one.
+            dimensions: Dimensions of the model's images.
         """
         slices = max(self._series(files).values(), key=len, default=[])
         if len(slices) < 2:
             return
         text = f"{terminal_text(folder)}: {len(slices)} files are slices of one DICOM series"
         if dimensions == 2:
-            echo(f"warning: {text}; each is predicted as an image of its own.", err=True)
+            echo(f"warning: {text}; each is predicted as a separate image.", err=True)
         elif self._are_slices(slices):
             raise UserError(f"{text}. Name the folder, which is read as one volume.")
 
@@ -162,11 +162,11 @@ class ImageFiles:
         return found
 
     def _are_slices(self, files: Sequence[Path]) -> bool:
-        """Whether files of a series are a volume together, rather than a volume each."""
+        """Whether files of a series are slices of one volume, not one volume each."""
         return len(files) > 1 and self.header(files[0], 3).size[2] == 1
 
     def reader(self, path: Path) -> ImageReader | None:
-        """What a plugin reads a file with; None: an installed format does."""
+        """The plugin's reader for a file; None: an installed format reads it."""
         suffixes = [suffix for suffix in self.readers if path.name.lower().endswith(suffix)]
         return self.readers[max(suffixes, key=len)] if suffixes else None
 
@@ -175,7 +175,7 @@ class ImageFiles:
             pixels, spacing = reader(path)
         except UserError:
             raise
-        except Exception as error:  # a damaged file makes it raise anything
+        except Exception as error:  # a reader may raise any error for a damaged file
             raise UserError(
                 f"{path}: cannot be read by the plugin's reader ({type(error).__name__}: {error}). Copy or "
                 "convert the image again."
@@ -200,4 +200,4 @@ def _volume(path: Path, dimensions: int) -> Series:
 
 
 IMAGE_FILES = ImageFiles()
-"""Without any plugin."""
+"""The image files without any plugin."""

@@ -1,4 +1,4 @@
-"""The formats, in the order in which they are asked."""
+"""The formats, in the order in which they are tried."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +14,12 @@ def _starts(*marks: bytes) -> Callable[[bytes], bool]:
 
 
 def _any(read: Callable[..., Any], *name: str) -> Callable[[Path, int | None], Any]:
-    """For pictures and volumes alike."""
+    """Adapt a reader that does not depend on the number of dimensions."""
     return lambda path, _dimensions: read(path, *name)
 
 
 def _png_reader(path: Path) -> ModuleType:
-    """Pillow would cut 16-bit colours down to 8 bits."""
+    """The reader of a PNG; Pillow would reduce 16-bit colours to 8 bits."""
     with path.open("rb") as file:
         return medical if file.read(25)[24:] == b"\x10" else pictures
 

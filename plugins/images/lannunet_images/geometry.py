@@ -18,7 +18,7 @@ Array = TypeVar("Array")
 
 
 def transform_points(matrix: Array, points: Array) -> Array:
-    """Map points (…, P, D) by matrices (…, D + 1, D + 1), NumPy or torch."""
+    """Map points (…, P, D) with matrices (…, D + 1, D + 1), NumPy or torch."""
     linear, shift = matrix[..., :-1, :-1], matrix[..., :-1, -1]  # type: ignore[index]
     return points @ linear.swapaxes(-1, -2) + shift[..., None, :]  # type: ignore[no-any-return]
 
@@ -38,19 +38,19 @@ def resize_affine(
     mode: ResizeMode = "letterbox",
     pixel: Sequence[float] | None = None,
 ) -> Floats:
-    """The matrix from input pixels to original pixels of a resize.
+    """The matrix of a resize, from input pixels to original pixels.
 
-    A point resized by s is x' = (x + 0.5) · s − 0.5: pixel edges, not centres, are what scales.
+    A point resized by s is x' = (x + 0.5) · s − 0.5, because pixel edges scale, not centres.
 
     Sizes are (x, y[, z]) in pixels. `letterbox` keeps the proportions and centres the image; `stretch` fills
     the input. `pixel` is the length of an original pixel along each axis (x, y[, z]), in mm or any other
-    unit, in which proportions are kept; None: pixels are as long along all axes.
+    unit, in which proportions are kept; None: pixels have the same length along all axes.
     """
     original, wanted = np.asarray(original_size, float), np.asarray(input_size, float)
     scale = wanted / original
     if mode == "letterbox":
         lengths = np.ones_like(scale) if pixel is None else np.divide(pixel, min(pixel))
-        lengths[lengths < 1 + 1e-5] = 1  # what a header rounds makes no square pixel oblong
+        lengths[lengths < 1 + 1e-5] = 1  # rounding in a header does not make a square pixel rectangular
         scale = lengths * (scale / lengths).min()
     margin = (wanted - original * scale) / 2  # of input pixels, on the near side
     # input edge e' = e · s + margin with e = x + 0.5

@@ -1,4 +1,4 @@
-"""Images that a program provides: in memory, of NumPy, torch, Pillow or SimpleITK, or as paths."""
+"""Images from Python: in memory as objects of NumPy, torch, Pillow or SimpleITK, or as paths."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Held:
 
     Attributes:
         pixels: (C, [z,] y, x).
-        spacing: mm per pixel (x, y[, z]); None: not known.
-        placement: Where its voxels lie; None: not known.
+        spacing: mm per pixel (x, y[, z]); None: unknown.
+        placement: Placement of the voxels; None: unknown.
     """
 
     pixels: NDArray[Any]
@@ -34,11 +34,11 @@ class Held:
 
 @dataclass(frozen=True)
 class GivenImages(ImageFiles):
-    """Reads files, and what is held in memory under a name that stands in for a file's path.
+    """Reads files, and images in memory, which have a name instead of a file's path.
 
     Attributes:
-        held: Images by that name.
-        spacing: mm per pixel (x, y[, z]) of images that do not say it themselves; None: it is not known.
+        held: Images in memory by name.
+        spacing: mm per pixel (x, y[, z]) of images that state none; None: unknown.
     """
 
     held: Mapping[Path, Held] = field(default_factory=dict)
@@ -68,18 +68,18 @@ class GivenImages(ImageFiles):
 def given_images(
     images: Sequence[Any], files: ImageFiles, dimensions: int, spacing: float | Sequence[float] | None
 ) -> tuple[list[Path], GivenImages]:
-    """A path for each image, or a name that represents it, and their reader.
+    """One path, or name, per image, and the reader of the images.
 
     Args:
-        images: Arrays or tensors ([z,] y, x) with channels first, or last where the last axis has 4 or fewer;
+        images: Arrays or tensors ([z,] y, x) with channels first, or last if the last axis has 4 or fewer;
             images of Pillow or SimpleITK; paths.
-        files: What reads files.
+        files: Reader of the files.
         dimensions: D.
-        spacing: mm per pixel, one number or (x, y[, z]), of those that do not say it themselves.
+        spacing: mm per pixel, one number or (x, y[, z]), of images that state none.
 
     Raises:
-        UserError: One is not an image, of another dimension, or a file that does not exist; or the spacing is
-            none.
+        UserError: One is not an image, has another number of dimensions, or is a missing file; or the spacing
+            is invalid.
     """
     steps = None if spacing is None else _steps(spacing, dimensions)
     paths: list[Path] = []
@@ -103,16 +103,16 @@ def _steps(spacing: float | Sequence[float], dimensions: int) -> tuple[float, ..
     steps = np.atleast_1d(np.asarray(spacing, float))
     if steps.shape not in ((1,), (dimensions,)) or not (np.isfinite(steps) & (steps > 0)).all():
         raise UserError(
-            f"spacing: {spacing} is not the size of a pixel in {dimensions}D. Give mm, one number or one an "
+            f"spacing: {spacing} is not the size of a pixel in {dimensions}D. Give mm, one number or one per "
             "axis."
         )
     return tuple(float(step) for step in np.broadcast_to(steps, dimensions))
 
 
 def _held(image: Any, dimensions: int) -> Held:
-    if hasattr(image, "GetNumberOfComponentsPerPixel"):  # of SimpleITK
+    if hasattr(image, "GetNumberOfComponentsPerPixel"):  # SimpleITK
         return _of_simpleitk(image, dimensions)
-    if hasattr(image, "getbands"):  # of Pillow
+    if hasattr(image, "getbands"):  # Pillow
         from PIL import ImageOps
 
         from lannunet_images.pictures import filled
@@ -134,7 +134,7 @@ def _of_simpleitk(image: Any, dimensions: int) -> Held:
         raise UserError(f"a volume of {len(pixels)} slices where 2D is needed.")
     elif pixels.ndim == dimensions:
         pixels = pixels[None]
-    if pixels.ndim == dimensions + 2 and pixels.shape[1] == 1:  # a volume of one slice is a picture
+    if pixels.ndim == dimensions + 2 and pixels.shape[1] == 1:  # a volume of one slice is a 2D image
         pixels = pixels[:, 0]
     axes = image.GetDimension()
     placement = Placement(
@@ -144,7 +144,7 @@ def _of_simpleitk(image: Any, dimensions: int) -> Held:
 
 
 def _checked(pixels: NDArray[Any], dimensions: int) -> NDArray[Any]:
-    """(C, [z,] y, x) of numbers."""
+    """The pixels as an array of numbers (C, [z,] y, x)."""
     if pixels.dtype.kind not in "biuf" or not pixels.size:
         raise UserError(f"an array of shape {pixels.shape} and type {pixels.dtype} is not an image.")
     return channels_first(pixels, dimensions)

@@ -1,7 +1,7 @@
-"""`prepare_image` in the operations of an exported graph, for images of any size, and what a task provides.
+"""`prepare_image` in operations of an exported graph, for images of any size, and the description of a graph.
 
-Sizes of images are tensors here, so that a graph that was recorded with one image holds for all: see
-`prepare.py` for the method, which is the same. Of an image (C, *S) everything is (x, y[, z]) but tensors.
+Image sizes are tensors, so a graph that was traced with one image is valid for all sizes. The method is that
+of `prepare.py`. Sizes, spacings and strides are (x, y[, z]); tensors are (C, *S).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lannunet_images.geometry import ResizeMode
 from lannunet_images.normalise import PADDING, PERCENTILES, ROUNDING, Window
 
 InGraph = Callable[[Tensor, Tensor], Tensor]
-"""A normalisation: of a channel (*S) float32 and where the image is (*S), the normalised channel."""
+"""A normalisation: maps a channel (*S) float32 and the mask of the image (*S) to the normalised channel."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,18 @@ class Graph:
     """A trained model as one module of tensors, for export.
 
     Attributes:
-        module: In evaluation mode, on the CPU.
+        module: The module, in evaluation mode, on the CPU.
         inputs: The names of its inputs.
         outputs: The names of its outputs.
-        examples: Inputs that differ in all sizes that may differ; the first one is what the graph is made
-            from, and what it returns to all is compared with what the model itself does.
-        free: The axes of the first input that may be of any size, with the least each may be.
-        about: What a user has to know, ready for JSON.
-        wanted: What the model itself answers to an example, by output; those that it leaves out are compared
-            with the module's own.
-        tolerance: By output, how far the graph may be off.
-        decoder: The source of a NumPy module with `decoded(answers, about)`, which makes of what the graph
-            answers, by name, what is `wanted`; None: nothing is left to decode.
+        examples: Inputs that differ in all sizes that are variable. The graph is traced with the first; its
+            outputs for all are compared with those of the model.
+        free: Axes of variable size of the first input, with their minimum size.
+        about: Metadata for users, ready for JSON.
+        wanted: Returns the model's outputs for an example, by name; outputs that it does not return are
+            compared with those of the module.
+        tolerance: Maximum difference between graph and model, by output.
+        decoder: The source of a NumPy module with `decoded(answers, about)`, which converts the graph's
+            outputs, by name, to those of `wanted`; None: there is nothing to decode.
     """
 
     module: nn.Module
@@ -55,14 +55,13 @@ class Graph:
 
 
 class PreparingInGraph(nn.Module):
-    """Resizes and normalises.
+    """Resizes and normalises an image.
 
     Args:
         input_size: (x, y[, z]); None: an image keeps its size.
         resize: `letterbox` or `stretch`.
         normalisations: One per channel.
-        pixel_shape: The shape of an input pixel in mm, in which a letterbox keeps proportions; None: pixels
-            are counted.
+        pixel_shape: Size of an input pixel in mm, if a letterbox keeps proportions in mm; None: in pixels.
     """
 
     def __init__(
@@ -77,15 +76,15 @@ class PreparingInGraph(nn.Module):
         self.normalisations, self.pixel_shape = normalisations, pixel_shape
 
     def forward(self, image: Tensor, spacing: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """What the network sees of an image.
+        """The network's input for an image.
 
         Args:
             image: (C, *S) float32.
-            spacing: (D,) float64, mm per pixel; not above 0 where it is not known.
+            spacing: (D,) float64, mm per pixel; 0 or less if unknown.
 
         Returns:
-            (1, C, *input), the affine (D + 1, D + 1) float64 from its pixels to the image's, and the image's
-            size (D,) float64.
+            The input (1, C, *input), the affine (D + 1, D + 1) float64 from its pixels to the image's, and
+            the image's size (D,) float64.
         """
         lines = [torch.arange(side, dtype=torch.float64) for side in image.shape[:0:-1]]
         size = torch.stack([line[-1] + 1 for line in lines])
@@ -109,7 +108,7 @@ class PreparingInGraph(nn.Module):
         return prepared[None], torch.cat([affine, last]), size
 
     def resizing(self, size: Tensor, spacing: Tensor | None) -> tuple[Tensor, Tensor]:
-        """`resize_affine`: image pixels that an input pixel spans, and where the first lies, (D,) each."""
+        """`resize_affine`: image pixels per input pixel, and the position of the first one, (D,) each."""
         wanted = torch.tensor(self.input_size, dtype=torch.float64)
         scale = wanted / size
         if self.letterbox:
@@ -125,29 +124,29 @@ class PreparingInGraph(nn.Module):
         return 1 / scale, (0.5 - margin) / scale - 0.5
 
     def normalised(self, resized: Tensor, image: Tensor, inside: Tensor) -> Tensor:
-        """(C, *S), 0 where `inside` (*S) is not."""
+        """The normalised channels (C, *S), 0 outside of the mask `inside` (*S)."""
         channels = []
         for index, normalise in enumerate(self.normalisations):
-            varied = image[index].min() < image[index].max()  # or rounding would be blown up
+            varied = image[index].min() < image[index].max()  # else rounding errors would be amplified
             channel = torch.where(varied, resized[index], image[index].min())
             channels.append(torch.where(inside, normalise(channel, inside), 0))
         return torch.stack(channels)
 
 
 def resample_rows(columns: Tensor, positions: Tensor, scale: Tensor) -> Tensor:
-    """`resample_matrix`, dense (out, in) float32, from the integrals of hat functions in closed form.
+    """`resample_matrix`, dense (out, in) float32, from integrals of hat functions in closed form.
 
     Args:
         columns: (in,) 0, 1, 2 …
         positions: (out,) in pixels of the image.
-        scale: How many image pixels an output pixel spans.
+        scale: Image pixels per output pixel.
     """
     window = (scale.square() - 1).clamp(min=0).sqrt()
     last = columns[-1]
     points = positions.clamp(min=0).minimum(last)
     linear = (1 - (points[:, None] - columns).abs()).clamp(min=0)
 
-    def integral(until: Tensor) -> Tensor:  # (out, in) of the hat of each column, edge pixels going on
+    def integral(until: Tensor) -> Tensor:  # (out, in) of each column's hat; edge pixels are extended
         away = until[:, None] - columns
         kept = torch.where(columns == 0, away.clamp(min=0), away)
         kept = torch.where(columns == last, kept.clamp(max=0), kept)
@@ -160,7 +159,7 @@ def resample_rows(columns: Tensor, positions: Tensor, scale: Tensor) -> Tensor:
 
 
 def zscore(channel: Tensor, counted: Tensor) -> Tensor:
-    """With mean 0 and deviation 1 where `counted` (*S)."""
+    """The channel with mean 0 and deviation 1 within the mask `counted` (*S)."""
     values, count = channel.double(), counted.sum().clamp(min=1)
     mean = torch.where(counted, values, 0).sum() / count
     deviation = (torch.where(counted, values - mean, 0).square().sum() / count).sqrt()
@@ -169,7 +168,7 @@ def zscore(channel: Tensor, counted: Tensor) -> Tensor:
 
 
 def percentile_zscore(channel: Tensor, inside: Tensor) -> Tensor:
-    """As `normalise.percentile_zscore`."""
+    """The same as `normalise.percentile_zscore`."""
     lowest = torch.where(inside, channel, torch.inf).min()
     highest = torch.where(inside, channel, -torch.inf).max()
     padding = inside & (channel <= lowest + ROUNDING * (highest - lowest))
@@ -185,14 +184,14 @@ def percentile_zscore(channel: Tensor, inside: Tensor) -> Tensor:
 
 
 def _quantile(ordered: Tensor, count: Tensor, share: float) -> Tensor:
-    """Linear between the two values beside it, of the first `count` of ascending values."""
+    """The quantile of the first `count` ascending values, interpolated linearly."""
     place = share * (count - 1).clamp(min=0).double()
     below, above = (ordered[at.long().reshape(1)][0] for at in (place.floor(), place.ceil()))
     return (below + (above - below) * (place - place.floor()).float()).float()
 
 
 def windowed(window: Window) -> InGraph:
-    """As `Window`."""
+    """The same as `Window`."""
 
     def normalise(channel: Tensor, inside: Tensor) -> Tensor:
         factor = 1 / window.deviation if window.deviation > 0 else 0.0
@@ -206,7 +205,7 @@ def unchanged(channel: Tensor, inside: Tensor) -> Tensor:
 
 
 def normalising_in_graph(key: str, names: Sequence[str], windows: Sequence[Window | None]) -> list[InGraph]:
-    """What normalises each channel in a graph.
+    """The normalisation of each channel in a graph.
 
     Args:
         key: Key of the configuration, for messages.
@@ -214,7 +213,7 @@ def normalising_in_graph(key: str, names: Sequence[str], windows: Sequence[Windo
         windows: One per channel, for `ct`.
 
     Raises:
-        UserError: A graph cannot do that.
+        UserError: A normalisation cannot be exported.
     """
     found: list[InGraph] = []
     for name, window in zip(names, windows, strict=True):
@@ -224,5 +223,5 @@ def normalising_in_graph(key: str, names: Sequence[str], windows: Sequence[Windo
         elif name in known:
             found.append(known[name])
         else:
-            raise UserError(f"{key}: {name} cannot be exported; what can are {', '.join(known)} and ct.")
+            raise UserError(f"{key}: {name} cannot be exported. Choose one of {', '.join(known)}, ct.")
     return found

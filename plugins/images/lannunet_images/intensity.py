@@ -1,7 +1,7 @@
 """Intensity operations in torch, by the names and parameters that a scheme draws.
 
-Each takes one image (C, *S) and gives one of the same shape. `FILTERS` work in the x-y plane; a volume is
-filtered slice by slice. Images are z-scored, so `contrast` turns about 0, their mean.
+Each operation maps an image (C, *S) to one of the same shape. `FILTERS` work in the x-y plane; a volume is
+filtered slice by slice. Images are z-scored, so `contrast` scales about 0, their mean.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ Parameters = Mapping[str, float]
 
 
 def apply_intensity(image: Tensor, operation: IntensityOp | Callable[[Tensor], Tensor]) -> Tensor:
-    """One drawn operation on one image (C, *S), on the image's device."""
+    """Apply one drawn operation to one image (C, *S), on the image's device."""
     if not isinstance(operation, IntensityOp):
         return operation(image)
     if operation.name in NOISE:
@@ -45,8 +45,8 @@ def median_blur(planes: Tensor, parameters: Parameters) -> Tensor:
     padded = functional.pad(planes, (size // 2,) * 4, mode="replicate")
     height, width = planes.shape[-2:]
     rest = [padded[..., y : y + height, x : x + width] for y in range(size) for x in range(size)]
-    # Of (n + 3) / 2 of n values neither the least nor the greatest is the median: drop both, take in one
-    # more, and so on until one is left. On a CPU several times as fast as sorting each window.
+    # Among (n + 3) / 2 of n values, neither the minimum nor the maximum is the median: drop both, add one
+    # value, and repeat until one is left. On a CPU this is several times as fast as sorting each window.
     pool = [rest.pop() for _ in range((size**2 + 3) // 2)]
     while True:
         for index in range(1, len(pool)):
@@ -60,7 +60,7 @@ def median_blur(planes: Tensor, parameters: Parameters) -> Tensor:
 
 
 def average_pooling(planes: Tensor, parameters: Parameters) -> Tensor:
-    """Means of blocks, each put back over its whole block; blocks at the far edge may be smaller."""
+    """Replace each block by its mean; blocks at the far edge may be smaller."""
     size = int(parameters["size"])
     means = functional.avg_pool2d(planes, size, ceil_mode=True, count_include_pad=False)
     spread = means.repeat_interleave(size, -2).repeat_interleave(size, -1)
@@ -68,14 +68,14 @@ def average_pooling(planes: Tensor, parameters: Parameters) -> Tensor:
 
 
 def sharpen(planes: Tensor, parameters: Parameters) -> Tensor:
-    """Blend with 8 + lightness times the pixel minus its neighbours, as in imgaug."""
+    """Blend the image with 8 + lightness times the pixel minus its neighbours, as in imgaug."""
     kernel = -torch.ones(3, 3)
     kernel[1, 1] = 8 + parameters["lightness"]
     return _blend(planes, kernel, parameters["alpha"])
 
 
 def emboss(planes: Tensor, parameters: Parameters) -> Tensor:
-    """Blend with the image lit from one corner, as in imgaug."""
+    """Blend the image with its emboss filter, lit from one corner, as in imgaug."""
     strength = parameters["strength"]
     kernel = torch.tensor(
         [[-1 - strength, -strength, 0], [-strength, 1, strength], [0, strength, 1 + strength]]
@@ -99,7 +99,7 @@ def _uniform(image: Tensor, parameters: Parameters, generator: torch.Generator) 
     return (values * 2 - 1) * parameters["amplitude"]
 
 
-# The same in all channels, as imgaug has it.
+# The same noise in all channels, as in imgaug.
 NOISE: dict[str, Callable[[Tensor, Parameters, torch.Generator], Tensor]] = {
     "add": lambda image, parameters, generator: image + _uniform(image, parameters, generator),
     "multiply": lambda image, parameters, generator: image * (1 + _uniform(image, parameters, generator)),
@@ -113,7 +113,7 @@ def _blend(planes: Tensor, kernel: Tensor, alpha: float) -> Tensor:
 
 
 def _correlate(planes: Tensor, kernel: Tensor) -> Tensor:
-    """Correlation with a small (k, k) kernel; the image is mirrored at its edges."""
+    """Correlate with a small (k, k) kernel; the image is mirrored at its edges."""
     radius = len(kernel) // 2
     padded = functional.pad(planes, (radius,) * 4, mode="reflect")
     return functional.conv2d(padded, queued_copy(kernel, planes.device, planes.dtype)[None, None])

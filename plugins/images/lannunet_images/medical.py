@@ -1,4 +1,4 @@
-"""DICOM, NRRD and PNG of 16 bits, by SimpleITK."""
+"""DICOM, NRRD and PNG of 16 bits, read with SimpleITK."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,13 +24,13 @@ def stated(path: Path, name: str) -> Stated:
 
 
 def pixels(path: Path, name: str) -> NDArray[Any]:
-    """(C, …, y, x) as they are stored; a DICOM file where 0 is white is inverted."""
+    """The stored pixels (C, …, y, x); a DICOM image in which 0 is white is inverted."""
     with _header(path, name) as reader:
         channels = _stated(path, name, reader).channels
         if 0 in reader.GetSpacing():
-            raise ValueError("it states a spacing of 0, with which SimpleITK reads no pixels")
+            raise ValueError("it states a spacing of 0, for which SimpleITK reads no pixels")
         image = reader.Execute()
-    array = _simpleitk().GetArrayFromImage(image)  # (…, z, y, x), and components last
+    array = _simpleitk().GetArrayFromImage(image)  # (…, z, y, x), components last
     several = image.GetNumberOfComponentsPerPixel() > 1
     array = np.moveaxis(array, -1, 0)[:channels] if several else array[None]
     return upright(array, png_orientation(path)) if name == "PNG" else array
@@ -71,8 +71,8 @@ def _stated(path: Path, name: str, reader: Any) -> Stated:
     steps: list[float | None] = list(reader.GetSpacing())
     if name == "NRRD":
         fields = _check_nrrd(path, size, channels)
-        words = fields.get("spacings", "nan " * rank).split()  # one more where an axis holds channels
-        if "space directions" not in fields and len(words) == rank:  # SimpleITK says 1 for nothing
+        words = fields.get("spacings", "nan " * rank).split()  # one more if there is an axis of channels
+        if "space directions" not in fields and len(words) == rank:  # SimpleITK returns 1 if it is missing
             steps = [None if word == "nan" else step for word, step in zip(words, steps, strict=True)]
     else:
         dicom.check_size(path, reader, size, channels)
@@ -81,7 +81,7 @@ def _stated(path: Path, name: str, reader: Any) -> Stated:
 
 
 def _check_nrrd(path: Path, size: tuple[int, ...], channels: int) -> dict[str, str]:
-    """Compare the header with the file; its fields."""
+    """Compare the header with the file, and return the header's fields."""
     with path.open("rb") as file:
         lines = iter(lambda: file.readline(1 << 16).decode("latin-1").strip(), "")
         pairs = (line.partition(":") for line in lines)

@@ -1,11 +1,11 @@
-"""How much memory there is."""
+"""The amount of available memory."""
 
 import os
 from pathlib import Path
 
 
 def available_memory() -> int:
-    """Bytes that this process may still take without swapping, as far as the system tells."""
+    """Bytes that this process can still allocate without swapping, if the system reports them."""
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())

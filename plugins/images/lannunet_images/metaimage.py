@@ -1,6 +1,6 @@
-"""MetaImage files: a header of text, and an array with x fastest, in the same file or beside it.
+"""MetaImage files: a text header, and an array with x fastest, in the same file or in others.
 
-Read here, since SimpleITK gives noise for pixels that are missing, refuses a spacing of 0, and prints.
+SimpleITK is not used, because it returns noise for missing pixels, refuses a spacing of 0, and prints.
 """
 
 import zlib
@@ -40,7 +40,7 @@ class _File:
             raise ValueError(f"NDims is {self.one('NDims')}, DimSize {self.one('DimSize')}")
         kind = self.one("ElementType").removesuffix("_ARRAY")
         if kind not in TYPES or self.says("BinaryData", "true") != "true":
-            raise ValueError(f"numbers of ElementType {kind}, BinaryData {self.says('BinaryData', 'true')}")
+            raise ValueError(f"ElementType {kind}, BinaryData {self.says('BinaryData', 'true')} is not read")
         big = any(self.says(key) == "true" for key in BIG_ENDIAN)
         self.dtype = np.dtype(TYPES[kind]).newbyteorder(">" if big else "<")
         self.channels = int(self.says("ElementNumberOfChannels", "1"))
@@ -61,7 +61,7 @@ class _File:
         return default if found is None else [float(number) for number in found]
 
     def parts(self) -> list[tuple[Path, int, int]]:
-        """The files that hold the pixels: where they start, and how many bytes there are."""
+        """The files with the pixels: the start of the pixels in each, and the number of bytes."""
         source = self.one("ElementDataFile")
         skipped = int(self.says("HeaderSize", "0"))
         if source.upper() == "LOCAL":
@@ -81,7 +81,7 @@ class _File:
         if missing := next((path for path in paths if not path.is_file()), None):
             raise FileNotFoundError(f"its pixels are missing ({missing})")
         sizes = [path.stat().st_size for path in paths]
-        if skipped < 0:  # they are the end of the file
+        if skipped < 0:  # the pixels are at the end of the file
             skipped = max(sizes[0] - self.wanted // len(paths), 0)
         return [(path, skipped, size - skipped) for path, size in zip(paths, sizes, strict=True)]
 
@@ -105,7 +105,7 @@ def _stated(file: _File) -> Stated:
 
 
 def pixels(path: Path) -> NDArray[Any]:
-    """(C, …, y, x) as they are stored."""
+    """The stored pixels (C, …, y, x)."""
     file = _File(path)
     _stated(file)
     found = []
@@ -118,7 +118,7 @@ def pixels(path: Path) -> NDArray[Any]:
             found.append(np.fromfile(part, np.uint8, min(size, file.wanted), offset=start))
     whole = found[0] if len(found) == 1 else np.concatenate(found)
     if len(whole) < file.wanted:
-        raise ValueError(f"{len(whole)} of {file.wanted} bytes")
+        raise ValueError(f"it has {len(whole)} of {file.wanted} bytes")
     array = whole[: file.wanted].view(file.dtype)
     array = array.astype(file.dtype.newbyteorder("="), copy=False)
     return np.moveaxis(array.reshape(*file.size[::-1], file.channels), -1, 0)
@@ -127,6 +127,6 @@ def pixels(path: Path) -> NDArray[Any]:
 def _inflated(data: bytes, wanted: int) -> bytes:
     stream = zlib.decompressobj(wbits=47)  # zlib's header or gzip's
     found = stream.decompress(data, wanted + 1)
-    if not stream.eof:  # it is cut off or damaged, or holds more
-        raise ValueError("its compressed pixels are not as many as its header says")
+    if not stream.eof:  # it is truncated or damaged, or has more
+        raise ValueError("the number of its compressed pixels differs from its header")
     return found

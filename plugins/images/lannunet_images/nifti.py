@@ -1,7 +1,7 @@
 """NIfTI files (1 and 2): a header, and an array with x fastest.
 
-Read here, since SimpleITK refuses sheared ones, gives zeros for pixels that are missing and 0 for NaN, and
-goes by the suffix.
+SimpleITK is not used, because it refuses sheared images, returns zeros for missing pixels and for NaN, and
+recognises files by the suffix.
 """
 
 import gzip
@@ -17,7 +17,7 @@ from lannunet_core import Floats, Stated
 from lannunet_images.claims import RATIO, check_claim
 from lannunet_images.placed import placed
 
-FIELDS = {  # type and place in version 1, and in version 2
+FIELDS = {  # type and offset in version 1, and in version 2
     "dim": ("(8,)i2", 40, "(8,)i8", 16),
     "datatype": ("i2", 70, "i2", 12),
     "pixdim": ("(8,)f4", 76, "(8,)f8", 104),
@@ -34,15 +34,15 @@ FIELDS = {  # type and place in version 1, and in version 2
 TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8"}
 TYPES |= {256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 COLOURS = {128: 3, 2304: 4}  # bytes of a voxel
-MM = {1: 1000.0, 3: 0.001}  # of metres and micrometres; of anything else 1
+MM = {1: 1000.0, 3: 0.001}  # per metre and micrometre; 1 for any other unit
 TO_LPS = np.diag([-1.0, -1.0, 1.0])  # from x to the right and y to the front
-ROUNDING = 1e-3  # relative; up to here pixdim is what the matrix says
+ROUNDING = 1e-3  # relative tolerance within which pixdim and the matrix agree
 
 
 class _Head(NamedTuple):
     stated: Stated
     dtype: np.dtype[Any]
-    components: int  # numbers of a voxel that lie together
+    components: int  # numbers of a voxel that are stored together
     start: int
     scale: tuple[float, float]
 
@@ -58,7 +58,7 @@ def matches(head: bytes) -> bool:
 
 
 def nifti_version(head: bytes) -> int:
-    """1 or 2 by the first bytes of a file, decompressed; 0: it is none."""
+    """The version, 1 or 2, by the first bytes of a decompressed file; 0: it is not NIfTI."""
     if head[344:348] == b"n+1\0":
         return 1
     return 2 if head[4:8] == b"n+2\0" else 0
@@ -70,7 +70,7 @@ def stated(path: Path) -> Stated:
 
 
 def pixels(path: Path) -> NDArray[Any]:
-    """(C, …, y, x) as they are stored, scaled where the header says so; NaN stays."""
+    """The stored pixels (C, …, y, x), scaled if the header states a scale; NaN stays NaN."""
     with _opened(path) as file:
         head = _head(path, file)
         shape = (head.stated.channels // head.components, *head.stated.size[::-1], head.components)
@@ -82,7 +82,7 @@ def pixels(path: Path) -> NDArray[Any]:
         while found < len(buffer) and (count := file.readinto(buffer[found:])):
             found += count
         if found < len(buffer):
-            raise ValueError(f"{head.start + found} of {head.start + len(buffer)} bytes")
+            raise ValueError(f"it has {head.start + found} of {head.start + len(buffer)} bytes")
         file.read(1 << 20)  # a compressed stream is checked at its end
     array = array.astype(head.dtype.newbyteorder("="), copy=False)
     if head.scale != (1, 0):
@@ -132,7 +132,7 @@ def _head(path: Path, file: Any) -> _Head:
 
 
 def _geometry(fields: Any, rank: int) -> tuple[list[float], list[float], Floats]:
-    """mm per voxel of each axis, origin and direction, by the matrix that SimpleITK chooses too."""
+    """mm per voxel of each axis, origin and direction, from the matrix that SimpleITK chooses."""
     scale = MM.get(int(fields["xyzt_units"]) & 7, 1.0)
     steps = scale * np.array(fields["pixdim"][1:], float)
     axes: Floats = np.eye(max(rank, 3))

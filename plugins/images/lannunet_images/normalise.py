@@ -1,7 +1,7 @@
-"""Normalisations of a channel that z-score only what counts of it.
+"""Normalisations of a channel by z-scores over its content only.
 
-A plain z-score takes a body's contrast away where something else spreads the values: 0.5 % of metal at 30,000
-leaves tissue of deviation 300 a seventh of it, 30 % of padding at -3024 a fifth.
+With a plain z-score, outliers reduce the contrast of the body: 0.5 % of metal at 30,000 leaves a seventh of
+the contrast of tissue with deviation 300, and 30 % of padding at -3024 leaves a fifth.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 PERCENTILES = (1.0, 99.0)
 PADDING = 0.01
-"""What at least this share of the pixels has, as the lowest value, is no content."""
-ROUNDING = 1e-6  # of the range of values, by which a resized constant may differ
+"""The lowest value is padding if at least this share of the pixels has it."""
+ROUNDING = 1e-6  # tolerance for resized constants, as a share of the range of values
 
 Channel = NDArray[np.float32]
 
@@ -21,8 +21,9 @@ Channel = NDArray[np.float32]
 def percentile_zscore(channel: Channel) -> Channel:
     """A channel (*S), clipped to its 1st and 99th percentile, with mean 0 and deviation 1 of its content.
 
-    Content is everything but padding: the lowest value where many pixels have it, as outside of a scanner's
-    field of view or beside a collimated film, and the pixels beside these, which a resize mixes with them.
+    Content is everything except padding. Padding is the lowest value if many pixels have it, as outside of a
+    scanner's field of view or next to a collimated film, and the adjacent pixels, which a resize mixes with
+    it.
     """
     from scipy import ndimage
 
@@ -42,7 +43,7 @@ def percentile_zscore(channel: Channel) -> Channel:
 def nonzero_zscore(channel: Channel) -> Channel:
     """A channel (*S) with mean 0 and deviation 1 where it is not 0, holes included, and 0 elsewhere.
 
-    As nnU-Net's z-score with a mask (Isensee et al. 2021), for images whose background was set to 0.
+    It is nnU-Net's z-score with a mask (Isensee et al. 2021), for images whose background was set to 0.
     """
     from scipy import ndimage
 
@@ -54,7 +55,7 @@ def nonzero_zscore(channel: Channel) -> Channel:
 
 @dataclass(frozen=True)
 class Window:
-    """Clips to [low, high], then takes a mean off and divides by a deviation: for values of one meaning."""
+    """Clips to [low, high], subtracts a mean and divides by a deviation: for calibrated values, as in CT."""
 
     low: float
     high: float
@@ -62,7 +63,7 @@ class Window:
     deviation: float
 
     def __call__(self, channel: Channel) -> Channel:
-        """A channel (*S)."""
+        """Normalise a channel (*S)."""
         clipped = channel.clip(np.float32(self.low), np.float32(self.high))
         factor = 1 / self.deviation if self.deviation > 0 else 0.0
         return (clipped - np.float32(self.mean)) * np.float32(factor)
@@ -78,4 +79,4 @@ ZSCORES: Mapping[str, Callable[[Channel], Channel]] = {
     "percentile": percentile_zscore,
     "nonzero": nonzero_zscore,
 }
-"""Those of an image by itself, by name."""
+"""Normalisations that depend on one image only, by name."""

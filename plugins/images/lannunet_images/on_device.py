@@ -1,6 +1,6 @@
-"""Augmentation of whole batches in torch, on the device that the batch is on.
+"""Augmentation of whole batches in torch, on the device of the batch.
 
-The geometry of a batch is one grid_sample. Call it outside of autocast: coordinates need all of float32.
+The geometry of a batch is one grid_sample. Call it outside of autocast: coordinates need float32 precision.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,13 +21,13 @@ from lannunet_images.queued import queued_copy
 def augment(
     images: Tensor, drawn: Sequence[Drawn], centres: Tensor, output_size: Sequence[int], fill: float = 0.0
 ) -> Tensor:
-    """Apply what was drawn for each sample of a batch.
+    """Apply the drawn augmentation to each sample of a batch.
 
     Args:
         images: (B, C, *S) float32, z-scored.
         drawn: B draws of a scheme.
-        centres: (B, D) source pixels (x, y[, z]) that are cut around; (S − 1) / 2 for a whole image. On the
-            host: they are read here, and a device would be waited for.
+        centres: (B, D) source pixels (x, y[, z]) at the patches' centres; (S − 1) / 2 for a whole image. On
+            the host, because reading them on a device would synchronise with it.
         output_size: (x, y[, z]).
         fill: The value outside of the source.
 
@@ -57,7 +57,7 @@ def augment_one(
 def augmented(batch: Mapping[str, Any], output_size: Sequence[int]) -> dict[str, Any]:
     """A collated batch whose image is augmented on its device, to `output_size` (x, y[, z]).
 
-    That is so where it says what was `drawn` for it, and the `centre` (B, D) on the host: both are taken out.
+    A batch is augmented if it has the keys `drawn` and `centre` (B, D), on the host; both are removed.
     """
     rest = dict(batch)
     if "drawn" in rest:
@@ -74,14 +74,14 @@ def warp(
     interpolation: Literal["linear", "nearest"] = "linear",
     fill: float = 0.0,
 ) -> Tensor:
-    """Only the geometry of `augment`, for images, weights (linear) and labels (nearest); keeps the dtype."""
+    """Apply only the geometry of `augment`: to images, weights (linear), labels (nearest); same dtype."""
     shape = tuple(maps.shape[2:])
     whole = (centres.cpu() * 2 + 1 == torch.tensor(shape[::-1])).all() and tuple(output_size) == shape[::-1]
     if whole and all(one.spatial.is_identity for one in drawn):
         return maps
     grid = _sampling_grid(maps, drawn, centres, output_size)
     mode = "bilinear" if interpolation == "linear" else "nearest"
-    # Outside is 0 to grid_sample, so the fill is made 0 meanwhile.
+    # grid_sample fills with 0, so the fill value is subtracted before and added after.
     shifted = maps.float() - fill if fill else maps.float()
     sampled = functional.grid_sample(shifted, grid, mode=mode, padding_mode="zeros", align_corners=False)
     return (sampled.add_(fill) if fill else sampled).to(maps.dtype)
@@ -90,7 +90,7 @@ def warp(
 def _sampling_grid(
     maps: Tensor, drawn: Sequence[Drawn], centres: Tensor, output_size: Sequence[int]
 ) -> Tensor:
-    """Where each output pixel samples, as grid_sample counts: (B, *output, D), −1 … 1 from edge to edge."""
+    """The sampling positions of output pixels for grid_sample: (B, *output, D), −1 … 1 from edge to edge."""
     dimensions, device = maps.ndim - 2, maps.device
     size = np.array(maps.shape[:1:-1])
     # A source pixel s is at (2 s + 1) / size − 1; folded into the transform here, in float64.
@@ -99,8 +99,8 @@ def _sampling_grid(
     shift = (2 * middle + 1) / size - 1
     around = (-1, *[1] * dimensions)
     linear_t, shift_t = (queued_copy(values, device) for values in (linear, shift))  # (B, D, D), (B, D)
-    # Per axis q' + u, (1 or B, *output) by broadcasting. No matrix product touches the coordinates: on some
-    # devices those round to ten bits, which is half a pixel.
+    # Per axis q' + u, (1 or B, *output) by broadcasting. Coordinates are not multiplied as matrices: on some
+    # devices such products round to ten bits, which is half a pixel.
     places = []
     for axis, length in enumerate(output_size):
         line = torch.arange(length, dtype=torch.float32, device=device) - (length - 1) / 2

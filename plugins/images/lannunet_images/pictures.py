@@ -1,4 +1,4 @@
-"""Everyday pictures, by Pillow: PNG, JPEG, BMP, the plain pages of TIFF; upright, as viewers show them."""
+"""PNG, JPEG, BMP and plain pages of TIFF, read with Pillow; upright, as viewers show them."""
 
 import struct
 import zlib
@@ -29,7 +29,7 @@ def stated(path: Path, name: str) -> Stated:
 
 
 def pixels(path: Path, name: str) -> NDArray[Any]:
-    """(C, y, x): grey, or red, green and blue; of one bit 0 and 1."""
+    """The pixels (C, y, x): grey, or red, green and blue; 0 and 1 for images of one bit."""
     with opened(path) as picture:
         orientation = _orientation(path, name, picture)
         _stated(path, name, picture, orientation)
@@ -58,8 +58,8 @@ def _mode(picture: Any) -> str:
 
 
 def filled(picture: Any) -> NDArray[Any]:
-    """A picture's pixels (C, y, x). Stripe by stripe, since each step would copy them all."""
-    picture.load()  # before its size is asked for: TIFF turns then
+    """A picture's pixels (C, y, x), converted by stripes, because each step copies its input."""
+    picture.load()  # before its size is read: a TIFF is rotated here
     mode, (width, height) = _mode(picture), picture.size
     array = np.empty((height, width, 3) if mode == "RGB" else (height, width), np.uint8)
     step = max(STRIPE // width, 1)
@@ -70,7 +70,7 @@ def filled(picture: Any) -> NDArray[Any]:
 
 
 def _orientation(path: Path, name: str, picture: Any) -> int:
-    """How the picture is stored, 1 … 8 as EXIF has it; 1, upright, where the file does not say."""
+    """The orientation of the stored picture, 1 … 8 as in EXIF; 1 (upright) if the file states none."""
     if name == "PNG":
         return png_orientation(path)
     return _stated_orientation(picture.getexif) if name == "JPEG" else 1
@@ -92,7 +92,7 @@ def _stated_orientation(exif: Callable[[], Any]) -> int:
     try:
         found = exif().get(ORIENTATION, 1)
     except (SyntaxError, ValueError, struct.error):
-        return 1  # viewers, too, show a picture whose EXIF is damaged as it is stored
+        return 1  # viewers show a picture with damaged EXIF as it is stored, too
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
@@ -103,10 +103,10 @@ def _png_exif(path: Path) -> bytes:
 
 
 def png_chunks(path: Path, wanted: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-    """The kind and content of each chunk (only of those `wanted`, else nothing and unchecked).
+    """The kind and content of each chunk; if `wanted` is given, other chunks are skipped unchecked.
 
     Raises:
-        ValueError: A chunk is damaged, or longer than the file: libpng would take the memory.
+        ValueError: A chunk is damaged, or longer than the file: libpng would allocate the memory.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -125,12 +125,12 @@ def png_chunks(path: Path, wanted: bytes = b"") -> Iterator[tuple[bytes, bytes]]
 
 
 def upright_size(size: tuple[int, ...], orientation: int) -> tuple[int, ...]:
-    """(x, y) as it is seen."""
+    """The size (x, y) of the upright image."""
     return (size[1], size[0], *size[2:]) if orientation >= 5 else tuple(size)
 
 
 def upright(array: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Pixels (…, y, x) as they are seen."""
+    """The pixels (…, y, x) of the upright image."""
     if orientation >= 5:
         array = array.swapaxes(-1, -2)
     if orientation in (2, 3, 6, 7):

@@ -1,4 +1,4 @@
-"""Where a header places its voxels."""
+"""Spacing and placement of voxels from the values of a header."""
 
 import math
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ def placed(
     origin: Sequence[float],
     axes: Floats,
 ) -> Stated:
-    """With the spacing as some files have it: negative (the axis runs the other way), 0 or NaN (unknown).
+    """Interpret the spacing of some files: negative (the axis is reversed), 0 or NaN (unknown).
 
     Args:
-        size: Along the file's axes.
+        size: Size along the file's axes.
         channels: C.
         steps: mm per pixel of each axis.
-        origin: As `Placement` has it.
+        origin: Origin, as in `Placement`.
         axes: The direction matrix.
     """
     known = [step if step and math.isfinite(step) else None for step in steps]

@@ -1,4 +1,4 @@
-"""Where a sample is cut from its image, once its transform is drawn."""
+"""Placement of a sample in its image, after its transform is drawn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ class FullImage:
 def showing(
     source: Floats, pixel: Floats, transform: SpatialTransform, output_size: tuple[int, ...]
 ) -> Floats:
-    """The centre for which the output's `pixel` (D,) shows the point `source` (D,)."""
+    """The centre of a patch whose `pixel` (D,) shows the point `source` (D,)."""
     return source - transform.to_source(pixel, np.zeros_like(source), output_size)
 
 
 def on_pixels(centre: Floats, transform: SpatialTransform, output_size: tuple[int, ...]) -> Floats:
-    """The centre, moved by at most half a pixel where the output then shows source pixels as they are.
+    """The centre, moved by at most half a pixel if the output then consists of unchanged source pixels.
 
-    That is so for no transform but a mirror or a quarter turn: what is not resampled is not blurred.
+    The transform must be the identity, a mirror or a quarter turn. Pixels are then not blurred by resampling.
     """
     linear, magnitude = transform.linear, np.abs(transform.linear)
     if transform.elastic is not None or not np.array_equal(magnitude @ magnitude.T, np.eye(len(centre))):
@@ -45,7 +45,7 @@ def shown_box(
     image_size: Sequence[int],
     name: str,
 ) -> tuple[slice, ...]:
-    """The part of an image (C, *S) that a sample of it shows, and a pixel more at either side."""
+    """The part of an image (C, *S) that a sample shows, with a margin of one pixel at each side."""
     low, high = transform.source_box(centre, output_size)
     first = np.maximum(np.floor(low).astype(int) - 1, 0)
     last = np.minimum(np.ceil(high).astype(int) + 1, np.asarray(image_size) - 1)
@@ -53,7 +53,7 @@ def shown_box(
         point = ", ".join(f"{value:g}" for value in centre)
         raise UserError(
             f'sample "{name}": a patch around ({point}) shows nothing of its image of '
-            f"{'×'.join(map(str, image_size))} pixels. Inspect where patches are to be cut (sampler.patch)."
+            f"{'×'.join(map(str, image_size))} pixels. Check the placement of patches (sampler.patch)."
         )
     sides = [slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True)]
     return (slice(None), *reversed(sides))

@@ -1,10 +1,10 @@
-"""From an image's pixels to what a network sees: resized to the input size, normalised, zero outside.
+"""Preparation of a network's input: an image resized to the input size and normalised, zero outside.
 
-Method: along each axis, an output pixel is the average of the linearly interpolated image over a window of
-w = sqrt(s² - 1) pixels around the point it maps to, s being how many image pixels an output pixel spans. The
-window vanishes at s = 1 (the identity) and for enlargements (linear interpolation), and cuts what would alias
-otherwise. Unlike a sampled and normalised triangle it reproduces linear ramps exactly at every phase, so
-that nothing moves against the coordinates.
+Method: along each axis, an output pixel is the mean of the linearly interpolated image over a window of
+w = sqrt(s² - 1) pixels around its source point, where s is the number of image pixels per output pixel. The
+window has width 0 at s = 1 (the identity) and for enlargements (linear interpolation), and else prevents
+aliasing. Unlike a sampled and normalised triangle, it reproduces linear ramps exactly at every phase, so the
+image does not shift relative to its coordinates.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 from lannunet_core import Floats, Normalisation, UserError
 from lannunet_images.geometry import ResizeMode, resize_affine
 
-BLOCK = 1 << 23  # pixels that are resized at a time
+BLOCK = 1 << 23  # pixels per block of a resize
 
 
 def resample_matrix(in_size: int, positions: Floats, scale: float) -> csr_array:
@@ -25,8 +25,8 @@ def resample_matrix(in_size: int, positions: Floats, scale: float) -> csr_array:
 
     Args:
         in_size: Pixels of the image along this axis.
-        positions: (out,) where the centre of each output pixel lies in the image, in pixels.
-        scale: How many image pixels an output pixel spans.
+        positions: (out,) position of each output pixel's centre in the image, in pixels.
+        scale: Image pixels per output pixel.
     """
     window = np.sqrt(max(scale**2 - 1, 0))
     reach = int(np.ceil(window / 2)) + 1
@@ -37,7 +37,7 @@ def resample_matrix(in_size: int, positions: Floats, scale: float) -> csr_array:
     else:
         weights = (_hat_integral(distance + window / 2) - _hat_integral(distance - window / 2)) / window
     rows = np.broadcast_to(np.arange(len(positions))[:, None], columns.shape)
-    # The image goes on beyond its edge as its edge pixels; entries of the same place add up.
+    # The image is extended by its edge pixels; entries with the same indices are summed.
     columns = np.clip(columns, 0, in_size - 1).astype(np.int32)
     entries = (weights.astype(np.float32).ravel(), (rows.ravel(), columns.ravel()))
     return csr_array(entries, shape=(len(positions), in_size))
@@ -47,12 +47,12 @@ def resample_axis(weights: csr_array, values: NDArray[np.float32], axis: int) ->
     """Values resampled along one axis.
 
     Args:
-        weights: (out, in) as `resample_matrix` makes them.
-        values: Any number of axes, of which `axis` has `in` elements.
-        axis: Which.
+        weights: (out, in) from `resample_matrix`.
+        values: An array of any number of axes; `axis` has `in` elements.
+        axis: The axis to resample.
 
     Returns:
-        The same axes, of which `axis` has `out` elements; not contiguous unless it is the first.
+        An array of the same axes; `axis` has `out` elements. It is contiguous only if `axis` is the first.
     """
     lines = np.moveaxis(values, axis, 0)
     mixed = (weights @ lines.reshape(len(lines), -1)).reshape(-1, *lines.shape[1:])
@@ -72,18 +72,18 @@ def prepare_image(
     normalisations: Sequence[Normalisation | None] = (),
     pixel: Sequence[float] | None = None,
 ) -> tuple[NDArray[np.float32], Floats]:
-    """Resize to the input size, then z-score each channel over the image; zero (the mean) outside of it.
+    """Resize an image to the input size, then z-score each channel; the outside is zero (the mean).
 
     Args:
         pixels: (C, [z,] y, x) of any number type, finite.
         input_size: (x, y[, z]); None: the image keeps its size.
         resize: `letterbox` or `stretch`.
-        normalisations: One per channel, instead of the z-score where it is not None.
-        pixel: Length of a pixel along each axis, as `resize_affine` takes it.
+        normalisations: One per channel, used instead of the z-score if not None.
+        pixel: Length of a pixel along each axis, as in `resize_affine`.
 
     Returns:
         The image (C, *S) float32 and its affine (D + 1, D + 1) from input pixels to original pixels. A
-        channel of one value becomes zeros.
+        constant channel becomes zeros.
     """
     original_size = pixels.shape[:0:-1]
     if input_size is None:
@@ -101,7 +101,7 @@ def prepare_image(
         inside = np.flatnonzero((positions >= -0.5) & (positions < original_size[along] - 0.5))
         if not len(inside):
             raise UserError(
-                f"an image of {'×'.join(map(str, original_size))} vanishes in an input of "
+                f"an image of {'×'.join(map(str, original_size))} has no pixel in an input of "
                 f"{'×'.join(map(str, input_size))}. Use `resize: stretch` or a larger sampler.input_size."
             )
         region.append(slice(inside[0], inside[-1] + 1))
@@ -113,7 +113,7 @@ def prepare_image(
         shown = out[place]
         _resize(channel, resizers, shown)
         flat = channel.min() == channel.max()
-        if flat:  # rounding of the resize must not be blown up
+        if flat:  # rounding errors of the resize must not be amplified
             shown[:] = channel.flat[0]
         normalise = normalisations[index] if index < len(normalisations) else None
         if normalise is not None:
@@ -126,7 +126,7 @@ def prepare_image(
 
 
 def _resize(channel: NDArray[Any], resizers: Sequence[csr_array | None], out: NDArray[np.float32]) -> None:
-    """Resize (*S) into `out`, block by block: a large image is never floats as a whole."""
+    """Resize (*S) to `out` by blocks, so that a large image is never converted to floats as a whole."""
     first, *others = resizers
     ratio = max(len(channel) / len(out), 1)
     step = max(int(BLOCK / (ratio * channel[0].size)), 1)
@@ -145,11 +145,11 @@ def _resize(channel: NDArray[Any], resizers: Sequence[csr_array | None], out: ND
 
 
 def normalised(normalise: Normalisation, channel: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A channel (*S) as a plugin's normalisation makes it, checked."""
+    """A channel (*S) normalised by a plugin's function, whose result is checked."""
     found = np.asarray(normalise(np.ascontiguousarray(channel)))
     if found.shape != channel.shape or not np.isfinite(found).all():
         raise UserError(
-            f"a normalisation of a plugin gives {found.shape} numbers for a channel of {channel.shape}, or "
-            "some that are not finite. Choose another, or report it to its author."
+            f"a normalisation of a plugin returns {found.shape} numbers for a channel of {channel.shape}, or "
+            "numbers that are not finite. Choose another, or report it to its author."
         )
     return found.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Predicting with the memory that there is: fewer patches or images at a time, then smaller windows."""
+"""Prediction within the available memory: fewer patches or images per batch, then smaller windows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from lannunet_core import RunFailed, UserError, echo, out_of_memory
 
 LEAST_SIDE = 32
-"""Sides of smaller windows are multiples of it, which most networks take, and never less."""
+"""Sides of smaller windows are positive multiples of this, which most networks accept."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -21,11 +21,11 @@ Size = tuple[int, ...]
 
 @dataclass
 class Room:
-    """What fits into memory, as far as it was tried: a model keeps it, so that each limit is met once.
+    """The limits of memory found so far. A model keeps them, so that each limit is found once.
 
     Attributes:
-        at_once: The most patches, or images, at a time; None: as many as are asked for.
-        window: The most (x, y[, z]) that the network sees; None: as much as is asked for.
+        at_once: Maximum number of patches, or images, per batch; None: no limit found.
+        window: Maximum size (x, y[, z]) of the network's input; None: no limit found.
     """
 
     at_once: int | None = None
@@ -44,11 +44,11 @@ class Room:
             chosen = items[first : first + min(self.at_once or wanted, wanted)]
             try:
                 result = use(chosen)
-            except Exception as error:  # a plugin's as well, which it may be the cause of
+            except Exception as error:  # also an error of a plugin that memory may have caused
                 if not out_of_memory(error):
                     raise
                 if len(chosen) == 1:
-                    raise no_room("not even one at a time fits") from error
+                    raise no_room("a single one does not fit") from error
             else:
                 if short:
                     echo(f"memory is short: {self.at_once} at a time from here on, not {wanted}")
@@ -59,10 +59,10 @@ class Room:
             give_back()
 
     def in_windows(self, size: Size, use: Callable[[Size], Result]) -> Result:
-        """What `use` makes of windows (x, y[, z]) of `size`, or of smaller ones where these do not fit.
+        """Return the result of `use` with windows (x, y[, z]) of `size`, or smaller ones if these do not fit.
 
         Raises:
-            RunFailed: None that the network takes fits.
+            RunFailed: No window that the network accepts fits.
         """
         short = False
         while True:
@@ -72,8 +72,8 @@ class Room:
             except UserError as error:
                 if window == size:
                     raise
-                raise no_room(f"the network takes no windows of {_times(window)} ({error})") from None
-            except Exception as error:  # a plugin's as well, which it may be the cause of
+                raise no_room(f"the network does not accept windows of {_times(window)} ({error})") from None
+            except Exception as error:  # also an error of a plugin that memory may have caused
                 if not out_of_memory(error):
                     raise
             else:
@@ -83,18 +83,18 @@ class Room:
             smaller = halved(window)
             give_back()
             if smaller is None:
-                raise no_room(f"not even windows of {_times(window)} fit")
+                raise no_room(f"windows of {_times(window)} do not fit")
             self.window, short = smaller, True
 
     def limited(self, size: Size) -> Size:
-        """`size`, where it fits; else the window that does."""
+        """`size`, limited to the window that fits."""
         if self.window is None or len(self.window) != len(size):
             return size
         return tuple(min(pair) for pair in zip(size, self.window, strict=True))
 
 
 def halved(size: Size) -> Size | None:
-    """A window of half the longest side, or a little more; None: it is as small as windows get."""
+    """A window with the longest side halved and rounded up; None: it already has the minimum size."""
     longest = max(range(len(size)), key=lambda axis: size[axis])
     if size[longest] <= LEAST_SIDE:
         return None
@@ -104,13 +104,13 @@ def halved(size: Size) -> Size | None:
 
 def no_room(why: str) -> RunFailed:
     return RunFailed(
-        f"There is not enough memory to predict: {why}. Predict on a machine with more, or where nothing "
-        "else runs."
+        f"There is not enough memory to predict: {why}. Use a machine with more memory, or end other "
+        "programs."
     )
 
 
 def give_back() -> None:
-    """What was allocated for an attempt that failed, and is of other sizes than the next one needs."""
+    """Release the cached memory of a failed attempt, whose blocks do not fit the next attempt."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

@@ -1,6 +1,6 @@
-"""DICOM slices as a volume: in the order of their places, each place once, without a gap.
+"""DICOM slices as a volume: sorted by position, each position once, without gaps.
 
-A folder of slices is named as a file is. Where it holds several series, FOLDER/SeriesInstanceUID names one.
+A folder of slices is given like an image file. If it has several series, FOLDER/SeriesInstanceUID names one.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ UID = re.compile(r"(?=.{3,64}$)[0-9]+(\.[0-9]+)+")
 POSITION, ORIENTATION = "0020|0032", "0020|0037"
 TITLE = "0008|103e"
 TURNED = 1e-3
-"""How much a direction cosine of one series may differ from slice to slice."""
+"""Maximum difference of a direction cosine between slices of one series."""
 SAME_PLACE = 0.01
-"""Of a step: slices that lie closer are at one place."""
+"""Slices closer than this share of a step have the same position."""
 UNEVEN = 0.1
-"""Of a step, that the distance of two slices may differ from it: scanners round."""
+"""Maximum deviation of a distance between slices, as a share of a step: scanners round."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +45,10 @@ class Slice:
     Attributes:
         path: The file.
         series: Its SeriesInstanceUID.
-        title: Its SeriesDescription; empty where there is none.
+        title: Its SeriesDescription; empty if there is none.
         size: (x, y) in pixels.
-        spacing: mm per pixel (x, y), as far as it is known.
-        position: Of its first pixel's centre in the world, (3,) in mm.
+        spacing: mm per pixel (x, y); None for an unknown one.
+        position: World coordinates of its first pixel's centre, (3,) in mm.
         axes: (2, 3) the directions of its rows (x) and columns (y).
     """
 
@@ -66,7 +66,7 @@ class Series:
     """A volume of slices.
 
     Attributes:
-        files: One a slice, from the first to the last along the normal of the slices.
+        files: One per slice, in order along the normal of the slices.
         header: Size (x, y, z), spacing and placement.
     """
 
@@ -74,16 +74,19 @@ class Series:
     header: Header
 
     def read(self) -> Image:
-        """Pixels (C, z, y, x)."""
+        """Read the pixels (C, z, y, x)."""
         slices = [read_image(path, 3).pixels for path in self.files]
         channels = {len(pixels) for pixels in slices}
         if len(channels) > 1:
-            raise UserError(f"{self.files[0].parent}: its slices have {sorted(channels)} channels.")
+            raise UserError(
+                f"{self.files[0].parent}: its slices have {sorted(channels)} channels; all slices of a "
+                "volume have the same number. Remove slices that are not part of it."
+            )
         return Image(np.concatenate(slices, 1), self.header.spacing)
 
 
 def folder_of(path: Path) -> Path | None:
-    """The folder of what a path names, if that may be DICOM slices; None: it is a file, or nothing."""
+    """The folder of the DICOM slices that a path may name; None: it is a file, or does not exist."""
     if path.is_dir():
         return path
     named = UID.fullmatch(path.name) and not path.exists() and path.parent.is_dir()
@@ -94,12 +97,12 @@ def is_series(path: Path) -> bool:
     """Whether a path names DICOM slices: a folder of them, or one of the series in a folder."""
     try:
         return folder_of(path) is not None and bool(slices_in(path))
-    except (OSError, ValueError):  # it is too long, or cannot be a path
+    except (OSError, ValueError):  # it is too long, or not a path
         return False
 
 
 def image_name(path: Path) -> str:
-    """What an image is called: as its file or folder is, and a series in a folder FOLDER_UID."""
+    """The name of an image: that of its file or folder, or FOLDER_UID for a series in a folder."""
     if path.exists() or folder_of(path) is None:
         return path.name
     return f"{path.parent.resolve().name}_{path.name}"
@@ -113,17 +116,17 @@ def slices_in(path: Path) -> list[Path]:
 
 
 def series_in(folder: Path) -> Mapping[str, tuple[Path, ...]]:
-    """The DICOM files of a folder by SeriesInstanceUID; "" where one states none, or is damaged."""
+    """The DICOM files of a folder by SeriesInstanceUID; "" for files that state none, or are damaged."""
     return _series_in(_dated(slices_in(folder)))
 
 
 def read_series(path: Path) -> Series:
     """The volume of DICOM slices.
 
-    A slice that is there twice, pixel for pixel, counts once, which is said.
+    A duplicate slice, identical in all pixels, is left out with a warning.
 
     Args:
-        path: Their folder, or FOLDER/SeriesInstanceUID where it holds several series.
+        path: The folder of the slices, or FOLDER/SeriesInstanceUID if it has several series.
 
     Raises:
         UserError: The files are not the slices of one series, or a slice is missing.
@@ -132,7 +135,7 @@ def read_series(path: Path) -> Series:
 
 
 def title_of(path: Path) -> str:
-    """The SeriesDescription of a slice; empty where there is none."""
+    """The SeriesDescription of a slice; empty if there is none."""
     return _slice(path).title
 
 
@@ -140,7 +143,7 @@ Dated = tuple[tuple[Path, int], ...]
 
 
 def _dated(files: Sequence[Path]) -> Dated:
-    """Files with the times at which they were written: what was read of them holds until these change."""
+    """Files with their modification times: cached results are valid until these change."""
     return tuple((path, path.stat().st_mtime_ns) for path in files)
 
 
@@ -158,8 +161,8 @@ def _read_series(path: Path, dated: Dated) -> Series:
     if len(dated) < 2:
         count, kind = len(dated) or "no", "folder" if path.is_dir() else "series"
         raise UserError(
-            f"{where}: is a {kind} with {count} DICOM file{'s' * (not dated)}, no series of slices. Name an "
-            "image file, or the folder of a series."
+            f"{where}: is a {kind} with {count} DICOM file{'s' * (not dated)}, not a series of slices. Name "
+            "an image file, or the folder of a series."
         )
     slices = [_slice(path) for path, _ in dated]
     _check_one_series(where, slices)
@@ -171,7 +174,8 @@ def _read_series(path: Path, dated: Dated) -> Series:
     step = float(np.median(np.diff(places)[np.diff(places) > 0])) if np.ptp(places) else 0.0
     if not step:
         raise UserError(
-            f"{where}: its {len(slices)} DICOM files have one Image Position: they are not a volume."
+            f"{where}: its {len(slices)} DICOM files have the same Image Position, so they are not a volume. "
+            "Name the files one by one."
         )
     kept = _each_place_once(where, ordered, places, step)
     _check_gaps(where, kept, normal)
@@ -196,10 +200,10 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _slice(path: Path) -> Slice:
-    """What a file's header says.
+    """The slice described by a file's header.
 
     Raises:
-        UserError: It is damaged, or no slice with a place.
+        UserError: The file is damaged, or is not a slice with a position.
     """
     import SimpleITK as sitk
 
@@ -214,13 +218,14 @@ def _slice(path: Path) -> Slice:
     size = tuple(reader.GetSize())
     if len(size) > 2 and size[2] > 1:
         raise UserError(
-            f"{path}: is a volume of {size[2]} frames, no slice. Take it out of its folder, or name the file."
+            f"{path}: is a volume of {size[2]} frames, not a slice. Move it to another folder, or name the "
+            "file."
         )
     position, axes = (_numbers(reader, tag) for tag in (POSITION, ORIENTATION))
     if len(position) != 3 or len(axes) != 6:
         raise UserError(
-            f"{path}: does not state Image Position and Orientation of its slice, so its folder is not a "
-            "volume."
+            f"{path}: has no Image Position and Image Orientation, so its folder is not a volume. Move it to "
+            "another folder, or export the series again."
         )
     x, y = dicom.spacing(reader)[:2]
     series, title = (_text(reader, tag) for tag in (dicom.SERIES, TITLE))
@@ -252,9 +257,9 @@ def _check_one_series(where: str, slices: Sequence[Slice]) -> None:
             for series, members in list(found.items())[:4]
         ]
         raise UserError(
-            f"{where}: holds {len(found)} DICOM series, and one volume is needed: {', '.join(named)}. Name "
-            f"one by its UID ({where}/{terminal_text(next(filter(None, found), 'UID'))}), or put each into a "
-            "folder of its own."
+            f"{where}: has {len(found)} DICOM series, but one volume is needed: {', '.join(named)}. Name one "
+            f"by its UID ({where}/{terminal_text(next(filter(None, found), 'UID'))}), or move each to a "
+            "separate folder."
         )
 
 
@@ -265,17 +270,18 @@ def _check_alike(where: str, slices: Sequence[Slice]) -> None:
             if found != wanted:
                 raise UserError(
                     f"{where}: the {what} of {one.path.name} is {_times(found)}, that of {first.path.name} "
-                    f"{_times(wanted)}; the slices of a volume are equal. Remove what is not part of it."
+                    f"{_times(wanted)}; it must be equal for all slices of a volume. Remove slices that are "
+                    "not part of it."
                 )
         if not np.allclose(one.axes, first.axes, rtol=0, atol=TURNED):
             raise UserError(
-                f"{where}: {one.path.name} is turned against {first.path.name} (Image Orientation); the "
-                "slices of a volume are parallel. Remove what is not part of it."
+                f"{where}: {one.path.name} is rotated relative to {first.path.name} (Image Orientation), but "
+                "the slices of a volume are parallel. Remove slices that are not part of it."
             )
 
 
 def _each_place_once(where: str, ordered: Sequence[Slice], places: Floats, step: float) -> list[Slice]:
-    """The slices, without those that are there twice, which are named."""
+    """The slices without duplicates, which a warning names."""
     kept = [ordered[0]]
     left = []
     for one, place, before in zip(ordered[1:], places[1:], places[:-1], strict=True):
@@ -284,13 +290,13 @@ def _each_place_once(where: str, ordered: Sequence[Slice], places: Floats, step:
             continue
         if not np.array_equal(read_image(one.path, 3).pixels, read_image(kept[-1].path, 3).pixels):
             raise UserError(
-                f"{where}: {kept[-1].path.name} and {one.path.name} lie at one place and show something "
-                "else. Remove the one that is not part of the volume."
+                f"{where}: {kept[-1].path.name} and {one.path.name} have the same position and different "
+                "pixels. Remove the one that is not part of the volume."
             )
         left.append(one.path.name)
     if left:
         named = ", ".join(terminal_text(name) for name in left[:5])
-        echo(f"warning: {where}: there twice, and counted once: {named}", err=True)
+        echo(f"warning: {where}: duplicate slices are left out: {named}", err=True)
     return kept
 
 
@@ -307,12 +313,12 @@ def _check_gaps(where: str, kept: Sequence[Slice], normal: Floats) -> None:
     if missing >= 1 and abs(steps[at] / step - 1 - missing) < UNEVEN:
         count = "a slice is" if missing == 1 else f"{missing} slices are"
         raise UserError(
-            f"{where}: {count} missing between {before} and {after}, which lie {steps[at]:.4g} mm apart, "
+            f"{where}: {count} missing between {before} and {after}, which are {steps[at]:.4g} mm apart, "
             f"others {step:.4g} mm. Export the series again."
         )
     raise UserError(
-        f"{where}: {before} and {after} lie {steps[at]:.4g} mm apart, other slices {step:.4g} mm; a volume "
-        "has slices at one distance. Resample it to one file (.nii.gz, .mha)."
+        f"{where}: {before} and {after} are {steps[at]:.4g} mm apart, other slices {step:.4g} mm; the slices "
+        "of a volume are equidistant. Resample it to one file (.nii.gz, .mha)."
     )
 
 

@@ -1,13 +1,13 @@
-"""Which axes a network halves at each level, and along which it looks, from size and spacing: (x, y[, z]).
+"""Strides and kernels of a network's levels, from size and spacing: (x, y[, z]).
 
-As nnU-Net plans it (Isensee et al., Nature Methods 18, 2021). Importing this needs no torch.
+The rules are nnU-Net's (Isensee et al., Nature Methods 18, 2021). Importing this needs no torch.
 """
 
 import math
 from collections.abc import Sequence
 
 COARSER = 2.0
-"""Voxels this many times longer than the shortest are too far apart to be halved, or looked along, yet."""
+"""Axes with voxels this many times longer than the shortest are not halved, and have kernels of 1."""
 NEVER = 10_000
 
 
@@ -20,15 +20,15 @@ def choose_strides(
 ) -> tuple[tuple[int, ...], ...]:
     """The strides of each downsampling.
 
-    An axis is halved while at least `least_side` pixels remain, each axis by itself, except that one with
-    pixels twice as long as the shortest of those that can be halved waits until these have caught up.
+    Each axis is halved while at least `least_side` pixels remain. An axis whose pixels are twice as long as
+    the shortest among the axes that can be halved is not halved until those have the same length.
 
     Args:
         size: Size of the image or patch, (x, y[, z]).
-        spacing: mm per pixel, the same; None: as long along all axes.
-        least_side: Pixels.
+        spacing: mm per pixel, (x, y[, z]); None: the same length along all axes.
+        least_side: Minimum side in pixels.
         alone: An axis that is halved alone has at least this many times `least_side` pixels (nnU-Net: 3).
-        most: Downsamplings.
+        most: Maximum number of downsamplings.
     """
     sides, steps = list(size), list(spacing or [1.0] * len(size))
     strides: list[tuple[int, ...]] = []
@@ -48,14 +48,14 @@ def choose_strides(
 def kernels_by_spacing(
     strides: Sequence[Sequence[int]], spacing: Sequence[float] | None, dimensions: int
 ) -> list[tuple[int, ...]]:
-    """The kernel of each level, of which there is one more than downsamplings: 3, or 1 along a coarse axis.
+    """The kernel of each level: 3, or 1 along a coarse axis. There is one level more than downsamplings.
 
-    A coarse axis has pixels at least twice as long as the shortest. Once downsampling has evened that out, it
-    is looked along, and so are all axes at the coarsest level.
+    A coarse axis has pixels at least twice as long as the shortest. Its kernel is 3 once downsampling has
+    reduced the ratio below 2, and at the coarsest level.
 
     Args:
         strides: Strides of each downsampling.
-        spacing: mm per pixel of the input; None: as long along all axes.
+        spacing: mm per pixel of the input; None: the same length along all axes.
         dimensions: D.
     """
     steps, kernel = list(spacing or [1.0] * dimensions), (1,) * dimensions
@@ -74,11 +74,11 @@ def kernels_by_spacing(
 def level_scale(image_size: Sequence[int], level_size: Sequence[int]) -> tuple[float, ...]:
     """The stride k (x, y[, z]) of a network's level, in input pixels.
 
-    Pixel edges, not centres, are what a coarser level shares with the network's input: p on the input is
+    A coarser level shares pixel edges with the network's input, not centres: p on the input is
     (p + ½) / k − ½ on a level of stride k.
 
-    The power of two with ceil(S / k) == S_l where there is one, since networks that pad to it and crop back
-    keep the origin; else the ratio of the sizes.
+    The stride is the power of two with ceil(S / k) == S_l if there is one, because networks that pad to a
+    multiple and crop keep the origin; else it is the ratio of the sizes.
     """
 
     def stride(full: int, level: int) -> float:

@@ -1,4 +1,4 @@
-"""TIFF: pages, sample layouts and depths. Pillow decodes plain pictures; the rest is put together here.
+"""TIFF: pages, sample layouts and bit depths. Pillow decodes plain pages; others are decoded here.
 
 A file of several pages of one size is a volume; smaller copies of a page (thumbnails, pyramids) are left out.
 """
@@ -28,7 +28,7 @@ DEFAULTS = {SUBFILE: 0, **dict.fromkeys(ONES, 1)}
 WHITE_IS_0, BLACK_IS_0, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 NONE, LZW, JPEG, DEFLATE, OLD_DEFLATE, PACKBITS, LZMA, ZSTD = 1, 5, 7, 8, 32946, 32773, 34925, 50000
 RATIOS = {NONE: 1, LZW: RATIO, DEFLATE: RATIO, OLD_DEFLATE: RATIO, PACKBITS: RATIO, JPEG: RATIO}
-BY_BYTES = (NONE, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, LZMA, ZSTD)  # compressions of any bytes
+BY_BYTES = (NONE, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, LZMA, ZSTD)  # compressions of arbitrary bytes
 KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}
 INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # types of a tag's numbers
 MOST_PAGES = 1 << 16
@@ -62,7 +62,7 @@ class _Page(dict[int, tuple[int, ...]]):
 
     @property
     def is_plain(self) -> bool:
-        """Whether Pillow decodes it as it is."""
+        """Whether Pillow decodes the page."""
         photometric, samples = self.one(PHOTOMETRIC), self.one(SAMPLES)
         fits = photometric <= PALETTE if samples == 1 else samples == 3 and photometric in (RGB, YCBCR)
         return max(self.get(BITS, (1,))) <= 8 and self.one(FORMAT) == 1 and self.one(PLANAR) == 1 and fits
@@ -80,7 +80,7 @@ def stated(path: Path) -> Stated:
 
 
 def pixels(path: Path) -> NDArray[Any]:
-    """(C, y, x), or (C, z, y, x) of several pages; white is the largest number."""
+    """The pixels (C, y, x), or (C, z, y, x) of several pages; white is the largest number."""
     with path.open("rb") as file:
         pages = _pages(file)
         _stated(path, pages)
@@ -97,7 +97,7 @@ def _stated(path: Path, pages: list[_Page]) -> Stated:
     looks = {(page.size, page.channels, page.one(BITS), page.one(FORMAT)) for page in pages}
     if len(looks) > 1:
         raise UserError(
-            "its pages differ in size or type. Save each as a file, or all with one type as a volume."
+            "its pages differ in size or type. Save each page as a file, or all with the same size and type."
         )
     samples, held, bits = first.one(SAMPLES), path.stat().st_size, float(first.one(BITS))
     size: tuple[int, ...] = first.size if len(pages) == 1 else (*first.size, len(pages))
@@ -111,7 +111,7 @@ def _stated(path: Path, pages: list[_Page]) -> Stated:
 
 
 def _spacing_beside(path: Path) -> tuple[float, ...]:
-    """mm (x, y, z) from the JSON that nnU-Net's users put beside a volume; none: there is no such file."""
+    """mm per voxel (x, y, z) from the JSON of nnU-Net next to a volume; empty: there is no such file."""
     stem = path.name[: path.name.rindex(".")] if "." in path.name else path.name
     for name in dict.fromkeys((stem, re.sub(r"_\d{4}$", "", stem))):
         beside = path.with_name(f"{name}.json")
@@ -131,7 +131,7 @@ def _spacing_beside(path: Path) -> tuple[float, ...]:
 
 
 def _pages(file: BinaryIO) -> list[_Page]:
-    """The tags of each page that is no smaller copy of another."""
+    """The tags of each page, without smaller copies of others."""
     end = file.seek(0, 2)
 
     def numbers(kinds: str, offset: int | None = None) -> tuple[int, ...]:
@@ -171,11 +171,11 @@ def _pages(file: BinaryIO) -> list[_Page]:
 
 def _plain(picture: Any, page: _Page) -> NDArray[Any]:
     picture.seek(page.number)
-    return filled(picture)  # Pillow turns it upright
+    return filled(picture)  # Pillow rotates it upright
 
 
 def _samples(file: BinaryIO, page: _Page) -> NDArray[Any]:
-    """A page's samples (C, y, x) as they are stored."""
+    """A page's stored samples (C, y, x)."""
     bits, formats = set(page.get(BITS, (1,))), set(page.get(FORMAT, (1,)))
     compression, photometric = page.one(COMPRESSION), page.one(PHOTOMETRIC)
     kind = KINDS.get(min(formats), "")
@@ -191,7 +191,7 @@ def _samples(file: BinaryIO, page: _Page) -> NDArray[Any]:
         raise UserError(
             f"a TIFF of {page.one(SAMPLES)} samples of {'/'.join(map(str, sorted(bits)))} bits, format "
             f"{min(formats)}, photometric {photometric}, compression {compression} is not read. Save it "
-            "without compression, as whole numbers or floats where black is 0."
+            "without compression, as whole numbers or floats in which black is 0."
         )
     dtype = np.dtype(f"{page.order}{kind}{bits.pop() // 8}")
     (width, height), samples = page.size, page.one(SAMPLES)
@@ -238,7 +238,7 @@ def _decoded(data: bytes, compression: int, line: int, lines: int) -> NDArray[np
 
 
 def _by_pillow(data: bytes, compression: int, line: int, lines: int) -> NDArray[np.uint8]:
-    """As a grey picture of 8 bits, whatever the bytes mean."""
+    """Decode the bytes with Pillow, as a grey picture of 8 bits regardless of their meaning."""
     tags = {WIDTH: line, HEIGHT: lines, BITS: 8, COMPRESSION: compression, PHOTOMETRIC: BLACK_IS_0}
     tags |= {STRIP_OFFSETS: 8, SAMPLES: 1, STRIP_ROWS: lines, STRIP_BYTES: len(data)}
     data += b"\0" * (len(data) % 2)
@@ -252,7 +252,7 @@ def _by_pillow(data: bytes, compression: int, line: int, lines: int) -> NDArray[
 def _unpredicted(
     block: NDArray[np.uint8], predictor: int, dtype: np.dtype[Any], samples: int
 ) -> NDArray[Any]:
-    """The numbers (lines, samples of a line) of bytes that may be differences along the line."""
+    """Undo the predictor: the numbers (lines, samples of a line) from differences along the line."""
     lines = len(block)
     if predictor == 1:
         return block.view(dtype)
@@ -260,7 +260,7 @@ def _unpredicted(
         whole = np.dtype(f"u{dtype.itemsize}")
         steps = block.view(whole.newbyteorder(dtype.byteorder)).reshape(lines, -1, samples)
         return np.cumsum(steps, axis=1, dtype=whole).view(dtype.newbyteorder("=")).reshape(lines, -1)
-    if predictor == 3:  # of floats: differences of bytes, the highest of all numbers first
+    if predictor == 3:  # for floats: differences of bytes, the most significant bytes of all numbers first
         planes = np.cumsum(block.reshape(lines, -1, samples), axis=1, dtype=np.uint8)
         planes = planes.reshape(lines, dtype.itemsize, -1)
         return np.ascontiguousarray(np.moveaxis(planes, 1, -1)).view(f">f{dtype.itemsize}")[..., 0]

@@ -1,9 +1,9 @@
-"""A grid of overlapping patches that covers an image, and what the pixels of each weigh.
+"""A grid of overlapping patches that covers an image, and the weights of their pixels.
 
-Along each axis a patch's outputs weigh as a Gaussian around its middle, and nothing in a margin at its inner
-edges, where the network saw zeros instead of the image, unless it saw some everywhere. The weights are
-divided by their sum over the patches of that axis, so that they sum to 1 at every pixel: adding up is all
-that is left to do, in one map.
+Along each axis, the weights of a patch's outputs are a Gaussian around its centre. They are 0 in a margin at
+its inner edges, where the network's receptive field contains padding instead of the image, unless all of the
+patch is such a margin. Weights are divided by their sum over the patches of the axis, so they sum to 1 at
+every pixel, and outputs are summed in one map.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lannunet_core import UserError
 
-WIDTH = 1 / 8  # of the Gaussian, as a share of the patch (Isensee et al. 2021)
+WIDTH = 1 / 8  # deviation of the Gaussian, as a share of the patch (Isensee et al. 2021)
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Windows:
     """A grid of patches that covers an image. Everything is (x, y[, z]).
 
     Attributes:
-        image_size: In pixels.
-        patch_size: In pixels.
+        image_size: Size of the image in pixels.
+        patch_size: Size of a patch in pixels.
         starts: The first pixels of the patches along each axis, ascending; the grid is all combinations. They
             are multiples of the stride of each of the network's outputs.
-        margin: Pixels at a patch's inner edges whose outputs depend on what lies outside of the patch.
+        margin: Pixels at a patch's inner edges whose outputs depend on pixels outside of the patch.
     """
 
     image_size: tuple[int, ...]
@@ -45,13 +45,14 @@ class Windows:
         margin: Sequence[int],
         strides: Sequence[int] | None = None,
     ) -> Windows:
-        """Patches every half of their size, the last of each axis at the image's border.
+        """Patches at steps of half their size; the last one of each axis is at the image's border.
 
         Args:
-            image_size: In pixels. Where it is less than the patch's, one patch reaches beyond it.
-            patch_size: In pixels.
-            margin: In pixels; used as far as every pixel keeps a patch, and not at all where it is the patch.
-            strides: What corners are to be multiples of; the last patch may reach beyond the border for it.
+            image_size: Size in pixels. If it is less than the patch's, one patch extends beyond the image.
+            patch_size: Size in pixels.
+            margin: Margin in pixels; limited so that each pixel keeps a patch, and ignored if it fills the
+                patch.
+            strides: Corners are multiples of these, so the last patch may extend beyond the border.
         """
         starts = []
         strides = strides or [1] * len(image_size)
@@ -59,7 +60,7 @@ class Windows:
             if stride > patch:
                 raise UserError(
                     f"sampler.patch: an output of the network has one pixel for {stride} of the image, more "
-                    f"than the {patch} of a patch, so nothing can be stitched. Use larger patches, or "
+                    f"than the {patch} of a patch, so patches cannot be stitched. Use larger patches, or "
                     "inference_mode: fully_convolutional."
                 )
             last = max(math.ceil((image - patch) / stride), 0) * stride
@@ -69,7 +70,7 @@ class Windows:
 
     @property
     def covered_size(self) -> tuple[int, ...]:
-        """Size of all patches together: the image's, or more."""
+        """Size of the area that all patches cover: the image's, or larger."""
         return tuple(starts[-1] + patch for starts, patch in zip(self.starts, self.patch_size, strict=True))
 
     def corners(self) -> Iterator[tuple[int, ...]]:
@@ -82,21 +83,21 @@ class Windows:
         return (slice(None), *reversed(sides))
 
     def weights(self, axis: int, stride: int = 1) -> dict[int, Tensor]:
-        """What the pixels of each patch weigh along an axis, by the patch's start.
+        """The weights of each patch's pixels along an axis, by the patch's start.
 
         Args:
             axis: 0 is x.
             stride: Stride of the output, in image pixels.
 
         Returns:
-            (patch / stride,) float64 each; at every output pixel of the image the patches' weights sum to 1.
+            Weights (patch / stride,) float64 of each patch; at every output pixel of the image they sum to 1.
         """
         starts = self.starts[axis]
         patch, image = (math.ceil(s[axis] / stride) for s in (self.patch_size, self.image_size))
         step = max((b - a for a, b in itertools.pairwise(starts)), default=0) // stride
-        # No more than half of what neighbours share, so that one of them counts at every pixel. One that
-        # leaves nothing of a patch, as of a network that normalises over all it sees, can be kept nowhere:
-        # then no place is better to cut at than another, and all is blended.
+        # The margin is at most half of the overlap, so that one patch has weight at every pixel. A margin
+        # that fills the patch, as for a network that normalises over its whole input, is ignored: no
+        # position in the patch is better than another, so all are blended.
         margin = min(math.ceil(self.margin[axis] / stride), (patch - step) // 2)
         if 2 * self.margin[axis] >= self.patch_size[axis]:
             margin = 0

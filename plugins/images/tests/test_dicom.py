@@ -58,7 +58,7 @@ def test_a_dicom_of_spacing_0_says_nothing(tmp_path):
     path.write_bytes(dicom(GREY, t0028_0030="0\\0", **IMAGER))
     assert read_image(path, 2).spacing == (0.4, 0.2)
     path.write_bytes(dicom(GREY, t0028_0030="0,1\\0,3"))
-    with pytest.raises(UserError, match=r"its DICOM tag \(0028,0030\) is '0,1\\\\0,3', no numbers"):
+    with pytest.raises(UserError, match=r"its DICOM tag \(0028,0030\) is '0,1\\\\0,3', not numbers"):
         read_image(path, 2)
     path.write_bytes(dicom(GREY, KINDS["US"], t0028_0030="0\\0"))
     with pytest.raises(UserError, match=r"image\.dcm: .*states a spacing of 0"):
@@ -111,7 +111,9 @@ def test_an_element_longer_than_the_file_takes_no_memory(tmp_path, monkeypatch, 
     assert changed != content
     path = tmp_path / "image.dcm"
     path.write_bytes(changed)
-    with pytest.raises(UserError, match=r"image\.dcm: .*(an element claims 2147483647 of|is no element)"):
+    with pytest.raises(
+        UserError, match=r"image\.dcm: .*(an element claims 2147483647 of|no DICOM element follows)"
+    ):
         read_image(path, 2)
     monkeypatch.setattr("SimpleITK.ImageFileReader.ReadImageInformation", lambda _: pytest.fail("took it"))
     assert series_of(path) == ""

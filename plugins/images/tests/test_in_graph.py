@@ -73,5 +73,5 @@ def test_an_image_that_keeps_its_size_is_normalised(name):
 
 
 def test_what_a_graph_cannot_do_is_refused():
-    with pytest.raises(UserError, match="nonzero cannot be exported; what can are zscore"):
+    with pytest.raises(UserError, match=r"nonzero cannot be exported\. Choose one of zscore"):
         normalising_in_graph("sampler.normalisation", ["zscore", "nonzero"], [None, None])

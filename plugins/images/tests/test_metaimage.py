@@ -52,7 +52,7 @@ def test_slices_in_files_of_their_own(tmp_path):
         ({"DimSize": "5 4"}, "NDims is 3, DimSize 5 4"),
         ({"ElementSpacing": "1 1"}, "ElementSpacing has 2 numbers, should have 3"),
         ({"BinaryData": "False"}, "BinaryData false"),
-        ({"DimSize": "5 4 -3"}, r"holds 5×4×-3 pixels"),
+        ({"DimSize": "5 4 -3"}, r"is empty: 5×4×-3 pixels"),
     ],
 )
 def test_a_wrong_header_is_told(tmp_path, fields, message):

@@ -173,7 +173,7 @@ def test_every_number_type_gives_the_same(dtype):
 
 
 def test_an_image_that_vanishes_is_refused():
-    with pytest.raises(UserError, match="4000×9 vanishes in an input of 64×64"):
+    with pytest.raises(UserError, match="4000×9 has no pixel in an input of 64×64"):
         prepare_image(np.zeros((1, 9, 4000)), (64, 64), "letterbox")
 
 

@@ -56,7 +56,7 @@ def test_what_fits_is_taken_as_asked(capsys):
 
 def test_where_not_even_one_fits_smaller_windows_are_taken(capsys):
     """If there are no smaller windows, one sentence reports it."""
-    with pytest.raises(RunFailed, match="not enough memory to predict: not even one at a time fits"):
+    with pytest.raises(RunFailed, match="not enough memory to predict: a single one does not fit"):
         list(Room().in_batches(range(4), 4, Allocator(0).take))
     room = Room()
 
@@ -95,7 +95,7 @@ def test_smaller_windows(capsys):
 
 
 def test_where_none_fits_one_sentence_says_so():
-    with pytest.raises(RunFailed, match="not enough memory to predict: not even windows of 32×32 fit"):
+    with pytest.raises(RunFailed, match="not enough memory to predict: windows of 32×32 do not fit"):
         Room().in_windows((64, 64), Allocator(10).window)
 
     def picky(size):
@@ -103,7 +103,7 @@ def test_where_none_fits_one_sentence_says_so():
             raise UserError("cannot take it")
         raise REFUSALS[0]
 
-    with pytest.raises(RunFailed, match="takes no windows of 32×64"):
+    with pytest.raises(RunFailed, match="does not accept windows of 32×64"):
         Room().in_windows((64, 64), picky)
 
 

@@ -67,7 +67,7 @@ def test_a_missing_slice_is_named(tmp_path):
 def test_a_slice_that_is_there_twice_counts_once_and_is_named(tmp_path, capsys):
     volume = write_series(tmp_path / "ct", COUNT, twice=[3])
     np.testing.assert_array_equal(IMAGE_FILES.read(tmp_path / "ct", 3).pixels[0], volume)
-    assert "there twice, and counted once: twice003.dcm" in capsys.readouterr().err
+    assert "duplicate slices are left out: twice003.dcm" in capsys.readouterr().err
 
 
 def test_two_slices_at_one_place_that_differ_are_refused(tmp_path):
@@ -91,7 +91,7 @@ def test_two_series_in_a_folder_are_named(tmp_path):
     write_study(tmp_path / "study")
     refused(
         "2 DICOM series", "venous (6 files, such as venous000.dcm, UID 1.2.3)", "scout (6 files",
-        f"Name one by its UID ({tmp_path}/study/1.2.", "folder of its own",
+        f"Name one by its UID ({tmp_path}/study/1.2.", "separate folder",
         call=lambda: IMAGE_FILES.read(tmp_path / "study", 3),
     )  # fmt: skip
 
@@ -130,7 +130,7 @@ def test_the_volumes_of_a_folder(tmp_path, capsys):
         folder / "1.2.4", folder / "1.2.3", *others,
     ]  # fmt: skip
     said = capsys.readouterr().out
-    assert "holds 3 DICOM series" in said
+    assert "has 3 DICOM series" in said
     assert "study_1.2.3: venous, 6 files" in said and "study_1.2.4: scout, 6 files" in said
     for path in folder.glob("[so]*.dcm"):
         path.unlink()
@@ -153,9 +153,9 @@ def change(**values):
 
 
 BAD = {
-    "turned": (change(ImageOrientationPatient=[1, 0, 0, 0, 0, 1]), "slice002.dcm is turned"),
+    "turned": (change(ImageOrientationPatient=[1, 0, 0, 0, 0, 1]), "slice002.dcm is rotated"),
     "another spacing": (change(PixelSpacing=[1, 1]), "spacing of slice002.dcm is 1×1"),
-    "no place": (change(ImagePositionPatient=None), "slice002.dcm: does not state Image Position"),
+    "no place": (change(ImagePositionPatient=None), "slice002.dcm: has no Image Position"),
     "damaged": (lambda f: (f / "slice002.dcm").write_bytes(bytes(128) + b"DICM\x08\0"), "slice002.dcm"),
     "uneven": (change(ImagePositionPatient=[10, -20, 36]), "mm apart, other slices 2.5 mm"),
     "one file": (lambda f: [p.unlink() for p in f.iterdir() if p.stem != "slice001"], "with 1 DICOM file,"),

@@ -53,7 +53,7 @@ class Maps(nn.Module):
         shapes = [tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__ for one in levels]
         if any(len(shape) != image.ndim or shape[1] != self.outputs for shape in shapes):
             raise UserError(
-                f"model.monai.network: {type(self.network).__name__} gives {', '.join(map(str, shapes))}, "
+                f"model.monai.network: {type(self.network).__name__} returns {', '.join(map(str, shapes))}, "
                 f"not maps of {self.outputs} outputs. Choose another network, or other model.monai.arguments."
             )
         return answer if isinstance(answer, Tensor) else list(levels)
@@ -77,7 +77,7 @@ def build(name: str, arguments: Mapping[str, Any], run: RunInfo) -> Maps:
     }
     filled = {key: value(run) for key, value in OF_THE_RUN.items() if key in parameters}
     for key in filled.keys() & arguments.keys():
-        raise UserError(f"{KEY}.{key}: is {filled[key]} in this run, whatever is set. Remove this key.")
+        raise UserError(f"{KEY}.{key}: is set automatically, to {filled[key]} in this run. Remove this key.")
     settable = {key: key for key in parameters if key not in filled}
     given = {choose(f"{KEY} of {found.__name__}", key, settable): value for key, value in arguments.items()}
     if missing := [
@@ -89,7 +89,7 @@ def build(name: str, arguments: Mapping[str, Any], run: RunInfo) -> Maps:
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UserError(
-            f"{KEY}: {found.__name__} cannot be made with them ({reason}). Set others."
+            f"{KEY}: {found.__name__} cannot be built with these arguments ({reason}). Correct them."
         ) from error
     dimensions = {weights.ndim - 2 for weights in network.parameters()}
     if run.dimensions not in dimensions:

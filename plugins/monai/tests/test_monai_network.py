@@ -66,12 +66,20 @@ def test_several_resolutions():
         (
             "SegResNet",
             {"in_channels": 3},
-            r"arguments\.in_channels: is 2 in this run, whatever is set\. Remove",
+            r"arguments\.in_channels: is set automatically, to 2 in this run\. Remove",
         ),
-        ("FlexibleUNet", {"pretrained": True}, r"arguments\.pretrained: is False in this run"),
+        (
+            "FlexibleUNet",
+            {"pretrained": True},
+            r"arguments\.pretrained: is set automatically, to False in this run",
+        ),
         ("UNet", {}, "arguments: UNet needs channels, strides. Set channels and strides"),
-        ("SwinUNETR", {"feature_size": 13}, r"arguments: SwinUNETR cannot be made with them \(ValueError"),
-        ("DenseNet121", {}, r"network: DenseNet121 gives \(1, 3\), not maps of 3 outputs"),
+        (
+            "SwinUNETR",
+            {"feature_size": 13},
+            r"arguments: SwinUNETR cannot be built with these arguments \(ValueError",
+        ),
+        ("DenseNet121", {}, r"network: DenseNet121 returns \(1, 3\), not maps of 3 outputs"),
     ],
 )
 def test_what_is_refused(name, arguments, said):

@@ -18,7 +18,7 @@ class ObserverConfig(PluginConfig):
     radius: float = Field(
         2.0,
         gt=0,
-        description="An image counts as found if no error is larger; mm, px if no spacing.",
+        description="An image counts as found if no error is larger; in mm, or in pixels without a spacing.",
     )
 
     def idle_keys(self, task: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Figures in addition to the core's summary."""
+"""Metrics in addition to the core's summary."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def figures(predictions: Sequence[Prediction], radius: float) -> dict[str, float
     """The median confidence, and the share of images with every visible landmark within `radius`.
 
     The radius is in mm where every image has a spacing, else in pixels. A landmark that was not found
-    counts as an infinite error. Figures that the predictions do not determine are left out.
+    counts as an infinite error. Metrics that are undefined for the predictions are left out.
     """
     found: dict[str, float] = {}
     confidence = np.concatenate([prediction.confidence for prediction in predictions] or [np.empty(0)])

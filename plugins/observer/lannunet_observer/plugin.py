@@ -53,7 +53,7 @@ class ObserverPlugin(Plugin):
     def metrics(self, predictions: Sequence[Any]) -> Mapping[str, float]:
         self._predictions = predictions  # for the trackers' pictures
         if self.run.task != "landmarks":
-            return {}  # the figures are for points
+            return {}  # the metrics are for points
 
         from lannunet_observer.figures import figures
 

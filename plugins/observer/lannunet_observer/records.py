@@ -51,7 +51,7 @@ class TensorBoard:
     def __init__(self, folder: Path, done: int) -> None:
         if importlib.util.find_spec("tensorboard") is None:
             raise UserError(
-                "trainer.observer.tensorboard: the package tensorboard is not installed. Take the key out, "
+                "trainer.observer.tensorboard: the package tensorboard is not installed. Remove the key, "
                 "or: lannunet plugins install 'lannunet-observer[tensorboard]'"
             )
         from torch.utils.tensorboard import SummaryWriter

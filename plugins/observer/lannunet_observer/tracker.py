@@ -38,7 +38,7 @@ class Tracker(Protocol):
         """Log the numbers of an epoch."""
 
     def results(self, figures: Mapping[str, float], pictures: Sequence[Path], report: Path) -> None:
-        """Log the figures of the summary, pictures of predictions (PNG) and the report (HTML)."""
+        """Log the metrics of the summary, pictures of predictions (PNG) and the report (HTML)."""
 
     def close(self, failed: bool) -> None:
         """End the run in the tracker."""

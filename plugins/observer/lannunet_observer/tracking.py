@@ -89,7 +89,7 @@ class Trackers:
         write_text(folder / KNOWN_RUNS, json.dumps(known, indent=1))
 
     def log(self, row: Mapping[str, float]) -> None:
-        """Log an epoch: the losses, the learning rate, and figures of a validation."""
+        """Log an epoch: the losses, the learning rate, and metrics of a validation."""
         figures = {key: value for key, value in row.items() if key != "epoch"}
         self._in_each(lambda tracker: tracker.log(figures, int(row["epoch"])))
 

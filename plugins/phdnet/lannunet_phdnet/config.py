@@ -12,31 +12,31 @@ from lannunet_core import PluginConfig
 class PHDNetConfig(PluginConfig):
     variant: Literal["plain", "residual"] = Field(
         "plain",
-        description="The backbone: plain convolutions as published, or residual blocks of two, which see "
-        "about twice as far.",
+        description="The backbone: plain convolutions as published, or residual blocks of two convolutions, "
+        "with about twice the receptive field.",
     )
     maxpool_factor: StrictInt = Field(
-        3, ge=1, le=6, description="How often the backbone halves its input; a patch is 2^this pixels wide."
+        3, ge=1, le=6, description="Number of halvings in the backbone; a patch is 2^this pixels wide."
     )
     branch_scheme: Literal["multi", "heatmap", "displacement"] = Field(
-        "multi", description="Which branches the network has; multi: both."
+        "multi", description="Branches of the network; multi: both."
     )
     class_label_scheme: Literal["gaussian", "binary", "binary_weighted"] = Field(
         "gaussian",
         description="Label of the heatmap branch: a Gaussian around the landmark, or 1 in the landmark's "
-        "patch only; weighted: this patch counts as much as all others together.",
+        "patch only; weighted: this patch has the weight of all others together.",
     )
     weight_disp_loss_by_heatmap: StrictBool = Field(
-        True, description="Displacements count more the nearer the landmark; else all patches count the same."
+        True, description="Weight displacements by a Gaussian around the landmark; else all patches equally."
     )
     log_transform_displacements: StrictBool = Field(
-        True, description="Regress sign(d) · log(1 + |d|) instead of a displacement d."
+        True, description="Predict sign(d) · log(1 + |d|) instead of a displacement d."
     )
     clamp_dist: StrictFloat | None = Field(
         None,
         gt=0,
         le=1e5,
-        description="Longer displacements are labelled as ones of this length in pixels; none when left out.",
+        description="Displacements are clipped to this length in pixels; default: not clipped.",
     )
 
     @property
@@ -53,7 +53,7 @@ class PHDNetConfig(PluginConfig):
         return self.branch_scheme != "heatmap"
 
     def idle_keys(self, task: str) -> dict[str, str]:
-        # Labels, loss and decoding are the plugin's own: heatmaps of peak 1, at one resolution.
+        # The plugin defines labels, loss and decoding: heatmaps with a peak of 1, at one resolution.
         of_the_task = ("model.hm_lambda_scale", "solver.deep_supervision", "solver.num_res_supervisions")
         found = dict.fromkeys(of_the_task, "model.architecture")
         if not self.has_displacement:
@@ -71,17 +71,18 @@ class PHDNetConfig(PluginConfig):
     def _goes_together(self) -> PHDNetConfig:
         if not self.has_heatmap and self.class_label_scheme != "gaussian":
             raise ValueError(
-                f"class_label_scheme {self.class_label_scheme} labels a heatmap, and branch_scheme "
-                "displacement has none; leave it out or use branch_scheme multi or heatmap"
+                f"class_label_scheme {self.class_label_scheme} is for a heatmap, and branch_scheme "
+                "displacement has none; remove it, or set branch_scheme to multi or heatmap"
             )
         if self.clamp_dist is not None and not self.has_displacement:
             raise ValueError(
-                "clamp_dist limits displacements, and branch_scheme heatmap has none; leave it out or use "
-                "branch_scheme multi or displacement"
+                "clamp_dist limits displacements, and branch_scheme heatmap has none; remove it, or set "
+                "branch_scheme to multi or displacement"
             )
         if self.clamp_dist is not None and self.clamp_dist < self.patch_size:
             raise ValueError(
                 f"clamp_dist {self.clamp_dist:g} is less than a patch of {self.patch_size} pixels "
-                "(2^maxpool_factor): neighbouring patches could not reach a landmark; use at least that"
+                "(2^maxpool_factor): neighbouring patches could not reach a landmark; set it to at least the "
+                "patch"
             )
         return self

@@ -1,22 +1,22 @@
 """From activated outputs to coordinates: candidate smoothing (Schobs et al., ISBI 2021).
 
 Each patch votes with a small Gaussian at its centre + displacement. The sum of a landmark's votes, multiplied
-by its bilinearly upsampled heatmap, is its map; the map's peak is the landmark and the height there its
-confidence. Of a network without the branch of heatmaps the votes alone are the map; of one without
-displacements the heatmap, whose peak is the vertex of a parabola through logarithms, exact for a Gaussian.
+by its bilinearly upsampled heatmap, is its map; the map's peak is the landmark, and the value there its
+confidence. Without the heatmap branch, the map consists of the votes only. Without displacements, it is the
+heatmap, and the peak is the vertex of a parabola through logarithms, which is exact for a Gaussian.
 
-The map is never made as a whole, which at 512² and 19 landmarks is five million pixels with up to 4096 votes
-each. How high it can be at most within a patch follows from how many votes lie around; where this is more
-than what was found already, from how many lie in each quarter around; and only patches that are still
-promising are inspected point by point (branch and bound). Votes from beyond the neighbouring patches, at
-least five widths of a vote away, are left out.
+The map is never computed as a whole: at 512² with 19 landmarks it has five million pixels with up to 4096
+votes each. It is searched by branch and bound. The number of votes around a patch gives an upper bound for
+the map within the patch. If this exceeds the best value so far, the numbers of votes in each quarter around
+give a tighter bound. Only the remaining patches are evaluated point by point. Votes from beyond the
+neighbouring patches, at least five widths of a vote away, are left out.
 
-The map is a function of any point, and its peak is refined between pixels: all evaluation modes give the same
-point, but `scale_heatmap_first` searches only where the original image is.
+The map is a function of continuous coordinates, and its peak is refined between pixels: all evaluation modes
+return the same point, but `scale_heatmap_first` searches only the area of the original image.
 
-Shapes: M maps (B · N), D dimensions, P patches an axis ([z,] y, x), V patches in all, R regions inspected,
-each a patch in a map; K votes near a region; T points of an axis. Places are (x, y[, z]) in patches: patch i
-covers i − ½ … i + ½ of an axis.
+Shapes: M maps (B · N), D dimensions, P patches per axis ([z,] y, x), V patches in total, R evaluated regions,
+each a patch in a map; K votes near a region; T points along an axis. Positions ("places") are (x, y[, z]) in
+patches: patch i covers i − ½ … i + ½ of an axis.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from torch.nn import functional
 from lannunet_core import Coordinates, EvaluationMode
 
 BLOB = 0.2  # width of a vote
-TAIL = math.exp(-0.5 / BLOB**2)  # of a vote, a patch away
-QUARTERS = 4  # of a patch's axis, for bounds
-POINTS = 8  # of a patch's axis that are inspected
-SPACING = 0.5 / POINTS  # of those that a parabola goes through
-STEPS = 2  # of going uphill
-NUMBERS = 2**18  # in the largest array of regions, about: it stays in the processor's cache
-MOST = 2**22  # in any array of maps, about
-FAR = 1e6  # where votes go that are not numbers
+TAIL = math.exp(-0.5 / BLOB**2)  # value of a vote at a distance of one patch
+QUARTERS = 4  # parts of a patch along an axis, for bounds
+POINTS = 8  # evaluated points of a patch along an axis
+SPACING = 0.5 / POINTS  # distance of the points of a parabola
+STEPS = 2  # iterations of the refinement
+NUMBERS = 2**18  # approximate size of the largest array of regions, which fits the processor's cache
+MOST = 2**22  # approximate size of any array of maps
+FAR = 1e6  # position of votes that are not finite
 
 
 def decode(
@@ -51,7 +51,7 @@ def decode(
     patch_size: int,
     every_patch_votes: bool = False,
 ) -> Coordinates:
-    """Coordinates from what the loss's `activation` made of the network's outputs.
+    """Coordinates from the network's outputs after the loss's `activation`.
 
     Args:
         maps: `heatmap` (B, N, *P) and `displacement` (B, N · D, *P) in pixels, or one of them.
@@ -59,11 +59,11 @@ def decode(
         original_sizes: (B, D), (x, y[, z]).
         evaluation_mode: See above.
         patch_size: Pixels per side.
-        every_patch_votes: All patches were trained to know the way; else only those around a landmark.
+        every_patch_votes: Whether displacements of all patches were trained, not only those near a landmark.
 
     Returns:
-        Points in input pixels, and as confidence the peak's height: votes as a share of those that can be
-        expected, at most 1, times the heatmap. NaN and 0 where nothing stands out.
+        Points in input pixels, and as confidence the value of the peak: votes as a share of the expected
+        votes, at most 1, times the heatmap. NaN and 0 for a map without a peak.
     """
     batch, dimensions = original_sizes.shape
     heatmap = maps["heatmap"].flatten(0, 1) if "heatmap" in maps else None
@@ -77,11 +77,13 @@ def decode(
             sizes = original_sizes.repeat_interleave(landmarks, 0)
             covered = Region(to_original.to(displacement), sizes.to(displacement))
         places, votes, certain = smooth_candidates(displacement, heatmap, covered)
-        nearby = min((2 * math.pi) ** (dimensions / 2), patches)  # whom the narrowest Gaussian gives weight
+        nearby = min(
+            (2 * math.pi) ** (dimensions / 2), patches
+        )  # patches with weight in the narrowest Gaussian
         if every_patch_votes:
             share = votes / patches
         elif heatmap is None:
-            share = votes / (votes + nearby)  # the heatmap's part is to say no
+            share = votes / (votes + nearby)  # there is no heatmap to lower the confidence
         else:
             share = votes / nearby
         confidence = certain * share.clamp(max=1)
@@ -102,7 +104,7 @@ def to_pixels(patch_size: int, like: Tensor) -> Tensor:
 
 
 def heatmap_peaks(heatmap: Tensor) -> tuple[Tensor, Tensor]:
-    """Of maps (M, *P): the places (M, D) of the peaks and the heights there, within 0 … 1."""
+    """The places (M, D) of the peaks of maps (M, *P), and the values there, within 0 … 1."""
     flat = heatmap.flatten(1)
     height, index = flat.max(1)
     has_peak = torch.isfinite(flat).all(1) & (height > 0) & (flat.amin(1) < height)
@@ -113,12 +115,12 @@ def heatmap_peaks(heatmap: Tensor) -> tuple[Tensor, Tensor]:
     for axis in sorted(range(len(sides)), key=lambda axis: sides[axis] < 3):
         line = line_through(heatmap, highest, axis)  # (M, P_axis)
         middle = places.new_full((len(line),), 0.5)
-        if sides[axis] >= 3:  # at a border the parabola goes through the three outermost patches
+        if sides[axis] >= 3:  # at a border, the parabola is fitted to the three outermost patches
             centre = highest[:, axis].clamp(1, sides[axis] - 2)
             slope, bend = log_parabola(*line.gather(1, centre[:, None] + torch.arange(-1, 2).to(centre)).T)
             middle = centre.to(places)
             bends.append(bend)
-        elif sides[axis] == 2 and bends:  # two patches leave the width open, which is that of other axes
+        elif sides[axis] == 2 and bends:  # two patches do not determine the width; that of other axes is used
             slope = line.clamp(min=torch.finfo(line.dtype).tiny).log().diff()[:, 0]
             bend = torch.stack(bends).nanmean(0)
         else:
@@ -131,7 +133,7 @@ def heatmap_peaks(heatmap: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def line_through(maps: Tensor, at: Tensor, axis: int) -> Tensor:
-    """Of maps (M, *P) the values along an axis (0 is x) through patches (M, D): (M, P_axis)."""
+    """The values (M, P_axis) of maps (M, *P) along an axis (0 is x) through patches (M, D)."""
     patch = list(at[..., None].unbind(1))
     patch[axis] = torch.arange(maps.shape[-1 - axis], device=maps.device)
     index = (torch.arange(len(maps), device=maps.device)[:, None], *patch[::-1])
@@ -155,10 +157,10 @@ def smooth_candidates(
     Args:
         displacement: (M, D, *P) in patches.
         heatmap: (M, *P); None: 1 everywhere.
-        covered: Search there only; None: wherever patches are.
+        covered: The area to search; None: all patches.
 
     Returns:
-        Places (M, D), NaN where there is no peak, and the votes and the heatmap there (M,), also 0.
+        Places (M, D), and the votes and the heatmap there (M,). NaN and 0 for a map without a peak.
     """
     maps, dimensions, *patches = displacement.shape
     found = [
@@ -170,7 +172,7 @@ def smooth_candidates(
         for part in chunks(maps, MOST // (math.prod(patches) * QUARTERS**dimensions))
     ]
     place, votes, certain = (torch.cat(parts) for parts in zip(*found, strict=True))
-    # Displacements that are the same everywhere vote for as many places as there are patches.
+    # If all displacements are equal, each patch votes for a different place.
     flat = displacement.flatten(2)
     has_peak = (votes * certain > 0) & ((flat.amin(2) < flat.amax(2)).any(1) | (flat.shape[2] == 1))
     if heatmap is not None:
@@ -182,14 +184,14 @@ def smooth_candidates(
 def find_peaks(
     displacement: Tensor, heatmap: Tensor | None, covered: Region | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of these maps the places of the peaks (M, D), and the votes and the heatmap there (M,)."""
+    """The places of the maps' peaks (M, D), and the votes and the heatmap there (M,)."""
     candidates = Candidates(displacement, heatmap, covered)
     place, _ = candidates.peaks()
     return candidates.uphill(place)
 
 
 def first_highest(values: Tensor, group: Tensor, groups: int) -> Tensor:
-    """Of values (K,) in groups (K,): the index (G,) of each group's first highest. No group is empty."""
+    """The index (G,) of the first maximum in each group of values (K,) with groups (K,), none empty."""
     top = values.new_full((groups,), -math.inf).scatter_reduce(0, group, values, "amax")
     index = torch.arange(len(values), device=values.device)
     index = torch.where(values == top[group], index, len(values))
@@ -197,11 +199,11 @@ def first_highest(values: Tensor, group: Tensor, groups: int) -> Tensor:
 
 
 class Region:
-    """Where the original image is.
+    """The area of the original image.
 
     Args:
         affine: (M, D + 1, D + 1) from places to original pixels.
-        size: (M, D), of the original image.
+        size: (M, D), size of the original image.
     """
 
     def __init__(self, affine: Tensor, size: Tensor) -> None:
@@ -212,20 +214,20 @@ class Region:
         return Region(self.affine[maps], self.size[maps])
 
     def covers(self, of_map: Tensor, centre: Tensor, offsets: Tensor) -> Tensor:
-        """At centres (R, D) + offsets (T,) along each axis: (R, [Tz,] Ty, Tx)."""
+        """Whether centres (R, D) + offsets (T,) along each axis are in the area: (R, [Tz,] Ty, Tx)."""
         dimensions = centre.shape[1]
         along = [centre[:, axis, None] + offsets for axis in range(dimensions)]
         points = [len(centre), *[len(offsets)] * dimensions]
         places = torch.stack([values.expand(points) for values in spread(along)], -1)
         matrix = self.affine[of_map]
         pixels = places.flatten(1, -2) @ matrix[:, :-1, :-1].mT + matrix[:, None, :-1, -1]
-        tolerance = 1e-3  # of rounding
+        tolerance = 1e-3  # for rounding errors
         inside = (pixels > -0.5 - tolerance) & (pixels < self.size[of_map][:, None] - 0.5 + tolerance)
         return inside.all(-1).view(places.shape[:-1])
 
 
 def spread(along: Sequence[Tensor]) -> list[Tensor]:
-    """(R, T) along x, y[, z] as (R, [Tz,] Ty, Tx) with 1 for the others' T."""
+    """Reshape (R, T) along x, y[, z] to (R, [Tz,] Ty, Tx), with 1 for the other axes, for broadcasting."""
     axes = len(along)
     return [
         values.reshape(len(values), *[1] * (axes - 1 - axis), -1, *[1] * axis)
@@ -234,10 +236,10 @@ def spread(along: Sequence[Tensor]) -> list[Tensor]:
 
 
 def count_in_cells(along: Tensor, sides: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Votes (M, D, V) in cells along x, y[, z] of grids *sides ([z,] y, x); all maps' cells in one row.
+    """Count votes (M, D, V) in the cells of grids *sides ([z,] y, x); cells of all maps have one flat index.
 
     Returns:
-        The cell of each vote (M · V,), one after the last where it is in none, and how many are in each cell.
+        The cell of each vote (M · V,), one past the last for votes in no cell, and the votes per cell.
     """
     cell = torch.arange(len(along), device=along.device)[:, None]
     inside = torch.ones_like(along[:, 0], dtype=torch.bool)
@@ -251,7 +253,7 @@ def count_in_cells(along: Tensor, sides: Sequence[int]) -> tuple[Tensor, Tensor]
 
 
 def over_neighbours(values: Tensor, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Each 3^D values of (M, *P + 2) combined: (M, *P)."""
+    """Combine the 3^D values around each patch: (M, *P + 2) → (M, *P)."""
     for axis in range(1, values.ndim):
         length = values.shape[axis] - 2
         first, second, third = (values.narrow(axis, start, length) for start in range(3))
@@ -265,11 +267,11 @@ def chunks(length: int, size: int) -> Iterator[slice]:
 
 
 def heatmap_at(around: Tensor, places: Sequence[Tensor]) -> Tensor:
-    """Heatmaps, linear between patch centres.
+    """Heatmaps, interpolated linearly between patch centres.
 
     Args:
-        around: (R, *3), of a patch and its neighbours.
-        places: (R, T) or (T,) along x, y[, z], from the patch's centre, within ± 1.
+        around: (R, *3), values of a patch and its neighbours.
+        places: (R, T) or (T,) along x, y[, z], relative to the patch's centre, within ± 1.
 
     Returns:
         (R, [Tz,] Ty, Tx).
@@ -287,8 +289,8 @@ class Near(NamedTuple):
     Attributes:
         of_map: (R,).
         patch: (R, D).
-        votes: Those in the 3^D patches around, (R, K) along x, y[, z], from the patch's centre.
-        missing: (R, K), where there is none any more, because other patches have more of them.
+        votes: Votes in the 3^D patches around, (R, K) along x, y[, z], relative to the patch's centre.
+        missing: (R, K), the padding of patches with fewer votes than others.
     """
 
     of_map: Tensor
@@ -298,11 +300,11 @@ class Near(NamedTuple):
 
 
 def votes_at(near: Near, places: Tensor, offsets: Tensor) -> Tensor:
-    """The sum of the votes around at places + offsets along each axis: (R, [Tz,] Ty, Tx).
+    """The sum of the votes at places + offsets along each axis: (R, [Tz,] Ty, Tx).
 
     Args:
         near: The votes.
-        places: (R, D), from the centres of the patches.
+        places: (R, D), relative to the centres of the patches.
         offsets: (T,).
     """
     # exp(−(v − o)² / 2) = exp(−v² / 2) · exp(v · o) · exp(−o² / 2), with v from the place to a vote and o to
@@ -326,12 +328,12 @@ def votes_at(near: Near, places: Tensor, offsets: Tensor) -> Tensor:
 
 
 class Candidates:
-    """The votes of all patches, sorted by the patch that they fall into, and the heatmaps.
+    """The votes of all patches, sorted by the patch that contains them, and the heatmaps.
 
     Args:
         displacement: (M, D, *P).
         heatmap: (M, *P) or None.
-        covered: Elsewhere the map is 0; None: nowhere.
+        covered: The area outside of which the map is 0; None: unlimited.
     """
 
     def __init__(self, displacement: Tensor, heatmap: Tensor | None, covered: Region | None) -> None:
@@ -348,10 +350,10 @@ class Candidates:
         votes = torch.nan_to_num(displacement + centres, nan=FAR).clamp(-FAR, FAR).flatten(2)
         self.votes = votes  # (M, D, V)
 
-        # Cells are the patches and a ring around them, which catches votes from just outside.
+        # Cells are the patches and a ring around them, for votes just outside.
         self.cells = [side + 2 for side in self.shape]
         cell, self.counts = count_in_cells((votes + 1.5).floor().long(), self.cells)
-        # How many votes come before each cell's, once they are sorted.
+        # The number of sorted votes before those of each cell.
         self.before = functional.pad(self.counts.long().cumsum(0), (1, 0))
         order = cell.int().sort(stable=True).indices
         self.sorted = [votes[:, axis].flatten()[order] for axis in range(self.dimensions)]
@@ -374,7 +376,7 @@ class Candidates:
         return place[winner], height[winner]
 
     def bounds(self) -> Tensor:
-        """What the map is nowhere above in each patch: (M, V)."""
+        """An upper bound of the map in each patch: (M, V)."""
         counts = over_neighbours(self.counts.view(-1, *self.cells), torch.add)
         bounds = counts + TAIL * self.votes.shape[2]
         if self.heatmap is not None:
@@ -382,7 +384,7 @@ class Candidates:
         return bounds.flatten(1)
 
     def tight_bounds(self, of_map: Tensor, patch: Tensor) -> Tensor:
-        """The same in patches (R,), flat index, of maps (R,): from how near each quarter can be to votes."""
+        """Tighter bounds in patches (R,), flat index, of maps (R,), from distances of votes to quarters."""
         # A vote j quarters away is at least |j| − 1 quarters away from any point.
         apart = torch.arange(QUARTERS, 2 * QUARTERS)[:, None] - torch.arange(3 * QUARTERS)
         most = (-0.5 * ((apart.abs() - 1).clamp(min=0) / QUARTERS / BLOB) ** 2).exp().to(self.votes)
@@ -398,7 +400,7 @@ class Candidates:
                 near = torch.einsum("qn,r...n->rq...", most, near)  # the last axis becomes the first
             near = near + TAIL * self.votes.shape[2]
             if self.heatmap is not None:
-                # Linear between corners that lie on patch centres and edges: the highest corner counts.
+                # It is linear between corners at patch centres and edges, so the highest corner is a bound.
                 heatmap = heatmap_at(self.heatmaps(of_map[part], index), [corners] * self.dimensions)
                 for axis in range(1, heatmap.ndim):
                     heatmap = heatmap.narrow(axis, 0, QUARTERS).maximum(heatmap.narrow(axis, 1, QUARTERS))
@@ -407,7 +409,7 @@ class Candidates:
         return torch.cat(bounds)
 
     def near_mode(self, patch: Tensor) -> tuple[Tensor, Tensor]:
-        """A place with many votes, from around a patch (M,) of each map by mean shift (Cheng 1995).
+        """A place with many votes in each map, by mean shift (Cheng 1995) from a patch (M,).
 
         Returns:
             Places (M, D), and the map there (M,).
@@ -416,7 +418,7 @@ class Candidates:
         place = index.to(self.votes)
         for width in (1.0, *[BLOB] * STEPS):
             square = (self.votes - place[..., None]).square_().sum(1)
-            # Less the tail, so that votes from far away are not in the sum.
+            # The tail is subtracted to remove distant votes from the sum.
             weight = square.mul_(-0.5 / width**2).clamp_(min=math.log(TAIL)).exp_().sub_(TAIL)
             votes = weight.sum(1, keepdim=True)
             mean = (self.votes @ weight[..., None])[..., 0] / votes.clamp(min=TAIL)
@@ -428,10 +430,10 @@ class Candidates:
         return before, height
 
     def highest(self, of_map: Tensor, patch: Tensor) -> tuple[Tensor, Tensor]:
-        """The highest point of each region, of patches (R,), flat index: its value (R,), its place (R, D)."""
+        """The highest point of each region of patches (R,), flat index: its value (R,) and place (R, D)."""
         index = torch.stack(torch.unravel_index(patch, self.shape)[::-1], -1)  # (R, D)
         offsets = (torch.arange(POINTS, device=patch.device).to(self.votes) + 0.5) / POINTS - 0.5
-        # Regions of about as many votes together, so that little of an array is padding.
+        # Regions with similar numbers of votes are evaluated together, so that arrays have little padding.
         amount, order = self.runs(of_map, index)[1].sum(1).sort(descending=True, stable=True)
         values, places = [self.votes.new_empty(0)], [self.votes.new_empty(0, self.dimensions)]
         start = 0
@@ -448,9 +450,9 @@ class Candidates:
         return torch.cat(values)[back], torch.cat(places)[back]
 
     def uphill(self, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """From places (M, D), one a map, to where the most votes are: the vertices of parabolas along axes.
+        """Refine places (M, D), one per map, to the peak of the votes, by parabolas along the axes.
 
-        A heatmap, which is not as fine, chooses among the votes' peaks but does not move them.
+        A heatmap, which is coarser, selects among the peaks of the votes but does not move them.
 
         Returns:
             Places (M, D), and the votes and the heatmap there (M,).
@@ -486,10 +488,10 @@ class Candidates:
         return place.clamp(min=-0.5).minimum(sides - 0.5)
 
     def runs(self, of_map: Tensor, patch: Tensor) -> tuple[Tensor, Tensor]:
-        """The votes in the 3^D cells around patches (R, D): a run of sorted votes for each row along x.
+        """The votes in the 3^D cells around patches (R, D): one run of sorted votes per row along x.
 
         Returns:
-            Where runs start and how long they are, both (R, 3^(D − 1)).
+            Starts and lengths of the runs, both (R, 3^(D − 1)).
         """
         starts, ends = [], []
         for steps in itertools.product((0, 1, 2), repeat=self.dimensions - 1):  # the ring shifts cells by 1
@@ -503,7 +505,7 @@ class Candidates:
         return start, torch.stack(ends, 1) - start
 
     def near(self, of_map: Tensor, patch: Tensor) -> Near:
-        """What counts in patches (R, D)."""
+        """The votes that contribute in patches (R, D)."""
         start, length = self.runs(of_map, patch)
         last = length.cumsum(1)
         number = torch.arange(int(last[:, -1].max()), device=start.device)
@@ -524,7 +526,7 @@ class Candidates:
         return heatmap_at(self.heatmaps(of_map, patch), offset.unbind(1)).flatten()
 
     def heatmaps(self, of_map: Tensor, patch: Tensor) -> Tensor:
-        """Of patches (R, D) and their neighbours: (R, *3)."""
+        """The heatmap of patches (R, D) and their neighbours: (R, *3)."""
         assert self.heatmap is not None
         around = patch[..., None] + torch.arange(3, device=patch.device)  # the ring shifts patches by 1
         index = (of_map.reshape(-1, *[1] * self.dimensions), *spread(around.unbind(1))[::-1])

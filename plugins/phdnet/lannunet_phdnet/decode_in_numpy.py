@@ -1,7 +1,7 @@
 """Candidate smoothing of PHD-Net (Schobs et al., ISBI 2021) with NumPy alone, for exported networks.
 
-`decode.py` of LannU-Net finds the same for many landmarks at once. Everything is in patches here: patch i
-covers i − ½ … i + ½ of an axis. D dimensions, P patches an axis ([z,] y, x), V patches in all, N landmarks.
+`decode.py` of LannU-Net computes the same for many landmarks at once. Positions are in patches: patch i
+covers i − ½ … i + ½ of an axis. D dimensions, P patches per axis ([z,] y, x), V patches in all, N landmarks.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ Array = NDArray[Any]
 
 BLOB = 0.2  # width of a vote
 TAIL = math.exp(-0.5 / BLOB**2)
-POINTS = 8  # of a patch's axis that are inspected
-SPACING = 0.5 / POINTS  # of those that a parabola goes through
+POINTS = 8  # evaluated points of a patch along an axis
+SPACING = 0.5 / POINTS  # distance of the points of a parabola
 FAR = 1e6
 TINY = np.finfo(np.float32).tiny
 
 
 def decode(answers: Mapping[str, Array], settings: Mapping[str, Any]) -> tuple[Array, Array]:
-    """Points (N, D) in pixels of the network's input, NaN where nothing stands out, and confidence (N,).
+    """Points (N, D) in pixels of the network's input, NaN for a map without a peak, and confidence (N,).
 
     Args:
         answers: `heatmap` (1, N, *P) and `displacement` (1, N · D, *P) in pixels, or one of them; `affine`
@@ -55,7 +55,7 @@ def decode(answers: Mapping[str, Array], settings: Mapping[str, Any]) -> tuple[A
 def smoothed(
     moves: Array, heatmap: Array | None, covered: tuple[Array, Array] | None, settings: Mapping[str, Any]
 ) -> tuple[Array, float]:
-    """The place (D,) of the highest votes · heatmap, and its confidence, of displacements (D, *P)."""
+    """The place (D,) of the maximum of votes · heatmap for displacements (D, *P), and its confidence."""
     votes = Votes(moves, heatmap, covered)
     place, amount, certain = votes.peak()
     constant = moves[0].size > 1 and all(axis.min() == axis.max() for axis in moves)
@@ -70,7 +70,7 @@ def smoothed(
 
 
 class Votes:
-    """The position of one landmark by the votes of its patches."""
+    """The votes of the patches for one landmark."""
 
     def __init__(self, moves: Array, heatmap: Array | None, covered: tuple[Array, Array] | None) -> None:
         shape = moves.shape[1:]
@@ -114,7 +114,7 @@ class Votes:
         return before, (weight.sum() * self.heatmap(at) * self.covers(at))[0]
 
     def uphill(self, place: Array) -> tuple[Array, float, float]:
-        """To where the most votes are: the vertices of parabolas along the axes."""
+        """Refine a place to the peak of the votes, by parabolas along the axes."""
         near = self.near(np.minimum(np.floor(place + 0.5).clip(0), self.sides - 1))
         amount = self.amount(near, place[None])[0]
         for _ in range(2):
@@ -130,18 +130,18 @@ class Votes:
         return place, amount, self.heatmap(place[None])[0]
 
     def near(self, patch: Array) -> Array:
-        """The votes (K, D) in the 3^D patches around one."""
+        """The votes (K, D) in the 3^D patches around a patch."""
         chosen: Array = self.votes[self.counted & (abs(self.cells - patch - 1) <= 1).all(1)]
         return chosen
 
     @staticmethod
     def amount(votes: Array, places: Array) -> Array:
-        """Of votes (K, D) at places (T, D): (T,)."""
+        """The sum of votes (K, D) at places (T, D): (T,)."""
         sums: Array = np.exp(-0.5 * ((places[:, None] - votes) ** 2).sum(-1) / BLOB**2).sum(-1)
         return sums
 
     def heatmap(self, places: Array) -> Array:
-        """Linear between the patches' centres, at places (T, D)."""
+        """The heatmap at places (T, D), interpolated linearly between the patches' centres."""
         first = np.minimum(np.floor(places + 1), self.sides).astype(int)
         share = places + 1 - first
         total = np.zeros(len(places))
@@ -151,7 +151,7 @@ class Votes:
         return total
 
     def covers(self, places: Array) -> Array:
-        """Whether the image is at places (T, D)."""
+        """Whether places (T, D) are in the image."""
         if self.covered is None:
             return np.ones(len(places), bool)
         matrix, size = self.covered
@@ -163,7 +163,7 @@ class Votes:
 
 
 def heatmap_peak(heatmap: Array) -> tuple[Array, float]:
-    """The place (D,) of the peak of a heatmap (*P), and the height there."""
+    """The place (D,) of the peak of a heatmap (*P), and the value there."""
     height, lowest = heatmap.max(), heatmap.min()
     if not np.isfinite(heatmap).all() or height <= 0 or lowest >= height:
         return np.full(heatmap.ndim, np.nan), 0.0
@@ -189,7 +189,7 @@ def heatmap_peak(heatmap: Array) -> tuple[Array, float]:
 
 
 def log_parabola(three: Array) -> tuple[float, float]:
-    """Slope and bend at the middle of the parabola through three logarithms; NaN if it has no peak."""
+    """Slope and curvature at the middle of the parabola through three logarithms; NaN if it has no peak."""
     first, second, third = np.log(np.maximum(three, TINY))
     bend = first - 2 * second + third
     peaked = min(three) > 0 and bend < 0
@@ -197,10 +197,10 @@ def log_parabola(three: Array) -> tuple[float, float]:
 
 
 def unravel(flat: Any, shape: tuple[int, ...]) -> Array:
-    """(x, y[, z]) of a flat index."""
+    """The position (x, y[, z]) of a flat index."""
     return np.array(np.unravel_index(flat, shape)[::-1])
 
 
 def grid(offsets: Array, dimensions: int) -> Array:
-    """(T^D, D) of all combinations, x fastest."""
+    """All combinations (T^D, D) of offsets, x fastest."""
     return np.array(list(itertools.product(offsets, repeat=dimensions)))[:, ::-1]

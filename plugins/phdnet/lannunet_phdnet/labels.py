@@ -1,10 +1,10 @@
 """The labels of every patch, computed for a whole batch on the device of its landmarks.
 
-Patch i of an axis covers the pixels i · p … (i + 1) · p − 1 of the tensor that the network sees; its centre
-is pixel (i + ½) · p − ½. The last patch may reach beyond the image. The grid starts at the tensor's first
-pixel, so where the tensor was cut from does not matter.
+Patch i of an axis covers the pixels i · p … (i + 1) · p − 1 of the network's input; its centre is pixel
+(i + ½) · p − ½. The last patch may extend beyond the image. The grid starts at the first pixel of the input,
+so labels do not depend on its position in the image.
 
-Shapes: B batch, N landmarks, D dimensions, P patches an axis ([z,] y, x).
+Shapes: B batch, N landmarks, D dimensions, P patches per axis ([z,] y, x).
 """
 
 from __future__ import annotations
@@ -37,34 +37,34 @@ def generate_labels(
     """Labels of every patch.
 
     Args:
-        landmarks: (B, N, D) in pixels of the tensor that the network sees; anything where not visible.
+        landmarks: (B, N, D) in pixels of the network's input; any values for landmarks that are not visible.
         states: (B, N) of `State`.
-        image_size: (x, y[, z]) of that tensor.
-        sigma: (N,) or (1,), width of the Gaussians in patches; or (N, D, D), as `gaussian_heatmaps` takes it.
+        image_size: Size of the input, (x, y[, z]).
+        sigma: (N,) or (1,), width of the Gaussians in patches; or (N, D, D), as in `gaussian_heatmaps`.
         patch_size: Pixels per side.
-        class_labels: What the heatmap is; None: there is none.
+        class_labels: Kind of the heatmap; None: there is none.
         with_displacement: Whether there are displacements.
-        weight_by_distance: Weigh displacements by a Gaussian around the landmark.
-        log_displacement: Displacements are log-transformed.
-        longest: Longer displacements are shortened to this many pixels; their direction stays.
+        weight_by_distance: Whether displacements are weighted by a Gaussian around the landmark.
+        log_displacement: Whether displacements are log-transformed.
+        longest: Maximum length of displacements in pixels; longer ones are shortened in the same direction.
 
     Returns:
-        `state`; `heatmap` (B, N, *P), 0 … 1, and `heatmap_weight`, what a patch's squared error counts, which
-        makes an error of a whole peak count 1; `displacement` (B, N · D, *P) from each patch's centre to the
-        landmark in pixels, (x, y[, z]) of each landmark, and `displacement_weight` (B, N, *P), 0 … 1. Where a
-        landmark is not visible, the heatmap and the displacement's weight are 0.
+        `state`; `heatmap` (B, N, *P), 0 … 1; `heatmap_weight`, the weight of each patch's squared error, for
+        which a missing peak has an error of 1; `displacement` (B, N · D, *P) from each patch's centre to the
+        landmark in pixels, (x, y[, z]) of each landmark; and `displacement_weight` (B, N, *P), 0 … 1. For
+        landmarks that are not visible, the heatmap and the displacement's weight are 0.
     """
     patches = patch_counts(image_size, patch_size)
     visible = (states == State.VISIBLE).reshape(*states.shape, *[1] * len(patches))
     landmarks = torch.where((states == State.VISIBLE)[..., None], landmarks, 0)  # 0 · NaN is NaN
-    # The patches' grid as a level of the network whose image is the one that all patches cover.
+    # The grid of patches is a level of the network; its image is the area that all patches cover.
     covered = [count * patch_size for count in patches]
     (gaussian,) = gaussian_heatmaps(landmarks, states, sigma[None], covered, [patches], 1.0)
 
     labels: dict[str, Any] = {"state": states}
     if class_labels == "gaussian":
         labels["heatmap"] = gaussian
-        # The sum of a whole Gaussian, squared.
+        # The integral of a squared Gaussian.
         energy = math.pi ** (len(patches) / 2) * volumes(sigma.detach()[None], len(patches))[0]
         labels["heatmap_weight"] = (1 / energy).reshape(-1, *[1] * len(patches)).expand_as(gaussian)
     elif class_labels is not None:
@@ -88,17 +88,17 @@ def generate_labels(
 
 
 def patch_counts(image_size: Sequence[int], patch_size: int) -> tuple[int, ...]:
-    """Patches along each axis (x, y[, z]); the last may reach beyond the image."""
+    """Patches along each axis (x, y[, z]); the last may extend beyond the image."""
     return tuple(-(-side // patch_size) for side in image_size)
 
 
 def patch_centres(patches: int, patch_size: int, like: Tensor) -> Tensor:
-    """(P,) pixels of an axis, in the dtype and on the device of `like`."""
+    """The patches' centres (P,) in pixels along an axis, with the dtype and device of `like`."""
     return (torch.arange(patches, dtype=like.dtype, device=like.device) + 0.5) * patch_size - 0.5
 
 
 def displacements(landmarks: Tensor, patches: Sequence[int], patch_size: int) -> Tensor:
-    """From each patch's centre to the landmarks (B, N, D): (B, N, D, *P), pixels along (x, y[, z])."""
+    """Displacements (B, N, D, *P) from patches' centres to landmarks (B, N, D), pixels along (x, y[, z])."""
     dimensions = len(patches)
     components = []
     for axis, count in enumerate(patches):
@@ -111,7 +111,7 @@ def displacements(landmarks: Tensor, patches: Sequence[int], patch_size: int) ->
 
 
 def one_patch(landmarks: Tensor, patches: Sequence[int], patch_size: int) -> Tensor:
-    """Whether it is the patch that holds the landmark (B, N, D): (B, N, *P)."""
+    """A mask (B, N, *P) of the patch that contains each landmark (B, N, D)."""
     inside: Tensor | None = None
     for axis in reversed(range(len(patches))):  # [z,] y, x
         index = ((landmarks[..., axis] + 0.5) / patch_size).floor().clamp(0, patches[axis] - 1)
@@ -123,13 +123,13 @@ def one_patch(landmarks: Tensor, patches: Sequence[int], patch_size: int) -> Ten
 
 
 def shorten(displacement: Tensor, longest: float) -> Tensor:
-    """Vectors (B, N, D, *P), those longer than `longest` scaled to it."""
+    """Scale vectors (B, N, D, *P) longer than `longest` to that length."""
     length = displacement.square().sum(dim=2, keepdim=True).sqrt()
     return displacement * (longest / length.clamp(min=longest))
 
 
 def log_transform(displacement: Tensor) -> Tensor:
-    """sign(d) · log(1 + |d|): near landmarks count more (Noothout et al. 2018); 0 stays 0."""
+    """sign(d) · log(1 + |d|), which emphasises near landmarks (Noothout et al. 2018); 0 stays 0."""
     return displacement.sign() * displacement.abs().log1p()
 
 

@@ -1,6 +1,6 @@
-"""The loss: squared errors of heatmap and displacement, in units in which knowing nothing costs about 1.
+"""The loss: squared errors of heatmap and displacement, scaled to about 1 for an untrained network.
 
-Shapes: B batch, N landmarks, D dimensions, P patches an axis.
+Shapes: B batch, N landmarks, D dimensions, P patches per axis.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from lannunet_phdnet.labels import undo_log_transform
 
 
 class PatchLoss(nn.Module):
-    """Named terms `heatmap` and `displacement`, of those branches that the network has.
+    """Loss with the named terms `heatmap` and `displacement`, for the branches of the network.
 
     Args:
-        log_displacement: Displacements are log-transformed.
-        displacement_unit: What counts as an error of 1 in the displacement that the network puts out.
-        has_widths: Whether the heatmap's labels are Gaussians, the widths of which can be learned.
+        log_displacement: Whether displacements are log-transformed.
+        displacement_unit: The displacement in the network's output that counts as an error of 1.
+        has_widths: Whether the heatmap's labels are Gaussians, whose widths can be learned.
     """
 
     def __init__(self, log_displacement: bool, displacement_unit: float, has_widths: bool = True) -> None:
@@ -35,14 +35,14 @@ class PatchLoss(nn.Module):
     def learn_sigma(self, widths: Callable[[], Tensor], start: float, weight: float) -> None:
         if not self.has_widths:
             raise UserError(
-                "solver.regress_sigma: PHD-Net learns the width of its heatmaps' Gaussians, and has none; "
-                "set model.phdnet.class_label_scheme to gaussian and branch_scheme to multi or heatmap, or "
+                "solver.regress_sigma: needs heatmaps with Gaussians, which this PHD-Net does not have. Set "
+                "model.phdnet.class_label_scheme to gaussian and branch_scheme to multi or heatmap, or "
                 "regress_sigma to false."
             )
         self.width_weight = weight
 
     def forward(self, outputs: Mapping[str, Tensor], labels: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Outputs of `PHDNet`, labels of `generate_labels`, with `weight` (B, N) if there is one."""
+        """The terms for outputs of `PHDNet` and labels of `generate_labels`; `weight` (B, N) is optional."""
         state = labels["state"]
         counts = torch.ones(state.shape, device=state.device)
         counts = counts * labels.get("weight", counts)
@@ -52,8 +52,8 @@ class PatchLoss(nn.Module):
             of_landmark = (labels["heatmap_weight"].float() * error).flatten(2).sum(-1)
             labelled = (counts * (state != State.UNLABELLED)).flatten()
             if self.width_weight is not None:
-                # The error over the label's squared volume, with a penalty on the width: see
-                # lannunet_landmarks.maps.learned_sigma. heatmap_weight has divided by the volume once.
+                # The error divided by the label's squared volume, with a penalty on the width: see
+                # lannunet_landmarks.maps.learned_sigma. heatmap_weight contains one division by the volume.
                 volume = volumes(labels["sigmas"], error.ndim - 2)[0]
                 visible = state == State.VISIBLE
                 scale = volume.detach() / volume.square()
@@ -72,7 +72,7 @@ class PatchLoss(nn.Module):
         return terms
 
     def activation(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Heatmaps within 0 … 1, displacements in pixels."""
+        """Convert outputs to heatmaps within 0 … 1 and displacements in pixels."""
         maps = {}
         if "heatmap" in outputs:
             maps["heatmap"] = outputs["heatmap"].float().clamp(0, 1)
@@ -83,12 +83,12 @@ class PatchLoss(nn.Module):
 
 
 def batch_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Over the batch of all processes; where nothing has weight it is 0, with a gradient of 0."""
+    """The weighted mean over the batch of all processes; 0 with a gradient of 0 if all weights are 0."""
     total = sum_over_processes(weights.sum()).clamp(min=torch.finfo(weights.dtype).tiny)
     return sum_over_processes((values * (weights / total)).sum())
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Over the last axis; where nothing has weight it is 0, with a gradient of 0."""
+    """The weighted mean over the last axis; 0 with a gradient of 0 if all weights are 0."""
     total = weights.sum(-1, keepdim=True)
     return (values * (weights / torch.where(total > 0, total, 1))).sum(-1)

@@ -1,6 +1,6 @@
 """The network of Schobs et al. (ISBI 2021), on the backbone of Noothout et al. (2018).
 
-Shapes: B batch, C channels, F features, N landmarks, D dimensions, S image sizes ([z,] y, x), P patches an
+Shapes: B batch, C channels, F features, N landmarks, D dimensions, S image sizes ([z,] y, x), P patches per
 axis, ⌈S / 2^k⌉.
 """
 
@@ -52,10 +52,10 @@ class PHDNet(nn.Module):
         landmarks: N.
         dimensions: D.
         halvings: k; a patch is 2^k pixels wide.
-        residual: Residual blocks instead of convolutions.
-        heatmap: With the branch of heatmaps.
-        displacement: With the branch of displacements.
-        displacement_unit: What a displacement of the last layer's 1 is in the output.
+        residual: Whether the backbone has residual blocks instead of convolutions.
+        heatmap: Whether there is a heatmap branch.
+        displacement: Whether there is a displacement branch.
+        displacement_unit: The displacement in the output for a value of 1 in the last layer.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class PHDNet(nn.Module):
 
 
 def branch(dimensions: int, outputs: int) -> nn.Sequential:
-    """(B, F, *P) → (B, outputs, *P), each patch by itself."""
+    """(B, F, *P) → (B, outputs, *P), separately for each patch."""
     first, second = BRANCH_FEATURES
     return nn.Sequential(
         convolution(dimensions, FEATURES, first, width=1),

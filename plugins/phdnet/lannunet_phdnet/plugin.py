@@ -1,4 +1,4 @@
-"""The plugin: network, labels, loss and decoding are its own, everything else is the core's."""
+"""The plugin: it defines network, labels, loss and decoding; everything else is the task's and the core's."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class PHDNetPlugin(Plugin):
 
     @classmethod
     def suggestions(cls, task: str) -> dict[str, Any]:
-        """As the paper trains it: on patches, with heatmaps as wide as the 8 pixels of a patch of its own."""
+        """The training of the paper: on patches, with heatmaps as wide as a patch of the network (8 px)."""
         return {"sampler.sample_mode": "patch_bias", "model.gauss_sigma": 8.0}
 
     @classmethod
     def decoder_in_numpy(cls, config: PHDNetConfig) -> tuple[str, dict[str, Any]]:
-        """For an exported network: the source of `decode(answers, settings)`, and its settings."""
+        """The source of `decode(answers, settings)` for an exported network, and its settings."""
         source = Path(__file__).with_name("decode_in_numpy.py").read_text(encoding="utf-8")
         return source, {
             "patch_size": config.patch_size,
@@ -41,7 +41,7 @@ class PHDNetPlugin(Plugin):
 
     @property
     def displacement_unit(self) -> float:
-        """A patch, or 1 for logarithms: what the network's last layer and the loss count in."""
+        """The unit of the network's last layer and of the loss: a patch, or 1 for logarithms."""
         return 1.0 if self.config.log_transform_displacements else float(self.config.patch_size)
 
     @hookimpl
@@ -52,7 +52,7 @@ class PHDNetPlugin(Plugin):
             raise UserError(
                 f"model.phdnet.maxpool_factor: {self.config.maxpool_factor} makes patches of "
                 f"{self.config.patch_size} pixels per side, more than the input of "
-                f"{list(self.run.input_size)} has; lower it."
+                f"{list(self.run.input_size)} has. Lower it."
             )
         return PHDNet(
             in_channels=self.run.in_channels,

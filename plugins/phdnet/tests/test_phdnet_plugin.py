@@ -23,7 +23,7 @@ def run(size: tuple[int, ...]) -> RunInfo:
 
 def test_patches_larger_than_the_input_are_refused() -> None:
     plugin = PHDNetPlugin(PHDNetConfig(maxpool_factor=6), run((128, 48)))
-    with pytest.raises(UserError, match=r"maxpool_factor: 6 makes patches of 64 .* \[128, 48\].*lower it"):
+    with pytest.raises(UserError, match=r"maxpool_factor: 6 makes patches of 64 .* \[128, 48\].*Lower it"):
         plugin.network()
 
 

@@ -16,9 +16,9 @@ class ResEncConfig(PluginConfig):
     blocks: list[Annotated[int, Field(ge=1, le=32)]] | None = Field(
         None,
         min_length=1,
-        description="Residual blocks (plain: convolutions) per level of the encoder, the last number for all "
-        "further levels; null: [1, 3, 4, 6] (plain: [2]).",
+        description="Residual blocks (plain: convolutions) per level of the encoder; the last number is "
+        "repeated for deeper levels; null: [1, 3, 4, 6] (plain: [2]).",
     )
     strides: list[Stride] | Literal["auto"] = Field(
-        "auto", description="One (x, y[, z]) per downsampling; auto: from size and spacing, as nnU-Net."
+        "auto", description="One (x, y[, z]) per downsampling; auto: by nnU-Net's rules."
     )

@@ -34,8 +34,8 @@ def planned_networks(request: NetworkRequest) -> list[PlannedNetwork]:
     found = []
     for width in (32, 16, 8):
         settings = {
-            "init_features": (width, "as nnU-Net" if width == 32 else "nnU-Net's 32 would be too much"),
-            "max_features": (10 * width, "as nnU-Net's 320 is to its 32"),
+            "init_features": (width, "as nnU-Net" if width == 32 else "nnU-Net's 32 would be too slow"),
+            "max_features": (10 * width, "10 times init_features, as nnU-Net"),
             "strides": (
                 [list(stride) for stride in strides],
                 "(x, y[, z]) per downsampling, by nnU-Net's rules",
@@ -50,7 +50,7 @@ def cost(
 ) -> tuple[float, float]:
     """Multiplications of a forward pass per sample, and numbers kept for the backward pass."""
     kernel, pixels, before = 3.0 ** len(size), float(prod(size)), width
-    products, numbers = pixels * kernel * request.in_channels * width, pixels * 2 * width  # of the stem
+    products, numbers = pixels * kernel * request.in_channels * width, pixels * 2 * width  # the stem
     levels = levels_of(width, 10 * width, BLOCKS["residual"], len(strides))
     for level, (features, blocks) in enumerate(levels):
         pixels /= prod(strides[level - 1]) if level else 1

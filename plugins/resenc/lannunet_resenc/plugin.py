@@ -35,8 +35,9 @@ class ResEncPlugin(Plugin):
         fits = strides and all(len(stride) == run.dimensions for stride in strides)
         if not fits or prod(run.input_size) <= prod(map(prod, strides)):
             raise UserError(
-                f"model.resenc.strides: {list(map(list, strides))} do not fit {run.input_size}. Give one or "
-                f"more, of {run.dimensions} numbers each, that leave more than a pixel, or larger samples."
+                f"model.resenc.strides: {list(map(list, strides))} do not fit samples of {run.input_size}. "
+                f"Give one or more strides of {run.dimensions} numbers that leave more than one pixel, or "
+                "larger samples."
             )
         from lannunet_resenc.network import NNUNet
 

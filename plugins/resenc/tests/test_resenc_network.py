@@ -79,13 +79,13 @@ def test_a_residual_block_begins_as_nothing():
 @pytest.mark.parametrize(
     ("size", "strides", "found"),
     [
-        ((7, 7), "auto", r"\[\] do not fit \(7, 7\)"),
+        ((7, 7), "auto", r"\[\] do not fit samples of \(7, 7\)"),
         (
             (32, 32),
             [[2, 2, 2]],
-            r"\[\[2, 2, 2\]\] do not fit \(32, 32\). Give one or more, of 2 numbers each",
+            r"\[\[2, 2, 2\]\] do not fit samples of \(32, 32\). Give one or more strides of 2 numbers",
         ),
-        ((8, 8, 8), [[2, 2, 2]] * 3, "that leave more than a pixel"),
+        ((8, 8, 8), [[2, 2, 2]] * 3, "that leave more than one pixel"),
     ],
 )
 def test_strides_that_do_not_fit(size, strides, found):

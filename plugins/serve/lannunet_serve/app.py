@@ -66,7 +66,7 @@ def over_size(request: Request, error: Exception) -> Response:
 
 
 def conflicting(request: Request, error: Exception) -> Response:
-    return PlainTextResponse("Somebody else saved this image meanwhile. Open it again.", 409)
+    return PlainTextResponse("Another user saved this image in the meantime. Open it again.", 409)
 
 
 class Page:
@@ -78,7 +78,7 @@ class Page:
     def served(self, request: Request) -> Served:
         key = request.path_params["key"]
         if key not in self.store.images:
-            raise UserError("There is no such image.")
+            raise UserError("There is no such image. Reload the page.")
         return self.store.images[key]
 
     def state(self, request: Request) -> Response:
@@ -117,7 +117,7 @@ class Page:
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise UserError(f"The landmarks cannot be read ({type(error).__name__}).") from error
         if len(points) != len(self.store.names):
-            raise UserError(f"{len(points)} landmarks are given, {len(self.store.names)} are known.")
+            raise UserError(f"{len(points)} landmarks are given, but the model has {len(self.store.names)}.")
         return JSONResponse({"saved": await run_in_threadpool(self.store.save, served, points, before)})
 
     def plane(self, request: Request) -> Response:
@@ -127,7 +127,7 @@ class Page:
     def labels(self, request: Request) -> Response:
         looked = self.model.look(self.served(request))
         if self.model.about.task != "segmentation":
-            raise UserError("This model gives landmarks, no label map.")
+            raise UserError("This model predicts landmarks, not label maps.")
         z = plane_of(request, looked.image.pixels.shape)
         return Response(labels_png(looked.found.labels, z), media_type="image/png")
 
@@ -138,4 +138,4 @@ def plane_of(request: Request, shape: tuple[int, ...]) -> int:
     try:
         return min(max(int(request.query_params.get("z", "0")), 0), depth - 1)
     except ValueError:
-        raise UserError("z is no whole number.") from None
+        raise UserError("z is not a whole number.") from None

@@ -1,8 +1,8 @@
 """Access control for every route: the sender of a request, its page, and its size.
 
-The server listens only on the loopback interface. Other programs of this machine, and pages in its browser,
-can reach it there. So each request needs the token in its path, a loopback name in `Host` (a page with DNS
-rebinding to 127.0.0.1 has another one), and no foreign `Origin`.
+The server listens only on the loopback interface, which other programs of this machine, and pages in its
+browser, can reach. Each request therefore needs the token in its path, a loopback name in `Host` (a page with
+DNS rebinding to 127.0.0.1 has another one), and no foreign `Origin`.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Guard:
             )
         host = headers.get("host", "")
         if host.rpartition(":")[0] not in LOCAL and host not in LOCAL:
-            return PlainTextResponse("Only this machine may ask.", 403)
+            return PlainTextResponse("Only requests from this machine are allowed.", 403)
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != host:
             return PlainTextResponse("Only the page of this server may ask.", 403)
@@ -92,4 +92,4 @@ class Guard:
 
 
 def too_large(largest: int) -> PlainTextResponse:
-    return PlainTextResponse(f"More than {largest >> 20} MB are not taken.", 413, {"connection": "close"})
+    return PlainTextResponse(f"More than {largest >> 20} MB are not accepted.", 413, {"connection": "close"})

@@ -1,4 +1,4 @@
-"""The predictions for the images of a session, cached for the latest images."""
+"""The predictions for the images of a session, with a cache of the latest."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def keep_upload(model: Model, store: Store, name: str, body: AsyncIterator
 
 
 def points_of(found: Any) -> list[dict[str, Any]]:
-    """The landmarks of a prediction, for JSON; `at` is None where none was found."""
+    """The landmarks of a prediction, for JSON; `at` is None for landmarks that were not found."""
     radius = None if found.radius is None else in_pixels(found)
     return [
         {
@@ -95,6 +95,6 @@ def points_of(found: Any) -> list[dict[str, Any]]:
 
 
 def in_pixels(found: Any) -> float:
-    """The radius of confidence in pixels; for non-square pixels, by their mean side."""
+    """The radius of the confidence in pixels, computed with the mean side of non-square pixels."""
     steps = 1.0 if found.unit == "px" or found.spacing is None else float(np.mean(found.spacing))
     return round(float(found.radius) / steps, 3)

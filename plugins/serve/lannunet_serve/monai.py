@@ -98,7 +98,7 @@ class MonaiLabel:
         async with request.form(max_files=1) as form:
             file = form.get("file")
             if not isinstance(file, UploadFile):
-                raise UserError("The form has no file.")
+                raise UserError('The form has no field "file".')
             served = await self._kept(file)
         return JSONResponse({"image": served.key})
 
@@ -130,7 +130,7 @@ class MonaiLabel:
             return PlainTextResponse(f"There is no such model; there is {NAME}.", 404)
         output = request.query_params.get("output", "all")
         if output not in ("all", "image", "json"):
-            raise UserError("output is none of all, image and json.")
+            raise UserError("output must be one of all, image, json.")
         async with request.form(max_files=2) as form:
             file = form.get("file")
             served = await self._kept(file) if isinstance(file, UploadFile) else self.named(request)

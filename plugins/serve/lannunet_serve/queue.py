@@ -25,7 +25,7 @@ def images_of(given: Sequence[Path]) -> list[tuple[str, Path]]:
             inside = sorted(one for one in path.iterdir() if not one.name.startswith("."))
             images = [one for one in inside if one.is_file() and IMAGE_FILES.knows(one)]
             if not images:
-                raise UserError(f"--queue: there are no images in {path}.")
+                raise UserError(f"--queue: {path} has no images. Name a folder with images.")
             found += [(one.name, one) for one in images]
         else:
             found.append((path.name, path))

@@ -1,4 +1,4 @@
-"""The images of a session, and the JSON for corrections."""
+"""The images of a session, and the annotation file for corrections."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Store:
     """Images by key: those of a queue, and uploaded ones. No request names a path.
 
     Args:
-        into: The JSON.
+        into: The annotation file.
         uploads: The folder for uploaded images.
         queue: The images to annotate, in order.
         by: The annotator.
@@ -63,12 +63,12 @@ class Store:
         self.into, self.uploads, self.by, self.names = into, uploads, by, tuple(names)
         self._turn = threading.Lock()
         self._kept = False
-        self._made: set[str] = set()  # keys of the files that this session made
+        self._made: set[str] = set()  # keys of the files that this session wrote
         if into.exists():
             system = read_content(into, -1).json.get("coordinate_system", "pixel")
             if system != "pixel":
                 raise UserError(
-                    f"{into}: counts mm of {system}; the page counts pixels. Convert it first: "
+                    f"{into}: has coordinates in mm ({system}), but the page needs pixels. Convert it first: "
                     f"lannunet import {into} -o pixels.json --coordinate-system pixel"
                 )
         self.images: dict[str, Served] = {}
@@ -86,9 +86,9 @@ class Store:
             UserError: The name is not a valid file name.
         """
         if not names_a_file(name) or name.startswith("."):
-            raise UserError(f"{name[:80]!r} cannot name a file; rename the image.")
+            raise UserError(f"{name[:80]!r} is not a valid file name. Rename the image.")
         if without_suffix(name) == name and not name.lower().endswith((".npy", ".npz", ".dcm")):
-            raise UserError(f"{name[:80]!r} has no suffix of an image, such as .png or .nii.gz.")
+            raise UserError(f"{name[:80]!r} does not end in an image suffix, such as .png or .nii.gz.")
         self.uploads.mkdir(parents=True, exist_ok=True)
         partial = self.uploads / f".{os.getpid()}-{threading.get_ident()}-{id(body)}.part"
         digest = hashlib.sha256()
@@ -153,7 +153,7 @@ class Store:
         one = Annotated(image.path, marks, id=without_suffix(image.name))
 
         def check(known: Mapping[str, Any]) -> None:
-            # Browsers write 10.0 as 10, so values are compared, not texts.
+            # Browsers write 10.0 as 10, so values are compared, not strings.
             if (self._ordered(known) if known else None) != before:
                 raise Conflict
 
@@ -188,11 +188,11 @@ def _mark(point: Any) -> Mark:
     occluded = isinstance(point, dict) and point.get("occluded") is True
     numbers = place if isinstance(place, list) else []
     if len(numbers) not in (2, 3) or not all(type(number) in (int, float) for number in numbers):
-        raise UserError(f"{json.dumps(point)[:80]} is no landmark.")
+        raise UserError(f"{json.dumps(point)[:80]} is not a landmark.")
     try:
         return Mark(tuple(float(number) for number in numbers), occluded=occluded)
     except OverflowError:
-        raise UserError(f"{json.dumps(point)[:80]} is no landmark.") from None
+        raise UserError(f"{json.dumps(point)[:80]} is not a landmark.") from None
 
 
 def key_of(path: Path) -> str:

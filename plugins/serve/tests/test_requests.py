@@ -337,5 +337,5 @@ def test_a_json_in_millimetres_is_refused(tmp_path):
     target = tmp_path / "mm.json"
     entry = {"id": "a", "image": "a.png", "coordinates": [[1.0, 2.0]]}
     target.write_text(json.dumps({"coordinate_system": "LPS", "training": [entry]}))
-    with pytest.raises(UserError, match="counts mm of LPS; the page counts pixels"):
+    with pytest.raises(UserError, match=r"has coordinates in mm \(LPS\), but the page needs pixels"):
         Store(target, tmp_path / "images", [], "anna", ("0",))

@@ -13,6 +13,6 @@ class SparseConfig(PluginConfig):
     )
     offset: Literal["random", "centre", "inside"] = Field(
         "random",
-        description="Where in the patch the drawn voxel lies: anywhere, in the middle, or where the patch "
+        description="Position of the drawn voxel in the patch: anywhere, in the middle, or where the patch "
         "extends beyond the image as little as possible.",
     )

@@ -1,4 +1,4 @@
-"""The plugins: one hook each. In the task, voxels without annotation have no gradient."""
+"""The plugins: the hook `sampling`. The task gives voxels without annotation no gradient."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lannunet_sparse.sampling import AnnotatedVoxel
 
 DIAGS = "nnUNetTrainerV2Sparse"
-"""Its name in DIAG's nnU-Net."""
+"""The name of `sparse` in DIAG's nnU-Net."""
 
 
 class Sparse(Plugin):
@@ -27,15 +27,15 @@ class Sparse(Plugin):
     def plan(cls, image_size: Sequence[float], patch_size: Sequence[int]) -> Mapping[str, tuple[Any, str]]:
         if all(image >= 2 * patch for image, patch in zip(image_size, patch_size, strict=True)):
             return {}
-        return {"offset": ("inside", "else most of a patch would lie outside of so small an image")}
+        return {"offset": ("inside", "else most of a patch would be outside of the small images")}
 
     @classmethod
     def notes(cls, name: str, config: SparseConfig) -> Sequence[str]:
         if not is_among(name, (DIAGS,)) or config.offset == "inside":
             return ()
         return [
-            f"{DIAGS}: patches may reach beyond the image, where those of DIAG's nnU-Net lie within it; "
-            "trainer.sparse.offset: inside keeps them there"
+            f"{DIAGS}: patches may extend beyond the image; those of DIAG's nnU-Net are inside. To match it, "
+            "set trainer.sparse.offset: inside"
         ]
 
     @hookimpl

@@ -16,7 +16,7 @@ class UNetConfig(PluginConfig):
         4,
         ge=2,
         le=256,
-        description="Axes are halved while this many pixels remain; not read with a list of strides.",
+        description="Axes are halved while this many pixels remain; has no effect with a list of strides.",
     )
     dropout: float = Field(
         0.0,
@@ -26,14 +26,14 @@ class UNetConfig(PluginConfig):
     )
     strides: list[Stride] | Literal["auto"] | None = Field(
         "auto",
-        description="One (x, y[, z]) per downsampling, as [2, 2, 1] to keep z; auto: axes stop one "
-        "by one, coarse ones wait, as nnU-Net plans it; null: all axes are halved together, until the "
-        "smallest stops.",
+        description="One (x, y[, z]) per downsampling, such as [2, 2, 1] to keep z; auto: by nnU-Net's "
+        "rules, each axis as often as possible, coarse axes later; null: all axes are halved together, until "
+        "the smallest stops.",
     )
     kernels: Literal["spacing", "strides"] = Field(
         "spacing",
-        description="Criterion for kernels of 1 along an axis at fine levels: spacing, pixels twice as long "
-        "as the shortest; strides, no downsampling of it so far.",
+        description="Criterion for kernels of 1 along an axis at fine levels: spacing, pixels at least twice "
+        "as long as the shortest; strides, no downsampling along it so far.",
         json_schema_extra={"before": "strides"},
     )
 

@@ -55,8 +55,8 @@ def count_downsamplings(input_size: Sequence[int], min_feature_resolution: int) 
 def choose_kernels(strides: Sequence[tuple[int, ...]], dimensions: int) -> list[tuple[int, ...]]:
     """The kernel of each level; there is one level more than downsamplings.
 
-    An axis counts as coarser than the others until a downsampling, or the next one, shortens it: neighbours
-    along it are far apart, and the kernel is 1 along it (as in nnU-Net).
+    The kernel is 1 along an axis until a downsampling, or the next one, shortens the axis: its pixels are far
+    apart until then (as in nnU-Net).
     """
     levels = range(len(strides))
     kernels = [
@@ -75,8 +75,8 @@ class UNet(nn.Module):
         input_size: Size (x, y[, z]) that the depth is chosen for; other sizes are accepted too.
         init_features: Features at full resolution.
         max_features: Upper limit of the features, which double per level.
-        min_feature_resolution: No level has a smaller side than this; only used without `strides`.
-        supervised_resolutions: How many outputs, finest first; fewer if the network is less deep.
+        min_feature_resolution: Minimum side of a level; only used without `strides`.
+        supervised_resolutions: Number of outputs, finest first; fewer if the network is less deep.
         dropout: Share of the maps that each level's encoder and decoder drop in training.
         strides: One (x, y[, z]) per downsampling; None: every axis is halved, as often as
             `min_feature_resolution` allows.

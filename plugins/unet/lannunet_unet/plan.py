@@ -93,7 +93,7 @@ def _planned(shape: Shape, request: NetworkRequest) -> PlannedNetwork:
         "max_features": (shape.most, "doubled three times"),
         "strides": (
             [list(stride) for stride in shape.strides],
-            f"({axes}) of each downsampling: halved while {LEAST_SIDE} voxels remain"
+            f"({axes}) per downsampling: halved while {LEAST_SIDE} voxels remain"
             + _why_left_alone(shape.strides, request.spacing),
         ),
     }
@@ -105,4 +105,4 @@ def _why_left_alone(strides: Sequence[tuple[int, ...]], spacing: Sequence[float]
     waiting = [
         axis for axis, step in enumerate(first) if step == 1 and spacing[axis] >= COARSER * min(spacing)
     ]
-    return f"; {', '.join('xyz'[axis] for axis in waiting)} is coarser and waits" if waiting else ""
+    return f"; {', '.join('xyz'[axis] for axis in waiting)} is coarser and halved later" if waiting else ""

@@ -1,4 +1,4 @@
-"""The plugin: one hook. Labels, loss, decoding and training are the defaults of the task and the core."""
+"""The plugin: the hook `network`. Labels, loss, decoding and training are the task's and the core's."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class UNetPlugin(Plugin):
         for number, stride in enumerate(self.strides):
             if len(stride) != dimensions:
                 raise UserError(
-                    f"model.unet.strides.{number}: {list(stride)} is for {len(stride)} axes, the images have "
-                    f"{dimensions}. Give one number per axis, as {[2] * dimensions}."
+                    f"model.unet.strides.{number}: {list(stride)} is for {len(stride)} axes, but the images "
+                    f"have {dimensions}. Give one number per axis, such as {[2] * dimensions}."
                 )
         network = UNet(
             in_channels=self.run.in_channels,
@@ -76,6 +76,6 @@ class UNetPlugin(Plugin):
             size = "×".join(map(str, self.run.input_size))
             raise UserError(
                 f"model.unet: with samples of {size}, its strides (or min_feature_resolution) leave one "
-                "pixel of the coarsest level. Take fewer or smaller strides, or larger samples."
+                "pixel at the coarsest level. Set fewer or smaller strides, or larger samples."
             )
         return network

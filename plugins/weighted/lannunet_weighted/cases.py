@@ -1,4 +1,4 @@
-"""The label maps of an nnU-Net folder, and where their weight maps go."""
+"""The label maps of an nnU-Net folder, and the paths of their weight maps."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class LabelFile:
 
     Attributes:
         path: A label file, or a preprocessed case with the segmentation as its last channel.
-        target: Where the weight map goes.
-        classes: The label values that count as classes; none where each value is an object.
+        target: Path of the weight map.
+        classes: The label values of classes; empty if each value is an object.
         dataset: Dataset of a raw folder, without its cases; None: a preprocessed case.
-        ignore: The value that stands for "not annotated" in a preprocessed case, beside −1.
+        ignore: The value for "not annotated" in a preprocessed case, in addition to −1.
     """
 
     path: Path
@@ -49,14 +49,14 @@ class LabelFile:
         """(*S), signed, `IGNORE` where there is no annotation.
 
         Raises:
-            UserError: It is damaged, or holds no labels.
+            UserError: The file is damaged, or contains no labels.
         """
         if self.dataset is None:
             array = read_preprocessed(self.path)
             if array.ndim < 3 or len(array) < 2 or not array.size:
                 raise UserError(
-                    f"{self.path}: an array of shape {array.shape}; a preprocessed case has its channels "
-                    "first, and the segmentation as the last of them."
+                    f"{self.path}: has the shape {array.shape}; a preprocessed case has its channels "
+                    "first, and the segmentation as the last channel. Preprocess it again."
                 )
             return _whole(array[-1], self.path, self.ignore)
         if self.classes:
@@ -68,14 +68,14 @@ class LabelFile:
         """mm per voxel (x, y[, z]).
 
         Raises:
-            UserError: The file does not say.
+            UserError: The file states no spacing.
         """
         if self.dataset is None:
             steps: tuple[float, ...] = preprocessed_properties(self.path)["spacing_after_resampling"]
             return steps[::-1][: len(preprocessed_shape(self.path)) - 1]
         spacing = image_header(self.path, self.dataset.dimensions).spacing
         if spacing is None:
-            raise UserError(f"{self.path}: states no spacing. Leave out --mm: distances in voxels.")
+            raise UserError(f"{self.path}: states no spacing. Remove --mm for distances in voxels.")
         return spacing
 
 
@@ -89,22 +89,22 @@ def find_cases(
     """The label maps of the training cases.
 
     Args:
-        folder: A raw folder; or one with preprocessed cases, or the parent of such a one.
+        folder: A raw folder; or a folder with preprocessed cases, or its parent.
         output: Folder for the weight maps; None: with preprocessed cases, in `weightmapsTr` of a raw folder.
         pattern: Pattern of the names of label files, or preprocessed cases; None: all.
-        classes: The label values that are classes; None: as `dataset.json` says.
-        instances: Each label value is an object, and no class.
+        classes: The label values of classes; None: those of `dataset.json`.
+        instances: Whether each label value is an object and not a class.
 
     Raises:
-        UserError: There are none, or it is not known what the classes are.
+        UserError: There is no label map, or the classes are unknown.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: is not a folder. Name an nnU-Net folder.")
     find = _raw if (folder / "imagesTr").is_dir() else _preprocessed
     files = find(folder, output, pattern, classes, instances)
     if not files:
-        named = "" if pattern is None else f" of the name {pattern}"
-        raise UserError(f"{folder}: holds no case{named}: neither imagesTr and labelsTr, nor *.npz or *.npy.")
+        named = "" if pattern is None else f" with a name like {pattern}"
+        raise UserError(f"{folder}: has no case{named}: neither imagesTr and labelsTr, nor *.npz or *.npy.")
     return files
 
 
@@ -136,8 +136,8 @@ def _preprocessed(
         known = tuple(range(1, len(names)))
     elif classes is None and not instances:
         raise UserError(
-            f"{stage.parent / 'dataset.json'}: is missing, so the classes are not known. Copy it there, or "
-            "give them: --classes 1,2"
+            f"{stage.parent / 'dataset.json'}: is missing, so the classes are unknown. Copy it there, or "
+            "give the classes: --classes 1,2"
         )
     chosen = () if instances else _chosen(classes, known, path)
     return [
@@ -146,7 +146,7 @@ def _preprocessed(
 
 
 def _arrays(folder: Path, pattern: str | None) -> tuple[Path, list[Path]]:
-    """The preprocessed cases and their folder; of a case that is packed and unpacked, the unpacked one."""
+    """The preprocessed cases and their folder; if a case is packed and unpacked, the unpacked file."""
     for stage in (folder, find_stage(folder) or folder):
         patterns = ("*.npz", "*.npy") if pattern is None else (pattern,)
         found = {
@@ -165,7 +165,7 @@ def _arrays(folder: Path, pattern: str | None) -> tuple[Path, list[Path]]:
 def _chosen(
     wanted: Sequence[int] | None, known: tuple[int, ...] | None, path: Path | None
 ) -> tuple[int, ...]:
-    """The classes that are wanted, each once; of those in dataset.json where it is there."""
+    """The requested classes, each once; checked against dataset.json if it exists."""
     if wanted is None:
         return known or ()
     if known is not None and (unknown := sorted(set(wanted) - set(known))):

@@ -1,4 +1,4 @@
-"""The weight of each class: as configured, or by its number of voxels in the training set."""
+"""The weight of each class: configured, or computed from its number of voxels in the training set."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ KEY = "trainer.ce-dice-weighted"
 
 
 class Balanced(CrossEntropyDice):
-    """`ce_dice` with class weights that follow from the training set, once that is known.
+    """`ce_dice` with class weights that are computed from the training set by `balance`.
 
     Args:
-        plain: Whose factors it has.
+        plain: The loss from which the factors of the two terms are copied.
         way: See `computed_weights`.
-        beta: The same.
+        beta: See `computed_weights`.
         names: The K classes.
-        ignored: The class that has no gradient.
+        ignored: The class without a gradient.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Balanced(CrossEntropyDice):
         if not weights[1:].any():
             raise UserError(
                 f"{KEY}.class_weights: {self.way} needs a voxel of at least one class in the training set. "
-                "Annotate some, or give the weights."
+                "Annotate a class, or give the weights."
             )
         shown = ", ".join(f"{name} {weight:.3g}" for name, weight in zip(self.names, weights, strict=True))
         echo(f"class weights ({self.way}): {shown}")
@@ -50,16 +50,17 @@ class Balanced(CrossEntropyDice):
 
 
 def computed_weights(voxels: Floats, way: Way, beta: float = 0.9999) -> Floats:
-    """The weight of each class by its voxels n_k, on average 1 over those that have any; 0 for the others.
+    """The weight of each class by its voxels n_k: mean 1 over classes with voxels; 0 for the others.
 
     - `inverse_frequency`: ∝ 1 / n_k.
     - `effective_number`: ∝ (1 − β) / (1 − β^n_k). (Cui, Jia, Lin, Song, Belongie: Class-Balanced Loss Based
-      on Effective Number of Samples, CVPR 2019.) With many more voxels than 1 / (1 − β) classes weigh alike.
+      on Effective Number of Samples, CVPR 2019.) Classes with far more than 1 / (1 − β) voxels have equal
+      weights.
 
     Args:
-        voxels: (K,).
-        way: Which.
-        beta: β.
+        voxels: (K,) numbers of voxels n_k.
+        way: The formula.
+        beta: β of `effective_number`.
     """
     weights, there = np.zeros(len(voxels)), voxels > 0
     if way == "inverse_frequency":
@@ -73,26 +74,29 @@ def computed_weights(voxels: Floats, way: Way, beta: float = 0.9999) -> Floats:
 def given_weights(
     wanted: Sequence[float] | Mapping[str, float], names: Sequence[str], ignored: int | None
 ) -> Tensor:
-    """(K,) as the YAML has them.
+    """The configured weights (K,).
 
     Raises:
-        UserError: They are of other classes, or no class is left.
+        UserError: They are for other classes, or all classes except the background have the weight 0.
     """
     where = f"{KEY}.class_weights"
     if isinstance(wanted, Mapping):
         unknown = [name for name in wanted if name not in names]
         if unknown:
-            raise UserError(f"{where}: there is no class '{unknown[0]}'; there are {', '.join(names)}.")
+            raise UserError(f"{where}: '{unknown[0]}' is not a class. The classes are {', '.join(names)}.")
         wanted = [wanted.get(name, 1.0) for name in names]
     if len(wanted) != len(names):
         raise UserError(
-            f"{where}: {len(wanted)} weights for {len(names)} classes ({', '.join(names)}). Give one each."
+            f"{where}: has {len(wanted)} weights for {len(names)} classes ({', '.join(names)}). Give one per "
+            "class."
         )
     weights = torch.tensor(wanted, dtype=torch.float32)
     if ignored is not None:
         weights[ignored] = 0
     if not weights[1:].any():
-        raise UserError(f"{where}: every class but the background weighs 0. Give one of them a weight.")
+        raise UserError(
+            f"{where}: every class except the background has the weight 0. Give one of them a weight."
+        )
     return weights
 
 
@@ -100,12 +104,12 @@ def label_value(ignored: int | str | None, names: Sequence[str]) -> int | None:
     """The label value of the class to ignore.
 
     Raises:
-        UserError: There is no such class, or nothing else.
+        UserError: There is no such class.
     """
     if ignored is None:
         return None
     value = names.index(ignored) if ignored in names else ignored
     if not isinstance(value, int) or not 0 <= value < len(names):
         known = ", ".join(f"{index} {name}" for index, name in enumerate(names))
-        raise UserError(f"{KEY}.ignore_label: there is no class {ignored}; there are {known}.")
+        raise UserError(f"{KEY}.ignore_label: {ignored} is not a class. The classes are {known}.")
     return value

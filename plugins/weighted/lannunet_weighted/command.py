@@ -1,4 +1,4 @@
-"""`lannunet weightmaps`, and the same under the name and with the arguments that DIAG's nnU-Net has."""
+"""`lannunet weightmaps`, and a script with the name and the arguments of DIAG's nnU-Net."""
 
 from __future__ import annotations
 
@@ -33,44 +33,47 @@ def command(
     ],
     output_dir: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder for the maps; FOLDER, of a raw one FOLDER/weightmapsTr."),
+        typer.Option(
+            "--output", "-o", help="Folder for the maps; default: FOLDER, or weightmapsTr in a raw one."
+        ),
     ] = None,
     matching_pattern: Annotated[
         str | None,
-        typer.Option(help="Only files of such names: labels of a raw folder, cases of a preprocessed one."),
+        typer.Option(help="Pattern of file names: labels of a raw folder, cases of a preprocessed one."),
     ] = None,
     mode: Annotated[
         ModeName,
-        typer.Option(help="By the two nearest objects, as in the U-Net paper, or the nearest class."),
+        typer.Option(help="Distance to the two nearest objects (U-Net paper), or to the nearest class."),
     ] = ModeName.unet,
-    sigma: Annotated[float, typer.Option(help="How far borders reach, in voxels; in mm with --mm.")] = 5.0,
+    sigma: Annotated[float, typer.Option(help="Width of borders, in voxels; in mm with --mm.")] = 5.0,
     w0: Annotated[float, typer.Option(help="The weight of borders.")] = 10.0,
     classes: Annotated[
         str | None,
         typer.Option(
-            "--classes", "-c", help="Label values, as in 1,2; all of dataset.json but the background."
+            "--classes", "-c", help="Label values, as in 1,2; default: all of dataset.json except background."
         ),
     ] = None,
     objects: Annotated[
         ObjectsName,
-        typer.Option(help="What is an object: components of each class, or every label value one."),
+        typer.Option(help="Objects: connected components of each class, or label values."),
     ] = ObjectsName.components,
     mm: Annotated[bool, typer.Option("--mm", help="Distances in mm, by the files' spacing.")] = False,
     half: Annotated[bool, typer.Option("--half", help="Write float16 instead of float32.")] = False,
-    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0: one a core.")] = 0,
+    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Recompute existing maps.")] = False,
 ) -> None:
-    """Make weight maps from labels, CASE_weightmap.npy for each case.
+    """Compute weight maps from labels: CASE_weightmap.npy for each case.
 
-    Rare classes and the borders between objects get a higher weight. Maps that are there already are kept, so
-    an interrupted run continues where it stopped.
+    Rare classes and the borders between objects get a higher weight. Existing maps are kept, so an
+    interrupted run continues where it stopped.
     """
     if objects == ObjectsName.instances and (mode == ModeName.nearest or classes is not None):
         raise UserError(
-            "--objects instances: is for --mode unet, without --classes: each label value is an object."
+            "--objects instances: works with --mode unet and without --classes, because each label value is "
+            "an object. Remove the other option."
         )
     if half and w0 > 65000:
-        raise UserError(f"--half: float16 holds no weight of {w0:g}. Leave it out, or lower --w0.")
+        raise UserError(f"--half: float16 cannot store a weight of {w0:g}. Remove --half, or lower --w0.")
     _check(sigma, w0)
     chosen = None if classes is None else [_class(word) for word in classes.split(",")]
 
@@ -82,8 +85,8 @@ def command(
     _make(todo, Recipe(mode.value, w0, sigma, objects.value, mm, half), jobs)
     kept = len(cases) - len(todo)
     echo(
-        f"{cases[0].target.parent}: {len(todo)} weight map{'s' * (len(todo) != 1)} made"
-        + (f", {kept} kept that were there (--overwrite recomputes them)" if kept else "")
+        f"{cases[0].target.parent}: {len(todo)} weight map{'s' * (len(todo) != 1)} computed"
+        + (f", {kept} kept (--overwrite recomputes existing maps)" if kept else "")
     )
 
 
@@ -93,20 +96,21 @@ def script(arguments: Sequence[str] | None = None) -> None:
 
     parser = argparse.ArgumentParser(
         prog="nnUNet_diag_generate_unet_weightmaps",
-        description="Make weight maps by the distance to the nearest class. `lannunet weightmaps` does more.",
+        description="Compute weight maps from the distance to the nearest class. `lannunet weightmaps` has "
+        "more options.",
     )
     parser.add_argument("folder", type=Path, help="preprocessed by nnU-Net version 1 (…_stage0)")
-    parser.add_argument("--output-dir", type=Path, help="folder for the maps; the same by default")
-    parser.add_argument("--matching-pattern", help="only files of such names, as in '*.npz'")
-    parser.add_argument("--sigma", type=float, default=5.0, help="how far borders reach, in voxels; 5")
-    parser.add_argument("--w0", type=float, default=10.0, help="the weight of borders; 10")
+    parser.add_argument("--output-dir", type=Path, help="folder for the maps; default: the same folder")
+    parser.add_argument("--matching-pattern", help="pattern of file names, as in '*.npz'")
+    parser.add_argument("--sigma", type=float, default=5.0, help="width of borders in voxels; default: 5")
+    parser.add_argument("--w0", type=float, default=10.0, help="weight of borders; default: 10")
     parser.add_argument(
         "-c",
         "--classes",
         type=int,
         nargs="*",
         metavar="CLASS",
-        help="label values; all of dataset.json but the background by default",
+        help="label values; default: all of dataset.json except the background",
     )
     chosen = parser.parse_args(arguments)
     with telling_errors():
@@ -122,7 +126,7 @@ def script(arguments: Sequence[str] | None = None) -> None:
 
 
 def _make(cases: Sequence[LabelFile], recipe: Recipe, jobs: int = 0) -> None:
-    """Maps that somebody else made are refused before the first is written."""
+    """Compute maps; existing files of other programs are refused before the first map is written."""
     from lannunet_weighted.generate import make_maps
 
     for case in cases:

@@ -1,4 +1,4 @@
-"""Weight maps of many cases, several at a time."""
+"""Weight maps of many cases, computed in several processes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from lannunet_weighted.maps import Mode, Objects, weight_map
 
 @dataclass(frozen=True)
 class Recipe:
-    """How weight maps are made, see `maps`.
+    """The parameters of weight maps, see `maps`.
 
     Attributes:
-        mode: Which formula.
+        mode: The formula.
         w0: The weight of borders.
-        sigma: How far borders reach.
-        objects: What the formula of `unet` calls an object.
+        sigma: The width of borders.
+        objects: Definition of an object in the formula `unet`.
         mm: Whether distances are in mm, not in voxels.
         half: Whether to write float16, not float32.
     """
@@ -45,13 +45,13 @@ def make_maps(
     """Write the weight map (1, *S) of each case, each as soon as it is done.
 
     Args:
-        cases: Their targets' folders are made if need be.
-        recipe: How.
-        jobs: Processes; 0: one a core.
-        done: Told each map that is written.
+        cases: The label maps; missing folders of their targets are created.
+        recipe: The parameters of the maps.
+        jobs: Processes; 0: one per core.
+        done: Called with the path of each map once it is written.
 
     Raises:
-        UserError: A label map is damaged, or states no spacing where it has to.
+        UserError: A label map is damaged, or has no spacing although distances are in mm.
     """
     for folder in {case.target.parent for case in cases}:
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def make_maps(
 
 
 def make_map(case: LabelFile, recipe: Recipe) -> Path:
-    """Write one weight map; its path."""
+    """Write one weight map and return its path."""
     weights = weight_map(
         case.label(),
         case.classes,

@@ -1,25 +1,25 @@
-"""Weight maps from label maps: rare classes and the borders between objects count more.
+"""Weight maps from label maps: rare classes and the borders between objects have higher weights.
 
-Every voxel x has
+The weight of a voxel x is
 
     weight(x) = w_c(x) + w0 · exp(−d(x)² / (2σ²))
 
-where w_c is 1 − the share of the annotated voxels that x's class takes (1 where it takes all: a case without
-foreground trains, too), and d says how near a border is:
+where w_c is 1 − the share of the class of x in the annotated voxels (1 if the class has all of them, so that
+a case without foreground is trained on, too), and d is a distance:
 
-- `unet`: d = d1 + d2, the distances to the nearest and the second-nearest object. The term is for "the
-  separating background labels between touching cells": there is none in an object. (Ronneberger, Fischer,
-  Brox: U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015, sec. 3, eq. 2. Within an
-  object it would be as high beside a gap as in it, and so not distinguish the two.)
-- `nearest`: the distance to the nearest class interior, which is a class without the voxels at its border;
-  there is no such term in an interior itself. (What `nnUNet_diag_generate_unet_weightmaps` of the Diagnostic
-  Image Analysis Group, Nijmegen, computes.)
+- `unet`: d = d1 + d2, the distances to the nearest and the second-nearest object. The term is defined for
+  "the separating background labels between touching cells" and is 0 inside objects. (Ronneberger, Fischer,
+  Brox: U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015, sec. 3, eq. 2. Inside an
+  object it would be as high next to a gap as in it, and would not distinguish them.)
+- `nearest`: the distance to the nearest interior of a class, which is the class without its border voxels;
+  the term is 0 inside interiors. (The formula of `nnUNet_diag_generate_unet_weightmaps` of the Diagnostic
+  Image Analysis Group, Nijmegen.)
 
-A voxel without annotation is of no class: it counts in no share, belongs to no object, makes no border of
-what lies beside it, and its w_c is 1, that of a class without voxels.
+A voxel without annotation has no class: it is excluded from the shares and objects, its neighbours are not
+border voxels because of it, and its w_c is 1, like that of a class without voxels.
 
-Distances are exact, but found only where the second term shows in float32, in boxes around objects: a map
-costs a fraction of the time and memory of distances over the whole volume.
+Distances are exact, but computed only where the second term is significant in float32, in boxes around
+objects. A map needs a fraction of the time and memory of distances over the whole volume.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ Objects = Literal["components", "instances"]
 Box = tuple[slice, ...]
 
 FORMULA = 3
-"""Raised when weights change, so that kept maps are recomputed."""
+"""Version of the formulas, increased when weights change, so that existing maps are recomputed."""
 
 INVISIBLE = 2.0**-25
-"""What is added to a weight of 1/2 or more without changing it in float32."""
+"""A summand that does not change a weight of 1/2 or more in float32."""
 
 BLOCK = 1 << 17
-"""Voxels that are worked on at a time: they stay in the cache."""
+"""Voxels per block, so that a block stays in the processor's cache."""
 
 
 def weight_map(
@@ -62,13 +62,13 @@ def weight_map(
 
     Args:
         label: (*S), signed; `IGNORE` where there is no annotation.
-        classes: The label values that are classes; all others but `IGNORE` are background.
-        mode: Which formula, see above.
+        classes: The label values of classes; all others except `IGNORE` are background.
+        mode: The formula, see above.
         w0: The weight of borders.
-        sigma: How far borders reach, in voxels, or in mm where `spacing` is given.
+        sigma: The width of borders, in voxels, or in mm if `spacing` is given.
         spacing: mm per voxel (x, y[, z]).
-        objects: What `unet` calls an object: `components` of a class that touch by their faces, or
-            `instances`, each positive value one, all of one class; `classes` is then not read.
+        objects: The objects of `unet`: `components` of each class, connected by faces; or `instances`: each
+            positive value is an object, all of one class, and `classes` is not read.
 
     Returns:
         (*S).
@@ -82,7 +82,7 @@ def weight_map(
     else:
         squares = _to_two_objects(label if instances else _components(kinds, count), steps, reach)
     weights = _class_weights(kinds, count)
-    # In place, and plane by plane: a volume more would be half of the memory.
+    # In place, and plane by plane: another volume would need half as much memory again.
     for plane, kind in zip(squares, kinds, strict=True):
         plane /= -2 * sigma**2
         np.exp(plane, out=plane)
@@ -92,13 +92,13 @@ def weight_map(
 
 
 def _kinds(label: NDArray[np.integer[Any]], classes: Sequence[int]) -> NDArray[np.integer[Any]]:
-    """Label values as 0 background, 1 … K the classes in their order, K + 1 not annotated."""
+    """Label values mapped to 0 background, 1 … K the classes in their order, K + 1 not annotated."""
     highest = max([0, *classes, int(label.max(initial=0))])
     small = np.min_scalar_type(len(classes) + 1)
     kinds = np.zeros(highest + 2, small)
     for index, value in enumerate(classes, 1):
         kinds[value] = index
-    kinds[IGNORE] = len(classes) + 1  # the last entry, where an index of −1 leads
+    kinds[IGNORE] = len(classes) + 1  # the last entry, which has the index −1
     found: NDArray[np.integer[Any]] = kinds[label]
     return found
 
@@ -110,13 +110,13 @@ def _one_kind(label: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
 
 
 def _class_weights(kinds: NDArray[np.integer[Any]], count: int) -> NDArray[np.float32]:
-    """w_c of each kind."""
+    """The weight w_c of each kind."""
     voxels = np.zeros(count + 2)
     for plane in kinds:
         voxels += np.bincount(plane.ravel(), minlength=count + 2)
     voxels[-1] = 0
     weights = np.asarray(1 - voxels / max(voxels.sum(), 1), np.float32)
-    weights[voxels == max(voxels.sum(), 1)] = 1  # the only kind there is
+    weights[voxels == max(voxels.sum(), 1)] = 1  # the only kind in the case
     return weights
 
 
@@ -126,7 +126,7 @@ def _class_weights(kinds: NDArray[np.integer[Any]], count: int) -> NDArray[np.fl
 def _to_interiors(
     kinds: NDArray[np.integer[Any]], count: int, steps: NDArray[np.float64], reach: float
 ) -> NDArray[np.float32]:
-    """Squared distance (*S) to the nearest interior; infinite within one, and beyond reach."""
+    """Squared distance (*S) to the nearest interior; infinite inside interiors, and beyond `reach`."""
     interior = _interior(kinds, count)
     box = _box_of(interior)
     if box is None:
@@ -140,9 +140,9 @@ def _to_interiors(
 
 
 def _interior(kinds: NDArray[np.integer[Any]], count: int) -> NDArray[np.bool_]:
-    """Voxels of a class whose neighbours, by faces, all are of it, too, or not annotated.
+    """Voxels of a class whose face neighbours all have the same class or no annotation.
 
-    Beyond the image there is no class; an axis of one voxel is none.
+    Voxels at the edge of the image are not interior; an axis of one voxel is not considered.
     """
     unknown = kinds == count + 1
     interior: NDArray[np.bool_] = (kinds > 0) & ~unknown
@@ -174,7 +174,7 @@ def _grown(box: Box, margin: NDArray[np.int64], shape: tuple[int, ...]) -> Box:
 
 
 def _components(kinds: NDArray[np.integer[Any]], count: int) -> NDArray[np.int32]:
-    """Every component of every class with a number of its own, from 1."""
+    """Components of all classes, each with a unique number, from 1."""
     numbered = np.zeros(kinds.shape, np.int32)
     total = 0
     for kind, box in enumerate(ndimage.find_objects(kinds, count), 1):
@@ -190,9 +190,9 @@ def _components(kinds: NDArray[np.integer[Any]], count: int) -> NDArray[np.int32
 def _to_two_objects(
     numbered: NDArray[np.integer[Any]], steps: NDArray[np.float64], reach: float
 ) -> NDArray[np.float32]:
-    """(d1 + d2)² (*S) to the two nearest objects, right where d1 + d2 ≤ reach, else anything beyond.
+    """(d1 + d2)² (*S) to the two nearest objects, exact where d1 + d2 ≤ reach, else any larger value.
 
-    Infinite in objects.
+    It is infinite inside objects.
     """
     nearest = np.full(numbered.shape, np.inf, np.float32)
     second = np.full(numbered.shape, np.inf, np.float32)
@@ -210,10 +210,10 @@ def _to_two_objects(
 def _objects_with_neighbours(
     numbered: NDArray[np.integer[Any]], steps: NDArray[np.float64], reach: float
 ) -> Iterator[tuple[int, Box]]:
-    """Each object that has another within reach, and the box that its distances are needed in.
+    """Each object with another one within reach, and the box in which its distances are needed.
 
-    d1 + d2 ≤ reach says how far x may be on either side of a pair: with both on its right, at a_i and a_j,
-    (a_i − x) + (a_j − x) ≤ reach; with one, it is no further than reach from the other.
+    The box follows from d1 + d2 ≤ reach. If both objects of a pair are right of x, at a_i and a_j, then
+    (a_i − x) + (a_j − x) ≤ reach; if one is, x is at most `reach` from the other.
     """
     found = [(i, box) for i, box in enumerate(ndimage.find_objects(numbered), 1) if box is not None]
     # First and last voxels (N, D).
@@ -228,7 +228,7 @@ def _objects_with_neighbours(
         a, b = low[near], high[near]
         start = np.maximum((low[index] + a - reach) / 2, np.maximum(low[index], a) - reach).min(0)
         stop = np.minimum((high[index] + b + reach) / 2, np.minimum(high[index], b) + reach).max(0)
-        # The object itself has to be in it.
+        # The box must contain the object.
         first = np.floor(np.minimum(start, low[index]) / steps).astype(int).clip(0)
         last = np.ceil(np.maximum(stop, high[index]) / steps).astype(int)
         yield number, tuple(slice(f, t + 1) for f, t in zip(first.tolist(), last.tolist(), strict=True))
@@ -240,12 +240,13 @@ def _objects_with_neighbours(
 def _squared_distance(
     mask: NDArray[np.bool_], steps: NDArray[np.float64], reach: float
 ) -> NDArray[np.number[Any]]:
-    """Squared distance (*S) of every voxel to the mask, 0 in it; anything above reach² beyond reach.
+    """Squared distance (*S) of every voxel to the mask, 0 inside; any value above reach² beyond reach.
 
-    Axis by axis: the squared distance in the (n + 1)th is the least, over all places along it, of what the
-    first n say there and the squared way to it. (Saito, Toriwaki: New algorithms for Euclidean distance
-    transformation of an n-dimensional digitized picture with applications, Pattern Recognition 1994.)
-    No place further than reach has to be inspected, so that few operations on whole blocks do.
+    The distance is computed axis by axis: with axis n + 1, it is the minimum over all positions along that
+    axis of the squared distance by the first n axes plus the squared step to the position. (Saito, Toriwaki:
+    New algorithms for Euclidean distance transformation of an n-dimensional digitized picture with
+    applications, Pattern Recognition 1994.) Positions beyond reach are skipped, so a few operations on whole
+    blocks are sufficient.
     """
     volume = mask if mask.ndim == 3 else mask[None]
     to_z, to_y, to_x = (1.0, *steps.tolist())[-3:]
@@ -253,7 +254,7 @@ def _squared_distance(
     whole = to_z == to_y == to_x == 1 and 2 * far**2 < 2**16
     squares: NDArray[np.number[Any]] = np.full(volume.shape, far, np.uint16 if whole else np.float32)
     squares[volume] = 0
-    for planes in (squares, squares[::-1]):  # counted forth and back
+    for planes in (squares, squares[::-1]):  # forwards and backwards
         for before, plane in pairwise(planes):
             np.minimum(plane, before + 1, out=plane)
     np.multiply(squares, squares, out=squares)
@@ -268,7 +269,7 @@ def _squared_distance(
 
 
 def _along(squares: NDArray[np.number[Any]], step: float, reach: float) -> None:
-    """Lower squared distances (L, …), in place, to what is nearer by a way along the first axis."""
+    """Lower squared distances (L, …), in place, where a step along the first axis leads to a lower one."""
     before = squares.copy(order="K")
     raised = np.empty_like(before)
     highest = before.max()

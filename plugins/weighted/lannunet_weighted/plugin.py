@@ -1,4 +1,4 @@
-"""The plugins. Weights of voxels and of classes meet in the task's `ce_dice`, which counts with both."""
+"""The plugins. The task's loss `ce_dice` multiplies the weights of voxels and of classes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lannunet_weighted.maps import Mode
 
 DIAGS = "nnUNetTrainerV2Weighted"
-"""What DIAG's nnU-Net calls `weighted`."""
+"""The name of `weighted` in DIAG's nnU-Net."""
 MODES: dict[str, Mode] = {"unet_border": "unet", "nearest_border": "nearest"}
 
 
@@ -32,8 +32,8 @@ class Weighted(Plugin):
         if not is_among(name, (DIAGS,)) or config.dice_factor == 0:
             return ()
         return [
-            f"{DIAGS}: the Dice term, with weights, counts {config.dice_factor:g} times, where DIAG's "
-            "nnU-Net leaves it out; trainer.weighted.dice_factor: 0 does so"
+            f"{DIAGS}: the weighted Dice term has the factor {config.dice_factor:g}; DIAG's nnU-Net has no "
+            "Dice term. To match it, set trainer.weighted.dice_factor: 0"
         ]
 
     @hookimpl
@@ -54,7 +54,7 @@ class Weighted(Plugin):
         if (self.config.ce_factor, self.config.dice_factor) == (1, 1):
             return loss
         if self.config.ce_factor == self.config.dice_factor == 0:
-            raise UserError("trainer.weighted: ce_factor and dice_factor are both 0. Leave one of them.")
+            raise UserError("trainer.weighted: ce_factor and dice_factor are both 0. Set one above 0.")
         changed = as_ce_dice(loss, "weighted")
         changed.ce_factor *= self.config.ce_factor
         changed.dice_factor *= self.config.dice_factor
@@ -62,7 +62,7 @@ class Weighted(Plugin):
 
 
 class ClassWeights(Plugin):
-    """Rare classes count more, in cross-entropy and Dice."""
+    """Rare classes have higher weights, in cross-entropy and Dice."""
 
     tasks = ("segmentation",)
     Config = ClassWeightsConfig
@@ -75,7 +75,7 @@ class ClassWeights(Plugin):
         loss = yield
         if self.run.regions:
             raise UserError(
-                "trainer.ce-dice-weighted: weighs classes that exclude each other, and this data set has "
+                "trainer.ce-dice-weighted: weights mutually exclusive classes, and this data set has "
                 "regions. Remove it from trainer.plugins."
             )
         plain, wanted, names = (

@@ -1,4 +1,4 @@
-"""The weight maps of a run's cases: found beside them, or made."""
+"""The weight maps of a run's cases: read from files, or computed."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def find_maps(dataset: SegmentationDataset, folder: Path | None) -> dict[str, Pa
 
     Args:
         dataset: The data set.
-        folder: Where they lie; None: where `lannunet weightmaps` puts them.
+        folder: Folder of the maps; None: the folder to which `lannunet weightmaps` writes them.
 
     Raises:
-        UserError: A training case has none.
+        UserError: A training case has no weight map.
     """
     preprocessed = dataset.layout == "preprocessed"
     beside = [dataset.path] if preprocessed else [dataset.path / f"weightmaps{part}" for part in ("Tr", "Ts")]
@@ -42,8 +42,8 @@ def find_maps(dataset: SegmentationDataset, folder: Path | None) -> dict[str, Pa
         more = f" ({len(without)} cases have none)" if len(without) > 1 else ""
         raise UserError(
             f"{folders[0]}: there is no weight map of case {without[0]}, {without[0]}{WEIGHT_MAP}.npy{more}. "
-            f"Make them (lannunet weightmaps {dataset.path}), give their folder (trainer.weighted.folder), "
-            "or set trainer.weighted.generate: unet_border."
+            f"Compute the maps (lannunet weightmaps {dataset.path}), give their folder "
+            "(trainer.weighted.folder), or set trainer.weighted.generate: unet_border."
         )
     return paths
 
@@ -51,14 +51,14 @@ def find_maps(dataset: SegmentationDataset, folder: Path | None) -> dict[str, Pa
 def generate_maps(
     dataset: SegmentationDataset, folder: Path, mode: Mode, w0: float, sigma: float
 ) -> dict[str, Path]:
-    """The same of all cases with a label, made where they are not there yet or the label has changed since.
+    """The weight map of each case with a label, computed if it is missing or the label has changed.
 
     Args:
         dataset: The data set.
-        folder: Gets a folder for this recipe.
+        folder: The folder in which a folder for these parameters is created.
         mode: The formula, see `maps`.
         w0: The weight of borders.
-        sigma: How far they reach, in voxels.
+        sigma: The width of borders, in voxels.
     """
     recipe = Recipe(mode, w0, sigma, half=True)
     key = (str(dataset.path.resolve()), dataset.class_names, recipe, FORMULA)
@@ -69,7 +69,7 @@ def generate_maps(
     maps = {case: file for case, file in files.items() if file is not None}
     todo = {file.target: _state(file.path) for file in maps.values() if not _made_of_this(file)}
 
-    def record(target: Path) -> None:  # at once: what an interrupted run has made is kept
+    def record(target: Path) -> None:  # immediately, so that maps of an interrupted run are kept
         write_text(_record(target), json.dumps([todo[target], _state(target)]))
 
     if todo:
@@ -89,7 +89,7 @@ def _label_file(case: Case, dataset: SegmentationDataset, below: Path) -> LabelF
 
 
 def _made_of_this(file: LabelFile) -> bool:
-    """Whether label and map are those that the record beside the map speaks of."""
+    """Whether the label and the map are unchanged since the record beside the map was written."""
     try:
         found = json.loads(_record(file.target).read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -102,7 +102,7 @@ def _record(target: Path) -> Path:
 
 
 def _state(path: Path) -> list[int]:
-    """When a file was written, in ns, and its bytes."""
+    """The modification time of a file, in ns, and its size in bytes."""
     try:
         stat = path.stat()
     except OSError as error:
@@ -111,5 +111,5 @@ def _state(path: Path) -> list[int]:
 
 
 def _jobs(files: Sequence[LabelFile]) -> int:
-    """One process where starting others would take longer."""
+    """One process if starting more would take longer than the work; else 0, one per core."""
     return 1 if sum(file.path.stat().st_size for file in files) < 1 << 20 else 0

@@ -79,7 +79,7 @@ def test_maps_of_a_raw_folder(raw, capsys):
         weights = np.load(raw / "weightmapsTr" / f"case_{n}_weightmap.npy")
         assert (weights.dtype, weights.shape) == (np.float32, (1, 9, 20, 22))
         np.testing.assert_array_equal(weights[0], weight_map(draw_label(n), [1, 2], "unet"))
-    assert "3 weight maps made" in capsys.readouterr().out
+    assert "3 weight maps computed" in capsys.readouterr().out
 
 
 def test_maps_lie_beside_preprocessed_cases_as_nnunet_has_them(stage):
@@ -125,7 +125,7 @@ def test_maps_that_are_there_are_kept_unless_told(raw, capsys):
 
     assert lannunet(raw, "--jobs", 1) == 0
     assert np.load(kept).shape == (1,)
-    assert "2 weight maps made, 1 kept" in capsys.readouterr().out
+    assert "2 weight maps computed, 1 kept" in capsys.readouterr().out
 
     assert lannunet(raw, "--jobs", 1, "--overwrite") == 2  # a third-party map
     assert "case_1_weightmap.npy: lannunet did not write this file" in capsys.readouterr().err
@@ -239,12 +239,12 @@ def test_the_script_ends_as_every_command_does(stage, capfd, monkeypatch):
         (["--sigma", "0"], "--sigma: 0 is not a width"),
         (["--sigma", "nan"], "--sigma: nan is not a width"),
         (["--w0", "-1"], "--w0: -1 is not a weight"),
-        (["--w0", "1e6", "--half"], "--half: float16 holds no weight of 1e+06"),
+        (["--w0", "1e6", "--half"], "--half: float16 cannot store a weight of 1e+06"),
         (["-c", "1,x"], "--classes: 'x' is not a class"),
         (["-c", "0"], "--classes: '0' is not a class"),
         (["-c", "1,7"], "--classes: 7 is not a class of"),
-        (["--objects", "instances", "-c", "1"], "--objects instances: is for --mode unet, without --classes"),
-        (["--matching-pattern", "liver*"], "holds no case of the name liver*"),
+        (["--objects", "instances", "-c", "1"], "works with --mode unet and without --classes"),
+        (["--matching-pattern", "liver*"], "has no case with a name like liver*"),
     ],
 )
 def test_bad_options_are_refused(stage, arguments, said, capsys):
@@ -260,16 +260,16 @@ def test_bad_folders_are_refused(stage, tmp_path, capsys):
 
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "absent", "is not a folder")
-    refused(tmp_path / "empty", "holds no case")
+    refused(tmp_path / "empty", "has no case")
     (stage.parent / "dataset.json").rename(tmp_path / "dataset.json")
-    refused(stage, "or give them: --classes 1,2")
+    refused(stage, "or give the classes: --classes 1,2")
     (tmp_path / "dataset.json").rename(stage.parent / "dataset.json")
     np.savez(stage / "case_0.npz", data=np.full((2, 4, 4, 4), 0.5))
     refused(stage, "case_0.npz: its labels are not whole numbers")
     np.savez(stage / "case_0.npz", data=np.full((2, 4, 4, 4), np.nan))
     refused(stage, "case_0.npz: its labels are nan")
     np.savez(stage / "case_0.npz", data=np.zeros((4, 4)))
-    refused(stage, "case_0.npz: an array of shape (4, 4)")
+    refused(stage, "case_0.npz: has the shape (4, 4)")
     (stage / "case_0.npz").write_bytes(b"damaged")
     refused(stage, "case_0.npz: damaged")
 

@@ -399,12 +399,12 @@ def test_an_ignored_class_teaches_nothing(segmentation_project, ignore):
     ("settings", "said"),
     [
         ({"class_weights": [1, 2]}, ("2 weights for 3 classes", "background, bright, dark")),
-        ({"class_weights": {"Bright": 2}}, ("no class 'Bright'", "bright")),
-        ({"class_weights": [1, 0, 0]}, ("every class but the background weighs 0",)),
+        ({"class_weights": {"Bright": 2}}, ("'Bright' is not a class", "bright")),
+        ({"class_weights": [1, 0, 0]}, ("every class except the background has the weight 0",)),
         ({"class_weights": [1, -1, 0]}, ("trainer.ce-dice-weighted.class_weights",)),
         ({"class_weights": "inverse"}, ("inverse_frequency", "effective_number")),
-        ({"ignore_label": "grey"}, ("no class grey", "1 bright")),
-        ({"ignore_label": 3}, ("no class 3", "2 dark")),
+        ({"ignore_label": "grey"}, ("grey is not a class", "1 bright")),
+        ({"ignore_label": 3}, ("3 is not a class", "2 dark")),
     ],
 )
 def test_class_weights_that_cannot_be(segmentation, capsys, settings, said):

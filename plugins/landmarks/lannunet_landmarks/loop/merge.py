@@ -92,7 +92,7 @@ def merge(
     check: Callable[[Mapping[str, Any]], None] = lambda before: None,
     keep: bool = True,
 ) -> Merged:
-    """Merge corrected annotations into a JSON of ours, which is made where there is none.
+    """Merge corrected annotations into an annotation file, which is created if it does not exist.
 
     A sample is known by its image, also under another path. Landmarks that `corrected` does not label stay.
     Each sample that is new or changed gets the time and `by` in its `annotated`. The file is replaced as a
@@ -182,12 +182,12 @@ def by_images(
 
 
 def annotated_in(path: Path, images: Sequence[Path]) -> dict[Path, dict[str, Any]]:
-    """The landmarks, as written, of those of `images` that a JSON of ours has annotated: by image, then name.
+    """The landmarks, as written, of those of `images` that an annotation file contains: by image, then name.
 
     Images are known as `merge` knows them: also under another path.
 
     Raises:
-        UserError: The JSON is not ours, or damaged.
+        UserError: The file is not an annotation file, or damaged.
     """
     if not path.exists():
         return {}
@@ -198,7 +198,7 @@ def annotated_in(path: Path, images: Sequence[Path]) -> dict[Path, dict[str, Any
 
 
 def back_up(path: Path) -> Path:
-    """Copy a file beside itself, under a name of the time that is no JSON's."""
+    """Copy a file to its folder, under a name with the time that does not end in .json."""
     stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     number, target = 1, path.with_name(f"{path.name}.{stamp}.bak")
     while target.exists():
@@ -215,7 +215,7 @@ def _read(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
     found = own_content(path, -1)
     if found is None:
         raise UserError(
-            f"{path}: is no JSON of ours with annotated samples. Convert it first: "
+            f"{path}: is not an annotation file with annotated samples. Convert it first: "
             f"lannunet import {path} -o annotations.json"
         )
     return dict(found.json)

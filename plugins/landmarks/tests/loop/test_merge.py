@@ -161,7 +161,7 @@ def test_what_does_not_fit_is_refused_and_nothing_changes(annotations):
     assert annotations.read_bytes() == before
     other = folder / "coco.json"
     other.write_text("{}")
-    with pytest.raises(UserError, match="is no JSON of ours"):
+    with pytest.raises(UserError, match="is not an annotation file"):
         merge(other, corrected(folder, tip=(1, 2)), by="anna")
 
 

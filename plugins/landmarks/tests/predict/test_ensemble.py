@@ -297,7 +297,7 @@ def test_images_that_a_member_was_trained_on_are_told(five, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"inference": {"ensemble_inference": True}}, "holds no folds (fold0, fold1 …)"),
+        ({"inference": {"ensemble_inference": True}}, "has no folds (fold0, fold1 …)"),
         (
             {"inference": {"ensemble_inference": True, "ensemble_checkpoints": ["none.pt"]}},
             "none.pt is not a model file or a run's folder",

@@ -79,7 +79,7 @@ def test_what_no_graph_can_do_is_refused(trained):
     with pytest.raises(UserError, match="holds 2 models of an ensemble"):
         LandmarkModel(trained.out, also=[trained.out]).graph()
     with pytest.raises(
-        UserError, match="nonzero cannot be exported; what can are zscore, percentile, none and ct"
+        UserError, match=r"nonzero cannot be exported\. Choose one of zscore, percentile, none, ct"
     ):
         opened(trained, sampler={"normalisation": "nonzero"}).graph()
     patch = {"inference_mode": "patchify_and_stitch"}

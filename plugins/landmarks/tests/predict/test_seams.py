@@ -62,7 +62,7 @@ def test_the_error_at_seams_is_that_inside(tmp_path):
 def compared(project, model, samples):
     """The errors of the same landmarks near a seam of one grid of patches, and well inside one of another.
 
-    The grids differ by what is cut off at the images' near sides. Of landmarks that were learned.
+    The grids differ by the part cropped at the images' near sides. Landmarks that were learned are compared.
     """
     near, inside = [], []
     for shift in ((0, 0), (0, SEAM), (SEAM, 0), (SEAM, SEAM)):

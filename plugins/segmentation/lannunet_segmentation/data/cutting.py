@@ -1,4 +1,4 @@
-"""Boxes of an array that may reach beyond it."""
+"""Boxes of an array that may extend beyond it."""
 
 from __future__ import annotations
 

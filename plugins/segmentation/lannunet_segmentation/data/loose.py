@@ -66,7 +66,7 @@ def _grouped(files: Sequence[Path], channels: int, readers: ImageFiles) -> dict[
             if int(match[2]) < channels or f"{match[1]}_0000" in all_stems:
                 name, channel = match[1], int(match[2])
             else:
-                echo(f"warning: {terminal_text(file)}: is taken for a case, not for a channel", err=True)
+                echo(f"warning: {terminal_text(file)}: is treated as a case, not as a channel", err=True)
         found = grouped.setdefault(name, {})
         if channel in found:
             raise UserError(

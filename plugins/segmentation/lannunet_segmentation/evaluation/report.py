@@ -185,7 +185,7 @@ def read_label_maps(case: SegmentedCase, dataset: SegmentationDataset) -> tuple[
 
 
 def _predicted(case: SegmentedCase, dataset: SegmentationDataset) -> Labels:
-    """A label map of ours, read with our reader, even if a plugin has one for the suffix."""
+    """A predicted label map, read by LannU-Net even if a plugin has a reader for the suffix."""
     return read_label(case.predicted, replace(dataset, files=IMAGE_FILES))[0]
 
 

@@ -51,7 +51,7 @@ def test_loose_files_that_cannot_be(tmp_path):
 def test_a_number_that_is_no_channel_belongs_to_the_name(tmp_path, capsys):
     write(tmp_path / "Img_0069.nii.gz", image_values(SIZE[::-1]))
     assert [case.id for case in loose_cases([tmp_path], 1, 3)] == ["Img_0069"]
-    assert "Img_0069.nii.gz: is taken for a case" in capsys.readouterr().err
+    assert "Img_0069.nii.gz: is treated as a case" in capsys.readouterr().err
     write(tmp_path / "Img_0000.nii.gz", image_values(SIZE[::-1]))
     refused("Img_0069", "channel 69", "add _0000", call=lambda: loose_cases([tmp_path], 1, 3))
 

@@ -16,7 +16,7 @@ SLICES = 30
 
 @pytest.fixture
 def study(segmentation, tmp_path):
-    """A trained project, and 60 files of two series: of one a slice is missing, of the other one is twice."""
+    """A trained project, and 60 files of two series: one lacks a slice, the other has a duplicate slice."""
     assert segmentation.train() == 0
     volume = np.random.default_rng(0).integers(60, 140, (SLICES, 24, 20)).astype(np.uint16)
     volume[8:20, 8:16, 4:12] = 180
@@ -41,7 +41,7 @@ def test_a_folder_is_a_volume_or_one_sentence_and_comes_back_as_dicom_seg(
     code, said = predict("plain")
     assert code == 2 and "a slice is missing between plain006.dcm and plain008.dcm" in said
     code, said = predict("contrast", "--format", "dicom-seg")
-    assert code == 0 and "there twice, and counted once: twice003.dcm" in said
+    assert code == 0 and "duplicate slices are left out: twice003.dcm" in said
 
     # With the slice, each series is a case, whether both are predicted or one is named.
     content = pydicom.dcmread(tmp_path / "both/plain006.dcm")

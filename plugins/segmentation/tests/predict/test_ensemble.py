@@ -140,7 +140,7 @@ def test_a_run_joins_the_models_that_it_names(volumes, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("inference", "said"),
     [
-        ({"ensemble_inference": True}, "holds no folds (fold0, fold1 …)"),
+        ({"ensemble_inference": True}, "has no folds (fold0, fold1 …)"),
         (
             {"ensemble_inference": True, "ensemble_checkpoints": ["none.pt"]},
             "none.pt is not a model file or a run's folder",

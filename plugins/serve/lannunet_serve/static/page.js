@@ -4,9 +4,9 @@
 
 const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
-const DOT = 7, HIT = 18; // screen pixels: radii of a point, and of what a finger may touch
+const DOT = 7, HIT = 18; // screen pixels: radii of a point, and of its touch area
 let state = { images: [], names: [] };
-let open = null; // what /images/KEY returned, with `marks`, what is on the screen
+let open = null; // the response of /images/KEY, with `marks`, the landmarks on the screen
 let chosen = 0, z = 0, zoom = 1, changed = false;
 
 async function ask(path, options = {}) {
@@ -26,7 +26,7 @@ function attempt(work) {
   };
 }
 
-// A mark is {at, occluded, absent, changed}; `at` is null where the landmark is not placed.
+// A mark is {at, occluded, absent, changed}; `at` is null if the landmark is not placed.
 function markOf(written) {
   if (written === null) return { at: null, occluded: false, absent: false };
   if (written === "absent") return { at: null, occluded: false, absent: true };
@@ -72,7 +72,7 @@ async function show(key) {
   if (stays()) return;
   say("Predicting …");
   const found = await ask(`images/${key}`);
-  if (stays()) return; // what was corrected meanwhile
+  if (stays()) return; // corrections in the meantime
   open = found;
   changed = false;
   zoom = 1;
@@ -115,7 +115,7 @@ function plane() {
   if (state.task === "segmentation") $("labels").src = `images/${open.key}/labels?z=${z}`;
 }
 
-function pixelsOfScreen() { // image pixels to a screen pixel
+function pixelsOfScreen() { // image pixels per screen pixel
   const width = $("points").getBoundingClientRect().width;
   return width > 0 ? open.size[0] / width : 1;
 }
@@ -135,7 +135,7 @@ function draw() {
     if (index === chosen) button.setAttribute("aria-current", "true");
     button.addEventListener("click", () => {
       choose(index);
-      $("list").children[index].firstChild.focus(); // draw() made it anew
+      $("list").children[index].firstChild.focus(); // draw() has replaced it
     });
     const item = document.createElement("li");
     item.append(button);
@@ -203,7 +203,7 @@ function move(index, at) {
   say("Not saved yet.");
 }
 
-function position(event) { // of a pointer, in pixels of the image
+function position(event) { // position of a pointer, in pixels of the image
   const point = new DOMPoint(event.clientX, event.clientY).matrixTransform($("points").getScreenCTM().inverse());
   return open.size.length === 3 ? [point.x, point.y, z] : [point.x, point.y];
 }
@@ -245,7 +245,7 @@ const occluded = () => mark((before) => before.at === null ? before : { ...befor
 
 const save = attempt(async () => {
   if (!open || !open.marks) return;
-  const saving = open, marks = [...open.marks]; // another image may be opened, and marks moved, meanwhile
+  const saving = open, marks = [...open.marks]; // another image may be opened, and marks moved, in the meantime
   const body = JSON.stringify({ points: marks.map(writtenOf), before: saving.saved });
   const answer = await ask(`images/${saving.key}`, { method: "PUT", body });
   saving.saved = answer.saved;
@@ -255,7 +255,7 @@ const save = attempt(async () => {
     draw();
   }
   await refresh();
-  say(changed ? "Saved, except what was changed meanwhile." : `Saved to ${state.into}.`);
+  say(changed ? "Saved, except for changes in the meantime." : `Saved to ${state.into}.`);
 });
 
 const step = attempt(async (by) => {

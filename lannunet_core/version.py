@@ -1,5 +1,7 @@
 """The core's version, from its package metadata."""
 
-from importlib.metadata import version
+from functools import cache
+from importlib import metadata
 
+version = cache(metadata.version)
 __version__ = version("lannunet-core")

@@ -6,7 +6,7 @@ A model for inference is a safetensors file with the other fields as JSON; a tra
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +89,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         if path.suffix == BEST_MODEL.suffix:
             file.write(as_safetensors(checkpoint))
         else:
-            torch.save({METADATA: FORMAT, **asdict(checkpoint)}, file)
+            torch.save({METADATA: FORMAT, **vars(checkpoint)}, file)
 
 
 def as_safetensors(checkpoint: Checkpoint) -> bytes:
     from safetensors.torch import save
 
-    rest = asdict(checkpoint)
+    rest = dict(vars(checkpoint))
     state = rest.pop("learner")
     # Copies, as tensors that share memory are refused.
     tensors = {

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from lannunet_core.plugins.tasks import asked_of
 from lannunet_core.record import RECORD, earlier_results, lock_folder, remove_recorded, sweep
 from lannunet_core.run.checkpoint import plugin_versions
 from lannunet_core.run.processes import is_first
+from lannunet_core.version import version
 
 CENTRES_FILE = "centres.csv"  # predictions of the first of two stages in all splits
 NEXT_STAGE_FOLDER = "next_stage"  # label maps of the first of two stages, for the second
@@ -34,10 +34,8 @@ RUN_FILES = (
     *("cases.csv", "summary.json", "report.html", CENTRES_FILE),
 )
 METHODS_FOLDER = "methods"
-RUN_FOLDERS = (
-    *("checkpoints", "debug", "failure", "predictions", METHODS_FOLDER),
-    *(NEXT_STAGE_FOLDER, SECOND_STAGE_FOLDER),
-)
+RUN_FOLDERS: tuple[str, ...] = ("checkpoints", "debug", "failure", "predictions", METHODS_FOLDER)
+RUN_FOLDERS += (NEXT_STAGE_FOLDER, SECOND_STAGE_FOLDER)
 
 
 def refuse_folder(folder: Path, key: str, ways_out: str | None) -> None:

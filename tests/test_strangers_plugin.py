@@ -1,4 +1,4 @@
-"""Wheels of core, U-Net and landmarks in a fresh environment: a third-party plugin of one hook is trained.
+"""A third-party plugin of one hook is trained.
 
 The plugin is the example of `docs/plugins.md`.
 """
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from lannunet_core import cli
 
 DOCUMENTATION = Path(__file__).parents[1] / "docs" / "plugins.md"
 
@@ -34,27 +36,19 @@ def test_the_strangers_plugin_is_short():
     assert example("python").count("@hookimpl") == 1
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory, build_wheel, wheels_to_train, fresh_environment):
-    stranger = tmp_path_factory.mktemp("stranger")
-    (stranger / "strangers_net.py").write_text(example("python"))
-    (stranger / "pyproject.toml").write_text(example("toml"))
-    return fresh_environment(*wheels_to_train, build_wheel(stranger))
+@pytest.fixture
+def installed(distribution):
+    """The example, as its pyproject.toml declares it."""
+    name, version, requirement, plugin, value = re.search(
+        r'name = "(.+)"\nversion = "(.+)"\ndependencies = \["(.+)"\].*\n(\S+) = "(.+)"',
+        example("toml"),
+        re.DOTALL,
+    ).groups()
+    source = {"strangers_net.py": example("python")}
+    distribution(name, {plugin: value}, source, version=version, requires=[requirement])
 
 
-def test_only_wheels_are_seen(environment, tmp_path):
-    where = environment.call("python", "-c", "import lannunet_core as c; print(c.__file__)", cwd=tmp_path)
-    assert Path(where.stdout.strip()).is_relative_to(environment.programs.parent)
-    listed = json.loads(environment.call("lannunet", "plugins", "list", "--json", cwd=tmp_path).stdout)
-    assert listed["problems"] == []
-    seen = {p["name"]: (p["distribution"], p["source"], p["hooks"], p["problems"]) for p in listed["plugins"]}
-    assert seen == {
-        "unet": ("lannunet-unet", "wheel", ["network"], []),
-        "Tiny-Net": ("strangers-net", "wheel", ["network"], []),
-    }
-
-
-def test_the_strangers_plugin_trains(environment, tmp_path):
+def test_the_strangers_plugin_trains(installed, tmp_path, monkeypatch):
     (tmp_path / "images").mkdir()
     rng = np.random.default_rng(0)
     samples = []
@@ -69,8 +63,11 @@ def test_the_strangers_plugin_trains(environment, tmp_path):
     (tmp_path / "points.json").write_text(json.dumps(dataset))
     (tmp_path / "run.yaml").write_text(RUN)
 
-    environment.call("lannunet", "config", "check", "run.yaml", cwd=tmp_path)
-    environment.call("lannunet", "train", "run.yaml", cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for command in (["config", "check"], ["train"]):
+        with pytest.raises(SystemExit) as end:
+            cli.main([*command, "run.yaml"])
+        assert not end.value.code
 
     predicted = (tmp_path / "out" / "predictions.csv").read_text().splitlines()
     assert len(predicted) == 1 + len(splits["testing"])

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from lannunet_core.errors import UserError
 from lannunet_core.run.batches import EpochOrder, collate, make_loader, to_device
-from lannunet_core.run.workers import loaded_batches
+from lannunet_core.run.workers import end_workers, loaded_batches
 
 # Batches
 
@@ -72,6 +72,7 @@ def test_a_loader(workers):
         next(batches)
     assert str(error.value) == "6: is too much. Take less."
     assert torch.equal(torch.get_rng_state(), before)
+    end_workers(loader)
 
 
 # Order

@@ -204,15 +204,24 @@ def refused(value, schema, root) -> list[str]:
     return found
 
 
+@pytest.fixture(scope="module")
+def kept():
+    """The schema, once it is made."""
+    return {}
+
+
 @pytest.fixture
-def schema(distribution, tmp_path):
+def schema(kept, distribution, tmp_path):
+    if kept:
+        return kept
     distribution(
         "toys",
         {"toynet": "toy_net:P", "Toy-Net-2": "toy_net:P", "toyloss": "toy_loss:P"},
         {"toy_net.py": NETWORK, "toy_loss.py": LOSS},
     )
     assert run("schema", "-o", tmp_path / "schema.json") == 0
-    return json.loads((tmp_path / "schema.json").read_text())
+    kept |= json.loads((tmp_path / "schema.json").read_text())
+    return kept
 
 
 def test_schema_is_of_its_dialect_and_has_every_installed_plugin(schema):

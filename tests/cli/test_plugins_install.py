@@ -66,6 +66,7 @@ def wheel(tmp_path):
     return make
 
 
+@pytest.mark.slow
 def test_install_says_what_it_brought_and_uninstall_takes_it_away(lannunet, wheel):
     path = wheel(
         "acme-nets",

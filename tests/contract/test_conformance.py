@@ -51,7 +51,8 @@ PLUGINS = {
 }
 
 
-LONG = {"field in the loss", "GAN", "segmentation: inputs", "one file"}  # what others here check as well
+LONG = {"field in the loss", "GAN", "segmentation: field", "segmentation: inputs", "one file"}
+"""They run with the slow tests; others here check the same."""
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from tests.fixtures.nnunet import blocks, preprocessed
 from tests.fixtures.projects import draw_project, draw_segmentation_project
 from tests.fuzz.mutations import as_json, damaged, trees
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
 IN_ALL = 100_000
 LONGEST = timedelta(seconds=10)
 MEMORY = 2 << 30  # bytes

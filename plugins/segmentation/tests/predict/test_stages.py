@@ -317,7 +317,7 @@ def test_a_cascade_learns_what_no_patch_shows(tmp_path, size):
     """Which ball is which; a run with the same patches at full resolution cannot."""
     project = draw_sides(tmp_path / "project", size)
     dimensions = len(size)
-    project.set(solver={"max_epochs": 4, "mini_batch_size": 50, "data_loader_batch_size_train": 8})
+    project.set(solver={"max_epochs": 8, "mini_batch_size": 50, "data_loader_batch_size_train": 8})
     project.config["sampler"] |= {
         "foreground_share": 0.6,
         "patch": {"sample_patch_size": [24, 8, 4][:dimensions]},

@@ -52,14 +52,14 @@ def charts_of(
         charts += [
             make_chart(
                 "Error by landmark",
-                "Boxes hold the middle half of the cases, the line is the median; every dot is a case."
+                "Boxes contain the middle half of the cases, lines are medians, and dots are cases."
                 + (" The axis is logarithmic." if squashed(errors) else ""),
                 lambda axis: draw_boxes(axis, errors, names, f"radial error ({unit})", squashed(errors)),
                 height=box_height(names),
             ),
             make_chart(
                 "Detection rate",
-                "Share of landmarks within a radius of the annotation; one not found counts as a miss.",
+                "Share of landmarks within a radius of the annotation. A landmark that is not found counts as a miss.",
                 lambda axis: _draw_detection(axis, summary, errors, by_mean),
             ),
         ]
@@ -67,7 +67,7 @@ def charts_of(
             charts.append(
                 make_chart(
                     "Error against confidence",
-                    "Large errors should come with a small confidence."
+                    "Large errors should have a low confidence."
                     + (" The axis of errors is logarithmic." if squashed(errors) else ""),
                     lambda axis: _draw_confidence(axis, confidence, errors, unit),
                 )
@@ -77,8 +77,8 @@ def charts_of(
             charts.append(
                 make_chart(
                     "Confidence and accuracy",
-                    f"Share of points within {certain['radius']:g} {certain['unit']} at each confidence; a "
-                    "calibrated confidence lies on the line. Bars show what chance allows.",
+                    f"Share of points within {certain['radius']:g} {certain['unit']} at each confidence. "
+                    "Calibrated confidence lies on the line. Bars are 95 % intervals.",
                     lambda axis: _draw_truth(axis, certain["groups"]),
                 )
             )
@@ -88,7 +88,7 @@ def charts_of(
         charts.append(
             make_chart(
                 "Confidence by landmark",
-                "Boxes hold the middle half of the cases, the line is the median; every dot is a case.",
+                "Boxes contain the middle half of the cases, lines are medians, and dots are cases.",
                 lambda axis: draw_boxes(axis, confidence, names, "confidence"),
                 height=box_height(names),
             )
@@ -113,7 +113,7 @@ def _calibration_charts(calibration: Mapping[str, Any]) -> list[Chart]:
     charts = [
         make_chart(
             "Coverage of the regions",
-            "Share of true points in their regions; the line is the guaranteed coverage.",
+            "Share of true points inside their regions; the line is the guaranteed coverage.",
             lambda axis: _draw_reliability(axis, rows),
         )
     ]

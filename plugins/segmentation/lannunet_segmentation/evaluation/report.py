@@ -252,7 +252,7 @@ def _mean_dice(case: MeasuredCase) -> float | None:
 
 def _charts(measured: Sequence[MeasuredCase], names: Sequence[str], unit: str) -> list[Chart]:
     evaluated = [case for case in measured if case.metrics is not None]
-    boxes = "Boxes hold the middle half of the cases, the line is the median; every dot is a case."
+    boxes = "Boxes contain the middle half of the cases, lines are medians, and dots are cases."
     charts = []
     for figure, title, label in (
         ("dice", "Dice by class", "Dice"),

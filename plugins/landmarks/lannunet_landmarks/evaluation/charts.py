@@ -59,7 +59,7 @@ def charts_of(
             ),
             make_chart(
                 "Detection rate",
-                "Share of landmarks within a radius of the annotation. A landmark that is not found counts as a miss.",
+                "Share of landmarks within a radius of the annotation. Landmarks not found count as misses.",
                 lambda axis: _draw_detection(axis, summary, errors, by_mean),
             ),
         ]

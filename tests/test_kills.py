@@ -180,7 +180,6 @@ SOME = [
     ("predict segmentation", "full", 3),
     ("folds", "SIGKILL", 2),
     ("calibrate", "SIGINT", 1),
-    ("weightmaps", "SIGTERM", 2),
 ]
 
 

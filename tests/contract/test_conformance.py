@@ -51,7 +51,15 @@ PLUGINS = {
 }
 
 
-LONG = {"field in the loss", "GAN", "segmentation: field", "segmentation: inputs", "one file"}
+LONG = {
+    "field in the loss",
+    "GAN",
+    "coordinates",
+    "teacher",
+    "segmentation: field",
+    "segmentation: inputs",
+    "one file",
+}
 """They run with the slow tests; others here check the same."""
 
 

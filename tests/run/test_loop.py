@@ -123,7 +123,14 @@ def test_the_best_model_of_an_earlier_version_stays_the_best(stoppable, workshop
     assert any(not torch.equal(now[name], value) for name, value in last.items())
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("SIGTERM", 143),
+        pytest.param("SIGINT", 130, marks=pytest.mark.slow),
+        pytest.param("SIGHUP", 129, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_reaches_the_whole_group_of_processes(stoppable, name, code):
     ended = stoppable.start(
         "train",

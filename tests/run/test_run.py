@@ -415,6 +415,7 @@ def test_a_volume_phantom_is_learned(make_project):
     assert summary(project.out)["overall"]["px"]["mean"] < 1.5
 
 
+@pytest.mark.slow
 def test_two_channels_are_learned(make_project):
     """Each landmark is visible in only one channel."""
     project = make_project(

@@ -82,7 +82,12 @@ LANDMARKS = {
 
 
 @pytest.mark.parametrize(
-    ("name", "dimensions"), [*((name, 2) for name in LANDMARKS), ("covariance", 3), ("phdnet", 3)]
+    ("name", "dimensions"),
+    [
+        *((name, 2) for name in LANDMARKS),
+        pytest.param("covariance", 3, marks=pytest.mark.slow),
+        ("phdnet", 3),
+    ],
 )
 def test_of_landmarks(make_project, waits, name, dimensions):
     project = make_project(sizes=[(40,) * dimensions], input_size=[32] * dimensions)

@@ -46,7 +46,7 @@ def nested(project, ignore=False):
     redeclare(project.raw, labels=labels, regions_class_order=[1, 2, 3])
 
 
-@pytest.mark.parametrize("ignore", [False, True])
+@pytest.mark.parametrize("ignore", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_nested_regions_train_and_are_evaluated_one_by_one(segmentation_project, ignore, capsys):
     project = segmentation_project(size=(48, 40), ending=".png", patch=(48, 40))
     nested(project, ignore)

@@ -32,7 +32,10 @@ def predictions(project) -> dict[str, bytes]:
     [
         {"size": (20, 24, 16), "spacing": (1.0, 0.5, 2.0)},
         {"size": (48, 40), "ending": ".png", "patch": (32, 32)},
-        {"size": (48, 40), "ending": ".nii.gz", "patch": (32, 24), "spacing": (0.7, 0.7)},
+        pytest.param(
+            {"size": (48, 40), "ending": ".nii.gz", "patch": (32, 24), "spacing": (0.7, 0.7)},
+            marks=pytest.mark.slow,
+        ),
         {"size": (48, 40, 1), "ending": ".nii.gz", "patch": (32, 32), "spacing": (0.7, 0.7, 5.0)},
     ],
     ids=["volumes", "png", "nifti-2d", "nifti-slice"],

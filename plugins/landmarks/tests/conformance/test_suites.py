@@ -171,6 +171,7 @@ class Model(Plugin):
 """
 
 
+@pytest.mark.slow
 def test_outputs_labels_and_decoder_of_its_own(install_model, failures):
     """An architecture whose outputs only it can decode is tested through its own hooks."""
     install_model(CELLS, CELLS_PARTS)

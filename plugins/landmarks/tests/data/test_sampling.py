@@ -62,7 +62,13 @@ def places(sampling, transform, sample, draws=4000, image=IMAGE):
 
 @pytest.mark.parametrize(
     "transform",
-    [identity(), turned(0, mirror=True), turned(37, 1.3), turned(-100, 0.7, mirror=True), elastic()],
+    [
+        identity(),
+        turned(0, mirror=True),
+        turned(37, 1.3),
+        turned(-100, 0.7, mirror=True),
+        pytest.param(elastic(), marks=pytest.mark.slow),
+    ],
     ids=["as it is", "mirror", "turned", "turned mirror", "elastic"],
 )
 def test_a_landmark_is_shown_at_every_pixel_of_the_patch_as_often(transform):

@@ -44,6 +44,7 @@ def test_spacing_is_that_of_the_pixels_that_the_network_sees(make_project):
         assert json.loads((project.out / "run.json").read_text())["run"]["spacing"] == pytest.approx(spacing)
 
 
+@pytest.mark.slow
 def test_patches_teach(make_project):
     """With patches of images of mixed sizes, predicted patch by patch, blobs are found to one pixel."""
     project = on_patches(make_project(sizes=MIXED, splits={"training": 8, "validation": 2, "testing": 4}),

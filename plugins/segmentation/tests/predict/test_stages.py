@@ -227,7 +227,7 @@ def test_impossible_second_stages_are_refused_before_the_first(tmp_path, capsys)
     refused("the rest is the first's", inference={"tta": True})
     refused("Remove this key", preprocess={"previous_stage": "out"})
     refused("has 3 numbers", preprocess={"spacing": [1.0, 1.0, 1.0]})
-    refused("leave one pixel of the coarsest level", model={"unet": {"strides": [[2, 2]] * 6}})
+    refused("leave one pixel at the coarsest level", model={"unet": {"strides": [[2, 2]] * 6}})
     timed = ("solver.max_epochs=auto", "solver.budget_minutes=2")
     for command in ("train", "check"):
         refused(

@@ -90,6 +90,7 @@ from .stages import (
     keys_of_refine as keys_of_refine,
     second_model as second_model,
     second_stage as second_stage,
+    with_model_of as with_model_of,
 )
 
 # Patches of an image, and additional fields of samples

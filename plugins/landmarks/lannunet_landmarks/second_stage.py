@@ -31,4 +31,4 @@ def around_first(
     sampler: dict[str, Any] = {"sample_mode": "patch_centred"}
     if ("sampler", "patch", "resolution_to_sample_from") not in keys_of_refine(values):
         sampler["patch"] = {"resolution_to_sample_from": "full"}
-    return second_stage(written, values, first, path, {"sampler": sampler}, FIXED)
+    return second_stage(written, values, first, path, {"sampler": sampler}, FIXED, [("trainer", "fold")])

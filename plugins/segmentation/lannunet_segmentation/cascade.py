@@ -40,7 +40,10 @@ def full_resolution(
         "preprocess": {"previous_stage": str(trained or first.output.output_dir)},
         "solver": {"budget_minutes": first.solver.budget_minutes / 2},
     }
-    return second_stage(written, values, first, path, set_here, FIXED)
+    held_out: list[KeyPath] = [("trainer", "fold")]
+    if first.dataset.split_seed is None:
+        held_out.append(("solver", "seed"))
+    return second_stage(written, values, first, path, set_here, FIXED, held_out)
 
 
 def minutes_of_first(loaded: LoadedConfig) -> float:

@@ -7,6 +7,7 @@ of the second. `data/cascade.py` compensates for its better segmentation of imag
 from __future__ import annotations
 
 import numpy as np
+from lannunet_images import with_model_of
 
 from lannunet_core import (
     NEXT_STAGE_FOLDER,
@@ -46,9 +47,9 @@ def train_stages(
     Returns:
         The last stage's cases of the evaluated split.
     """
-    second = loaded.refine
-    if second is None:
+    if loaded.refine is None:
         return train(loaded, resume=resume, overwrite=overwrite)
+    second = with_model_of(loaded.refine, loaded)
     first, folder = divided(loaded), loaded.run.output.output_dir
     with releasing():  # both stages write into one folder, which stays locked between them
         lock_folder(folder)

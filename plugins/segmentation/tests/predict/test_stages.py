@@ -226,8 +226,10 @@ def test_impossible_second_stages_are_refused_before_the_first(tmp_path, capsys)
 
     refused("the rest is the first's", inference={"tta": True})
     refused("Remove this key", preprocess={"previous_stage": "out"})
+    refused("fold: the first stage has all, and both hold out the same images", trainer={"fold": 1})
+    refused("seed: the first stage has 0, and both hold out the same images", solver={"seed": 1})
     refused("has 3 numbers", preprocess={"spacing": [1.0, 1.0, 1.0]})
-    refused("leave one pixel of the coarsest level", model={"unet": {"strides": [[2, 2]] * 6}})
+    refused("leave one pixel at the coarsest level", model={"unet": {"strides": [[2, 2]] * 6}})
     timed = ("solver.max_epochs=auto", "solver.budget_minutes=2")
     for command in ("train", "check"):
         refused(
@@ -279,10 +281,7 @@ def test_another_set_is_evaluated_in_both_stages(folds, tmp_path):
         f"model.checkpoint={run}",
         f"output.output_dir={tmp_path / 'other'}",
     ]
-    before = dict(folds.config["refine"])
-    folds.config["refine"]["model"] = {"checkpoint": str(run / "refine")}
     assert folds.train(*(word for one in options for word in ("--set", one))) == 0
-    folds.config["refine"] = before
     (found,) = api.load(run).predict([folds.raw / "imagesTs" / "Ts0_0000.nii.gz"])
     again = labels_of(tmp_path / "other" / "refine" / "predictions" / "Ts0.nii.gz")
     np.testing.assert_array_equal(again, found.labels)

@@ -112,7 +112,7 @@ def second_model(model: Path) -> Path:
 
 
 def with_model_of(second: LoadedConfig, first: LoadedConfig) -> LoadedConfig:
-    """The second stage; under `inference_only` with that of the first one's model, unless it names its own."""
+    """The second stage; under `inference_only` with that of the first model, unless it names its own."""
     model, used = second.run.model, first.run.model.checkpoint
     if not second.run.trainer.inference_only or model.checkpoint is not None or used is None:
         return second

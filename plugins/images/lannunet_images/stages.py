@@ -22,6 +22,11 @@ from lannunet_core import (
     located,
 )
 
+SAME_IMAGES = (
+    "Both stages hold out the same images, or the second would be validated on images that the first was "
+    "trained on."
+)
+
 
 def keys_of_refine(values: Mapping[KeyPath, Value]) -> dict[KeyPath, Value]:
     """Values that a configuration sets below `refine`, by their lower-case keys there."""
@@ -39,7 +44,7 @@ def second_stage(
     path: Path,
     set_here: Mapping[str, Any],
     fixed: Mapping[KeyPath, str],
-    held_out: Sequence[KeyPath],
+    equal: Mapping[KeyPath, str],
 ) -> Stage:
     """The first stage's entries, replaced by those of `refine`, for `lannunet_core.Task.stage`.
 
@@ -52,10 +57,10 @@ def second_stage(
         path: See `Task.stage`.
         set_here: Values that the first stage determines, as nested sections; `refine` may replace them.
         fixed: Keys that `refine` cannot set, each with the reason, a sentence.
-        held_out: Keys that select the validation images, which both stages hold out.
+        equal: Keys that have one value in both stages, each with the reason, a sentence.
 
     Raises:
-        UserError: A key is not the second stage's own, or selects other validation images.
+        UserError: A key is not the second stage's own, or has another value than in the first.
     """
     own = keys_of_refine(values)
     sections = [name for name in STAGE_SECTIONS if name in type(first).model_fields]
@@ -66,11 +71,8 @@ def second_stage(
             )
         if keys in fixed:
             raise UserError(f"{value.at}: {fixed[keys]} Remove this key.")
-        if keys in held_out and value.value != (used := reduce(getattr, keys, first)):
-            raise UserError(
-                f"{value.at}: the first stage has {used}, and both hold out the same images, or the second "
-                "would be validated on what the first was trained on. Remove this key."
-            )
+        if keys in equal and value.value != (used := reduce(getattr, keys, first)):
+            raise UserError(f"{value.at}: the first stage has {used}. {equal[keys]} Remove this key.")
 
     def shared(entry: Entry) -> bool:
         """Whether both stages use it: not a model file, nor settings of another architecture."""
@@ -98,7 +100,7 @@ def second_stage(
     ]
     set_here = {**set_here, "output": {"output_dir": str(first.output.output_dir / SECOND_STAGE_FOLDER)}}
     determined = [replace(entry, suggested=True) for entry in entries(set_here, "refine", path.parent, {})]
-    return Stage([*given, *determined, *replacing], (*fixed, *held_out))
+    return Stage([*given, *determined, *replacing], (*fixed, *equal))
 
 
 def spelled(entry: Entry) -> KeyPath:

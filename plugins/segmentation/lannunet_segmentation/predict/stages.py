@@ -21,7 +21,7 @@ from lannunet_core import (
     releasing,
     share,
 )
-from lannunet_segmentation.cascade import divided
+from lannunet_segmentation.cascade import divided, naming_second
 from lannunet_segmentation.data.arrays import save_array
 from lannunet_segmentation.data.cases import read_case
 from lannunet_segmentation.data.normalise import prepared_size
@@ -53,8 +53,9 @@ def train_stages(
     first, folder = divided(loaded), loaded.run.output.output_dir
     with releasing():  # both stages write into one folder, which stays locked between them
         lock_folder(folder)
-        opened = open_run(second)
-        try_network(second, opened)
+        with naming_second():
+            opened = open_run(second)
+            try_network(second, opened)
         train(first, resume=resume, overwrite=overwrite)
         if not second.run.trainer.inference_only:
             segment_for_next(first, opened)

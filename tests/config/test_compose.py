@@ -570,6 +570,7 @@ def test_a_second_stage_of_another_architecture(load, distribution):
             "refine.sampler.patch.centres=a.csv",
             "refine.sampler.patch.centres: a second stage uses the first's predictions",
         ),
+        ("refine.trainer.fold=1", "refine.trainer.fold: the first stage has 0. Both stages hold out"),
         ("refine.dataset.root=x", "refine.dataset.root: a second stage has its own sampler, solver"),
         ("inference.evaluation_mode=use_input_size", "evaluation_mode cannot be use_input_size"),
         ("refine=3", "refine: found 3, should be a valid dictionary"),

@@ -9,6 +9,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,19 @@ class Trained:
     @property
     def refines(self) -> bool:
         return bool(self.checkpoint.config.get("refine"))
+
+    @cached_property
+    def second(self) -> Any:
+        """The content of the second stage's model file; None: there is none.
+
+        Raises:
+            UserError: It is not known where it is, or cannot be read.
+        """
+        if not self.refines:
+            return None
+        if self.run is None:
+            raise UserError(f"{self.path}: is the first of two stages. Give the folder of the run.")
+        return load_checkpoint(self.run / SECOND_STAGE_FOLDER)
 
 
 def create_bundle(
@@ -188,13 +202,10 @@ def find_models(runs: Sequence[Path]) -> list[Trained]:
 
 def write_model(model: Trained, folder: Path) -> None:
     """Write a model, and its second stage if it has one, in the layout of a run's folder."""
-    stages = [(model.path, model.checkpoint, model.run, folder)]
-    if model.refines:
-        if model.run is None:
-            raise UserError(f"{model.path}: is the first of two stages. Give the folder of the run.")
-        second = model.run / SECOND_STAGE_FOLDER
-        stages.append((second, load_checkpoint(second), second, folder / SECOND_STAGE_FOLDER))
-    for _, checkpoint, run, place in stages:
+    stages = [(model.checkpoint, model.run, folder)]
+    if model.second is not None and model.run is not None:
+        stages.append((model.second, model.run / SECOND_STAGE_FOLDER, folder / SECOND_STAGE_FOLDER))
+    for checkpoint, run, place in stages:
         (place / BEST_MODEL).parent.mkdir(parents=True)
         config = without_places(checkpoint.config)
         config["output"] = {**config.get("output", {}), "provenance": "names"}
@@ -271,7 +282,11 @@ def describe(models: Sequence[Trained], card: Card) -> Manifest:
     """The manifest of the models, without the list of files."""
     first = models[0].checkpoint
     used = {
-        (one["name"], one["distribution"], one["version"]) for m in models for one in m.checkpoint.plugins
+        (one["name"], one["distribution"], one["version"])
+        for model in models
+        for stage in (model.checkpoint, model.second)
+        if stage is not None
+        for one in stage.plugins
     }
     installed = sorted(one for one in used if one[1] != FILE)
     libraries = {**first.provenance.get("libraries", {})}

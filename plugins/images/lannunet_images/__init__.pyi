@@ -87,9 +87,11 @@ from .faster import prepare_to_train as prepare_to_train
 
 # Runs in two stages
 from .stages import (
+    SAME_IMAGES as SAME_IMAGES,
     keys_of_refine as keys_of_refine,
     second_model as second_model,
     second_stage as second_stage,
+    with_model_of as with_model_of,
 )
 
 # Patches of an image, and additional fields of samples

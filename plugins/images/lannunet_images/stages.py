@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,18 @@ from lannunet_core import (
     STAGE_SECTIONS,
     Entry,
     KeyPath,
+    LoadedConfig,
     RunConfig,
     Stage,
     UserError,
     Value,
     entries,
     located,
+)
+
+SAME_IMAGES = (
+    "Both stages hold out the same images, or the second would be validated on images that the first was "
+    "trained on."
 )
 
 
@@ -37,6 +44,7 @@ def second_stage(
     path: Path,
     set_here: Mapping[str, Any],
     fixed: Mapping[KeyPath, str],
+    equal: Mapping[KeyPath, str],
 ) -> Stage:
     """The first stage's entries, replaced by those of `refine`, for `lannunet_core.Task.stage`.
 
@@ -49,9 +57,10 @@ def second_stage(
         path: See `Task.stage`.
         set_here: Values that the first stage determines, as nested sections; `refine` may replace them.
         fixed: Keys that `refine` cannot set, each with the reason, a sentence.
+        equal: Keys that have one value in both stages, each with the reason, a sentence.
 
     Raises:
-        UserError: A key is not the second stage's own.
+        UserError: A key is not the second stage's own, or has another value than in the first.
     """
     own = keys_of_refine(values)
     sections = [name for name in STAGE_SECTIONS if name in type(first).model_fields]
@@ -62,6 +71,8 @@ def second_stage(
             )
         if keys in fixed:
             raise UserError(f"{value.at}: {fixed[keys]} Remove this key.")
+        if keys in equal and value.value != (used := reduce(getattr, keys, first)):
+            raise UserError(f"{value.at}: the first stage has {used}. {equal[keys]} Remove this key.")
 
     def shared(entry: Entry) -> bool:
         """Whether both stages use it: not a model file, nor settings of another architecture."""
@@ -89,7 +100,7 @@ def second_stage(
     ]
     set_here = {**set_here, "output": {"output_dir": str(first.output.output_dir / SECOND_STAGE_FOLDER)}}
     determined = [replace(entry, suggested=True) for entry in entries(set_here, "refine", path.parent, {})]
-    return Stage([*given, *determined, *replacing], tuple(fixed))
+    return Stage([*given, *determined, *replacing], (*fixed, *equal))
 
 
 def spelled(entry: Entry) -> KeyPath:
@@ -100,3 +111,12 @@ def second_model(model: Path) -> Path:
     """The folder of a run's second stage, given the model file or folder of the first."""
     model = located(model)
     return (model if model.is_dir() else model.parent.parent) / SECOND_STAGE_FOLDER
+
+
+def with_model_of(second: LoadedConfig, first: LoadedConfig) -> LoadedConfig:
+    """The second stage; under `inference_only` with that of the first model, unless it names its own."""
+    model, used = second.run.model, first.run.model.checkpoint
+    if not second.run.trainer.inference_only or model.checkpoint is not None or used is None:
+        return second
+    model = model.model_copy(update={"checkpoint": second_model(used)})
+    return replace(second, run=second.run.model_copy(update={"model": model}))

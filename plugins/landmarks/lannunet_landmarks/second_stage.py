@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lannunet_images import keys_of_refine, second_stage
+from lannunet_images import SAME_IMAGES, keys_of_refine, second_stage
 
 from lannunet_core import Entry, KeyPath, Stage, UserError, Value
 from lannunet_landmarks.schema import RunConfig
 
 AROUND = "a second stage uses the first's predictions as centres."
 FIXED = {("sampler", "sample_mode"): AROUND, ("sampler", "patch", "centres"): AROUND}
+EQUAL: Mapping[KeyPath, str] = {("trainer", "fold"): SAME_IMAGES}
 
 
 def around_first(
@@ -31,4 +32,4 @@ def around_first(
     sampler: dict[str, Any] = {"sample_mode": "patch_centred"}
     if ("sampler", "patch", "resolution_to_sample_from") not in keys_of_refine(values):
         sampler["patch"] = {"resolution_to_sample_from": "full"}
-    return second_stage(written, values, first, path, {"sampler": sampler}, FIXED)
+    return second_stage(written, values, first, path, {"sampler": sampler}, FIXED, EQUAL)

@@ -5,19 +5,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from math import isclose
 from pathlib import Path
 from typing import Any
 
-from lannunet_images import second_stage
+from lannunet_images import SAME_IMAGES, second_stage
 
 from lannunet_core import Entry, KeyPath, LoadedConfig, Stage, UserError, Value
 from lannunet_segmentation.schema import RunConfig
 
 FIXED: Mapping[KeyPath, str] = {
     ("preprocess", "previous_stage"): "a second stage sees what the first one segments."
+}
+EQUAL: Mapping[KeyPath, str] = {
+    ("trainer", "fold"): SAME_IMAGES,
+    ("trainer", "inference_only"): "Both stages are trained, or neither: they make one model.",
 }
 BUDGET = "solver.budget_minutes"
 
@@ -35,12 +40,29 @@ def full_resolution(
             f"{path}: refine: inference.ensemble_inference is for runs in one stage. Leave it out, and "
             "predict with several models: lannunet predict RUN IMAGES --also RUN."
         )
+    if first.preprocess.previous_stage is not None:
+        raise UserError(
+            f"{path}: refine: a run with preprocess.previous_stage is a second stage, and has none itself. "
+            "Remove one of the two keys."
+        )
     trained = first.model.checkpoint if first.trainer.inference_only else None
     set_here: dict[str, Any] = {
         "preprocess": {"previous_stage": str(trained or first.output.output_dir)},
         "solver": {"budget_minutes": first.solver.budget_minutes / 2},
     }
-    return second_stage(written, values, first, path, set_here, FIXED)
+    equal = EQUAL
+    if first.dataset.split_seed is None:
+        equal = {**equal, ("solver", "seed"): SAME_IMAGES}
+    return second_stage(written, values, first, path, set_here, FIXED, equal)
+
+
+@contextmanager
+def naming_second() -> Iterator[None]:
+    """Add to errors that they are of the second stage."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"refine (the second stage): {error}") from None
 
 
 def minutes_of_first(loaded: LoadedConfig) -> float:

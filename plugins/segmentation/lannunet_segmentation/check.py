@@ -5,7 +5,7 @@ from __future__ import annotations
 from lannunet_images import settle_ensemble
 
 from lannunet_core import LoadedConfig, UserError, check_names, located
-from lannunet_segmentation.cascade import divided
+from lannunet_segmentation.cascade import divided, naming_second
 from lannunet_segmentation.opened import open_run
 
 
@@ -23,5 +23,12 @@ def check(loaded: LoadedConfig) -> None:
             "exist; give a model file or a run's folder."
         )
     divided(loaded)  # refuses what leaves no time
+    check_stage(loaded)
+    if loaded.refine is not None:
+        with naming_second():
+            check_stage(loaded.refine)
+
+
+def check_stage(loaded: LoadedConfig) -> None:
     run = open_run(loaded).describe("cpu")
     check_names(loaded, lambda: run)

@@ -75,8 +75,8 @@ def open_run(loaded: LoadedConfig) -> OpenedRun:
     dataset = open_dataset(loaded)
     if config.preprocess.previous_stage is not None and dataset.layout == "preprocessed":
         raise UserError(
-            f"refine: the images in {dataset.path} are prepared already, so there is no other spacing for a "
-            "second stage. Give the raw folder, or leave refine out."
+            f"the images in {dataset.path} are prepared already, so there is no other spacing for a "
+            "second stage. Give the raw folder, or leave preprocess.previous_stage and refine out."
         )
     training, validation = split(dataset, config.trainer.fold, split_seed(config.dataset, config.solver.seed))
     cases = {"training": training, "validation": validation, "testing": dataset.testing}

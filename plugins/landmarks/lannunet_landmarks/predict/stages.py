@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from lannunet_images import second_model, settle_ensemble
+from lannunet_images import second_model, settle_ensemble, with_model_of
 
 from lannunet_core import (
     CENTRES_FILE,
@@ -116,10 +116,7 @@ def with_models(second: LoadedConfig, first: LoadedConfig) -> LoadedConfig:
                 "this run has one. The models of an ensemble need the same number of stages."
             )
     inference = run.inference.model_copy(update={"ensemble_checkpoints": list(map(second_model, members))})
-    model = run.model
-    if run.trainer.inference_only and model.checkpoint is None and config.model.checkpoint is not None:
-        model = model.model_copy(update={"checkpoint": second_model(config.model.checkpoint)})
-    return replace(second, run=run.model_copy(update={"inference": inference, "model": model}))
+    return with_model_of(replace(second, run=run.model_copy(update={"inference": inference})), first)
 
 
 def predict_all(loaded: LoadedConfig, dataset: LandmarkDataset) -> dict[Split, list[Prediction]]:

@@ -304,7 +304,7 @@ def test_calibrated_regions(tmp_path):
     page = page_of(tmp_path, calibrated, summary=summary)
     for text in (
         "Calibrated regions",
-        "hold 100.0% of 42 true points",
+        "contain 100.0% of 42 true points",
         "Coverage of the regions",
         "Error by bin",
     ):

@@ -7,6 +7,7 @@ of the second. `data/cascade.py` compensates for its better segmentation of imag
 from __future__ import annotations
 
 import numpy as np
+from lannunet_images import with_model_of
 
 from lannunet_core import (
     NEXT_STAGE_FOLDER,
@@ -20,7 +21,7 @@ from lannunet_core import (
     releasing,
     share,
 )
-from lannunet_segmentation.cascade import divided
+from lannunet_segmentation.cascade import divided, naming_second
 from lannunet_segmentation.data.arrays import save_array
 from lannunet_segmentation.data.cases import read_case
 from lannunet_segmentation.data.normalise import prepared_size
@@ -46,14 +47,15 @@ def train_stages(
     Returns:
         The last stage's cases of the evaluated split.
     """
-    second = loaded.refine
-    if second is None:
+    if loaded.refine is None:
         return train(loaded, resume=resume, overwrite=overwrite)
+    second = with_model_of(loaded.refine, loaded)
     first, folder = divided(loaded), loaded.run.output.output_dir
     with releasing():  # both stages write into one folder, which stays locked between them
         lock_folder(folder)
-        opened = open_run(second)
-        try_network(second, opened)
+        with naming_second():
+            opened = open_run(second)
+            try_network(second, opened)
         train(first, resume=resume, overwrite=overwrite)
         if not second.run.trainer.inference_only:
             segment_for_next(first, opened)

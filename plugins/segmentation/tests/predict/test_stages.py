@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from lannunet_bundles.manifest import MANIFEST
 from lannunet_segmentation.cascade import as_recorded, divided
 
 from lannunet_core import api, load_checkpoint, load_config
@@ -90,6 +92,8 @@ def folds(tmp_path_factory):
     """Two folds of a cascade, each evaluated on what it holds out."""
     project = draw_sides(tmp_path_factory.mktemp("folds") / "project", SIZES[2], training=5)
     project.set(inference={"split": "validation"}, output={"output_dir": "cv"})
+    small = {"init_features": 8, "max_features": 16, "blocks": [1]}
+    project.config["refine"]["model"] = {"architecture": "resenc", "resenc": small}
     assert project.train("--folds", "0,1") == 0
     return project
 
@@ -170,6 +174,10 @@ def test_folds_predict_together(folds, tmp_path):
     bundle = tmp_path / "cv.lnb"
     assert folds.lannunet("bundle", "create", cv, "-o", bundle) == 0
     np.testing.assert_array_equal(found(bundle).probabilities, both.probabilities)
+    with zipfile.ZipFile(bundle) as archive:
+        manifest = json.loads(archive.read(MANIFEST))
+    assert {"unet", "resenc"} <= {plugin["name"] for plugin in manifest["plugins"]}  # of both stages
+    assert any(one.startswith("lannunet-resenc") for one in manifest["requires"])
 
 
 def test_evaluation_is_of_the_second_stage(folds, tmp_path, capsys):
@@ -226,7 +234,18 @@ def test_impossible_second_stages_are_refused_before_the_first(tmp_path, capsys)
 
     refused("the rest is the first's", inference={"tta": True})
     refused("Remove this key", preprocess={"previous_stage": "out"})
-    refused("has 3 numbers", preprocess={"spacing": [1.0, 1.0, 1.0]})
+    refused("fold: the first stage has all. Both stages hold out the same images", trainer={"fold": 1})
+    refused("seed: the first stage has 0. Both stages hold out the same images", solver={"seed": 1})
+    refused(
+        "the first stage has False. Both stages are trained, or neither", trainer={"inference_only": True}
+    )
+    refused("is a second stage, and has none itself", "preprocess.previous_stage=other")
+    for command in ("train", "check"):
+        refused(
+            "refine (the second stage): preprocess.spacing: [1.0, 1.0, 1.0] has 3 numbers",
+            command=command,
+            preprocess={"spacing": [1.0, 1.0, 1.0]},
+        )
     refused("leave one pixel at the coarsest level", model={"unet": {"strides": [[2, 2]] * 6}})
     timed = ("solver.max_epochs=auto", "solver.budget_minutes=2")
     for command in ("train", "check"):
@@ -279,10 +298,7 @@ def test_another_set_is_evaluated_in_both_stages(folds, tmp_path):
         f"model.checkpoint={run}",
         f"output.output_dir={tmp_path / 'other'}",
     ]
-    before = dict(folds.config["refine"])
-    folds.config["refine"]["model"] = {"checkpoint": str(run / "refine")}
     assert folds.train(*(word for one in options for word in ("--set", one))) == 0
-    folds.config["refine"] = before
     (found,) = api.load(run).predict([folds.raw / "imagesTs" / "Ts0_0000.nii.gz"])
     again = labels_of(tmp_path / "other" / "refine" / "predictions" / "Ts0.nii.gz")
     np.testing.assert_array_equal(again, found.labels)

@@ -64,6 +64,8 @@ def train(
     if overwrite:
         members = cast(RunConfig, loaded.run).inference.ensemble_checkpoints
         refuse_to_empty(loaded.run.output.output_dir, "inference.ensemble_checkpoints", members)
+        if previous := cast(RunConfig, loaded.run).preprocess.previous_stage:
+            refuse_to_empty(loaded.run.output.output_dir, "preprocess.previous_stage", [previous])
     work = carry_out(loaded, lambda: SegmentationWork(loaded, beside), resume=resume, overwrite=overwrite)
     return work.segmented
 

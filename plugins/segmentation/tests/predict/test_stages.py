@@ -180,6 +180,16 @@ def test_folds_predict_together(folds, tmp_path):
     assert any(one.startswith("lannunet-resenc") for one in manifest["requires"])
 
 
+def test_a_second_stage_does_not_replace_its_first(folds, capsys):
+    run = folds.folder / "cv" / "fold0"
+    model = run / "checkpoints" / "best.safetensors"
+    before = model.read_bytes()
+    options = ("--set", f"output.output_dir={run}", "--overwrite")
+    assert folds.lannunet("train", run / "refine" / "config.yaml", *options) == 2
+    assert "preprocess.previous_stage" in capsys.readouterr().err
+    assert model.read_bytes() == before
+
+
 def test_evaluation_is_of_the_second_stage(folds, tmp_path, capsys):
     cv = folds.folder / "cv"
     second = cv / "fold0" / "refine"

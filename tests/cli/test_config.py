@@ -267,6 +267,7 @@ def test_schema_takes_what_is_valid_and_refuses_what_is_wrong(schema, config):
     ]
 
 
+@pytest.mark.slow
 def test_schema_leaves_out_what_does_not_load_and_names_it(capfd, distribution):
     odd = LOSS + "    class Config(PluginConfig):\n        key: Callable[[], int] = len\n"
     distribution("broken", {"broken": "broken_toy:P"}, {"broken_toy.py": "raise RuntimeError('no')"})

@@ -39,6 +39,7 @@ def head(script):
     return dict(line.split("=", 1) for line in lines)
 
 
+@pytest.mark.slow
 def test_the_script_runs_one_fold_under_bash(crossed, out, capsys):
     assert crossed.train("--folds", "0-1", "--set", "solver.seed=3", "--submit", "slurm") == 0
     path = out.with_name("out.sbatch")

@@ -244,6 +244,7 @@ model.predct
 """
 
 
+@pytest.mark.slow
 def test_a_users_script_sees_the_types(tmp_path):
     (tmp_path / "script.py").write_text(USER)
     (tmp_path / "mypy.ini").write_text(SETTINGS)

@@ -49,6 +49,7 @@ def test_the_whole_line(tmp_path, few_pictures, capsys, monkeypatch):
     assert (folder / "data" / "dataset.json").stat().st_mtime_ns > drawn
 
 
+@pytest.mark.slow
 def test_its_length_is_a_number_of_batches(tmp_path, few_pictures, monkeypatch, capsys):
     """Unless minutes are given. The bar says when the run ends."""
     monkeypatch.setattr(demo, "EPOCHS", 3)

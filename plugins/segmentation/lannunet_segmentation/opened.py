@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from lannunet_core import SECOND_STAGE_FOLDER, LoadedConfig, RunInfo, UserError
+from lannunet_core import SECOND_STAGE_FOLDER, LoadedConfig, RunInfo, UserError, read_yaml
 from lannunet_segmentation.data.folders import open_dataset
 from lannunet_segmentation.data.settings import settings_of
 from lannunet_segmentation.data.splits import split
@@ -121,9 +121,13 @@ def read_summary(path: Path) -> dict[str, Any]:
 
 
 def last_stage(run: Path) -> Path:
-    """The folder of a run's results; in two stages, that of the second."""
-    second = run / SECOND_STAGE_FOLDER
-    return second if (second / "run.json").is_file() else run
+    """The folder of a run's results; in two stages, that of the second.
+
+    The configuration decides: a run that was resumed without `refine` keeps the folder of its second stage.
+    """
+    second, config = run / SECOND_STAGE_FOLDER, run / "config.yaml"
+    refines = config.is_file() and any(entry.path[0] == "refine" for entry in read_yaml(config))
+    return second if refines and (second / "run.json").is_file() else run
 
 
 def _holds_dice(found: Any) -> bool:

@@ -210,6 +210,16 @@ def test_evaluation_is_of_the_second_stage(folds, tmp_path, capsys):
     del folds.config["refine"]["solver"]
 
 
+def test_a_run_resumed_without_its_second_stage_is_the_first(tmp_path):
+    project = draw_sides(tmp_path / "project", SIZES[2], training=3)
+    assert project.train() == 0
+    assert dice(project.out) != dice(project.out / "refine")
+    del project.config["refine"]
+    assert project.train("--resume") == 0
+    assert project.lannunet("evaluate", project.out, project.raw, "-o", tmp_path / "found") == 0
+    assert dice(tmp_path / "found") == pytest.approx(dice(project.out))
+
+
 def test_a_run_goes_on_in_either_stage(tmp_path, workshop, monkeypatch):
     project = draw_sides(tmp_path / "project", SIZES[2], training=3)
     project.set(trainer={"plugins": ["saboteur"]}, solver={"max_epochs": 2, "mini_batch_size": 3})

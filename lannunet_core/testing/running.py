@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lannunet_core.run.session import Session
 
 BASE_LR = 2e-3  # value of `solver.base_lr: auto` for AdamW
-FINE_STEPS = 100
+FINE_STEPS = 300
 
 
 def make_batch(session: Session, count: int = 2, seed: int = 0) -> dict[str, Any]:

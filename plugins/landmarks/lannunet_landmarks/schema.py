@@ -237,6 +237,11 @@ class InferenceConfig(EnsembleConfig):
         description="Confidence is the probability that a point lies within this radius, in mm, in px if no "
         "spacing; auto: three widths of the heatmaps.",
     )
+    correct_offsets: StrictBool = Field(
+        True,
+        description="Subtract each landmark's systematic error, measured on training images, from its "
+        "predictions.",
+    )
     presence: StrictBool = Field(
         False,
         description="Decide whether a landmark is in the image at all; the validation list needs "

@@ -54,6 +54,8 @@ class LandmarkSession(Session):
     as present in an image; None: unknown."""
     calibrations: tuple[ConfidenceCalibration, ...] = ()
     """Calibrations of the confidences, applied one after the other."""
+    offsets: Floats | None = None
+    """(N, D) the systematic error of each landmark in input pixels; None: unknown."""
     centres: Centres | None = None
     """With patch_centred: expected positions of the landmarks; None: the annotated positions."""
     defaults: LandmarkDefaults | None = None
@@ -72,6 +74,13 @@ class LandmarkSession(Session):
     @property
     def config(self) -> RunConfig:
         return cast(RunConfig, self.loaded.run)
+
+    @property
+    def correction(self) -> Floats:
+        """(N, D) what is subtracted from predictions in input pixels."""
+        if self.offsets is None or not self.config.inference.correct_offsets:
+            return np.zeros((len(self.run.outputs), self.run.dimensions))
+        return self.offsets
 
     @property
     def batch_size(self) -> int:
@@ -101,6 +110,8 @@ class LandmarkSession(Session):
             learned["mean_position"] = as_plain(self.mean_position)
         if self.presence is not None:
             learned["present_from"] = list(self.presence)
+        if self.offsets is not None:
+            learned["offsets"] = self.offsets.tolist()
         if self.calibrations:
             learned["confidence"] = self.calibrations[0].learned()
         return learned
@@ -112,6 +123,7 @@ class LandmarkSession(Session):
             self.presence = before
             if self.defaults is not None:
                 self.defaults.made_by = None
+        self.offsets = from_plain(learned.get("offsets"), (len(self.run.outputs), self.run.dimensions))
         known = learned.get("confidence")
         self.calibrations = (ConfidenceCalibration.read(known),) if known else ()
         if "mean_position" in learned:

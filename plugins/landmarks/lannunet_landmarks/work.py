@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
+import numpy as np
 from lannunet_images import ExtraFields, prepare_to_train
 
 from lannunet_core import (
@@ -32,8 +33,9 @@ from lannunet_landmarks.evaluation.results import write_landmark_results
 from lannunet_landmarks.planning.advice import advice
 from lannunet_landmarks.predict.confident import learn_confidence
 from lannunet_landmarks.predict.ensemble import together
-from lannunet_landmarks.predict.evaluator import Evaluator
+from lannunet_landmarks.predict.evaluator import Evaluator, locate_with
 from lannunet_landmarks.predict.models import as_trained, open_members, seen_in_training
+from lannunet_landmarks.predict.offsets import MOST_IMAGES, systematic
 from lannunet_landmarks.predict.presence import calibrated, check_calibration
 from lannunet_landmarks.predict.views import axes_and_layers
 from lannunet_landmarks.schema import DatasetConfig, RunConfig
@@ -250,14 +252,30 @@ class LandmarkWork:
             session, methods, folder, title, history, resolved, description, by_mean=by_mean
         )
 
+    def measure_offsets(self, session: LandmarkSession) -> None:
+        """Measure the systematic error of each landmark on training images."""
+        session.offsets = None
+        samples = self.dataset.samples["training"]
+        if not session.config.inference.correct_offsets:
+            return
+        some = np.linspace(0, len(samples) - 1, min(len(samples), MOST_IMAGES)).round().astype(int).tolist()
+        evaluator = Evaluator(session, self.images["training"], samples, "training", some)
+        session.offsets = systematic(evaluator.errors(locate_with(session)))
+        echo(
+            f"the systematic error of each landmark on {len(some)} training images, on average "
+            f"{np.linalg.norm(session.offsets, axis=-1).mean():.2g} pixels of the network's input, is "
+            "subtracted from all predictions"
+        )
+
     def calibrate(self, session: LandmarkSession) -> None:
-        """Calibrate presence and confidence on validation images; the result is stored in the trained
-        model."""
+        """Measure offsets on training images, and calibrate presence and confidence on validation images; the
+        results are stored in the trained model."""
         trained = not self.config.trainer.inference_only
         if not (trained or self.calibrates):
             return
         if trained:
             session.calibrations = ()
+            self.measure_offsets(session)
         if self.calibrates:
             kept, session.calibrations, session.presence = session.calibrations, (), None  # raw
             session.presence = calibrated(self.evaluator(session, "validation").predict_alone())

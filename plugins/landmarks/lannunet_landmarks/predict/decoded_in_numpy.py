@@ -18,6 +18,7 @@ def decoded(answers: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> di
         about: Metadata of the graph.
     """
     points, confidence = decode(answers, about["decoder"])  # noqa: F821
+    points = points - np.array(about["offsets"])  # in pixels of the network's input
     if about["present_from"] is not None:
         points = np.where((confidence >= about["present_from"])[:, None], points, np.nan)
     if about["decoder"]["evaluation_mode"] != "use_input_size":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, inference_mode
 
 from lannunet_core import (
     Coordinates,
     EvaluationMode,
+    Floats,
     State,
     gathered,
     is_first,
@@ -21,6 +23,7 @@ from lannunet_core import (
     make_loader,
     progress_bar,
     share,
+    to_device,
 )
 from lannunet_landmarks.data.centres import annotated_centres
 from lannunet_landmarks.data.samples import EvaluationSamples, PreparedImages
@@ -29,6 +32,7 @@ from lannunet_landmarks.evaluation.mean_position import not_learned, placed
 from lannunet_landmarks.evaluation.summary import radial_errors
 from lannunet_landmarks.predict import predictor
 from lannunet_landmarks.predict.confident import probable
+from lannunet_landmarks.predict.offsets import corrected
 from lannunet_landmarks.predict.patchwise import coordinates_around, stitched_maps, whole_maps
 from lannunet_landmarks.predict.predictor import Locate, Located, decode, locate_in_maps
 from lannunet_landmarks.predict.presence import deciding
@@ -60,6 +64,7 @@ def locate_with(session: LandmarkSession) -> Locate:
         else:
             maps = whole_maps(learner, hooks, *given)
         found = locate_in_maps(maps, hooks, method)
+    found = corrected(found, session.correction)
     if config.inference.presence and session.presence is not None:
         found = deciding(found, session.presence)
     if session.calibrations:
@@ -92,12 +97,26 @@ def in_stitched_patches(session: LandmarkSession) -> bool:
 
 class Evaluator:
     """Predicts one split, prepared according to a session's configuration; each process predicts its
-    share."""
+    share.
+
+    Args:
+        session: The session.
+        images: The split's images.
+        samples: The split's samples.
+        title: Name of the split, for the progress bar.
+        only: Indices of the samples to predict; None: all.
+    """
 
     def __init__(
-        self, session: LandmarkSession, images: PreparedImages, samples: Sequence[Sample], title: str
+        self,
+        session: LandmarkSession,
+        images: PreparedImages,
+        samples: Sequence[Sample],
+        title: str,
+        only: Sequence[int] | None = None,
     ) -> None:
         self.session, self.samples, self.title = session, samples, title
+        self.chosen = share(range(len(samples)) if only is None else only)
         self.by_mean: list[Prediction] | None = None  # predictions of the mean position, once computed
         config = session.config
         sampler = config.sampler
@@ -118,14 +137,14 @@ class Evaluator:
             EvaluationSamples(images, samples, centres if centred else None, session.extra),
             0,
             session.fabric.device,
-            sampler=share(range(len(samples))),
+            sampler=self.chosen,
             batch_size=1 if one_by_one else session.batch_size,
         )
 
     def predict(self, locate: Locate, debug_folder: Path | None = None) -> dict[str, list[Prediction]]:
         """The predictions of each method of `locate`, the main one first, post-processed."""
         session, hooks = self.session, self.session.hooks
-        with progress_bar(f"predicting {self.title} images", len(share(self.samples))) as bar:
+        with progress_bar(f"predicting {self.title} images", len(self.chosen)) as bar:
             own = predictor.predict(
                 locate,
                 session.hooks,
@@ -149,6 +168,22 @@ class Evaluator:
             )
             for method, every in placed.items()
         }
+
+    def errors(self, locate: Locate) -> Floats:
+        """(images, N, D) predicted minus annotated points in pixels of the network's input; NaN where there
+        is none."""
+        own: list[Floats] = []
+        with progress_bar(f"predicting {self.title} images", len(self.chosen)) as bar, inference_mode():
+            for batch in loaded_batches(self.loader):
+                moved = to_device(batch, self.session.fabric.device)
+                found = locate(moved, self.session.config.inference.evaluation_mode).main
+                off = found.points.double().cpu() - batch["landmarks"]
+                visible = (batch["states"] == State.VISIBLE)[..., None]
+                own.extend(off.where(visible, math.nan).numpy())
+                bar.advance(len(off))
+        every = gathered(own)
+        shape = len(self.session.run.outputs), self.session.run.dimensions
+        return np.array(every).reshape(len(every), *shape)
 
     @cached_property
     def worlds(self) -> Mapping[str, World]:

@@ -50,7 +50,7 @@ class LandmarkGraph(nn.Module):
         config, run = session.config, session.run
         self.network, self.loss = session.learner.network, session.learner.loss
         self.prepare, self.calibrations = preparing(session), session.calibrations
-        self.mode = config.inference.evaluation_mode
+        self.mode, self.correction = config.inference.evaluation_mode, torch.from_numpy(session.correction)
         self.thresholds = thresholds_of(session)
         made_by = session.defaults.made_by if session.defaults else None
         self.probable = made_by if isinstance(made_by, ProbabilityLoss) else None
@@ -69,7 +69,7 @@ class LandmarkGraph(nn.Module):
         found = decode_strided(decode_in_graph, maps, affine[None], size[None], self.mode, self.strides)
         if self.probable is not None:
             found = with_masses_of(found, maps, self.strides, self.probable, self.halo)
-        points = found.points[0]
+        points = found.points[0] - self.correction
         if self.mode != "use_input_size":
             points = transform_points(affine, points)
         raw = confidence = found.confidence[0].double()
@@ -248,6 +248,7 @@ def described(session: LandmarkSession) -> dict[str, Any]:
         "network_size": None if config.sampler.image_size is None else list(config.sampler.image_size),
         "radius": None if last is None else [last.radius, last.unit],
         "calibrations": [[one.intercept, one.slope] for one in session.calibrations],
+        "offsets": session.correction.tolist(),
         "present_from": thresholds_of(session),
         "left_out": [f"inference.{key}" for key in ("tta", "mc_dropout") if getattr(inference, key)],
     }

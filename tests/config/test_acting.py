@@ -36,6 +36,7 @@ UNSEEN = {
     "trainer.channels_last": "how weights are laid out (tests/run/test_speed.py)",
     "trainer.fold": "landmarks: which file of a folder of folds (plugins/cluster/tests/test_folds.py)",
     "inference.coverage": "of predictions with a calibration (tests/cli/test_predict.py)",
+    "inference.correct_offsets": "of networks that have learned (landmarks/tests/predict/test_offsets.py)",
     "inference.confidence_radius": "with 20 validation points (landmarks/tests/predict/test_confident.py)",
     "output.full_report": "how many cases have pictures (evaluation/test_report.py of both tasks)",
     "dataset.format": "names what a plugin provides (tests/contract)",

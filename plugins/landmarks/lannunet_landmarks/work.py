@@ -261,6 +261,8 @@ class LandmarkWork:
         some = np.linspace(0, len(samples) - 1, min(len(samples), MOST_IMAGES)).round().astype(int).tolist()
         evaluator = Evaluator(session, self.images["training"], samples, "training", some)
         session.offsets = systematic(evaluator.errors(locate_with(session)))
+        if not session.offsets.any():
+            return
         echo(
             f"the systematic error of each landmark on {len(some)} training images, on average "
             f"{np.linalg.norm(session.offsets, axis=-1).mean():.2g} pixels of the network's input, is "

@@ -1,0 +1,133 @@
+"""The systematic error of a landmark, from its estimate to the predictions of a trained model."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from lannunet_landmarks.predict.model import LandmarkModel
+from lannunet_landmarks.predict.offsets import systematic
+
+from lannunet_core import BEST_MODEL, load_checkpoint, save_checkpoint
+
+SHIFT = (6.0, -4.0)  # pixels of the network's input
+DECODER = f"""
+from dataclasses import replace
+
+from lannunet_core import Plugin, hookimpl
+from lannunet_landmarks.maps.decode import decode_peak
+
+
+class Shifted(Plugin):
+    @hookimpl
+    def decoders(self):
+        return {{"shifted": lambda: shifted}}
+
+
+def shifted(heatmaps, affine, original_sizes, evaluation_mode):
+    found = decode_peak(heatmaps, affine, original_sizes, evaluation_mode)
+    return replace(found, points=found.points + found.points.new_tensor({SHIFT}))
+"""
+
+
+@given(st.integers(0, 2**31), st.sampled_from([2, 3]), st.integers(20, 60), st.floats(0.1, 3))
+@settings(deadline=None, max_examples=50)
+def test_an_offset_is_found_despite_gross_errors_and_gaps(seed, dimensions, images, spread):
+    rng = np.random.default_rng(seed)
+    offsets = rng.normal(0, 1, (6, dimensions))
+    errors = offsets + rng.normal(0, spread, (images, 6, dimensions))
+    gross = rng.random((images, 6)) < 0.05
+    errors[gross] += 1000.0
+    errors[rng.random((images, 6)) < 0.2] = np.nan
+    found = systematic(errors)
+    used = np.where(np.linalg.norm(errors, axis=-1, keepdims=True) < 500, errors, np.nan)
+    plain = np.nanmean(used, axis=0)
+    assert (np.abs(found) <= np.abs(plain) + 1e-12).all()  # shrunk towards 0, never moved past it
+    assert (found * plain >= 0).all()
+    assert np.abs(found - offsets).max() < 6 * spread / np.sqrt(0.5 * images) + 0.01
+
+
+def test_without_an_offset_chance_is_not_subtracted():
+    """Of 200 draws; the plain mean's squares are known: the variance over the number of images."""
+    drawn = np.random.default_rng(0).normal(size=(200, 30, 12, 2))
+    left = np.mean([(systematic(errors) ** 2).mean() for errors in drawn])
+    assert left < 0.15 / 30
+
+
+@pytest.mark.parametrize("errors", [np.full((4, 3, 2), np.nan), np.ones((1, 3, 2)), np.empty((0, 3, 2))])
+def test_too_few_points_have_no_offset(errors):
+    assert (systematic(errors) == 0).all()
+
+
+def of_network(project):
+    """The offsets in the project's model."""
+    return np.array(load_checkpoint(project.out).learned["offsets"])
+
+
+def test_a_biased_decoder_is_corrected(make_project, tmp_path, capsys):
+    """The same network with and without a constant shift."""
+    (tmp_path / "shifted.py").write_text(DECODER)
+    project = make_project(splits={"training": 12, "validation": 2, "testing": 4}, landmarks=1)
+    project.set(solver={"max_epochs": 2, "mini_batch_size": 60}, trainer={"validate_every": 2})
+    assert project.train() == 0
+    assert "the systematic error of each landmark on 12 training images" in capsys.readouterr().out
+    plain, own = errors_of(project), of_network(project)
+    assert max(plain) < 4
+
+    project.set(trainer={"plugins": [str(tmp_path / "shifted.py")]}, inference={"decoder": "shifted"})
+    assert project.train("--overwrite") == 0
+    np.testing.assert_allclose(of_network(project), own + SHIFT, atol=0.5)
+    np.testing.assert_allclose(errors_of(project), plain, atol=1.5)  # pixels of images of twice the size
+
+    project.set(trainer={"inference_only": True}, model={"checkpoint": str(project.out)})
+    project.set(inference={"correct_offsets": False}, output={"output_dir": "without"})
+    assert project.train() == 0
+    shift = 2 * np.hypot(*SHIFT)
+    np.testing.assert_allclose(errors_of(project, project.folder / "without"), shift, atol=4)
+
+
+def errors_of(project, folder=None):
+    return [float(row["error_px"]) for row in project.rows(folder)]
+
+
+VARIANTS = {
+    "2D": {},
+    "3D": {"resize": "stretch", "input_size": [16, 16, 8]},
+    "patches": {
+        "sample_mode": "patch_bias",
+        "patch": {"sample_patch_size": [16, 16], "inference_mode": "patchify_and_stitch"},
+    },
+    "mirrored": {"data_aug": "AffineComplex"},
+    "two stages": {},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_model_subtracts_what_its_run_measured(make_project, variant):
+    size = (24, 20, 12) if variant == "3D" else (64, 64)
+    project = make_project(sizes=(size,))
+    project.set(sampler=VARIANTS[variant], inference={"tta": variant == "mirrored"})
+    folder, scale = project.out, np.array(size) / project.config["sampler"]["input_size"]
+    if variant == "two stages":
+        project.config["refine"] = {"sampler": {"patch": {"sample_patch_size": [16, 16]}}}
+        folder, scale = project.out / "refine", 1.0
+    assert project.train() == 0
+    images = [project.folder / one["image"] for one in project.annotations["testing"]]
+    known = np.array([[float(row[axis]) for axis in "xyz"[: len(size)]] for row in project.rows(folder)])
+    np.testing.assert_allclose(points(project, images), known, atol=2e-3)
+
+    best, offsets = folder / BEST_MODEL, np.random.default_rng(0).normal(size=(2, len(size)))
+    trained = load_checkpoint(best)
+    assert np.shape(trained.learned["offsets"]) == offsets.shape
+    save_checkpoint(best, replace(trained, learned=trained.learned | {"offsets": offsets.tolist()}))
+    moved = points(project, images)
+    del trained.learned["offsets"]  # as in models of earlier versions
+    save_checkpoint(best, trained)
+    if variant == "mirrored":  # the offsets of two views mirrored in y cancel each other in y
+        offsets = offsets * [1, 0]
+    away = points(project, images) - moved
+    np.testing.assert_allclose(away.reshape(-1, *offsets.shape), [offsets * scale] * len(images), atol=1e-4)
+
+
+def points(project, images):
+    return np.concatenate([one.points for one in LandmarkModel(project.out).predict(images)])

@@ -260,7 +260,8 @@ class LandmarkWork:
             return
         some = np.linspace(0, len(samples) - 1, min(len(samples), MOST_IMAGES)).round().astype(int).tolist()
         evaluator = Evaluator(session, self.images["training"], samples, "training", some)
-        session.offsets = systematic(evaluator.errors(locate_with(session)))
+        errors = evaluator.errors(locate_with(session))
+        session.offsets = systematic(errors, session.learner.label_sigma())
         if not session.offsets.any():
             return
         echo(

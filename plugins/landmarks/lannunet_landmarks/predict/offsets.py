@@ -21,7 +21,7 @@ MOST_IMAGES = 50
 GROSS = 5.0  # median errors; a point that is further off is another structure, not the landmark
 
 
-def systematic(errors: Floats) -> Floats:
+def systematic(errors: Floats, most: float) -> Floats:
     """The offset (N, D) of each landmark, shrunk by the part that chance explains.
 
     An offset is the mean error without gross errors. Over all landmarks, offsets are treated as normally
@@ -31,6 +31,7 @@ def systematic(errors: Floats) -> Floats:
 
     Args:
         errors: (images, N, D) predicted minus annotated points; NaN where there is none.
+        most: Length from which an offset is replaced by 0: the landmark has not been learned.
     """
     lengths = np.linalg.norm(errors, axis=-1, keepdims=True)
     known = np.isfinite(lengths)
@@ -46,7 +47,8 @@ def systematic(errors: Floats) -> Floats:
         return np.zeros_like(mean)
     common = max(float((mean**2 - chance)[enough[:, 0]].mean()), 0.0)
     share = common / np.maximum(common + chance, np.finfo(float).tiny)
-    return np.where(enough, mean * share, 0.0)
+    offsets = np.where(enough, mean * share, 0.0)
+    return np.where(np.linalg.norm(offsets, axis=-1, keepdims=True) < most, offsets, 0.0)
 
 
 def corrected(locate: Locate, offsets: Floats) -> Locate:

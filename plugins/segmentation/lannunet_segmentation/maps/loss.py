@@ -24,7 +24,7 @@ class CrossEntropyDice(nn.Module):
     class without an annotated voxel in the batch has no Dice term; the cross-entropy still penalises it
     elsewhere. Patches with few annotations often lack classes. D_k is the soft Dice of Drozdzal et al. (The
     Importance of Skip Connections in Biomedical Image Segmentation, 2016), over the batch as in Isensee et
-    al. (nnU- Net, Nature Methods 18, 2021), with weight w_i for each voxel; for w of 0 and 1 it is the Dice
+    al. (nnU-Net, Nature Methods 18, 2021), with weight w_i for each voxel; for w of 0 and 1 it is the Dice
     of the voxels with 1. s = `SMOOTH` times the mean of the positive weights, so that a common factor of the
     weights has no effect. Levels have weights 1, ½, ¼ …, normalised to sum 1.
 

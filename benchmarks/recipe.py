@@ -145,6 +145,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "any rotation": {"sampler.data_aug": "AnyRotation", **PLUGIN},
     "lr-1e-3": {"solver.base_lr": 1e-3},
     "lr-4e-3": {"solver.base_lr": 4e-3},
+    "lr-8e-3": {"solver.base_lr": 8e-3},
     "one-cycle": {**PLUGIN, "trainer.recipe_candidates.one_cycle": True},
     "stretch": {"sampler.resize": "stretch"},
     "sgd": {"solver.optimizer": "sgd"},

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from lannunet_images import choose_rate
 
 from lannunet_core import Choice, Plan, PlannedNetwork, PlanRequest, UserError
 from lannunet_landmarks.data.annotations import open_first
@@ -64,6 +65,7 @@ def make_plan(found: Look, request: PlanRequest, machine: Machine) -> Plan:
         Choice("sampler.resize", resize, why_resize),
         Choice("sampler.data_aug", scheme, why_scheme),
         Choice("solver.budget_minutes", minutes, why_minutes),
+        *([] if silent else choose_rate(request, "landmarks", batches)),
         Choice("solver.data_loader_batch_size_train", batch, fitted.why_batch),
         *_evaluation_batch(budget, network, batch),
         epoch_of(batches, machine),

@@ -80,6 +80,7 @@ def test_volumes_that_lie_alike_are_not_mirrored_in_a_short_run(found, minutes, 
     plan = planned(found, minutes=minutes)
     assert plan["sampler.data_aug"] == scheme
     assert ("tta: true" in str(plan)) is (scheme == "nnunet")
+    assert ("base_lr: 0.004" in str(plan)) is (minutes == 6)
 
 
 def test_spacing_is_the_median():

@@ -1,0 +1,54 @@
+"""The learning rate of a plan."""
+
+from pathlib import Path
+
+import pytest
+from lannunet_images import choose_rate
+
+from lannunet_core import PlanRequest, Plugin
+from lannunet_core.plugins.installed import InstalledPlugin
+
+
+class Silent(Plugin):
+    """Suggests nothing."""
+
+
+class Own(Plugin):
+    """Suggests its own rate."""
+
+    @classmethod
+    def suggestions(cls, task):
+        return {"solver.base_lr": 1e-4}
+
+
+class Optimizer(Plugin):
+    """Suggests an optimizer for one task."""
+
+    @classmethod
+    def suggestions(cls, task):
+        return {"solver.optimizer": "sgd"} if task == "landmarks" else {}
+
+
+def made(plugin):
+    return InstalledPlugin(plugin.__name__, "made", "1", f"made:{plugin.__name__}"), plugin
+
+
+@pytest.mark.parametrize(
+    ("architecture", "extensions", "steps", "rates"),
+    [
+        (Silent, [], 10_000, [0.004]),
+        (Silent, [], 10_001, []),
+        (Own, [], 500, []),
+        (Silent, [Silent, Own], 500, []),
+        (Optimizer, [], 500, []),
+    ],
+)
+def test_short_runs_get_a_higher_rate_than_the_default(architecture, extensions, steps, rates):
+    request = PlanRequest(
+        Path("a.json"), Path(), made(architecture), extensions=dict(made(one) for one in extensions)
+    )
+    assert [(one.key, one.value) for one in choose_rate(request, "landmarks", steps)] == [
+        ("solver.base_lr", rate) for rate in rates
+    ]
+    if architecture is Optimizer:
+        assert choose_rate(request, "segmentation", steps)

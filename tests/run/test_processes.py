@@ -7,7 +7,8 @@ import pytest
 
 from tests.fixtures.projects import draw_project, draw_segmentation_project
 
-EXACT = {"auto_mixed_precision": False, "max_epochs": 20, "mini_batch_size": 1}
+EXACT = {"auto_mixed_precision": False, "max_epochs": 20, "mini_batch_size": 1, "optimizer": "sgd"}
+"""SGD, as AdamW makes whole steps of gradients that are rounding errors; these depend on the processor."""
 
 
 def uneven_landmarks(folder):
@@ -65,19 +66,20 @@ def test_they_write_the_same_predictions(runs):
             import SimpleITK as sitk
 
             first, second = (sitk.GetArrayFromImage(sitk.ReadImage(str(file))) for file in (path, other))
-            assert (first == second).all()
+            assert (first != second).mean() < 0.002  # rounding decides voxels between two classes
             continue
         tables = (csv.DictReader(file.read_text().splitlines()) for file in (path, other))
         for alone, shared in zip(*tables, strict=True):
             for name, value in alone.items():
-                assert numeric(shared[name]) == pytest.approx(numeric(value), abs=1e-3)
+                assert alike(shared[name].replace("/two/", "/one/"), value)
 
 
-def numeric(text):
+def alike(text, other):
+    """Whether cells are the same, or numbers that differ by rounding, or by a voxel."""
     try:
-        return float(text)
+        return float(text) == pytest.approx(float(other), rel=5e-3, abs=1e-3)
     except ValueError:
-        return text.replace("/two/", "/one/")
+        return text == other
 
 
 def test_one_process_prints_and_writes(runs):

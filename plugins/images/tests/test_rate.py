@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from lannunet_images import choose_rate
+from lannunet_images import choose_rate, rate_of_second
 
 from lannunet_core import PlanRequest, Plugin
 from lannunet_core.plugins.installed import InstalledPlugin
@@ -36,8 +36,8 @@ def made(plugin):
 @pytest.mark.parametrize(
     ("architecture", "extensions", "steps", "rates"),
     [
-        (Silent, [], 10_000, [0.004]),
-        (Silent, [], 10_001, []),
+        (Silent, [], 1000, [0.004]),
+        (Silent, [], 1001, []),
         (Own, [], 500, []),
         (Silent, [Silent, Own], 500, []),
         (Optimizer, [], 500, []),
@@ -52,3 +52,10 @@ def test_short_runs_get_a_higher_rate_than_the_default(architecture, extensions,
     ]
     if architecture is Optimizer:
         assert choose_rate(request, "segmentation", steps)
+
+
+def test_a_longer_second_stage_gets_the_default_again():
+    first = choose_rate(PlanRequest(Path("a.json"), Path(), made(Silent)), "landmarks", 500)
+    assert rate_of_second(first, 1000) == []
+    assert [(one.key, one.value) for one in rate_of_second(first, 3000)] == [("solver.base_lr", "auto")]
+    assert rate_of_second([], 3000) == []

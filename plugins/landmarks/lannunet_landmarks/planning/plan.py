@@ -57,6 +57,7 @@ def make_plan(found: Look, request: PlanRequest, machine: Machine) -> Plan:
     scheme, why_scheme = choose_scheme(found)
     name, extensions = request.architecture[0].name, [plugin.name for plugin in request.extensions]
     median = tuple(float(side) for side in np.median(found.sizes, axis=0))
+    rate = [] if silent else choose_rate(request, "landmarks", batches)
     choices = [
         Choice("task", "landmarks", ""),
         Choice("dataset.src_targets", request.root, ""),
@@ -65,7 +66,7 @@ def make_plan(found: Look, request: PlanRequest, machine: Machine) -> Plan:
         Choice("sampler.resize", resize, why_resize),
         Choice("sampler.data_aug", scheme, why_scheme),
         Choice("solver.budget_minutes", minutes, why_minutes),
-        *([] if silent else choose_rate(request, "landmarks", batches)),
+        *rate,
         Choice("solver.data_loader_batch_size_train", batch, fitted.why_batch),
         *_evaluation_batch(budget, network, batch),
         epoch_of(batches, machine),
@@ -85,7 +86,7 @@ def make_plan(found: Look, request: PlanRequest, machine: Machine) -> Plan:
         *(Choice(f"model.{name}.{key}", *setting) for key, setting in network.settings.items()),
         *_split(found),
         Choice("output.output_dir", f"runs/{request.dataset.resolve().stem}", ""),
-        *([] if second is None else second.choices(name, machine)),
+        *([] if second is None else second.choices(name, machine, rate)),
     ]
     return Plan(_about(found, request, machine, batches), tuple(filter(None, choices)))
 

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+from lannunet_images import rate_of_second
 
 from lannunet_core import Choice, PlannedNetwork, PlanRequest
 from lannunet_landmarks.planning import recipe
@@ -36,8 +37,8 @@ class SecondStage:
     minutes: float
     factor: float
 
-    def choices(self, architecture: str, machine: Machine) -> list[Choice]:
-        """The section `refine`."""
+    def choices(self, architecture: str, machine: Machine, rate: list[Choice]) -> list[Choice]:
+        """The section `refine`, after a first stage with this choice of a learning rate."""
         reason = (
             f"a second stage on patches of the original image, of which {self.factor:.2g} pixels are one of "
             f"the first stage's input; a patch is {recipe.PATCH} of those wide"
@@ -45,6 +46,7 @@ class SecondStage:
         chosen = [
             Choice("sampler.patch.sample_patch_size", list(self.network.size), reason),
             Choice("solver.budget_minutes", self.minutes, "what the first stage leaves"),
+            *rate_of_second(rate, self.batches),
             Choice("solver.data_loader_batch_size_train", self.batch, "patches"),
             epoch_of(self.batches, machine),
             *(Choice(f"model.{architecture}.{key}", *one) for key, one in self.network.settings.items()),

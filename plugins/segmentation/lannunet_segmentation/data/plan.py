@@ -100,7 +100,7 @@ def make_plan(found: Fingerprint, request: PlanRequest) -> Plan:
         ),
         Choice("sampler.data_aug", *choose_scheme(found, steps)),
         Choice("solver.budget_minutes", minutes, why_minutes),
-        *([] if guessed else choose_rate(request, "segmentation", steps)),
+        *([] if guessed or refined else choose_rate(request, "segmentation", steps)),
         Choice("solver.data_loader_batch_size_train", batch, why_batch),
         Choice(
             "solver.mini_batch_size",

@@ -80,7 +80,12 @@ def test_volumes_that_lie_alike_are_not_mirrored_in_a_short_run(found, minutes, 
     plan = planned(found, minutes=minutes)
     assert plan["sampler.data_aug"] == scheme
     assert ("tta: true" in str(plan)) is (scheme == "nnunet")
-    assert ("base_lr: 0.004" in str(plan)) is (minutes == 6)
+
+
+def test_few_steps_have_a_higher_learning_rate():
+    found = found_of([(40, 56, 40)] * 9, [(1, 1, 1)] * 9)
+    assert planned(found, minutes=1)["solver.base_lr"] == 0.004
+    assert "base_lr" not in str(planned(found, minutes=6))
 
 
 def test_spacing_is_the_median():

@@ -85,9 +85,6 @@ from .intensity import apply_intensity as apply_intensity
 from .queued import queued_copy as queued_copy
 from .faster import prepare_to_train as prepare_to_train
 
-# Plans
-from .rate import choose_rate as choose_rate, rate_of_second as rate_of_second
-
 # Runs in two stages
 from .stages import (
     SAME_IMAGES as SAME_IMAGES,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from lannunet_images import choose_rate
 
 from lannunet_core import Choice, Plan, PlannedNetwork, PlanRequest, UserError
 from lannunet_landmarks.data.annotations import open_first
@@ -17,6 +16,7 @@ from lannunet_landmarks.planning import recipe
 from lannunet_landmarks.planning.cost import Budget, cores, measured_speed
 from lannunet_landmarks.planning.fit import Fitted, asked_of, choose_resize, times
 from lannunet_landmarks.planning.look import Look, look
+from lannunet_landmarks.planning.rate import choose_rate
 from lannunet_landmarks.planning.recipe import Machine
 from lannunet_landmarks.planning.second import epoch_of, first_budget, plan_stages
 
@@ -57,7 +57,7 @@ def make_plan(found: Look, request: PlanRequest, machine: Machine) -> Plan:
     scheme, why_scheme = choose_scheme(found)
     name, extensions = request.architecture[0].name, [plugin.name for plugin in request.extensions]
     median = tuple(float(side) for side in np.median(found.sizes, axis=0))
-    rate = [] if silent else choose_rate(request, "landmarks", batches)
+    rate = [] if silent else choose_rate(request, batches)
     choices = [
         Choice("task", "landmarks", ""),
         Choice("dataset.src_targets", request.root, ""),

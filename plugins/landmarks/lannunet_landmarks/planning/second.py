@@ -9,13 +9,13 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from lannunet_images import rate_of_second
 
 from lannunet_core import Choice, PlannedNetwork, PlanRequest
 from lannunet_landmarks.planning import recipe
 from lannunet_landmarks.planning.cost import Budget
 from lannunet_landmarks.planning.fit import Fitted, about, asked_of, coarseness, fit
 from lannunet_landmarks.planning.look import Look
+from lannunet_landmarks.planning.rate import rate_of_second
 from lannunet_landmarks.planning.recipe import Machine
 
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from lannunet_images import choose_rate
 
 from lannunet_core import Choice, NetworkRequest, Plan, PlannedNetwork, PlanRequest
 from lannunet_segmentation.data.budget import (
@@ -100,7 +99,6 @@ def make_plan(found: Fingerprint, request: PlanRequest) -> Plan:
         ),
         Choice("sampler.data_aug", *choose_scheme(found, steps)),
         Choice("solver.budget_minutes", minutes, why_minutes),
-        *([] if guessed or refined else choose_rate(request, "segmentation", steps)),
         Choice("solver.data_loader_batch_size_train", batch, why_batch),
         Choice(
             "solver.mini_batch_size",

@@ -82,12 +82,6 @@ def test_volumes_that_lie_alike_are_not_mirrored_in_a_short_run(found, minutes, 
     assert ("tta: true" in str(plan)) is (scheme == "nnunet")
 
 
-def test_few_steps_have_a_higher_learning_rate():
-    found = found_of([(40, 56, 40)] * 9, [(1, 1, 1)] * 9)
-    assert planned(found, minutes=1)["solver.base_lr"] == 0.004
-    assert "base_lr" not in str(planned(found, minutes=6))
-
-
 def test_spacing_is_the_median():
     found = found_of([(9, 9, 9)] * 3, [(1, 1, 2), (2, 1, 2.5), (3, 1, 3)])
     spacing, reason = choose_spacing(found)

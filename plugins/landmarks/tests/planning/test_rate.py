@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from lannunet_images import choose_rate, rate_of_second
+from lannunet_landmarks.planning.rate import choose_rate, rate_of_second
 
 from lannunet_core import PlanRequest, Plugin
 from lannunet_core.plugins.installed import InstalledPlugin
@@ -22,11 +22,11 @@ class Own(Plugin):
 
 
 class Optimizer(Plugin):
-    """Suggests an optimizer for one task."""
+    """Suggests an optimizer."""
 
     @classmethod
     def suggestions(cls, task):
-        return {"solver.optimizer": "sgd"} if task == "landmarks" else {}
+        return {"solver.optimizer": "sgd"}
 
 
 def made(plugin):
@@ -34,7 +34,7 @@ def made(plugin):
 
 
 @pytest.mark.parametrize(
-    ("architecture", "extensions", "steps", "rates"),
+    ("architecture", "extensions", "batches", "rates"),
     [
         (Silent, [], 1000, [0.004]),
         (Silent, [], 1001, []),
@@ -43,19 +43,17 @@ def made(plugin):
         (Optimizer, [], 500, []),
     ],
 )
-def test_short_runs_get_a_higher_rate_than_the_default(architecture, extensions, steps, rates):
+def test_short_runs_get_a_higher_rate_than_the_default(architecture, extensions, batches, rates):
     request = PlanRequest(
         Path("a.json"), Path(), made(architecture), extensions=dict(made(one) for one in extensions)
     )
-    assert [(one.key, one.value) for one in choose_rate(request, "landmarks", steps)] == [
+    assert [(one.key, one.value) for one in choose_rate(request, batches)] == [
         ("solver.base_lr", rate) for rate in rates
     ]
-    if architecture is Optimizer:
-        assert choose_rate(request, "segmentation", steps)
 
 
 def test_a_longer_second_stage_gets_the_default_again():
-    first = choose_rate(PlanRequest(Path("a.json"), Path(), made(Silent)), "landmarks", 500)
+    first = choose_rate(PlanRequest(Path("a.json"), Path(), made(Silent)), 500)
     assert rate_of_second(first, 1000) == []
     assert [(one.key, one.value) for one in rate_of_second(first, 3000)] == [("solver.base_lr", "auto")]
     assert rate_of_second([], 3000) == []

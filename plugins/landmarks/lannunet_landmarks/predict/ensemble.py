@@ -33,7 +33,7 @@ from lannunet_landmarks.predict.confident import radius_in_input
 from lannunet_landmarks.predict.evaluator import decode_with
 from lannunet_landmarks.predict.offsets import without
 from lannunet_landmarks.predict.predictor import Locate, Located, of_landmarks
-from lannunet_landmarks.predict.views import views
+from lannunet_landmarks.predict.views import corrections, views
 from lannunet_landmarks.session import LandmarkSession
 
 MAIN = "E-CPV"
@@ -44,7 +44,7 @@ def together(sessions: Sequence[LandmarkSession]) -> Locate:
     members = [view for session in sessions for view in views(session)]
     if len(members) == 1:
         return members[0]
-    offsets = np.mean([one.correction for one in sessions], axis=0)
+    offsets = np.mean([one for session in sessions for one in corrections(session)], axis=0)
     decode = decode_with(sessions[0])
     return combined(members, lambda *given: without(decode(*given), offsets), radius_in_input(sessions[0]))
 

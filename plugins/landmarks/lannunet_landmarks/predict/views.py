@@ -14,6 +14,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from lannunet_core import (
     Coordinates,
     EvaluationMode,
+    Floats,
     Scheme,
     UserError,
     call_accepting,
@@ -39,6 +40,14 @@ def views(session: LandmarkSession) -> list[Locate]:
         *(mirrored(plain, axis, swapped(session)) for axis in axes),
         *(with_dropout(plain, layers, session.run.seed, number) for number in passes),
     ]
+
+
+def corrections(session: LandmarkSession) -> list[Floats]:
+    """What each of `views` subtracts from its points (N, D), in pixels of the image that is not mirrored."""
+    axes, _ = axes_and_layers(session)
+    own, order = session.correction, swapped(session).numpy()
+    signs = [np.where(np.arange(own.shape[1]) == axis, -1.0, 1.0) for axis in axes]
+    return [own, *((own * sign)[order] for sign in signs), *[own] * session.config.inference.mc_dropout]
 
 
 def axes_and_layers(session: LandmarkSession) -> tuple[list[int], list[nn.Module]]:

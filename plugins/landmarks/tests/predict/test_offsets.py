@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from lannunet_landmarks.predict.ensemble import together
 from lannunet_landmarks.predict.model import LandmarkModel
 from lannunet_landmarks.predict.offsets import systematic
+from lannunet_landmarks.types import unannotated
 
 from lannunet_core import BEST_MODEL, load_checkpoint, save_checkpoint
 
@@ -134,6 +136,31 @@ def test_a_model_subtracts_what_its_run_measured(make_project, variant):
         offsets = offsets * [1, 0]
     away = points(project, images) - moved
     np.testing.assert_allclose(away.reshape(-1, *offsets.shape), [offsets * scale] * len(images), atol=1e-4)
+
+
+def test_the_mean_map_of_mirrored_views_has_the_mean_of_their_offsets(make_project):
+    """Landmarks 0 and 1 are swapped by the mirror in y."""
+    project = make_project()
+    project.set(sampler={"data_aug": "AffineComplex"}, inference={"tta": True})
+    project.set(dataset={"flip_pairs": [[0, 1]]})
+    assert project.train() == 0
+    image = project.folder / project.annotations["testing"][0]["image"]
+    samples = [unannotated("a", image, opened(project, None)[0].run)]
+    plain = opened(project, None, samples)[1]
+    offsets = np.array([[0.3, 0.5], [-0.2, 0.1]])
+    moved = opened(project, offsets, samples)[1]
+    expected = (offsets + (offsets * [1, -1])[::-1]) / 2
+    for method in ("E-CPV", "E-MHA"):
+        away = plain[method][0].coordinates - moved[method][0].coordinates
+        np.testing.assert_allclose(away, 2 * expected, atol=1e-4, err_msg=method)
+
+
+def opened(project, offsets, samples=()):
+    """The session of the project's model with these offsets, and its predictions by each method."""
+    model = LandmarkModel(project.out)
+    model.session.offsets = offsets
+    model.looks[-1] = together([model.session])
+    return model.session, model.locate(samples, model.prepare(model.session, samples)) if samples else {}
 
 
 def points(project, images):

@@ -66,18 +66,19 @@ def test_they_write_the_same_predictions(runs):
             import SimpleITK as sitk
 
             first, second = (sitk.GetArrayFromImage(sitk.ReadImage(str(file))) for file in (path, other))
-            assert (first != second).mean() < 0.002  # rounding decides voxels between two classes
+            assert (first != second).mean() < 5e-4  # rounding decides voxels between two classes
             continue
         tables = (csv.DictReader(file.read_text().splitlines()) for file in (path, other))
         for alone, shared in zip(*tables, strict=True):
             for name, value in alone.items():
-                assert alike(shared[name].replace("/two/", "/one/"), value)
+                by_a_voxel = 5e-3 if path.name == "cases.csv" else 0.0
+                assert alike(shared[name].replace("/two/", "/one/"), value, by_a_voxel)
 
 
-def alike(text, other):
-    """Whether cells are the same, or numbers that differ by rounding, or by a voxel."""
+def alike(text, other, share):
+    """Whether cells are the same, or numbers that differ by rounding, or by this share."""
     try:
-        return float(text) == pytest.approx(float(other), rel=5e-3, abs=1e-3)
+        return float(text) == pytest.approx(float(other), rel=share, abs=1e-3)
     except ValueError:
         return text == other
 

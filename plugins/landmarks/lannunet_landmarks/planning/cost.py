@@ -18,10 +18,10 @@ TRIALS = 10  # the fastest counts
 class Budget:
     """The budget of a run.
 
-    memory: Memory of a training step in bytes.
+    Attributes:
         memory: Bytes that a training step may take.
+        seconds: Duration of the training.
         machine: Machine that trains.
-        machine: What trains.
     """
 
     memory: float

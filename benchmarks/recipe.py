@@ -150,6 +150,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "stretch": {"sampler.resize": "stretch"},
     "sgd": {"solver.optimizer": "sgd"},
     "nnunet": {"sampler.data_aug": "nnunet"},
+    "nnunet-upright": {"sampler.data_aug": "nnunet_upright"},
     "nnunet without mirrors": {"sampler.data_aug": "NnunetWithoutMirrors", **PLUGIN},
     "foreground .67": {"sampler.foreground_share": 0.67},
     "no deep supervision": {"solver.deep_supervision": False},

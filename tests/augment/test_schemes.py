@@ -272,7 +272,7 @@ def test_a_plugin_adds_a_scheme():
 def test_the_documentation_lists_the_schemes():
     listed = DOCS.read_text(encoding="utf-8").partition("## What a scheme draws")[2]
     listed = listed.partition("**Units.**")[0]
-    assert re.findall(r"^\| `([^`]+)`", listed, re.M) == [*SCHEMES, "nnunet"]
+    assert re.findall(r"^\| `([^`]+)`", listed, re.M) == [*SCHEMES, "nnunet", "nnunet_upright"]
 
 
 def test_drawing_needs_neither_torch_nor_imgaug():

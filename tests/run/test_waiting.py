@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from lannunet_images.on_device import augment
-from lannunet_segmentation.data.nnunet_scheme import NnunetScheme
+from lannunet_segmentation.data.nnunet_scheme import NnunetScheme, NnunetUprightScheme
 from lightning_fabric.accelerators import CPUAccelerator
 
 from lannunet_core import make_scheme
@@ -119,7 +119,7 @@ def test_of_augmentation(dimensions):
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.normal(size=(4, 2, *size[::-1])).astype(np.float32))
     centres = torch.from_numpy(rng.uniform(4, 12, (4, dimensions)))
-    for scheme in (*map(make_scheme, SCHEME_NAMES), NnunetScheme()):
+    for scheme in (*map(make_scheme, SCHEME_NAMES), NnunetScheme(), NnunetUprightScheme()):
         drawn = [scheme.draw(rng, size) for _ in range(4)]
         with Far() as far:
             moved = images.to(device(), non_blocking=True)

@@ -15,7 +15,10 @@ from .data.runs import Runs as Runs
 
 # Training: where patches are cut, how they are augmented, labels, loss
 from .data.sampling import ForegroundBias as ForegroundBias
-from .data.nnunet_scheme import NnunetScheme as NnunetScheme
+from .data.nnunet_scheme import (
+    NnunetScheme as NnunetScheme,
+    NnunetUprightScheme as NnunetUprightScheme,
+)
 from .maps.labels import segmentation_labels as segmentation_labels
 from .maps.loss import CrossEntropyDice as CrossEntropyDice
 from .maps.loss import RegionCrossEntropyDice as RegionCrossEntropyDice

@@ -33,9 +33,9 @@ class SegmentationDefaults(Defaults):
 
     @hookimpl
     def augmentations(self) -> Mapping[str, Callable[[], Scheme]]:
-        from lannunet_segmentation.data.nnunet_scheme import NnunetScheme
+        from lannunet_segmentation.data.nnunet_scheme import NnunetScheme, NnunetUprightScheme
 
-        return {"nnunet": NnunetScheme}
+        return {"nnunet": NnunetScheme, "nnunet_upright": NnunetUprightScheme}
 
     @hookimpl
     def sampling(self) -> Sampling:

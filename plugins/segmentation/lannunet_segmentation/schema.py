@@ -13,7 +13,7 @@ from lannunet_core import File, Section, holdable, is_among
 
 LOSSES = ("ce_dice",)
 """The task's own names for `solver.loss_function`."""
-SCHEMES = (*core.SCHEME_NAMES, "nnunet")
+SCHEMES = (*core.SCHEME_NAMES, "nnunet", "nnunet_upright")
 """The names for `sampler.data_aug`, the core's and the task's own."""
 NORMALISATIONS = ("zscore", "ct", "none", "percentile", "nonzero")
 """The task's own names for `preprocess.normalisation`."""

@@ -1,15 +1,15 @@
-"""The augmentation scheme `nnunet`: what nnU-Net draws for a training patch."""
+"""The augmentation schemes `nnunet`, what nnU-Net draws for a training patch, and `nnunet_upright`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lannunet_core import Drawn, RandomAffine, SpatialTransform
+from lannunet_core import Drawn, RandomAffine, SpatialTransform, make_scheme
 from lannunet_segmentation.data.prepared import PreparedCase
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ def _gamma(inverted: bool, rng: np.random.Generator, thick: int | None) -> Mappi
     return {"gamma": _about_one(rng, 0.7, 1.5), "inverted": inverted}
 
 
+ANISOTROPIC = 3.0
+
 CHANGES = (
     RandomChange("blur", 0.2, _sigmas, each=0.5),
     RandomChange("brightness", 0.15, _factor),
@@ -98,7 +100,6 @@ class NnunetScheme:
     deformation. If an axis has thick slices, a volume is rotated, scaled and downsampled only within them.
     """
 
-    ANISOTROPIC = 3.0
     ELONGATED = 1.5
     """Images with a larger ratio of sides are rotated little: otherwise most of the result would be
     outside."""
@@ -108,7 +109,7 @@ class NnunetScheme:
     ) -> Drawn:
         """See `lannunet_core.Scheme`. Without a sample, there is one draw for all channels."""
         dimensions = len(size)
-        thick = self.thick_axis(size, sample.spacing if sample else (1.0,) * dimensions)
+        thick = slice_axis(size, sample)
         moving = [axis for axis in range(dimensions) if axis != thick]
         if len(moving) == 3:
             angle = 30.0
@@ -120,21 +121,59 @@ class NnunetScheme:
         linear = np.eye(dimensions)
         linear[np.ix_(moving, moving)] = zoom * turned.T
         linear = linear * rng.choice([-1.0, 1.0], dimensions)
+        return Drawn(SpatialTransform(linear, np.zeros(dimensions)), draw_changes(rng, sample, thick))
 
-        intensity: list[Callable[[Tensor], Tensor]] = []
-        if rng.random() < 0.1:
-            intensity.append(Noise(float(rng.uniform(0, 0.1)), int(rng.integers(2**31))))
-        for change in CHANGES:
-            intensity += change.draw(rng, sample.channels if sample else 1, thick)
-        return Drawn(SpatialTransform(linear, np.zeros(dimensions)), tuple(intensity))
 
-    def thick_axis(self, size: tuple[int, ...], spacing: tuple[float, ...]) -> int | None:
-        """The axis (0 for x) across thick slices, None: there are none.
+@dataclass(frozen=True)
+class NnunetUprightScheme:
+    """The moves of `UprightElastic`, which mirror nothing, with nnU-Net's changes of intensity.
 
-        It is the axis with the largest spacing, if the patch is more than `ANISOTROPIC` times longer along
-        another one. Among equal axes, it is the one with the fewest voxels, then the last.
-        """
-        if len(size) == 2:
-            return None
-        coarsest = max(range(3), key=lambda axis: (spacing[axis], -size[axis], axis))
-        return coarsest if max(size) / size[coarsest] > self.ANISOTROPIC else None
+    If an axis has thick slices, a volume is moved only within them.
+    """
+
+    def draw(
+        self, rng: np.random.Generator, size: tuple[int, ...], sample: PreparedCase | None = None
+    ) -> Drawn:
+        """See `lannunet_core.Scheme`. Without a sample, there is one draw for all channels."""
+        thick = slice_axis(size, sample)
+        spatial = make_scheme("UprightElastic").draw(rng=rng, size=size).spatial
+        if thick is not None:
+            spatial = within_slices(spatial, thick)
+        return Drawn(spatial, draw_changes(rng, sample, thick))
+
+
+def within_slices(spatial: SpatialTransform, thick: int) -> SpatialTransform:
+    """A transform of a volume without its part that leaves the slices across an axis (0 for x)."""
+    linear, offset, elastic = spatial.linear.copy(), spatial.offset.copy(), spatial.elastic
+    linear[thick], linear[:, thick], offset[thick] = 0, 0, 0
+    linear[thick, thick] = 1
+    if elastic is not None:
+        control = elastic.control.copy()
+        control[thick] = 0
+        elastic = replace(elastic, control=control)
+    return SpatialTransform(linear, offset, elastic)
+
+
+def draw_changes(
+    rng: np.random.Generator, sample: PreparedCase | None, thick: int | None
+) -> tuple[Callable[[Tensor], Tensor], ...]:
+    """nnU-Net's changes of intensity for one sample."""
+    changes: list[Callable[[Tensor], Tensor]] = []
+    if rng.random() < 0.1:
+        changes.append(Noise(float(rng.uniform(0, 0.1)), int(rng.integers(2**31))))
+    for change in CHANGES:
+        changes += change.draw(rng, sample.channels if sample else 1, thick)
+    return tuple(changes)
+
+
+def slice_axis(size: tuple[int, ...], sample: PreparedCase | None) -> int | None:
+    """The axis (0 for x) across thick slices, None: there are none.
+
+    It is the axis with the largest spacing, if the patch is more than `ANISOTROPIC` times longer along
+    another one. Among equal axes, it is the one with the fewest voxels, then the last.
+    """
+    if len(size) == 2:
+        return None
+    spacing = sample.spacing if sample else (1.0,) * 3
+    coarsest = max(range(3), key=lambda axis: (spacing[axis], -size[axis], axis))
+    return coarsest if max(size) / size[coarsest] > ANISOTROPIC else None

@@ -31,12 +31,13 @@ STRIPPED = 0.75
 """If nonzero voxels are a smaller share of an image, its background was set to zero (nnU-Net's share)."""
 RESCALED = ("rescale_to_0_1", "rescale_0_1", "rgb_to_0_1")  # channel names that request it
 BASE_MINUTES, BASE_VOXELS, MOST_MINUTES = 7.5, 2e6, 240.0
-NNUNET, UPRIGHT = "nnunet", "UprightElastic"
+NNUNET, UPRIGHT = "nnunet", "nnunet_upright"
 SHORT_STEPS = 10_000
 """Up to this many steps, volumes with the same orientation are not mirrored. On the hippocampus, 750 steps
 end at a Dice of 0.838 with `Upright` and of 0.827 with `nnunet`, 0.835 if that predicts mirrored views too;
-1500 at 0.849 with `Upright` and 0.853 with `UprightElastic` (docs/recipe.md). nnU-Net's scheme is made for
-250,000 steps; the number of steps at which both are equal was not measured."""
+2250 at 0.845 with `UprightElastic`, 0.843 with `nnunet` and mirrored views, and 0.860 with `nnunet_upright`,
+which has the moves of the former and the intensities of the latter (docs/recipe.md). nnU-Net's scheme is made
+for 250,000 steps; the number of steps at which both are equal was not measured."""
 
 
 def make_plan(found: Fingerprint, request: PlanRequest) -> Plan:
@@ -128,7 +129,8 @@ def choose_scheme(found: Fingerprint, steps: float) -> tuple[str, str]:
     if steps > SHORT_STEPS:
         return NNUNET, "nnU-Net's"
     return UPRIGHT, (
-        "rotations of up to 15 degrees, no mirrors: in few steps, a network learns more if volumes look alike"
+        "nnU-Net's changes of intensity, rotations of up to 15 degrees, no mirrors: in few steps, a network "
+        "learns more if volumes have the same orientation"
     )
 
 

@@ -1,4 +1,5 @@
-"""The scheme `nnunet` against the table in docs/augmentation.md, and its changes against NumPy and SciPy."""
+"""The schemes `nnunet` and `nnunet_upright` against the table in docs/augmentation.md, and their changes
+against NumPy and SciPy."""
 
 from __future__ import annotations
 
@@ -8,12 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from lannunet_segmentation import NnunetScheme
+from lannunet_segmentation import NnunetScheme, NnunetUprightScheme
 from lannunet_segmentation.data.nnunet_intensity import change_channels
 from lannunet_segmentation.data.nnunet_scheme import Noise, PerChannel
 from scipy import ndimage, stats
 
-from lannunet_core import Drawn
+from lannunet_core import Drawn, Scheme, make_scheme
 
 DRAWS = 600
 SIZE = (200, 100)
@@ -24,8 +25,10 @@ def sample(spacing: tuple[float, ...], channels: int = 2) -> SimpleNamespace:
     return SimpleNamespace(spacing=spacing, channels=channels)
 
 
-def draws(size: tuple[int, ...], case: SimpleNamespace | None = None) -> list[Drawn]:
-    scheme = NnunetScheme()
+def draws(
+    size: tuple[int, ...], case: SimpleNamespace | None = None, scheme: Scheme | None = None
+) -> list[Drawn]:
+    scheme = scheme or NnunetScheme()
     return [scheme.draw(np.random.default_rng([7, number]), size, sample=case) for number in range(DRAWS)]
 
 
@@ -120,6 +123,35 @@ def test_thick_slices_are_left_in_their_plane_whatever_their_axis(size, spacing,
     assert np.ptp(np.abs(linear[:, first, second])) > 0.9  # by any angle
 
 
+@pytest.mark.parametrize("size", [SIZE, VOLUME])
+def test_upright_moves_as_upright_elastic_and_mirrors_nothing(size):
+    elastic = make_scheme("UprightElastic")
+    for number, drawn in enumerate(draws(size, sample((1.0,) * len(size)), NnunetUprightScheme())):
+        moved = elastic.draw(rng=np.random.default_rng([7, number]), size=size).spatial
+        np.testing.assert_array_equal(drawn.spatial.linear, moved.linear)
+        np.testing.assert_array_equal(drawn.spatial.offset, moved.offset)
+        np.testing.assert_array_equal(drawn.spatial.elastic.control, moved.elastic.control)
+        assert not drawn.spatial.mirrored
+
+
+@pytest.mark.parametrize("thick", [0, 1, 2])
+def test_upright_leaves_thick_slices_in_their_plane(thick):
+    size, spacing = [64, 50], [0.7, 0.7]
+    size.insert(thick, 16)
+    spacing.insert(thick, 3.0)
+    drawn = draws(tuple(size), sample(tuple(spacing)), NnunetUprightScheme())
+    first, second = (axis for axis in range(3) if axis != thick)
+    points = np.random.default_rng(0).uniform(-20, 20, (50, 3))
+    for one in drawn[:50]:
+        spatial = one.spatial
+        source = points + spatial.elastic.at(points)
+        source = source @ spatial.linear.T + spatial.offset
+        np.testing.assert_allclose(source[:, thick], points[:, thick], atol=1e-9)
+        assert np.ptp(source[:, [first, second]] - points[:, [first, second]], axis=0).min() > 0
+    low = [one for some in drawn for one in some.intensity if getattr(one, "name", "") == "low_resolution"]
+    assert {parameters["kept"] for one in low for parameters in one.channels if parameters} == {thick}
+
+
 # Intensities ----------------------------------------------------------------------------------------------
 
 ORDER = ["noise", "blur", "brightness", "contrast", "low_resolution", "gamma"]
@@ -131,8 +163,9 @@ CHANGES = {  # probability, of each channel, parameters
 }
 
 
-def test_intensities_follow_the_table_channel_by_channel():
-    drawn = [one.intensity for one in draws(VOLUME, sample((1, 1, 1), channels=2))]
+@pytest.mark.parametrize("scheme", [NnunetScheme(), NnunetUprightScheme()])
+def test_intensities_follow_the_table_channel_by_channel(scheme):
+    drawn = [one.intensity for one in draws(VOLUME, sample((1, 1, 1), channels=2), scheme)]
     for some in drawn:
         places = [ORDER.index(getattr(one, "name", "noise")) for one in some]
         assert places == sorted(places)

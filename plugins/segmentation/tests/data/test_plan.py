@@ -70,7 +70,7 @@ def found_of(sizes, spacings, **changes):
 @pytest.mark.parametrize(
     ("found", "minutes", "scheme"),
     [
-        (found_of([(40, 56, 40)] * 9, [(1, 1, 1)] * 9), 6, "UprightElastic"),
+        (found_of([(40, 56, 40)] * 9, [(1, 1, 1)] * 9), 6, "nnunet_upright"),
         (found_of([(40, 56, 40)] * 9, [(1, 1, 1)] * 9), 600, "nnunet"),
         (found_of([(96, 96)] * 9, [(1, 1)] * 9), 6, "nnunet"),
         (replace(found_of([(40, 56, 40)] * 9, [(1, 1, 1)] * 9), states_spacing=False), 6, "nnunet"),

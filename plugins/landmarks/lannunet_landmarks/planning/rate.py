@@ -20,8 +20,8 @@ def choose_rate(request: PlanRequest, batches: float) -> list[Choice]:
         for plugin, found in (request.architecture, *request.extensions.items())
         for key in ask_class(plugin, found.suggestions, "landmarks")
     }
-    if batches > recipe.SHORT_RUN or suggested & {KEY, "solver.optimizer"}:
-        return []
+    if request.gpu or batches > recipe.SHORT_RUN or suggested & {KEY, "solver.optimizer"}:
+        return []  # a GPU may make many more batches than its cautious estimate
     return [Choice(KEY, recipe.SHORT_RATE, "twice the default: a network learns more in few batches")]
 
 

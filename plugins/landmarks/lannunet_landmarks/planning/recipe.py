@@ -19,9 +19,10 @@ remaining time goes into finer images. The wings (41 images): 1000 in 3.8 minute
 in 3D, 3.8 minutes: batches of two at 28×48×24 with 16 features end at 0.19 mm; batches of one at 56×96×48
 with 8, this many fewer, at 0.87 mm, with landmarks that are never found."""
 
-SHORT_RUN, SHORT_RATE = 1000, 0.004
+SHORT_RUN, SHORT_RATE = 1500, 0.004
 """Runs of up to this many batches have twice the default learning rate: after 520 to 1000 batches all sets
-that were measured have better medians with it, after 3300 the wings do not (docs/recipe.md)."""
+that were measured have better medians with it, after 3300 the wings do not (docs/recipe.md). Between these
+nothing was measured; a plan of one minute in 3D has 1000 to 1500 batches."""
 
 FEW_BATCHES = 300
 """With fewer batches a run is far from its best, and `lannunet train` prints what a plan would choose."""

@@ -18,6 +18,7 @@ from lannunet_core import Coordinates, EvaluationMode, Floats
 from lannunet_landmarks.predict.predictor import Locate, Located
 
 MOST_IMAGES = 50
+FEWEST_IMAGES = 5  # of a landmark; with fewer, what chance explains is too uncertain
 GROSS = 5.0  # median errors; a point that is further off is another structure, not the landmark
 
 
@@ -27,28 +28,30 @@ def systematic(errors: Floats, most: float) -> Floats:
     An offset is the mean error without gross errors. Over all landmarks, offsets are treated as normally
     distributed around 0, and each is replaced by its posterior mean (empirical Bayes; Efron & Morris 1973,
     Stein's estimation rule and its competitors): landmarks of few images, or without a common offset, are
-    hardly changed.
+    hardly changed. A landmark has the offset 0 in fewer than `FEWEST_IMAGES` images.
 
     Args:
         errors: (images, N, D) predicted minus annotated points; NaN where there is none.
-        most: Length from which an offset is replaced by 0: the landmark has not been learned.
+        most: Length of a mean error from which the offset is 0: the landmark has not been learned.
     """
     lengths = np.linalg.norm(errors, axis=-1, keepdims=True)
     known = np.isfinite(lengths)
     if not known.any():
         return np.zeros(errors.shape[1:])
-    used = known & (np.nan_to_num(lengths, nan=np.inf) <= GROSS * np.median(lengths[known]))
+    own = [np.median(one[seen]) if seen.any() else np.inf for one, seen in
+           zip(lengths[..., 0].T, known[..., 0].T, strict=True)]  # fmt: skip
+    typical = np.minimum(np.median(lengths[known]), own)[:, None]  # whatever the other landmarks' errors
+    used = known & (np.nan_to_num(lengths, nan=np.inf) <= GROSS * typical)
     count = used.sum(0)  # (N, 1)
     mean = np.where(used, errors, 0).sum(0) / np.maximum(count, 1)
     squares = np.where(used, errors - mean, 0) ** 2
-    enough = count > 1
-    chance = squares.sum(0) / np.maximum(count * (count - 1), 1)  # variance of the mean, (N, D)
-    if not enough.any():
+    learned = (count >= FEWEST_IMAGES) & (np.linalg.norm(mean, axis=-1, keepdims=True) < most)
+    if not learned.any():
         return np.zeros_like(mean)
-    common = max(float((mean**2 - chance)[enough[:, 0]].mean()), 0.0)
+    chance = squares.sum(0) / np.maximum(count * (count - 1), 1)  # variance of the mean, (N, D)
+    common = max(float((mean**2 - chance)[learned[:, 0]].mean()), 0.0)
     share = common / np.maximum(common + chance, np.finfo(float).tiny)
-    offsets = np.where(enough, mean * share, 0.0)
-    return np.where(np.linalg.norm(offsets, axis=-1, keepdims=True) < most, offsets, 0.0)
+    return np.where(learned, mean * share, 0.0)
 
 
 def corrected(locate: Locate, offsets: Floats) -> Locate:

@@ -36,8 +36,8 @@ def made(plugin):
 @pytest.mark.parametrize(
     ("architecture", "extensions", "batches", "rates"),
     [
-        (Silent, [], 1000, [0.004]),
-        (Silent, [], 1001, []),
+        (Silent, [], 1500, [0.004]),
+        (Silent, [], 1501, []),
         (Own, [], 500, []),
         (Silent, [Silent, Own], 500, []),
         (Optimizer, [], 500, []),
@@ -50,6 +50,10 @@ def test_short_runs_get_a_higher_rate_than_the_default(architecture, extensions,
     assert [(one.key, one.value) for one in choose_rate(request, batches)] == [
         ("solver.base_lr", rate) for rate in rates
     ]
+
+
+def test_a_gpu_may_make_more_batches_than_estimated():
+    assert choose_rate(PlanRequest(Path("a.json"), Path(), made(Silent), gpu=True), 500) == []
 
 
 def test_a_longer_second_stage_gets_the_default_again():

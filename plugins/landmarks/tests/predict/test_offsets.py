@@ -67,6 +67,25 @@ def test_a_landmark_that_is_not_learned_is_left_unchanged():
     np.testing.assert_allclose(found, [[0.5, 0.0], [0.0, 0.0]], atol=0.1)
 
 
+def test_a_landmark_that_is_not_learned_does_not_make_chance_count_for_the_others():
+    rng = np.random.default_rng(0)
+    moved = []
+    for _ in range(20):
+        errors = rng.normal(size=(20, 12, 2))
+        errors[:, 0] += (3.5, 0.0)
+        moved.append(systematic(errors, 2.0)[1:])
+    assert np.square(moved).mean() < 0.15 / 20  # the plain means': 1 / 20
+
+
+def test_gross_errors_are_left_out_although_most_landmarks_are_not_learned():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        errors = rng.normal(0, 0.3, (50, 12, 2))
+        errors[:, 5:] *= 100
+        errors[rng.random((50, 12)) < 0.05] += (30.0, 0.0)
+        assert np.linalg.norm(systematic(errors, 2.0)[:5], axis=-1).max() < 0.2
+
+
 def of_network(project):
     """The offsets in the project's model."""
     return np.array(load_checkpoint(project.out).learned["offsets"])

@@ -35,7 +35,7 @@ NNUNET, UPRIGHT = "nnunet", "nnunet_upright"
 SHORT_STEPS = 10_000
 """Up to this many steps, volumes with the same orientation are not mirrored. On the hippocampus, 750 steps
 end at a Dice of 0.838 with `Upright` and of 0.827 with `nnunet`, 0.835 if that predicts mirrored views too;
-2250 at 0.845 with `UprightElastic`, 0.843 with `nnunet` and mirrored views, and 0.860 with `nnunet_upright`,
+2250 at 0.846 with `UprightElastic`, 0.843 with `nnunet` and mirrored views, and 0.856 with `nnunet_upright`,
 which has the moves of the former and the intensities of the latter (docs/recipe.md). nnU-Net's scheme is made
 for 250,000 steps; the number of steps at which both are equal was not measured."""
 

@@ -80,8 +80,8 @@ def _gamma(inverted: bool, rng: np.random.Generator, thick: int | None) -> Mappi
     return {"gamma": _about_one(rng, 0.7, 1.5), "inverted": inverted}
 
 
-ANISOTROPIC = 3.0
-
+ANISOTROPIC = 3.0  # see `slice_axis`
+MOVES = make_scheme("UprightElastic")
 CHANGES = (
     RandomChange("blur", 0.2, _sigmas, each=0.5),
     RandomChange("brightness", 0.15, _factor),
@@ -136,7 +136,7 @@ class NnunetUprightScheme:
     ) -> Drawn:
         """See `lannunet_core.Scheme`. Without a sample, there is one draw for all channels."""
         thick = slice_axis(size, sample)
-        spatial = make_scheme("UprightElastic").draw(rng=rng, size=size).spatial
+        spatial = MOVES.draw(rng=rng, size=size).spatial
         if thick is not None:
             spatial = within_slices(spatial, thick)
         return Drawn(spatial, draw_changes(rng, sample, thick))

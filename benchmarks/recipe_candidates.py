@@ -1,7 +1,7 @@
 """Candidates of `benchmarks.recipe` that are not keys of the configuration, as a plugin in one file."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,16 +12,20 @@ from lannunet_core import (
     Plugin,
     PluginConfig,
     RandomAffine,
+    RandomElastic,
     RandomIntensity,
     RandomScheme,
+    Scheme,
     SomeOf,
     State,
     hookimpl,
     levels,
+    make_scheme,
 )
 
 EVERY_SAMPLE = RandomAffine(rotation=30, scale_each=(0.85, 1.15), translation=0.07)
 UPRIGHT = RandomAffine(rotation=15, scale=(0.85, 1.15), scale_each=(0.9, 1.1), translation=0.05)
+STRONGER = RandomAffine(rotation=30, scale=(0.75, 1.3), scale_each=(0.85, 1.15), translation=0.05)
 GREY = SomeOf(
     (
         RandomIntensity("contrast", {"factor": (0.8, 1.2)}),
@@ -41,6 +45,11 @@ class RecipeCandidates(Plugin):
         return {
             "EverySample": lambda: RandomScheme(EVERY_SAMPLE, intensity=(GREY,)),
             "NnunetWithoutMirrors": WithoutMirrors,
+            "ElasticMirrored": LeftRight,
+            "NnunetStronger": lambda: NnunetIntensities(
+                RandomScheme(STRONGER, elastic=RandomElastic(alpha=(0, 100), sigma=(3, 6)))
+            ),
+            "UprightNnunet": lambda: NnunetIntensities(make_scheme("Upright")),
             "AnyRotation": lambda: RandomScheme(replace(UPRIGHT, rotation=180), intensity=(GREY,)),
         }
 
@@ -79,6 +88,30 @@ class WithoutMirrors:
         # mirrors change the sign of a column, whose diagonal is positive for turns under 90 degrees
         linear = spatial.linear * np.sign(np.diag(spatial.linear))
         return replace(drawn, spatial=replace(spatial, linear=linear))
+
+
+class LeftRight:
+    """`UprightElastic`, with every other sample mirrored along x."""
+
+    scheme = make_scheme("UprightElastic")
+
+    def draw(self, rng, size):
+        drawn = self.scheme.draw(rng, size)
+        sign = np.where((np.arange(len(size)) == 0) & (rng.random() < 0.5), -1.0, 1.0)
+        return replace(drawn, spatial=replace(drawn.spatial, linear=drawn.spatial.linear * sign))
+
+
+@dataclass(frozen=True)
+class NnunetIntensities:
+    """The moves of a scheme, with nnU-Net's changes of intensity."""
+
+    moves: Scheme
+
+    def draw(self, rng, size, sample=None):
+        from lannunet_segmentation.data.nnunet_scheme import draw_changes
+
+        case = sample if hasattr(sample, "channels") else None  # an image with landmarks has one
+        return replace(self.moves.draw(rng=rng, size=size), intensity=draw_changes(rng, case, None))
 
 
 def one_cycle(share):

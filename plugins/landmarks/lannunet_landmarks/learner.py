@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from lannunet_images import level_scale
 
-from lannunet_core import Learner, SigmaLoss, StridedLoss, UserError, level_sizes_of, spatial_size
+from lannunet_core import Floats, Learner, SigmaLoss, StridedLoss, UserError, level_sizes_of, spatial_size
 from lannunet_landmarks.hooks import LandmarkHooks
 from lannunet_landmarks.maps.labels import level_sigmas
 from lannunet_landmarks.maps.learned_sigma import WIDEST, LearnedSigma, volumes
@@ -78,14 +79,19 @@ class LandmarkLearner(Learner):
         )
         return labels if self.label_width is None else labels | {"sigmas": sigmas}
 
-    @torch.no_grad()
     def label_sigma(self) -> float:
         """The width of the labels' Gaussian in input pixels; the mean over landmarks if widths are
         learned."""
+        return float(self.label_sigmas().mean())
+
+    @torch.no_grad()
+    def label_sigmas(self) -> Floats:
+        """Each landmark's width (N,) if widths are learned, otherwise the width of all (1,)."""
         if self.label_width is None:
-            return self.sigma
+            return np.array([self.sigma])
         dimensions = self.label_width.dimensions
-        return float((volumes(self.label_width()[None], dimensions) ** (1 / dimensions)).mean())
+        widths = volumes(self.label_width()[None], dimensions)[0] ** (1 / dimensions)
+        return np.array(widths.double().cpu())
 
     def activate(self, outputs: Any, image_size: tuple[int, ...]) -> Any:
         sizes = level_sizes_of(outputs, len(image_size))

@@ -23,6 +23,7 @@ from lannunet_core import (
     assemble,
     choose,
     echo,
+    is_among,
     progress_bar,
 )
 from lannunet_landmarks.data.annotations import LandmarkDataset
@@ -112,6 +113,7 @@ class LandmarkSession(Session):
             learned["present_from"] = list(self.presence)
         if self.offsets is not None:
             learned["offsets"] = self.offsets.tolist()
+            learned["offsets_of"] = self.config.inference.decoder
         if self.calibrations:
             learned["confidence"] = self.calibrations[0].learned()
         return learned
@@ -124,6 +126,13 @@ class LandmarkSession(Session):
             if self.defaults is not None:
                 self.defaults.made_by = None
         self.offsets = from_plain(learned.get("offsets"), (len(self.run.outputs), self.run.dimensions))
+        decoder, measured = self.config.inference.decoder, learned.get("offsets_of")
+        if self.correction.any() and measured is not None and not same_decoder(decoder, measured):
+            self.offsets = None
+            echo(
+                "the correction of systematic errors is left out: it was measured with inference.decoder "
+                f"{measured}, not with {decoder}"
+            )
         known = learned.get("confidence")
         self.calibrations = (ConfidenceCalibration.read(known),) if known else ()
         if "mean_position" in learned:
@@ -134,6 +143,11 @@ class LandmarkSession(Session):
 def has_presence(learned: Mapping[str, Any]) -> bool:
     """Whether a model has thresholds of presence, in the format of this version or the previous one."""
     return bool(learned.get("present_from") or learned.get("presence"))
+
+
+def same_decoder(one: str, other: str) -> bool:
+    default = ("auto", "peak")
+    return is_among(one, (other,)) or (is_among(one, default) and is_among(other, default))
 
 
 def describe(config: RunConfig, dataset: LandmarkDataset, device: str) -> RunInfo:

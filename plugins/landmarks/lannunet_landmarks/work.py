@@ -261,7 +261,7 @@ class LandmarkWork:
         some = np.linspace(0, len(samples) - 1, min(len(samples), MOST_IMAGES)).round().astype(int).tolist()
         evaluator = Evaluator(session, self.images["training"], samples, "training", some)
         errors = evaluator.errors(locate_with(session))
-        session.offsets = systematic(errors, session.learner.label_sigma())
+        session.offsets = systematic(errors, session.learner.label_sigmas())
         if not session.offsets.any():
             return
         echo(

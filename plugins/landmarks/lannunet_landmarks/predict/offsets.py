@@ -22,7 +22,7 @@ FEWEST_IMAGES = 5  # of a landmark; with fewer, what chance explains is too unce
 GROSS = 5.0  # median errors; a point that is further off is another structure, not the landmark
 
 
-def systematic(errors: Floats, most: float) -> Floats:
+def systematic(errors: Floats, most: Floats | float) -> Floats:
     """The offset (N, D) of each landmark, shrunk by the part that chance explains.
 
     An offset is the mean error without gross errors. Over all landmarks, offsets are treated as normally
@@ -32,7 +32,8 @@ def systematic(errors: Floats, most: float) -> Floats:
 
     Args:
         errors: (images, N, D) predicted minus annotated points; NaN where there is none.
-        most: Length of a mean error from which the offset is 0: the landmark has not been learned.
+        most: Length of a mean error from which the offset is 0, of each landmark (N,) or of all: it has not
+            been learned.
     """
     lengths = np.linalg.norm(errors, axis=-1, keepdims=True)
     known = np.isfinite(lengths)
@@ -45,7 +46,8 @@ def systematic(errors: Floats, most: float) -> Floats:
     count = used.sum(0)  # (N, 1)
     mean = np.where(used, errors, 0).sum(0) / np.maximum(count, 1)
     squares = np.where(used, errors - mean, 0) ** 2
-    learned = (count >= FEWEST_IMAGES) & (np.linalg.norm(mean, axis=-1, keepdims=True) < most)
+    moved = np.linalg.norm(mean, axis=-1, keepdims=True)
+    learned = (count >= FEWEST_IMAGES) & (moved < np.reshape(most, (-1, 1)))
     if not learned.any():
         return np.zeros_like(mean)
     chance = squares.sum(0) / np.maximum(count * (count - 1), 1)  # variance of the mean, (N, D)

@@ -8,6 +8,7 @@ from hypothesis import given, settings, strategies as st
 from lannunet_landmarks.predict.ensemble import together
 from lannunet_landmarks.predict.model import LandmarkModel
 from lannunet_landmarks.predict.offsets import systematic
+from lannunet_landmarks.session import same_decoder
 from lannunet_landmarks.types import unannotated
 
 from lannunet_core import BEST_MODEL, load_checkpoint, save_checkpoint
@@ -47,6 +48,12 @@ def test_an_offset_is_found_despite_gross_errors_and_gaps(seed, dimensions, imag
     assert (np.abs(found) <= np.abs(plain) + 1e-12).all()  # shrunk towards 0, never moved past it
     assert (found * plain >= 0).all()
     assert np.abs(found - offsets).max() < 6 * spread / np.sqrt(0.5 * images) + 0.01
+
+
+def test_the_limit_of_an_offset_is_each_landmark_s_own_width():
+    errors = np.random.default_rng(0).normal([2.5, 0.0], 0.2, (20, 2, 2))
+    found = systematic(errors, np.array([1.0, 4.0]))
+    np.testing.assert_allclose(found, [[0.0, 0.0], [2.5, 0.0]], atol=0.2)
 
 
 def test_without_an_offset_chance_is_not_subtracted():
@@ -107,7 +114,15 @@ def test_a_biased_decoder_is_corrected(make_project, tmp_path, capsys):
     np.testing.assert_allclose(errors_of(project), plain, atol=0.3)  # pixels of images of twice the size
 
     project.set(trainer={"inference_only": True}, model={"checkpoint": str(project.out)})
-    project.set(inference={"correct_offsets": False}, output={"output_dir": "without"})
+    project.set(inference={"decoder": "peak"}, output={"output_dir": "other"})
+    capsys.readouterr()
+    assert project.train() == 0
+    assert "it was measured with inference.decoder shifted, not with peak" in capsys.readouterr().out
+    found = np.mean(errors_of(project, project.folder / "other"))
+    assert found == pytest.approx(np.mean(plain), abs=2 * np.linalg.norm(own) + 0.01)
+    assert same_decoder("auto", "Peak") and not same_decoder("auto", "dark")  # two names of one
+
+    project.set(inference={"decoder": "shifted", "correct_offsets": False}, output={"output_dir": "without"})
     assert project.train() == 0
     shift = 2 * np.linalg.norm(own + SHIFT)
     without = np.mean(errors_of(project, project.folder / "without"))

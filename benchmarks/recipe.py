@@ -24,10 +24,12 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import yaml
 from lannunet_landmarks import write_demo_dataset
+from lannunet_landmarks.demo import hands
 
 from benchmarks.annotate_slices import annotate_slices
 from benchmarks.surfaces import write_surfaces
@@ -75,6 +77,12 @@ def turned_hands(folder: Path) -> Path:
     return annotations
 
 
+def large_hands(folder: Path) -> Path:
+    """The demo's hands on images of 800 to 1000 pixels along each side."""
+    with patch.object(hands, "SIDES", (800, 1000)):
+        return write_demo_dataset(folder, seed=3)
+
+
 def hippocampus(source: Path, folder: Path) -> Path:
     """A raw folder of the training cases alone, a quarter of which are its test cases."""
     target = folder / "Dataset001_Hippocampus"
@@ -104,6 +112,7 @@ SETS: dict[str, Callable[[Path, Path], Path]] = {
     "wings": lambda data, folder: again(data / "wings" / "dataset.json", folder),
     "mouse": lambda data, folder: again(data / "mirror_mouse" / "dataset.json", folder),
     "hands": lambda _, folder: write_demo_dataset(folder, seed=1),
+    "large hands": lambda _, folder: large_hands(folder),
     "turned hands": lambda _, folder: turned_hands(folder),
     "surfaces": lambda _, folder: write_surfaces(folder),
     "hippocampus": lambda data, folder: hippocampus(data / "hippocampus" / "Dataset004_Hippocampus", folder),

@@ -91,7 +91,8 @@ class LandmarkLearner(Learner):
             return np.array([self.sigma])
         dimensions = self.label_width.dimensions
         widths = volumes(self.label_width()[None], dimensions)[0] ** (1 / dimensions)
-        return np.array(widths.double().cpu())
+        found: Floats = widths.double().cpu().numpy()
+        return found
 
     def activate(self, outputs: Any, image_size: tuple[int, ...]) -> Any:
         sizes = level_sizes_of(outputs, len(image_size))

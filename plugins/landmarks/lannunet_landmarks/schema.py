@@ -242,6 +242,11 @@ class InferenceConfig(EnsembleConfig):
         description="Subtract each landmark's systematic error, measured on training images, from its "
         "predictions.",
     )
+    centre_prior: StrictBool = Field(
+        True,
+        description="patch_centred: positions count less the further they are from the centre, by the errors "
+        "of the centres on validation images.",
+    )
     presence: StrictBool = Field(
         False,
         description="Decide whether a landmark is in the image at all; the validation list needs "

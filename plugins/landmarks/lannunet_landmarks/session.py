@@ -36,8 +36,10 @@ from lannunet_landmarks.evaluation.mean_position import as_plain, from_plain
 from lannunet_landmarks.evaluation.reliability import ConfidenceCalibration
 from lannunet_landmarks.hooks import LandmarkHooks
 from lannunet_landmarks.learner import LandmarkLearner
+from lannunet_landmarks.maps.confidence import ProbabilityLoss
 from lannunet_landmarks.maps.learned_sigma import LearnedSigma
 from lannunet_landmarks.predict.patchwise import output_strides
+from lannunet_landmarks.predict.prior import CentrePrior
 from lannunet_landmarks.schema import RunConfig
 from lannunet_landmarks.types import Sample
 
@@ -57,6 +59,8 @@ class LandmarkSession(Session):
     """Calibrations of the confidences, applied one after the other."""
     offsets: Floats | None = None
     """(N, D) the systematic error of each landmark in input pixels; None: unknown."""
+    prior_scale: float | None = None
+    """With patch_centred: scale of the prior around centres, in input pixels; None: unknown."""
     centres: Centres | None = None
     """With patch_centred: expected positions of the landmarks; None: the annotated positions."""
     defaults: LandmarkDefaults | None = None
@@ -82,6 +86,13 @@ class LandmarkSession(Session):
         if self.offsets is None or not self.config.inference.correct_offsets:
             return np.zeros((len(self.run.outputs), self.run.dimensions))
         return self.offsets
+
+    @property
+    def centre_prior(self) -> CentrePrior | None:
+        """What weights the maps of patches around centres; None: nothing."""
+        if self.prior_scale is None or not self.config.inference.centre_prior:
+            return None
+        return CentrePrior(self.prior_scale, isinstance(self.learner.loss, ProbabilityLoss))
 
     @property
     def batch_size(self) -> int:
@@ -114,6 +125,8 @@ class LandmarkSession(Session):
         if self.offsets is not None:
             learned["offsets"] = self.offsets.tolist()
             learned["offsets_of"] = self.config.inference.decoder
+        if self.prior_scale is not None:
+            learned["prior_scale"] = self.prior_scale
         if self.calibrations:
             learned["confidence"] = self.calibrations[0].learned()
         return learned
@@ -133,6 +146,7 @@ class LandmarkSession(Session):
                 "the correction of systematic errors is left out: it was measured with inference.decoder "
                 f"{measured}, not with {decoder}"
             )
+        self.prior_scale = learned.get("prior_scale")
         known = learned.get("confidence")
         self.calibrations = (ConfidenceCalibration.read(known),) if known else ()
         if "mean_position" in learned:

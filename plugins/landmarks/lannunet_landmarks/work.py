@@ -37,6 +37,7 @@ from lannunet_landmarks.predict.evaluator import Evaluator, locate_with
 from lannunet_landmarks.predict.models import as_trained, open_members, seen_in_training
 from lannunet_landmarks.predict.offsets import MOST_IMAGES, systematic
 from lannunet_landmarks.predict.presence import calibrated, check_calibration
+from lannunet_landmarks.predict.prior import at_centres, prior_scale
 from lannunet_landmarks.predict.views import axes_and_layers
 from lannunet_landmarks.schema import DatasetConfig, RunConfig
 from lannunet_landmarks.session import (
@@ -270,6 +271,19 @@ class LandmarkWork:
             "subtracted from all predictions"
         )
 
+    def measure_prior(self, session: LandmarkSession) -> None:
+        """Measure the errors of the centres of patches on validation images."""
+        session.prior_scale = None
+        samples = self.dataset.samples["validation"]
+        if session.centres is None or not samples or not session.config.inference.centre_prior:
+            return
+        session.prior_scale = prior_scale(self.evaluator(session, "validation").errors(at_centres))
+        if session.centre_prior is not None:
+            echo(
+                "positions in heatmaps count less the further they are from the centre of their patch, about "
+                f"half at {session.centre_prior.scale:.2g} pixels"
+            )
+
     def calibrate(self, session: LandmarkSession) -> None:
         """Measure offsets on training images, and calibrate presence and confidence on validation images; the
         results are stored in the trained model."""
@@ -278,6 +292,7 @@ class LandmarkWork:
             return
         if trained:
             session.calibrations = ()
+            self.measure_prior(session)
             self.measure_offsets(session)
         if self.calibrates:
             kept, session.calibrations, session.presence = session.calibrations, (), None  # raw

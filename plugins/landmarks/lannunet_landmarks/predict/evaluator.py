@@ -52,7 +52,14 @@ def locate_with(session: LandmarkSession) -> Locate:
 
         def locate(batch: Mapping[str, Any], mode: EvaluationMode) -> Located:
             coordinates, patches = coordinates_around(
-                lambda cut, _: learner.maps(cut), hooks, run.input_size, batch_size, batch, mode, session.room
+                lambda cut, _: learner.maps(cut),
+                hooks,
+                run.input_size,
+                batch_size,
+                batch,
+                mode,
+                session.room,
+                session.centre_prior,
             )
             return Located([], {method: coordinates}, patches=patches)
 

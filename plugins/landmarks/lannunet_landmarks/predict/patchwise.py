@@ -15,6 +15,7 @@ from lannunet_core import Coordinates, EvaluationMode, UserError, map_tensors, s
 from lannunet_landmarks.hooks import LandmarkHooks
 from lannunet_landmarks.learner import LandmarkLearner
 from lannunet_landmarks.predict.predictor import of_landmarks
+from lannunet_landmarks.predict.prior import CentrePrior
 from lannunet_landmarks.predict.stitch import finest, tensors_of
 
 CPU = torch.device("cpu")
@@ -141,6 +142,7 @@ def coordinates_around(
     batch: Mapping[str, Any],
     mode: EvaluationMode,
     room: Room | None = None,
+    prior: CentrePrior | None = None,
 ) -> tuple[Coordinates, Tensor | None]:
     """Each landmark of one image, from a patch around its entry in `centres`; NaN if that is unknown.
 
@@ -154,6 +156,7 @@ def coordinates_around(
         batch: Batch of one image; `centres` is (1, N, D) in its pixels.
         mode: Mode as in `get_coords_from_heatmap`.
         room: Number of patches that fit into memory at the same time.
+        prior: Weights the maps of landmarks by the distance from the centre; other maps are left as they are.
 
     Returns:
         The coordinates in pixels of the image, and the landmarks' own maps as in `Located.patches`.
@@ -178,7 +181,10 @@ def coordinates_around(
         some = slice(at[0], at[-1] + 1)
         cut = torch.stack([cut_patch(image[0], corner, patch_size) for corner in corners[some].long()])
         patches = patch_batch(batch, cut, corners[some])
-        return cut, patches, maps_of(patches, known[some])
+        maps = maps_of(patches, known[some])
+        if prior is not None and of_landmarks(maps, cut, count):
+            maps = prior(maps, centres[known[some]] - corners[some], patch_size)
+        return cut, patches, maps
 
     for (cut, patches, maps), at in (room or Room()).in_batches(range(len(known)), batch_size, look):
         landmarks, chosen = known[at[0] : at[-1] + 1], corners[at[0] : at[-1] + 1]

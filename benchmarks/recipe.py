@@ -165,6 +165,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "stronger": {"sampler.data_aug": "NnunetStronger", **PLUGIN},
     "nnunet intensities": {"sampler.data_aug": "UprightNnunet", **PLUGIN},
     "foreground .67": {"sampler.foreground_share": 0.67},
+    "dropout": {"model.unet.dropout": 0.1},
     "no deep supervision": {"solver.deep_supervision": False},
     "surfaces in two stages": {
         "sampler.input_size": [32, 48, 28],

@@ -244,8 +244,8 @@ class InferenceConfig(EnsembleConfig):
     )
     centre_prior: StrictBool = Field(
         True,
-        description="patch_centred: positions count less the further they are from the centre, by the errors "
-        "of the centres on validation images.",
+        description="patch_centred, kl: positions count less the further they are from the centre, by the "
+        "errors of the centres on validation images.",
     )
     presence: StrictBool = Field(
         False,

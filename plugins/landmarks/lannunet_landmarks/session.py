@@ -59,6 +59,8 @@ class LandmarkSession(Session):
     """Calibrations of the confidences, applied one after the other."""
     offsets: Floats | None = None
     """(N, D) the systematic error of each landmark in input pixels; None: unknown."""
+    offsets_of: str | None = None
+    """The decoder that offsets were measured with; None: unknown."""
     prior_scale: float | None = None
     """With patch_centred: scale of the prior around centres, in input pixels; None: unknown."""
     centres: Centres | None = None
@@ -81,18 +83,33 @@ class LandmarkSession(Session):
         return cast(RunConfig, self.loaded.run)
 
     @property
+    def other_decoder(self) -> str | None:
+        """The decoder that offsets were measured with, if it is another one than that of predictions."""
+        measured = self.offsets_of
+        return None if measured is None or same_decoder(measured, self.config.inference.decoder) else measured
+
+    def say_left_out(self, model: Path) -> None:
+        """Say it if the correction of systematic errors of a model (file or folder) is left out."""
+        decoder = self.other_decoder
+        if decoder and self.offsets is not None and self.config.inference.correct_offsets:
+            echo(
+                f"{model}: its correction of systematic errors is left out, as it was measured with "
+                f"inference.decoder {decoder}, not with {self.config.inference.decoder}"
+            )
+
+    @property
     def correction(self) -> Floats:
         """(N, D) what is subtracted from predictions in input pixels."""
-        if self.offsets is None or not self.config.inference.correct_offsets:
+        if self.offsets is None or self.other_decoder or not self.config.inference.correct_offsets:
             return np.zeros((len(self.run.outputs), self.run.dimensions))
         return self.offsets
 
     @property
     def centre_prior(self) -> CentrePrior | None:
-        """What weights the maps of patches around centres; None: nothing."""
-        if self.prior_scale is None or not self.config.inference.centre_prior:
+        """What weights the maps of patches around centres; None: nothing, or they are no probabilities."""
+        if self.prior_scale is None or self.centres is None or not self.config.inference.centre_prior:
             return None
-        return CentrePrior(self.prior_scale, isinstance(self.learner.loss, ProbabilityLoss))
+        return CentrePrior(self.prior_scale) if isinstance(self.learner.loss, ProbabilityLoss) else None
 
     @property
     def batch_size(self) -> int:
@@ -124,7 +141,7 @@ class LandmarkSession(Session):
             learned["present_from"] = list(self.presence)
         if self.offsets is not None:
             learned["offsets"] = self.offsets.tolist()
-            learned["offsets_of"] = self.config.inference.decoder
+            learned["offsets_of"] = self.offsets_of
         if self.prior_scale is not None:
             learned["prior_scale"] = self.prior_scale
         if self.calibrations:
@@ -139,13 +156,7 @@ class LandmarkSession(Session):
             if self.defaults is not None:
                 self.defaults.made_by = None
         self.offsets = from_plain(learned.get("offsets"), (len(self.run.outputs), self.run.dimensions))
-        decoder, measured = self.config.inference.decoder, learned.get("offsets_of")
-        if self.correction.any() and measured is not None and not same_decoder(decoder, measured):
-            self.offsets = None
-            echo(
-                "the correction of systematic errors is left out: it was measured with inference.decoder "
-                f"{measured}, not with {decoder}"
-            )
+        self.offsets_of = learned.get("offsets_of")
         self.prior_scale = learned.get("prior_scale")
         known = learned.get("confidence")
         self.calibrations = (ConfidenceCalibration.read(known),) if known else ()

@@ -232,7 +232,9 @@ class LandmarkWork:
         resolved: dict[str, Any],
         description: dict[str, Any],
     ) -> dict[str, Any]:
-        folder = self.config.output.output_dir
+        folder, model = self.config.output.output_dir, self.config.model.checkpoint
+        if self.config.trainer.inference_only and model is not None:
+            session.say_left_out(model)
         self.calibrate(session)
         methods = self.evaluator(session, self.split).predict(
             together([session, *self.members]), folder / "debug" if self.config.inference.debug else None
@@ -255,7 +257,7 @@ class LandmarkWork:
 
     def measure_offsets(self, session: LandmarkSession) -> None:
         """Measure the systematic error of each landmark on training images."""
-        session.offsets = None
+        session.offsets, session.offsets_of = None, None
         samples = self.dataset.samples["training"]
         if not session.config.inference.correct_offsets:
             return
@@ -263,6 +265,7 @@ class LandmarkWork:
         evaluator = Evaluator(session, self.images["training"], samples, "training", some)
         errors = evaluator.errors(locate_with(session))
         session.offsets = systematic(errors, session.learner.label_sigmas())
+        session.offsets_of = session.config.inference.decoder
         if not session.offsets.any():
             return
         echo(
@@ -280,8 +283,8 @@ class LandmarkWork:
         session.prior_scale = prior_scale(self.evaluator(session, "validation").errors(at_centres))
         if session.centre_prior is not None:
             echo(
-                "positions in heatmaps count less the further they are from the centre of their patch, about "
-                f"half at {session.centre_prior.scale:.2g} pixels"
+                "positions count less the further they are from the centres (the first stage's points): "
+                f"about half at {session.centre_prior.scale:.1f} pixels"
             )
 
     def calibrate(self, session: LandmarkSession) -> None:

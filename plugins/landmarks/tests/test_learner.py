@@ -1,5 +1,7 @@
 """The module that is optimised in a run of landmarks."""
 
+import math
+
 import pytest
 import torch
 from lannunet_landmarks.learner import LandmarkLearner
@@ -78,6 +80,15 @@ def test_learned_widths_reach_labels_and_loss():
     (parameter,) = learner.label_width.parameters()
     assert parameter.grad.abs().sum() > 0
     assert set(learner.figures()["sigma"]) == {"a", "b"}
+
+
+@pytest.mark.parametrize("covariance", [False, True])
+def test_the_width_of_each_landmark(covariance):
+    learner = LandmarkLearner(Hooks(), 3.0, 1.0, widths(covariance), 0.01)
+    with torch.no_grad():
+        learner.label_width.log[1] += math.log(2) * (torch.eye(2) if covariance else 1)
+    assert learner.label_sigmas().tolist() == pytest.approx([3, 6], rel=1e-5)
+    assert learner.label_sigma() == pytest.approx(4.5)
 
 
 def test_a_loss_without_widths_is_refused():

@@ -44,8 +44,8 @@ def annotated_centres(
 ) -> Centres:
     """The annotated points, each moved by up to `jitter` pixels per axis of the resized image.
 
-    The move is a function of seed, sample and landmark, so every evaluation uses the same one. `image_size`,
-    `resize` and `pixel_shape` are those of `PreparedImages`.
+    None is moved out of its image. The move is a function of seed, sample and landmark, so every evaluation
+    uses the same one. `image_size`, `resize` and `pixel_shape` are those of `PreparedImages`.
     """
     centres = {}
     for sample in samples:
@@ -57,7 +57,8 @@ def annotated_centres(
             jitter_generator(seed, sample.id, landmark).uniform(-jitter, jitter, len(size))
             for landmark in range(len(sample.coordinates))
         ]
-        centres[sample.id] = sample.coordinates + np.array(moves) * scale
+        moved = sample.coordinates + np.array(moves) * scale
+        centres[sample.id] = moved.clip(0, np.array(size) - 1)  # so that patches show a part of the image
     return centres
 
 

@@ -89,6 +89,7 @@ def open_members(first: LandmarkSession, paths: Sequence[Path]) -> list[Landmark
                     f"{path}: its {what} {found}, the others' {wanted}. The models of an ensemble need the "
                     "same images and the same landmarks."
                 )
+        member.say_left_out(path)
         members.append(member)
     return members
 

@@ -21,20 +21,20 @@ from lannunet_landmarks.predict.predictor import Located
 
 DEGREES = 3.0  # of freedom
 SCALE = 6.0  # median errors of centres; narrower ones made precise points worse (docs/recipe.md)
-LEAST_SCALE = 1.0  # pixels
+LEAST_SCALE = 1.0  # pixels; centres that are more precise are annotations
 
 
 @dataclass(frozen=True)
 class CentrePrior:
-    """Multiplies maps with Student's t around the centres of their patches.
+    """Multiplies probabilities of positions with Student's t around the centres of their patches.
+
+    The sum of a map stays: it is the probability that the landmark is in the image.
 
     Args:
         scale: Scale of the distribution in pixels of the image; at this distance it is about half as high.
-        probabilities: Whether maps are probabilities of the positions, so that their sum has to stay.
     """
 
     scale: float
-    probabilities: bool
 
     def __call__(self, maps: Tensor, centres: Tensor, size: tuple[int, ...]) -> Tensor:
         """The weighted maps.
@@ -52,18 +52,20 @@ class CentrePrior:
             squares = squares + away.view(len(maps), *[1] * (maps.ndim - 2 - axis), side, *[1] * axis)
         exponent = -(DEGREES + len(size)) / 2
         weighted = maps * (1 + squares / (DEGREES * self.scale**2)) ** exponent
-        if not self.probabilities:
-            return weighted
         axes = tuple(range(2, maps.ndim))
         kept = weighted.sum(axes, keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
         return weighted * (maps.sum(axes, keepdim=True) / kept)
 
 
 def prior_scale(errors: Floats) -> float | None:
-    """The scale of the prior, from the errors (images, N, D) of centres in pixels; None: none is known."""
+    """The scale of the prior, from the errors (images, N, D) of centres in pixels.
+
+    None: no error is known, or centres are annotations.
+    """
     lengths = np.linalg.norm(errors, axis=-1)
     known = lengths[np.isfinite(lengths)]
-    return max(SCALE * float(np.median(known)), LEAST_SCALE) if len(known) else None
+    scale = SCALE * float(np.median(known)) if len(known) else 0.0
+    return scale if scale >= LEAST_SCALE else None
 
 
 def at_centres(batch: Mapping[str, Any], mode: EvaluationMode) -> Located:

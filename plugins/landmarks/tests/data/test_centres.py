@@ -58,7 +58,14 @@ def test_annotations_are_moved_alike_every_time(samples):
     assert not np.array_equal(other["a"], centres["a"])
     # Jitter is in pixels of the resized image, and 2 of these are 5 original pixels.
     resized = annotated_centres(samples, (32, 24), "letterbox", 5.0, seed=1)
-    np.testing.assert_allclose(resized["a"] - samples[0].coordinates, moved[:3] * 2.5)
+    np.testing.assert_allclose(resized["a"], (samples[0].coordinates + moved[:3] * 2.5).clip(0))
+
+
+def test_annotations_are_not_moved_out_of_their_image(samples):
+    """A patch around such a centre could show nothing of it."""
+    centres = annotated_centres(samples, None, "letterbox", 500.0, seed=1)
+    every = np.concatenate(list(centres.values()))
+    assert (every >= 0).all() and (every <= [79, 59]).all()
 
 
 def test_a_file_that_is_not_there():

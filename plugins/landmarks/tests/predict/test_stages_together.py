@@ -11,6 +11,7 @@ from hypothesis import given, settings, strategies as st
 from lannunet_landmarks.maps.decode import decode_peak
 from lannunet_landmarks.predict.patchwise import coordinates_around
 from lannunet_landmarks.predict.predictor import Located
+from lannunet_landmarks.predict.prior import CentrePrior
 from lannunet_landmarks.predict.views import mirrored
 from lannunet_report import page
 
@@ -102,6 +103,19 @@ def test_folds_and_further_models_predict_in_both_stages(pair, expected, tmp_pat
     # Its second stage is not replaced.
     again = ("-o", models[0] / "refine", "--overwrite")
     assert project.lannunet("predict", models[0], *images, *again) == 2
+
+
+def test_each_member_applies_its_prior_once(pair, monkeypatch):
+    """Decoding the mean of the members' maps does not apply it again."""
+    project, models = pair
+    images, weighted, own = images_of(project), [], CentrePrior.__call__
+    monkeypatch.setattr(
+        CentrePrior,
+        "__call__",
+        lambda prior, maps, *given: weighted.append(len(maps)) or own(prior, maps, *given),
+    )
+    found = load(models[0], also=[models[1]]).predict(images)
+    assert sum(weighted) == len(models) * sum(len(one.points) for one in found)
 
 
 def test_a_data_set_is_evaluated_by_all_folds(pair, expected, capsys, tmp_path):

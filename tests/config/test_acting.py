@@ -121,7 +121,6 @@ TRIED = {
         "inference.decoder": "dark",
         "inference.tta": (True, MIRRORS),
         "inference.mc_dropout": (2, ("model.unet.dropout=0.5",)),
-        "inference.centre_prior": "in a second stage (landmarks/tests/predict/test_prior.py)",
         "inference.confidence_radius": 1.0,
         "inference.presence": True,
         "inference.ensemble_inference": True,

@@ -310,13 +310,17 @@ class RunConfig(core.RunConfig):
             found["sampler.clip"] = "sampler.normalisation"
         if sampler.resize == "stretch":
             found["sampler.letterbox_in"] = "sampler.resize"
-        if sampler.sample_mode == "patch_centred" and patch.jitter == 0:
+        if sampler.sample_mode != "patch_centred":
+            found["inference.centre_prior"] = "sampler.sample_mode"
+        elif patch.jitter == 0:
             found["sampler.patch.deterministic_jitter"] = "sampler.patch.jitter"
         if "solver.loss_function" not in replaced:
             if is_among(self.solver.loss_function, ("kl", "bce_topk")):
                 found["model.hm_lambda_scale"] = "solver.loss_function"
             if is_among(self.solver.loss_function, ("kl",)):
                 found["solver.regress_sigma_loss_weight"] = "solver.loss_function"
+            elif is_among(self.solver.loss_function, LOSSES):
+                found["inference.centre_prior"] = "solver.loss_function"
         if not self.solver.regress_sigma:
             found["solver.regress_sigma_loss_weight"] = "solver.regress_sigma"
         return found

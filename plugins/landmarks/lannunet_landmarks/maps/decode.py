@@ -132,7 +132,6 @@ def stencil(peaks: Peaks) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
     Values (M, [5,] 5, 5), the middle point's index (M, D), and the largest distance of a vertex from it
     (M, D), in steps between the points.
-        in steps between the points.
     """
     grid, index, stride = peaks.grid, peaks.index, peaks.stride
     centre = index.maximum(2 * stride).minimum(grid.count - 1 - 2 * stride)

@@ -124,6 +124,27 @@ def test_maps_that_are_no_probabilities_are_left_alone(make_project, capsys):
     assert model.last.prior_scale and model.last.centre_prior is None
 
 
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({}, "sampler.sample_mode: full"),
+        (
+            {
+                "sampler": {"sample_mode": "patch_centred", "patch": {"sample_patch_size": [16, 16]}},
+                "solver": {"loss_function": "mse"},
+            },
+            "solver.loss_function: mse",
+        ),
+    ],
+)
+def test_a_prior_without_effect_is_refused(make_project, capsys, changes, cause):
+    project = make_project()
+    project.set(**changes, inference={"centre_prior": False})
+    assert project.train() == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert f"inference.centre_prior: found False, but it has no effect with {cause}" in error
+
+
 def distance(points, others):
     return np.linalg.norm(points - others, axis=-1).mean()
 

@@ -38,6 +38,7 @@ UNSEEN = {
     "inference.coverage": "of predictions with a calibration (tests/cli/test_predict.py)",
     "inference.correct_offsets": "of networks that have learned (landmarks/tests/predict/test_offsets.py)",
     "inference.centre_prior": "in a second stage (landmarks/tests/predict/test_prior.py)",
+    "inference.shape_prior": "where a map has several peaks (landmarks/tests/predict/test_shape.py)",
     "inference.confidence_radius": "with 20 validation points (landmarks/tests/predict/test_confident.py)",
     "output.full_report": "how many cases have pictures (evaluation/test_report.py of both tasks)",
     "dataset.format": "names what a plugin provides (tests/contract)",

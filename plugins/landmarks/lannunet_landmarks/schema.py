@@ -247,6 +247,11 @@ class InferenceConfig(EnsembleConfig):
         description="patch_centred, kl: positions count less the further they are from the centre, by the "
         "errors of the centres on validation images.",
     )
+    shape_prior: StrictBool = Field(
+        True,
+        description="kl, whole images: a peak counts less if its offsets to the other landmarks differ from "
+        "those in the training images.",
+    )
     presence: StrictBool = Field(
         False,
         description="Decide whether a landmark is in the image at all; the validation list needs "
@@ -312,15 +317,18 @@ class RunConfig(core.RunConfig):
             found["sampler.letterbox_in"] = "sampler.resize"
         if sampler.sample_mode != "patch_centred":
             found["inference.centre_prior"] = "sampler.sample_mode"
-        elif patch.jitter == 0:
-            found["sampler.patch.deterministic_jitter"] = "sampler.patch.jitter"
+        else:
+            found["inference.shape_prior"] = "sampler.sample_mode"
+            if patch.jitter == 0:
+                found["sampler.patch.deterministic_jitter"] = "sampler.patch.jitter"
         if "solver.loss_function" not in replaced:
             if is_among(self.solver.loss_function, ("kl", "bce_topk")):
                 found["model.hm_lambda_scale"] = "solver.loss_function"
             if is_among(self.solver.loss_function, ("kl",)):
                 found["solver.regress_sigma_loss_weight"] = "solver.loss_function"
             elif is_among(self.solver.loss_function, LOSSES):
-                found["inference.centre_prior"] = "solver.loss_function"
+                priors = ("inference.centre_prior", "inference.shape_prior")
+                found |= dict.fromkeys(priors, "solver.loss_function")
         if not self.solver.regress_sigma:
             found["solver.regress_sigma_loss_weight"] = "solver.regress_sigma"
         return found

@@ -40,6 +40,7 @@ from lannunet_landmarks.maps.confidence import ProbabilityLoss
 from lannunet_landmarks.maps.learned_sigma import LearnedSigma
 from lannunet_landmarks.predict.patchwise import output_strides
 from lannunet_landmarks.predict.prior import CentrePrior
+from lannunet_landmarks.predict.shape import ShapePrior
 from lannunet_landmarks.schema import RunConfig
 from lannunet_landmarks.types import Sample
 
@@ -63,6 +64,8 @@ class LandmarkSession(Session):
     """The decoder that offsets were measured with; None: unknown."""
     prior_scale: float | None = None
     """With patch_centred: scale of the prior around centres, in input pixels; None: unknown."""
+    shape: ShapePrior | None = None
+    """Distribution of the offsets between landmarks in input pixels; None: unknown."""
     centres: Centres | None = None
     """With patch_centred: expected positions of the landmarks; None: the annotated positions."""
     defaults: LandmarkDefaults | None = None
@@ -112,6 +115,12 @@ class LandmarkSession(Session):
         return CentrePrior(self.prior_scale) if isinstance(self.learner.loss, ProbabilityLoss) else None
 
     @property
+    def shape_prior(self) -> ShapePrior | None:
+        """What weights the maps of whole images; None: nothing, or they are no probabilities."""
+        used = self.config.inference.shape_prior and isinstance(self.learner.loss, ProbabilityLoss)
+        return self.shape if used else None
+
+    @property
     def batch_size(self) -> int:
         """The number of images that are predicted at once.
 
@@ -144,6 +153,8 @@ class LandmarkSession(Session):
             learned["offsets_of"] = self.offsets_of
         if self.prior_scale is not None:
             learned["prior_scale"] = self.prior_scale
+        if self.shape is not None:
+            learned["shape"] = self.shape.learned()
         if self.calibrations:
             learned["confidence"] = self.calibrations[0].learned()
         return learned
@@ -158,6 +169,7 @@ class LandmarkSession(Session):
         self.offsets = from_plain(learned.get("offsets"), (len(self.run.outputs), self.run.dimensions))
         self.offsets_of = learned.get("offsets_of")
         self.prior_scale = learned.get("prior_scale")
+        self.shape = ShapePrior.read(learned["shape"]) if "shape" in learned else None
         known = learned.get("confidence")
         self.calibrations = (ConfidenceCalibration.read(known),) if known else ()
         if "mean_position" in learned:

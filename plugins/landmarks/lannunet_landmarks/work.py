@@ -25,6 +25,7 @@ from lannunet_core import (
 )
 from lannunet_landmarks.check import open_used
 from lannunet_landmarks.data.annotations import LandmarkDataset, Split
+from lannunet_landmarks.data.centres import input_pixel
 from lannunet_landmarks.data.samples import PreparedImages, TrainingSamples
 from lannunet_landmarks.data.shared import fingerprint, shared_samples, unlabelled_landmarks
 from lannunet_landmarks.evaluation.mean_position import mean_position, placed
@@ -38,6 +39,7 @@ from lannunet_landmarks.predict.models import as_trained, open_members, seen_in_
 from lannunet_landmarks.predict.offsets import MOST_IMAGES, systematic
 from lannunet_landmarks.predict.presence import calibrated, check_calibration
 from lannunet_landmarks.predict.prior import at_centres, prior_scale
+from lannunet_landmarks.predict.shape import ShapePrior, shape_prior
 from lannunet_landmarks.predict.views import axes_and_layers
 from lannunet_landmarks.schema import DatasetConfig, RunConfig
 from lannunet_landmarks.session import (
@@ -141,6 +143,7 @@ class LandmarkWork:
         if not config.trainer.inference_only:
             session.data = {name: fingerprint(samples[name]) for name in ("training", "validation")}
             session.mean_position = mean_position(samples["training"], session.files)
+            session.shape = self.measure_shape(session)
             if self.resume:
                 self.refuse_other_data(session.data)
         self.warn_of_data(session)
@@ -152,6 +155,18 @@ class LandmarkWork:
         self.images = {
             name: prepare_images(session, samples[name], name, reference) for name in dict.fromkeys(used)
         }
+
+    def measure_shape(self, session: LandmarkSession) -> ShapePrior | None:
+        """The offsets between landmarks in training images; None: unknown, or maps show patches."""
+        sampler, samples = self.config.sampler, self.dataset.samples["training"]
+        if sampler.sample_mode == "patch_centred":
+            return None
+        shape = pixel_shape(self.config, session.run)
+        points = [
+            one.coordinates / input_pixel(one, sampler.image_size, sampler.resize, session.files, shape)[1]
+            for one in samples
+        ]
+        return shape_prior(np.array(points))
 
     def refuse_other_data(self, data: Mapping[str, str]) -> None:
         """Raise a UserError unless a resumed run has the training data that it started with."""

@@ -49,10 +49,7 @@ def annotated_centres(
     """
     centres = {}
     for sample in samples:
-        header = files.header(sample.image, sample.coordinates.shape[1])
-        size, mode = header.size, resize if image_size else "stretch"
-        pixel = pixel_in(sample.spacing or header.spacing, pixel_shape)
-        scale = np.diag(resize_affine(size, image_size or size, mode, pixel))[:-1]
+        size, scale = input_pixel(sample, image_size, resize, files, pixel_shape)
         moves = [
             jitter_generator(seed, sample.id, landmark).uniform(-jitter, jitter, len(size))
             for landmark in range(len(sample.coordinates))
@@ -60,6 +57,23 @@ def annotated_centres(
         moved = sample.coordinates + np.array(moves) * scale
         centres[sample.id] = moved.clip(0, np.array(size) - 1)  # so that patches show a part of the image
     return centres
+
+
+def input_pixel(
+    sample: Sample,
+    image_size: Sequence[int] | None,
+    resize: ResizeMode,
+    files: ImageFiles = IMAGE_FILES,
+    pixel_shape: Sequence[float] | None = None,
+) -> tuple[tuple[int, ...], Floats]:
+    """The size (x, y[, z]) of an image, and that of an input pixel (D,) in its pixels.
+
+    For `image_size`, `resize` and `pixel_shape` see `PreparedImages`.
+    """
+    header = files.header(sample.image, sample.coordinates.shape[1])
+    size, mode = header.size, resize if image_size else "stretch"
+    pixel = pixel_in(sample.spacing or header.spacing, pixel_shape)
+    return size, np.diag(resize_affine(size, image_size or size, mode, pixel))[:-1]
 
 
 def check_centres(

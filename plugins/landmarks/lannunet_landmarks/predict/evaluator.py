@@ -30,12 +30,14 @@ from lannunet_landmarks.data.samples import EvaluationSamples, PreparedImages
 from lannunet_landmarks.data.world import World, world_of
 from lannunet_landmarks.evaluation.mean_position import not_learned, placed
 from lannunet_landmarks.evaluation.summary import radial_errors
+from lannunet_landmarks.maps.confidence import ProbabilityLoss
 from lannunet_landmarks.predict import predictor
 from lannunet_landmarks.predict.confident import probable
 from lannunet_landmarks.predict.offsets import corrected
 from lannunet_landmarks.predict.patchwise import coordinates_around, stitched_maps, whole_maps
 from lannunet_landmarks.predict.predictor import Locate, Located, decode, locate_in_maps
 from lannunet_landmarks.predict.presence import deciding
+from lannunet_landmarks.predict.shape import weighted_maps
 from lannunet_landmarks.session import LandmarkSession, pixel_shape
 from lannunet_landmarks.types import Prediction, Sample
 
@@ -70,6 +72,9 @@ def locate_with(session: LandmarkSession) -> Locate:
             maps = stitched_maps(learner, hooks, run.input_size, *given)
         else:
             maps = whole_maps(learner, hooks, *given)
+        loss, prior = learner.loss, session.shape_prior
+        if prior is not None and isinstance(loss, ProbabilityLoss):
+            maps = weighted_maps(maps, prior, loss)
         found = locate_in_maps(maps, hooks, method)
     found = corrected(found, session.correction)
     if config.inference.presence and session.presence is not None:

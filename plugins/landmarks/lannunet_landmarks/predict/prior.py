@@ -8,7 +8,7 @@ the first stage. It is wide, so that it decides between structures and hardly mo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,17 +44,27 @@ class CentrePrior:
             centres: (P, D) in pixels of the patches.
             size: Size (x, y[, z]) of a patch.
         """
-        centres = centres.to(maps)
-        squares = maps.new_zeros(len(maps), *[1] * (maps.ndim - 1))
-        for axis, (side, full) in enumerate(zip(spatial_size(maps), size, strict=True)):
-            places = (torch.arange(side).to(maps) + 0.5) * (full / side) - 0.5
-            away = (places - centres[:, axis, None]).square()
-            squares = squares + away.view(len(maps), *[1] * (maps.ndim - 2 - axis), side, *[1] * axis)
+        squares = squared_distances(maps, centres, size)
         exponent = -(DEGREES + len(size)) / 2
         weighted = maps * (1 + squares / (DEGREES * self.scale**2)) ** exponent
         axes = tuple(range(2, maps.ndim))
         kept = weighted.sum(axes, keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
         return weighted * (maps.sum(axes, keepdim=True) / kept)
+
+
+def squared_distances(maps: Tensor, points: Tensor, size: Sequence[int]) -> Tensor:
+    """The squared distances (P, 1, *S) of the pixels of maps (P, N, *S) from one point (P, D) each.
+
+    Distances and points are in pixels of an image of `size` (x, y[, z]), at whose resolution or a fraction
+    of it the maps are.
+    """
+    points = points.to(maps)
+    squares = maps.new_zeros(len(maps), *[1] * (maps.ndim - 1))
+    for axis, (side, full) in enumerate(zip(spatial_size(maps), size, strict=True)):
+        places = (torch.arange(side).to(maps) + 0.5) * (full / side) - 0.5
+        away = (places - points[:, axis, None]).square()
+        squares = squares + away.view(len(maps), *[1] * (maps.ndim - 2 - axis), side, *[1] * axis)
+    return squares
 
 
 def prior_scale(errors: Floats) -> float | None:

@@ -33,11 +33,17 @@ def views(session: LandmarkSession) -> list[Locate]:
     """One pass over the image, then over mirrored ones (`inference.tta`), then with dropout
     (`inference.mc_dropout`)."""
     axes, layers = axes_and_layers(session)
+    order, prior = swapped(session), session.shape
     plain = locate_with(session)
+
+    def mirrored_view(axis: int) -> Locate:
+        reflected = None if prior is None else prior.mirrored(axis, order.numpy())
+        return mirrored(locate_with(replace(session, shape=reflected)), axis, order)
+
     passes = range(session.config.inference.mc_dropout)
     return [
         plain,
-        *(mirrored(plain, axis, swapped(session)) for axis in axes),
+        *map(mirrored_view, axes),
         *(with_dropout(plain, layers, session.run.seed, number) for number in passes),
     ]
 

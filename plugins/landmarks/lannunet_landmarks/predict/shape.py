@@ -1,0 +1,284 @@
+"""The offsets between landmarks as a prior for the place of each one.
+
+A network can find several places that look like a landmark, such as both paws of an animal. The landmark is
+more probably in the one whose offsets to the other landmarks are as in the training images. So the maps of a
+whole image are weighted: the places of each map are its highest peaks, and each is multiplied with a factor
+that depends on the places of the landmark's partners, which are weighted in the same way at the same time.
+Within a place, a map is multiplied with one number, so the precision of a peak does not change.
+
+The model of offsets is that of Felzenszwalb and Huttenlocher (Pictorial structures for object recognition,
+IJCV 61, 2005); the search among peaks is that of Donner, Menze, Bischof and Langs (Global localization of 3D
+anatomical structures, Medical Image Analysis 17, 2013). Here it is a fixed number of rounds without
+decisions, in operations that an exported graph supports.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from lannunet_core import Floats, spatial_size
+from lannunet_landmarks.maps.confidence import ProbabilityLoss
+from lannunet_landmarks.predict.predictor import of_landmarks
+from lannunet_landmarks.predict.prior import DEGREES, squared_distances
+
+PARTNERS = 5  # of a landmark: those with the least varying offsets
+WEIGHT = 2.0  # all partners together count as much as this many independent ones
+DOUBT = 0.1  # probability that a partner is in none of its places
+FEWEST_IMAGES = 5  # with both landmarks of a pair
+PLACES = 5  # of a landmark
+LEAST_SHARE = 1e-3  # of the mass of the largest place; smaller ones are ignored
+BLOCK = 4  # pixels of the input, in which a map has at most one place
+ROUNDS = 10
+POOL: dict[int, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
+    2: (functional.max_pool2d, functional.avg_pool2d),
+    3: (functional.max_pool3d, functional.avg_pool3d),
+}
+
+
+@dataclass(frozen=True)
+class Places:
+    """The highest peaks of maps.
+
+    Attributes:
+        masses: (B, N, K) the sums of the maps around them, the largest first; 0 if there are fewer than K.
+        points: (B, N, K, D) their positions in pixels of the image.
+    """
+
+    masses: Tensor
+    points: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ShapePrior:
+    """The distribution of each landmark's offset (x, y[, z]) from its P partners, in pixels of the input.
+
+    Offsets have Student's t distribution with 3 degrees of freedom, whose heavy tails allow for shapes that
+    differ from those of the training images.
+
+    Attributes:
+        partners: (N, P) indices of landmarks; a landmark's own index where it has fewer than P.
+        means: (N, P, D) the position of a landmark minus that of its partner.
+        covariances: (N, P, D, D).
+    """
+
+    partners: NDArray[np.intp]
+    means: Floats
+    covariances: Floats
+
+    def __call__(self, maps: Tensor, size: Sequence[int], of_label: Tensor) -> Tensor:
+        """Weight maps that are probabilities of positions; the sum of each map stays.
+
+        Args:
+            maps: (B, N, *S) of whole images, at their resolution or a fraction of it.
+            size: Size (x, y[, z]) of the images.
+            of_label: (N,) or (), the sum of a map whose landmark is certainly in the image.
+        """
+        places = places_of(maps, size)
+        several = (places.masses[..., 1:] > 0).any(-1)
+        if not several.any():
+            return maps
+        factors = self.factors(places, presence(maps, of_label), size)
+        weighted = maps.clone()
+        weighted[several] = by_place(maps[several], places.points[several], factors[several], size)
+        return weighted
+
+    def in_graph(self, maps: Tensor, size: Sequence[int], of_label: Tensor) -> Tensor:
+        """As `__call__`, in operations that do not depend on the values."""
+        places = places_of(maps, size)
+        factors = self.factors(places, presence(maps, of_label), size)
+        found = by_place(maps.flatten(0, 1), places.points.flatten(0, 1), factors.flatten(0, 1), size)
+        return found.view(maps.shape)
+
+    def factors(self, places: Places, present: Tensor, size: Sequence[int]) -> Tensor:
+        """(B, N, K) the probability of each place given the partners', relative to that of the map alone.
+
+        In each round, the logarithm of a place's probability is that of its share of the map, plus the
+        mean over the partners, times `WEIGHT`, of the logarithm of
+
+            (1 − d) Σ_l q_l t(place − place_l) + d / A
+
+        with the partner's places l and their probabilities q_l of the last round, the density t of the
+        offset, the area (volume) A of the image, and d the probability that the partner is in none of its
+        places.
+
+        Args:
+            places: The places of the landmarks.
+            present: (B, N) the probability that a landmark is in the image.
+            size: Size (x, y[, z]) of the images.
+        """
+        points, masses = places.points, places.masses
+        partners = torch.from_numpy(self.partners).to(points.device)  # (N, P)
+        means, precisions = (
+            torch.from_numpy(one).to(points) for one in (self.means, np.linalg.inv(self.covariances))
+        )
+        dimensions, area = len(size), float(math.prod(size))
+        away = points[:, :, None, :, None] - points[:, partners][:, :, :, None] - means[:, :, None, None]
+        squares = (away[..., None, :] @ precisions[:, :, None, None])[..., 0, :].mul(away).sum(-1)
+        constant = math.lgamma((DEGREES + dimensions) / 2) - math.lgamma(DEGREES / 2)
+        constant -= dimensions / 2 * math.log(DEGREES * math.pi)
+        scale = torch.from_numpy(constant - 0.5 * np.linalg.slogdet(self.covariances)[1]).to(points)
+        exponent = (DEGREES + dimensions) / 2
+        density = (scale[:, :, None, None] - exponent * (squares / DEGREES).log1p()).exp()  # (B, N, P, K, K)
+
+        used = self.partners != np.arange(len(self.partners))[:, None]
+        weights = WEIGHT * used / np.maximum(used.sum(1, keepdims=True), 1)
+        weight = torch.from_numpy(weights).to(points)[..., None]  # (N, P, 1)
+        placed = ((1 - DOUBT) * present)[:, partners][..., None]  # (B, N, P, 1)
+        alone = shares(masses)
+        probability = alone
+        for _ in range(ROUNDS):
+            of_partner = probability[:, partners][:, :, :, None]  # (B, N, P, 1, K)
+            message = placed * (density * of_partner).sum(-1) + (1 - placed) / area
+            fit = (weight * message.log()).sum(2)
+            found = shares(alone * (fit - fit.amax(-1, keepdim=True)).exp())
+            probability = (probability + found) / 2  # damped: landmarks that confuse each other may swap
+        return probability / torch.where(alone > 0, alone, 1)
+
+    def mirrored(self, axis: int, swapped: NDArray[np.intp]) -> ShapePrior:
+        """The prior in images that are mirrored along an axis (0 for x).
+
+        Args:
+            axis: The axis.
+            swapped: (N,) the landmark that replaces each one in a mirrored image.
+        """
+        sign = np.where(np.arange(self.means.shape[-1]) == axis, -1.0, 1.0)
+        return ShapePrior(
+            swapped[self.partners[swapped]],
+            self.means[swapped] * sign,
+            self.covariances[swapped] * sign * sign[:, None],
+        )
+
+    def learned(self) -> dict[str, Any]:
+        """The prior as plain lists, for a model file."""
+        return {
+            "partners": self.partners.tolist(),
+            "means": self.means.tolist(),
+            "covariances": self.covariances.tolist(),
+        }
+
+    @classmethod
+    def read(cls, learned: Mapping[str, Any]) -> ShapePrior:
+        """The prior of `learned`."""
+        return cls(
+            np.array(learned["partners"], np.intp),
+            np.array(learned["means"], np.float64),
+            np.array(learned["covariances"], np.float64),
+        )
+
+
+def weighted_maps(
+    maps_of: Callable[[Mapping[str, Any]], Any], prior: ShapePrior, loss: ProbabilityLoss
+) -> Callable[[Mapping[str, Any]], Any]:
+    """`maps_of`, which computes the maps of a batch of whole images, with the maps of landmarks weighted."""
+
+    def weighted(batch: Mapping[str, Any]) -> Any:
+        maps, image = maps_of(batch), batch["image"]
+        if not of_landmarks(maps, image, len(prior.partners)):
+            return maps
+        return prior(maps, spatial_size(image), loss.perfect_mass(maps))
+
+    return weighted
+
+
+def shape_prior(shapes: Floats) -> ShapePrior | None:
+    """The prior of offsets, from the annotated points of training images.
+
+    Variances include the uncertainty of a mean of few images, and of a place within a block of a map.
+
+    Args:
+        shapes: (images, N, D) in pixels of the input; NaN where there is none.
+
+    Returns:
+        The prior; None: no pair of landmarks is annotated in `FEWEST_IMAGES` images.
+    """
+    count, dimensions = shapes.shape[1:]
+    partners = np.tile(np.arange(count)[:, None], min(PARTNERS, max(count - 1, 0)))
+    means = np.zeros((*partners.shape, dimensions))
+    covariances = np.tile(np.eye(dimensions), (*partners.shape, 1, 1))
+    for landmark in range(count):
+        offsets = shapes[:, landmark, None] - shapes  # (images, N, D)
+        known = np.isfinite(offsets.sum(-1))
+        images = known.sum(0)
+        pairs = np.flatnonzero((images >= FEWEST_IMAGES) & (np.arange(count) != landmark))
+        offsets, known, images = offsets[:, pairs], known[:, pairs, None], images[pairs, None, None]
+        mean = np.where(known, offsets, 0).sum(0) / images[:, 0]
+        rest = np.where(known, offsets - mean, 0)
+        covariance = np.einsum("inc,ind->ncd", rest, rest) / images
+        typical = np.trace(covariance, axis1=1, axis2=2)[:, None, None] / dimensions
+        added = 2 * BLOCK**2 / 12 + 2 * typical / images
+        covariance = covariance * (1 + 1 / images) + added * np.eye(dimensions)
+        best = np.argsort(np.linalg.det(covariance), kind="stable")[: partners.shape[1]]
+        here = (landmark, slice(len(best)))
+        partners[here], means[here], covariances[here] = pairs[best], mean[best], covariance[best]
+    if not np.any(partners != np.arange(count)[:, None]):
+        return None
+    return ShapePrior(partners, means, covariances)
+
+
+def places_of(maps: Tensor, size: Sequence[int]) -> Places:
+    """The places of maps (B, N, *S): the highest blocks among their neighbours, with these neighbours.
+
+    Args:
+        maps: (B, N, *S), at the resolution of the images or a fraction of it.
+        size: Size (x, y[, z]) of the images.
+    """
+    sides = spatial_size(maps)
+    strides = [full / side for full, side in zip(size, sides, strict=True)]
+    blocks = [max(round(BLOCK / stride), 1) for stride in strides]
+    highest, mean = POOL[len(sides)]
+    kernel = tuple(reversed(blocks))
+    padded = functional.pad(maps, [pad for block in blocks for pad in (0, block - 1)])
+    tops = highest(padded, kernel).nan_to_num(0)
+    sums = mean(padded, kernel).nan_to_num(0) * math.prod(blocks)
+
+    def near(values: Tensor) -> Tensor:
+        """The sum over a block and its neighbours."""
+        return mean(values, 3, 1, 1) * float(3 ** len(sides))
+
+    is_place = (tops == highest(tops, 3, 1, 1)) & (tops > 0)
+    masses = near(sums)
+    shown, index = torch.where(is_place, masses, 0).flatten(2).topk(min(PLACES, tops[0, 0].numel()), -1)
+    points = []
+    for axis, (block, stride) in enumerate(zip(blocks, strides, strict=True)):
+        line = (torch.arange(tops.shape[-1 - axis]).to(maps) + 0.5) * block * stride - 0.5
+        moment = near(sums * line.view(-1, *[1] * axis)) / torch.where(masses > 0, masses, 1)
+        points.append(moment.flatten(2).gather(2, index))
+    shown = torch.where(shown >= LEAST_SHARE * shown[..., :1], shown, 0)
+    return Places(shown, torch.stack(points, -1))
+
+
+def by_place(maps: Tensor, points: Tensor, factors: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps (M, *S) times the factor (M, K) of the nearest of their points (M, K, D); their sums stay.
+
+    A place with the factor 0 does not exist.
+    """
+    nearest = torch.full_like(maps, torch.inf)
+    factor = torch.ones_like(maps)
+    for point, own in zip(points.unbind(1), factors.unbind(1), strict=True):
+        exists = own.view(-1, *[1] * len(size)) > 0
+        squares = squared_distances(maps[:, None], point, size)[:, 0]
+        nearer = exists & (squares < nearest)
+        factor = torch.where(nearer, own.view(exists.shape), factor)
+        nearest = torch.where(nearer, squares, nearest)
+    weighted: Tensor = maps * factor
+    kept = weighted.flatten(1).sum(1).clamp(min=torch.finfo(maps.dtype).tiny)
+    return weighted * (maps.flatten(1).sum(1) / kept).view(-1, *[1] * len(size))
+
+
+def presence(maps: Tensor, of_label: Tensor) -> Tensor:
+    """(B, N) the probability that a landmark is in the image, from its map."""
+    return (maps.flatten(2).sum(-1).nan_to_num(0) / of_label.to(maps)).clamp(0, 1)
+
+
+def shares(masses: Tensor) -> Tensor:
+    """Masses (..., K), divided by their sum."""
+    return masses / masses.sum(-1, keepdim=True).clamp(min=torch.finfo(masses.dtype).tiny)

@@ -1,0 +1,258 @@
+"""The offsets between landmarks as a prior, from the training annotations to predictions."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from lannunet_images import IMAGE_FILES
+from lannunet_landmarks.maps.decode import decode_peak
+from lannunet_landmarks.predict.model import LandmarkModel
+from lannunet_landmarks.predict.shape import (
+    DOUBT,
+    ROUNDS,
+    WEIGHT,
+    Places,
+    ShapePrior,
+    by_place,
+    places_of,
+    shape_prior,
+)
+from scipy.stats import multivariate_t
+
+from lannunet_core import BEST_MODEL, load_checkpoint, save_checkpoint
+
+DIMENSIONS = pytest.mark.parametrize("dimensions", [2, 3])
+seeds = st.integers(0, 2**31)
+
+
+def drawn_shapes(rng, images, landmarks, dimensions, spread=2.0):
+    middle = rng.uniform(10, 40, (landmarks, dimensions))
+    return middle + rng.normal(0, 3, (images, 1, dimensions)) + rng.normal(0, spread, (images, *middle.shape))
+
+
+@given(seeds, st.sampled_from([2, 3]))
+@settings(deadline=None, max_examples=20)
+def test_offsets_are_those_of_the_training_images(seed, dimensions):
+    rng = np.random.default_rng(seed)
+    shapes = drawn_shapes(rng, 12, 9, dimensions)
+    shapes[rng.random(shapes.shape[:2]) < 0.3] = np.nan
+    prior = shape_prior(shapes)
+    for landmark in range(9):
+        expected = {}
+        for other in range(9):
+            offsets = shapes[:, landmark] - shapes[:, other]
+            offsets = offsets[np.isfinite(offsets).all(1)]
+            if other == landmark or len(offsets) < 5:
+                continue
+            covariance = np.cov(offsets.T, bias=True)
+            count, typical = len(offsets), np.trace(covariance) / dimensions
+            covariance = covariance * (1 + 1 / count)
+            covariance += (2 * 16 / 12 + 2 * typical / count) * np.eye(dimensions)
+            expected[other] = offsets.mean(0), covariance
+        nearest = sorted(expected, key=lambda other: np.linalg.det(expected[other][1]))[:5]
+        found = prior.partners[landmark]
+        assert list(found[found != landmark]) == nearest
+        for place, other in enumerate(nearest):
+            np.testing.assert_allclose(prior.means[landmark, place], expected[other][0], atol=1e-9)
+            np.testing.assert_allclose(prior.covariances[landmark, place], expected[other][1], atol=1e-9)
+
+
+def test_without_enough_images_or_a_second_landmark_there_is_no_prior():
+    shapes = drawn_shapes(np.random.default_rng(0), 20, 3, 2)
+    assert shape_prior(shapes[:4]) is None
+    assert shape_prior(shapes[:, :1]) is None
+    shapes[4:, 0] = np.nan
+    found = shape_prior(shapes)
+    assert (found.partners[0] == 0).all()
+    assert found.partners[1].tolist() == [2, 1]
+
+
+@given(seeds, st.sampled_from([2, 3]))
+@settings(deadline=None, max_examples=20)
+def test_places_have_the_stated_probabilities(seed, dimensions):
+    rng = np.random.default_rng(seed)
+    prior = shape_prior(drawn_shapes(rng, 15, 7, dimensions))
+    points = rng.uniform(0, 48, (1, 7, 3, dimensions))
+    masses = -np.sort(-(rng.random((1, 7, 3)) ** 3))
+    masses[0, 2] = 0  # a flat map
+    masses[0, 3, 1:] = 0
+    present, size = rng.random((1, 7)), (48, 40, 32)[:dimensions]
+    given_places = Places(*map(torch.from_numpy, (masses, points)))
+    found = prior.factors(given_places, torch.from_numpy(present), size)
+
+    total = np.maximum(masses[0].sum(1, keepdims=True), 1e-300)
+    alone = masses[0] / total
+    now = alone
+    for _ in range(ROUNDS):
+        new = np.zeros_like(now)
+        for landmark in range(7):
+            partners = [p for p in enumerate(prior.partners[landmark]) if p[1] != landmark]
+            logs = np.zeros(3)
+            for place, other in partners:
+                offset = multivariate_t(prior.means[landmark, place], prior.covariances[landmark, place], 3)
+                density = offset.pdf(points[0, landmark][:, None] - points[0, other])  # (K, K)
+                seen = (1 - DOUBT) * present[0, other]
+                logs += np.log(seen * density @ now[other] + (1 - seen) / np.prod(size))
+            weights = alone[landmark] * np.exp(WEIGHT / len(partners) * (logs - logs.max()))
+            new[landmark] = weights / max(weights.sum(), 1e-300)
+        now = (now + new) / 2
+    np.testing.assert_allclose(found[0].numpy(), now / np.where(alone > 0, alone, 1), rtol=1e-6, atol=1e-12)
+
+
+def blobs(size, stride, points, heights, width=2.0):
+    """(*S) the sum of Gaussians at points in pixels of the image."""
+    axes = [np.arange(side // stride) * stride + (stride - 1) / 2 for side in reversed(size)]
+    places = np.stack(np.meshgrid(*axes, indexing="ij"), -1)[..., ::-1]
+    squares = ((places[..., None, :] - np.asarray(points)) ** 2).sum(-1)
+    return (np.exp(-squares / (2 * width**2)) * heights).sum(-1)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(60, 44), (40, 44, 36)])
+def test_places_are_the_highest_peaks(size, stride):
+    middle = np.array(size) / 2
+    points = [middle - 10.3, middle + 9.6]
+    maps = blobs(size, stride, points, [1.0, 0.5])
+    found = places_of(torch.from_numpy(np.stack([maps, 0 * maps]))[None], size)
+    np.testing.assert_allclose(found.points[0, 0, :2].numpy(), points, atol=0.5)
+    total = blobs(size, stride, points, [1.0, 0.0]).sum()
+    np.testing.assert_allclose(found.masses[0, 0, :2].numpy(), [total, total / 2], rtol=0.05)
+    assert (found.masses[0, 0, 2:] == 0).all()
+    assert (found.masses[0, 1] == 0).all()
+
+
+def test_a_map_of_a_few_pixels_has_places():
+    maps = torch.zeros(1, 1, 2, 3)
+    maps[0, 0, 1, 2] = 1
+    found = places_of(maps, (12, 8))
+    assert found.masses[0, 0, 0] == 1
+    assert found.points[0, 0, 0].tolist() == [9.5, 5.5]
+
+
+@DIMENSIONS
+def test_a_peak_keeps_its_form_and_a_map_its_sum(dimensions):
+    size = (48, 40, 32)[:dimensions]
+    points = np.stack([np.array(size) / 4, 3 * np.array(size) / 4])
+    maps = torch.from_numpy(blobs(size, 1, points, [1.0, 0.6]))[None]
+    factors = torch.tensor([[0.1, 2.0]], dtype=torch.float64)
+    found = by_place(maps, torch.from_numpy(points)[None], factors, size)
+    assert float(found.sum()) == pytest.approx(float(maps.sum()))
+    ratio = (found / maps)[0]
+    first, second = (tuple(reversed(point.astype(int))) for point in points)
+    assert float(ratio[second] / ratio[first]) == pytest.approx(20)
+    near = (slice(None, 6),) * dimensions
+    assert torch.allclose(ratio[near], ratio[(0,) * dimensions])
+
+
+def scene(rng, dimensions):
+    """A prior, and the maps of an image in which the third landmark has a higher peak at another place."""
+    size = (64, 56, 48)[:dimensions]
+    middle = np.array([[14.0, 12, 12], [40, 14, 30], [16, 38, 14], [44, 40, 34]])[:, :dimensions]
+    shapes = middle + rng.normal(0, 1.5, (20, 1, dimensions)) + rng.normal(0, 0.7, (20, *middle.shape))
+    truth = middle + rng.normal(0, 0.7, middle.shape)
+    peaks = [[(truth[k], 1.0)] for k in range(4)]
+    peaks[2] = [(truth[2], 0.4), (np.array(size) - 12.0, 1.0)]
+    maps = np.stack([blobs(size, 1, *map(list, zip(*one, strict=True)), width=1.5) for one in peaks])
+    return shape_prior(shapes), torch.from_numpy(maps).float()[None], truth, size
+
+
+def decoded(maps, size):
+    affine = torch.eye(len(size) + 1).double()[None]
+    return decode_peak(maps, affine, torch.tensor([size]), "use_input_size").points[0].numpy()
+
+
+LABEL = torch.tensor(2 * np.pi * 1.5**2)
+
+
+@given(seeds, st.sampled_from([2, 3]))
+@settings(deadline=None, max_examples=10)
+def test_of_two_peaks_the_one_that_fits_the_others_is_chosen(seed, dimensions):
+    prior, maps, truth, size = scene(np.random.default_rng(seed), dimensions)
+    before = decoded(maps, size)
+    assert np.linalg.norm(before[2] - truth[2]) > 15
+    after = prior(maps, size, LABEL)
+    np.testing.assert_allclose(decoded(after, size), truth, atol=0.02)
+    others = [0, 1, 3]
+    assert torch.equal(after[:, others], maps[:, others])
+    torch.testing.assert_close(prior.in_graph(maps, size, LABEL), after, rtol=1e-4, atol=1e-7)
+
+
+def test_maps_without_a_peak_stay_as_they_are_and_change_no_other():
+    prior, maps, truth, size = scene(np.random.default_rng(0), 2)
+    maps[0, 0] = torch.nan
+    maps[0, 1] = 0
+    after = prior(maps, size, LABEL)
+    assert after[0, 0].isnan().all()
+    assert (after[0, 1] == 0).all()
+    np.testing.assert_allclose(decoded(after, size)[2:], truth[2:], atol=0.02)
+
+
+@DIMENSIONS
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_mirrored_image_has_the_mirrored_prior(dimensions, axis):
+    prior, maps, _, size = scene(np.random.default_rng(1), dimensions)
+    swapped = np.array([1, 0, 3, 2])
+    # whole blocks, so that they are mirrored, too
+    reflected = maps.flip(-1 - axis)[:, swapped]
+    found = prior.mirrored(axis, swapped)(reflected, size, LABEL)
+    expected = prior(maps, size, LABEL).flip(-1 - axis)[:, swapped]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_a_model_stores_its_prior_and_predicts_with_it(make_project):
+    project = make_project(splits={"training": 6, "validation": 3, "testing": 3})
+    assert project.train() == 0
+    stored = load_checkpoint(project.out / BEST_MODEL)
+    found = ShapePrior.read(stored.learned["shape"])
+    shapes = np.array([one["coordinates"] for one in project.annotations["training"]], float)
+    scale = np.divide(project.config["sampler"]["input_size"], image_size(project))
+    expected = shape_prior(shapes * scale.min())
+    np.testing.assert_array_equal(found.partners, expected.partners)
+    np.testing.assert_allclose(found.means, expected.means, atol=1e-6)
+    np.testing.assert_allclose(found.covariances, expected.covariances, atol=1e-6)
+
+    model = LandmarkModel(project.out)
+    np.testing.assert_allclose(model.session.shape_prior.means, found.means)
+    images = [project.folder / one["image"] for one in project.annotations["testing"]]
+    now = [one.points for one in model.predict(images)]
+    prior = stored.learned["shape"]
+    stored.learned["shape"] = prior | {"means": (100 + found.means).tolist()}
+    save_checkpoint(project.out / BEST_MODEL, stored)
+    other = [one.points for one in LandmarkModel(project.out).predict(images)]
+    assert np.abs(np.subtract(now, other)).max() > 1
+    del stored.learned["shape"]  # as in models of earlier versions
+    save_checkpoint(project.out / BEST_MODEL, stored)
+    assert LandmarkModel(project.out).session.shape_prior is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {
+            "inference": {"shape_prior": False},
+            "refine": {"sampler": {"patch": {"sample_patch_size": [16, 16]}}},
+        },
+        {"solver": {"loss_function": "mse"}},  # heights are no probabilities
+    ],
+)
+def test_a_run_without_the_prior(make_project, changes):
+    project = make_project(splits={"training": 6, "validation": 3, "testing": 3})
+    project.set(**changes)
+    assert project.train() == 0
+    assert LandmarkModel(project.out).session.shape_prior is None
+
+
+def test_patches_around_centres_have_none(make_project, capsys):
+    project = make_project(splits={"training": 6, "validation": 3, "testing": 3})
+    patch = {"sample_mode": "patch_centred", "patch": {"sample_patch_size": [16, 16]}}
+    project.set(sampler=patch, inference={"shape_prior": False})
+    assert project.train() == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "inference.shape_prior: found False, but it has no effect with sampler.sample_mode" in error
+    del project.config["inference"]["shape_prior"]
+    assert project.train() == 0
+    assert "shape" not in load_checkpoint(project.out / BEST_MODEL).learned
+
+
+def image_size(project):
+    return IMAGE_FILES.header(project.folder / project.annotations["training"][0]["image"], 2).size

@@ -249,7 +249,7 @@ class InferenceConfig(EnsembleConfig):
     )
     shape_prior: StrictBool = Field(
         True,
-        description="kl, whole images: a peak counts less if its offsets to the other landmarks differ from "
+        description="Whole images: a peak counts less if its offsets to the other landmarks differ from "
         "those in the training images.",
     )
     presence: StrictBool = Field(
@@ -327,8 +327,7 @@ class RunConfig(core.RunConfig):
             if is_among(self.solver.loss_function, ("kl",)):
                 found["solver.regress_sigma_loss_weight"] = "solver.loss_function"
             elif is_among(self.solver.loss_function, LOSSES):
-                priors = ("inference.centre_prior", "inference.shape_prior")
-                found |= dict.fromkeys(priors, "solver.loss_function")
+                found["inference.centre_prior"] = "solver.loss_function"
         if not self.solver.regress_sigma:
             found["solver.regress_sigma_loss_weight"] = "solver.regress_sigma"
         return found

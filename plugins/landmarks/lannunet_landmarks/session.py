@@ -116,9 +116,10 @@ class LandmarkSession(Session):
 
     @property
     def shape_prior(self) -> ShapePrior | None:
-        """What weights the maps of whole images; None: nothing, or they are no probabilities."""
-        used = self.config.inference.shape_prior and isinstance(self.learner.loss, ProbabilityLoss)
-        return self.shape if used else None
+        """What weights the maps of whole images; None: nothing, or a plugin decodes maps of its own kind."""
+        decoded = self.hooks.answering("get_coords_from_heatmap") is None
+        has_peaks = decoded or isinstance(self.learner.loss, ProbabilityLoss)
+        return self.shape if has_peaks and self.config.inference.shape_prior else None
 
     @property
     def batch_size(self) -> int:

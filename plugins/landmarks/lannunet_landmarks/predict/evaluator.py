@@ -30,7 +30,6 @@ from lannunet_landmarks.data.samples import EvaluationSamples, PreparedImages
 from lannunet_landmarks.data.world import World, world_of
 from lannunet_landmarks.evaluation.mean_position import not_learned, placed
 from lannunet_landmarks.evaluation.summary import radial_errors
-from lannunet_landmarks.maps.confidence import ProbabilityLoss
 from lannunet_landmarks.predict import predictor
 from lannunet_landmarks.predict.confident import probable
 from lannunet_landmarks.predict.offsets import corrected
@@ -72,9 +71,8 @@ def locate_with(session: LandmarkSession) -> Locate:
             maps = stitched_maps(learner, hooks, run.input_size, *given)
         else:
             maps = whole_maps(learner, hooks, *given)
-        loss, prior = learner.loss, session.shape_prior
-        if prior is not None and isinstance(loss, ProbabilityLoss):
-            maps = weighted_maps(maps, prior, loss)
+        if session.shape_prior is not None:
+            maps = weighted_maps(maps, session.shape_prior, learner.loss)
         found = locate_in_maps(maps, hooks, method)
     found = corrected(found, session.correction)
     if config.inference.presence and session.presence is not None:

@@ -33,7 +33,7 @@ from lannunet_landmarks.maps.in_graph import decode_in_graph
 from lannunet_landmarks.maps.peaks import finest
 from lannunet_landmarks.predict.evaluator import in_stitched_patches
 from lannunet_landmarks.predict.predictor import of_landmarks
-from lannunet_landmarks.predict.shape import ShapePrior
+from lannunet_landmarks.predict.shape import ShapePrior, sum_of_label
 from lannunet_landmarks.session import LandmarkSession, pixel_shape
 
 TOLERANCE = {"points": 1e-3, "confidence": 1e-2, "presence": 1e-3}
@@ -109,11 +109,9 @@ class MapsGraph(nn.Module):
 
 def weighted_in_graph(maps: Any, image: Tensor, prior: ShapePrior | None, loss: Loss) -> Any:
     """The maps of an image (1, C, *S), weighted with a prior if there is one."""
-    if prior is None or not isinstance(loss, ProbabilityLoss):
+    if prior is None or not of_landmarks(maps, image, len(prior.partners)):
         return maps
-    if not of_landmarks(maps, image, len(prior.partners)):
-        return maps
-    return prior.in_graph(maps, spatial_size(image), loss.perfect_mass(maps))
+    return prior.in_graph(maps, spatial_size(image), sum_of_label(loss, maps))
 
 
 def named(maps: Any, name: str = "maps") -> dict[str, Tensor]:

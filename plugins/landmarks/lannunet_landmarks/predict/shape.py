@@ -6,6 +6,8 @@ whole image are weighted: the places of each map are its highest peaks, and each
 that depends on the places of the landmark's partners, which are weighted in the same way at the same time.
 Within a place, a map is multiplied with one number, so the precision of a peak does not change.
 
+If maps are probabilities of positions (`kl`), the sum of each stays; else the height of the chosen peak.
+
 The model of offsets is that of Felzenszwalb and Huttenlocher (Pictorial structures for object recognition,
 IJCV 61, 2005); the search among peaks is that of Donner, Menze, Bischof and Langs (Global localization of 3D
 anatomical structures, Medical Image Analysis 17, 2013). Here it is a fixed number of rounds without
@@ -25,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from lannunet_core import Floats, spatial_size
+from lannunet_core import Floats, Loss, spatial_size
 from lannunet_landmarks.maps.confidence import ProbabilityLoss
 from lannunet_landmarks.predict.predictor import of_landmarks
 from lannunet_landmarks.predict.prior import DEGREES, squared_distances
@@ -51,10 +53,12 @@ class Places:
     Attributes:
         masses: (B, N, K) the sums of the maps around them, the largest first; 0 if there are fewer than K.
         points: (B, N, K, D) their positions in pixels of the image.
+        heights: (B, N) the height of the highest one.
     """
 
     masses: Tensor
     points: Tensor
+    heights: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,32 +78,45 @@ class ShapePrior:
     means: Floats
     covariances: Floats
 
-    def __call__(self, maps: Tensor, size: Sequence[int], of_label: Tensor) -> Tensor:
-        """Weight maps that are probabilities of positions; the sum of each map stays.
+    def __call__(self, maps: Tensor, size: Sequence[int], of_label: Tensor | None) -> Tensor:
+        """The weighted maps.
 
         Args:
             maps: (B, N, *S) of whole images, at their resolution or a fraction of it.
             size: Size (x, y[, z]) of the images.
-            of_label: (N,) or (), the sum of a map whose landmark is certainly in the image.
+            of_label: (N,) or (), the sum of a map whose landmark is certainly in the image; None: the maps
+                are no probabilities, and the peak of a landmark that is in the image has a height of 1.
         """
         places = places_of(maps, size)
         several = (places.masses[..., 1:] > 0).any(-1)
         if not several.any():
             return maps
-        factors = self.factors(places, presence(maps, of_label), size)
+        factors = self.factors(places, maps, size, of_label)
+        chosen = (part[several] for part in (maps, places.points, factors))
         weighted = maps.clone()
-        weighted[several] = by_place(maps[several], places.points[several], factors[several], size)
+        weighted[several] = by_place(*chosen, size=size, keep_sums=of_label is not None)
         return weighted
 
-    def in_graph(self, maps: Tensor, size: Sequence[int], of_label: Tensor) -> Tensor:
+    def in_graph(self, maps: Tensor, size: Sequence[int], of_label: Tensor | None) -> Tensor:
         """As `__call__`, in operations that do not depend on the values."""
         places = places_of(maps, size)
-        factors = self.factors(places, presence(maps, of_label), size)
-        found = by_place(maps.flatten(0, 1), places.points.flatten(0, 1), factors.flatten(0, 1), size)
-        return found.view(maps.shape)
+        factors = self.factors(places, maps, size, of_label)
+        every = (part.flatten(0, 1) for part in (maps, places.points, factors))
+        return by_place(*every, size=size, keep_sums=of_label is not None).view(maps.shape)
 
-    def factors(self, places: Places, present: Tensor, size: Sequence[int]) -> Tensor:
-        """(B, N, K) the probability of each place given the partners', relative to that of the map alone.
+    def factors(self, places: Places, maps: Tensor, size: Sequence[int], of_label: Tensor | None) -> Tensor:
+        """(B, N, K) what each place is multiplied with, for the arguments of `__call__`."""
+        alone = shares(places.masses)
+        present = places.heights.clamp(0, 1) if of_label is None else presence(maps, of_label)
+        probability = self.probabilities(alone, places.points, present, size)
+        factors = probability / torch.where(alone > 0, alone, 1)
+        if of_label is not None:
+            return factors
+        chosen = factors.gather(-1, probability.argmax(-1, keepdim=True))
+        return factors / torch.where(chosen > 0, chosen, 1)
+
+    def probabilities(self, alone: Tensor, points: Tensor, present: Tensor, size: Sequence[int]) -> Tensor:
+        """(B, N, K) the probability of each place, given the places of the partners.
 
         In each round, the logarithm of a place's probability is that of its share of the map, plus the
         mean over the partners, times `WEIGHT`, of the logarithm of
@@ -111,11 +128,11 @@ class ShapePrior:
         places.
 
         Args:
-            places: The places of the landmarks.
+            alone: (B, N, K) each place's share of its map.
+            points: (B, N, K, D) the places in pixels of the image.
             present: (B, N) the probability that a landmark is in the image.
             size: Size (x, y[, z]) of the images.
         """
-        points, masses = places.points, places.masses
         partners = torch.from_numpy(self.partners).to(points.device)  # (N, P)
         means, precisions = (
             torch.from_numpy(one).to(points) for one in (self.means, np.linalg.inv(self.covariances))
@@ -133,7 +150,6 @@ class ShapePrior:
         weights = WEIGHT * used / np.maximum(used.sum(1, keepdims=True), 1)
         weight = torch.from_numpy(weights).to(points)[..., None]  # (N, P, 1)
         placed = ((1 - DOUBT) * present)[:, partners][..., None]  # (B, N, P, 1)
-        alone = shares(masses)
         probability = alone
         for _ in range(ROUNDS):
             of_partner = probability[:, partners][:, :, :, None]  # (B, N, P, 1, K)
@@ -141,7 +157,7 @@ class ShapePrior:
             fit = (weight * message.log()).sum(2)
             found = shares(alone * (fit - fit.amax(-1, keepdim=True)).exp())
             probability = (probability + found) / 2  # damped: landmarks that confuse each other may swap
-        return probability / torch.where(alone > 0, alone, 1)
+        return probability
 
     def mirrored(self, axis: int, swapped: NDArray[np.intp]) -> ShapePrior:
         """The prior in images that are mirrored along an axis (0 for x).
@@ -176,17 +192,22 @@ class ShapePrior:
 
 
 def weighted_maps(
-    maps_of: Callable[[Mapping[str, Any]], Any], prior: ShapePrior, loss: ProbabilityLoss
+    maps_of: Callable[[Mapping[str, Any]], Any], prior: ShapePrior, loss: Loss
 ) -> Callable[[Mapping[str, Any]], Any]:
-    """`maps_of`, which computes the maps of a batch of whole images, with the maps of landmarks weighted."""
+    """`maps_of`, which computes the maps of a batch of whole images, with the landmarks' maps weighted."""
 
     def weighted(batch: Mapping[str, Any]) -> Any:
         maps, image = maps_of(batch), batch["image"]
         if not of_landmarks(maps, image, len(prior.partners)):
             return maps
-        return prior(maps, spatial_size(image), loss.perfect_mass(maps))
+        return prior(maps, spatial_size(image), sum_of_label(loss, maps))
 
     return weighted
+
+
+def sum_of_label(loss: Loss, maps: Tensor) -> Tensor | None:
+    """The sum of a map whose landmark is certainly in the image; None: maps are no probabilities."""
+    return loss.perfect_mass(maps) if isinstance(loss, ProbabilityLoss) else None
 
 
 def shape_prior(shapes: Floats) -> ShapePrior | None:
@@ -245,7 +266,7 @@ def places_of(maps: Tensor, size: Sequence[int]) -> Places:
         return mean(values, 3, 1, 1) * float(3 ** len(sides))
 
     is_place = (tops == highest(tops, 3, 1, 1)) & (tops > 0)
-    masses = near(sums)
+    masses = near(sums).clamp(min=0)
     shown, index = torch.where(is_place, masses, 0).flatten(2).topk(min(PLACES, tops[0, 0].numel()), -1)
     points = []
     for axis, (block, stride) in enumerate(zip(blocks, strides, strict=True)):
@@ -253,13 +274,15 @@ def places_of(maps: Tensor, size: Sequence[int]) -> Places:
         moment = near(sums * line.view(-1, *[1] * axis)) / torch.where(masses > 0, masses, 1)
         points.append(moment.flatten(2).gather(2, index))
     shown = torch.where(shown >= LEAST_SHARE * shown[..., :1], shown, 0)
-    return Places(shown, torch.stack(points, -1))
+    return Places(shown, torch.stack(points, -1), tops.flatten(2).amax(-1))
 
 
-def by_place(maps: Tensor, points: Tensor, factors: Tensor, size: Sequence[int]) -> Tensor:
-    """Maps (M, *S) times the factor (M, K) of the nearest of their points (M, K, D); their sums stay.
+def by_place(
+    maps: Tensor, points: Tensor, factors: Tensor, *, size: Sequence[int], keep_sums: bool
+) -> Tensor:
+    """Maps (M, *S) times the factor (M, K) of the nearest of their points (M, K, D).
 
-    A place with the factor 0 does not exist.
+    A place with the factor 0 does not exist. With `keep_sums`, the sum of each map stays.
     """
     nearest = torch.full_like(maps, torch.inf)
     factor = torch.ones_like(maps)
@@ -270,6 +293,8 @@ def by_place(maps: Tensor, points: Tensor, factors: Tensor, size: Sequence[int])
         factor = torch.where(nearer, own.view(exists.shape), factor)
         nearest = torch.where(nearer, squares, nearest)
     weighted: Tensor = maps * factor
+    if not keep_sums:
+        return weighted
     kept = weighted.flatten(1).sum(1).clamp(min=torch.finfo(maps.dtype).tiny)
     return weighted * (maps.flatten(1).sum(1) / kept).view(-1, *[1] * len(size))
 

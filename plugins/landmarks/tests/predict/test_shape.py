@@ -11,7 +11,6 @@ from lannunet_landmarks.predict.shape import (
     DOUBT,
     ROUNDS,
     WEIGHT,
-    Places,
     ShapePrior,
     by_place,
     places_of,
@@ -77,11 +76,11 @@ def test_places_have_the_stated_probabilities(seed, dimensions):
     masses[0, 2] = 0  # a flat map
     masses[0, 3, 1:] = 0
     present, size = rng.random((1, 7)), (48, 40, 32)[:dimensions]
-    given_places = Places(*map(torch.from_numpy, (masses, points)))
-    found = prior.factors(given_places, torch.from_numpy(present), size)
 
     total = np.maximum(masses[0].sum(1, keepdims=True), 1e-300)
     alone = masses[0] / total
+    values = map(torch.from_numpy, (alone[None], points, present))
+    found = prior.probabilities(*values, size)
     now = alone
     for _ in range(ROUNDS):
         new = np.zeros_like(now)
@@ -96,7 +95,7 @@ def test_places_have_the_stated_probabilities(seed, dimensions):
             weights = alone[landmark] * np.exp(WEIGHT / len(partners) * (logs - logs.max()))
             new[landmark] = weights / max(weights.sum(), 1e-300)
         now = (now + new) / 2
-    np.testing.assert_allclose(found[0].numpy(), now / np.where(alone > 0, alone, 1), rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(found[0].numpy(), now, rtol=1e-6, atol=1e-12)
 
 
 def blobs(size, stride, points, heights, width=2.0):
@@ -135,7 +134,7 @@ def test_a_peak_keeps_its_form_and_a_map_its_sum(dimensions):
     points = np.stack([np.array(size) / 4, 3 * np.array(size) / 4])
     maps = torch.from_numpy(blobs(size, 1, points, [1.0, 0.6]))[None]
     factors = torch.tensor([[0.1, 2.0]], dtype=torch.float64)
-    found = by_place(maps, torch.from_numpy(points)[None], factors, size)
+    found = by_place(maps, torch.from_numpy(points)[None], factors, size=size, keep_sums=True)
     assert float(found.sum()) == pytest.approx(float(maps.sum()))
     ratio = (found / maps)[0]
     first, second = (tuple(reversed(point.astype(int))) for point in points)
@@ -175,6 +174,14 @@ def test_of_two_peaks_the_one_that_fits_the_others_is_chosen(seed, dimensions):
     others = [0, 1, 3]
     assert torch.equal(after[:, others], maps[:, others])
     torch.testing.assert_close(prior.in_graph(maps, size, LABEL), after, rtol=1e-4, atol=1e-7)
+    sums = tuple(range(2, maps.ndim))
+    torch.testing.assert_close(after.sum(sums), maps.sum(sums))
+
+    heights = prior(maps, size, None)  # maps that are no probabilities keep the chosen peak
+    np.testing.assert_allclose(decoded(heights, size), truth, atol=0.02)
+    chosen = (0, 2, *reversed(truth[2].round().astype(int)))
+    torch.testing.assert_close(heights[chosen], maps[chosen])
+    torch.testing.assert_close(prior.in_graph(maps, size, None), heights, rtol=1e-4, atol=1e-7)
 
 
 def test_maps_without_a_peak_stay_as_they_are_and_change_no_other():
@@ -225,19 +232,10 @@ def test_a_model_stores_its_prior_and_predicts_with_it(make_project):
     assert LandmarkModel(project.out).session.shape_prior is None
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {
-            "inference": {"shape_prior": False},
-            "refine": {"sampler": {"patch": {"sample_patch_size": [16, 16]}}},
-        },
-        {"solver": {"loss_function": "mse"}},  # heights are no probabilities
-    ],
-)
-def test_a_run_without_the_prior(make_project, changes):
+def test_a_run_without_the_prior(make_project):
     project = make_project(splits={"training": 6, "validation": 3, "testing": 3})
-    project.set(**changes)
+    refine = {"sampler": {"patch": {"sample_patch_size": [16, 16]}}}
+    project.set(inference={"shape_prior": False}, refine=refine)
     assert project.train() == 0
     assert LandmarkModel(project.out).session.shape_prior is None
 

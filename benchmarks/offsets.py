@@ -32,6 +32,11 @@ def errors(model: LandmarkModel) -> Floats:
     return found[np.isfinite(found)]
 
 
+def described(found: Floats) -> str:
+    """The mean of errors, and their median and 95th percentile."""
+    return f"{found.mean():.3f} ({np.median(found):.2f}, {np.percentile(found, 95):.1f})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
@@ -42,10 +47,7 @@ def main() -> None:
         model.looks[-1] = together([replace(model.last, offsets=None)])
         plain = errors(model)
         ratio = corrected.mean() / plain.mean()
-        cells = [
-            f"{one.mean():.3f} ({np.median(one):.2f}, {np.percentile(one, 95):.1f})"
-            for one in (plain, corrected)
-        ]
+        cells = map(described, (plain, corrected))
         table.add_row(str(run), str(len(plain)), *cells, f"{ratio:.3f}", f"{offsets:.2f} px of the input")
     Console(width=160).print(table)
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -40,14 +40,14 @@ PLACES = 5  # of a landmark
 LEAST_SHARE = 1e-3  # of the mass of the largest place; smaller ones are ignored
 BLOCK = 4  # pixels of the input, in which a map has at most one place
 ROUNDS = 10
+AT_ONCE = 2**24  # pixels of maps that are copied at a time
 POOL: dict[int, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
     2: (functional.max_pool2d, functional.avg_pool2d),
     3: (functional.max_pool3d, functional.avg_pool3d),
 }
 
 
-@dataclass(frozen=True)
-class Places:
+class Places(NamedTuple):
     """The highest peaks of maps.
 
     Attributes:
@@ -79,7 +79,7 @@ class ShapePrior:
     covariances: Floats
 
     def __call__(self, maps: Tensor, size: Sequence[int], of_label: Tensor | None) -> Tensor:
-        """The weighted maps.
+        """Weight maps in place, so that a volume's maps are never copied as a whole.
 
         Args:
             maps: (B, N, *S) of whole images, at their resolution or a fraction of it.
@@ -87,18 +87,19 @@ class ShapePrior:
             of_label: (N,) or (), the sum of a map whose landmark is certainly in the image; None: the maps
                 are no probabilities, and the peak of a landmark that is in the image has a height of 1.
         """
-        places = places_of(maps, size)
+        at_once = max(AT_ONCE // maps[:, 0].numel(), 1)
+        parts = [places_of(part, size) for part in torch.split(maps, at_once, dim=1)]
+        places = Places(*(torch.cat(one, 1) for one in zip(*parts, strict=True)))
         several = (places.masses[..., 1:] > 0).any(-1)
-        if not several.any():
-            return maps
-        factors = self.factors(places, maps, size, of_label)
-        chosen = (part[several] for part in (maps, places.points, factors))
-        weighted = maps.clone()
-        weighted[several] = by_place(*chosen, size=size, keep_sums=of_label is not None)
-        return weighted
+        if several.any():
+            factors = self.factors(places, maps, size, of_label)
+            for image, landmark in several.nonzero():
+                one = (part[image, landmark][None] for part in (maps, places.points, factors))
+                maps[image, landmark] = by_place(*one, size=size, keep_sums=of_label is not None)[0]
+        return maps
 
     def in_graph(self, maps: Tensor, size: Sequence[int], of_label: Tensor | None) -> Tensor:
-        """As `__call__`, in operations that do not depend on the values."""
+        """As `__call__`, in operations that do not depend on the values, and with a copy of the maps."""
         places = places_of(maps, size)
         factors = self.factors(places, maps, size, of_label)
         every = (part.flatten(0, 1) for part in (maps, places.points, factors))

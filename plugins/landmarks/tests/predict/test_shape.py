@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from lannunet_images import IMAGE_FILES
 from lannunet_landmarks.maps.decode import decode_peak
+from lannunet_landmarks.predict import shape
 from lannunet_landmarks.predict.model import LandmarkModel
 from lannunet_landmarks.predict.shape import (
     DOUBT,
@@ -169,7 +170,7 @@ def test_of_two_peaks_the_one_that_fits_the_others_is_chosen(seed, dimensions):
     prior, maps, truth, size = scene(np.random.default_rng(seed), dimensions)
     before = decoded(maps, size)
     assert np.linalg.norm(before[2] - truth[2]) > 15
-    after = prior(maps, size, LABEL)
+    after = prior(maps.clone(), size, LABEL)
     np.testing.assert_allclose(decoded(after, size), truth, atol=0.02)
     others = [0, 1, 3]
     assert torch.equal(after[:, others], maps[:, others])
@@ -177,18 +178,28 @@ def test_of_two_peaks_the_one_that_fits_the_others_is_chosen(seed, dimensions):
     sums = tuple(range(2, maps.ndim))
     torch.testing.assert_close(after.sum(sums), maps.sum(sums))
 
-    heights = prior(maps, size, None)  # maps that are no probabilities keep the chosen peak
+    heights = prior(maps.clone(), size, None)  # maps that are no probabilities keep the chosen peak
     np.testing.assert_allclose(decoded(heights, size), truth, atol=0.02)
     chosen = (0, 2, *reversed(truth[2].round().astype(int)))
     torch.testing.assert_close(heights[chosen], maps[chosen])
     torch.testing.assert_close(prior.in_graph(maps, size, None), heights, rtol=1e-4, atol=1e-7)
 
 
+def test_few_maps_are_copied_at_a_time(monkeypatch):
+    prior, maps, _, size = scene(np.random.default_rng(0), 3)
+    expected = prior(maps.clone(), size, LABEL)
+    monkeypatch.setattr(shape, "AT_ONCE", 1)
+    copied = []
+    monkeypatch.setattr(shape, "places_of", lambda part, size: copied.append(part) or places_of(part, size))
+    assert torch.equal(prior(maps.clone(), size, LABEL), expected)
+    assert [len(part[0]) for part in copied] == [1, 1, 1, 1]
+
+
 def test_maps_without_a_peak_stay_as_they_are_and_change_no_other():
     prior, maps, truth, size = scene(np.random.default_rng(0), 2)
     maps[0, 0] = torch.nan
     maps[0, 1] = 0
-    after = prior(maps, size, LABEL)
+    after = prior(maps.clone(), size, LABEL)
     assert after[0, 0].isnan().all()
     assert (after[0, 1] == 0).all()
     np.testing.assert_allclose(decoded(after, size)[2:], truth[2:], atol=0.02)
@@ -199,10 +210,9 @@ def test_maps_without_a_peak_stay_as_they_are_and_change_no_other():
 def test_a_mirrored_image_has_the_mirrored_prior(dimensions, axis):
     prior, maps, _, size = scene(np.random.default_rng(1), dimensions)
     swapped = np.array([1, 0, 3, 2])
-    # whole blocks, so that they are mirrored, too
     reflected = maps.flip(-1 - axis)[:, swapped]
     found = prior.mirrored(axis, swapped)(reflected, size, LABEL)
-    expected = prior(maps, size, LABEL).flip(-1 - axis)[:, swapped]
+    expected = prior(maps.clone(), size, LABEL).flip(-1 - axis)[:, swapped]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
 
 

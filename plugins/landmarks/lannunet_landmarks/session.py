@@ -117,8 +117,8 @@ class LandmarkSession(Session):
     @property
     def shape_prior(self) -> ShapePrior | None:
         """What weights the maps of whole images; None: nothing, or a plugin decodes maps of its own kind."""
-        decoded = self.hooks.answering("get_coords_from_heatmap") is None
-        has_peaks = decoded or isinstance(self.learner.loss, ProbabilityLoss)
+        ours = self.hooks.answering("get_coords_from_heatmap") is None
+        has_peaks = ours or isinstance(self.learner.loss, ProbabilityLoss)
         return self.shape if has_peaks and self.config.inference.shape_prior else None
 
     @property
@@ -170,7 +170,8 @@ class LandmarkSession(Session):
         self.offsets = from_plain(learned.get("offsets"), (len(self.run.outputs), self.run.dimensions))
         self.offsets_of = learned.get("offsets_of")
         self.prior_scale = learned.get("prior_scale")
-        self.shape = ShapePrior.read(learned["shape"]) if "shape" in learned else None
+        if "shape" in learned:
+            self.shape = ShapePrior.read(learned["shape"])
         known = learned.get("confidence")
         self.calibrations = (ConfidenceCalibration.read(known),) if known else ()
         if "mean_position" in learned:

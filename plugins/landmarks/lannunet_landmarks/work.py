@@ -161,9 +161,9 @@ class LandmarkWork:
         sampler, samples = self.config.sampler, self.dataset.samples["training"]
         if sampler.sample_mode == "patch_centred":
             return None
-        shape = pixel_shape(self.config, session.run)
+        pixel = pixel_shape(self.config, session.run)
         points = [
-            one.coordinates / input_pixel(one, sampler.image_size, sampler.resize, session.files, shape)[1]
+            one.coordinates / input_pixel(one, sampler.image_size, sampler.resize, session.files, pixel)[1]
             for one in samples
         ]
         return shape_prior(np.array(points))

@@ -36,7 +36,7 @@ from lannunet_landmarks.predict.offsets import corrected
 from lannunet_landmarks.predict.patchwise import coordinates_around, stitched_maps, whole_maps
 from lannunet_landmarks.predict.predictor import Locate, Located, decode, locate_in_maps
 from lannunet_landmarks.predict.presence import deciding
-from lannunet_landmarks.predict.shape import weighted_maps
+from lannunet_landmarks.predict.shape import weighted
 from lannunet_landmarks.session import LandmarkSession, pixel_shape
 from lannunet_landmarks.types import Prediction, Sample
 
@@ -71,9 +71,12 @@ def locate_with(session: LandmarkSession) -> Locate:
             maps = stitched_maps(learner, hooks, run.input_size, *given)
         else:
             maps = whole_maps(learner, hooks, *given)
-        if session.shape_prior is not None:
-            maps = weighted_maps(maps, session.shape_prior, learner.loss)
-        found = locate_in_maps(maps, hooks, method)
+        prior = session.shape_prior
+
+        def weighted_maps(batch: Mapping[str, Any]) -> Any:
+            return weighted(maps(batch), batch["image"], prior, learner.loss)
+
+        found = locate_in_maps(weighted_maps, hooks, method)
     found = corrected(found, session.correction)
     if config.inference.presence and session.presence is not None:
         found = deciding(found, session.presence)

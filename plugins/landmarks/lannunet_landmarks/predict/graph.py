@@ -25,15 +25,14 @@ from lannunet_images import (
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lannunet_core import Floats, Loss, UserError, ask_class, is_among, make_fabric, map_tensors, spatial_size
+from lannunet_core import Floats, UserError, ask_class, is_among, make_fabric, map_tensors, spatial_size
 from lannunet_landmarks.evaluation.reliability import EDGE
 from lannunet_landmarks.maps.coarse import decode_strided
 from lannunet_landmarks.maps.confidence import ProbabilityLoss, reaches, with_masses_of
 from lannunet_landmarks.maps.in_graph import decode_in_graph
 from lannunet_landmarks.maps.peaks import finest
 from lannunet_landmarks.predict.evaluator import in_stitched_patches
-from lannunet_landmarks.predict.predictor import of_landmarks
-from lannunet_landmarks.predict.shape import ShapePrior, sum_of_label
+from lannunet_landmarks.predict.shape import weighted
 from lannunet_landmarks.session import LandmarkSession, pixel_shape
 
 TOLERANCE = {"points": 1e-3, "confidence": 1e-2, "presence": 1e-3}
@@ -68,8 +67,8 @@ class LandmarkGraph(nn.Module):
 
     def forward(self, image: Tensor, spacing: Tensor | None = None) -> tuple[Tensor, ...]:
         prepared, affine, size = self.prepare(image, spacing)
-        maps = finest(self.loss.activation(map_tensors(self.network(prepared), Tensor.float)))
-        maps = weighted_in_graph(maps, prepared, self.prior, self.loss)
+        maps = self.loss.activation(map_tensors(self.network(prepared), Tensor.float))
+        maps = finest(weighted(maps, prepared, self.prior, self.loss, in_graph=True))
         found = decode_strided(decode_in_graph, maps, affine[None], size[None], self.mode, self.strides)
         if self.probable is not None:
             found = with_masses_of(found, maps, self.strides, self.probable, self.halo)
@@ -103,15 +102,8 @@ class MapsGraph(nn.Module):
     def forward(self, image: Tensor, spacing: Tensor | None = None) -> tuple[Tensor, ...]:
         prepared, affine, size = self.prepare(image, spacing)
         maps = self.loss.activation(map_tensors(self.network(prepared), Tensor.float))
-        maps = weighted_in_graph(maps, prepared, self.prior, self.loss)
+        maps = weighted(maps, prepared, self.prior, self.loss, in_graph=True)
         return (*named(maps).values(), affine, size)
-
-
-def weighted_in_graph(maps: Any, image: Tensor, prior: ShapePrior | None, loss: Loss) -> Any:
-    """The maps of an image (1, C, *S), weighted with a prior if there is one."""
-    if prior is None or not of_landmarks(maps, image, len(prior.partners)):
-        return maps
-    return prior.in_graph(maps, spatial_size(image), sum_of_label(loss, maps))
 
 
 def named(maps: Any, name: str = "maps") -> dict[str, Tensor]:

@@ -33,12 +33,12 @@ from lannunet_landmarks.predict.predictor import of_landmarks
 from lannunet_landmarks.predict.prior import DEGREES, squared_distances
 
 PARTNERS = 5  # of a landmark: those with the least varying offsets
-WEIGHT = 2.0  # all partners together count as much as this many independent ones
-DOUBT = 0.1  # probability that a partner is in none of its places
+WEIGHT = 1.5  # all partners together count as much as this many independent ones
+DOUBT = 0.3  # probability that a partner is in none of its places
 FEWEST_IMAGES = 5  # with both landmarks of a pair
 PLACES = 5  # of a landmark
-LEAST_SHARE = 1e-3  # of the mass of the largest place; smaller ones are ignored
-BLOCK = 4  # pixels of the input, in which a map has at most one place
+LEAST_SHARE = 0.01  # of the mass of the largest place; smaller ones are ignored
+BLOCK = 4  # pixels of the input; of peaks in neighbouring blocks, the highest is a place
 ROUNDS = 10
 AT_ONCE = 2**24  # pixels of maps that are copied at a time
 POOL: dict[int, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
@@ -51,14 +51,13 @@ class Places(NamedTuple):
     """The highest peaks of maps.
 
     Attributes:
-        masses: (B, N, K) the sums of the maps around them, the largest first; 0 if there are fewer than K.
+        masses: (B, N, K) the sums of the maps around them, or their heights, the largest first; 0 if there
+            are fewer than K.
         points: (B, N, K, D) their positions in pixels of the image.
-        heights: (B, N) the height of the highest one.
     """
 
     masses: Tensor
     points: Tensor
-    heights: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,19 +87,20 @@ class ShapePrior:
                 are no probabilities, and the peak of a landmark that is in the image has a height of 1.
         """
         at_once = max(AT_ONCE // maps[:, 0].numel(), 1)
-        parts = [places_of(part, size) for part in torch.split(maps, at_once, dim=1)]
+        heights = of_label is None
+        parts = [places_of(part, size, heights) for part in torch.split(maps, at_once, dim=1)]
         places = Places(*(torch.cat(one, 1) for one in zip(*parts, strict=True)))
         several = (places.masses[..., 1:] > 0).any(-1)
         if several.any():
             factors = self.factors(places, maps, size, of_label)
             for image, landmark in several.nonzero():
                 one = (part[image, landmark][None] for part in (maps, places.points, factors))
-                maps[image, landmark] = by_place(*one, size=size, keep_sums=of_label is not None)[0]
+                maps[image, landmark] = by_place(*one, size=size, keep_sums=not heights)[0]
         return maps
 
     def in_graph(self, maps: Tensor, size: Sequence[int], of_label: Tensor | None) -> Tensor:
         """As `__call__`, in operations that do not depend on the values, and with a copy of the maps."""
-        places = places_of(maps, size)
+        places = places_of(maps, size, of_label is None)
         factors = self.factors(places, maps, size, of_label)
         every = (part.flatten(0, 1) for part in (maps, places.points, factors))
         return by_place(*every, size=size, keep_sums=of_label is not None).view(maps.shape)
@@ -108,7 +108,8 @@ class ShapePrior:
     def factors(self, places: Places, maps: Tensor, size: Sequence[int], of_label: Tensor | None) -> Tensor:
         """(B, N, K) what each place is multiplied with, for the arguments of `__call__`."""
         alone = shares(places.masses)
-        present = places.heights.clamp(0, 1) if of_label is None else presence(maps, of_label)
+        heights = places.masses[..., 0]
+        present = heights.clamp(0, 1) if of_label is None else presence(maps, of_label)
         probability = self.probabilities(alone, places.points, present, size)
         factors = probability / torch.where(alone > 0, alone, 1)
         if of_label is not None:
@@ -151,14 +152,14 @@ class ShapePrior:
         weights = WEIGHT * used / np.maximum(used.sum(1, keepdims=True), 1)
         weight = torch.from_numpy(weights).to(points)[..., None]  # (N, P, 1)
         placed = ((1 - DOUBT) * present)[:, partners][..., None]  # (B, N, P, 1)
-        probability = alone
+        probability = found = alone
         for _ in range(ROUNDS):
+            probability = (probability + found) / 2  # damped: landmarks that confuse each other may swap
             of_partner = probability[:, partners][:, :, :, None]  # (B, N, P, 1, K)
             message = placed * (density * of_partner).sum(-1) + (1 - placed) / area
             fit = (weight * message.log()).sum(2)
             found = shares(alone * (fit - fit.amax(-1, keepdim=True)).exp())
-            probability = (probability + found) / 2  # damped: landmarks that confuse each other may swap
-        return probability
+        return found
 
     def mirrored(self, axis: int, swapped: NDArray[np.intp]) -> ShapePrior:
         """The prior in images that are mirrored along an axis (0 for x).
@@ -192,23 +193,15 @@ class ShapePrior:
         )
 
 
-def weighted_maps(
-    maps_of: Callable[[Mapping[str, Any]], Any], prior: ShapePrior, loss: Loss
-) -> Callable[[Mapping[str, Any]], Any]:
-    """`maps_of`, which computes the maps of a batch of whole images, with the landmarks' maps weighted."""
-
-    def weighted(batch: Mapping[str, Any]) -> Any:
-        maps, image = maps_of(batch), batch["image"]
-        if not of_landmarks(maps, image, len(prior.partners)):
-            return maps
-        return prior(maps, spatial_size(image), sum_of_label(loss, maps))
-
-    return weighted
-
-
-def sum_of_label(loss: Loss, maps: Tensor) -> Tensor | None:
-    """The sum of a map whose landmark is certainly in the image; None: maps are no probabilities."""
-    return loss.perfect_mass(maps) if isinstance(loss, ProbabilityLoss) else None
+def weighted(
+    maps: Any, image: Tensor, prior: ShapePrior | None, loss: Loss, *, in_graph: bool = False
+) -> Any:
+    """The maps of images (B, C, *S), weighted with a prior if they are landmarks' and there is one."""
+    if prior is None or not of_landmarks(maps, image, len(prior.partners)):
+        return maps
+    of_label = loss.perfect_mass(maps) if isinstance(loss, ProbabilityLoss) else None
+    weigh = prior.in_graph if in_graph else prior
+    return weigh(maps, spatial_size(image), of_label)
 
 
 def shape_prior(shapes: Floats) -> ShapePrior | None:
@@ -246,36 +239,41 @@ def shape_prior(shapes: Floats) -> ShapePrior | None:
     return ShapePrior(partners, means, covariances)
 
 
-def places_of(maps: Tensor, size: Sequence[int]) -> Places:
+def places_of(maps: Tensor, size: Sequence[int], heights: bool) -> Places:
     """The places of maps (B, N, *S): the highest blocks among their neighbours, with these neighbours.
 
     Args:
         maps: (B, N, *S), at the resolution of the images or a fraction of it.
         size: Size (x, y[, z]) of the images.
+        heights: Whether the mass of a place is its height instead of its sum: the sum of a map that is no
+            probability depends on its background.
     """
     sides = spatial_size(maps)
     strides = [full / side for full, side in zip(size, sides, strict=True)]
     blocks = [max(round(BLOCK / stride), 1) for stride in strides]
     highest, mean = POOL[len(sides)]
     kernel = tuple(reversed(blocks))
-    padded = functional.pad(maps, [pad for block in blocks for pad in (0, block - 1)])
-    tops = highest(padded, kernel).nan_to_num(0)
-    sums = mean(padded, kernel).nan_to_num(0) * math.prod(blocks)
+    padded = functional.pad(maps, [pad for block in blocks for pad in (0, block - 1)]).clamp(min=0)
+    tops, sums = (pool(padded, kernel).nan_to_num(0, 0, 0) for pool in (highest, mean))
 
     def near(values: Tensor) -> Tensor:
         """The sum over a block and its neighbours."""
-        return mean(values, 3, 1, 1) * float(3 ** len(sides))
+        return mean(values, 3, 1, 1) * float(math.prod(blocks) * 3 ** len(sides))
 
-    is_place = (tops == highest(tops, 3, 1, 1)) & (tops > 0)
-    masses = near(sums).clamp(min=0)
-    shown, index = torch.where(is_place, masses, 0).flatten(2).topk(min(PLACES, tops[0, 0].numel()), -1)
+    count = tops[0, 0].numel()
+    number = torch.arange(1, count + 1).to(maps).view(tops.shape[2:])
+    rank = torch.where((tops == highest(tops, 3, 1, 1)) & (tops > 0), number, 0)
+    is_place = (rank > 0) & (rank == highest(rank, 3, 1, 1))  # one of neighbours that are equally high
+    total = near(sums)
+    masses = torch.where(is_place, tops if heights else total, 0)
+    shown, index = masses.flatten(2).topk(min(PLACES, count), -1)
     points = []
     for axis, (block, stride) in enumerate(zip(blocks, strides, strict=True)):
         line = (torch.arange(tops.shape[-1 - axis]).to(maps) + 0.5) * block * stride - 0.5
-        moment = near(sums * line.view(-1, *[1] * axis)) / torch.where(masses > 0, masses, 1)
+        moment = near(sums * line.view(-1, *[1] * axis)) / torch.where(total > 0, total, 1)
         points.append(moment.flatten(2).gather(2, index))
     shown = torch.where(shown >= LEAST_SHARE * shown[..., :1], shown, 0)
-    return Places(shown, torch.stack(points, -1), tops.flatten(2).amax(-1))
+    return Places(shown, torch.stack(points, -1))
 
 
 def by_place(

@@ -291,11 +291,11 @@ def by_place(
         nearer = exists & (squares < nearest)
         factor = torch.where(nearer, own.view(exists.shape), factor)
         nearest = torch.where(nearer, squares, nearest)
-    weighted: Tensor = maps * factor
+    found: Tensor = maps * factor
     if not keep_sums:
-        return weighted
-    kept = weighted.flatten(1).sum(1).clamp(min=torch.finfo(maps.dtype).tiny)
-    return weighted * (maps.flatten(1).sum(1) / kept).view(-1, *[1] * len(size))
+        return found
+    kept = found.flatten(1).sum(1).clamp(min=torch.finfo(maps.dtype).tiny)
+    return found * (maps.flatten(1).sum(1) / kept).view(-1, *[1] * len(size))
 
 
 def presence(maps: Tensor, of_label: Tensor) -> Tensor:

@@ -90,12 +90,16 @@ class ShapePrior:
         heights = of_label is None
         parts = [places_of(part, size, heights) for part in torch.split(maps, at_once, dim=1)]
         places = Places(*(torch.cat(one, 1) for one in zip(*parts, strict=True)))
-        several = (places.masses[..., 1:] > 0).any(-1)
+        exist = places.masses > 0
+        several = exist.sum(-1) > 1
         if several.any():
             factors = self.factors(places, maps, size, of_label)
-            for image, landmark in several.nonzero():
-                one = (part[image, landmark][None] for part in (maps, places.points, factors))
-                maps[image, landmark] = by_place(*one, size=size, keep_sums=not heights)[0]
+            for one in map(tuple, several.nonzero()):
+                points, factor = places.points[one][exist[one]], factors[one][exist[one]]
+                found = by_place(
+                    maps[one][None], points[None], factor[None], size=size, keep_sums=not heights
+                )
+                maps[one] = found[0]
         return maps
 
     def in_graph(self, maps: Tensor, size: Sequence[int], of_label: Tensor | None) -> Tensor:
@@ -253,7 +257,7 @@ def places_of(maps: Tensor, size: Sequence[int], heights: bool) -> Places:
     blocks = [max(round(BLOCK / stride), 1) for stride in strides]
     highest, mean = POOL[len(sides)]
     kernel = tuple(reversed(blocks))
-    padded = functional.pad(maps, [pad for block in blocks for pad in (0, block - 1)]).clamp(min=0)
+    padded = functional.pad(maps, [pad for block in blocks for pad in (0, block - 1)]).clamp_(min=0)
     tops, sums = (pool(padded, kernel).nan_to_num(0, 0, 0) for pool in (highest, mean))
 
     def near(values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The errors of trained landmark models with and without the prior of offsets between landmarks.
+"""The errors of trained landmark models with and without the prior of relative positions.
 
     python -m benchmarks.shape_prior RUN [RUN …]
 

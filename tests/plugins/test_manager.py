@@ -607,6 +607,7 @@ def test_replaced_keys():
     assert replaced_keys(All, LandmarkDefaults.replaced) == {
         "solver.loss_function": "loss",
         "inference.decoder": "get_coords_from_heatmap",
+        "inference.shape_prior": "get_coords_from_heatmap",
         "sampler.sample_mode": "sampling",
     }
     assert replaced_keys(Wraps, LandmarkDefaults.replaced) == {}

@@ -23,7 +23,7 @@ class LandmarkDefaults(Defaults):
     """See `Defaults`."""
 
     replaced = Defaults.replaced | {
-        "get_coords_from_heatmap": "inference.decoder",
+        "get_coords_from_heatmap": ("inference.decoder", "inference.shape_prior"),
         "sampling": "sampler.sample_mode",
     }
     config: RunConfig

@@ -249,8 +249,8 @@ class InferenceConfig(EnsembleConfig):
     )
     shape_prior: StrictBool = Field(
         True,
-        description="Whole images: a peak counts less if its offsets to the other landmarks differ from "
-        "those in the training images.",
+        description="Whole images: a peak counts less if its position relative to the other landmarks "
+        "differs from that in the training images.",
     )
     presence: StrictBool = Field(
         False,

@@ -65,7 +65,7 @@ class LandmarkSession(Session):
     prior_scale: float | None = None
     """With patch_centred: scale of the prior around centres, in input pixels; None: unknown."""
     shape: ShapePrior | None = None
-    """Distribution of the offsets between landmarks in input pixels; None: unknown."""
+    """Distribution of the landmarks' relative positions in input pixels; None: unknown."""
     centres: Centres | None = None
     """With patch_centred: expected positions of the landmarks; None: the annotated positions."""
     defaults: LandmarkDefaults | None = None
@@ -118,8 +118,7 @@ class LandmarkSession(Session):
     def shape_prior(self) -> ShapePrior | None:
         """What weights the maps of whole images; None: nothing, or a plugin decodes maps of its own kind."""
         ours = self.hooks.answering("get_coords_from_heatmap") is None
-        has_peaks = ours or isinstance(self.learner.loss, ProbabilityLoss)
-        return self.shape if has_peaks and self.config.inference.shape_prior else None
+        return self.shape if ours and self.config.inference.shape_prior else None
 
     @property
     def batch_size(self) -> int:

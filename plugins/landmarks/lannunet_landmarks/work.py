@@ -157,7 +157,7 @@ class LandmarkWork:
         }
 
     def measure_shape(self, session: LandmarkSession) -> ShapePrior | None:
-        """The offsets between landmarks in training images; None: unknown, or maps show patches."""
+        """The landmarks' relative positions in training images; None: unknown, or maps show patches."""
         sampler, samples = self.config.sampler, self.dataset.samples["training"]
         if sampler.sample_mode == "patch_centred":
             return None

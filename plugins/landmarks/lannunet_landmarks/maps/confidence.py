@@ -61,13 +61,18 @@ def with_masses_of(
     points = (found.points.double().cpu() + 0.5) / stride - 0.5
     reach = reaches(of_label, len(strides)).repeat(batch)
     near = mass_around(maps.flatten(0, 1), points.flatten(0, 1), reach, halo)
-    of_all = maps.flatten(2).sum(-1).double().cpu()
     there = torch.where(found.confidence.cpu() > 0, near.view(batch, landmarks), 0)  # 0: a flat map
     return replace(
         found,
         confidence=(there / of_label).clamp(0, 1),
-        presence=(of_all.nan_to_num(0) / of_label).clamp(0, 1),
+        presence=presence_in(maps, of_label),
     )
+
+
+def presence_in(maps: Tensor, of_label: Tensor) -> Tensor:
+    """(B, N) the probability that a landmark is in the image, the sum of its map (B, N, *S) divided by that
+    of a perfect label, (N,) or ()."""
+    return (maps.flatten(2).sum(-1).to(of_label).nan_to_num(0) / of_label).clamp(0, 1)
 
 
 def reaches(of_label: Tensor, dimensions: int) -> Tensor:

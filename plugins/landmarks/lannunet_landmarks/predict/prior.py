@@ -47,9 +47,7 @@ class CentrePrior:
         squares = squared_distances(maps, centres, size)
         exponent = -(DEGREES + len(size)) / 2
         weighted = maps * (1 + squares / (DEGREES * self.scale**2)) ** exponent
-        axes = tuple(range(2, maps.ndim))
-        kept = weighted.sum(axes, keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
-        return weighted * (maps.sum(axes, keepdim=True) / kept)
+        return with_sums_of(weighted, maps)
 
 
 def squared_distances(maps: Tensor, points: Tensor, size: Sequence[int]) -> Tensor:
@@ -65,6 +63,13 @@ def squared_distances(maps: Tensor, points: Tensor, size: Sequence[int]) -> Tens
         away = (places - points[:, axis, None]).square()
         squares = squares + away.view(len(maps), *[1] * (maps.ndim - 2 - axis), side, *[1] * axis)
     return squares
+
+
+def with_sums_of(weighted: Tensor, maps: Tensor) -> Tensor:
+    """Weighted maps (P, N, *S), each with the sum that it had before."""
+    axes = tuple(range(2, maps.ndim))
+    kept = weighted.sum(axes, keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
+    return weighted * (maps.sum(axes, keepdim=True) / kept)
 
 
 def prior_scale(errors: Floats) -> float | None:

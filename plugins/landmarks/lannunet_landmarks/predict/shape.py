@@ -1,17 +1,18 @@
-"""The offsets between landmarks as a prior for the place of each one.
+"""The relative positions of landmarks as a prior for each of them.
 
-A network can find several places that look like a landmark, such as both paws of an animal. The landmark is
-more probably in the one whose offsets to the other landmarks are as in the training images. So the maps of a
-whole image are weighted: the places of each map are its highest peaks, and each is multiplied with a factor
-that depends on the places of the landmark's partners, which are weighted in the same way at the same time.
-Within a place, a map is multiplied with one number, so the precision of a peak does not change.
+A network can find several structures that look like a landmark, such as both paws of an animal. The one whose
+position relative to the other landmarks is as in the training images is more probably the landmark. So the
+maps of a whole image are weighted: the candidates of a map are its highest peaks, and each is multiplied with
+a factor that depends on the candidates of a few other landmarks, its partners. All landmarks are weighted at
+the same time. Around a candidate, a map is multiplied with one number, so the precision of a peak does not
+change.
 
 If maps are probabilities of positions (`kl`), the sum of each stays; else the height of the chosen peak.
 
-The model of offsets is that of Felzenszwalb and Huttenlocher (Pictorial structures for object recognition,
-IJCV 61, 2005); the search among peaks is that of Donner, Menze, Bischof and Langs (Global localization of 3D
-anatomical structures, Medical Image Analysis 17, 2013). Here it is a fixed number of rounds without
-decisions, in operations that an exported graph supports.
+The model of relative positions is that of Felzenszwalb and Huttenlocher (Pictorial structures for object
+recognition, IJCV 61, 2005); the search among candidates is that of Donner, Menze, Bischof and Langs (Global
+localization of 3D anatomical structures, Medical Image Analysis 17, 2013). Here it is a fixed number of
+rounds without decisions, in operations that an exported graph supports.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from lannunet_core import Floats, Loss, spatial_size
-from lannunet_landmarks.maps.confidence import ProbabilityLoss
+from lannunet_landmarks.maps.confidence import ProbabilityLoss, presence_in
 from lannunet_landmarks.predict.predictor import of_landmarks
-from lannunet_landmarks.predict.prior import DEGREES, squared_distances
+from lannunet_landmarks.predict.prior import DEGREES, squared_distances, with_sums_of
 
-PARTNERS = 5  # of a landmark: those with the least varying offsets
+PARTNERS = 5  # of a landmark: those whose relative position varies least
 WEIGHT = 1.5  # all partners together count as much as this many independent ones
-DOUBT = 0.3  # probability that a partner is in none of its places
+DOUBT = 0.3  # probability that a partner is none of its candidates
 FEWEST_IMAGES = 5  # with both landmarks of a pair
-PLACES = 5  # of a landmark
-LEAST_SHARE = 0.01  # of the mass of the largest place; smaller ones are ignored
-BLOCK = 4  # pixels of the input; of peaks in neighbouring blocks, the highest is a place
+CANDIDATES = 5  # of a landmark
+LEAST_SHARE = 0.01  # of the mass of the largest candidate; smaller ones are ignored
+BLOCK = 4  # pixels of the input; of peaks in neighbouring blocks, the highest is a candidate
 ROUNDS = 10
 AT_ONCE = 2**24  # pixels of maps that are copied at a time
 POOL: dict[int, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
@@ -47,7 +48,7 @@ POOL: dict[int, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
 }
 
 
-class Places(NamedTuple):
+class Candidates(NamedTuple):
     """The highest peaks of maps.
 
     Attributes:
@@ -62,10 +63,10 @@ class Places(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ShapePrior:
-    """The distribution of each landmark's offset (x, y[, z]) from its P partners, in pixels of the input.
+    """The distribution of each landmark's position (x, y[, z]) relative to its P partners, in input pixels.
 
-    Offsets have Student's t distribution with 3 degrees of freedom, whose heavy tails allow for shapes that
-    differ from those of the training images.
+    It is Student's t with 3 degrees of freedom, whose heavy tails allow for shapes that differ from those of
+    the training images.
 
     Attributes:
         partners: (N, P) indices of landmarks; a landmark's own index where it has fewer than P.
@@ -78,7 +79,7 @@ class ShapePrior:
     covariances: Floats
 
     def __call__(self, maps: Tensor, size: Sequence[int], of_label: Tensor | None) -> Tensor:
-        """Weight maps in place, so that a volume's maps are never copied as a whole.
+        """Weight maps in candidate, so that a volume's maps are never copied as a whole.
 
         Args:
             maps: (B, N, *S) of whole images, at their resolution or a fraction of it.
@@ -88,15 +89,15 @@ class ShapePrior:
         """
         at_once = max(AT_ONCE // maps[:, 0].numel(), 1)
         heights = of_label is None
-        parts = [places_of(part, size, heights) for part in torch.split(maps, at_once, dim=1)]
-        places = Places(*(torch.cat(one, 1) for one in zip(*parts, strict=True)))
-        exist = places.masses > 0
+        parts = [candidates_of(part, size, heights) for part in torch.split(maps, at_once, dim=1)]
+        candidates = Candidates(*(torch.cat(one, 1) for one in zip(*parts, strict=True)))
+        exist = candidates.masses > 0
         several = exist.sum(-1) > 1
         if several.any():
-            factors = self.factors(places, maps, size, of_label)
+            factors = self.factors(candidates, maps, size, of_label)
             for one in map(tuple, several.nonzero()):
-                points, factor = places.points[one][exist[one]], factors[one][exist[one]]
-                found = by_place(
+                points, factor = candidates.points[one][exist[one]], factors[one][exist[one]]
+                found = by_candidate(
                     maps[one][None], points[None], factor[None], size=size, keep_sums=not heights
                 )
                 maps[one] = found[0]
@@ -104,17 +105,19 @@ class ShapePrior:
 
     def in_graph(self, maps: Tensor, size: Sequence[int], of_label: Tensor | None) -> Tensor:
         """As `__call__`, in operations that do not depend on the values, and with a copy of the maps."""
-        places = places_of(maps, size, of_label is None)
-        factors = self.factors(places, maps, size, of_label)
-        every = (part.flatten(0, 1) for part in (maps, places.points, factors))
-        return by_place(*every, size=size, keep_sums=of_label is not None).view(maps.shape)
+        candidates = candidates_of(maps, size, of_label is None)
+        factors = self.factors(candidates, maps, size, of_label)
+        every = (part.flatten(0, 1) for part in (maps, candidates.points, factors))
+        return by_candidate(*every, size=size, keep_sums=of_label is not None).view(maps.shape)
 
-    def factors(self, places: Places, maps: Tensor, size: Sequence[int], of_label: Tensor | None) -> Tensor:
-        """(B, N, K) what each place is multiplied with, for the arguments of `__call__`."""
-        alone = shares(places.masses)
-        heights = places.masses[..., 0]
-        present = heights.clamp(0, 1) if of_label is None else presence(maps, of_label)
-        probability = self.probabilities(alone, places.points, present, size)
+    def factors(
+        self, candidates: Candidates, maps: Tensor, size: Sequence[int], of_label: Tensor | None
+    ) -> Tensor:
+        """(B, N, K) what each candidate is multiplied with, for the arguments of `__call__`."""
+        alone = shares(candidates.masses)
+        heights = candidates.masses[..., 0]
+        present = heights.clamp(0, 1) if of_label is None else presence_in(maps, of_label.to(maps))
+        probability = self.probabilities(alone, candidates.points, present, size)
         factors = probability / torch.where(alone > 0, alone, 1)
         if of_label is not None:
             return factors
@@ -122,20 +125,20 @@ class ShapePrior:
         return factors / torch.where(chosen > 0, chosen, 1)
 
     def probabilities(self, alone: Tensor, points: Tensor, present: Tensor, size: Sequence[int]) -> Tensor:
-        """(B, N, K) the probability of each place, given the places of the partners.
+        """(B, N, K) the probability of each candidate, given the candidates of the partners.
 
-        In each round, the logarithm of a place's probability is that of its share of the map, plus the
+        In each round, the logarithm of a candidate's probability is that of its share of the map, plus the
         mean over the partners, times `WEIGHT`, of the logarithm of
 
-            (1 − d) Σ_l q_l t(place − place_l) + d / A
+            (1 − d) Σ_l q_l t(candidate − candidate_l) + d / A
 
-        with the partner's places l and their probabilities q_l of the last round, the density t of the
-        offset, the area (volume) A of the image, and d the probability that the partner is in none of its
-        places.
+        with the partner's candidates l and their probabilities q_l of the last round, the density t of the
+        relative position, the area (volume) A of the image, and d the probability that the partner is none
+        of its candidates.
 
         Args:
-            alone: (B, N, K) each place's share of its map.
-            points: (B, N, K, D) the places in pixels of the image.
+            alone: (B, N, K) each candidate's share of its map.
+            points: (B, N, K, D) the candidates in pixels of the image.
             present: (B, N) the probability that a landmark is in the image.
             size: Size (x, y[, z]) of the images.
         """
@@ -155,12 +158,12 @@ class ShapePrior:
         used = self.partners != np.arange(len(self.partners))[:, None]
         weights = WEIGHT * used / np.maximum(used.sum(1, keepdims=True), 1)
         weight = torch.from_numpy(weights).to(points)[..., None]  # (N, P, 1)
-        placed = ((1 - DOUBT) * present)[:, partners][..., None]  # (B, N, P, 1)
+        likely = ((1 - DOUBT) * present)[:, partners][..., None]  # (B, N, P, 1)
         probability = found = alone
         for _ in range(ROUNDS):
             probability = (probability + found) / 2  # damped: landmarks that confuse each other may swap
             of_partner = probability[:, partners][:, :, :, None]  # (B, N, P, 1, K)
-            message = placed * (density * of_partner).sum(-1) + (1 - placed) / area
+            message = likely * (density * of_partner).sum(-1) + (1 - likely) / area
             fit = (weight * message.log()).sum(2)
             found = shares(alone * (fit - fit.amax(-1, keepdim=True)).exp())
         return found
@@ -209,9 +212,9 @@ def weighted(
 
 
 def shape_prior(shapes: Floats) -> ShapePrior | None:
-    """The prior of offsets, from the annotated points of training images.
+    """The prior, from the annotated points of training images.
 
-    Variances include the uncertainty of a mean of few images, and of a place within a block of a map.
+    Variances include the uncertainty of a mean of few images, and of a candidate's position in its block.
 
     Args:
         shapes: (images, N, D) in pixels of the input; NaN where there is none.
@@ -224,13 +227,13 @@ def shape_prior(shapes: Floats) -> ShapePrior | None:
     means = np.zeros((*partners.shape, dimensions))
     covariances = np.tile(np.eye(dimensions), (*partners.shape, 1, 1))
     for landmark in range(count):
-        offsets = shapes[:, landmark, None] - shapes  # (images, N, D)
-        known = np.isfinite(offsets.sum(-1))
+        relative = shapes[:, landmark, None] - shapes  # (images, N, D)
+        known = np.isfinite(relative.sum(-1))
         images = known.sum(0)
         pairs = np.flatnonzero((images >= FEWEST_IMAGES) & (np.arange(count) != landmark))
-        offsets, known, images = offsets[:, pairs], known[:, pairs, None], images[pairs, None, None]
-        mean = np.where(known, offsets, 0).sum(0) / images[:, 0]
-        rest = np.where(known, offsets - mean, 0)
+        relative, known, images = relative[:, pairs], known[:, pairs, None], images[pairs, None, None]
+        mean = np.where(known, relative, 0).sum(0) / images[:, 0]
+        rest = np.where(known, relative - mean, 0)
         covariance = np.einsum("inc,ind->ncd", rest, rest) / images
         typical = np.trace(covariance, axis1=1, axis2=2)[:, None, None] / dimensions
         added = 2 * BLOCK**2 / 12 + 2 * typical / images
@@ -243,13 +246,13 @@ def shape_prior(shapes: Floats) -> ShapePrior | None:
     return ShapePrior(partners, means, covariances)
 
 
-def places_of(maps: Tensor, size: Sequence[int], heights: bool) -> Places:
-    """The places of maps (B, N, *S): the highest blocks among their neighbours, with these neighbours.
+def candidates_of(maps: Tensor, size: Sequence[int], heights: bool) -> Candidates:
+    """The candidates of maps (B, N, *S): the highest blocks among their neighbours, with these neighbours.
 
     Args:
         maps: (B, N, *S), at the resolution of the images or a fraction of it.
         size: Size (x, y[, z]) of the images.
-        heights: Whether the mass of a place is its height instead of its sum: the sum of a map that is no
+        heights: Whether the mass of a candidate is its height instead of its sum: the sum of a map that is no
             probability depends on its background.
     """
     sides = spatial_size(maps)
@@ -267,25 +270,25 @@ def places_of(maps: Tensor, size: Sequence[int], heights: bool) -> Places:
     count = tops[0, 0].numel()
     number = torch.arange(1, count + 1).to(maps).view(tops.shape[2:])
     rank = torch.where((tops == highest(tops, 3, 1, 1)) & (tops > 0), number, 0)
-    is_place = (rank > 0) & (rank == highest(rank, 3, 1, 1))  # one of neighbours that are equally high
+    is_candidate = (rank > 0) & (rank == highest(rank, 3, 1, 1))  # one of neighbours that are equally high
     total = near(sums)
-    masses = torch.where(is_place, tops if heights else total, 0)
-    shown, index = masses.flatten(2).topk(min(PLACES, count), -1)
+    masses = torch.where(is_candidate, tops if heights else total, 0)
+    shown, index = masses.flatten(2).topk(min(CANDIDATES, count), -1)
     points = []
     for axis, (block, stride) in enumerate(zip(blocks, strides, strict=True)):
         line = (torch.arange(tops.shape[-1 - axis]).to(maps) + 0.5) * block * stride - 0.5
         moment = near(sums * line.view(-1, *[1] * axis)) / torch.where(total > 0, total, 1)
         points.append(moment.flatten(2).gather(2, index))
     shown = torch.where(shown >= LEAST_SHARE * shown[..., :1], shown, 0)
-    return Places(shown, torch.stack(points, -1))
+    return Candidates(shown, torch.stack(points, -1))
 
 
-def by_place(
+def by_candidate(
     maps: Tensor, points: Tensor, factors: Tensor, *, size: Sequence[int], keep_sums: bool
 ) -> Tensor:
     """Maps (M, *S) times the factor (M, K) of the nearest of their points (M, K, D).
 
-    A place with the factor 0 does not exist. With `keep_sums`, the sum of each map stays.
+    A candidate with the factor 0 does not exist. With `keep_sums`, the sum of each map stays.
     """
     nearest = torch.full_like(maps, torch.inf)
     factor = torch.ones_like(maps)
@@ -298,13 +301,7 @@ def by_place(
     found: Tensor = maps * factor
     if not keep_sums:
         return found
-    kept = found.flatten(1).sum(1).clamp(min=torch.finfo(maps.dtype).tiny)
-    return found * (maps.flatten(1).sum(1) / kept).view(-1, *[1] * len(size))
-
-
-def presence(maps: Tensor, of_label: Tensor) -> Tensor:
-    """(B, N) the probability that a landmark is in the image, from its map."""
-    return (maps.flatten(2).sum(-1).nan_to_num(0) / of_label.to(maps)).clamp(0, 1)
+    return with_sums_of(found[:, None], maps[:, None])[:, 0]
 
 
 def shares(masses: Tensor) -> Tensor:

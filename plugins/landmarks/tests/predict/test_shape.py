@@ -1,4 +1,4 @@
-"""The offsets between landmarks as a prior, from the training annotations to predictions."""
+"""The relative positions of landmarks as a prior, from the training annotations to predictions."""
 
 import numpy as np
 import pytest
@@ -13,10 +13,11 @@ from lannunet_landmarks.predict.shape import (
     ROUNDS,
     WEIGHT,
     ShapePrior,
-    by_place,
-    places_of,
+    by_candidate,
+    candidates_of,
     shape_prior,
 )
+from lannunet_landmarks.predict.views import views
 from scipy.stats import multivariate_t
 
 from lannunet_core import BEST_MODEL, load_checkpoint, save_checkpoint
@@ -32,7 +33,7 @@ def drawn_shapes(rng, images, landmarks, dimensions, spread=2.0):
 
 @given(seeds, st.sampled_from([2, 3]))
 @settings(deadline=None, max_examples=20)
-def test_offsets_are_those_of_the_training_images(seed, dimensions):
+def test_relative_positions_are_those_of_the_training_images(seed, dimensions):
     rng = np.random.default_rng(seed)
     shapes = drawn_shapes(rng, 12, 9, dimensions)
     shapes[rng.random(shapes.shape[:2]) < 0.3] = np.nan
@@ -40,21 +41,21 @@ def test_offsets_are_those_of_the_training_images(seed, dimensions):
     for landmark in range(9):
         expected = {}
         for other in range(9):
-            offsets = shapes[:, landmark] - shapes[:, other]
-            offsets = offsets[np.isfinite(offsets).all(1)]
-            if other == landmark or len(offsets) < 5:
+            relative = shapes[:, landmark] - shapes[:, other]
+            relative = relative[np.isfinite(relative).all(1)]
+            if other == landmark or len(relative) < 5:
                 continue
-            covariance = np.cov(offsets.T, bias=True)
-            count, typical = len(offsets), np.trace(covariance) / dimensions
+            covariance = np.cov(relative.T, bias=True)
+            count, typical = len(relative), np.trace(covariance) / dimensions
             covariance = covariance * (1 + 1 / count)
             covariance += (2 * 16 / 12 + 2 * typical / count) * np.eye(dimensions)
-            expected[other] = offsets.mean(0), covariance
+            expected[other] = relative.mean(0), covariance
         nearest = sorted(expected, key=lambda other: np.linalg.det(expected[other][1]))[:5]
         found = prior.partners[landmark]
         assert list(found[found != landmark]) == nearest
-        for place, other in enumerate(nearest):
-            np.testing.assert_allclose(prior.means[landmark, place], expected[other][0], atol=1e-9)
-            np.testing.assert_allclose(prior.covariances[landmark, place], expected[other][1], atol=1e-9)
+        for number, other in enumerate(nearest):
+            np.testing.assert_allclose(prior.means[landmark, number], expected[other][0], atol=1e-9)
+            np.testing.assert_allclose(prior.covariances[landmark, number], expected[other][1], atol=1e-9)
 
 
 def test_without_enough_images_or_a_second_landmark_there_is_no_prior():
@@ -89,9 +90,11 @@ def test_places_have_the_stated_probabilities(seed, dimensions):
         for landmark in range(7):
             partners = [p for p in enumerate(prior.partners[landmark]) if p[1] != landmark]
             logs = np.zeros(3)
-            for place, other in partners:
-                offset = multivariate_t(prior.means[landmark, place], prior.covariances[landmark, place], 3)
-                density = offset.pdf(points[0, landmark][:, None] - points[0, other])  # (K, K)
+            for number, other in partners:
+                relative = multivariate_t(
+                    prior.means[landmark, number], prior.covariances[landmark, number], 3
+                )
+                density = relative.pdf(points[0, landmark][:, None] - points[0, other])  # (K, K)
                 seen = (1 - DOUBT) * present[0, other]
                 logs += np.log(seen * density @ now[other] + (1 - seen) / np.prod(size))
             weights = alone[landmark] * np.exp(WEIGHT / len(partners) * (logs - logs.max()))
@@ -102,8 +105,8 @@ def test_places_have_the_stated_probabilities(seed, dimensions):
 def blobs(size, stride, points, heights, width=2.0):
     """(*S) the sum of Gaussians at points in pixels of the image."""
     axes = [np.arange(side // stride) * stride + (stride - 1) / 2 for side in reversed(size)]
-    places = np.stack(np.meshgrid(*axes, indexing="ij"), -1)[..., ::-1]
-    squares = ((places[..., None, :] - np.asarray(points)) ** 2).sum(-1)
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1)[..., ::-1]
+    squares = ((grid[..., None, :] - np.asarray(points)) ** 2).sum(-1)
     return (np.exp(-squares / (2 * width**2)) * heights).sum(-1)
 
 
@@ -114,13 +117,13 @@ def test_places_are_the_highest_peaks(size, stride):
     points = [middle - 10.3, middle + 9.6]
     maps = blobs(size, stride, points, [1.0, 0.5])
     given_maps = torch.from_numpy(np.stack([maps, 0 * maps]))[None]
-    found = places_of(given_maps, size, heights=False)
+    found = candidates_of(given_maps, size, heights=False)
     np.testing.assert_allclose(found.points[0, 0, :2].numpy(), points, atol=0.5)
     total = blobs(size, stride, points, [1.0, 0.0]).sum()
     np.testing.assert_allclose(found.masses[0, 0, :2].numpy(), [total, total / 2], rtol=0.05)
     assert (found.masses[0, 0, 2:] == 0).all()
     assert (found.masses[0, 1] == 0).all()
-    found = places_of(given_maps - 0.02, size, heights=True)  # of whatever background
+    found = candidates_of(given_maps - 0.02, size, heights=True)  # of whatever background
     np.testing.assert_allclose(found.points[0, 0, :2].numpy(), points, atol=0.5)
     heights = [blobs(size, stride, points, one).max() - 0.02 for one in ([1.0, 0], [0, 0.5])]
     np.testing.assert_allclose(found.masses[0, 0, :2].numpy(), heights, atol=0.01)
@@ -130,14 +133,14 @@ def test_places_are_the_highest_peaks(size, stride):
 def test_a_flat_top_is_one_place():
     maps = torch.zeros(1, 1, 48, 48)
     maps[..., 10:30, 12:34] = 1
-    found = places_of(maps, (48, 48), heights=True)
+    found = candidates_of(maps, (48, 48), heights=True)
     assert (found.masses[0, 0] > 0).tolist() == [True, False, False, False, False]
 
 
 def test_a_map_of_a_few_pixels_has_places():
     maps = torch.zeros(1, 1, 2, 3)
     maps[0, 0, 1, 2] = 1
-    found = places_of(maps, (12, 8), heights=False)
+    found = candidates_of(maps, (12, 8), heights=False)
     assert found.masses[0, 0, 0] == 1
     assert found.points[0, 0, 0].tolist() == [9.5, 5.5]
 
@@ -148,7 +151,7 @@ def test_a_peak_keeps_its_form_and_a_map_its_sum(dimensions):
     points = np.stack([np.array(size) / 4, 3 * np.array(size) / 4])
     maps = torch.from_numpy(blobs(size, 1, points, [1.0, 0.6]))[None]
     factors = torch.tensor([[0.1, 2.0]], dtype=torch.float64)
-    found = by_place(maps, torch.from_numpy(points)[None], factors, size=size, keep_sums=True)
+    found = by_candidate(maps, torch.from_numpy(points)[None], factors, size=size, keep_sums=True)
     assert float(found.sum()) == pytest.approx(float(maps.sum()))
     ratio = (found / maps)[0]
     first, second = (tuple(reversed(point.astype(int))) for point in points)
@@ -158,7 +161,7 @@ def test_a_peak_keeps_its_form_and_a_map_its_sum(dimensions):
 
 
 def scene(rng, dimensions):
-    """A prior, and the maps of an image in which the third landmark has a higher peak at another place."""
+    """A prior, and the maps of an image in which the third landmark has a higher peak elsewhere."""
     size = (64, 56, 48)[:dimensions]
     middle = np.array([[14.0, 12, 12], [40, 14, 30], [16, 38, 14], [44, 40, 34]])[:, :dimensions]
     shapes = middle + rng.normal(0, 1.5, (20, 1, dimensions)) + rng.normal(0, 0.7, (20, *middle.shape))
@@ -203,14 +206,16 @@ def test_few_maps_are_copied_at_a_time(monkeypatch):
     expected = prior(maps.clone(), size, LABEL)
     monkeypatch.setattr(shape, "AT_ONCE", 1)
     copied = []
-    monkeypatch.setattr(shape, "places_of", lambda part, *rest: copied.append(part) or places_of(part, *rest))
+    monkeypatch.setattr(
+        shape, "candidates_of", lambda part, *rest: copied.append(part) or candidates_of(part, *rest)
+    )
     assert torch.equal(prior(maps.clone(), size, LABEL), expected)
     assert [len(part[0]) for part in copied] == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("angle", [30, 90, 180])
 def test_clear_peaks_stay_in_a_pose_that_no_training_image_has(angle):
-    """Each map has lower peaks at random places."""
+    """Each map has lower peaks at random positions."""
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
     moved = 0
     for seed in range(20):
@@ -277,6 +282,23 @@ def test_a_model_stores_its_prior_and_predicts_with_it(make_project):
     project.set(model={"checkpoint": str(project.out)}, output={"output_dir": "tuned"})
     assert project.train() == 0
     assert load_checkpoint(project.folder / "tuned" / BEST_MODEL).learned["shape"] == prior
+
+
+def test_mirrored_views_have_the_mirrored_prior(make_project):
+    """The image's channels are the maps of a network that finds the same landmarks in mirrored images."""
+    prior, maps, truth, size = scene(np.random.default_rng(2), 2)
+    project = make_project(splits={"training": 6, "validation": 3, "testing": 3}, landmarks=4)
+    project.set(sampler={"data_aug": "AffineComplex"}, inference={"tta": True})
+    assert project.train() == 0
+    session = LandmarkModel(project.out).session
+    session.shape, session.offsets = prior, None
+    session.learner.maps = lambda batch: batch["image"].clone()
+    affine = torch.eye(3).double()[None]
+    batch = {"image": maps, "affine": affine, "original_size": torch.tensor([size])}
+    found = [view(batch, "use_input_size").main.points[0].numpy() for view in views(session)]
+    assert len(found) > 1
+    for points in found:
+        np.testing.assert_allclose(points, truth, atol=0.05)
 
 
 def test_a_run_without_the_prior(make_project):

@@ -32,10 +32,12 @@ from lannunet_landmarks import write_demo_dataset
 from lannunet_landmarks.demo import hands
 
 from benchmarks.annotate_slices import annotate_slices
+from benchmarks.hippocampus_pictures import write_pictures
 from benchmarks.surfaces import write_surfaces
 
 FILE = Path(__file__).with_name("recipe_candidates.py")
 SPLITS = ("training", "validation", "testing")
+VOLUMES = Path("hippocampus", "Dataset004_Hippocampus")
 HELD_OUT, VALIDATED = 4, 10  # one of this many images
 
 
@@ -108,6 +110,13 @@ def sparse_hippocampus(source: Path, folder: Path) -> Path:
     return target
 
 
+def pictures(source: Path, folder: Path, mirrored: bool) -> Path:
+    """Sagittal slices of the same data set, without an orientation."""
+    return write_pictures(
+        hippocampus(source, folder / "volumes"), folder / "Dataset003_Pictures", mirrored=mirrored
+    )
+
+
 SETS: dict[str, Callable[[Path, Path], Path]] = {
     "wings": lambda data, folder: again(data / "wings" / "dataset.json", folder),
     "mouse": lambda data, folder: again(data / "mirror_mouse" / "dataset.json", folder),
@@ -115,14 +124,19 @@ SETS: dict[str, Callable[[Path, Path], Path]] = {
     "large hands": lambda _, folder: large_hands(folder),
     "turned hands": lambda _, folder: turned_hands(folder),
     "surfaces": lambda _, folder: write_surfaces(folder),
-    "hippocampus": lambda data, folder: hippocampus(data / "hippocampus" / "Dataset004_Hippocampus", folder),
-    "slices": lambda data, folder: sparse_hippocampus(
-        data / "hippocampus" / "Dataset004_Hippocampus", folder
-    ),
+    "hippocampus": lambda data, folder: hippocampus(data / VOLUMES, folder),
+    "slices": lambda data, folder: sparse_hippocampus(data / VOLUMES, folder),
+    "pictures": lambda data, folder: pictures(data / VOLUMES, folder, mirrored=False),
+    "mirrored pictures": lambda data, folder: pictures(data / VOLUMES, folder, mirrored=True),
 }
 """How each data set is made, from the folder of real data and a new one."""
 
-SEGMENTED = {"hippocampus": "Dataset001_Hippocampus", "slices": "Dataset002_Slices"}
+SEGMENTED = {
+    "hippocampus": "Dataset001_Hippocampus",
+    "slices": "Dataset002_Slices",
+    "pictures": "Dataset003_Pictures",
+    "mirrored pictures": "Dataset003_Pictures",
+}
 """The folders of those that are no landmarks."""
 
 FIXED = {"solver.regress_sigma": False}
@@ -159,7 +173,8 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "stretch": {"sampler.resize": "stretch"},
     "sgd": {"solver.optimizer": "sgd"},
     "nnunet": {"sampler.data_aug": "nnunet"},
-    "nnunet-upright": {"sampler.data_aug": "nnunet_upright"},
+    "nnunet-upright": {"sampler.data_aug": "nnunet_upright", "inference.tta": False},
+    "nnunet with mirrored views": {"sampler.data_aug": "nnunet", "inference.tta": True},
     "nnunet without mirrors": {"sampler.data_aug": "NnunetWithoutMirrors", **PLUGIN},
     "mirrored": {"sampler.data_aug": "ElasticMirrored", **PLUGIN},
     "stronger": {"sampler.data_aug": "NnunetStronger", **PLUGIN},

@@ -55,6 +55,28 @@ def test_few_of_many_cases_are_looked_into_but_all_before_nothing_is_said_to_be_
         fingerprint(read_dataset(folder_of(tmp_path / "c", cases)))
 
 
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize(("degrees", "low", "high"), [(0, 0.99, 1), (30, 0.92, 0.99), (180, 0, 0.7)])
+def test_the_orientations_of_images_agree_as_much_as_the_directions_between_their_classes(
+    tmp_path, dimensions, degrees, low, high
+):
+    """Two discs, of which some cases lack one, rotated together within the plane."""
+    rng, cases = np.random.default_rng(0), []
+    y, x = np.mgrid[:48, :64]
+    for case in range(12):
+        angle = np.deg2rad(rng.uniform(-degrees, degrees))
+        label = np.zeros((48, 64), np.int16)
+        for value, reach in ((1, -15.0), *([(2, 15.0)] if case % 3 else [])):
+            at = np.array([32, 24]) + reach * np.array([np.cos(angle), np.sin(angle)]) + rng.uniform(-1, 1, 2)
+            label[np.hypot(x - at[0], y - at[1]) < 4] = value
+        label = label if dimensions == 2 else np.repeat(label[None], 3, 0)
+        cases.append((np.zeros(label.shape, np.float32), label, (1.0,) * dimensions))
+    found = fingerprint(read_dataset(folder_of(tmp_path / "many", cases)))
+    assert low <= found.alignment <= high
+    few = fingerprint(read_dataset(folder_of(tmp_path / "few", cases[:4])))
+    assert few.alignment == 0  # it could be chance
+
+
 def test_files_that_do_not_belong_together_are_refused(tmp_path):
     image = np.zeros((3, 4, 5), np.float32)
     folder = folder_of(tmp_path, [(image, np.ones((3, 4, 5), np.int16), (1, 1, 1))])

@@ -73,10 +73,13 @@ def found_of(sizes, spacings, **changes):
         (found_of([(40, 56, 40)] * 9, [(1, 1, 1)] * 9), 6, "nnunet_upright"),
         (found_of([(40, 56, 40)] * 9, [(1, 1, 1)] * 9), 600, "nnunet"),
         (found_of([(96, 96)] * 9, [(1, 1)] * 9), 6, "nnunet"),
+        (replace(found_of([(96, 96)] * 9, [(1, 1)] * 9), alignment=0.95), 1, "nnunet_upright"),
+        (replace(found_of([(96, 96)] * 9, [(1, 1)] * 9), alignment=0.8), 1, "nnunet"),
+        (replace(found_of([(96, 96)] * 9, [(1, 1)] * 9), alignment=0.95), 600, "nnunet"),
         (replace(found_of([(40, 56, 40)] * 9, [(1, 1, 1)] * 9), states_spacing=False), 6, "nnunet"),
     ],
 )
-def test_volumes_that_lie_alike_are_not_mirrored_in_a_short_run(found, minutes, scheme):
+def test_images_with_the_same_orientation_are_not_mirrored_in_a_short_run(found, minutes, scheme):
     plan = planned(found, minutes=minutes)
     assert plan["sampler.data_aug"] == scheme
     assert ("tta: true" in str(plan)) is (scheme == "nnunet")

@@ -16,12 +16,13 @@ from scipy import ndimage
 from lannunet_core import Floats, UserError, progress_bar
 from lannunet_segmentation.data.cases import read_case
 from lannunet_segmentation.data.headers import case_geometry, check_cases, states_spacing
-from lannunet_segmentation.types import Case, Labels, SegmentationDataset
+from lannunet_segmentation.types import Case, Geometry, Labels, SegmentationDataset
 
 CASES_LOOKED_INTO = 32
 VOXELS_A_CASE = 10_000
-VOXELS_FOR_CENTRES = 1e6
+VOXELS_FOR_CENTRES = 1e5
 FEWEST_FOR_ALIGNMENT = 5  # of random orientations, fewer may agree by chance
+SAME_AXIS = math.cos(math.radians(45))
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Fingerprint:
         annotated: Share of annotated voxels.
         states_spacing: Whether the files state their spacing; otherwise `spacings` are 1.
         nonzero_share: Share of the median image inside the box around its nonzero voxels.
+        same_axes: Whether the files state axes, and these are the same in all cases, up to 45 degrees.
         alignment: Agreement of orientations: 1 if the centres of the classes and of the image have the same
             directions from each other in all cases, near 0 if the directions are random or not comparable.
     """
@@ -52,6 +54,7 @@ class Fingerprint:
     annotated: float
     states_spacing: bool = True
     nonzero_share: float = 1.0
+    same_axes: bool = False
     alignment: float = 0.0
 
 
@@ -86,6 +89,7 @@ def fingerprint(dataset: SegmentationDataset) -> Fingerprint:
             f"{dataset.path}: no voxel of any training case is annotated. Annotate some voxels of at least "
             "one case (all others may stay -1)."
         )
+    stated = any(states_spacing(case, dataset) for case in cases)
     return Fingerprint(
         dataset,
         tuple(geometry.size for geometry in geometries),
@@ -96,10 +100,17 @@ def fingerprint(dataset: SegmentationDataset) -> Fingerprint:
         ),
         tuple((counts / counts.sum()).tolist()),
         float(counts.sum() / voxels),
-        any(states_spacing(case, dataset) for case in cases),
+        stated,
         float(np.median(shares)),
+        stated and dataset.dimensions == 3 and have_same_axes(geometries),
         alignment_of(np.stack(centres)),
     )
+
+
+def have_same_axes(geometries: Sequence[Geometry]) -> bool:
+    """Whether each axis has the same direction in all cases; images are used as stored."""
+    directions = [np.reshape(one.direction, (one.axes, one.axes)) for one in geometries]  # columns: the axes
+    return all((directions[0] * one).sum(0).min() > SAME_AXIS for one in directions)
 
 
 def alignment_of(centres: Floats) -> float:

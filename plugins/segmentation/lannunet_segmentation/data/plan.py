@@ -33,14 +33,14 @@ RESCALED = ("rescale_to_0_1", "rescale_0_1", "rgb_to_0_1")  # channel names that
 BASE_MINUTES, BASE_VOXELS, MOST_MINUTES = 7.5, 2e6, 240.0
 NNUNET, UPRIGHT = "nnunet", "nnunet_upright"
 SHORT_STEPS = 10_000
-"""Up to this many steps, volumes with the same orientation are not mirrored. On the hippocampus, 750 steps
+"""Up to this many steps, images with the same orientation are not mirrored. On the hippocampus, 750 steps
 end at a Dice of 0.838 with `Upright` and of 0.827 with `nnunet`, 0.835 if that predicts mirrored views too;
 2250 at 0.846 with `UprightElastic`, 0.843 with `nnunet` and mirrored views, and 0.856 with `nnunet_upright`,
 which has the moves of the former and the intensities of the latter (docs/recipe.md). nnU-Net's scheme is made
 for 250,000 steps; the number of steps at which both are equal was not measured."""
 ALIGNED = 0.9
-"""Images of which the files do not state the orientation have the same one if the centres of their classes
-agree this well; 2D slices of the hippocampus: 0.99."""
+"""Images whose files do not state the same axes have the same orientation if their `alignment` is at least
+this; 2D slices of the hippocampus: 0.99."""
 
 
 def make_plan(found: Fingerprint, request: PlanRequest) -> Plan:
@@ -127,8 +127,7 @@ def make_plan(found: Fingerprint, request: PlanRequest) -> Plan:
 
 def choose_scheme(found: Fingerprint, steps: float) -> tuple[str, str]:
     """The augmentation, by whether anatomy has the same orientation in all images and by the run's length."""
-    states_orientation = found.dataset.dimensions == 3 and found.states_spacing
-    if not states_orientation and found.alignment < ALIGNED:
+    if not found.same_axes and found.alignment < ALIGNED:
         return NNUNET, "nnU-Net's, with mirrors: the orientation of the images differs, or is not known"
     if steps > SHORT_STEPS:
         return NNUNET, "nnU-Net's"

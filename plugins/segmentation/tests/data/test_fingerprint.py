@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from lannunet_segmentation.data import fingerprint as fingerprints
-from lannunet_segmentation.data.fingerprint import fingerprint
+from lannunet_segmentation.data.fingerprint import alignment_of, fingerprint
 from lannunet_segmentation.data.folders import read_dataset
 
 from lannunet_core.errors import UserError
@@ -75,6 +76,48 @@ def test_the_orientations_of_images_agree_as_much_as_the_directions_between_thei
     assert low <= found.alignment <= high
     few = fingerprint(read_dataset(folder_of(tmp_path / "few", cases[:4])))
     assert few.alignment == 0  # it could be chance
+
+
+@pytest.mark.parametrize("limit", [30, 45, 120])
+def test_the_agreement_of_rotated_vectors_is_that_of_a_uniform_distribution(limit):
+    angles = np.radians(np.linspace(-limit, limit, 401))
+    centres = np.zeros((len(angles), 2, 2))
+    centres[:, 1] = np.stack([np.cos(angles), np.sin(angles)], -1)
+    assert alignment_of(centres) == pytest.approx(np.sin(np.radians(limit)) / np.radians(limit), rel=0.01)
+
+
+def test_directions_are_compared_in_mm(tmp_path):
+    cases = []
+    for case in range(6):
+        x, y = (8, 4) if case % 2 else (4, 8)  # (8, 8) mm
+        label = np.zeros((3, 33, 33), np.int16)
+        label[:, 16 + y, 16 + x] = 1
+        cases.append((np.zeros(label.shape, np.float32), label, (8 / x, 8 / y, 1.0)))
+    assert fingerprint(read_dataset(folder_of(tmp_path, cases))).alignment == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("direction", "same"),
+    [
+        ((1, 0, 0, 0, 1, 0, 0, 0, 1), True),
+        ((-1, 0, 0, 0, -1, 0, 0, 0, 1), False),
+        ((0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1), True),
+    ],
+)
+def test_volumes_have_the_same_axes_if_their_files_state_so(tmp_path, direction, same):
+    label = np.ones((4, 5, 6), np.int16)
+    folder = folder_of(tmp_path, [(label.astype(np.float32), label, (1, 1, 1))] * 2)
+    for file in folder.glob("*Tr/case_1*"):
+        image = sitk.ReadImage(str(file))
+        image.SetDirection([float(number) for number in direction])
+        sitk.WriteImage(image, str(file))
+    assert fingerprint(read_dataset(folder)).same_axes is same
+
+
+def test_files_without_axes_do_not_state_the_same(tmp_path):
+    label = np.ones((5, 6), np.int16)
+    cases = [(label.astype(np.float32), label, (1, 1))] * 2
+    assert not fingerprint(read_dataset(folder_of(tmp_path, cases))).same_axes
 
 
 def test_files_that_do_not_belong_together_are_refused(tmp_path):

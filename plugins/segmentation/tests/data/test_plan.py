@@ -58,7 +58,14 @@ def found_of(sizes, spacings, **changes):
         testing=(),
     )
     found = Fingerprint(
-        dataset, tuple(sizes), tuple(spacings), len(sizes), ((0.0, 1.0, 0.5, 0.2),), (0.9, 0.1), 1.0
+        dataset,
+        tuple(sizes),
+        tuple(spacings),
+        len(sizes),
+        ((0.0, 1.0, 0.5, 0.2),),
+        (0.9, 0.1),
+        1.0,
+        same_axes=dimensions == 3,
     )
     more = {key: changes.pop(key) for key in ("class_shares", "annotated", "intensities") if key in changes}
     return replace(found, dataset=replace(dataset, **changes), **more)
@@ -76,7 +83,12 @@ def found_of(sizes, spacings, **changes):
         (replace(found_of([(96, 96)] * 9, [(1, 1)] * 9), alignment=0.95), 1, "nnunet_upright"),
         (replace(found_of([(96, 96)] * 9, [(1, 1)] * 9), alignment=0.8), 1, "nnunet"),
         (replace(found_of([(96, 96)] * 9, [(1, 1)] * 9), alignment=0.95), 600, "nnunet"),
-        (replace(found_of([(40, 56, 40)] * 9, [(1, 1, 1)] * 9), states_spacing=False), 6, "nnunet"),
+        (replace(found_of([(40, 56, 40)] * 9, [(1, 1, 1)] * 9), same_axes=False), 6, "nnunet"),
+        (
+            replace(found_of([(40, 56, 40)] * 9, [(1, 1, 1)] * 9), same_axes=False, alignment=0.95),
+            6,
+            "nnunet_upright",
+        ),
     ],
 )
 def test_images_with_the_same_orientation_are_not_mirrored_in_a_short_run(found, minutes, scheme):

@@ -54,7 +54,8 @@ class Defaults:
                 groups, lr=base_lr, momentum=NESTEROV_MOMENTUM, nesterov=True, weight_decay=SGD_WEIGHT_DECAY
             )
         else:
-            optimizer = torch.optim.AdamW(groups, lr=base_lr)
+            # On a GPU, Lightning cannot clip the float16 gradients of a fused optimizer.
+            optimizer = torch.optim.AdamW(groups, lr=base_lr, fused=self.run.device == "cpu")
         if solver.decay_policy == "none":
             return optimizer, None
         return optimizer, PolySchedule(optimizer, total_steps, solver.decay_policy == "fine_tune")

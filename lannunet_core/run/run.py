@@ -326,7 +326,7 @@ def measure(
     trial = make_loader(samples, 0, fabric.device, samples.fills, batch_sampler=order)
     loading, using = seconds_per_batch(loaded_batches(trial), step)
     if workers == "auto":
-        workers = workers_for(loading, using)
+        workers = workers_for(loading, using, on_cpu=fabric.device.type == "cpu")
     if sized is None:
         started = time.perf_counter()
         if validation is not None:
@@ -335,9 +335,7 @@ def measure(
         seconds = max(loading / workers, using) if workers else loading + using
         sized = size_run(config, seconds, validating)
         validated = "" if validation is None else f", {validating:.1f} s per validation"
-        echo(
-            f"{seconds:.2f} s per batch{validated}: {sized.max_epochs} epochs of "
-            f"{sized.mini_batch_size} batches fit into {config.solver.budget_minutes:g} minutes",
-        )
+        fitting = f"{sized.max_epochs} epochs of {sized.mini_batch_size} batches fit into"
+        echo(f"{seconds:.2f} s per batch{validated}: {fitting} {config.solver.budget_minutes:g} minutes")
     learner.load_state_dict(before)
     return sized, workers

@@ -12,11 +12,11 @@ from lannunet_core.config.schema import RunConfig
 from lannunet_core.run.processes import now
 
 MOST_WORKERS = 16
-MEASURED_BATCHES = 6
-WARM_UP = 2
+WARM_UP, MEASURED_BATCHES = 2, 6
 TRIAL_BATCHES = WARM_UP + MEASURED_BATCHES
 SHARE_FOR_TRAINING = 0.97  # of the budget; the rest is for checkpoints and unmeasured work
 LEAST_EPOCHS = 5
+SHARED_CORES = 1.7  # times as long: loading and training on the same cores (measured on two)
 BEYOND = 1.1  # of the budget: a run that would take longer is shortened
 FEW_BATCHES = 100  # with fewer, none of the default networks has learned anything
 
@@ -73,11 +73,12 @@ def seconds_per_batch(batches: Iterable[Any], use: Callable[[Any], None]) -> tup
     return loading, using
 
 
-def workers_for(loading: float, using: float) -> int:
-    """The number of loader processes that keep up with the device; none if loading is nearly free."""
-    if loading < 0.05 * using:
+def workers_for(loading: float, using: float, on_cpu: bool = False) -> int:
+    """The number of loader processes that keep up with the device; none if steps are not faster with them."""
+    cores = max(available_cores() // now().local, 1)  # for this process
+    shared = SHARED_CORES * (using + loading / cores) if on_cpu else using
+    if loading < 0.05 * using or shared >= loading + using:
         return 0
-    cores = available_cores() // now().local  # for this process
     return min(math.ceil(loading / max(using, 1e-6)), max(cores - 1, 1), MOST_WORKERS)
 
 

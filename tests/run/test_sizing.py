@@ -1,6 +1,7 @@
 import itertools
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import assume, given, strategies as st
@@ -78,6 +79,19 @@ def test_workers_keep_up_with_the_device(monkeypatch):
 def test_workers_on_one_core(monkeypatch):
     monkeypatch.setattr(sizing, "available_cores", lambda: 1)
     assert sizing.workers_for(loading=10, using=0.1) == 1
+    monkeypatch.setattr(sizing, "now", lambda: SimpleNamespace(local=2))  # two processes share it
+    assert sizing.workers_for(loading=10, using=0.1) == 1
+    assert sizing.workers_for(loading=10, using=0.1, on_cpu=True) == 0
+
+
+def test_workers_take_cores_from_training_on_the_cpu(monkeypatch):
+    """On two cores they were faster only if loading took several times as long as training."""
+    monkeypatch.setattr(sizing, "available_cores", lambda: 2)
+    for loading in (0.004, 0.13, 0.3):
+        assert sizing.workers_for(loading, using=0.08, on_cpu=True) == 0
+    assert sizing.workers_for(loading=0.6, using=0.08, on_cpu=True) == 1
+    monkeypatch.setattr(sizing, "available_cores", lambda: 16)
+    assert sizing.workers_for(loading=0.3, using=0.08, on_cpu=True) == 4
 
 
 @pytest.mark.parametrize(("count", "expected"), [(100, (2.0, 3.0)), (1, (50.0, 70.0)), (0, (0.0, 0.0))])

@@ -38,7 +38,7 @@ class Scaled(MixedPrecision):
 
 
 def test_the_state_of_the_gradient_scaler_is_resumed(project, workshop, monkeypatch):
-    """The scale grows after every third step."""
+    """The scale grows after every third step. SGD, as AdamW is fused on the CPU, see `Defaults`."""
 
     def make_fabric(config):
         scaler = torch.amp.GradScaler("cpu", init_scale=SCALE, growth_interval=3)
@@ -47,7 +47,9 @@ def test_the_state_of_the_gradient_scaler_is_resumed(project, workshop, monkeypa
         )
 
     monkeypatch.setattr(run, "make_fabric", make_fabric)
-    project.set(trainer={"plugins": ["saboteur"]}, solver={"max_epochs": 2, "mini_batch_size": 6})
+    project.set(
+        trainer={"plugins": ["saboteur"]}, solver={"max_epochs": 2, "mini_batch_size": 6, "optimizer": "sgd"}
+    )
     whole = project.folder / "whole"
     assert project.train("--set", f"output.output_dir={whole}") == 0
     with monkeypatch.context() as patch:

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.interpolate import make_interp_spline  # not below: a trial's first validation would load it
 from torch import Tensor
 
 from lannunet_core import Coordinates, EvaluationMode, Floats
@@ -410,8 +411,6 @@ def spline_rows(width: int, positions: Tensor) -> Tensor:
 @lru_cache
 def spline_pieces(width: int) -> Floats:
     """Coefficients (W − 1, 4, W) of the spline's polynomials between 0 … W − 1, for each unit impulse."""
-    from scipy.interpolate import make_interp_spline
-
     degree = min(3, width - 1)
     spline = make_interp_spline(np.arange(width), np.eye(width), k=degree)
     left = np.arange(max(width - 1, 1))

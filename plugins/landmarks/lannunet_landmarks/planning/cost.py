@@ -76,7 +76,7 @@ def measured_speed() -> float:
 
     layers = [nn.Conv2d(16, 16, 3, padding=1), nn.InstanceNorm2d(16, affine=True), nn.LeakyReLU(inplace=True)]
     block = nn.Sequential(*layers, nn.Conv2d(16, 16, 3, padding=1))
-    image = torch.zeros(4, 16, 128, 96)
+    image = torch.zeros(4, 16, 192, 256)
     seconds, threads = [], torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -73,8 +73,8 @@ def make_plan(found: Look, request: PlanRequest, machine: Machine) -> Plan:
         Choice(
             "solver.early_stopping_patience",
             recipe.PATIENCE,
-            f"validations, of about {recipe.VALIDATIONS}: the end of a run, at a low learning rate, is worth "
-            "waiting for",
+            f"validations; a run of about {recipe.VALIDATIONS} never stops early, as its end, at a low "
+            "learning rate, is worth waiting for",
         ),
         *([] if silent else _loss()),
         Choice("trainer.fold", *_fold(found)) if dataset.path != request.dataset else None,

@@ -13,27 +13,27 @@ from dataclasses import dataclass
 BASE_MINUTES, BASE_IMAGES, MOST_MINUTES = 7.5, 50, 240.0
 """Minutes of training for this many images. The time grows with the square root of their number."""
 
-BATCHES = {2: 500, 3: 1000}
+BATCHES = {2: 280, 3: 600}
 """Batches of a run of one minute, by dimensions; they grow with the square root of the minutes, and the
-remaining time goes into finer images. The wings (41 images): 1000 in 3.8 minutes end at 2.0 pixels. Surfaces
-in 3D, 3.8 minutes: batches of two at 28×48×24 with 16 features end at 0.19 mm; batches of one at 56×96×48
-with 8, this many fewer, at 0.87 mm, with landmarks that are never found."""
+remaining time goes into finer images (docs/recipe.md). Surfaces in 3D, 3.8 minutes: batches of two at
+28×48×24 with 16 features end at 0.19 mm; batches of one at 56×96×48 with 8, this many fewer, at 0.87 mm, with
+landmarks that are never found."""
 
-SHORT_RUN, SHORT_RATE = 1500, 0.004
-"""Runs of up to this many batches have twice the default learning rate: after 520 to 1000 batches all sets
+SHORT_RUN, SHORT_RATE = 1000, 0.004
+"""Runs of up to this many batches have twice the default learning rate: after 270 to 1000 batches all sets
 that were measured have better medians with it, after 3300 the wings do not (docs/recipe.md). Between these
-nothing was measured; a plan of one minute in 3D has 1000 to 1500 batches."""
+nothing was measured."""
 
-FEW_BATCHES = 300
+FEW_BATCHES = 170
 """With fewer batches a run is far from its best, and `lannunet train` prints what a plan would choose."""
 
-VALIDATIONS = 20
+VALIDATIONS = 11
 """Validations per run: each may find the best model, and costs time."""
 
 PATIENCE = 15
-"""Validations without improvement before a run stops: with 20 of them, hardly ever. The learning rate falls
-to the end, and the last tenth of a run makes a model precise, so an early stop would cost more than it
-saves."""
+"""Validations without improvement before a run stops: only one that makes many more than planned. The
+learning rate falls to the end, and the last tenth of a run makes a model precise, so an early stop would cost
+more than it saves."""
 
 # Images and networks ----------------------------------------------------------------------------------------
 
@@ -131,14 +131,14 @@ class Machine:
     overhead: float
 
 
-TWO_CORES = Machine("two CPU cores", 250e9, 1.1e9, 6e6, 0.01)
-"""Measured with U-Net on two cores that multiply in bfloat16: a batch of four wings at 256×192 with 16
-features takes 0.22 s."""
+TWO_CORES = Machine("two CPU cores", 360e9, 0.82e9, 8.4e6, 0.0115)
+"""Measured with U-Net on two cores that multiply in bfloat16: the networks and batches of ten plans in 2D and
+3D, each within 7 %; a batch of four wings at 256×192 with 16 features takes 0.22 s."""
 
-GPU = Machine("a GPU", 1.5e12, 25e9, 1e8, 0.03)
+GPU = Machine("a GPU", 0.84e12, 14e9, 5.6e7, 0.053)
 """A cautious estimate for any GPU."""
 
-SECONDS_OF_TRIAL = 0.015
+SECONDS_OF_TRIAL = 0.033
 """Processor time that the trial of `cost.measured_speed` takes on one of those two cores."""
 
 SCALING = 0.8

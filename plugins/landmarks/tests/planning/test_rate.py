@@ -36,8 +36,8 @@ def made(plugin):
 @pytest.mark.parametrize(
     ("architecture", "extensions", "batches", "rates"),
     [
-        (Silent, [], 1500, [0.004]),
-        (Silent, [], 1501, []),
+        (Silent, [], 1000, [0.004]),
+        (Silent, [], 1001, []),
         (Own, [], 500, []),
         (Silent, [Silent, Own], 500, []),
         (Optimizer, [], 500, []),

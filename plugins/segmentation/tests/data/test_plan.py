@@ -256,6 +256,25 @@ def test_a_batch_of_small_pictures_is_larger():
     assert planned(found_of([(64, 64)] * 4, [(1, 1)] * 4))["solver.data_loader_batch_size_train"] == 2
 
 
+@pytest.mark.parametrize(
+    ("size", "width", "batch", "seconds"),
+    [
+        ((56, 40), 16, 2, 0.0175),
+        ((56, 40), 32, 12, 0.067),
+        ((40, 56, 40), 8, 2, 0.109),
+        ((40, 56, 40), 16, 2, 0.152),
+        ((40, 56, 40), 32, 2, 0.40),
+        ((24, 32, 24), 32, 2, 0.087),
+    ],
+)
+def test_the_estimate_is_close_to_what_was_measured(size, width, batch, seconds):
+    """Whole steps of training on two idle cores."""
+    products, numbers = Shape(size, ((2,) * len(size),) * 3, width, 1, 3).cost()
+    network = PlannedNetwork(size, {}, products, numbers)
+    estimate = budget.Budget(4e9, 60, budget.TWO_CORES).seconds_of(network, batch)
+    assert estimate == pytest.approx(seconds, rel=0.2)
+
+
 # The text
 
 

@@ -97,6 +97,6 @@ def optimizer_step(network: torch.nn.Module, ours: Any) -> Row:
         plain_way="AdamW with PyTorch's defaults",
         plain=plain_time,
         ours=our_time,
-        at_least=1.0,
+        at_least=1.5,
         note=f"{sum(parameter.numel() for parameter in network.parameters()):,} parameters",
     )

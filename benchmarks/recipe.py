@@ -58,25 +58,33 @@ def again(annotations: Path, folder: Path) -> Path:
     return target
 
 
-def turned_hands(folder: Path) -> Path:
-    """The demo's hands, turned by any angle about the picture's centre, and smaller, to stay in it."""
+def turned(annotations: Path, folder: Path, seed: int) -> Path:
+    """A data set whose pictures are turned by any angle about their centre, and smaller, to stay in them."""
     from PIL import Image
     from scipy import ndimage
 
-    annotations = write_demo_dataset(folder, seed=2)
     content = json.loads(annotations.read_text(encoding="utf-8"))
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
+    (folder / "turned").mkdir(parents=True, exist_ok=True)
     for sample in (one for split in SPLITS for one in content[split]):
-        path = folder / sample["image"]
-        picture = np.asarray(Image.open(path), dtype=np.float64)
+        picture = np.asarray(Image.open(annotations.parent / sample["image"]).convert("L"), dtype=np.float64)
         angle, centre = rng.uniform(0, 2 * np.pi), (np.array(picture.shape) - 1) / 2
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / 0.7
-        turned = ndimage.affine_transform(picture, turn, centre - turn @ centre, order=1, mode="nearest")
-        Image.fromarray(turned.round().astype(np.uint8)).save(path)
-        points = np.array(sample["coordinates"])[:, ::-1] - centre  # (row, column)
-        sample["coordinates"] = ((points @ np.linalg.inv(turn).T + centre)[:, ::-1]).round(3).tolist()
-    annotations.write_text(json.dumps(content), encoding="utf-8")
-    return annotations
+        moved = ndimage.affine_transform(picture, turn, centre - turn @ centre, order=1, mode="nearest")
+        sample["image"] = f"turned/{sample['id']}.png"
+        Image.fromarray(moved.round().astype(np.uint8)).save(folder / sample["image"])
+        back = np.linalg.inv(turn).T
+        sample["coordinates"] = [
+            point and ((np.array(point[::-1]) - centre) @ back + centre)[::-1].round(3).tolist()
+            for point in sample["coordinates"]
+        ]
+    target = folder / "dataset.json"
+    target.write_text(json.dumps(content), encoding="utf-8")
+    return target
+
+
+def turned_mouse(data: Path, folder: Path) -> Path:
+    return turned(again(data / "mirror_mouse" / "dataset.json", folder / "upright"), folder, seed=0)
 
 
 def large_hands(folder: Path) -> Path:
@@ -122,7 +130,8 @@ SETS: dict[str, Callable[[Path, Path], Path]] = {
     "mouse": lambda data, folder: again(data / "mirror_mouse" / "dataset.json", folder),
     "hands": lambda _, folder: write_demo_dataset(folder, seed=1),
     "large hands": lambda _, folder: large_hands(folder),
-    "turned hands": lambda _, folder: turned_hands(folder),
+    "turned hands": lambda _, folder: turned(write_demo_dataset(folder, seed=2), folder, seed=0),
+    "turned mouse": turned_mouse,
     "surfaces": lambda _, folder: write_surfaces(folder),
     "hippocampus": lambda data, folder: hippocampus(data / VOLUMES, folder),
     "slices": lambda data, folder: sparse_hippocampus(data / VOLUMES, folder),
@@ -171,6 +180,15 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "lr-8e-3": {"solver.base_lr": 8e-3},
     "one-cycle": {**PLUGIN, "trainer.recipe_candidates.one_cycle": True},
     "stretch": {"sampler.resize": "stretch"},
+    "warm-up": {**PLUGIN, "trainer.recipe_candidates.warm_up": 20},
+    "weight decay 1e-4": {**PLUGIN, "trainer.recipe_candidates.weight_decay": 1e-4},
+    "sigma-1-second": {"refine.solver.regress_sigma": False, "refine.model.gauss_sigma": 1},
+    "mse-second": {
+        **FIXED,
+        "model.gauss_sigma": 1,
+        "refine.solver.loss_function": "mse",
+        "refine.model.gauss_sigma": 2,
+    },
     "sgd": {"solver.optimizer": "sgd"},
     "nnunet": {"sampler.data_aug": "nnunet"},
     "nnunet-upright": {"sampler.data_aug": "nnunet_upright", "inference.tta": False},

@@ -39,6 +39,8 @@ GREY = SomeOf(
 class RecipeCandidates(Plugin):
     class Config(PluginConfig):
         one_cycle: bool = False
+        warm_up: int = 0  # batches
+        weight_decay: float | None = None
 
     @hookimpl
     def augmentations(self):
@@ -71,6 +73,18 @@ class RecipeCandidates(Plugin):
                     return [rate * factor for rate in super().get_lr()]
 
             scheduler = OneCycle(optimizer, total_steps)
+        if steps := self.config.warm_up:
+
+            class WarmUp(type(scheduler)):
+                def get_lr(self):
+                    factor = min((self.last_epoch + 1) / steps, 1.0)
+                    return [rate * factor for rate in super().get_lr()]
+
+            scheduler = WarmUp(optimizer, total_steps)
+        if self.config.weight_decay is not None:
+            for group in optimizer.param_groups:
+                if group["weight_decay"]:
+                    group["weight_decay"] = self.config.weight_decay
         return optimizer, scheduler
 
 

@@ -9,6 +9,9 @@ change.
 
 If maps are probabilities of positions (`kl`), the sum of each stays; else the height of the chosen peak.
 
+Where objects are rotated by any angle, the direction from one landmark to another says nothing, and their
+distance is used instead.
+
 The model of relative positions is that of Felzenszwalb and Huttenlocher (Pictorial structures for object
 recognition, IJCV 61, 2005); the search among candidates is that of Donner, Menze, Bischof and Langs (Global
 localization of 3D anatomical structures, Medical Image Analysis 17, 2013). Here it is a fixed number of
@@ -66,17 +69,21 @@ class ShapePrior:
     """The distribution of each landmark's position (x, y[, z]) relative to its P partners, in input pixels.
 
     It is Student's t with 3 degrees of freedom, whose heavy tails allow for shapes that differ from those of
-    the training images.
+    the training images: of the relative position, or of the distance, with all directions alike.
 
     Attributes:
         partners: (N, P) indices of landmarks; a landmark's own index where it has fewer than P.
         means: (N, P, D) the position of a landmark minus that of its partner.
         covariances: (N, P, D, D).
+        distances: (N, P) the mean distance from a partner, if only the distance is used; else 0.
+        spreads: (N, P) its standard deviation; else 1.
     """
 
     partners: NDArray[np.intp]
     means: Floats
     covariances: Floats
+    distances: Floats
+    spreads: Floats
 
     def __call__(self, maps: Tensor, size: Sequence[int], of_label: Tensor | None) -> Tensor:
         """Weight maps in candidate, so that a volume's maps are never copied as a whole.
@@ -128,7 +135,7 @@ class ShapePrior:
         """(B, N, K) the probability of each candidate, given the candidates of the partners.
 
         In each round, the logarithm of a candidate's probability is that of its share of the map, plus the
-        mean over the partners, times `WEIGHT`, of the logarithm of
+        mean over the partners, times `WEIGHT` (times D for a distance), of the logarithm of
 
             (1 − d) Σ_l q_l t(candidate − candidate_l) + d / A
 
@@ -143,20 +150,11 @@ class ShapePrior:
             size: Size (x, y[, z]) of the images.
         """
         partners = torch.from_numpy(self.partners).to(points.device)  # (N, P)
-        means, precisions = (
-            torch.from_numpy(one).to(points) for one in (self.means, np.linalg.inv(self.covariances))
-        )
-        dimensions, area = len(size), float(math.prod(size))
-        away = points[:, :, None, :, None] - points[:, partners][:, :, :, None] - means[:, :, None, None]
-        squares = (away[..., None, :] @ precisions[:, :, None, None])[..., 0, :].mul(away).sum(-1)
-        constant = math.lgamma((DEGREES + dimensions) / 2) - math.lgamma(DEGREES / 2)
-        constant -= dimensions / 2 * math.log(DEGREES * math.pi)
-        scale = torch.from_numpy(constant - 0.5 * np.linalg.slogdet(self.covariances)[1]).to(points)
-        exponent = (DEGREES + dimensions) / 2
-        density = (scale[:, :, None, None] - exponent * (squares / DEGREES).log1p()).exp()  # (B, N, P, K, K)
-
+        relative = points[:, :, None, :, None] - points[:, partners][:, :, :, None]  # (B, N, P, K, K, D)
+        density, area = self.densities(relative), float(math.prod(size))
         used = self.partners != np.arange(len(self.partners))[:, None]
-        weights = WEIGHT * used / np.maximum(used.sum(1, keepdims=True), 1)
+        informed = np.where(self.distances > 0, len(size), 1)  # a distance is one of D coordinates
+        weights = WEIGHT * informed * used / np.maximum(used.sum(1, keepdims=True), 1)
         weight = torch.from_numpy(weights).to(points)[..., None]  # (N, P, 1)
         likely = ((1 - DOUBT) * present)[:, partners][..., None]  # (B, N, P, 1)
         probability = found = alone
@@ -167,6 +165,24 @@ class ShapePrior:
             fit = (weight * message.log()).sum(2)
             found = shares(alone * (fit - fit.amax(-1, keepdim=True)).exp())
         return found
+
+    def densities(self, relative: Tensor) -> Tensor:
+        """(B, N, P, K, K) the density of relative positions (B, N, P, K, K, D)."""
+
+        def of_pairs(values: NDArray[Any]) -> Tensor:
+            return torch.from_numpy(values).to(relative)[:, :, None, None]
+
+        dimensions = relative.shape[-1]
+        away, precisions = relative - of_pairs(self.means), np.linalg.inv(self.covariances)
+        squares = (away[..., None, :] @ of_pairs(precisions))[..., 0, :].mul(away)
+        scale = 0.5 * np.linalg.slogdet(self.covariances)[1]
+        of_position = log_t(squares.sum(-1), dimensions) - of_pairs(scale)
+
+        lengths = relative.square().sum(-1).sqrt()
+        squares = ((lengths - of_pairs(self.distances)) / of_pairs(self.spreads)).square()
+        scale = np.log(self.spreads) + log_surface(self.distances, dimensions)
+        of_distance = log_t(squares, 1) - of_pairs(scale)
+        return torch.where(of_pairs(self.distances) > 0, of_distance, of_position).exp()
 
     def mirrored(self, axis: int, swapped: NDArray[np.intp]) -> ShapePrior:
         """The prior in images that are mirrored along an axis (0 for x).
@@ -180,6 +196,8 @@ class ShapePrior:
             swapped[self.partners[swapped]],
             self.means[swapped] * sign,
             self.covariances[swapped] * sign * sign[:, None],
+            self.distances[swapped],
+            self.spreads[swapped],
         )
 
     def learned(self) -> dict[str, Any]:
@@ -188,15 +206,20 @@ class ShapePrior:
             "partners": self.partners.tolist(),
             "means": self.means.tolist(),
             "covariances": self.covariances.tolist(),
+            "distances": self.distances.tolist(),
+            "spreads": self.spreads.tolist(),
         }
 
     @classmethod
     def read(cls, learned: Mapping[str, Any]) -> ShapePrior:
         """The prior of `learned`."""
+        partners = np.array(learned["partners"], np.intp)
         return cls(
-            np.array(learned["partners"], np.intp),
+            partners,
             np.array(learned["means"], np.float64),
             np.array(learned["covariances"], np.float64),
+            np.array(learned.get("distances", np.zeros(partners.shape)), np.float64),  # earlier models: none
+            np.array(learned.get("spreads", np.ones(partners.shape)), np.float64),
         )
 
 
@@ -214,7 +237,8 @@ def weighted(
 def shape_prior(shapes: Floats) -> ShapePrior | None:
     """The prior, from the annotated points of training images.
 
-    Variances include the uncertainty of a mean of few images, and of a candidate's position in its block.
+    For each pair of landmarks, the distribution with the lower entropy is used: that of the relative
+    position, or that of the distance. Partners are those with the lowest entropy.
 
     Args:
         shapes: (images, N, D) in pixels of the input; NaN where there is none.
@@ -226,24 +250,57 @@ def shape_prior(shapes: Floats) -> ShapePrior | None:
     partners = np.tile(np.arange(count)[:, None], min(PARTNERS, max(count - 1, 0)))
     means = np.zeros((*partners.shape, dimensions))
     covariances = np.tile(np.eye(dimensions), (*partners.shape, 1, 1))
+    distances, spreads = np.zeros(partners.shape), np.ones(partners.shape)
     for landmark in range(count):
         relative = shapes[:, landmark, None] - shapes  # (images, N, D)
         known = np.isfinite(relative.sum(-1))
-        images = known.sum(0)
-        pairs = np.flatnonzero((images >= FEWEST_IMAGES) & (np.arange(count) != landmark))
-        relative, known, images = relative[:, pairs], known[:, pairs, None], images[pairs, None, None]
-        mean = np.where(known, relative, 0).sum(0) / images[:, 0]
-        rest = np.where(known, relative - mean, 0)
-        covariance = np.einsum("inc,ind->ncd", rest, rest) / images
-        typical = np.trace(covariance, axis1=1, axis2=2)[:, None, None] / dimensions
-        added = 2 * BLOCK**2 / 12 + 2 * typical / images
-        covariance = covariance * (1 + 1 / images) + added * np.eye(dimensions)
-        best = np.argsort(np.linalg.det(covariance), kind="stable")[: partners.shape[1]]
+        pairs = np.flatnonzero((known.sum(0) >= FEWEST_IMAGES) & (np.arange(count) != landmark))
+        relative, known = relative[:, pairs], known[:, pairs]
+        mean, covariance = moments(relative, known)
+        length, variance = (
+            one.reshape(len(pairs)) for one in moments(np.linalg.norm(relative, axis=-1)[..., None], known)
+        )
+        gaussian = math.log(2 * math.pi * math.e)
+        of_position = (np.linalg.slogdet(covariance)[1] + dimensions * gaussian) / 2
+        of_distance = (np.log(variance) + gaussian) / 2 + log_surface(length, dimensions)
+        best = np.argsort(np.minimum(of_position, of_distance), kind="stable")[: partners.shape[1]]
         here = (landmark, slice(len(best)))
         partners[here], means[here], covariances[here] = pairs[best], mean[best], covariance[best]
+        turned = (of_distance < of_position)[best]
+        distances[here] = np.where(turned, length[best], 0)
+        spreads[here] = np.where(turned, np.sqrt(variance[best]), 1)
     if not np.any(partners != np.arange(count)[:, None]):
         return None
-    return ShapePrior(partners, means, covariances)
+    return ShapePrior(partners, means, covariances, distances, spreads)
+
+
+def moments(values: Floats, known: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """The means (P, D) and covariances (P, D, D) of the known ones of values (images, P, D).
+
+    Variances include the uncertainty of a mean of few images, and of a candidate's position in its block.
+    """
+    known, images = known[..., None], known.sum(0)[:, None, None]
+    mean = np.where(known, values, 0).sum(0) / images[:, 0]
+    rest = np.where(known, values - mean, 0)
+    covariance = np.einsum("inc,ind->ncd", rest, rest) / images
+    dimensions = values.shape[-1]
+    typical = np.trace(covariance, axis1=1, axis2=2)[:, None, None] / dimensions
+    added = 2 * BLOCK**2 / 12 + 2 * typical / images
+    return mean, covariance * (1 + 1 / images) + added * np.eye(dimensions)
+
+
+def log_t(squares: Tensor, dimensions: int) -> Tensor:
+    """The logarithm of Student's t density at squared Mahalanobis distances, for a scale matrix of 1."""
+    constant = math.lgamma((DEGREES + dimensions) / 2) - math.lgamma(DEGREES / 2)
+    constant -= dimensions / 2 * math.log(DEGREES * math.pi)
+    return constant - (DEGREES + dimensions) / 2 * (squares / DEGREES).log1p()
+
+
+def log_surface(distances: Floats, dimensions: int) -> Floats:
+    """The logarithm of the length of circles, or the area of spheres, of a radius of `BLOCK` at least."""
+    radii = np.maximum(distances, BLOCK)
+    surface: Floats = np.log(2 * math.pi * radii if dimensions == 2 else 4 * math.pi * radii**2)
+    return surface
 
 
 def candidates_of(maps: Tensor, size: Sequence[int], heights: bool) -> Candidates:

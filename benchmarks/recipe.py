@@ -174,7 +174,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "finest": {"sampler.input_size": [640, 480], "solver.max_epochs": 4, "trainer.validate_every": 1},
     "mouse-finer": {"sampler.input_size": [256, 320], "solver.max_epochs": 11},  # 550 of 1100 batches
     "wide": {"model.unet.max_features": 256},
-    "any rotation": {"sampler.data_aug": "AnyRotation", **PLUGIN},
+    "any rotation": {"sampler.data_aug": "AnyRotation"},
     "lr-1e-3": {"solver.base_lr": 1e-3},
     "lr-4e-3": {"solver.base_lr": 4e-3},
     "lr-8e-3": {"solver.base_lr": 8e-3},

@@ -24,7 +24,6 @@ from lannunet_core import (
 )
 
 EVERY_SAMPLE = RandomAffine(rotation=30, scale_each=(0.85, 1.15), translation=0.07)
-UPRIGHT = RandomAffine(rotation=15, scale=(0.85, 1.15), scale_each=(0.9, 1.1), translation=0.05)
 STRONGER = RandomAffine(rotation=30, scale=(0.75, 1.3), scale_each=(0.85, 1.15), translation=0.05)
 GREY = SomeOf(
     (
@@ -52,7 +51,6 @@ class RecipeCandidates(Plugin):
                 RandomScheme(STRONGER, elastic=RandomElastic(alpha=(0, 100), sigma=(3, 6)))
             ),
             "UprightNnunet": lambda: NnunetIntensities(make_scheme("Upright")),
-            "AnyRotation": lambda: RandomScheme(replace(UPRIGHT, rotation=180), intensity=(GREY,)),
         }
 
     @hookimpl

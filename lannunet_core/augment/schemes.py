@@ -199,7 +199,7 @@ _SHARP = SomeOf(_EDGES, fewest=0, most=3, probability=0.5)
 _NOISES = tuple(RandomIntensity(name, {"amplitude": [0.25]}) for name in ("add", "multiply"))
 _NOISE = SomeOf(_NOISES, fewest=2, most=2)
 _ROUGH = RandomElastic(alpha=(0, 50), sigma=(2, 5))
-_ROUGH_NOISE = RandomScheme(elastic=_ROUGH, intensity=(_NOISE,))
+_NOISY = RandomScheme(elastic=_ROUGH, intensity=(_NOISE,))
 _ELASTIC_BLUR = replace(_AFFINE_COMPLEX, elastic=replace(_ROUGH, probability=0.5), intensity=(_BLUR,))
 
 _UPRIGHT = RandomScheme(
@@ -220,17 +220,16 @@ _BUILT_IN: dict[str, Scheme] = {
     "Upright": _UPRIGHT,
     "UprightElastic": replace(_UPRIGHT, elastic=_ROUGH),
     "Turned": replace(_UPRIGHT, affine=replace(_UPRIGHT.affine, rotation=45)),
+    "AnyRotation": replace(_UPRIGHT, affine=replace(_UPRIGHT.affine, rotation=180)),
     "AffineSimple": RandomScheme(RandomAffine(0.75, rotation=45, scale=(0.8, 1.2)), flip=0.5),
     "AffineComplex": _AFFINE_COMPLEX,
     "AffineComplexElastic": replace(_AFFINE_COMPLEX, elastic=RandomElastic((0, 200), (9, 13), 0.5)),
     "AffineComplexElasticLight": replace(_AFFINE_COMPLEX, elastic=RandomElastic((0, 50), (5, 10), 0.5)),
     "AffineComplexElasticBlur": _ELASTIC_BLUR,
     "AffineComplexElasticBlurSharp": replace(_ELASTIC_BLUR, intensity=(_BLUR, _SHARP)),
-    "payer19": replace(
-        _ROUGH_NOISE, affine=RandomAffine(rotation=15, scale=(0.6, 1.4), translation_pixels=20)
-    ),
+    "payer19": replace(_NOISY, affine=RandomAffine(rotation=15, scale=(0.6, 1.4), translation_pixels=20)),
     "thaler21": replace(
-        _ROUGH_NOISE,
+        _NOISY,
         affine=RandomAffine(rotation=15, scale=(0.8, 1.2), scale_each=(0.8, 1.2), translation_pixels=10),
     ),
     "CenterCropOnly": RandomScheme(),

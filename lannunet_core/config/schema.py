@@ -37,9 +37,9 @@ LONGEST_PATH = 2000  # characters; files below it have longer paths
 ESCAPES = "in double quotes a backslash begins an escape: write / in its place, or single quotes"
 
 SCHEME_NAMES = (
-    *("Upright", "UprightElastic", "Turned", "AffineSimple", "AffineComplex", "AffineComplexElastic"),
-    *("AffineComplexElasticLight", "AffineComplexElasticBlur", "AffineComplexElasticBlurSharp"),
-    *("payer19", "thaler21", "CenterCropOnly", "None"),
+    *("Upright", "UprightElastic", "Turned", "AnyRotation", "AffineSimple", "AffineComplex"),
+    *("AffineComplexElastic", "AffineComplexElasticLight", "AffineComplexElasticBlur"),
+    *("AffineComplexElasticBlurSharp", "payer19", "thaler21", "CenterCropOnly", "None"),
 )
 """The core's values of `sampler.data_aug`."""
 

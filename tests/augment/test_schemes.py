@@ -67,6 +67,7 @@ AFFINE = {
     "Upright": (15, None, (10, 5), 0, 1, 0),
     "UprightElastic": (15, None, (10, 5), 0, 1, 0),
     "Turned": (45, None, (10, 5), 0, 1, 0),
+    "AnyRotation": (180, None, (10, 5), 0, 1, 0),
     "AffineSimple": (45, (0.8, 1.2), (0, 0), 0, 0.75, 0.5),
     "AffineComplex": (45, (0.8, 1.2), (14, 7), 16, 0.5, 0.5),
     "AffineComplexElastic": (45, (0.8, 1.2), (14, 7), 16, 0.5, 0.5),
@@ -108,6 +109,7 @@ def test_affine_parameters_follow_the_table(name):
     [
         ("Upright", (0.85, 1.15), (0.9, 1.1)),
         ("Turned", (0.85, 1.15), (0.9, 1.1)),
+        ("AnyRotation", (0.85, 1.15), (0.9, 1.1)),
         ("thaler21", (0.8, 1.2), (0.8, 1.2)),
     ],
 )
@@ -199,7 +201,7 @@ def test_noise_follows_the_table(name):
     assert len({one.seed for some in drawn for one in some}) > 1.9 * DRAWS
 
 
-@pytest.mark.parametrize("name", ["Upright", "Turned"])
+@pytest.mark.parametrize("name", ["Upright", "Turned", "AnyRotation"])
 def test_contrast_and_noise_follow_the_table(name):
     drawn = operations(name)
     assert all([one.name for one in some] == ["contrast", "add"] for some in drawn)

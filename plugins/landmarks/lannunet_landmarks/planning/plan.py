@@ -113,7 +113,9 @@ def choose_scheme(found: Look) -> tuple[str, str]:
     by = f"by {found.turned:.0f} degrees or less in 95 % of the training images"
     if found.turned <= recipe.TURNED_DEGREES:
         return recipe.UPRIGHT, f"rotations of up to 15 degrees, no mirrors: the object is rotated {by}"
-    return recipe.TURNED, f"rotations of up to 45 degrees, no mirrors: the object is rotated {by}"
+    if found.turned <= recipe.ANY_DEGREES:
+        return recipe.TURNED, f"rotations of up to 45 degrees, no mirrors: the object is rotated {by}"
+    return recipe.ANY_ROTATION, f"rotations by any angle, no mirrors: the object is rotated {by}"
 
 
 def _loss() -> list[Choice]:

@@ -181,6 +181,7 @@ def test_thick_slices_are_neither_made_up_nor_halved_first():
         ({"turned": None}, "Upright", "too few landmarks"),
         ({"turned": 80.0}, "Turned", "rotated by 80 degrees or less"),
         ({"turned": 80.0, "mirrored": ((0, 1),)}, "Turned", "no mirrors"),
+        ({"turned": 170.0}, "AnyRotation", "rotations by any angle"),
         ({"pairs": ((0, 1),), "mirrored": ((0, 1),)}, "Upright", "no mirrors"),
     ],
 )

@@ -181,8 +181,6 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "one-cycle": {**PLUGIN, "trainer.recipe_candidates.one_cycle": True},
     "stretch": {"sampler.resize": "stretch"},
     "warm-up": {**PLUGIN, "trainer.recipe_candidates.warm_up": 20},
-    "weight decay 1e-4": {**PLUGIN, "trainer.recipe_candidates.weight_decay": 1e-4},
-    "sigma-1-second": {"refine.solver.regress_sigma": False, "refine.model.gauss_sigma": 1},
     "mse-second": {
         **FIXED,
         "model.gauss_sigma": 1,

@@ -39,7 +39,6 @@ class RecipeCandidates(Plugin):
     class Config(PluginConfig):
         one_cycle: bool = False
         warm_up: int = 0  # batches
-        weight_decay: float | None = None
 
     @hookimpl
     def augmentations(self):
@@ -79,10 +78,6 @@ class RecipeCandidates(Plugin):
                     return [rate * factor for rate in super().get_lr()]
 
             scheduler = WarmUp(optimizer, total_steps)
-        if self.config.weight_decay is not None:
-            for group in optimizer.param_groups:
-                if group["weight_decay"]:
-                    group["weight_decay"] = self.config.weight_decay
         return optimizer, scheduler
 
 

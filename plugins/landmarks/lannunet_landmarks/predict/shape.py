@@ -266,9 +266,9 @@ def shape_prior(shapes: Floats) -> ShapePrior | None:
         best = np.argsort(np.minimum(of_position, of_distance), kind="stable")[: partners.shape[1]]
         here = (landmark, slice(len(best)))
         partners[here], means[here], covariances[here] = pairs[best], mean[best], covariance[best]
-        turned = (of_distance < of_position)[best]
-        distances[here] = np.where(turned, length[best], 0)
-        spreads[here] = np.where(turned, np.sqrt(variance[best]), 1)
+        directionless = (of_distance < of_position)[best]
+        distances[here] = np.where(directionless, length[best], 0)
+        spreads[here] = np.where(directionless, np.sqrt(variance[best]), 1)
     if not np.any(partners != np.arange(count)[:, None]):
         return None
     return ShapePrior(partners, means, covariances, distances, spreads)

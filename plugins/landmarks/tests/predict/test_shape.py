@@ -48,10 +48,8 @@ def turned(rng, shapes):
 @settings(deadline=None, max_examples=20)
 def test_relative_positions_are_those_of_the_training_images(seed, dimensions):
     rng = np.random.default_rng(seed)
-    middle = (
-        30 * np.indices((3, 3, 1)[:dimensions]).reshape(dimensions, -1).T
-    )  # far apart, so directions are clear
-    shapes = middle + drawn_shapes(rng, 12, 9, dimensions, spread=2) / 4
+    grid = np.indices((3, 3, 1)[:dimensions]).reshape(dimensions, -1).T
+    shapes = 30 * grid + drawn_shapes(rng, 12, 9, dimensions) / 4  # far apart, so directions are clear
     shapes[rng.random(shapes.shape[:2]) < 0.3] = np.nan
     prior = shape_prior(shapes)
     assert (prior.distances == 0).all()
@@ -323,8 +321,10 @@ def test_maps_without_a_peak_stay_as_they_are_and_change_no_other():
 
 @DIMENSIONS
 @pytest.mark.parametrize("axis", [0, 1])
-def test_a_mirrored_image_has_the_mirrored_prior(dimensions, axis):
-    prior, maps, _, size = scene(np.random.default_rng(1), dimensions)
+@pytest.mark.parametrize("rotated", [False, True])
+def test_a_mirrored_image_has_the_mirrored_prior(dimensions, axis, rotated):
+    prior, maps, _, size = scene(np.random.default_rng(1), dimensions, rotated=rotated)
+    assert (prior.distances > 0).any() == rotated
     swapped = np.array([1, 0, 3, 2])
     reflected = maps.flip(-1 - axis)[:, swapped]
     found = prior.mirrored(axis, swapped)(reflected, size, LABEL)

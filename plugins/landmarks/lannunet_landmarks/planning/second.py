@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
@@ -39,9 +40,10 @@ class SecondStage:
 
     def choices(self, architecture: str, machine: Machine, rate: list[Choice]) -> list[Choice]:
         """The section `refine`, after a first stage with this choice of a learning rate."""
+        wide = max(self.network.size) / self.factor
         reason = (
             f"a second stage on patches of the original image, of which {self.factor:.2g} pixels are one of "
-            f"the first stage's input; a patch is {recipe.PATCH} of those wide"
+            f"the first stage's input; a patch is about {wide:.0f} of those wide"
         )
         chosen = [
             Choice("sampler.patch.sample_patch_size", list(self.network.size), reason),
@@ -85,12 +87,14 @@ def _second(found: Look, request: PlanRequest, budget: Budget, first: Fitted) ->
     factor = (coarseness(found, first.network) / math.prod(own)) ** (1 / dimensions)
     if dimensions != 2 or factor < recipe.SECOND_STAGE_FROM:
         return None
-    length = recipe.PATCH * np.array(first.pixel) / own  # pixels of the image, (x, y[, z])
     left = replace(budget, seconds=budget.seconds - first_budget(budget).seconds)
     batches = recipe.BATCHES[dimensions] * math.sqrt(left.seconds / 60)
-    offers = request.networks(asked_of(found, np.minimum(length, sides), own))
-    sizes = range(recipe.MOST_PATCHES, recipe.LEAST_BATCH[dimensions] - 1, -1)
-    for batch, network in ((batch, network) for batch in sizes for network in offers):
+    lengths = [wide * np.array(first.pixel) / own for wide in range(recipe.PATCH, recipe.LEAST_PATCH - 1, -1)]
+    # For each length of a patch in pixels of the image, from the most to the least capable network.
+    offers = [request.networks(asked_of(found, np.minimum(length, sides), own)) for length in lengths]
+    batches_of_patches = range(recipe.MOST_PATCHES, recipe.LEAST_BATCH[dimensions] - 1, -1)
+    for batch, able, offer in product(batches_of_patches, range(len(offers[0])), offers):
+        network = offer[able]
         part = math.prod(network.size) / math.prod(sides)
         if part <= recipe.MOST_OF_IMAGE and left.affords(network, batch, batches):
             fitting = left.batches_of(network, batch)

@@ -132,10 +132,18 @@ def test_large_images_get_a_second_stage(size, minutes, planned_for):
         return
     pixel = max(one / side for one, side in zip(size, chosen["sampler.input_size"], strict=True))
     patch = refined["refine.sampler.patch.sample_patch_size"]
-    wanted = recipe.PATCH * pixel
-    assert all(0.9 * wanted <= side <= wanted + 32 for side in patch.value)
+    narrow, wide = (pixels * pixel for pixels in (recipe.LEAST_PATCH, recipe.PATCH))
+    assert all(0.9 * narrow <= side <= wide + 32 for side in patch.value)
     assert "patches of the original image" in patch.reason
     assert f"{minutes:g} in all" in reason(chosen, "solver.budget_minutes")
+
+
+def test_patches_get_narrower_before_their_network_does():
+    """Patches as wide as the wings', relative to the image, would leave time for 8 features only."""
+    features, narrow = "refine.model.unet.init_features", 128
+    wings, cephalograms = (planned(seen(size), minutes=3.8) for size in ((632, 480), (2400, 1935)))
+    assert (wings[features], cephalograms[features]) == (32, 32)
+    assert cephalograms["refine.sampler.patch.sample_patch_size"] == [narrow, narrow]
 
 
 def test_features_and_batches_come_before_resolution():

@@ -87,10 +87,26 @@ def turned_mouse(data: Path, folder: Path) -> Path:
     return turned(again(data / "mirror_mouse" / "dataset.json", folder / "upright"), folder, seed=0)
 
 
-def large_hands(folder: Path) -> Path:
-    """The demo's hands on images of 800 to 1000 pixels along each side."""
-    with patch.object(hands, "SIDES", (800, 1000)):
-        return write_demo_dataset(folder, seed=3)
+def large_hands(folder: Path, sides: tuple[int, int], seed: int) -> Path:
+    """The demo's hands on larger images, with sides between these."""
+    with patch.object(hands, "SIDES", sides):
+        return write_demo_dataset(folder, seed=seed)
+
+
+def large_wings(data: Path, folder: Path) -> Path:
+    """The wings, enlarged four times along each axis."""
+    from PIL import Image
+
+    content = json.loads(again(data / "wings" / "dataset.json", folder / "small").read_text(encoding="utf-8"))
+    (folder / "large").mkdir(parents=True, exist_ok=True)
+    for sample in (one for split in SPLITS for one in content[split]):
+        picture = Image.open(sample["image"])
+        sample["image"] = f"large/{sample['id']}.png"
+        picture.resize((picture.width * 4, picture.height * 4)).save(folder / sample["image"])
+        sample["coordinates"] = [[4 * one + 1.5 for one in point] for point in sample["coordinates"]]
+    target = folder / "dataset.json"
+    target.write_text(json.dumps(content), encoding="utf-8")
+    return target
 
 
 def hippocampus(source: Path, folder: Path) -> Path:
@@ -129,7 +145,9 @@ SETS: dict[str, Callable[[Path, Path], Path]] = {
     "wings": lambda data, folder: again(data / "wings" / "dataset.json", folder),
     "mouse": lambda data, folder: again(data / "mirror_mouse" / "dataset.json", folder),
     "hands": lambda _, folder: write_demo_dataset(folder, seed=1),
-    "large hands": lambda _, folder: large_hands(folder),
+    "large hands": lambda _, folder: large_hands(folder, (800, 1000), seed=3),
+    "huge hands": lambda _, folder: large_hands(folder, (1900, 2400), seed=4),
+    "large wings": large_wings,
     "turned hands": lambda _, folder: turned(write_demo_dataset(folder, seed=2), folder, seed=0),
     "turned mouse": turned_mouse,
     "surfaces": lambda _, folder: write_surfaces(folder),

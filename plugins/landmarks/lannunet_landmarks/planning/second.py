@@ -81,7 +81,8 @@ def epoch_of(batches: float, machine: Machine) -> Choice:
 
 
 def _second(found: Look, request: PlanRequest, budget: Budget, first: Fitted) -> SecondStage | None:
-    """None: the images are not larger than what the first stage sees, or a patch would be most of one."""
+    """None: the images are not larger than what the first stage sees, a patch would be most of one, or there
+    is no time for patches that are wide enough."""
     dimensions = found.dataset.dimensions
     own, sides = np.median(found.spacings, axis=0), np.median(found.sizes, axis=0)
     factor = (coarseness(found, first.network) / math.prod(own)) ** (1 / dimensions)
@@ -92,9 +93,9 @@ def _second(found: Look, request: PlanRequest, budget: Budget, first: Fitted) ->
     lengths = [wide * np.array(first.pixel) / own for wide in range(recipe.PATCH, recipe.LEAST_PATCH - 1, -1)]
     # For each length of a patch in pixels of the image, from the most to the least capable network.
     offers = [request.networks(asked_of(found, np.minimum(length, sides), own)) for length in lengths]
-    batches_of_patches = range(recipe.MOST_PATCHES, recipe.LEAST_BATCH[dimensions] - 1, -1)
-    for batch, able, offer in product(batches_of_patches, range(len(offers[0])), offers):
-        network = offer[able]
+    sizes = range(recipe.MOST_PATCHES, recipe.LEAST_BATCH[dimensions] - 1, -1)
+    for batch, rank, offer in product(sizes, range(len(offers[0])), offers):
+        network = offer[rank]
         part = math.prod(network.size) / math.prod(sides)
         if part <= recipe.MOST_OF_IMAGE and left.affords(network, batch, batches):
             fitting = left.batches_of(network, batch)

@@ -1,6 +1,7 @@
 """Plans for landmarks: the rules with generated statistics, and complete plans of real files."""
 
 import json
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -140,10 +141,19 @@ def test_large_images_get_a_second_stage(size, minutes, planned_for):
 
 def test_patches_get_narrower_before_their_network_does():
     """Patches as wide as the wings', relative to the image, would leave time for 8 features only."""
-    features, narrow = "refine.model.unet.init_features", 128
-    wings, cephalograms = (planned(seen(size), minutes=3.8) for size in ((632, 480), (2400, 1935)))
-    assert (wings[features], cephalograms[features]) == (32, 32)
-    assert cephalograms["refine.sampler.patch.sample_patch_size"] == [narrow, narrow]
+
+    def width_and_features(size, machine=recipe.TWO_CORES):
+        chosen = planned(seen(size), machine=machine, minutes=3.8)
+        pixel = max(one / side for one, side in zip(size, chosen["sampler.input_size"], strict=True))
+        patch = chosen["refine.sampler.patch.sample_patch_size"]
+        return max(patch) / pixel, chosen["refine.model.unet.init_features"]
+
+    wings, cephalograms = width_and_features((632, 480)), width_and_features((2400, 1935))
+    assert wings == (pytest.approx(recipe.PATCH, rel=0.1), 32)
+    assert cephalograms == (pytest.approx(recipe.LEAST_PATCH, rel=0.2), 32)
+    two = recipe.TWO_CORES
+    one = replace(two, products=two.products / 2, numbers=two.numbers / 2, pixels=two.pixels / 2)
+    assert width_and_features((2400, 1935), one)[1] == 8  # a second stage, if only a small one
 
 
 def test_features_and_batches_come_before_resolution():

@@ -90,6 +90,26 @@ def test_intervals_keep_their_promise_at_ten_images(draw, mean, median, least):
     assert of_rate >= 0.9  # a share of twenty takes few values
 
 
+def test_intervals_are_not_wider_than_a_gross_error():
+    """Draws without the gross errors have nearly no deviation: divided by it, a mean has 0 to 300 px."""
+    rng, weights, image = np.random.default_rng(1), bootstrap_weights(30, 0), np.arange(30)
+    held, widths = [], []
+    for _ in range(300):
+        gross = rng.random(30) < 0.1
+        errors = np.where(gross, rng.uniform(20, 80, 30), rng.lognormal(-1, 0.5, 30))
+        drawn = bootstrap_statistics(errors, image, weights)
+        truths = [0.1 * 50 + 0.9 * np.exp(-0.875)]
+        truths.append(np.sqrt(0.1 * (50**2 + 60**2 / 12) + 0.9 * np.exp(-1.5) - truths[0] ** 2))
+        ends = drawn["mean_ci95"], drawn["sd_ci95"]
+        held.append([low <= truth <= high for (low, high), truth in zip(ends, truths, strict=True)])
+        widths.append([high - low for low, high in ends])
+    assert (np.mean(held, axis=0) >= 0.9).all()
+    assert (np.median(widths, axis=0) < (30, 50)).all()
+    errors[:], errors[0] = 0.5, 60  # mean 2.5
+    _, high = bootstrap_statistics(errors, image, weights)["mean_ci95"]
+    assert 8 < high < 25  # one in thirty: at most 17 % (Clopper and Pearson), so about 0.5 + 60 · 17 %
+
+
 def test_a_share_of_all_is_not_certain():
     """Rule of three: ten of ten is no proof of more than 7 in 10."""
     (row,) = statistics(np.ones((10, 1)), (2,))["detection_rates"]

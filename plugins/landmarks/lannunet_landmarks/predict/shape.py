@@ -322,7 +322,8 @@ def candidates_of(maps: Tensor, size: Sequence[int], heights: bool) -> Candidate
 
     def near(values: Tensor) -> Tensor:
         """The sum over a block and its neighbours."""
-        return mean(values, 3, 1, 1) * float(math.prod(blocks) * 3 ** len(sides))
+        beyond = functional.pad(values, [1, 1] * len(sides))  # pooling in 3D refuses to pad fewer than 3 blocks
+        return mean(beyond, 3, 1) * float(math.prod(blocks) * 3 ** len(sides))
 
     count = tops[0, 0].numel()
     number = torch.arange(1, count + 1).to(maps).view(tops.shape[2:])

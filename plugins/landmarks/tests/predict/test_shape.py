@@ -11,6 +11,7 @@ from lannunet_landmarks.maps.decode import decode_peak
 from lannunet_landmarks.predict import shape
 from lannunet_landmarks.predict.model import LandmarkModel
 from lannunet_landmarks.predict.shape import (
+    BLOCK,
     DOUBT,
     ROUNDS,
     WEIGHT,
@@ -189,6 +190,17 @@ def test_a_map_of_a_few_pixels_has_places():
     found = candidates_of(maps, (12, 8), heights=False)
     assert found.masses[0, 0, 0] == 1
     assert found.points[0, 0, 0].tolist() == [9.5, 5.5]
+
+
+@pytest.mark.parametrize("thin", [1, 2, 5, 8])
+def test_a_map_of_a_thin_volume_has_places(thin):
+    size, point = (40, 36, thin), np.array([9.6, 21.3, (thin - 1) / 2])
+    maps = blobs(size, 1, [point], [1.0])
+    for volume, sides, middle in ((maps, size, point), (maps.transpose(2, 1, 0), size[::-1], point[::-1])):
+        given_maps = torch.from_numpy(np.ascontiguousarray(volume))[None, None]
+        found = candidates_of(given_maps, sides, heights=False)
+        np.testing.assert_allclose(found.points[0, 0, 0].numpy(), middle, atol=BLOCK / 2)
+        assert found.masses[0, 0, 0] == pytest.approx(maps.sum(), rel=0.05)
 
 
 @DIMENSIONS

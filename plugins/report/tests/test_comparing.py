@@ -10,6 +10,7 @@ from lannunet_report.comparing.differences import (
     cases_of,
     crossed_interval,
     differences_of,
+    figures_of,
     mean_with_interval,
     verdict,
 )
@@ -19,13 +20,14 @@ from lannunet_report.comparing.results import Figure, Group, Results, aligned
 from lannunet_core import UserError
 
 
-def group(name, values, *, higher=False, cases=None, outputs=None, truth=None, unit="mm"):
+def group(name, values, *, higher=False, share=False, cases=None, outputs=None, truth=None, unit="mm"):
     """Values (runs, cases, outputs)."""
     values = np.asarray(values, np.float64)
     cases = tuple(cases or (f"case {n}" for n in range(values.shape[1])))
     outputs = tuple(outputs or (f"output {n}" for n in range(values.shape[2])))
+    truth = tuple(truth or cases)
     runs = (
-        Results(cases, outputs, (Figure("error", unit, higher, one),), tuple(truth or cases))
+        Results(cases, outputs, (Figure("error", unit, higher, one, share),), truth, np.isnan(one))
         for one in values
     )
     return Group(name, tuple(runs), {})
@@ -91,9 +93,9 @@ def test_cases_that_got_worse_come_first():
     other = np.array([[[2.0, 1], [1, 0.5], [1, np.nan], [1, 1]]])
     rows = cases_of(group("b", other), group("a", base))
     assert [row["id"] for row in rows] == ["case 2", "case 0", "case 1", "case 3"]
-    assert rows[0]["lost"] == ["output 1"]
+    assert rows[0]["failed"] == ["output 1"]
     assert rows[1]["output"] == "output 0"
-    assert rows[3]["gained"] == ["output 1"]
+    assert rows[3]["mended"] == ["output 1"]
     higher = cases_of(group("b", other, higher=True), group("a", base, higher=True))
     assert [row["id"] for row in higher] == ["case 2", "case 1", "case 0", "case 3"]
 
@@ -108,6 +110,29 @@ def test_only_what_all_runs_have_is_compared():
     np.testing.assert_array_equal(right.values(0), [[[3, 2], [3, 2]]])
     assert "2 cases left out" in notes[0]
     assert "1 case with other annotations" in notes[1]
+
+
+def test_means_are_those_of_the_values_that_all_runs_have():
+    base, other = np.array([[[3.0, 1], [5, 7]]]), np.array([[[1.0, 9], [2, np.nan]]])
+    (left, right), notes = aligned([group("a", base), group("b", other)])
+    means = [figures_of(one, 0)["overall"]["mean"] for one in (left, right)]
+    assert means == [3, 4]
+    assert differences_of(right, left, 0)["overall"]["mean"] == means[1] - means[0]
+    assert notes == ["error (mm): 1 of 4 values left out, which not all runs have (output 1 of case 1)"]
+    assert [row["failed"] for row in cases_of(right, left)] == [["output 1"], []]
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_equal_shares_of_a_few_cases_are_not_certain(seeds):
+    """All of four: at most 1 − 0.025^(1/4) = 60 % of all cases are different."""
+    ones, shape = np.ones((seeds, 4, 2)), (seeds, 4, 2)
+    (left, right), _ = aligned([group("a", ones, share=True), group("b", np.zeros(shape), share=True)])
+    assert figures_of(left, 0)["overall"]["ci95"] == pytest.approx([0.398, 1], abs=1e-3)
+    assert figures_of(right, 0)["overall"]["ci95"] == pytest.approx([0, 0.602], abs=1e-3)
+    assert differences_of(right, left, 0)["overall"]["ci95"] == pytest.approx([-1, -0.398], abs=1e-3)
+    same = differences_of(left, left, 0)
+    assert same["overall"]["ci95"] == pytest.approx([-0.602, 0.602], abs=1e-3)
+    assert same["per_output"]["output 1"]["ci95"] == same["overall"]["ci95"]
 
 
 @pytest.mark.parametrize(

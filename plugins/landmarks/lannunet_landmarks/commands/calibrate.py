@@ -9,6 +9,8 @@ import typer
 
 from lannunet_core import UserError, echo, refuse_existing
 
+MOST_SURE = 1.5  # the height of a map may exceed 1 slightly
+
 if TYPE_CHECKING:
     from lannunet_landmarks.evaluation.predictions import HeldOut
     from lannunet_landmarks.evaluation.reliability import ConfidenceCalibration
@@ -49,19 +51,30 @@ def command(
     refuse_existing(output, "--output")
     held_out = read_errors(predictions)
     names, unit = held_out.landmark_names, held_out.unit
-    known, lines = learn(held_out, radius)
     spread, sure = held_out.spread, held_out.confidence
+    if (sure > MOST_SURE).any():
+        raise UserError(
+            f"{predictions}: column 'confidence' has {np.nanmax(sure):g}, but confidences are between 0 and 1."
+            " Divide percentages by 100."
+        )
+    known, lines = learn(held_out, radius)
     uncertainty = 1 - (sure if known is None else known(sure)) if np.isnan(spread).all() else spread
     by: BinsBy = "confidence" if np.isnan(spread).all() else "spread"
     calibration = calibrate(held_out.errors, uncertainty, names, unit, by, known)
+    missing = calibration.missing(names, coverage)
+    if known is None and all(np.isinf(one.radius(coverage)) for one in calibration.landmarks.values()):
+        raise UserError(
+            f"{predictions}: nothing can be calibrated, and no file is written. {missing[0]} Confidence: "
+            f"{why_not(held_out, radius)} Give more annotated images, or a lower --coverage."
+        )
     write_calibration(output, calibration)
     for name, one in calibration.landmarks.items():
-        radius = one.radius(coverage)
-        if radius < float("inf"):
-            echo(f"{name}: {radius:.2f} {unit} for {coverage:.1%}, from {len(one.errors)} held-out errors")
+        covering = one.radius(coverage)
+        if covering < float("inf"):
+            echo(f"{name}: {covering:.2f} {unit} for {coverage:.1%}, from {len(one.errors)} held-out errors")
     for line in lines:
         echo(line)
-    for line in calibration.missing(names, coverage):
+    for line in missing:
         echo(f"warning: {line}", err=True)
     if known is None:
         echo(f"warning: confidence is not calibrated: {why_not(held_out, radius)}", err=True)

@@ -41,6 +41,7 @@ FORMAT = 2
 BEFORE = 1  # format version without confidences, whose bins were based on the peaks' heights
 BINS = 5
 LEAST_A_BIN = 5  # held-out predictions
+MOST_NAMED = 5
 MOST_CASES = 10**6  # largest number of cases not found that a file may state
 
 BinsBy = Literal["confidence", "spread"]
@@ -210,20 +211,22 @@ class Calibration:
                 )
 
     def missing(self, landmark_names: Sequence[str], coverage: float) -> list[str]:
-        """Messages about landmarks without a region of this coverage, one line each."""
-        lines = []
+        """Messages about landmarks without a region of this coverage, one line for equal reasons."""
+        of_counts: dict[tuple[int, int], list[str]] = {}
         for name in landmark_names:
-            errors = self.landmarks[name].errors
             if np.isinf(self.landmarks[name].radius(coverage)):
-                lost = int(np.isinf(errors).sum())
-                lines.append(
-                    f"landmark '{name}': {len(errors)} held-out errors"
-                    + (f", of which {lost} not found," if lost else "")
-                    + f" are too few for regions that hold {coverage:.4g} of the true points; "
-                    + ("more" if lost else f"at least {least_points(coverage)}")
-                    + " are needed. Its radius is left empty."
-                )
-        return lines
+                errors = self.landmarks[name].errors
+                of_counts.setdefault((len(errors), int(np.isinf(errors).sum())), []).append(name)
+        return [
+            f"landmark{'s' * (len(names) > 1)} "
+            + ", ".join([*(f"'{name}'" for name in names[:MOST_NAMED]), *(["…"] * (len(names) > MOST_NAMED))])
+            + f": {count} held-out errors"
+            + (f", of which {lost} not found," if lost else "")
+            + f" are too few for regions that hold {coverage:.4g} of the true points; "
+            + ("more" if lost else f"at least {least_points(coverage)}")
+            + f" are needed. The radius is left empty{f' for {len(names)} landmarks' * (len(names) > 1)}."
+            for (count, lost), names in of_counts.items()
+        ]
 
 
 def calibrate(

@@ -29,7 +29,11 @@ def read(folder: Path) -> Results:
     cases = tuple(one.id for one in held.predictions)
     annotated = _annotated(folder / TABLE)
     return Results(
-        cases, tuple(held.landmark_names), tuple(figures), tuple(annotated[case] for case in cases)
+        cases,
+        tuple(held.landmark_names),
+        tuple(figures),
+        tuple(annotated[case] for case in cases),
+        np.isinf(held.errors) | held.invented,
     )
 
 

@@ -322,7 +322,9 @@ def candidates_of(maps: Tensor, size: Sequence[int], heights: bool) -> Candidate
 
     def near(values: Tensor) -> Tensor:
         """The sum over a block and its neighbours."""
-        beyond = functional.pad(values, [1, 1] * len(sides))  # pooling in 3D refuses to pad fewer than 3 blocks
+        beyond = functional.pad(
+            values, [1, 1] * len(sides)
+        )  # pooling in 3D refuses to pad fewer than 3 blocks
         return mean(beyond, 3, 1) * float(math.prod(blocks) * 3 ** len(sides))
 
     count = tops[0, 0].numel()

@@ -249,3 +249,30 @@ def test_what_is_calibrated_already_stays(trained, tmp_path, capsys):
         said = capsys.readouterr().err
         assert "--output" in said and said.count("\n") == 1
     assert made.read_text() == "theirs"
+
+
+@pytest.mark.parametrize(
+    ("images", "confidence", "words"),
+    [
+        (30, 0.9, "warning: confidence is not calibrated: the table does not state the radius"),
+        (30, 97, "'confidence' has 97, but confidences are between 0 and 1"),
+        (
+            4,
+            0.9,
+            "nothing can be calibrated, and no file is written. landmarks 'tip', 'heel': 4 held-out errors",
+        ),
+    ],
+)
+def test_why_a_table_is_not_enough_to_calibrate(trained, images, confidence, words, capsys, tmp_path):
+    rows = [
+        f"{image},{name},1,2,{confidence},1,2,{image / 10},,visible"
+        for image in range(images)
+        for name in ("tip", "heel")
+    ]
+    header = "id,landmark,x,y,confidence,target_x,target_y,error_px,error_mm,state"
+    table, made = tmp_path / "p.csv", tmp_path / "c.json"
+    table.write_text("\n".join([header, *rows]))
+    done = trained.lannunet("calibrate", table, "-o", made)
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1
+    assert (done == 0) is made.exists() is ("warning" in words)

@@ -20,8 +20,14 @@ from lannunet_report.comparing.results import Figure, Group
 SEED = 0
 
 
-def mean_with_interval(values: Floats) -> dict[str, Any]:
+def mean_with_interval(values: Floats, limits: tuple[float, float] | None = None) -> dict[str, Any]:
     """The mean of values or differences (runs, cases, outputs) and its interval; NaN is ignored.
+
+    Args:
+        values: The values.
+        limits: Range of the mean if each value is 0 or 1, or a difference of such values. Equal values in n
+            cases are no proof: at most a share 1 − 0.025^(1/n) of all cases differs from them (Clopper and
+            Pearson 1934).
 
     Returns:
         `mean` and `ci95` (None if not available), `pairs`: the number of known values of a run, and
@@ -32,7 +38,8 @@ def mean_with_interval(values: Floats) -> dict[str, Any]:
     if runs == 1:
         of_case = np.nonzero(known[0])[0]
         figures = bootstrap_statistics(values[0][known[0]], of_case, bootstrap_weights(cases, SEED))
-        return {"mean": figures["mean"], "ci95": figures["mean_ci95"], "pairs": int(known.sum())}
+        ends = not_certain(figures["mean_ci95"], len(np.unique(of_case)), limits)
+        return {"mean": figures["mean"], "ci95": ends, "pairs": int(known.sum())}
     in_all = np.asarray(known.all(axis=0))  # (cases, outputs)
     counted = in_all.any(axis=1)
     kept = np.where(in_all, values, 0)[:, counted].sum(axis=2) / in_all[counted].sum(axis=1)
@@ -40,10 +47,20 @@ def mean_with_interval(values: Floats) -> dict[str, Any]:
         return {"mean": None, "ci95": None, "pairs": 0, "sd_of_seeds": None}
     return {
         "mean": float(kept.mean()),
-        "ci95": crossed_interval(kept),
+        "ci95": not_certain(crossed_interval(kept), int(counted.sum()), limits),
         "pairs": int(in_all.sum()),
         "sd_of_seeds": float(kept.mean(axis=1).std(ddof=1)),
     }
+
+
+def not_certain(
+    ends: list[float] | None, cases: int, limits: tuple[float, float] | None
+) -> list[float] | None:
+    """The interval of a share, which has no width if all cases have the same value."""
+    if ends is None or limits is None or ends[0] < ends[1]:
+        return ends
+    most = 1 - (LEFT_OUT / 2) ** (1 / cases)
+    return [max(ends[0] - most, limits[0]), min(ends[1] + most, limits[1])]
 
 
 def crossed_interval(values: Floats) -> list[float] | None:
@@ -70,7 +87,8 @@ def crossed_interval(values: Floats) -> list[float] | None:
 
 def figures_of(group: Group, figure: int) -> dict[str, Any]:
     """A group's own mean of a metric: `overall`, and `per_output` by name."""
-    return _blocks(group.values(figure), group.runs[0].outputs)
+    limits = (0.0, 1.0) if group.runs[0].figures[figure].share else None
+    return _blocks(group.values(figure), group.runs[0].outputs, limits)
 
 
 def differences_of(other: Group, base: Group, figure: int) -> dict[str, Any]:
@@ -79,14 +97,15 @@ def differences_of(other: Group, base: Group, figure: int) -> dict[str, Any]:
     A value is used if both groups have it. Seeds are paired in their order; one run is compared with each
     seed.
     """
-    return _blocks(other.values(figure) - base.values(figure), base.runs[0].outputs)
+    limits = (-1.0, 1.0) if base.runs[0].figures[figure].share else None
+    return _blocks(other.values(figure) - base.values(figure), base.runs[0].outputs, limits)
 
 
-def _blocks(values: Floats, outputs: Sequence[str]) -> dict[str, Any]:
+def _blocks(values: Floats, outputs: Sequence[str], limits: tuple[float, float] | None) -> dict[str, Any]:
     return {
-        "overall": mean_with_interval(values),
+        "overall": mean_with_interval(values, limits),
         "per_output": {
-            name: mean_with_interval(values[..., n : n + 1]) for n, name in enumerate(outputs)
+            name: mean_with_interval(values[..., n : n + 1], limits) for n, name in enumerate(outputs)
         },
     }  # fmt: skip
 
@@ -101,21 +120,22 @@ def verdict(block: dict[str, Any], figure: Figure) -> str:
 def cases_of(other: Group, base: Group) -> list[dict[str, Any]]:
     """Each case's mean of the first metric in both groups, the largest deterioration first.
 
-    Outputs that only one of the groups found take precedence over any difference.
+    Outputs that failed in only one of the groups take precedence over any difference.
 
     Returns:
-        Rows of `id`, `base`, `other` and `difference` (None without a common output), `lost` and `gained`
-        (names of outputs that only one has in all seeds), and `output`: the one with the largest
-        deterioration.
+        Rows of `id`, `base`, `other` and `difference` (None without a common output), `failed` and `mended`
+        (names of outputs that were missed, or found where there is none, in all seeds of the other group or
+        of the base alone), and `output`: the one with the largest deterioration.
     """
     figure = base.runs[0].figures[0]
     ours, theirs = other.values(0), base.values(0)
-    has, had = (np.asarray(np.isfinite(of).all(axis=0)) for of in (ours, theirs))
+    known = np.asarray(np.isfinite(ours).all(axis=0) & np.isfinite(theirs).all(axis=0))
     worse = (-1 if figure.higher_is_better else 1) * (ours.mean(axis=0) - theirs.mean(axis=0))
     outputs, rows = base.runs[0].outputs, []
+    fails, failing = other.failed, base.failed
     for n, case in enumerate(base.runs[0].cases):
-        both = has[n] & had[n]
-        lost, gained = had[n] & ~has[n], has[n] & ~had[n]
+        both = known[n]
+        failed, mended = (of[n] & ~than[n] for of, than in ((fails, failing), (failing, fails)))
         means = [float(of[:, n][:, both].mean()) if both.any() else None for of in (theirs, ours)]
         change = float(worse[n][both].mean()) if both.any() else 0.0
         rows.append(
@@ -124,10 +144,10 @@ def cases_of(other: Group, base: Group) -> list[dict[str, Any]]:
                 "base": means[0],
                 "other": means[1],
                 "difference": None if means[0] is None or means[1] is None else means[1] - means[0],
-                "lost": [name for name, is_so in zip(outputs, lost, strict=True) if is_so],
-                "gained": [name for name, is_so in zip(outputs, gained, strict=True) if is_so],
+                "failed": [name for name, is_so in zip(outputs, failed, strict=True) if is_so],
+                "mended": [name for name, is_so in zip(outputs, mended, strict=True) if is_so],
                 "output": outputs[int(np.where(both, worse[n], -np.inf).argmax())] if both.any() else None,
-                "rank": (int(lost.sum()) - int(gained.sum()), change),
+                "rank": (int(failed.sum()) - int(mended.sum()), change),
             }
         )
     rows.sort(key=lambda row: row["rank"], reverse=True)  # type: ignore[arg-type, return-value]

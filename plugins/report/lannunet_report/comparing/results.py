@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from lannunet_core import Floats, UserError, registered, terminal_text
+
+MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Results:
         outputs: Names of landmarks or classes.
         figures: Metrics; the first one ranks the cases.
         truth: The annotation of each case, as a text that is equal for equal annotations.
+        failed: (cases, outputs) whether an output was missed, or found where the annotation has none.
         split: The evaluated split; empty: unknown.
     """
 
@@ -53,6 +57,7 @@ class Results:
     outputs: tuple[str, ...]
     figures: tuple[Figure, ...]
     truth: tuple[str, ...]
+    failed: NDArray[np.bool_]
     split: str = ""
 
     def of(self, cases: Sequence[str], outputs: Sequence[str]) -> Results:
@@ -67,6 +72,7 @@ class Results:
                 replace(one, values=one.values[np.ix_(rows, columns)]) for one in self.figures
             ),
             truth=tuple(self.truth[row] for row in rows),
+            failed=self.failed[np.ix_(rows, columns)],
         )  # fmt: skip
 
 
@@ -145,7 +151,8 @@ def _joined(run: Path, folds: Sequence[Results]) -> Results:
         for n, figure in enumerate(first.figures)
     ]
     truth = tuple(text for one in every for text in one.truth)
-    return replace(first, cases=tuple(cases), figures=tuple(figures), truth=truth)
+    failed = np.concatenate([one.failed for one in every])
+    return replace(first, cases=tuple(cases), figures=tuple(figures), truth=truth, failed=failed)
 
 
 @dataclass(frozen=True)
@@ -166,9 +173,14 @@ class Group:
         """(runs, cases, outputs)"""
         return np.stack([run.figures[figure].values for run in self.runs])
 
+    @property
+    def failed(self) -> NDArray[np.bool_]:
+        """(cases, outputs) whether it failed in every run."""
+        return np.asarray(np.all([run.failed for run in self.runs], axis=0))
+
 
 def aligned(groups: Sequence[Group]) -> tuple[list[Group], list[str]]:
-    """The groups with the cases and outputs that all of them have, and notes about the others.
+    """The groups with the cases, outputs and values that all of them have, and notes about the others.
 
     Raises:
         UserError: They have none in common, or their metrics differ.
@@ -208,4 +220,30 @@ def aligned(groups: Sequence[Group]) -> tuple[list[Group], list[str]]:
                     f"{together[0].name}, so the differences there are not those of the models alone"
                 )
                 break
-    return together, notes
+    return with_common_values(together, notes), notes
+
+
+def with_common_values(groups: Sequence[Group], notes: list[str]) -> list[Group]:
+    """The groups without the values that one of their runs lacks, so that their means can be compared."""
+    runs = [run for group in groups for run in group.runs]
+    kept = []
+    for n, figure in enumerate(runs[0].figures):
+        known = np.isfinite([run.figures[n].values for run in runs])  # (runs, cases, outputs)
+        kept.append(known.all(axis=0))
+        if left := np.argwhere(known.any(axis=0) & ~kept[n]).tolist():
+            named = [
+                f"{runs[0].outputs[output]} of {runs[0].cases[case]}" for case, output in left[:MOST_NAMED]
+            ]
+            shown = ", ".join([*named, "…"] if len(left) > MOST_NAMED else named)
+            every = int(known.any(axis=0).sum())
+            notes.append(
+                f"{figure.title}: {len(left)} of {every} values left out, which not all runs have ({shown})"
+            )
+
+    def masked(run: Results) -> Results:
+        figures = zip(run.figures, kept, strict=True)
+        return replace(
+            run, figures=tuple(replace(one, values=np.where(of, one.values, np.nan)) for one, of in figures)
+        )
+
+    return [replace(group, runs=tuple(map(masked, group.runs))) for group in groups]

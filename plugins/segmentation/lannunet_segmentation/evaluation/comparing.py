@@ -12,6 +12,7 @@ from lannunet_core import UserError, terminal_text
 
 TABLE = "cases.csv"
 DISTANCE = "hausdorff95_"
+FAILURES = ("missed", "invented")
 
 
 def read(folder: Path) -> Results:
@@ -34,6 +35,7 @@ def read(folder: Path) -> Results:
         raise UserError(f"{path}: holds no case with an annotation, so there is nothing to compare.")
     cases = tuple(dict.fromkeys(case for case, _ in figures))
     classes = tuple(dict.fromkeys(name for _, name in figures))
+    failed = {key for key, (_, _, row) in figures.items() if row["state"] in FAILURES}
     nothing: tuple[float, float, dict[str, str]] = (np.nan, np.nan, {})
     values = np.array([[figures.get((case, name), nothing)[:2] for name in classes] for case in cases])
     return Results(
@@ -44,6 +46,7 @@ def read(folder: Path) -> Results:
             Figure("95 % Hausdorff distance", distance.removeprefix(DISTANCE), False, values[..., 1]),
         ),
         tuple(";".join(truth.get((case, name), "") for name in classes) for case in cases),
+        np.array([[(case, name) in failed for name in classes] for case in cases]),
     )
 
 

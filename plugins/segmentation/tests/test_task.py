@@ -169,6 +169,25 @@ def test_a_trained_model_segments_loose_images(segmentation):
     assert segmentation.lannunet("predict", segmentation.out, segmentation.folder, "-o", "elsewhere") == 2
 
 
+def test_damaged_images_do_not_stop_the_others(segmentation, capsys):
+    segmentation.set(solver={"max_epochs": 1, "mini_batch_size": 1})
+    assert segmentation.train() == 0
+    folder, out = segmentation.folder / "images", segmentation.folder / "new"
+    folder.mkdir()
+    content = (segmentation.raw / "imagesTs" / "Ts0_0000.nii.gz").read_bytes()
+    for name in ("first", "last"):
+        (folder / f"{name}.nii.gz").write_bytes(content[: len(content) // 2])
+    capsys.readouterr()
+    assert segmentation.lannunet("predict", segmentation.out, folder, "-o", out) == 2
+    assert "first.nii" in capsys.readouterr().err
+    assert not out.exists()
+    (folder / "middle.nii.gz").write_bytes(content)
+    assert segmentation.lannunet("predict", segmentation.out, folder, "-o", out) == 2
+    said = capsys.readouterr().err
+    assert "first.nii" in said and "last.nii" in said and "2 of 3 cases are not predicted" in said
+    assert [path.name for path in out.glob("*.nii*")] == ["middle.nii.gz"]
+
+
 def test_options_of_other_tasks_are_refused(segmentation, capsys):
     segmentation.set(solver={"max_epochs": 1, "mini_batch_size": 1})
     assert segmentation.train() == 0

@@ -54,8 +54,8 @@ def command(
     spread, sure = held_out.spread, held_out.confidence
     if (sure > MOST_SURE).any():
         raise UserError(
-            f"{predictions}: column 'confidence' has {np.nanmax(sure):g}, but confidences are between 0 and 1."
-            " Divide percentages by 100."
+            f"{predictions}: column 'confidence' has {np.nanmax(sure):g}, but confidences are between 0 "
+            "and 1. Divide percentages by 100."
         )
     known, lines = learn(held_out, radius)
     uncertainty = 1 - (sure if known is None else known(sure)) if np.isnan(spread).all() else spread

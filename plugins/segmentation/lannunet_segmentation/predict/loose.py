@@ -34,6 +34,10 @@ def predict(request: PredictRequest) -> list[SegmentedCase]:
     """Segment image files, and write a label file per case, in the image's own geometry.
 
     Several channels of a case are files that end in `_0000`, `_0001` ….
+
+    Raises:
+        UserError: Something cannot be predicted. Where only the voxels of some cases cannot be read, the
+            others are written before.
     """
     request.refuse("segmentation", "spacing", "calibration", "coverage")
     model, images, folder = request.model, request.images, request.folder
@@ -62,10 +66,21 @@ def predict(request: PredictRequest) -> list[SegmentedCase]:
         session.loaded.resolved(),
         provenance(session.loaded, run, session.fabric.device, **used),
     )
-    done = opened.write(dataset, folder, largest, request.save_probabilities)
+    damaged: list[UserError] = []
+    done = opened.write(dataset, folder, largest, request.save_probabilities, damaged)
+    if not done:
+        claim_folder(folder)  # removes the record of a prediction without label maps
+        raise damaged[0]
     for case in done:  # a plugin may have changed their order
         if case.id in segs:
             sources = session.files.parts(case.images[0])
             write_dicom_seg(segs[case.id], read_prediction(case), sources, dataset.compared)
     echo(f"{len(done)} label maps: {folder}")
+    for error in damaged[:-1]:
+        echo(f"warning: {error}", err=True)
+    if damaged:
+        raise UserError(
+            f"{damaged[-1]} {len(damaged)} of {len(cases)} cases are not predicted. Mend or remove their "
+            "files, and predict them into another folder."
+        )
     return done

@@ -95,10 +95,13 @@ class SegmentationModel:
         folder: Path,
         largest: Sequence[int] = (),
         probabilities: bool = False,
+        damaged: list[UserError] | None = None,
     ) -> list[SegmentedCase]:
         """Segment the cases of a data set, and write their label maps into a folder; see `segment`."""
         with self._turn:
-            return segment(self.members, dataset.testing, dataset, folder, "given", largest, probabilities)
+            return segment(
+                self.members, dataset.testing, dataset, folder, "given", largest, probabilities, damaged
+            )
 
     def graph(self, size: Sequence[int] | None = None) -> Graph:
         """The model as one graph of tensors, for export; see `graph.graph_of`."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lannunet_core import (
     Floats,
+    UserError,
     collate,
     from_first,
     gathered,
@@ -231,8 +232,11 @@ def segment(
     title: str,
     largest: Sequence[int] = (),
     probabilities: bool = False,
+    damaged: list[UserError] | None = None,
 ) -> list[SegmentedCase]:
     """Predict cases, post-process them, and write label files, with the geometry of their images.
+
+    Cases that cannot be read are left out, and their errors appended to `damaged`; None: the first is raised.
 
     Several members predict together; for this and `largest` see `segment_case`. With `probabilities` these
     are written too (see `writing_probabilities`), before post-processing.
@@ -247,7 +251,13 @@ def segment(
     own = share(list(zip(cases, targets, besides, strict=True)))
     with progress_bar(f"segmenting {title} cases", len(own)) as bar:
         for case, path, beside in own:
-            stored = read_case(case, dataset)
+            try:
+                stored = read_case(case, dataset)
+            except UserError as error:
+                if damaged is None:
+                    raise
+                damaged.append(error)
+                continue
             geometry = stored.geometry
             shape = (len(dataset.outputs), *stored.pixels.shape[1:])
             writing = writing_probabilities(beside, shape) if probabilities else nullcontext()

@@ -23,10 +23,10 @@ def command(
     ] = None,
     memory_gb: Annotated[
         float | None,
-        typer.Option(min=0.25, help="Memory that a training step may take; else 4, or most of the GPU's."),
+        typer.Option(min=0.25, max=1e6, help="Memory of a training step; else 4, or most of the GPU's."),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0.05, help="Minutes of training; else chosen from the data.")
+        float | None, typer.Option(min=0.05, max=1e6, help="Minutes of training; else as the data needs.")
     ] = None,
     gpu: Annotated[
         bool | None,

@@ -24,7 +24,7 @@ def command(
         typer.Option(metavar="0-4", help="Folds of a cross-validated run to use; all of them by default."),
     ] = None,
     spacing: Annotated[
-        float | None, typer.Option(min=1e-6, help="mm per pixel, for images whose files do not state it.")
+        float | None, typer.Option(min=1e-6, max=1e6, help="mm per pixel of images that do not state it.")
     ] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="File of lannunet calibrate: adds regions, calibrates confidence.")

@@ -181,6 +181,7 @@ def test_a_file_that_is_there_is_left_alone(folder, tmp_path, capsys):
         (["Dataset009_Dots", "-o", "not/there.yaml"], "there is no folder not"),
         (["Dataset009_Dots", "--plugins", "sparce"], "sparce"),
         (["Dataset009_Dots", "--minutes", "0"], "0"),
+        (["Dataset009_Dots", "--minutes", "inf"], "1000000"),
     ],
 )
 def test_bad_input(folder, arguments, said, capsys):

@@ -85,7 +85,7 @@ def test_spacing(trained, images, out):
     assert points(rows(out)) == points(trained.rows())
 
 
-@pytest.mark.parametrize("spacing", ["0", "-1"])
+@pytest.mark.parametrize("spacing", ["0", "-1", "inf", "nan"])
 def test_impossible_spacing(trained, images, out, spacing):
     assert trained.lannunet("predict", trained.out, *images, "-o", out, "--spacing", spacing) == 2
     assert not out.exists()

@@ -27,7 +27,7 @@ from lannunet_landmarks.check import open_used
 from lannunet_landmarks.data.annotations import LandmarkDataset, Split
 from lannunet_landmarks.data.centres import input_pixel
 from lannunet_landmarks.data.samples import PreparedImages, TrainingSamples
-from lannunet_landmarks.data.shared import fingerprint, shared_samples, unlabelled_landmarks
+from lannunet_landmarks.data.shared import fingerprint, shared_samples, unlabelled
 from lannunet_landmarks.evaluation.mean_position import mean_position, placed
 from lannunet_landmarks.evaluation.predictions import need_openpyxl
 from lannunet_landmarks.evaluation.results import write_landmark_results
@@ -185,7 +185,7 @@ class LandmarkWork:
             return
         lines = list(self.dataset.notes)
         if not self.config.trainer.inference_only:
-            lines += unlabelled_landmarks(self.dataset)
+            lines += unlabelled(self.dataset)
             lines += shared_samples(self.dataset, ("training", "validation", self.split))
             if not self.resume and (line := advice(session.loaded, session.run, self.dataset)):
                 lines.append(line)

@@ -14,7 +14,7 @@ def command(
     ),
     minutes: Annotated[
         float | None,
-        typer.Option(min=0.05, help="Minutes of training, instead of a fixed number of batches."),
+        typer.Option(min=0.05, max=1e6, help="Minutes of training, instead of a fixed number of batches."),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier demo in the folder.")] = False,
 ) -> None:

@@ -14,6 +14,7 @@ from lannunet_landmarks.data.annotations import SPLITS, LandmarkDataset, Split
 from lannunet_landmarks.data.groups import contents
 from lannunet_landmarks.types import Sample
 
+MOST_NAMED = 3
 USE = {"training": "which the model is trained on", "validation": "on which the best epoch is chosen"}
 
 
@@ -43,8 +44,23 @@ def shared_samples(dataset: LandmarkDataset, splits: Iterable[Split]) -> list[st
     return lines
 
 
-def unlabelled_landmarks(dataset: LandmarkDataset) -> list[str]:
-    """A message about landmarks that no training sample shows."""
+def unlabelled(dataset: LandmarkDataset) -> list[str]:
+    """Messages about samples without an annotated landmark, and landmarks that no training sample shows."""
+    lines = []
+    uses: dict[Split, str] = {"training": "nothing is learned from", "validation": "no epoch is chosen by"}
+    for split, use in uses.items():
+        samples = dataset.samples[split]
+        idle = [one.id for one in samples if (one.states == State.UNLABELLED).all()]
+        if idle:
+            named = ", ".join([*idle[:MOST_NAMED], *(["…"] * (len(idle) > MOST_NAMED))])
+            lines.append(
+                f"{dataset.path}: {len(idle)} of the {len(samples)} {split} samples have no annotated "
+                f"landmark ({named}), so {use} them."
+            )
+    return lines + _unlabelled_landmarks(dataset)
+
+
+def _unlabelled_landmarks(dataset: LandmarkDataset) -> list[str]:
     shown = np.any([one.states == State.VISIBLE for one in dataset.samples["training"]], axis=0)
     names = [name for name, known in zip(dataset.landmark_names, shown, strict=True) if not known]
     if not names:

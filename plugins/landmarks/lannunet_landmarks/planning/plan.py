@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 
-from lannunet_core import Choice, Plan, PlannedNetwork, PlanRequest, UserError
+from lannunet_core import Choice, Plan, PlannedNetwork, PlanRequest, State, UserError
 from lannunet_landmarks.data.annotations import open_first
-from lannunet_landmarks.data.shared import unlabelled_landmarks
+from lannunet_landmarks.data.shared import unlabelled
 from lannunet_landmarks.planning import recipe
 from lannunet_landmarks.planning.cost import Budget, cores, measured_speed
 from lannunet_landmarks.planning.fit import Fitted, asked_of, choose_resize, times
@@ -47,6 +47,7 @@ def make_plan(found: Look, request: PlanRequest, machine: Machine) -> Plan:
     dataset, images = found.dataset, len(found.sizes)
     minutes, why_minutes = (request.minutes, "as asked for") if request.minutes else choose_minutes(images)
     budget = Budget(request.memory_gb * 1e9, minutes * 60, machine)
+    held_out = any((one.states != State.UNLABELLED).any() for one in dataset.samples["validation"])
     silent = not request.offered(asked_of(found, found.sizes[0], found.spacings[0]))
     fitted, second = plan_stages(found, request, budget)
     if second is not None:
@@ -70,15 +71,10 @@ def make_plan(found: Look, request: PlanRequest, machine: Machine) -> Plan:
         Choice("solver.data_loader_batch_size_train", batch, fitted.why_batch),
         *_evaluation_batch(budget, network, batch),
         epoch_of(batches, machine),
-        Choice(
-            "solver.early_stopping_patience",
-            recipe.PATIENCE,
-            f"validations; a run of about {recipe.VALIDATIONS} never stops early, as its end, at a low "
-            "learning rate, is worth waiting for",
-        ),
+        _patience() if held_out else None,
         *([] if silent else _loss()),
         Choice("trainer.fold", *_fold(found)) if dataset.path != request.dataset else None,
-        Choice("trainer.validate_every", 1, "epochs are long") if dataset.samples["validation"] else None,
+        Choice("trainer.validate_every", 1, "epochs are long") if held_out else None,
         Choice("trainer.plugins", extensions, "as asked for") if extensions else None,
         *request.choices_of_extensions(median, network.size),
         *([] if silent else _width(found, fitted)),
@@ -116,6 +112,15 @@ def choose_scheme(found: Look) -> tuple[str, str]:
     if found.turned <= recipe.ANY_DEGREES:
         return recipe.TURNED, f"rotations of up to 45 degrees, no mirrors: the object is rotated {by}"
     return recipe.ANY_ROTATION, f"rotations by any angle, no mirrors: the object is rotated {by}"
+
+
+def _patience() -> Choice:
+    return Choice(
+        "solver.early_stopping_patience",
+        recipe.PATIENCE,
+        f"validations; a run of about {recipe.VALIDATIONS} never stops early, as its end, at a low "
+        "learning rate, is worth waiting for",
+    )
 
 
 def _loss() -> list[Choice]:
@@ -197,7 +202,7 @@ def _about(found: Look, request: PlanRequest, machine: Machine, batches: float) 
         about.append(
             f"Only about {batches:.0f} batches fit into the time on {machine.name}: give it more (--minutes)."
         )
-    return (*about, *unlabelled_landmarks(dataset), *dataset.notes)
+    return (*about, *unlabelled(dataset), *dataset.notes)
 
 
 def _why_silent() -> str:

@@ -72,10 +72,11 @@ def first_budget(budget: Budget) -> Budget:
 
 def epoch_of(batches: float, machine: Machine) -> Choice:
     """Batches per epoch, given how many fit into the time."""
+    per_epoch = max(int(float(f"{batches / recipe.VALIDATIONS:.1g}")), 1)
     return Choice(
         "solver.mini_batch_size",
-        max(int(float(f"{batches / recipe.VALIDATIONS:.1g}")), 1),
-        f"batches per epoch, of which about {recipe.VALIDATIONS} fit: {machine.name} may make "
+        per_epoch,
+        f"batches per epoch, of which about {about(batches / per_epoch)} fit: {machine.name} may make "
         f"{about(batches)} batches in the time",
     )
 

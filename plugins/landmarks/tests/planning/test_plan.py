@@ -1,6 +1,7 @@
 """Plans for landmarks: the rules with generated statistics, and complete plans of real files."""
 
 import json
+import re
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -19,7 +20,7 @@ from lannunet_landmarks.types import Sample
 from lannunet_unet.plan import Shape
 from lannunet_unet.plugin import UNetPlugin
 
-from lannunet_core import PlannedNetwork, PlanRequest, Plugin, UserError
+from lannunet_core import PlannedNetwork, PlanRequest, Plugin, State, UserError
 from lannunet_core.config.compose import load_config
 from lannunet_core.plugins.installed import InstalledPlugin
 
@@ -222,6 +223,24 @@ def test_what_is_evaluated_is_what_there_is():
     assert split(testing=1) == []
     assert split(validation=1) == ["validation"]
     assert split() == ["training"]
+
+
+@pytest.mark.parametrize("state", [State.VISIBLE, State.UNLABELLED])
+def test_early_stopping_needs_annotated_images_that_are_held_out(state):
+    found = seen((256, 256))
+    (held_out,) = found.dataset.samples["validation"]
+    held_out = replace(held_out, states=np.full(12, int(state)))
+    samples = {**found.dataset.samples, "validation": (held_out,)}
+    plan = str(planned(replace(found, dataset=replace(found.dataset, samples=samples))))
+    assert ("early_stopping_patience" in plan) is (state == State.VISIBLE)
+    assert ("1 of the 1 validation samples have no annotated landmark" in plan) is (state != State.VISIBLE)
+
+
+def test_the_stated_number_of_epochs_fits():
+    plan = planned(seen((256, 256)), minutes=1.3)
+    said = re.search(r"about (\d+) fit: .* make (\d+) batches", reason(plan, "solver.mini_batch_size"))
+    epochs, batches = map(int, said.groups())
+    assert epochs == round(batches / plan["solver.mini_batch_size"])
 
 
 def test_more_images_get_more_minutes():

@@ -27,7 +27,7 @@ def command(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Runs of each, which differ in the seed.")] = 3,
     minutes: Annotated[
-        float | None, typer.Option(min=0.05, help="Minutes of training per run; else chosen from the data.")
+        float | None, typer.Option(min=0.05, max=1e6, help="Minutes per run; else as the data needs.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier page.")] = False,
 ) -> None:

@@ -97,6 +97,12 @@ def test_images_with_the_same_orientation_are_not_mirrored_in_a_short_run(found,
     assert ("tta: true" in str(plan)) is (scheme == "nnunet")
 
 
+@pytest.mark.parametrize(("minutes", "stages"), [(1.9, 1), (2, 2)])
+def test_a_cascade_needs_time_for_two_stages(minutes, stages):
+    plan = planned(found_of([(128, 128, 96)] * 9, [(1, 1, 1)] * 9), minutes=minutes)
+    assert ("refine" in str(plan)) is (stages == 2)
+
+
 def test_spacing_is_the_median():
     found = found_of([(9, 9, 9)] * 3, [(1, 1, 2), (2, 1, 2.5), (3, 1, 3)])
     spacing, reason = choose_spacing(found)

@@ -66,7 +66,8 @@ def bootstrap_statistics(
         sums = _sums(errors[found] - shift, image[found])
         images = sums.shape[1]
         mean, error, variance, of_variance = _statistics(sums, np.ones((1, images)))[:, 0].tolist()
-        value = {"mean": shift + mean, "median": float(np.median(errors[found])), "sd": variance**0.5}
+        sd = variance**0.5 if found.sum() > 1 else np.nan
+        value = {"mean": shift + mean, "median": float(np.median(errors[found])), "sd": sd}
         if images > 1:
             drawn = weights[:, np.unique(image[found])]
             step = max(1, CHUNK_ELEMENTS // len(errors))

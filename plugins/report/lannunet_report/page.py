@@ -10,6 +10,7 @@ import base64
 import io
 import json
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from itertools import cycle
@@ -110,7 +111,6 @@ def jpeg_url(shown: NDArray[np.uint8], pixels: int = PICTURE_PIXELS) -> str:
 
 INKED = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
 STYLE: dict[Any, Any] = dict.fromkeys(INKED, INK) | {
-    "svg.fonttype": "none",
     "font.size": 9.5,  # at least 11 px on a phone, where a chart is 310 px wide
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -271,7 +271,9 @@ def _svg(figure: Figure, salt: str) -> str:
 
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with matplotlib.rc_context({"svg.hashsalt": salt}):
+    with matplotlib.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}), warnings.catch_warnings():
+        # The browser draws the text, with its own fonts.
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font")
         for axis in figure.axes:
             axis.set_facecolor("none")
         figure.set_dpi(160)  # for parts that are drawn as pixels

@@ -95,7 +95,7 @@ def test_cases_that_got_worse_come_first():
     assert [row["id"] for row in rows] == ["case 2", "case 0", "case 1", "case 3"]
     assert rows[0]["failed"] == ["output 1"]
     assert rows[1]["output"] == "output 0"
-    assert rows[3]["mended"] == ["output 1"]
+    assert rows[3]["fixed"] == ["output 1"]
     higher = cases_of(group("b", other, higher=True), group("a", base, higher=True))
     assert [row["id"] for row in higher] == ["case 2", "case 1", "case 0", "case 3"]
 

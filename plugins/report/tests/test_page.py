@@ -101,6 +101,12 @@ def test_a_chart_follows_the_pages_colours():
     assert "#010203" not in chart["svg"]
 
 
+def test_names_in_scripts_that_no_font_of_the_machine_has():
+    """The browser draws them; filterwarnings = error."""
+    chart = make_chart("骨", "said", lambda axis: axis.set_xticks([0, 1], ["骨", "हड्डी"]))
+    assert "骨</text>" in chart["svg"] and "हड्डी</text>" in chart["svg"]
+
+
 def test_parts_of_plugins():
     figure = Figure()
     figure.subplots().set_title("drawn")

@@ -123,7 +123,7 @@ def cases_of(other: Group, base: Group) -> list[dict[str, Any]]:
     Outputs that failed in only one of the groups take precedence over any difference.
 
     Returns:
-        Rows of `id`, `base`, `other` and `difference` (None without a common output), `failed` and `mended`
+        Rows of `id`, `base`, `other` and `difference` (None without a common output), `failed` and `fixed`
         (names of outputs that were missed, or found where there is none, in all seeds of the other group or
         of the base alone), and `output`: the one with the largest deterioration.
     """
@@ -135,7 +135,7 @@ def cases_of(other: Group, base: Group) -> list[dict[str, Any]]:
     fails, failing = other.failed, base.failed
     for n, case in enumerate(base.runs[0].cases):
         both = known[n]
-        failed, mended = (of[n] & ~than[n] for of, than in ((fails, failing), (failing, fails)))
+        failed, fixed = (of[n] & ~than[n] for of, than in ((fails, failing), (failing, fails)))
         means = [float(of[:, n][:, both].mean()) if both.any() else None for of in (theirs, ours)]
         change = float(worse[n][both].mean()) if both.any() else 0.0
         rows.append(
@@ -145,9 +145,9 @@ def cases_of(other: Group, base: Group) -> list[dict[str, Any]]:
                 "other": means[1],
                 "difference": None if means[0] is None or means[1] is None else means[1] - means[0],
                 "failed": [name for name, is_so in zip(outputs, failed, strict=True) if is_so],
-                "mended": [name for name, is_so in zip(outputs, mended, strict=True) if is_so],
+                "fixed": [name for name, is_so in zip(outputs, fixed, strict=True) if is_so],
                 "output": outputs[int(np.where(both, worse[n], -np.inf).argmax())] if both.any() else None,
-                "rank": (int(failed.sum()) - int(mended.sum()), change),
+                "rank": (int(failed.sum()) - int(fixed.sum()), change),
             }
         )
     rows.sort(key=lambda row: row["rank"], reverse=True)  # type: ignore[arg-type, return-value]

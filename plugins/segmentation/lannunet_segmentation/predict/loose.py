@@ -80,7 +80,7 @@ def predict(request: PredictRequest) -> list[SegmentedCase]:
         echo(f"warning: {error}", err=True)
     if damaged:
         raise UserError(
-            f"{damaged[-1]} {len(damaged)} of {len(cases)} cases are not predicted. Mend or remove their "
+            f"{damaged[-1]} {len(damaged)} of {len(cases)} cases are not predicted. Repair or remove their "
             "files, and predict them into another folder."
         )
     return done

@@ -41,6 +41,26 @@ def test_as_in_the_run(trained, images, out):
         assert all(not row["error_px"] and not row["state"] for row in rows(folder))
 
 
+def test_pixels_of_the_training_images_shape(make_project, capsys):
+    """The JSON states pixels that are no squares, which `predict` does not see, and the files nothing."""
+    project = make_project()
+    project.annotations["spacing"] = [0.5, 0.25]
+    assert project.train() == 0
+    folder, images = project.folder / "found", [one["image"] for one in project.annotations["testing"]]
+    images = [project.folder / image for image in images]
+    capsys.readouterr()
+    assert project.lannunet("predict", project.out, *images, "-o", folder) == 0
+    assert points(rows(folder)) == points(project.rows())
+    assert "2 of 2 images state no spacing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("again", ["", "checkpoints/best.safetensors"])
+def test_a_model_does_not_agree_with_itself(trained, images, out, again, capsys):
+    assert trained.lannunet("predict", trained.out, *images, "-o", out, "--also", trained.out / again) == 2
+    assert "is in the ensemble twice. Name each model once." in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_what_it_leaves(trained, images, out):
     assert trained.lannunet("predict", trained.out, *images, "-o", out) == 0
     assert {path.name for path in out.iterdir()} == {

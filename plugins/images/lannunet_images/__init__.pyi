@@ -64,6 +64,7 @@ from .memory import available_memory as available_memory
 # Several models that a configuration names
 from .ensemble import (
     EnsembleConfig as EnsembleConfig,
+    members_of as members_of,
     settle_ensemble as settle_ensemble,
 )
 

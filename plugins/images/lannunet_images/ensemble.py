@@ -5,7 +5,9 @@ Importing this must not import torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 from pydantic import Field, StrictBool
@@ -25,6 +27,22 @@ class EnsembleConfig(core.InferenceConfig):
     )
 
 
+def members_of(named: Sequence[Path]) -> list[Path]:
+    """The models at paths; a cross-validated run stands for those of all its folds.
+
+    Raises:
+        UserError: One is named twice, and would agree with itself.
+    """
+    from lannunet_core import best_model, models_of  # imports torch
+
+    paths = [found for path in named for found in models_of(path)]
+    files = [(path if path.is_file() else best_model(path) or path).resolve() for path in paths]
+    for number, path in enumerate(paths):
+        if files[number] in files[:number]:
+            raise UserError(f"{path}: is in the ensemble twice. Name each model once.")
+    return paths
+
+
 def settle_ensemble(loaded: LoadedConfig) -> LoadedConfig:
     """The configuration with the paths of all ensemble members.
 
@@ -42,10 +60,10 @@ def settle_ensemble(loaded: LoadedConfig) -> LoadedConfig:
                 "Set it, or remove the models."
             )
         return loaded
-    from lannunet_core import best_model, folds_of, models_of  # imports torch
+    from lannunet_core import best_model, folds_of  # imports torch
 
     named = inference.ensemble_checkpoints or [run.output.output_dir]
-    paths = [found for path in named for found in models_of(path)]
+    paths = members_of(named)
     if not inference.ensemble_checkpoints and not folds_of(run.output.output_dir):
         raise UserError(
             f"inference.ensemble_inference: {run.output.output_dir} has no folds (fold0, fold1 …) of a "

@@ -62,6 +62,7 @@ class PreparingInGraph(nn.Module):
         resize: `letterbox` or `stretch`.
         normalisations: One per channel.
         pixel_shape: Size of an input pixel in mm, if a letterbox keeps proportions in mm; None: in pixels.
+        unknown: Shape of an image's pixels if their spacing is unknown; None: that of an input pixel.
     """
 
     def __init__(
@@ -70,8 +71,10 @@ class PreparingInGraph(nn.Module):
         resize: ResizeMode,
         normalisations: Sequence[InGraph],
         pixel_shape: Sequence[float] | None = None,
+        unknown: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
+        self.unknown = unknown or pixel_shape
         self.input_size, self.letterbox = input_size, resize == "letterbox"
         self.normalisations, self.pixel_shape = normalisations, pixel_shape
 
@@ -112,11 +115,11 @@ class PreparingInGraph(nn.Module):
         wanted = torch.tensor(self.input_size, dtype=torch.float64)
         scale = wanted / size
         if self.letterbox:
-            if spacing is None or self.pixel_shape is None:
+            if spacing is None or self.pixel_shape is None or self.unknown is None:
                 scale = scale.min().expand(len(wanted))
             else:
-                pixel = spacing / torch.tensor(self.pixel_shape, dtype=torch.float64)
-                pixel = torch.where((spacing > 0).all(), pixel, 1)
+                assumed, shape = (torch.tensor(one).double() for one in (self.unknown, self.pixel_shape))
+                pixel = torch.where((spacing > 0).all(), spacing, assumed) / shape
                 lengths = pixel / pixel.min()
                 lengths = torch.where(lengths < 1 + 1e-5, 1, lengths)
                 scale = lengths * (scale / lengths).min()

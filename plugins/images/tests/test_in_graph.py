@@ -32,10 +32,10 @@ def drawn(rng, shape):
     return pixels
 
 
-def seen(pixels, size, resize, name, spacing, shape):
+def seen(pixels, size, resize, name, spacing, shape, unknown=None):
     count = len(pixels)
     normalising = normalising_in_graph("key", [name] * count, [WINDOW] * count)
-    prepare = PreparingInGraph(size, resize, normalising, shape)
+    prepare = PreparingInGraph(size, resize, normalising, shape, unknown)
     known = None if shape is None else torch.tensor(spacing or (0.0,) * len(shape), dtype=torch.float64)
     image, affine, found = prepare(torch.from_numpy(pixels), known)
     assert found.tolist() == list(pixels.shape[:0:-1])
@@ -47,18 +47,19 @@ def seen(pixels, size, resize, name, spacing, shape):
     st.lists(st.tuples(side, st.integers(4, 24), st.floats(0.2, 3)), min_size=2, max_size=3),
     st.sampled_from(["letterbox", "stretch"]),
     st.sampled_from(sorted(OURS)),
-    st.booleans(),
+    st.sampled_from(["stated", "assumed", "unknown"]),
 )
 def test_it_resizes_and_normalises_as_the_model_does(axes, resize, name, known):
     original, size, spacing = (tuple(one) for one in zip(*axes, strict=True))
     pixels = drawn(np.random.default_rng(0), (2, *original[::-1]))
     shape = (1.0, 2.0, 1.5)[: len(size)]
-    pixel = tuple(a / b for a, b in zip(spacing, shape, strict=True)) if known else None
+    pixel = tuple(a / b for a, b in zip(spacing, shape, strict=True)) if known != "unknown" else None
     try:
         wanted, matrix = prepare_image(pixels, size, resize, [OURS[name]] * 2, pixel)
     except UserError:  # it vanishes
         return
-    image, affine = seen(pixels, size, resize, name, spacing if known else None, shape)
+    stated, assumed = (spacing if known == one else None for one in ("stated", "assumed"))
+    image, affine = seen(pixels, size, resize, name, stated, shape, assumed)
     np.testing.assert_allclose(affine, matrix, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(image, wanted, atol=2e-4 * max(1, np.abs(wanted).max()))
 

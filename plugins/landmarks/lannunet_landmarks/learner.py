@@ -8,8 +8,18 @@ from typing import Any
 import numpy as np
 import torch
 from lannunet_images import level_scale
+from torch import Tensor
 
-from lannunet_core import Floats, Learner, SigmaLoss, StridedLoss, UserError, level_sizes_of, spatial_size
+from lannunet_core import (
+    Floats,
+    Learner,
+    SigmaLoss,
+    StridedLoss,
+    UserError,
+    level_sizes_of,
+    levels,
+    spatial_size,
+)
 from lannunet_landmarks.hooks import LandmarkHooks
 from lannunet_landmarks.maps.labels import level_sigmas
 from lannunet_landmarks.maps.learned_sigma import WIDEST, LearnedSigma, volumes
@@ -58,6 +68,7 @@ class LandmarkLearner(Learner):
     def labels(self, batch: Mapping[str, Any], outputs: Any) -> dict[str, Any]:
         sizes = level_sizes_of(outputs, batch["image"].ndim - 2)
         count = batch["landmarks"].shape[1]
+        self.check_channels(outputs, count)
         image_size = spatial_size(batch["image"])
         strides = [max(level_scale(image_size, size)) for size in sizes]
         if self.label_width is None:
@@ -78,6 +89,17 @@ class LandmarkLearner(Learner):
             sample=batch,
         )
         return labels if self.label_width is None else labels | {"sigmas": sigmas}
+
+    def check_channels(self, outputs: Any, count: int) -> None:
+        """Raise a UserError unless there is one map per landmark, which the task's labels and losses need."""
+        if self.hooks.answering("loss") or self.hooks.answering("generate_labels"):
+            return
+        for maps in levels(outputs):
+            if isinstance(maps, Tensor) and maps.ndim > 1 and maps.shape[1] != count:
+                raise UserError(
+                    f"The network of {self.hooks.answering('network')} returns {maps.shape[1]} maps, should "
+                    f"be {count}, one per landmark: len(self.run.outputs) in the plugin."
+                )
 
     def label_sigma(self) -> float:
         """The width of the labels' Gaussian in input pixels; the mean over landmarks if widths are

@@ -66,6 +66,8 @@ class LandmarkSession(Session):
     """With patch_centred: scale of the prior around centres, in input pixels; None: unknown."""
     shape: ShapePrior | None = None
     """Distribution of the landmarks' relative positions in input pixels; None: unknown."""
+    pixel: tuple[float, ...] | None = None
+    """Shape (x, y[, z]) of the training images' pixels, medians, with the shortest side 1; None: unknown."""
     centres: Centres | None = None
     """With patch_centred: expected positions of the landmarks; None: the annotated positions."""
     defaults: LandmarkDefaults | None = None
@@ -155,6 +157,8 @@ class LandmarkSession(Session):
             learned["prior_scale"] = self.prior_scale
         if self.shape is not None:
             learned["shape"] = self.shape.learned()
+        if self.pixel is not None:
+            learned["pixel"] = list(self.pixel)
         if self.calibrations:
             learned["confidence"] = self.calibrations[0].learned()
         return learned
@@ -171,6 +175,7 @@ class LandmarkSession(Session):
         self.prior_scale = learned.get("prior_scale")
         if "shape" in learned:
             self.shape = ShapePrior.read(learned["shape"])
+        self.pixel = tuple(map(float, learned["pixel"])) if "pixel" in learned else None
         known = learned.get("confidence")
         self.calibrations = (ConfidenceCalibration.read(known),) if known else ()
         if "mean_position" in learned:

@@ -37,6 +37,7 @@ class Sample:
         source: Name in messages; "": the id is used.
         landmark_names: The N names, for messages; (): numbers are used.
         occluded: (N,) whether it is hidden, although its position is given; None: unknown.
+        pixel: Shape (x, y[, z]) of a pixel if its spacing is unknown; None: all sides are equal.
     """
 
     id: str
@@ -48,13 +49,14 @@ class Sample:
     source: str = ""
     landmark_names: tuple[str, ...] = ()
     occluded: NDArray[np.bool_] | None = None
+    pixel: tuple[float, ...] | None = None
 
 
-def unannotated(name: str, image: Path, run: RunInfo) -> Sample:
+def unannotated(name: str, image: Path, run: RunInfo, pixel: tuple[float, ...] | None = None) -> Sample:
     """An image without any annotation, as a sample with this id."""
     count = len(run.outputs)
     unknown = np.full((count, run.dimensions), np.nan)
-    return Sample(name, image, unknown, np.full(count, State.UNLABELLED, np.int64))
+    return Sample(name, image, unknown, np.full(count, State.UNLABELLED, np.int64), pixel=pixel)
 
 
 @dataclass(frozen=True)

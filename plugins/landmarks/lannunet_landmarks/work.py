@@ -143,7 +143,7 @@ class LandmarkWork:
         if not config.trainer.inference_only:
             session.data = {name: fingerprint(samples[name]) for name in ("training", "validation")}
             session.mean_position = mean_position(samples["training"], session.files)
-            session.shape = self.measure_shape(session)
+            session.shape, session.pixel = self.measure_shape(session), self.measure_pixel(session)
             if self.resume:
                 self.refuse_other_data(session.data)
         self.warn_of_data(session)
@@ -155,6 +155,18 @@ class LandmarkWork:
         self.images = {
             name: prepare_images(session, samples[name], name, reference) for name in dict.fromkeys(used)
         }
+
+    def measure_pixel(self, session: LandmarkSession) -> tuple[float, ...] | None:
+        """The shape of the training images' pixels; None: one states no spacing."""
+        files, dimensions = session.files, self.dataset.dimensions
+        spacings = [
+            one.spacing or files.header(one.image, dimensions).spacing
+            for one in self.dataset.samples["training"]
+        ]
+        if None in spacings or not spacings:
+            return None
+        median = np.median(np.array(spacings, np.float64), axis=0)
+        return tuple((median / median.min()).round(5).tolist())
 
     def measure_shape(self, session: LandmarkSession) -> ShapePrior | None:
         """The landmarks' relative positions in training images; None: unknown, or maps show patches."""

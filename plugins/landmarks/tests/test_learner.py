@@ -28,7 +28,7 @@ class Pyramid(nn.Module):
 
 class Hooks:
     def __init__(self, loss=None, network=Pyramid):
-        self.asked = []
+        self.asked, self.by_plugin = [], ("network",)
         self._loss, self._network = loss, network
 
     def network(self):
@@ -39,6 +39,9 @@ class Hooks:
 
     def network_inputs(self, batch):
         return {}
+
+    def answering(self, hook):
+        return "made" if hook in self.by_plugin else None
 
     def generate_labels(self, **given):
         self.asked.append(given)
@@ -69,6 +72,18 @@ def test_labels_are_asked_for_on_the_networks_levels():
     assert given["sigmas"].tolist() == [[3, 3], [1.5, 1.5]]
     assert given["sample"] is batch
     assert learner.figures() == {}
+
+
+@pytest.mark.parametrize("by_plugin", [(), ("loss",), ("generate_labels",)])
+def test_a_network_returns_a_map_per_landmark_unless_a_plugin_compares_others(by_plugin):
+    hooks, batch = Hooks(nn.Identity()), a_batch()
+    hooks.by_plugin += by_plugin
+    learner, maps = LandmarkLearner(hooks), torch.zeros(3, 7, 16, 24)
+    if by_plugin:
+        assert learner.labels(batch, maps)
+        return
+    with pytest.raises(UserError, match="network of made returns 7 maps, should be 2, one per landmark"):
+        learner.labels(batch, maps)
 
 
 def test_learned_widths_reach_labels_and_loss():

@@ -49,7 +49,7 @@ def command(
             "suggested, and shapes are not compared.",
             err=True,
         )
-    given = loose_samples(images, session.run, session.files)
+    given = loose_samples(images, session.run, session.files, session.pixel)
     left = not_annotated(given, annotated)
     if not left:
         raise UserError("IMAGES: all of them are annotated already. Name others.")

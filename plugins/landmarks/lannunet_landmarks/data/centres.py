@@ -72,7 +72,7 @@ def input_pixel(
     """
     header = files.header(sample.image, sample.coordinates.shape[1])
     size, mode = header.size, resize if image_size else "stretch"
-    pixel = pixel_in(sample.spacing or header.spacing, pixel_shape)
+    pixel = pixel_in(sample.spacing or header.spacing or sample.pixel, pixel_shape)
     return size, np.diag(resize_affine(size, image_size or size, mode, pixel))[:-1]
 
 

@@ -41,7 +41,8 @@ def pixel_in(spacing: Sequence[float] | None, shape: Sequence[float] | None) -> 
     """The size of an image's pixel in units of the input pixel's sides, for `resize_affine`.
 
     Args:
-        spacing: mm per pixel of the image; None: unknown, and the pixel is treated as having that shape.
+        spacing: mm per pixel of the image, or the shape of its pixels; None: unknown, and the pixel is
+            treated as having that shape.
         shape: See `input_pixel_shape`; None: proportions are kept in pixels.
     """
     if spacing is None or shape is None:

@@ -215,7 +215,7 @@ class PreparedImages:
                 self.input_size,
                 self.resize,
                 self.normalisations,
-                pixel_in(spacing, self.pixel_shape),
+                pixel_in(spacing or sample.pixel, self.pixel_shape),
             )
             packed = pack(torch.from_numpy(image), self.dtype)
         except UserError as error:

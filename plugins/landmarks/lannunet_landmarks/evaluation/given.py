@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lannunet_core import State, UserError, read_image, refuse_folder, write_text
+from lannunet_core import Floats, State, UserError, read_image, refuse_folder, write_text
 from lannunet_landmarks.data.annotations import LandmarkDataset, open_first
 from lannunet_landmarks.evaluation.calibration import Calibration, read_calibration
 from lannunet_landmarks.evaluation.coverage import coverage_summary
@@ -79,7 +79,7 @@ def _compared(
 ) -> tuple[Sequence[Prediction], Sequence[str]]:
     """The predictions with their annotations, and the names of the landmarks."""
     if dataset is None:
-        points = [np.asarray(one, np.float64) for one in truth]
+        points = [_points(one) for one in truth]
         states = [np.where(np.isfinite(one).all(-1), State.VISIBLE, State.UNLABELLED) for one in points]
         annotated = [
             Sample(str(number), Path(), one, state)
@@ -92,6 +92,18 @@ def _compared(
     if predictions and isinstance(predictions[0], Prediction):
         return predictions, dataset.landmark_names
     return _joined(predictions, dataset.samples[split]), dataset.landmark_names
+
+
+def _points(points: Any) -> Floats:
+    """Points (N, D), NaN where one is None."""
+    try:
+        sides = max((len(point) for point in points if point is not None), default=1)
+        return np.array([[np.nan] * sides if point is None else point for point in points], np.float64)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"evaluate: {points!r:.60} are no points. Give numbers (N, D), and None or NaN where there is no "
+            "annotation."
+        ) from None
 
 
 def _joined(predictions: Sequence[Landmarks], samples: Sequence[Sample]) -> list[Prediction]:
@@ -117,7 +129,7 @@ def _joined(predictions: Sequence[Landmarks], samples: Sequence[Sample]) -> list
                 present=found.present,
                 target=sample.coordinates,
                 states=sample.states,
-                spacing=found.spacing,
+                spacing=sample.spacing or found.spacing,
                 extra=sample.extra,
                 occluded=sample.occluded,
             )

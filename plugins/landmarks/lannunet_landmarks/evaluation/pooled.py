@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lannunet_core import UserError, image_header, read_yaml, terminal_text
+from lannunet_core import UserError, read_yaml, terminal_text
 from lannunet_landmarks.data.annotations import LandmarkDataset, Split, check_inside, load_dataset
 from lannunet_landmarks.data.world import world_of
 from lannunet_landmarks.evaluation.matching import match
@@ -146,7 +146,7 @@ def join(
             )
         spacing, world = sample.spacing, None
         if spacing is None:
-            header = image_header(sample.image, dataset.dimensions)
+            header = dataset.files.header(sample.image, dataset.dimensions)
             check_inside(sample, header.size)
             spacing, world = header.spacing, world_of(header)
         joined.append(

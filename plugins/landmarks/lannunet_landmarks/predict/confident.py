@@ -68,7 +68,7 @@ def stated_radius(session: LandmarkSession, samples: Sequence[Sample]) -> tuple[
         spacing = sample.spacing or header.spacing
         scale: Floats = np.ones(run.dimensions)
         if config.sampler.image_size is not None:
-            pixel = pixel_in(spacing, pixel_shape(config, run))
+            pixel = pixel_in(spacing or sample.pixel, pixel_shape(config, run))
             matrix = resize_affine(header.size, config.sampler.image_size, config.sampler.resize, pixel)
             scale = np.diag(matrix)[:-1]
         if spacing is not None:

@@ -206,7 +206,7 @@ def preparing(session: LandmarkSession) -> PreparingInGraph:
     names = [names] * channels if isinstance(names, str) else names
     windows = [None if clip is None else Window(*clip) for clip in sampler.clip or [None] * channels]
     found = normalising_in_graph("sampler.normalisation", names, windows)
-    return PreparingInGraph(sampler.image_size, sampler.resize, found, shape_of(session))
+    return PreparingInGraph(sampler.image_size, sampler.resize, found, shape_of(session), session.pixel)
 
 
 def shape_of(session: LandmarkSession) -> tuple[float, ...] | None:

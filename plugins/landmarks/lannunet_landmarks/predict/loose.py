@@ -28,7 +28,10 @@ from lannunet_landmarks.evaluation.calibration import read_calibration
 from lannunet_landmarks.evaluation.coverage import coverage_summary
 from lannunet_landmarks.evaluation.results import write_landmark_results
 from lannunet_landmarks.predict.model import LandmarkModel, kept_calibration
+from lannunet_landmarks.session import LandmarkSession
 from lannunet_landmarks.types import Prediction, Sample, unannotated
+
+SQUARE = 1.05  # pixels with a smaller ratio of sides are treated as squares
 
 MOST_SHOWN = 5  # names in a message
 PIXELS = (".raw", ".zraw")  # data files of MetaImage headers
@@ -58,7 +61,7 @@ def predict(request: PredictRequest) -> list[Prediction]:
     opened = LandmarkModel(model, request.also, request.tta, known, request.plugins, request.device)
     session = opened.session
     names = session.run.outputs
-    samples = loose_samples(request.images, session.run, session.files)
+    samples = loose_samples(request.images, session.run, session.files, session.pixel)
     inputs = (*(one.image for one in samples), *request.plugins, request.calibration)
     refuse_to_empty(folder, "--output", filter(None, inputs))
     if spacing is not None:
@@ -73,6 +76,8 @@ def predict(request: PredictRequest) -> list[Prediction]:
         known.check(
             names, {one.id: one.spacing or files.header(one.image, dimensions).spacing for one in samples}
         )
+    if line := assumed(session, samples):
+        echo(f"note: {line}", err=True)
     prepared = opened.prepare(session, samples)
     claim_folder(folder)
     debug = folder / "debug" if session.config.inference.debug else None
@@ -101,8 +106,13 @@ def run_of(model: Path) -> Path:
     return model.parents[1] if model.parts[-2:] == BEST_MODEL.parts else model
 
 
-def loose_samples(images: Sequence[Path], run: RunInfo, readers: ImageFiles = IMAGE_FILES) -> list[Sample]:
-    """Samples without annotation for image files, and folders of them."""
+def loose_samples(
+    images: Sequence[Path],
+    run: RunInfo,
+    readers: ImageFiles = IMAGE_FILES,
+    pixel: tuple[float, ...] | None = None,
+) -> list[Sample]:
+    """Samples without annotation for image files, and folders of them; for `pixel` see `Sample`."""
     files: list[Path] = []
     for path in images:
         if path.is_dir():
@@ -115,7 +125,22 @@ def loose_samples(images: Sequence[Path], run: RunInfo, readers: ImageFiles = IM
     for folder in dict.fromkeys(file.parent for file in files):
         readers.check_series(folder, [file for file in files if file.parent == folder], run.dimensions)
     ids = map(terminal_text, named_apart(files))
-    return [unannotated(name, file, run) for name, file in zip(ids, files, strict=True)]
+    return [unannotated(name, file, run, pixel) for name, file in zip(ids, files, strict=True)]
+
+
+def assumed(session: LandmarkSession, samples: Sequence[Sample]) -> str | None:
+    """A message about images whose pixels are assumed to have another shape than squares or cubes."""
+    if session.pixel is None or max(session.pixel) <= SQUARE or session.config.sampler.image_size is None:
+        return None
+    files, dimensions = session.files, session.run.dimensions
+    unknown = [one for one in samples if not (one.spacing or files.header(one.image, dimensions).spacing)]
+    if not unknown:
+        return None
+    shape = "×".join(f"{side:.3g}" for side in session.pixel)
+    return (
+        f"{len(unknown)} of {len(samples)} images state no spacing ({terminal_text(unknown[0].id)}): their "
+        f"pixels are assumed to have the shape of those in training, {shape}."
+    )
 
 
 def named_apart(files: Sequence[Path]) -> list[str]:

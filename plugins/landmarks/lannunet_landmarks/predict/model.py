@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lannunet_images import Graph, given_images, second_model
+from lannunet_images import Graph, given_images, members_of, second_model
 from numpy.typing import NDArray
 
-from lannunet_core import Floats, UserError, located, models_of
+from lannunet_core import Floats, UserError, located
 from lannunet_landmarks.data.samples import PreparedImages
 from lannunet_landmarks.evaluation.calibration import Calibration, read_calibration
 from lannunet_landmarks.predict.ensemble import together
@@ -94,7 +94,7 @@ class LandmarkModel:
     ) -> None:
         kept = kept_calibration(model) if known is None else None
         known = read_calibration(kept) if kept is not None else known
-        first, *others = [path for named in (model, *also) for path in models_of(named)]
+        first, *others = members_of((model, *also))
         self.model, self.others = model, others
         self.session = open_model(first, plugins=plugins, device=device)
         if kept is not None and known is not None:
@@ -152,7 +152,7 @@ class LandmarkModel:
         paths, files = given_images(images, self.session.files, run.dimensions, spacing)
         session = replace(self.session, given=files)
         ids = [str(number) for number in range(len(paths))]
-        samples = [unannotated(name, path, run) for name, path in zip(ids, paths, strict=True)]
+        samples = [unannotated(name, path, run, session.pixel) for name, path in zip(ids, paths, strict=True)]
         if not samples:
             return []
         methods = self.locate(samples, self.prepare(session, samples), session)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lannunet_images import second_model
+from lannunet_images import members_of, second_model
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
-from lannunet_core import BEST_MODEL, LoadedConfig, UserError, models_of, open_model
+from lannunet_core import BEST_MODEL, LoadedConfig, UserError, open_model
 from lannunet_segmentation.data.regrid import resample_nearest
 from lannunet_segmentation.data.settings import as_prepared, as_trained, settings_of, with_plugins
 from lannunet_segmentation.predict.predictor import Member, segment_case
@@ -46,7 +46,7 @@ def open_members(
     Raises:
         UserError: A path is not a model, or a model does not state its preparation, or has other classes.
     """
-    paths = [path for named in (model, *also) for path in models_of(named)]
+    paths = members_of((model, *also))
     found: list[Member] = []
     place: str | Fabric = device
     for path in paths:

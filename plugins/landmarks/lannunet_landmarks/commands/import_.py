@@ -65,7 +65,7 @@ def command(
 ) -> None:
     """Convert annotations of other programs, or merge corrected ones into an existing JSON."""
     from lannunet_core import UserError, refuse_existing, write_text
-    from lannunet_landmarks.data.annotations import dataset_of, dataset_section
+    from lannunet_landmarks.data.annotations import dataset_of, dataset_section, outside
     from lannunet_landmarks.data.exchange import Draw, as_absent, as_content, format_of, read_source, relative
     from lannunet_landmarks.data.exported import LANNUNET, in_system
     from lannunet_landmarks.data.formats import formats
@@ -100,6 +100,8 @@ def command(
     write_text(out, text.encode("utf-8", "backslashreplace").decode())
     for note in dict.fromkeys((*content.notes, *dataset.notes)):
         echo(f"note: {note}", err=True)
+    if wrong := outside(dataset):
+        echo(f"warning: {len(wrong)} images cannot be used as they are, the first: {wrong[0]}", err=True)
     counts = ", ".join(f"{len(of_split)} {split}" for split, of_split in dataset.samples.items())
     echo(
         f"{out} holds {counts} images with {len(dataset.landmark_names)} landmarks, from "

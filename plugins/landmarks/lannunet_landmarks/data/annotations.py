@@ -7,7 +7,7 @@ the image is first read.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 from typing import Any, cast
@@ -211,6 +211,18 @@ def check_inside(sample: Sample, size: Sequence[int]) -> None:
             f"{'×'.join(map(str, size))} pixels ({sample.image}). Coordinates are (x, y[, z]) in pixels from "
             'the top left; write "absent" for a landmark that the image does not show.'
         )
+
+
+def outside(dataset: LandmarkDataset, ids: Collection[str] | None = None) -> list[str]:
+    """The message of `check_inside` for each sample that has one, among those with these ids (None: all)."""
+    messages = []
+    for sample in (one for samples in dataset.samples.values() for one in samples):
+        if ids is None or sample.id in ids:
+            try:
+                check_inside(sample, dataset.files.header(sample.image, dataset.dimensions).size)
+            except UserError as error:
+                messages.append(str(error))
+    return messages
 
 
 def image_path(root: Path, image: str) -> Path:

@@ -16,7 +16,13 @@ from filelock import FileLock
 from lannunet_images import IMAGE_FILES, ImageFiles
 
 from lannunet_core import UserError, atomic_path, terminal_text, write_text
-from lannunet_landmarks.data.annotations import dataset_of, dataset_section, entries_of, landmarks_of
+from lannunet_landmarks.data.annotations import (
+    dataset_of,
+    dataset_section,
+    entries_of,
+    landmarks_of,
+    outside,
+)
 from lannunet_landmarks.data.exchange import Content, named, own_content, written
 from lannunet_landmarks.data.exported import in_system
 from lannunet_landmarks.data.formats import Annotated, Annotations, relative_to
@@ -155,7 +161,9 @@ def merge(
         if not (done.added or done.changed):
             return done
         section = dataset_section(path, path.parent)
-        dataset_of(Content(path, content), section, files=files)  # refuses what is wrong with it
+        dataset = dataset_of(Content(path, content), section, files=files)  # refuses what is wrong with it
+        if wrong := outside(dataset, {*done.added, *done.changed}):
+            raise UserError(wrong[0])
         if path.exists() and keep:
             done.backup = back_up(path)
         text = json.dumps(content, indent=1, ensure_ascii=False)

@@ -158,6 +158,9 @@ def test_what_does_not_fit_is_refused_and_nothing_changes(annotations):
         merge(annotations, Annotations(NAMES, (Annotated(image, {"tip": Mark((1, 2))}, id="b"),)), by="anna")
     with pytest.raises(UserError, match="finite"):
         merge(annotations, corrected(folder, tip=(float("nan"), 2)), by="anna")
+    for number in (0, 4):
+        with pytest.raises(UserError, match=r"tip at .* lies outside of its image of 50×40 pixels"):
+            merge(annotations, corrected(folder, number, tip=(51, 2)), by="anna")
     assert annotations.read_bytes() == before
     other = folder / "coco.json"
     other.write_text("{}")
@@ -231,6 +234,10 @@ def test_the_command(annotations, project, capsys):
     (told,) = json.loads(annotations.read_text())["training"][0]["annotated"]
     assert told.split()[1] == getpass.getuser()
     assert project.lannunet("import", table, "--into", annotations, "--by", "anna") == 0
+    table.write_text("image,landmark,x,y\nimages/im0.png,tip,13,24\nimages/im3.png,tip,1,2000\n")
+    assert project.lannunet("import", table, "--images", folder, "-o", folder / "new.json") == 0
+    said = capsys.readouterr().err
+    assert "warning: 1 images cannot be used as they are" in said and "(1, 2000) lies outside" in said
     assert project.lannunet("import", table) == 2
     assert "--output or --into: give one" in capsys.readouterr().err
     assert project.lannunet("import", table, "--into", folder / "nowhere.json") == 2

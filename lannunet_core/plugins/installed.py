@@ -114,7 +114,7 @@ def import_object(what: str, distribution: str, value: str) -> Any:
     """The object at `module:attribute`; output of the import goes to stderr."""
     module_name, _, attribute = value.partition(":")
     stdout = _ToStderr()
-    started = time.monotonic()
+    started = time.process_time()
     try:
         # It replaces a text stream: a plugin may keep it, in a log handler for instance.
         with contextlib.redirect_stdout(cast("IO[str]", stdout)):
@@ -129,7 +129,7 @@ def import_object(what: str, distribution: str, value: str) -> Any:
         raise UserError(message) from error
     if stdout.written:
         warnings.warn(f"{what} prints while it is imported; this went to stderr.", PluginWarning, 3)
-    if (seconds := time.monotonic() - started) > SLOW_IMPORT_SECONDS:
+    if (seconds := time.process_time() - started) > SLOW_IMPORT_SECONDS:
         warnings.warn(f"{what} took {seconds:.0f} s to import.", PluginWarning, 3)
     return found
 

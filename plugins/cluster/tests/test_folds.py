@@ -129,9 +129,11 @@ def test_pooled_predictions_hold_each_image_once(pooled, crossed):
 
 def test_an_image_twice_is_refused(pooled, crossed, tmp_path, capsys):
     run = crossed.out / "fold0"
-    assert crossed.lannunet("evaluate", "--runs", run, run, "-o", tmp_path / "twice") == 2
-    assert "was predicted by" in capsys.readouterr().err
-    assert not (tmp_path / "twice").exists()
+    again = shutil.copytree(run, tmp_path / "again")
+    for other, words in ((run, "is given twice. Give each once."), (again, "was predicted by")):
+        assert crossed.lannunet("evaluate", "--runs", run, other, "-o", tmp_path / "twice") == 2
+        assert words in capsys.readouterr().err
+        assert not (tmp_path / "twice").exists()
 
 
 def test_two_samples_of_one_image_in_a_run_are_no_contradiction(copy, tmp_path):

@@ -62,11 +62,6 @@ def command(
     by: BinsBy = "confidence" if np.isnan(spread).all() else "spread"
     calibration = calibrate(held_out.errors, uncertainty, names, unit, by, known)
     missing = calibration.missing(names, coverage)
-    if known is None and all(np.isinf(one.radius(coverage)) for one in calibration.landmarks.values()):
-        raise UserError(
-            f"{predictions}: nothing can be calibrated, and no file is written. {missing[0]} Confidence: "
-            f"{why_not(held_out, radius)} Give more annotated images, or a lower --coverage."
-        )
     write_calibration(output, calibration)
     for name, one in calibration.landmarks.items():
         covering = one.radius(coverage)
@@ -78,7 +73,11 @@ def command(
         echo(f"warning: {line}", err=True)
     if known is None:
         echo(f"warning: confidence is not calibrated: {why_not(held_out, radius)}", err=True)
-    echo(f"{output} is written; use it with `lannunet predict --calibration {output}`")
+    usable = known is not None or any(
+        one.radius(coverage) < float("inf") for one in calibration.landmarks.values()
+    )
+    use = f"; use it with `lannunet predict --calibration {output}`"
+    echo(f"{output} is written{use if usable else ', and has nothing for this coverage'}")
 
 
 def learn(held_out: HeldOut, radius: float | None) -> tuple[ConfidenceCalibration | None, list[str]]:

@@ -56,7 +56,9 @@ def pool(runs: Sequence[Path]) -> tuple[list[Prediction], LandmarkDataset]:
     pooled: list[Prediction] = []
     seen: dict[str | Path, Path] = {}
     first: LandmarkDataset | None = None
-    for run in runs:
+    for number, run in enumerate(runs):
+        if run.resolve() in [one.resolve() for one in runs[:number]]:
+            raise UserError(f"--runs: {run} is given twice. Give each once.")
         dataset, predictions = read_run(run)
         first = first or dataset
         if dataset.landmark_names != first.landmark_names or dataset.dimensions != first.dimensions:

@@ -252,7 +252,7 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]
             if column not in header:
                 raise UserError(
                     f"{path}, line 1: there is no column '{column}'; it has "
-                    f"{', '.join(header) or 'none':.200}."
+                    f"{', '.join(header) or 'none':.200}." + " Separate them by commas." * (len(header) == 1)
                 )
         for cells in lines:
             where = f"{path}, line {lines.line_num}"

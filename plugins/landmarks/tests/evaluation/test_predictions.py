@@ -150,6 +150,7 @@ def test_a_file_of_other_software_needs_four_columns(tmp_path):
     [
         ("", "line 1: there is no column 'id'"),
         ("id,landmark,x\n", "line 1: there is no column 'y'"),
+        ("id;landmark;x;y\n", "it has id;landmark;x;y. Separate them by commas."),
         ("id,landmark,x,y\na,tip,1,2\na,heel,one,2\n", "line 3, column 'x': 'one' is not a number"),
         ("id,landmark,x,y\na,tip,1,inf\n", "line 2, column 'y': 'inf' is not finite"),
         ("id,landmark,x,y\na,tip,1,\n", "line 2: give all of x, y"),

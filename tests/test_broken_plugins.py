@@ -238,14 +238,8 @@ def test_one_that_is_slow_to_import_works_and_is_warned_about(distribution, proj
 
 @pytest.mark.slow
 def test_one_that_takes_ten_seconds_works_and_is_warned_about(distribution, project):
-    distribution(
-        "slow",
-        {"slow": "slow_import:P"},
-        {
-            "slow_import.py": "import time\nend = time.process_time() + 10\nwhile time.process_time() < end: pass\n"
-            + GOOD
-        },
-    )
+    busy = "import time\nend = time.process_time() + 10\nwhile time.process_time() < end: pass\n"
+    distribution("slow", {"slow": "slow_import:P"}, {"slow_import.py": busy + GOOD})
     project.config["model"] = {"architecture": "slow"}
     ended = project.start("train", project.yaml)
     assert ended.returncode == 0

@@ -118,7 +118,8 @@ class PreparingInGraph(nn.Module):
             if spacing is None or self.pixel_shape is None or self.unknown is None:
                 scale = scale.min().expand(len(wanted))
             else:
-                assumed, shape = (torch.tensor(one).double() for one in (self.unknown, self.pixel_shape))
+                shapes = (self.unknown, self.pixel_shape)
+                assumed, shape = (torch.tensor(one, dtype=torch.float64) for one in shapes)
                 pixel = torch.where((spacing > 0).all(), spacing, assumed) / shape
                 lengths = pixel / pixel.min()
                 lengths = torch.where(lengths < 1 + 1e-5, 1, lengths)

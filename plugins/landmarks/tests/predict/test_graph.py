@@ -1,6 +1,8 @@
 """The graph of a model predicts the same as the model, with every setting that affects predictions."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,9 +77,10 @@ def test_another_decoder_stays_outside(trained):
     assert maps.shape == (1, 2, 32, 32) and maps.max() > 0
 
 
-def test_what_no_graph_can_do_is_refused(trained):
+def test_what_no_graph_can_do_is_refused(trained, tmp_path):
+    again = shutil.copy(trained.out / "checkpoints" / "best.safetensors", tmp_path / "again.safetensors")
     with pytest.raises(UserError, match="holds 2 models of an ensemble"):
-        LandmarkModel(trained.out, also=[trained.out]).graph()
+        LandmarkModel(trained.out, also=[Path(again)]).graph()
     with pytest.raises(
         UserError, match=r"nonzero cannot be exported\. Choose one of zscore, percentile, none, ct"
     ):

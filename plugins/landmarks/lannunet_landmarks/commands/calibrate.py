@@ -9,11 +9,11 @@ import typer
 
 from lannunet_core import UserError, echo, refuse_existing
 
-MOST_SURE = 1.5  # the height of a map may exceed 1 slightly
-
 if TYPE_CHECKING:
     from lannunet_landmarks.evaluation.predictions import HeldOut
     from lannunet_landmarks.evaluation.reliability import ConfidenceCalibration
+
+MOST_SURE = 1.5  # the height of a map may exceed 1 slightly
 
 
 def command(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+SQUARE = 1.05  # pixels with a smaller ratio of sides are treated as squares
 FULLER = 3.0
 """The images' own pixel shape is used if it fills N times as much of the input, N being this number."""
 

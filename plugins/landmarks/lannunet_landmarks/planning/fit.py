@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from lannunet_core import Floats, NetworkRequest, PlannedNetwork, PlanRequest
+from lannunet_landmarks.data.proportions import SQUARE
 from lannunet_landmarks.planning import recipe
 from lannunet_landmarks.planning.cost import Budget
 from lannunet_landmarks.planning.look import Look
 
 FINER = 1.03  # ratio of two neighbouring resolutions in the search
-SQUARE = 1.05  # pixels with a smaller ratio of sides are treated as squares
 
 
 @dataclass(frozen=True)

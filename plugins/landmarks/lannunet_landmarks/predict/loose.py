@@ -24,14 +24,13 @@ from lannunet_core import (
     terminal_text,
     write_run,
 )
+from lannunet_landmarks.data.proportions import SQUARE
 from lannunet_landmarks.evaluation.calibration import read_calibration
 from lannunet_landmarks.evaluation.coverage import coverage_summary
 from lannunet_landmarks.evaluation.results import write_landmark_results
 from lannunet_landmarks.predict.model import LandmarkModel, kept_calibration
 from lannunet_landmarks.session import LandmarkSession
 from lannunet_landmarks.types import Prediction, Sample, unannotated
-
-SQUARE = 1.05  # pixels with a smaller ratio of sides are treated as squares
 
 MOST_SHOWN = 5  # names in a message
 PIXELS = (".raw", ".zraw")  # data files of MetaImage headers

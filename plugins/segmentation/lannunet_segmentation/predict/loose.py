@@ -68,7 +68,7 @@ def predict(request: PredictRequest) -> list[SegmentedCase]:
     )
     damaged: list[UserError] = []
     done = opened.write(dataset, folder, largest, request.save_probabilities, damaged)
-    if not done:
+    if len(damaged) == len(cases):
         claim_folder(folder)  # removes the record of a prediction without label maps
         raise damaged[0]
     for case in done:  # a plugin may have changed their order

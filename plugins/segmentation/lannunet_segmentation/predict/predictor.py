@@ -257,6 +257,7 @@ def segment(
                 if damaged is None:
                     raise
                 damaged.append(error)
+                bar.advance()
                 continue
             geometry = stored.geometry
             shape = (len(dataset.outputs), *stored.pixels.shape[1:])
